@@ -1,1 +1,39 @@
-//! (being written)
+//! What one proxy can be told, checked: the types between whoever decides (files, a control plane) and the data plane.
+//!
+//! ```text
+//! Listener ─► RouteTable ─► VirtualHost ─► Route ─► RouteAction::Forward ─► Cluster ─► Endpoint
+//!                                            └─► FilterChain ─► Plugin ─► ModuleSource
+//! ```
+//!
+//! A value that exists is valid (invariant I3): names are bounded, regexes are compiled, weights add up. There is no
+//! `validate()` here; constructors refuse with a [`Rejection`] or a plain reason instead. A [`Snapshot`] is the closed
+//! set: no name in it dangles, it never changes, and its [`Version`] is the hash of its content.
+
+pub mod builder;
+pub mod cluster;
+pub mod endpoint;
+pub mod limits;
+pub mod listener;
+pub mod matcher;
+pub mod name;
+pub mod plugin;
+pub mod rejection;
+pub mod rewrite;
+pub mod route;
+pub mod snapshot;
+pub mod units;
+
+pub use builder::SnapshotBuilder;
+pub use cluster::{Balancing, Cluster, Discovery, UpstreamProtocol};
+pub use endpoint::{Endpoint, ServiceVersion, Weight};
+pub use listener::Listener;
+pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
+pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName};
+pub use plugin::{FailurePolicy, FilterChain, HeaderPause, ModuleSource, Plugin, PluginLimits};
+pub use rejection::{Rejection, ResourceId, ResourceKind};
+pub use rewrite::{HeaderEdits, HostRewrite, PathRewrite, Rewrite};
+pub use route::{
+    DirectResponse, Forward, Mirror, Redirect, Route, RouteAction, RouteTable, Timeouts, VirtualHost, WeightedCluster,
+};
+pub use snapshot::{Snapshot, Version};
+pub use units::{ByteSize, Fraction, HumanDuration, UnitError};

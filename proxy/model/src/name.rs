@@ -1,0 +1,102 @@
+//! Names of resources: non-empty, bounded, of one kind each, cheap to clone. Made by whoever builds a snapshot; the
+//! data plane only compares and prints them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::limits::MAX_NAME_BYTES;
+
+/// Why a text cannot be a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The text is empty.
+    #[error("a name must not be empty")]
+    Empty,
+    /// The text is longer than [`MAX_NAME_BYTES`].
+    #[error("a name has at most {MAX_NAME_BYTES} bytes, this one has {0}")]
+    TooLong(usize),
+    /// The text holds a control character or white space.
+    #[error("a name must not contain white space or control characters")]
+    BadCharacter,
+}
+
+fn checked(text: &str) -> Result<Arc<str>, NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > MAX_NAME_BYTES {
+        return Err(NameError::TooLong(text.len()));
+    }
+    if text.chars().any(|character| character.is_control() || character.is_whitespace()) {
+        return Err(NameError::BadCharacter);
+    }
+    Ok(Arc::from(text))
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(#[serde(serialize_with = "as_text")] Arc<str>);
+
+        impl $name {
+            /// Checks the text: not empty, at most [`MAX_NAME_BYTES`] bytes, no white space or control characters.
+            ///
+            /// # Errors
+            /// The rule that the text breaks.
+            pub fn new(text: &str) -> Result<Self, NameError> {
+                checked(text).map(Self)
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// Name of a listener: `namespace/gateway/listener`.
+    ListenerName;
+    /// Name of a route table, as its listener's.
+    RouteTableName;
+    /// Name of a route: `namespace/route/rule/match`.
+    RouteName;
+    /// Name of a cluster: `namespace/service:port`, with `@version` behind it for one version only.
+    ClusterName;
+    /// Name of a plugin: `namespace/filter`.
+    PluginName;
+}
+
+fn as_text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
+        for (text, expected) in [
+            ("shop/reviews:80", Ok(())),
+            ("", Err(NameError::Empty)),
+            ("a b", Err(NameError::BadCharacter)),
+            ("a\nb", Err(NameError::BadCharacter)),
+            (long.as_str(), Err(NameError::TooLong(MAX_NAME_BYTES + 1))),
+        ] {
+            assert_eq!(ClusterName::new(text).map(|_| ()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Numbers with a unit, as people write them: `16Mi`, `10ms`, `1/3`. Each prints as it can be read again.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::limits::MAX_DURATION;
+
+/// Why a text is not a quantity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct UnitError {
+    /// What is wrong, for the person who wrote the text.
+    pub reason: String,
+    /// What to write instead.
+    pub hint: String,
+}
+
+fn refuse(reason: String, hint: &str) -> UnitError {
+    UnitError { reason, hint: hint.to_owned() }
+}
+
+/// A duration as the Gateway API writes it (GEP-2257): `1h30m`, `500ms`, `0s`; at most [`MAX_DURATION`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HumanDuration(pub Duration);
+
+const DURATION_HINT: &str = "write whole numbers with h, m, s or ms, as in `500ms`, `10s` or `1h30m`";
+
+impl FromStr for HumanDuration {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let bad = || refuse(format!("`{text}` is not a duration"), DURATION_HINT);
+        let mut rest = text;
+        let mut total = Duration::ZERO;
+        while !rest.is_empty() {
+            let digits = rest.find(|character: char| !character.is_ascii_digit()).ok_or_else(bad)?;
+            if digits == 0 || digits > 5 {
+                return Err(bad());
+            }
+            let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
+            rest = &rest[digits..];
+            let (unit, length) = if rest.starts_with("ms") {
+                (Duration::from_millis(number), 2)
+            } else {
+                match rest.as_bytes().first() {
+                    Some(b'h') => (Duration::from_secs(number * 3_600), 1),
+                    Some(b'm') => (Duration::from_secs(number * 60), 1),
+                    Some(b's') => (Duration::from_secs(number), 1),
+                    _ => return Err(bad()),
+                }
+            };
+            rest = &rest[length..];
+            total += unit;
+        }
+        if text.is_empty() {
+            return Err(bad());
+        }
+        if total > MAX_DURATION {
+            return Err(refuse(format!("`{text}` is too long"), "the longest duration is `99999h`"));
+        }
+        Ok(Self(total))
+    }
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        match millis {
+            0 => formatter.write_str("0s"),
+            _ if millis % 3_600_000 == 0 => write!(formatter, "{}h", millis / 3_600_000),
+            _ if millis % 60_000 == 0 => write!(formatter, "{}m", millis / 60_000),
+            _ if millis % 1_000 == 0 => write!(formatter, "{}s", millis / 1_000),
+            _ => write!(formatter, "{millis}ms"),
+        }
+    }
+}
+
+impl Serialize for HumanDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A number of bytes, written as Kubernetes quantities are: `512`, `64Ki`, `16Mi`, `1Gi`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteSize(pub u64);
+
+const SIZE_UNITS: [(&str, u64); 6] =
+    [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
+
+impl FromStr for ByteSize {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let bad = || refuse(format!("`{text}` is not a size"), "write bytes with Ki, Mi or Gi, as in `16Mi`");
+        let (digits, unit) = SIZE_UNITS
+            .iter()
+            .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|digits| (digits, *unit)))
+            .unwrap_or((text, 1));
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(bad());
+        }
+        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).map(Self).ok_or_else(bad)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (suffix, unit) in [SIZE_UNITS[2], SIZE_UNITS[1], SIZE_UNITS[0]] {
+            if self.0 != 0 && self.0.is_multiple_of(unit) {
+                return write!(formatter, "{}{suffix}", self.0 / unit);
+            }
+        }
+        write!(formatter, "{}", self.0)
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A share of requests: `numerator / denominator`, between none and all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct Fraction {
+    numerator: u32,
+    denominator: u32,
+}
+
+impl Fraction {
+    /// Every request.
+    pub const ALL: Self = Self { numerator: 1, denominator: 1 };
+
+    /// `numerator / denominator`.
+    ///
+    /// # Errors
+    /// The denominator is 0, or the fraction is above one.
+    pub fn new(numerator: u32, denominator: u32) -> Result<Self, UnitError> {
+        if denominator == 0 {
+            return Err(refuse("the denominator is 0".to_owned(), "leave `denominator` out for hundredths"));
+        }
+        if numerator > denominator {
+            return Err(refuse(format!("{numerator}/{denominator} is more than all"), "at most the denominator"));
+        }
+        Ok(Self { numerator, denominator })
+    }
+
+    /// True for the share of `draw`s that the fraction says, where `draw` is uniform over all `u32`.
+    pub fn takes(self, draw: u32) -> bool {
+        (u64::from(draw) * u64::from(self.denominator)) >> 32 < u64::from(self.numerator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [
+            ("0s", Some(0)),
+            ("10ms", Some(10)),
+            ("1h30m", Some(5_400_000)),
+            ("1m500ms", Some(60_500)),
+            ("99999h", Some(359_996_400_000)),
+            ("", None),
+            ("10", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("100000s", None),
+            ("1d", None),
+            ("s", None),
+            ("10 s", None),
+        ] {
+            assert_eq!(text.parse::<HumanDuration>().ok().map(|it| it.0.as_millis()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("64Ki", Some(65_536)),
+            ("16Mi", Some(16 << 20)),
+            ("4Gi", Some(4 << 30)),
+            ("1k", Some(1_000)),
+            ("", None),
+            ("Mi", None),
+            ("1.5Mi", None),
+            ("99999999999Gi", None),
+            ("16 Mi", None),
+        ] {
+            assert_eq!(text.parse::<ByteSize>().ok().map(|it| it.0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn printed_units_read_back() {
+        for millis in [0, 1, 999, 1_000, 59_000, 60_000, 61_000, 3_600_000, 5_400_000] {
+            let duration = HumanDuration(Duration::from_millis(millis));
+            assert_eq!(duration.to_string().parse(), Ok(duration));
+        }
+        for bytes in [0, 1, 1023, 1024, 1 << 20, 3 << 29, 1 << 30] {
+            assert_eq!(ByteSize(bytes).to_string().parse(), Ok(ByteSize(bytes)));
+        }
+    }
+
+    #[test]
+    fn a_fraction_takes_its_share() {
+        let third = Fraction::new(1, 3).unwrap();
+        let taken = (0..30_000u32).filter(|index| third.takes(index.wrapping_mul(143_165))).count();
+        assert!((9_900..10_100).contains(&taken), "{taken}");
+        assert!(Fraction::ALL.takes(u32::MAX) && !Fraction::new(0, 100).unwrap().takes(0));
+    }
+}
