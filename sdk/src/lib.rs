@@ -1,1 +1,88 @@
-//! (being written)
+//! Write a Weir filter in Rust.
+//!
+//! This is a whole filter. It stamps a header on every request on its way to the upstream:
+//!
+//! ```
+//! use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Config {
+//!     stamp: String,
+//! }
+//!
+//! struct Stamp(Rc<Config>);
+//!
+//! impl HttpFilter for Stamp {
+//!     type Config = Config;
+//!     fn new(config: &Rc<Config>) -> Self {
+//!         Self(Rc::clone(config))
+//!     }
+//!     fn on_request_headers(&mut self, request: &mut RequestHeaders) -> Action {
+//!         request.set("x-stamp", &self.0.stamp);
+//!         Action::Continue
+//!     }
+//! }
+//!
+//! weir_sdk::register!(Stamp);
+//! # fn main() {}
+//! ```
+//!
+//! Compile it as a `cdylib` for `wasm32-unknown-unknown` and name the file in a `Filter` resource:
+//!
+//! ```yaml
+//! apiVersion: weir.dev/v1alpha1
+//! kind: Filter
+//! metadata: {name: stamp, namespace: default}
+//! spec:
+//!   targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: everything}]
+//!   module: {file: ./stamp.wasm}
+//!   config: {stamp: hello}
+//! ```
+//!
+//! How a request passes through a filter:
+//!
+//! ```text
+//!  on_request_headers ─► on_request_body* ─► on_request_trailers?  ─►  upstream
+//!                                                                        │
+//!  on_end ◄─ on_response_trailers? ◄─ on_response_body* ◄─ on_response_headers
+//! ```
+//!
+//! Each callback answers with an [`Action`]: continue, pause (hold the message until somebody resumes it), or a
+//! [`Reply`] that is sent instead. Nothing in this crate panics on what a request contains.
+//!
+//! It is a layer on the [`proxy_wasm`] crate, so the module runs in every Proxy-Wasm host, Envoy among them, and a
+//! filter written with `proxy_wasm` alone compiles beside it unchanged. On any machine but wasm32 there is also
+//! `testing`, which runs the compiled filter in the real proxy from `cargo test`.
+
+pub mod filter;
+
+pub mod register;
+
+pub mod body;
+pub mod callout;
+pub mod config;
+pub mod headers;
+pub mod metrics;
+pub mod property;
+pub mod reply;
+pub mod shared;
+
+pub mod error;
+
+#[doc(hidden)]
+pub mod dispatch;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+pub use body::Body;
+pub use callout::{CallResponse, HttpCall};
+pub use config::NoConfig;
+pub use error::HostError;
+pub use filter::{Action, HttpFilter, StreamEnd};
+pub use headers::{Headers, RequestHeaders, ResponseHeaders};
+pub use reply::Reply;
+
+pub use log;
+pub use proxy_wasm;
+pub use std::rc::Rc;
