@@ -5,6 +5,8 @@
 #[macro_export]
 macro_rules! register {
     ($filter:ty) => {
-        $crate::proxy_wasm::main! {{ $crate::dispatch::start::<$filter>() }}
+        const _: () = {
+            $crate::proxy_wasm::main! {{ $crate::dispatch::start::<$filter>() }}
+        };
     };
 }
