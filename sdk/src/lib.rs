@@ -54,23 +54,24 @@
 //! filter written with `proxy_wasm` alone compiles beside it unchanged. On any machine but wasm32 there is also
 //! `testing`, which runs the compiled filter in the real proxy from `cargo test`.
 
-pub mod filter;
-
 pub mod register;
-
-pub mod body;
-pub mod callout;
-pub mod config;
-pub mod headers;
-pub mod metrics;
-pub mod property;
-pub mod reply;
-pub mod shared;
-
-pub mod error;
 
 #[doc(hidden)]
 pub mod dispatch;
+
+pub mod callout;
+pub mod filter;
+
+pub mod body;
+pub mod headers;
+pub mod reply;
+
+pub mod config;
+pub mod metrics;
+pub mod property;
+pub mod shared;
+
+pub mod error;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

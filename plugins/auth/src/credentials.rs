@@ -8,8 +8,8 @@ use std::hint::black_box;
 use sha2::{Digest, Sha256};
 
 use crate::base64;
-use crate::decide::Request;
 use crate::path;
+use crate::request::Request;
 
 /// SHA-256 of a secret.
 pub type Sha256Digest = [u8; 32];

@@ -8,11 +8,14 @@
 //! This file is all that talks to the host. The decision is made in `decide` from plain values and tested without one.
 //! What the configuration may say is in `config`, and in the README.
 
-pub mod config;
 pub mod decide;
+
+pub mod config;
 
 pub mod credentials;
 pub mod rules;
+
+pub mod request;
 
 pub mod base64;
 pub mod path;
@@ -21,7 +24,8 @@ use weir_sdk::metrics::Counter;
 use weir_sdk::{Action, HttpFilter, Rc, Reply, RequestHeaders, log};
 
 use config::Config;
-use decide::{Decision, Refusal, Request};
+use decide::{Decision, Refusal};
+use request::Request;
 
 /// Tells the upstream who was let in. Never let through from outside.
 const CONSUMER_HEADER: &str = "x-auth-consumer";

@@ -3,8 +3,8 @@
 //! A request can often be read in more than one way: `/%61dmin`, `/x/../admin`, two `x-role` headers. A deny rule
 //! matches when **any** reading matches, an allow rule when **all** do, so no reading slips through.
 
-use crate::decide::Request;
 use crate::path;
+use crate::request::Request;
 
 /// One rule. What it does not mention matches.
 #[derive(Debug, Default)]

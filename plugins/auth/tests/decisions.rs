@@ -1,7 +1,8 @@
 //! The decision, without a host: one configuration and many requests, row by row.
 
 use weir_plugin_auth::config::Config;
-use weir_plugin_auth::decide::{Decision, Request, decide};
+use weir_plugin_auth::decide::{Decision, decide};
+use weir_plugin_auth::request::Request;
 
 /// `s3cret` is partner's key; `wonderland`, with the salt `x1`, is alice's password.
 const CONFIG: &str = r#"{
