@@ -1,0 +1,137 @@
+//! Where both directions of a stream stand: their stations, their outlets, and what guests have asked for.
+//! Changed by `driver.rs` alone, but for asks, which host calls queue.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+
+use crate::filter::event::{Ask, Side};
+use crate::filter::outlet::Outlet;
+use crate::filter::station::{Hold, Station};
+use crate::limits::{MAX_ASKS, MAX_HELD_BODY_BYTES, MAX_OUTLET_BYTES};
+
+/// One direction's way through the filters.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// In the order in which the direction passes them.
+    pub(super) stations: Vec<Station>,
+    pub(super) outlet: Outlet,
+    /// True when nothing moves any more: answered, broken off.
+    pub(super) closed: bool,
+}
+
+/// Where both directions of a stream stand.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    pub(super) request: Flow,
+    pub(super) response: Flow,
+    /// What guests asked for, in order, with the filter.
+    pub(super) asks: VecDeque<(usize, Ask)>,
+    /// By filter: it failed and its policy is Open.
+    pub(super) skipped: Vec<bool>,
+    /// By filter: it has answered; a second reply is ignored.
+    pub(super) replied: Vec<bool>,
+    /// True once the proxy or a filter has answered.
+    pub(super) answered: bool,
+}
+
+impl Chain {
+    /// Nothing has arrived yet.
+    pub(crate) fn new(filters: usize) -> Self {
+        let flow = || Flow { stations: (0..filters).map(|_| Station::default()).collect(), ..Flow::default() };
+        let (skipped, replied) = (vec![false; filters], vec![false; filters]);
+        Self { request: flow(), response: flow(), asks: VecDeque::new(), skipped, replied, answered: false }
+    }
+
+    /// Where a side leaves the filters.
+    pub(crate) fn outlet(&mut self, side: Side) -> &mut Outlet {
+        &mut self.flow(side).outlet
+    }
+
+    /// True once the proxy or a filter has answered instead of the upstream.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// True when nothing of the side moves any more.
+    pub(crate) fn is_closed(&self, side: Side) -> bool {
+        self.peek(side).closed
+    }
+
+    /// True while the source of a side may be read: else it waits, and so does its peer.
+    pub(crate) fn accepts(&self, side: Side) -> bool {
+        let flow = self.peek(side);
+        // What is buffered on a filter's wish may come until it overflows; everything else waits at the limit.
+        let holds = |station: &Station| match station.hold {
+            Some(Hold::Buffer | Hold::Drop) => false,
+            Some(Hold::All | Hold::Head | Hold::Watermark | Hold::Trailers) | None => {
+                station.held() >= MAX_HELD_BODY_BYTES
+            }
+        };
+        !flow.closed && flow.outlet.waiting() < MAX_OUTLET_BYTES && !flow.stations.iter().any(holds)
+    }
+
+    /// True when a filter holds the side's head but wants its body all the same.
+    pub(crate) fn wants_body_before_head(&self, side: Side) -> bool {
+        let flow = self.peek(side);
+        let holds = |station: &Station| !station.sent.head && station.seen.head && station.hold != Some(Hold::All);
+        !flow.closed && flow.outlet.head().is_none() && flow.stations.iter().any(holds)
+    }
+
+    /// Queues what a guest asks for. Applied by the next event; [`Event::Asked`] is one. Bounded by [`MAX_ASKS`]; what
+    /// is beyond is dropped, since the first reply wins and a second continue changes nothing.
+    pub(crate) fn ask(&mut self, filter: usize, ask: Ask) {
+        if self.asks.len() < MAX_ASKS {
+            self.asks.push_back((filter, ask));
+        }
+    }
+
+    /// True when asks wait.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    /// The bytes that a filter may read and change now.
+    pub(super) fn body_at(&mut self, side: Side, filter: usize) -> Option<&mut BytesMut> {
+        let position = self.position(side, filter);
+        let station = self.flow(side).stations.get_mut(position)?;
+        (station.arrived.head && station.hold != Some(Hold::All)).then_some(&mut station.body)
+    }
+
+    pub(super) fn is_parked_at(&self, filter: usize) -> bool {
+        [Side::Request, Side::Response].into_iter().any(|side| {
+            let flow = self.peek(side);
+            let station = flow.stations.get(self.position(side, filter));
+            !flow.closed && station.is_some_and(|station| station.hold.is_some())
+        })
+    }
+
+    pub(super) fn peek(&self, side: Side) -> &Flow {
+        match side {
+            Side::Request => &self.request,
+            Side::Response => &self.response,
+        }
+    }
+
+    pub(super) fn flow(&mut self, side: Side) -> &mut Flow {
+        match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        }
+    }
+
+    /// Request callbacks run in chain order, response callbacks in reverse.
+    pub(super) fn position(&self, side: Side, filter: usize) -> usize {
+        match side {
+            Side::Request => filter,
+            Side::Response => self.skipped.len() - 1 - filter,
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        for flow in [&mut self.request, &mut self.response] {
+            flow.closed = true;
+            flow.outlet.reset();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What is known about a stream beyond its heads and bodies: what properties and the access log show.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+use weir_model::{ClusterName, ListenerName, RouteName};
+
+/// What is known about a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// Where the downstream is.
+    pub(crate) peer: SocketAddr,
+    /// Which of our addresses it reached.
+    pub(crate) local: SocketAddr,
+    /// Unlike any other downstream connection's in this process.
+    pub(crate) connection_id: u64,
+    /// The listener.
+    pub(crate) listener: Option<ListenerName>,
+    /// The route, once chosen.
+    pub(crate) route: Option<RouteName>,
+    /// The cluster, once chosen.
+    pub(crate) cluster: Option<ClusterName>,
+    /// The endpoint, once chosen.
+    pub(crate) endpoint: Option<SocketAddr>,
+    /// Attempts made so far.
+    pub(crate) attempts: u32,
+    /// When the request's head was whole, by the wall clock.
+    pub(crate) started_at: SystemTime,
+    /// The same by the clock that never jumps.
+    pub(crate) started: Instant,
+    /// When the last byte had gone, once it has.
+    pub(crate) finished: Option<Instant>,
+    /// Request body bytes received so far.
+    pub(crate) request_bytes: u64,
+    /// Response body bytes sent so far.
+    pub(crate) response_bytes: u64,
+    /// Why the answer is as it is: `via_upstream`, or what a filter or the proxy gave as its reason.
+    pub(crate) details: Option<Arc<str>>,
+    /// Values that filters have set (`proxy_set_property`), by whole path.
+    pub(crate) values: Vec<(Box<[u8]>, Box<[u8]>)>,
+}
+
+impl Facts {
+    /// What is known when a request's head has arrived on a connection.
+    pub(crate) fn new(peer: SocketAddr, local: SocketAddr, connection_id: u64) -> Self {
+        Self {
+            peer,
+            local,
+            connection_id,
+            listener: None,
+            route: None,
+            cluster: None,
+            endpoint: None,
+            attempts: 0,
+            started_at: SystemTime::now(),
+            started: Instant::now(),
+            finished: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            details: None,
+            values: Vec::new(),
+        }
+    }
+}
