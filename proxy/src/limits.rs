@@ -37,3 +37,17 @@ pub(crate) const MAX_ASKS: usize = 96;
 
 /// Bytes that wait where a direction leaves its filters before its source is read again: one chunk of hyper's.
 pub(crate) const MAX_OUTLET_BYTES: usize = 64 * 1024;
+
+// Telemetry.
+
+/// Access-log lines of one worker that are kept back, in bytes: past it they go to the writer at once.
+pub(crate) const ACCESS_LOG_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Access-log lines are kept back for no longer than this: short for whoever watches, long enough to batch.
+pub(crate) const ACCESS_LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Buffers on their way to the access log's writer, about 4 MiB: past it the disk is stuck and lines are dropped.
+pub(crate) const ACCESS_LOG_QUEUE: usize = 256;
+
+/// Time for the access log's last lines to be written when the process ends.
+pub(crate) const ACCESS_LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,90 @@
+//! Named tasks: every task of the process is spawned here (invariant I10), so that each has a name, none ends the
+//! process when it panics, and panics are counted. Called by whoever starts something that runs beside its caller.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+use tokio::task::JoinHandle;
+use tracing::error;
+
+/// Tasks that panicked since the process started.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Runs a future beside the caller, on the main runtime. `None` when it panicked.
+#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &'static str,
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<Option<T>> {
+    tokio::spawn(guarded(name, future))
+}
+
+/// Runs a future beside the caller, on the caller's worker.
+pub(crate) fn spawn_local(name: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<Option<()>> {
+    tokio::task::spawn_local(guarded(name, future))
+}
+
+/// Runs something slow on the blocking pool and waits for it. `None` when it panicked, or when the runtime ends.
+pub(crate) async fn blocking<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let work = move || catch_unwind(AssertUnwindSafe(work)).map_err(|_| note_panic(name)).ok();
+    tokio::task::spawn_blocking(work).await.ok().flatten()
+}
+
+/// Tasks that panicked since the process started.
+pub(crate) fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// The future, ending with `None` in place of a panic.
+async fn guarded<T>(name: &'static str, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => {
+            note_panic(name);
+            Poll::Ready(None)
+        }
+    })
+    .await
+}
+
+// The message and the place are logged by the panic hook (`telemetry/log.rs`); here it gets the task's name.
+fn note_panic(name: &'static str) {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+    error!(task = name, "a task panicked and was ended; this is a bug of the proxy, the others go on");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_panic_ends_its_task_only() {
+        let before = panics();
+        let ended = spawn("bad", async { panic!("on purpose") }).await.unwrap();
+        assert_eq!(ended, None::<()>);
+        assert_eq!(spawn("good", async { 7 }).await.unwrap(), Some(7));
+        assert_eq!(blocking("bad", || -> () { panic!("on purpose") }).await, None);
+        assert!(panics() >= before + 2);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn local_tasks_run_on_their_thread() {
+        let local = tokio::task::LocalSet::new();
+        let thread = std::thread::current().id();
+        let seen = std::rc::Rc::new(std::cell::Cell::new(None));
+        let note = seen.clone();
+        local
+            .run_until(async move {
+                spawn_local("local", async move { note.set(Some(std::thread::current().id())) }).await.unwrap();
+            })
+            .await;
+        assert_eq!(seen.get(), Some(thread));
+    }
+}

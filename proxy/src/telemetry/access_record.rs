@@ -1,0 +1,246 @@
+//! One line of the access log: what is known of a request when it has ended, and how that is written as JSON.
+//!
+//! Written by hand into a buffer that is there already: no allocation, no serializer on the request path. The keys and
+//! their order are stable; what is not known is left out.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, Method, Version};
+
+use crate::error::ProxyError;
+use crate::telemetry::timestamp::Timestamps;
+
+/// What is known of a request when it has ended. Empty texts and `None` are left out.
+pub(crate) struct AccessRecord<'a> {
+    /// When the request's head was whole.
+    pub(crate) started: SystemTime,
+    /// From then until the response's last byte had gone.
+    pub(crate) duration: Duration,
+    /// The listener it came through.
+    pub(crate) listener: &'a str,
+    /// Who sent it.
+    pub(crate) peer: SocketAddr,
+    /// `x-request-id`.
+    pub(crate) request_id: &'a [u8],
+    /// `:method`.
+    pub(crate) method: &'a Method,
+    /// `:authority`, as sent.
+    pub(crate) authority: Option<&'a HeaderValue>,
+    /// `:path` with the query, as sent.
+    pub(crate) path: &'a str,
+    /// What the downstream speaks.
+    pub(crate) version: Version,
+    /// What the downstream was told; 0 when nothing.
+    pub(crate) status: u16,
+    /// The route that it took.
+    pub(crate) route: &'a str,
+    /// The cluster that it went to.
+    pub(crate) cluster: &'a str,
+    /// The endpoint that it went to, of the last attempt.
+    pub(crate) endpoint: Option<SocketAddr>,
+    /// How many endpoints were tried.
+    pub(crate) attempts: u32,
+    /// Body bytes from the downstream.
+    pub(crate) bytes_in: u64,
+    /// Body bytes to the downstream.
+    pub(crate) bytes_out: u64,
+    /// Why it failed; `None` when it did not.
+    pub(crate) failure: Option<&'a ProxyError>,
+    /// Who answered or what was odd, in snake case, when it did not fail: `filter_reply`, `redirect`.
+    pub(crate) details: &'a str,
+    /// The plugin that answered or failed.
+    pub(crate) plugin: &'a str,
+}
+
+impl AccessRecord<'_> {
+    /// Appends the line, with its line break.
+    pub(super) fn write(&self, timestamps: &mut Timestamps, line: &mut Vec<u8>) {
+        line.extend_from_slice(b"{\"time\":\"");
+        timestamps.write(self.started, line);
+        line.push(b'"');
+        text(line, "listener", self.listener.as_bytes());
+        text(line, "request_id", self.request_id);
+        text(line, "method", self.method.as_str().as_bytes());
+        text(line, "authority", self.authority.map_or(b"".as_slice(), HeaderValue::as_bytes));
+        text(line, "path", self.path.as_bytes());
+        text(line, "protocol", protocol(self.version).as_bytes());
+        number(line, "status", u64::from(self.status));
+        text(line, "route", self.route.as_bytes());
+        text(line, "cluster", self.cluster.as_bytes());
+        address(line, "endpoint", self.endpoint);
+        if self.attempts > 0 {
+            number(line, "attempts", u64::from(self.attempts));
+        }
+        number(line, "bytes_in", self.bytes_in);
+        number(line, "bytes_out", self.bytes_out);
+        milliseconds(line, self.duration);
+        self.write_outcome(line);
+        address(line, "peer", Some(self.peer));
+        line.extend_from_slice(b"}\n");
+    }
+
+    fn write_outcome(&self, line: &mut Vec<u8>) {
+        let Some(failure) = self.failure else {
+            text(line, "outcome", b"ok");
+            text(line, "details", self.details.as_bytes());
+            text(line, "plugin", self.plugin.as_bytes());
+            return;
+        };
+        let row = failure.row();
+        text(line, "outcome", b"failed");
+        text(line, "who_failed", row.fault.name().as_bytes());
+        text(line, "response_flags", row.flag.as_bytes());
+        text(line, "details", row.detail.as_bytes());
+        text(line, "reason", row.reason.as_bytes());
+        text(line, "cause", failure.cause().unwrap_or_default().as_bytes());
+        text(line, "plugin", self.plugin.as_bytes());
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn key(line: &mut Vec<u8>, key: &str) {
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(key.as_bytes());
+    line.extend_from_slice(b"\":");
+}
+
+fn number(line: &mut Vec<u8>, name: &str, value: u64) {
+    key(line, name);
+    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn milliseconds(line: &mut Vec<u8>, duration: Duration) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    number(line, "duration_ms", micros / 1_000);
+    let fraction = (micros % 1_000).to_le_bytes(); // Below 1000, so the first two bytes hold all of it.
+    let fraction = u16::from_le_bytes([fraction[0], fraction[1]]);
+    let digit = |divisor: u16| b'0' + u8::try_from(fraction / divisor % 10).unwrap_or(0);
+    line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
+}
+
+fn address(line: &mut Vec<u8>, name: &str, address: Option<SocketAddr>) {
+    let Some(address) = address else { return };
+    key(line, name);
+    line.push(b'"');
+    // Writing into a Vec does not fail.
+    let _ = write!(line, "{address}");
+    line.push(b'"');
+}
+
+fn text(line: &mut Vec<u8>, name: &str, value: &[u8]) {
+    if value.is_empty() {
+        return;
+    }
+    key(line, name);
+    line.push(b'"');
+    escaped(line, value);
+    line.push(b'"');
+}
+
+/// RFC 8259 §7: quotes, backslashes and control characters are escaped; what is not UTF-8 becomes U+FFFD.
+fn escaped(line: &mut Vec<u8>, value: &[u8]) {
+    if value.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        line.extend_from_slice(value);
+        return;
+    }
+    for chunk in value.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '"' => line.extend_from_slice(b"\\\""),
+                '\\' => line.extend_from_slice(b"\\\\"),
+                '\n' => line.extend_from_slice(b"\\n"),
+                '\r' => line.extend_from_slice(b"\\r"),
+                '\t' => line.extend_from_slice(b"\\t"),
+                '\0'..='\u{1f}' | '\u{7f}' | '\u{2028}' | '\u{2029}' => {
+                    let _ = write!(line, "\\u{:04x}", u32::from(character));
+                }
+                _ => line.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            line.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record<'a>() -> AccessRecord<'a> {
+        AccessRecord {
+            started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            duration: Duration::from_micros(12_034),
+            listener: "default/shop/http",
+            peer: SocketAddr::from(([127, 0, 0, 1], 5000)),
+            request_id: b"id",
+            method: &Method::GET,
+            authority: None,
+            path: "/a\"b\\",
+            version: Version::HTTP_11,
+            status: 200,
+            route: "",
+            cluster: "default/reviews:80",
+            endpoint: Some(SocketAddr::from(([127, 0, 0, 1], 9001))),
+            attempts: 1,
+            bytes_in: 0,
+            bytes_out: 5,
+            failure: None,
+            details: "",
+            plugin: "",
+        }
+    }
+
+    fn written(record: &AccessRecord<'_>) -> String {
+        let mut line = Vec::new();
+        record.write(&mut Timestamps::default(), &mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_json_in_a_stable_order() {
+        assert_eq!(
+            written(&record()),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.123Z","listener":"default/shop/http","request_id":"id","method":"GET","#,
+                r#""path":"/a\"b\\","protocol":"HTTP/1.1","status":200,"cluster":"default/reviews:80","#,
+                r#""endpoint":"127.0.0.1:9001","attempts":1,"bytes_in":0,"bytes_out":5,"duration_ms":12.034,"#,
+                r#""outcome":"ok","peer":"127.0.0.1:5000"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_failure_says_in_words_who_and_why() {
+        let failure = ProxyError::ConnectFailed("connection refused".to_owned());
+        let line = written(&AccessRecord { failure: Some(&failure), status: 503, ..record() });
+        for part in [
+            r#""outcome":"failed","who_failed":"upstream","response_flags":"UF","details":"upstream_connect_failed""#,
+            r#""cause":"connection refused""#,
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_valid_json() {
+        for value in [b"plain".as_slice(), b"\0\x1f\x7f\"\\\n", b"\xff\xfea", "gr\u{fc}n\u{2028}".as_bytes()] {
+            let line = written(&AccessRecord { request_id: value, ..record() });
+            let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(parsed["request_id"], String::from_utf8_lossy(value).as_ref());
+            assert_eq!(line.matches('\n').count(), 1);
+        }
+    }
+}
