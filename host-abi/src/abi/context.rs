@@ -1,0 +1,32 @@
+//! `ContextId`: names one of the guest's contexts. The VM hands ids out; hosts use them as keys.
+//!
+//! Ids grow from 1 (the plugin context) and are not reused while their context lives.
+
+use std::fmt;
+
+/// The number of a plugin context or stream context within one VM. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContextId(u32);
+
+impl ContextId {
+    /// The plugin context of a VM (Proxy-Wasm: root context).
+    pub const ROOT: Self = Self(1);
+
+    /// Names the context with this number.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number the guest knows the context by.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for ContextId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}

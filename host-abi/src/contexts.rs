@@ -1,0 +1,163 @@
+//! Which contexts of a VM live, which one is current, and which have said that they are done. Kept in step by the VM, read by
+//! hostcalls.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::abi::context::ContextId;
+use crate::abi::status::Status;
+
+/// Spreads small numbers; the keys are ours, so nobody can choose colliding ones.
+#[derive(Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The contexts of one VM.
+pub(crate) struct Contexts {
+    live: HashSet<ContextId, BuildHasherDefault<NumberHasher>>,
+    last: u32,
+    current: ContextId,
+    effective: ContextId,
+    /// Their `proxy_on_done` answered false.
+    pending: Vec<ContextId>,
+    /// Were pending and have called `proxy_done` since.
+    done: Vec<ContextId>,
+}
+
+impl Contexts {
+    /// A VM's contexts before it starts: the plugin context.
+    pub(crate) fn new() -> Self {
+        Self {
+            live: std::iter::once(ContextId::ROOT).collect(),
+            last: ContextId::ROOT.number(),
+            current: ContextId::ROOT,
+            effective: ContextId::ROOT,
+            pending: Vec::new(),
+            done: Vec::new(),
+        }
+    }
+
+    /// A new id: larger than the last one, not alive, and never 0.
+    pub(crate) fn create(&mut self) -> ContextId {
+        loop {
+            self.last = self.last.wrapping_add(1).max(ContextId::ROOT.number());
+            let context = ContextId::new(self.last);
+            if self.live.insert(context) {
+                return context;
+            }
+        }
+    }
+
+    /// The context is deleted.
+    pub(crate) fn delete(&mut self, context: ContextId) {
+        self.live.remove(&context);
+        self.pending.retain(|pending| *pending != context);
+        self.done.retain(|done| *done != context);
+    }
+
+    pub(crate) fn is_live(&self, context: ContextId) -> bool {
+        self.live.contains(&context)
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.live.len()
+    }
+
+    /// A call into the guest begins on behalf of `context`.
+    pub(crate) const fn enter(&mut self, context: ContextId) {
+        self.current = context;
+        self.effective = context;
+    }
+
+    /// The context that hostcalls act on.
+    pub(crate) const fn effective(&self) -> ContextId {
+        self.effective
+    }
+
+    /// The guest chooses another context until the call ends (`proxy_set_effective_context`). 0 is the VM, which the plugin
+    /// context stands for.
+    pub(crate) fn set_effective(&mut self, number: u32) -> Result<(), Status> {
+        let context = if number == 0 { ContextId::ROOT } else { ContextId::new(number) };
+        if !self.is_live(context) {
+            return Err(Status::BadArgument);
+        }
+        self.effective = context;
+        Ok(())
+    }
+
+    /// `proxy_on_done` answered false: the context waits for `proxy_done`.
+    pub(crate) fn set_pending(&mut self, context: ContextId) {
+        if !self.pending.contains(&context) {
+            self.pending.push(context);
+        }
+    }
+
+    /// The guest called `proxy_done`.
+    pub(crate) fn set_done(&mut self) -> Result<(), Status> {
+        let at = self.pending.iter().position(|context| *context == self.effective).ok_or(Status::NotFound)?;
+        self.done.push(self.pending.swap_remove(at));
+        Ok(())
+    }
+
+    /// A context that called `proxy_done` and has not been asked for yet.
+    pub(crate) fn take_done(&mut self) -> Option<ContextId> {
+        self.done.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_grow_and_skip_live_ones_when_they_wrap() {
+        let mut contexts = Contexts::new();
+        assert_eq!(contexts.create(), ContextId::new(2));
+        contexts.delete(ContextId::new(2));
+        assert_eq!(contexts.create(), ContextId::new(3));
+        contexts.last = u32::MAX;
+        assert_eq!(contexts.create(), ContextId::new(2));
+        assert_eq!(contexts.create(), ContextId::new(4));
+    }
+
+    #[test]
+    fn the_effective_context_must_live_and_ends_with_the_call() {
+        let mut contexts = Contexts::new();
+        let stream = contexts.create();
+        contexts.enter(ContextId::ROOT);
+        assert_eq!(contexts.set_effective(9), Err(Status::BadArgument));
+        assert_eq!(contexts.set_effective(2), Ok(()));
+        assert_eq!(contexts.effective(), stream);
+        assert_eq!(contexts.set_effective(0), Ok(()));
+        assert_eq!(contexts.effective(), ContextId::ROOT);
+        contexts.enter(stream);
+        assert_eq!(contexts.effective(), stream);
+    }
+
+    #[test]
+    fn done_needs_a_pending_context_and_works_once() {
+        let mut contexts = Contexts::new();
+        contexts.enter(ContextId::ROOT);
+        assert_eq!(contexts.set_done(), Err(Status::NotFound));
+        contexts.set_pending(ContextId::ROOT);
+        assert_eq!(contexts.set_done(), Ok(()));
+        assert_eq!(contexts.set_done(), Err(Status::NotFound));
+        assert_eq!(contexts.take_done(), Some(ContextId::ROOT));
+        assert_eq!(contexts.take_done(), None);
+    }
+}

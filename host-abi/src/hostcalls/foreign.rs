@@ -1,0 +1,22 @@
+//! The hostcall that calls functions of the host by name.
+
+use crate::abi::status::Status;
+use crate::hostcalls::call::{Call, CallResult};
+use crate::limits::MAX_NAME;
+
+/// `proxy_call_foreign_function(name, arguments, &result pointer, &result size)`, the first two a pointer and a size each. A guest
+/// that does not want the result gives 0 for its two addresses. The result is written whatever the status.
+pub(super) fn call_function(call: &mut Call<'_>, arguments: [u32; 6]) -> CallResult {
+    let [name, name_size, input, input_size, result_at, size_at] = arguments;
+    if name_size as usize > MAX_NAME {
+        return Err(Status::NotFound.into());
+    }
+    let parts = call.lend()?;
+    let name = parts.memory.bytes(name, name_size)?;
+    let input = parts.memory.bytes(input, input_size)?;
+    let outcome = parts.host.foreign_function(parts.context, name, input, parts.out);
+    if result_at != 0 && size_at != 0 {
+        call.give_scratch([result_at, size_at])?;
+    }
+    Ok(outcome?)
+}

@@ -1,0 +1,86 @@
+//! What a module exports: its ABI version, memory, allocator and callbacks. Found once when a module is loaded.
+
+use crate::abi::calls::AbiVersion;
+
+/// The names a VM needs from a module's exports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) abi: AbiVersion,
+    pub(crate) memory: String,
+    pub(crate) allocator: &'static str,
+    pub(crate) exports: Exports,
+}
+
+/// Which callbacks a module exports. What it does not export need not be prepared for it: no body is read for a chain in which
+/// nobody has `request_body`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exports(u32);
+
+macro_rules! exports {
+    ($($bit:literal $method:ident $name:literal $(or $other:literal)?,)+) => {
+        impl Exports {
+            $(
+                #[doc = concat!("Whether `", $name, "` is exported.")]
+                #[must_use]
+                pub const fn $method(self) -> bool {
+                    self.0 & (1 << $bit) != 0
+                }
+            )+
+
+            /// Notes that a callback is exported; other names change nothing.
+            pub(crate) fn insert(&mut self, name: &str) {
+                match name {
+                    $($name $(| $other)? => self.0 |= 1 << $bit,)+
+                    _ => {}
+                }
+            }
+        }
+    };
+}
+
+exports! {
+    0 context_create "proxy_on_context_create",
+    1 vm_start "proxy_on_vm_start",
+    2 configure "proxy_on_configure",
+    3 tick "proxy_on_tick",
+    4 queue_ready "proxy_on_queue_ready",
+    5 foreign_function "proxy_on_foreign_function",
+    6 new_connection "proxy_on_new_connection",
+    7 downstream_data "proxy_on_downstream_data",
+    8 upstream_data "proxy_on_upstream_data",
+    9 downstream_close "proxy_on_downstream_connection_close",
+    10 upstream_close "proxy_on_upstream_connection_close",
+    11 request_headers "proxy_on_request_headers",
+    12 request_body "proxy_on_request_body",
+    13 request_trailers "proxy_on_request_trailers",
+    14 response_headers "proxy_on_response_headers",
+    15 response_body "proxy_on_response_body",
+    16 response_trailers "proxy_on_response_trailers",
+    17 http_call_response "proxy_on_http_call_response",
+    18 grpc_initial_metadata "proxy_on_grpc_receive_initial_metadata",
+    19 grpc_receive "proxy_on_grpc_receive",
+    20 grpc_trailing_metadata "proxy_on_grpc_receive_trailing_metadata" or "proxy_on_grpc_trailing_metadata",
+    21 grpc_close "proxy_on_grpc_close",
+    22 done "proxy_on_done",
+    23 log "proxy_on_log",
+    24 delete "proxy_on_delete",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::calls::CALLBACKS;
+
+    #[test]
+    fn every_callback_of_the_table_has_a_bit() {
+        for callback in CALLBACKS {
+            let mut exports = Exports::default();
+            exports.insert(callback.name);
+            assert_eq!(exports.0.count_ones(), 1, "{}", callback.name);
+        }
+        let mut exports = Exports::default();
+        exports.insert("proxy_on_request_body");
+        exports.insert("proxy_unknown");
+        assert!(exports.request_body() && !exports.response_body());
+    }
+}

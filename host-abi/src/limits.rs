@@ -1,0 +1,146 @@
+//! Every bound of this crate, and [`Limits`]: the bounds a plugin may be given other values for.
+
+use std::time::Duration;
+
+/// Bytes of a `.wasm` file; real filters with a runtime inside reach 20 MiB, and compiling costs time for each byte.
+pub const MAX_MODULE_BYTES: usize = 64 << 20;
+
+/// Bytes of a compiled artefact; Cranelift's output is three to five times the module.
+pub const MAX_ARTEFACT_BYTES: u64 = 512 << 20;
+
+/// Artefacts kept in a cache folder; a proxy uses some tens, and old versions are dropped from the oldest on.
+pub const MAX_CACHED_ARTEFACTS: usize = 256;
+
+/// Age after which a temporary file in a cache folder is left over from a process that died: writing one takes seconds.
+pub const STALE_TEMPORARY: Duration = Duration::from_secs(600);
+
+/// Imports a module may declare; the contract has about 90, and duplicates are legal.
+pub const MAX_IMPORTS: usize = 1024;
+
+/// Bytes of one header list from a guest, as in Envoy.
+pub const MAX_PAIRS_BYTES: usize = 1 << 20;
+
+/// Entries of one header list from a guest, as in Envoy.
+pub const MAX_PAIRS: u32 = 1024;
+
+/// Bytes of a VM's linear memory, unless its plugin says otherwise; filters with a garbage collector need some 10 MiB.
+pub const DEFAULT_MEMORY: usize = 16 << 20;
+
+/// Elements of all tables of a VM together; one element is one function pointer, and large Go modules have 10,000.
+pub const DEFAULT_TABLE_ELEMENTS: usize = 20_000;
+
+/// Tables of one VM; compilers emit one, the rest is slack.
+pub const MAX_TABLES: usize = 8;
+
+/// CPU time of one callback, unless its plugin says otherwise; an ordinary one takes a microsecond.
+pub const DEFAULT_CALL_TIME: Duration = Duration::from_millis(10);
+
+/// CPU time of starting and configuring a VM, unless its plugin says otherwise; parsing a large rule set takes 100 ms.
+pub const DEFAULT_START_TIME: Duration = Duration::from_secs(1);
+
+/// How many times its CPU time a call may take by the wall clock; covers a busy machine, bounds a slow host.
+pub const WALL_TIME_FACTOR: u32 = 5;
+
+/// Bytes of log messages a VM may write in a second, unless its plugin says otherwise; 64 KiB is some 500 lines.
+pub const DEFAULT_LOG_BYTES_PER_SECOND: usize = 64 << 10;
+
+/// Stack of the guest in bytes, taken from the thread that runs it (2 MiB by default).
+pub const GUEST_STACK: usize = 512 << 10;
+
+/// Period of the epoch ticker while guests run: the grain of all time limits.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// Period of the epoch ticker while no guest runs; bounds how late a guest is interrupted after a host call that long.
+pub const IDLE_TICK: Duration = Duration::from_millis(20);
+
+/// Ticks without a guest call after which the ticker slows down.
+pub const TICKS_UNTIL_IDLE: u32 = 50;
+
+/// Ticks a guest may run between two looks at the clock; below [`TICKS_UNTIL_IDLE`], so that the ticker stays awake for it.
+pub const MAX_TICKS_BETWEEN_CHECKS: u64 = 25;
+
+/// Address space reserved for a linear memory: the whole 32-bit range, so that compiled code needs no bounds checks. Only
+/// touched pages cost memory.
+pub const MEMORY_RESERVATION: u64 = 4 << 30;
+
+/// Address space after a linear memory that must trap, in bytes; lets constant offsets go unchecked too.
+pub const MEMORY_GUARD: u64 = 32 << 20;
+
+/// VMs that may live at once when every stream has its own; Linux's limit of 65,530 mappings stops at 16,000.
+pub const DEFAULT_STREAM_VMS: u32 = 1024;
+
+/// Bytes of one VM's own structures in the pooling allocator: globals and function references of large modules.
+pub const POOLED_VM_BYTES: usize = 1 << 20;
+
+/// Guest frames kept in a backtrace; deeper ones rarely say more.
+pub const MAX_BACKTRACE_FRAMES: usize = 32;
+
+/// Bytes of one function name in a backtrace; the name comes from the module and goes to a log.
+pub const MAX_FUNCTION_NAME: usize = 256;
+
+/// Bytes kept of a failure's text that came from a guest.
+pub const MAX_GUEST_MESSAGE: usize = 1024;
+
+/// Capacity in bytes that a VM's scratch buffers keep between calls; larger ones are given back.
+pub const SCRATCH_KEEP: usize = 64 << 10;
+
+/// Buffers of one WASI write; toolchains use one or two.
+pub const MAX_IO_VECTORS: u32 = 64;
+
+/// Bytes of one `random_get`, as in Envoy.
+pub const MAX_RANDOM_BYTES: u32 = 64 << 10;
+
+/// Bytes of one key of shared data or name of a queue, metric or foreign function.
+pub const MAX_NAME: usize = 4 << 10;
+
+/// Bytes of one shared value or queue entry.
+pub const MAX_SHARED_VALUE: usize = 1 << 20;
+
+/// Locks that shared data of one VM id is spread over; a few times the workers of a large machine.
+pub const SHARED_SHARDS: usize = 16;
+
+/// Bytes of keys and values in one shard of shared data; beyond it the values written longest ago are dropped.
+pub const SHARED_SHARD_BYTES: usize = 4 << 20;
+
+/// Bytes that one entry of shared data or a queue costs beside its text: maps, counters, allocation headers.
+pub const SHARED_ENTRY_OVERHEAD: usize = 128;
+
+/// Queues of one VM id; they live as long as it does.
+pub const MAX_QUEUES: usize = 1024;
+
+/// Bytes waiting in one queue; beyond it the oldest entries are dropped.
+pub const MAX_QUEUE_BYTES: usize = 8 << 20;
+
+/// Metrics of one VM id; beyond it further ones are counted together under one name.
+pub const MAX_METRICS: usize = 10_000;
+
+/// Buckets of a histogram: one for each power of two of a 64-bit value, and one for zero.
+pub const HISTOGRAM_BUCKETS: usize = 65;
+
+/// What a VM may use. Made by the plugin's owner, read by the VM at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory in bytes. Growth beyond it is refused.
+    pub memory: usize,
+    /// Elements of all tables together. Growth beyond it is refused.
+    pub table_elements: usize,
+    /// CPU time of one callback, without the time the thread waits for a core. Beyond it, or beyond
+    /// [`WALL_TIME_FACTOR`] times it by the wall clock, the VM is stopped. The grain is [`TICK`].
+    pub call_time: Duration,
+    /// CPU time from instantiation to the end of `proxy_on_configure`, bounded like `call_time`.
+    pub start_time: Duration,
+    /// Bytes of log messages in a second; what is beyond it is dropped and counted.
+    pub log_bytes_per_second: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: DEFAULT_MEMORY,
+            table_elements: DEFAULT_TABLE_ELEMENTS,
+            call_time: DEFAULT_CALL_TIME,
+            start_time: DEFAULT_START_TIME,
+            log_bytes_per_second: DEFAULT_LOG_BYTES_PER_SECOND,
+        }
+    }
+}

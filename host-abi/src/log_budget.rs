@@ -1,0 +1,77 @@
+//! How many bytes of log messages a VM may write in a second. Hostcalls that log ask it first.
+
+use std::time::Duration;
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is written.
+    Write,
+    /// It is dropped, and so that people know, a warning is written in its place.
+    DropAndWarn,
+    /// It is dropped; the warning has been written.
+    Drop,
+}
+
+/// Counts bytes in windows of one second.
+#[derive(Debug)]
+pub(crate) struct LogBudget {
+    per_second: usize,
+    window_start: Option<Duration>,
+    used: usize,
+    warned: bool,
+    dropped: u64,
+}
+
+impl LogBudget {
+    pub(crate) const fn new(per_second: usize) -> Self {
+        Self { per_second, window_start: None, used: 0, warned: false, dropped: 0 }
+    }
+
+    /// Bytes dropped since the VM exists.
+    pub(crate) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Decides about a message of `bytes` bytes at `now`, a monotonic time.
+    pub(crate) fn admit(&mut self, now: Duration, bytes: usize) -> Admission {
+        let is_over = |start: Duration| now.saturating_sub(start) >= Duration::from_secs(1);
+        if self.window_start.is_none_or(is_over) {
+            self.window_start = Some(now);
+            self.used = 0;
+            self.warned = false;
+        }
+        // An empty message costs a line all the same.
+        let used = self.used.saturating_add(bytes.max(1));
+        if used <= self.per_second {
+            self.used = used;
+            return Admission::Write;
+        }
+        self.dropped = self.dropped.saturating_add(bytes as u64);
+        if std::mem::replace(&mut self.warned, true) { Admission::Drop } else { Admission::DropAndWarn }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_and_told_once_a_second() {
+        let rows = [
+            (0, 60, Admission::Write),
+            (10, 40, Admission::Write),
+            (20, 1, Admission::DropAndWarn),
+            (999, 500, Admission::Drop),
+            (1000, 100, Admission::Write),
+            (1001, 0, Admission::DropAndWarn),
+            (5000, 101, Admission::DropAndWarn),
+            (5001, 100, Admission::Write),
+        ];
+        let mut budget = LogBudget::new(100);
+        for (now, bytes, expected) in rows {
+            assert_eq!(budget.admit(Duration::from_millis(now), bytes), expected, "{now} {bytes}");
+        }
+        assert_eq!(budget.dropped(), 602);
+    }
+}

@@ -1,0 +1,37 @@
+//! `Plugin`: a module with its settings. What a filter chain refers to, shared by all workers; each makes its own VMs from it.
+
+use std::sync::Arc;
+
+use crate::module::Module;
+use crate::settings::PluginSettings;
+
+/// A filter, ready to be started.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    settings: Arc<PluginSettings>,
+    module: Module,
+}
+
+impl Plugin {
+    /// Puts a module and its settings together. Nothing runs yet.
+    #[must_use]
+    pub fn new(settings: PluginSettings, module: Module) -> Self {
+        Self { settings: Arc::new(settings), module }
+    }
+
+    /// Its name, configuration and limits.
+    #[must_use]
+    pub fn settings(&self) -> &PluginSettings {
+        &self.settings
+    }
+
+    /// Its code.
+    #[must_use]
+    pub const fn module(&self) -> &Module {
+        &self.module
+    }
+
+    pub(crate) const fn shared_settings(&self) -> &Arc<PluginSettings> {
+        &self.settings
+    }
+}

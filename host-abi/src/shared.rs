@@ -1,0 +1,1 @@
+//! Shared data, queues and metrics, ready-made for hosts.

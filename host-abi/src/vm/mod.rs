@@ -1,0 +1,178 @@
+//! `Vm`: one running guest of a plugin. The proxy makes one per worker or per stream, and calls its callbacks.
+//!
+//! ```text
+//!                    Failure
+//!  start ──► running ───────► dead: every call answers `Dead`, the guest is not entered again
+//! ```
+//!
+//! A call lends a [`Host`] to the guest's hostcalls and takes it back before it returns. A callback that the module does not
+//! export costs a look at an `Option`. `Vm` is `Send` and not `Sync`: start it anywhere, then move it to its worker.
+
+mod callbacks;
+mod callouts;
+mod connection;
+mod http;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{Store, WasmParams, WasmResults};
+
+use crate::abi::context::ContextId;
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::interface::Exports;
+use crate::lend::Lent;
+use crate::plugin::Plugin;
+use crate::state::VmState;
+use callbacks::{Callback, Callbacks};
+
+pub use callouts::CalloutResponse;
+pub use start::{StartError, StartStep};
+
+/// One running guest.
+pub struct Vm {
+    plugin: Arc<Plugin>,
+    store: Store<VmState>,
+    callbacks: Callbacks,
+    dead: bool,
+}
+
+impl Vm {
+    /// Instantiates a plugin, initialises it, creates its plugin context and has it read its configuration, all within
+    /// `start_time` of CPU. May take that long: not for a worker's thread.
+    ///
+    /// # Errors
+    /// When a step fails or the guest refuses its configuration.
+    pub fn start(plugin: &Arc<Plugin>, host: &mut dyn Host) -> Result<Self, StartError> {
+        start::start(plugin, host)
+    }
+
+    /// The plugin that runs here.
+    #[must_use]
+    pub const fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    /// The plugin context.
+    #[must_use]
+    pub const fn root_context(&self) -> ContextId {
+        ContextId::ROOT
+    }
+
+    /// The callbacks that the guest has.
+    #[must_use]
+    pub fn exports(&self) -> Exports {
+        self.plugin.module().exports()
+    }
+
+    /// Whether a failure has stopped the guest for good.
+    #[must_use]
+    pub const fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// How often the guest wants `proxy_on_tick`, if at all. Look again after each call.
+    #[must_use]
+    pub fn tick_period(&self) -> Option<Duration> {
+        self.store.data().timer.period
+    }
+
+    /// Changes each time the guest sets its tick period, also to the same one: the timer then starts anew.
+    #[must_use]
+    pub fn tick_generation(&self) -> u64 {
+        self.store.data().timer.generation
+    }
+
+    /// Bytes of the guest's memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory.map_or(0, |memory| memory.data_size(&self.store))
+    }
+
+    /// Bytes of log messages that were dropped because the guest wrote too many.
+    #[must_use]
+    pub fn dropped_log_bytes(&self) -> u64 {
+        self.store.data().log_budget.dropped()
+    }
+
+    /// Contexts that live, the plugin context included.
+    #[must_use]
+    pub fn live_contexts(&self) -> usize {
+        self.store.data().contexts.live()
+    }
+
+    /// Whether the context lives in this VM.
+    #[must_use]
+    pub fn is_live(&self, context: ContextId) -> bool {
+        self.store.data().contexts.is_live(context)
+    }
+
+    /// A context whose [`Vm::on_done`] answered false and for which the guest has called `proxy_done` since: delete it now.
+    /// Ask after each call, until there is none.
+    pub fn take_done(&mut self) -> Option<ContextId> {
+        self.store.data_mut().contexts.take_done()
+    }
+
+    /// Calls a callback on behalf of `context`, within the plugin's `call_time`. `None` when the module does not export it.
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        host: &mut dyn Host,
+        context: ContextId,
+        pick: impl Fn(&Callbacks) -> &Callback<P, R>,
+        parameters: P,
+    ) -> Result<Option<R>, Failure> {
+        if !self.dead && pick(&self.callbacks).function.is_none() {
+            return Ok(None);
+        }
+        let call_time = self.plugin.settings().limits.call_time;
+        self.store.data_mut().deadline.begin(call_time);
+        self.store.set_epoch_deadline(1);
+        self.call_within_deadline(host, context, pick, parameters)
+    }
+
+    /// As [`Vm::call`], within the time that is left of the deadline that was begun.
+    fn call_within_deadline<P: WasmParams, R: WasmResults>(
+        &mut self,
+        host: &mut dyn Host,
+        context: ContextId,
+        pick: impl Fn(&Callbacks) -> &Callback<P, R>,
+        parameters: P,
+    ) -> Result<Option<R>, Failure> {
+        let callback = pick(&self.callbacks);
+        if self.dead {
+            return Err(Failure::dead(callback.name));
+        }
+        let Some(function) = &callback.function else { return Ok(None) };
+        let state = self.store.data_mut();
+        if !state.contexts.is_live(context) {
+            return Err(Failure::no_context(callback.name, context));
+        }
+        state.contexts.enter(context);
+        state.growth.begin();
+        self.plugin.module().engine().wake_ticker();
+        // Until the guest has returned: a host that panics unwinds from here, past a guest that is then in an unknown state.
+        self.dead = true;
+        let mut lent = Lent::new(&mut self.store, host);
+        let outcome = function.call(lent.store(), parameters);
+        drop(lent);
+        match outcome {
+            Ok(result) => {
+                self.dead = false;
+                Ok(Some(result))
+            }
+            Err(error) => {
+                let growth_refused = self.store.data().growth.was_refused();
+                Err(Failure::from_engine(&error, callback.name, growth_refused))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Vm {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plugin = &self.plugin.settings().name;
+        formatter.debug_struct("Vm").field("plugin", plugin).field("dead", &self.dead).finish_non_exhaustive()
+    }
+}

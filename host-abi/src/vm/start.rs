@@ -1,0 +1,182 @@
+//! How a VM starts: instantiate, initialise, create the plugin context, `proxy_on_vm_start`, `proxy_on_configure`. One deadline
+//! covers all of it. Called by [`Vm::start`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::{Error, Instance, PoolConcurrencyLimitError, Store, UpdateDeadline};
+
+use crate::abi::context::ContextId;
+use crate::failure::{Failure, Stop};
+use crate::host::Host;
+use crate::lend::Lent;
+use crate::plugin::Plugin;
+use crate::state::{Phase, VmState};
+use crate::vm::Vm;
+use crate::vm::callbacks::{Callback, Callbacks, find};
+use crate::vm::http::clamped;
+
+/// A step of a VM's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StartStep {
+    /// Memory, tables and the module's start section.
+    Instantiate,
+    /// `_initialize` and `main`, or `_start`.
+    Initialise,
+    /// `proxy_on_context_create` of the plugin context.
+    CreateContext,
+    /// `proxy_on_vm_start`
+    VmStart,
+    /// `proxy_on_configure`
+    Configure,
+}
+
+impl StartStep {
+    /// The step in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Instantiate => "instantiation",
+            Self::Initialise => "initialisation",
+            Self::CreateContext => "proxy_on_context_create",
+            Self::VmStart => "proxy_on_vm_start",
+            Self::Configure => "proxy_on_configure",
+        }
+    }
+}
+
+impl fmt::Display for StartStep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Why a VM did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The guest failed.
+    #[error("the plugin failed in its {step}: {failure}")]
+    Failed {
+        /// Where.
+        step: StartStep,
+        /// How.
+        failure: Failure,
+    },
+    /// The guest answered false: it does not accept its configuration. Its log says why.
+    #[error("the plugin refused its configuration: {step} returned false")]
+    Refused {
+        /// Where.
+        step: StartStep,
+    },
+    /// As many VMs live as the engine's pool holds.
+    #[error("no room for another VM: {0}")]
+    NoRoom(String),
+}
+
+/// Starts a plugin.
+pub(super) fn start(plugin: &Arc<Plugin>, host: &mut dyn Host) -> Result<Vm, StartError> {
+    let mut store = make_store(plugin)?;
+    let instance = instantiate(plugin, &mut store, host)?;
+    let callbacks = Callbacks::find(&instance, &mut store);
+    initialise(&instance, &mut store, host)?;
+    store.data_mut().phase = Phase::Callback;
+    let mut vm = Vm { plugin: Arc::clone(plugin), store, callbacks, dead: false };
+    create_context(&mut vm, host)?;
+    Ok(vm)
+}
+
+fn failed(step: StartStep, failure: Failure) -> StartError {
+    StartError::Failed { step, failure }
+}
+
+fn make_store(plugin: &Plugin) -> Result<Store<VmState>, StartError> {
+    let engine = plugin.module().engine();
+    let state = VmState::new(Arc::clone(plugin.shared_settings()), Arc::clone(plugin.module().interface()));
+    let no_room = |error: Error| StartError::NoRoom(format!("{error:#}"));
+    let mut store = Store::try_new(engine.inner(), state).map_err(no_room)?;
+    store.limiter(|state| &mut state.growth);
+    let activity = engine.activity();
+    store.epoch_deadline_callback(move |mut store| {
+        activity.note();
+        Ok(UpdateDeadline::Continue(store.data_mut().deadline.check()?))
+    });
+    let start_time = plugin.settings().limits.start_time;
+    store.data_mut().deadline.begin(start_time);
+    store.set_epoch_deadline(1);
+    engine.wake_ticker();
+    Ok(store)
+}
+
+fn instantiate(plugin: &Plugin, store: &mut Store<VmState>, host: &mut dyn Host) -> Result<Instance, StartError> {
+    let mut lent = Lent::new(store, host);
+    let outcome = plugin.module().pre().instantiate(lent.store());
+    drop(lent);
+    let instance = match outcome {
+        Ok(instance) => instance,
+        Err(error) if error.is::<PoolConcurrencyLimitError>() => return Err(StartError::NoRoom(error.to_string())),
+        Err(error) => {
+            let step = StartStep::Instantiate;
+            return Err(failed(step, Failure::from_engine(&error, step.name(), store.data().growth.was_refused())));
+        }
+    };
+    let interface = Arc::clone(&store.data().interface);
+    let memory = instance.get_memory(&mut *store, &interface.memory);
+    let allocator = find(&instance, store, interface.allocator).function;
+    store.data_mut().memory = memory;
+    store.data_mut().allocator = allocator;
+    Ok(instance)
+}
+
+/// Runs what toolchains put before the first callback. A command's `_start` may end itself with code 0.
+fn initialise(instance: &Instance, store: &mut Store<VmState>, host: &mut dyn Host) -> Result<(), StartError> {
+    let reactor: Callback<(), ()> = find(instance, store, "_initialize");
+    let command: Callback<(), ()> = find(instance, store, "_start");
+    let main: Callback<(u32, u32), u32> = find(instance, store, "main");
+    let main_void: Callback<(), u32> = find(instance, store, "__main_void");
+    let mut lent = Lent::new(store, host);
+    let (name, outcome) = if let Some(function) = reactor.function {
+        match (function.call(lent.store(), ()), main.function, main_void.function) {
+            (Ok(()), Some(main_function), _) => (main.name, main_function.call(lent.store(), (0, 0)).map(|_| ())),
+            (Ok(()), None, Some(main_function)) => (main_void.name, main_function.call(lent.store(), ()).map(|_| ())),
+            (outcome, ..) => (reactor.name, outcome),
+        }
+    } else if let Some(function) = command.function {
+        (command.name, function.call(lent.store(), ()))
+    } else {
+        return Ok(());
+    };
+    drop(lent);
+    match outcome {
+        Err(error) if name == reactor.name || error.downcast_ref::<Stop>() != Some(&Stop::Exit(0)) => {
+            let growth_refused = store.data().growth.was_refused();
+            Err(failed(StartStep::Initialise, Failure::from_engine(&error, name, growth_refused)))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn create_context(vm: &mut Vm, host: &mut dyn Host) -> Result<(), StartError> {
+    const ROOT: ContextId = ContextId::ROOT;
+    let settings = Arc::clone(vm.plugin.shared_settings());
+
+    let step = StartStep::CreateContext;
+    vm.call_within_deadline(host, ROOT, |callbacks| &callbacks.context_create, (ROOT.number(), 0))
+        .map_err(|failure| failed(step, failure))?;
+
+    let step = StartStep::VmStart;
+    let parameters = (ROOT.number(), clamped(settings.vm_configuration.len()));
+    vm.store.data_mut().in_vm_start = true;
+    let started = vm.call_within_deadline(host, ROOT, |callbacks| &callbacks.vm_start, parameters);
+    vm.store.data_mut().in_vm_start = false;
+    if started.map_err(|failure| failed(step, failure))? == Some(0) {
+        return Err(StartError::Refused { step });
+    }
+
+    let step = StartStep::Configure;
+    let parameters = (ROOT.number(), clamped(settings.configuration.len()));
+    let configured = vm.call_within_deadline(host, ROOT, |callbacks| &callbacks.configure, parameters);
+    if configured.map_err(|failure| failed(step, failure))? == Some(0) {
+        return Err(StartError::Refused { step });
+    }
+    Ok(())
+}
