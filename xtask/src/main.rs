@@ -1,1 +1,51 @@
-fn main() {}
+//! The tasks of this repository, in Rust: `cargo xtask demo | test | plugins`.
+//!
+//! Each task is a file. They print what they do and how long it took; a failed task ends with exit code 1.
+
+mod demo;
+mod plugins;
+mod test;
+
+mod strip;
+mod tools;
+
+mod progress;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use progress::{say, step};
+
+const USAGE: &str = "\
+cargo xtask demo [--once]       build the proxy, serve the quickstart through a filter, show what it does
+cargo xtask test                run every check; installs the tools it needs and says so first
+cargo xtask plugins [--release] build the filters for Wasm and put them beside the proxy";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    match arguments {
+        ["demo"] => demo::run(demo::Ending::WhenToldTo),
+        ["demo", "--once"] => demo::run(demo::Ending::WhenShown),
+        ["test"] => test::run(),
+        ["plugins"] => step("filters for Wasm", || plugins::run(plugins::Beside::WhatIsThere)),
+        ["plugins", "--release"] => step("filters for Wasm", || plugins::run(plugins::Beside::ReleaseToo)),
+        [] | ["help" | "--help" | "-h"] => {
+            say(USAGE);
+            Ok(())
+        }
+        other => bail!("there is no task `{}`\n{USAGE}", other.join(" ")),
+    }
+}

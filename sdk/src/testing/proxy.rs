@@ -81,6 +81,17 @@ impl Proxy {
         Err(Error::new(format!("weir-proxy did not {what}; its log:\n{}", self.log())))
     }
 
+    /// The executable.
+    pub fn binary() -> Result<PathBuf, Error> {
+        find_binary()
+    }
+
+    /// Goes on until the process ends by itself or by a signal.
+    pub fn wait_for_end(&mut self) -> Result<(), Error> {
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Where its admin pages are.
     pub fn admin(&self) -> SocketAddr {
         self.admin

@@ -1,0 +1,26 @@
+//! The request as the rules see it: plain values, no host.
+
+/// What is judged: the request as it arrived. A value is bytes, since HTTP lets it be any.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method; empty if there is none.
+    pub method: &'a [u8],
+    /// The path with its query; empty if there is none.
+    pub path: &'a [u8],
+    /// All headers; names are lower case.
+    pub headers: &'a [(String, Vec<u8>)],
+}
+
+impl<'a> Request<'a> {
+    /// The request that these headers (`:method` and `:path` among them) describe.
+    pub fn of(headers: &'a [(String, Vec<u8>)]) -> Self {
+        let first = |name| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice());
+        Self { method: first(":method").unwrap_or_default(), path: first(":path").unwrap_or_default(), headers }
+    }
+
+    /// Every value of a header.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let matching = move |(key, _): &&(String, Vec<u8>)| key.eq_ignore_ascii_case(name);
+        self.headers.iter().filter(matching).map(|(_, value)| value.as_slice())
+    }
+}

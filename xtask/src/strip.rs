@@ -1,0 +1,134 @@
+//! Leaves in a module only the callbacks that its filter asks for.
+//!
+//! The `proxy_wasm` crate exports every callback, whatever the filter does, so a host has to hand it each part of each
+//! body. A filter that only looks at headers says so in its `Cargo.toml`,
+//!
+//! ```toml
+//! [package.metadata.weir]
+//! callbacks = ["proxy_on_request_headers"]
+//! ```
+//!
+//! and the other stream callbacks are taken out of its export section. Nothing else in the module changes.
+
+use anyhow::{Context, Result, ensure};
+
+/// What comes before the first section: magic and version.
+const PREAMBLE: &[u8] = b"\0asm\x01\0\0\0";
+const EXPORT_SECTION: u8 = 7;
+
+/// Callbacks that a host skips when they are not exported.
+const OPTIONAL: [&str; 11] = [
+    "proxy_on_new_connection",
+    "proxy_on_downstream_data",
+    "proxy_on_downstream_connection_close",
+    "proxy_on_upstream_data",
+    "proxy_on_upstream_connection_close",
+    "proxy_on_request_headers",
+    "proxy_on_request_body",
+    "proxy_on_request_trailers",
+    "proxy_on_response_headers",
+    "proxy_on_response_body",
+    "proxy_on_response_trailers",
+];
+
+/// The module without the optional callbacks that are not in `kept`.
+pub(crate) fn keep_callbacks(module: &[u8], kept: &[String]) -> Result<Vec<u8>> {
+    let unknown = kept.iter().find(|name| !OPTIONAL.contains(&name.as_str()));
+    ensure!(unknown.is_none(), "`{}` is not a stream callback", unknown.map_or("", String::as_str));
+    let mut rest = module.strip_prefix(PREAMBLE).context("is not a Wasm module")?;
+    let mut stripped = PREAMBLE.to_vec();
+    while let Some((&id, after_id)) = rest.split_first() {
+        let (size, after_size) = read_number(after_id)?;
+        let (section, next) = after_size.split_at_checked(size).context("a section is cut off")?;
+        let section = if id == EXPORT_SECTION { without(section, kept)? } else { section.to_vec() };
+        stripped.push(id);
+        write_number(section.len(), &mut stripped);
+        stripped.extend_from_slice(&section);
+        rest = next;
+    }
+    Ok(stripped)
+}
+
+/// An export section is a count, and for each export its name, kind and index.
+fn without(section: &[u8], kept: &[String]) -> Result<Vec<u8>> {
+    let (count, mut rest) = read_number(section)?;
+    let mut exports = Vec::new();
+    for _ in 0..count {
+        let (length, after_length) = read_number(rest)?;
+        let (name, after_name) = after_length.split_at_checked(length).context("an export is cut off")?;
+        let (_index, next) = read_number(after_name.get(1..).context("an export is cut off")?)?;
+        let name = std::str::from_utf8(name)?;
+        if !OPTIONAL.contains(&name) || kept.iter().any(|kept| kept == name) {
+            exports.push(&rest[..rest.len() - next.len()]);
+        }
+        rest = next;
+    }
+    let mut stripped = Vec::new();
+    write_number(exports.len(), &mut stripped);
+    stripped.extend(exports.concat());
+    Ok(stripped)
+}
+
+/// An unsigned LEB128 number, and what follows it.
+fn read_number(bytes: &[u8]) -> Result<(usize, &[u8])> {
+    let mut number = 0;
+    for (index, &byte) in bytes.iter().take(5).enumerate() {
+        number |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok((number, &bytes[index + 1..]));
+        }
+    }
+    anyhow::bail!("a number is cut off")
+}
+
+fn write_number(mut number: usize, to: &mut Vec<u8>) {
+    loop {
+        let [low, ..] = number.to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            return to.push(low & 0x7f);
+        }
+        to.push(low | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PREAMBLE, keep_callbacks, read_number, write_number};
+
+    fn module(exports: &[&str]) -> Vec<u8> {
+        let mut section = Vec::new();
+        write_number(exports.len(), &mut section);
+        for name in exports {
+            write_number(name.len(), &mut section);
+            section.extend_from_slice(name.as_bytes());
+            section.extend_from_slice(&[0, 3]);
+        }
+        let mut module = PREAMBLE.to_vec();
+        module.extend_from_slice(&[1, 1, 0, 7]);
+        write_number(section.len(), &mut module);
+        module.extend_from_slice(&section);
+        module.extend_from_slice(&[10, 2, 1, 1]);
+        module
+    }
+
+    #[test]
+    fn only_what_is_asked_for_stays() {
+        let all = module(&["memory", "proxy_on_log", "proxy_on_request_body", "proxy_on_request_headers"]);
+        let kept = ["proxy_on_request_headers".to_owned()];
+        let expected = module(&["memory", "proxy_on_log", "proxy_on_request_headers"]);
+        assert_eq!(keep_callbacks(&all, &kept).unwrap(), expected);
+        assert!(keep_callbacks(&all[..all.len() - 1], &kept).is_err());
+        assert!(keep_callbacks(&all, &["proxy_on_log".to_owned()]).is_err());
+        assert!(keep_callbacks(b"\0asm", &kept).is_err());
+    }
+
+    #[test]
+    fn numbers() {
+        for number in [0, 1, 127, 128, 300, 16_384, 0xffff_ffff] {
+            let mut bytes = Vec::new();
+            write_number(number, &mut bytes);
+            assert_eq!(read_number(&bytes).unwrap(), (number, &[][..]));
+        }
+    }
+}
