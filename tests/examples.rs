@@ -1,0 +1,138 @@
+//! Everything that a README shows is run: the `sh` blocks of each example, in order, in one shell.
+//!
+//! The blocks name fixed addresses, as a person would type them. A test must not, so the example is copied, and each
+//! address that its resources and its README name is replaced by a free one. Runs with the feature `tools`, since the
+//! blocks use curl and python3.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Goes before the blocks: stop at the first failure, and end what was started.
+const PROLOGUE: &str = r#"
+set -eu
+trap 'for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done' EXIT
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# A person types slower than a proxy starts, a script does not.
+curl() {
+    for attempt in $(seq 600); do
+        if listens 8080 && listens 9000; then break; fi
+        sleep 0.1
+    done
+    command curl --silent --show-error --max-time 20 "$@"
+}
+command -v rustup >/dev/null || rustup() { echo "there is no rustup; the target must be here"; }
+"#;
+
+struct Example {
+    name: String,
+    /// The `sh` blocks of its README.
+    commands: Vec<String>,
+    /// The `text` blocks that follow, line by line: each line must be in the output.
+    expected: Vec<String>,
+}
+
+#[test]
+fn quickstart() {
+    run("quickstart");
+}
+
+#[test]
+fn own_filter() {
+    run("own-filter");
+}
+
+#[test]
+fn every_example_has_a_test() {
+    let tested = fs::read_to_string(root().join("tests/examples.rs")).expect("this file");
+    for entry in fs::read_dir(root().join("examples")).expect("a folder of examples") {
+        let path = entry.expect("a readable entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let is_run = tested.contains(&format!("run(\"{name}\")"));
+        assert!(!path.is_dir() || is_run, "examples/{name} is not run by tests/examples.rs");
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository")
+}
+
+fn run(name: &str) {
+    let example = read(name);
+    let copy = Copy::of(name);
+    let script = copy.adapt(&(PROLOGUE.to_owned() + &example.commands.join("\n")));
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash starts");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).replace('\r', "");
+    assert!(output.status.success(), "{name} ended with {}:\n{script}\n{text}", output.status);
+    for line in &example.expected {
+        let line = copy.adapt(line);
+        assert!(text.lines().any(|printed| printed == line), "{name} did not print `{line}`:\n{text}");
+    }
+}
+
+fn read(name: &str) -> Example {
+    let path = root().join("examples").join(name).join("README.md");
+    let readme = fs::read_to_string(&path).expect("an example has a README");
+    let mut example = Example { name: name.to_owned(), commands: Vec::new(), expected: Vec::new() };
+    for (index, block) in readme.split("```").enumerate().filter(|(index, _)| index % 2 == 1) {
+        let (language, text) = block.split_once('\n').expect("a block has lines");
+        match language.trim() {
+            "sh" => example.commands.push(text.to_owned()),
+            "text" => example.expected.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_owned)),
+            _ => {}
+        }
+        assert!(index > 0, "{}: begins with a block", example.name);
+    }
+    example
+}
+
+/// A copy of an example whose addresses are free ones.
+struct Copy {
+    /// What stands in the README, and what to say instead.
+    replacements: BTreeMap<String, String>,
+    folder: PathBuf,
+}
+
+impl Copy {
+    fn of(name: &str) -> Self {
+        let original = root().join("examples").join(name);
+        let folder = std::env::temp_dir().join(format!("weir-example-{name}-{}", std::process::id()));
+        let mut replacements = BTreeMap::new();
+        for port in ["8080", "9000"] {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+            replacements.insert(port.to_owned(), listener.local_addr().expect("bound").port().to_string());
+        }
+        fs::remove_dir_all(&folder).ok();
+        fs::create_dir_all(&folder).expect("a temporary folder");
+        replacements.insert(format!("examples/{name}"), folder.display().to_string());
+        let copy = Self { replacements, folder };
+        for entry in fs::read_dir(&original).expect("a folder") {
+            let path = entry.expect("a readable entry").path();
+            if path.is_file() && path.extension().is_some_and(|end| end == "yaml" || end == "md") {
+                let text = copy.adapt(&fs::read_to_string(&path).expect("a text"));
+                fs::write(copy.folder.join(path.file_name().expect("a name")), text).expect("a writable folder");
+            }
+        }
+        copy
+    }
+
+    fn adapt(&self, text: &str) -> String {
+        // The tests may run with another target folder than the one a person has.
+        let target = std::env::current_exe().expect("a path").ancestors().nth(3).expect("target").display().to_string();
+        let text = text.replace("target/", &format!("{target}/"));
+        self.replacements.iter().fold(text, |text, (from, to)| text.replace(from, to))
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
