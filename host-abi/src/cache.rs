@@ -136,7 +136,7 @@ enum Unusable {
     Refused(String),
 }
 
-fn refused(reason: impl ToString) -> Unusable {
+fn refused(reason: &(impl ToString + ?Sized)) -> Unusable {
     Unusable::Refused(reason.to_string())
 }
 
@@ -178,9 +178,9 @@ fn read_trusted(path: &Path) -> Result<Vec<u8>, Unusable> {
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unusable::Absent),
-        Err(error) => return Err(refused(error)),
+        Err(error) => return Err(refused(&error)),
     };
-    let metadata = file.metadata().map_err(refused)?;
+    let metadata = file.metadata().map_err(|error| refused(&error))?;
     if !metadata.is_file() {
         return Err(refused("it is not a file"));
     }
@@ -193,14 +193,14 @@ fn read_trusted(path: &Path) -> Result<Vec<u8>, Unusable> {
     if metadata.len() > MAX_ARTEFACT_BYTES {
         return Err(refused("it is too large"));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).map_err(refused)?);
-    file.take(MAX_ARTEFACT_BYTES).read_to_end(&mut bytes).map_err(refused)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).map_err(|error| refused(&error))?);
+    file.take(MAX_ARTEFACT_BYTES).read_to_end(&mut bytes).map_err(|error| refused(&error))?;
     Ok(bytes)
 }
 
 fn load_checked(engine: &Engine, hash: ModuleHash, (bytes, key): (&[u8], ArtefactKey)) -> Result<Module, Unusable> {
-    let artefact = CheckedArtefact::check(bytes, key).map_err(refused)?;
-    Module::load(engine, hash, &artefact).map_err(refused)
+    let artefact = CheckedArtefact::check(bytes, key).map_err(|error| refused(&error))?;
+    Module::load(engine, hash, &artefact).map_err(|error| refused(&error))
 }
 
 fn remove_if_ours(path: &Path) -> bool {

@@ -24,7 +24,7 @@ unsafe impl Send for HostSlot {}
 impl HostSlot {
     /// The host of the call that is under way. Taking `&mut self` keeps a second one from being borrowed meanwhile.
     pub(crate) fn host(&mut self) -> Result<&mut (dyn Host + '_), Stop> {
-        let Some(mut pointer) = self.0 else {
+        let Some(pointer) = &mut self.0 else {
             return Err(Stop::Violation("a hostcall was made outside a call".to_owned()));
         };
         #[expect(unsafe_code, reason = "the pointer's lifetime was erased by `Lent::new`")]

@@ -58,4 +58,5 @@ pub use limits::Limits;
 pub use module::{Module, ModuleError, ModuleHash};
 pub use plugin::Plugin;
 pub use settings::PluginSettings;
+pub use shared::{Metric, MetricTable, Metrics, Namespace, SharedData, SharedQueues, SharedState};
 pub use vm::{CalloutResponse, StartError, StartStep, Vm};

@@ -230,6 +230,7 @@ impl<'a> Call<'a> {
 }
 
 /// Where the text of a log message is.
+#[derive(Clone, Copy)]
 pub(crate) enum LogText<'a> {
     /// In the guest's memory.
     Guest { pointer: u32, length: u32 },

@@ -49,8 +49,8 @@ pub(super) fn check_exports(module: &wasmtime::Module) -> Result<Interface, Modu
 
 fn check_callback(callback: &Callback, function: &FuncType) -> Result<(), ModuleError> {
     let signature = Signature::of(function);
-    let fits = |params: &&[ValueType]| signature.as_ref().is_some_and(|found| found.is(params, callback.result));
-    if callback.params.iter().any(|params| fits(&params)) {
+    let fits = |params: &[ValueType]| signature.as_ref().is_some_and(|found| found.is(params, callback.result));
+    if callback.params.iter().any(|params| fits(params)) {
         return Ok(());
     }
     let forms: Vec<_> = callback.params.iter().map(|params| in_words(params, callback.result)).collect();

@@ -15,7 +15,20 @@ type Two = (u32, u32);
 type Three = (u32, u32, u32);
 type Five = (u32, u32, u32, u32, u32);
 
-/// Every callback. Those with two forms have a field for each; the export's type decides which one is filled.
+/// A headers callback in its two forms; the export's type decides which one is filled.
+pub(super) struct HeadersCallback {
+    pub(super) with_end: Callback<Three, u32>,
+    /// ABI 0.1.0
+    pub(super) without_end: Callback<Two, u32>,
+}
+
+impl HeadersCallback {
+    fn find(instance: &Instance, store: &mut Store<VmState>, name: &'static str) -> Self {
+        Self { with_end: find(instance, store, name), without_end: find(instance, store, name) }
+    }
+}
+
+/// Every callback.
 pub(super) struct Callbacks {
     pub(super) context_create: Callback<Two, ()>,
     pub(super) vm_start: Callback<Two, u32>,
@@ -28,12 +41,10 @@ pub(super) struct Callbacks {
     pub(super) upstream_data: Callback<Three, u32>,
     pub(super) downstream_close: Callback<Two, ()>,
     pub(super) upstream_close: Callback<Two, ()>,
-    pub(super) request_headers: Callback<Three, u32>,
-    pub(super) request_headers_0_1_0: Callback<Two, u32>,
+    pub(super) request_headers: HeadersCallback,
     pub(super) request_body: Callback<Three, u32>,
     pub(super) request_trailers: Callback<Two, u32>,
-    pub(super) response_headers: Callback<Three, u32>,
-    pub(super) response_headers_0_1_0: Callback<Two, u32>,
+    pub(super) response_headers: HeadersCallback,
     pub(super) response_body: Callback<Three, u32>,
     pub(super) response_trailers: Callback<Two, u32>,
     pub(super) http_call_response: Callback<Five, ()>,
@@ -63,12 +74,10 @@ impl Callbacks {
             upstream_data: find(instance, store, "proxy_on_upstream_data"),
             downstream_close: find(instance, store, "proxy_on_downstream_connection_close"),
             upstream_close: find(instance, store, "proxy_on_upstream_connection_close"),
-            request_headers: find(instance, store, "proxy_on_request_headers"),
-            request_headers_0_1_0: find(instance, store, "proxy_on_request_headers"),
+            request_headers: HeadersCallback::find(instance, store, "proxy_on_request_headers"),
             request_body: find(instance, store, "proxy_on_request_body"),
             request_trailers: find(instance, store, "proxy_on_request_trailers"),
-            response_headers: find(instance, store, "proxy_on_response_headers"),
-            response_headers_0_1_0: find(instance, store, "proxy_on_response_headers"),
+            response_headers: HeadersCallback::find(instance, store, "proxy_on_response_headers"),
             response_body: find(instance, store, "proxy_on_response_body"),
             response_trailers: find(instance, store, "proxy_on_response_trailers"),
             http_call_response: find(instance, store, "proxy_on_http_call_response"),

@@ -5,10 +5,8 @@ use crate::abi::context::ContextId;
 use crate::failure::Failure;
 use crate::host::{EndOfStream, Host};
 use crate::vm::Vm;
-use crate::vm::callbacks::{Callback, Callbacks};
+use crate::vm::callbacks::{Callback, Callbacks, HeadersCallback};
 
-type Headers = Callback<(u32, u32, u32), u32>;
-type OldHeaders = Callback<(u32, u32), u32>;
 type Trailers = Callback<(u32, u32), u32>;
 
 impl Vm {
@@ -38,11 +36,7 @@ impl Vm {
         count: u32,
         end: EndOfStream,
     ) -> Result<HeadersAction, Failure> {
-        let pick = (
-            (|callbacks| &callbacks.request_headers) as fn(&Callbacks) -> &Headers,
-            (|callbacks| &callbacks.request_headers_0_1_0) as fn(&Callbacks) -> &OldHeaders,
-        );
-        self.on_headers(host, context, pick, (count, end))
+        self.on_headers(host, context, |callbacks| &callbacks.request_headers, (count, end))
     }
 
     /// `proxy_on_request_body`: `size` bytes are readable in the request body.
@@ -85,11 +79,7 @@ impl Vm {
         count: u32,
         end: EndOfStream,
     ) -> Result<HeadersAction, Failure> {
-        let pick = (
-            (|callbacks| &callbacks.response_headers) as fn(&Callbacks) -> &Headers,
-            (|callbacks| &callbacks.response_headers_0_1_0) as fn(&Callbacks) -> &OldHeaders,
-        );
-        self.on_headers(host, context, pick, (count, end))
+        self.on_headers(host, context, |callbacks| &callbacks.response_headers, (count, end))
     }
 
     /// `proxy_on_response_body`: `size` bytes are readable in the response body.
@@ -158,12 +148,13 @@ impl Vm {
         &mut self,
         host: &mut dyn Host,
         context: ContextId,
-        (pick, pick_old): (fn(&Callbacks) -> &Headers, fn(&Callbacks) -> &OldHeaders),
+        pick: fn(&Callbacks) -> &HeadersCallback,
         (count, end): (u32, EndOfStream),
     ) -> Result<HeadersAction, Failure> {
-        let action = match self.call(host, context, pick, (context.number(), count, end.number()))? {
+        let parameters = (context.number(), count, end.number());
+        let action = match self.call(host, context, |callbacks| &pick(callbacks).with_end, parameters)? {
             Some(action) => Some(action),
-            None => self.call(host, context, pick_old, (context.number(), count))?,
+            None => self.call(host, context, |callbacks| &pick(callbacks).without_end, (context.number(), count))?,
         };
         let pause = self.plugin.settings().header_pause;
         Ok(action.map_or(HeadersAction::Continue, |action| HeadersAction::from_guest(action, pause)))

@@ -1,1 +1,0 @@
-//! Shared data, queues and metrics, ready-made for hosts.

@@ -1,0 +1,216 @@
+//! `SharedData`: keys and values with versions for compare-and-swap. Spread over locks that are held for one copy only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::abi::status::Status;
+use crate::limits::{MAX_NAME, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD, SHARED_SHARD_BYTES, SHARED_SHARDS};
+
+/// The shared data of one VM id.
+pub struct SharedData {
+    shards: [Mutex<Shard>; SHARED_SHARDS],
+    hasher: RandomState,
+    last_version: AtomicU32,
+    writes: AtomicU64,
+    evicted: AtomicU64,
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashMap<Arc<[u8]>, Entry>,
+    /// Keys by the number of their last write: the first was written longest ago.
+    by_age: BTreeMap<u64, Arc<[u8]>>,
+    bytes: usize,
+}
+
+struct Entry {
+    value: Box<[u8]>,
+    version: u32,
+    write: u64,
+}
+
+impl Default for SharedData {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            last_version: AtomicU32::new(0),
+            writes: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+        }
+    }
+}
+
+impl SharedData {
+    /// Appends the value of a key and returns its version.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<u32, Status> {
+        let shard = self.shard(key).lock();
+        let entry = shard.entries.get(key).ok_or(Status::NotFound)?;
+        out.extend_from_slice(&entry.value);
+        Ok(entry.version)
+    }
+
+    /// Stores a value if its version is still `version`, or if `version` is 0, or if there is no such key. When the shard is
+    /// full, the values written longest ago make room.
+    ///
+    /// # Errors
+    /// `CasMismatch`; `BadArgument` when key or value are longer than [`MAX_NAME`] and [`MAX_SHARED_VALUE`].
+    pub fn set(&self, key: &[u8], value: &[u8], version: u32) -> Result<(), Status> {
+        if key.len() > MAX_NAME || value.len() > MAX_SHARED_VALUE {
+            return Err(Status::BadArgument);
+        }
+        let mut shard = self.shard(key).lock();
+        if let Some(entry) = shard.entries.get(key)
+            && version != 0
+            && entry.version != version
+        {
+            return Err(Status::CasMismatch);
+        }
+        shard.remove(key);
+        let write = self.writes.fetch_add(1, Ordering::Relaxed);
+        shard.insert(key, Entry { value: value.into(), version: self.next_version(), write });
+        while shard.bytes > SHARED_SHARD_BYTES
+            && let Some((_, oldest)) = shard.by_age.pop_first()
+        {
+            shard.remove(&oldest);
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Removes a key; whether it was there.
+    pub fn remove(&self, key: &[u8]) -> bool {
+        self.shard(key).lock().remove(key)
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().entries.len()).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes held, with what each entry costs.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().bytes).sum()
+    }
+
+    /// Values that were dropped to make room.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, key: &[u8]) -> &Mutex<Shard> {
+        let hash = self.hasher.hash_one(key);
+        &self.shards[usize::try_from(hash % SHARED_SHARDS as u64).unwrap_or(0)]
+    }
+
+    /// 0 means "no version", so it is left out when the counter wraps.
+    fn next_version(&self) -> u32 {
+        loop {
+            let version = self.last_version.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            if version != 0 {
+                return version;
+            }
+        }
+    }
+}
+
+impl Shard {
+    fn insert(&mut self, key: &[u8], entry: Entry) {
+        let key: Arc<[u8]> = key.into();
+        self.bytes += cost(&key, &entry);
+        self.by_age.insert(entry.write, Arc::clone(&key));
+        self.entries.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &[u8]) -> bool {
+        let Some((key, entry)) = self.entries.remove_entry(key) else { return false };
+        self.bytes -= cost(&key, &entry);
+        self.by_age.remove(&entry.write);
+        true
+    }
+}
+
+const fn cost(key: &[u8], entry: &Entry) -> usize {
+    key.len() + entry.value.len() + SHARED_ENTRY_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_decide() {
+        let data = SharedData::default();
+        let read = |key: &[u8]| {
+            let mut out = Vec::new();
+            data.get(key, &mut out).map(|version| (out, version))
+        };
+        assert_eq!(read(b"a"), Err(Status::NotFound));
+        assert_eq!(data.set(b"a", b"one", 77), Ok(()));
+        assert_eq!(read(b"a"), Ok((b"one".to_vec(), 1)));
+        assert_eq!(data.set(b"a", b"two", 0), Ok(()));
+        assert_eq!(data.set(b"a", b"three", 1), Err(Status::CasMismatch));
+        assert_eq!(data.set(b"a", b"three", 2), Ok(()));
+        assert_eq!(data.set(b"b", b"", 0), Ok(()));
+        assert_eq!(read(b"a"), Ok((b"three".to_vec(), 3)));
+        assert_eq!(read(b"b"), Ok((Vec::new(), 4)));
+        assert!(data.remove(b"b") && !data.remove(b"b"));
+    }
+
+    #[test]
+    fn concurrent_increments_lose_nothing() {
+        let data = SharedData::default();
+        let increment = || {
+            for _ in 0..200 {
+                loop {
+                    let mut out = Vec::new();
+                    let version = data.get(b"n", &mut out).unwrap_or(0);
+                    let next = out.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)) + 1;
+                    // A missing key accepts any version, so the first write may be repeated by the other thread.
+                    if version == 0 {
+                        data.set(b"n", &0_u32.to_le_bytes(), 0).unwrap();
+                    } else if data.set(b"n", &next.to_le_bytes(), version).is_ok() {
+                        break;
+                    }
+                }
+            }
+        };
+        data.set(b"n", &0_u32.to_le_bytes(), 0).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(increment);
+            scope.spawn(increment);
+        });
+        let mut out = Vec::new();
+        data.get(b"n", &mut out).unwrap();
+        assert_eq!(out, 400_u32.to_le_bytes());
+    }
+
+    #[test]
+    fn what_was_written_longest_ago_makes_room() {
+        let data = SharedData::default();
+        let value = vec![0; MAX_SHARED_VALUE];
+        for number in 0..200_u32 {
+            data.set(&number.to_le_bytes(), &value, 0).unwrap();
+        }
+        assert!(data.bytes() <= SHARED_SHARDS * SHARED_SHARD_BYTES);
+        assert_eq!(data.evicted() as usize + data.len(), 200);
+        assert!(data.get(&199_u32.to_le_bytes(), &mut Vec::new()).is_ok());
+        assert_eq!(data.set(b"k", &vec![0; MAX_SHARED_VALUE + 1], 0), Err(Status::BadArgument));
+    }
+}

@@ -1,0 +1,198 @@
+//! `SharedQueues`: first in, first out, between VMs of any VM id. The last VM that registered a queue is told of new entries.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::abi::status::Status;
+use crate::limits::{MAX_QUEUE_BYTES, MAX_QUEUES, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD};
+
+/// Tells the VM that registered a queue of one new entry. Called without locks, on the thread of whoever appends; must not block.
+pub type Notify = Arc<dyn Fn(u32) + Send + Sync>;
+
+/// The queues of all VM ids.
+#[derive(Default)]
+pub struct SharedQueues {
+    table: RwLock<Table>,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By VM id, then name.
+    names: HashMap<String, HashMap<Vec<u8>, u32>>,
+    queues: HashMap<u32, Arc<Queue>>,
+    last: u32,
+}
+
+struct Queue {
+    notify: Mutex<Notify>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    values: VecDeque<Box<[u8]>>,
+    bytes: usize,
+}
+
+impl SharedQueues {
+    /// Creates a queue and returns its number, or takes over the notifications of the one that is there; what waits in it
+    /// stays. A VM id with [`MAX_QUEUES`] queues gets the number 0, a queue that is never found.
+    pub fn register(&self, vm_id: &str, name: &[u8], notify: Notify) -> u32 {
+        let mut table = self.table.write();
+        if let Some(queue) = table.find(vm_id, name) {
+            if let Some(queue) = table.queues.get(&queue) {
+                *queue.notify.lock() = notify;
+            }
+            return queue;
+        }
+        if table.names.get(vm_id).is_some_and(|names| names.len() >= MAX_QUEUES) {
+            tracing::warn!(vm_id, limit = MAX_QUEUES, "too many shared queues; another one was not made");
+            return 0;
+        }
+        let number = table.next_number();
+        let queue = Queue { notify: Mutex::new(notify), entries: Mutex::default() };
+        table.queues.insert(number, Arc::new(queue));
+        table.names.entry(vm_id.to_owned()).or_default().insert(name.to_vec(), number);
+        number
+    }
+
+    /// The number of a queue of any VM id.
+    #[must_use]
+    pub fn resolve(&self, vm_id: &str, name: &[u8]) -> Option<u32> {
+        self.table.read().find(vm_id, name)
+    }
+
+    /// Appends a value and tells the registrant. When the queue is full its oldest entries are dropped.
+    ///
+    /// # Errors
+    /// `NotFound`; `BadArgument` when the value is longer than [`MAX_SHARED_VALUE`].
+    pub fn enqueue(&self, queue: u32, value: &[u8]) -> Result<(), Status> {
+        if value.len() > MAX_SHARED_VALUE {
+            return Err(Status::BadArgument);
+        }
+        let found = self.queue(queue)?;
+        {
+            let mut entries = found.entries.lock();
+            entries.bytes += cost(value);
+            entries.values.push_back(value.into());
+            while entries.bytes > MAX_QUEUE_BYTES
+                && let Some(oldest) = entries.values.pop_front()
+            {
+                entries.bytes -= cost(&oldest);
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let notify = Arc::clone(&found.notify.lock());
+        notify(queue);
+        Ok(())
+    }
+
+    /// Takes the oldest value and appends it to `out`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Empty`.
+    pub fn dequeue(&self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
+        let found = self.queue(queue)?;
+        let mut entries = found.entries.lock();
+        let value = entries.values.pop_front().ok_or(Status::Empty)?;
+        entries.bytes -= cost(&value);
+        out.extend_from_slice(&value);
+        Ok(())
+    }
+
+    /// Entries that were dropped from full queues.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn remove_namespace(&self, vm_id: &str) {
+        let mut table = self.table.write();
+        for number in table.names.remove(vm_id).unwrap_or_default().into_values() {
+            table.queues.remove(&number);
+        }
+    }
+
+    fn queue(&self, number: u32) -> Result<Arc<Queue>, Status> {
+        self.table.read().queues.get(&number).cloned().ok_or(Status::NotFound)
+    }
+}
+
+impl Table {
+    fn find(&self, vm_id: &str, name: &[u8]) -> Option<u32> {
+        self.names.get(vm_id)?.get(name).copied()
+    }
+
+    /// Numbers grow from 1 and skip those in use when they wrap.
+    fn next_number(&mut self) -> u32 {
+        loop {
+            self.last = self.last.wrapping_add(1).max(1);
+            if !self.queues.contains_key(&self.last) {
+                return self.last;
+            }
+        }
+    }
+}
+
+const fn cost(value: &[u8]) -> usize {
+    value.len() + SHARED_ENTRY_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notify_into(seen: &Arc<Mutex<Vec<u32>>>) -> Notify {
+        let seen = Arc::clone(seen);
+        Arc::new(move |queue| seen.lock().push(queue))
+    }
+
+    #[test]
+    fn first_in_first_out_and_the_last_registrant_is_told() {
+        let queues = SharedQueues::default();
+        let (first, second) = (Arc::default(), Arc::default());
+        let queue = queues.register("vm", b"q", notify_into(&first));
+        assert_eq!(queue, 1);
+        assert_eq!(queues.enqueue(queue, b"a"), Ok(()));
+        assert_eq!(queues.register("vm", b"q", notify_into(&second)), 1);
+        assert_eq!(queues.enqueue(queue, b""), Ok(()));
+        assert_eq!(queues.register("other", b"q", notify_into(&first)), 2);
+        assert_eq!((first.lock().as_slice(), second.lock().as_slice()), (&[1][..], &[1][..]));
+        let mut out = Vec::new();
+        assert_eq!(queues.dequeue(1, &mut out), Ok(()));
+        assert_eq!(out, b"a");
+        assert_eq!(queues.dequeue(1, &mut out), Ok(()));
+        assert_eq!(queues.dequeue(1, &mut out), Err(Status::Empty));
+        assert_eq!(queues.dequeue(0, &mut out), Err(Status::NotFound));
+        assert_eq!(queues.enqueue(9, b"a"), Err(Status::NotFound));
+        assert_eq!(queues.resolve("other", b"q"), Some(2));
+        assert_eq!(queues.resolve("other", b"p"), None);
+    }
+
+    #[test]
+    fn full_queues_drop_the_oldest() {
+        let queues = SharedQueues::default();
+        let queue = queues.register("vm", b"q", Arc::new(|_| {}));
+        for number in 0..20_u8 {
+            queues.enqueue(queue, &vec![number; MAX_SHARED_VALUE]).unwrap();
+        }
+        let mut out = Vec::new();
+        queues.dequeue(queue, &mut out).unwrap();
+        assert_eq!(u64::from(out[0]), queues.dropped());
+        assert!(queues.dropped() >= 12);
+    }
+
+    #[test]
+    fn there_is_a_last_queue() {
+        let queues = SharedQueues::default();
+        for number in 0..MAX_QUEUES as u32 {
+            assert_ne!(queues.register("vm", &number.to_le_bytes(), Arc::new(|_| {})), 0);
+        }
+        assert_eq!(queues.register("vm", b"one more", Arc::new(|_| {})), 0);
+        assert_eq!(queues.enqueue(0, b"a"), Err(Status::NotFound));
+    }
+}
