@@ -1,0 +1,67 @@
+//! Heads and models for the tests of this folder.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use weir_model::{
+    ClusterName, FilterChain, Forward, HeaderEdits, HostMatch, PathMatch, Rewrite, Route, RouteAction, RouteMatch,
+    RouteName, RouteTable, RouteTableName, Timeouts, VirtualHost, Weight, WeightedCluster,
+};
+
+use crate::head::RequestHead;
+
+pub(crate) fn header(name: &str) -> HeaderName {
+    HeaderName::from_bytes(name.as_bytes()).unwrap()
+}
+
+pub(crate) fn request(method: &str, authority: &str, path: &str, headers: &[(&str, &str)]) -> RequestHead {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(header(name), HeaderValue::from_str(value).unwrap());
+    }
+    RequestHead {
+        method: Method::from_bytes(method.as_bytes()).unwrap(),
+        scheme: "http",
+        authority: HeaderValue::from_str(authority).unwrap(),
+        path: path.parse().unwrap(),
+        headers: map,
+        version: Version::HTTP_11,
+    }
+}
+
+pub(crate) fn matching(path: PathMatch) -> RouteMatch {
+    RouteMatch { path, method: None, headers: Vec::new(), query: Vec::new() }
+}
+
+pub(crate) fn route(name: &str, matches: RouteMatch, action: RouteAction) -> Arc<Route> {
+    Arc::new(Route {
+        name: RouteName::new(name).unwrap(),
+        matches,
+        chain: FilterChain::default(),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        action,
+    })
+}
+
+pub(crate) fn forward(targets: &[(&str, u32)]) -> Forward {
+    Forward {
+        targets: targets
+            .iter()
+            .map(|(name, weight)| WeightedCluster {
+                cluster: ClusterName::new(name).unwrap(),
+                weight: Weight::new(*weight).unwrap(),
+            })
+            .collect(),
+        rewrite: Rewrite::default(),
+        mirrors: Vec::new(),
+        timeouts: Timeouts { request: None, backend_request: None },
+    }
+}
+
+pub(crate) fn table(hosts: Vec<(HostMatch, Vec<Arc<Route>>)>) -> RouteTable {
+    RouteTable {
+        name: RouteTableName::new("table").unwrap(),
+        virtual_hosts: hosts.into_iter().map(|(host, routes)| VirtualHost { host, routes }).collect(),
+    }
+}

@@ -1,0 +1,134 @@
+//! Whether and how a failed attempt is followed by another. By default only when nothing of the request can have been
+//! acted on (repeating a `POST` pays twice):
+//!
+//! - no connection could be opened: at another endpoint;
+//! - a connection that had served before was closed before the request was written: on a new connection;
+//! - the same, but the request was written, has no body, its method is idempotent (RFC 9110 §9.2.2) and not one byte of
+//!   a response has come: the keep-alive race, on a new connection.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+
+use http::{Method, Request};
+use http_body::Body as _;
+
+use super::pool::Reuse;
+use crate::body::Body;
+use crate::limits::MAX_ATTEMPTS;
+
+/// How another attempt may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// At an endpoint that has not been tried.
+    Elsewhere,
+    /// Anywhere, on a new connection.
+    NewConnection,
+}
+
+/// What has been tried for one request.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    attempts: u32,
+    tried: Vec<SocketAddr>,
+    new_connection: bool,
+    current: Cell<Option<SocketAddr>>,
+}
+
+impl Retry {
+    /// Attempts begun.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Endpoints that no connection could be opened to.
+    pub(super) fn tried(&self) -> &[SocketAddr] {
+        &self.tried
+    }
+
+    pub(super) fn reuse(&self) -> Reuse {
+        if self.new_connection { Reuse::Refused } else { Reuse::Allowed }
+    }
+
+    pub(super) fn begin_attempt(&mut self) {
+        self.attempts += 1;
+        self.current.set(None);
+    }
+
+    /// Where the attempt under way has got to: known even when it is dropped at its deadline.
+    pub(super) fn current(&self) -> Option<SocketAddr> {
+        self.current.get()
+    }
+
+    pub(super) fn set_current(&self, endpoint: SocketAddr) {
+        self.current.set(Some(endpoint));
+    }
+
+    /// Prepares for another attempt; `false` when there have been enough.
+    pub(super) fn again(&mut self, again: Again, endpoint: SocketAddr) -> bool {
+        match again {
+            Again::Elsewhere => self.tried.push(endpoint),
+            Again::NewConnection => self.new_connection = true,
+        }
+        self.attempts < MAX_ATTEMPTS
+    }
+}
+
+/// A copy of a request that may be sent again even though the first may have arrived: none for a method that is not
+/// idempotent, or with a body, which can be read once only.
+pub(super) fn replay(request: &Request<Body>) -> Option<Request<Body>> {
+    if !is_idempotent(request.method()) || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(Body::Empty);
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    Some(copy)
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn only_what_can_be_repeated_is_copied() {
+        for (method, body, expected) in [
+            (Method::GET, Body::Empty, true),
+            (Method::DELETE, Body::Empty, true),
+            (Method::PUT, Body::full(Bytes::from_static(b"x")), false),
+            (Method::POST, Body::Empty, false),
+            (Method::PATCH, Body::Empty, false),
+            (Method::from_bytes(b"PURGE").unwrap(), Body::Empty, false),
+        ] {
+            let mut request = Request::new(body);
+            *request.method_mut() = method.clone();
+            request.headers_mut().insert("a", http::HeaderValue::from_static("b"));
+            let copy = replay(&request);
+            assert_eq!(copy.is_some(), expected, "{method}");
+            assert!(copy.is_none_or(|copy| copy.method() == method && copy.headers() == request.headers()));
+        }
+    }
+
+    #[test]
+    fn attempts_are_bounded() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut retry = Retry::default();
+        let mut attempts = 0;
+        loop {
+            retry.begin_attempt();
+            attempts += 1;
+            if !retry.again(Again::Elsewhere, address) {
+                break;
+            }
+        }
+        assert_eq!((attempts, retry.reuse()), (MAX_ATTEMPTS, Reuse::Allowed));
+        retry.again(Again::NewConnection, address);
+        assert_eq!(retry.reuse(), Reuse::Refused);
+    }
+}
