@@ -51,3 +51,130 @@ pub(crate) const ACCESS_LOG_QUEUE: usize = 256;
 
 /// Time for the access log's last lines to be written when the process ends.
 pub(crate) const ACCESS_LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+// Filters.
+
+/// Failures of a plugin on one worker within [`BREAKER_WINDOW`] that open its breaker (invariant I8).
+pub(crate) const BREAKER_FAILURES: usize = 3;
+
+/// The time in which failures count together.
+pub(crate) const BREAKER_WINDOW: Duration = Duration::from_secs(10);
+
+/// How long the breaker stays open the first time; doubled each time that follows, with a fifth of jitter.
+pub(crate) const BREAKER_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long it stays open at most.
+pub(crate) const BREAKER_MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Started VMs that each worker has of a plugin: one that runs and one that waits for the first to fail.
+pub(crate) const VMS_PER_WORKER: usize = 2;
+
+/// Callouts in flight of one plugin on one worker; the next one is refused.
+pub(crate) const MAX_CALLOUTS: usize = 256;
+
+/// Body of a callout's response, in bytes; a longer one counts as a failed call.
+pub(crate) const MAX_CALLOUT_BODY_BYTES: usize = 1024 * 1024;
+
+/// How long a callout may take when the guest says nothing, and at most.
+pub(crate) const MAX_CALLOUT_TIME: Duration = Duration::from_secs(60);
+
+/// Shortest tick of a plugin: a shorter period would leave no time for requests.
+pub(crate) const MIN_TICK: Duration = Duration::from_millis(10);
+
+/// Values that filters may set on one stream (`proxy_set_property`).
+pub(crate) const MAX_STREAM_VALUES: usize = 64;
+
+/// Bytes of one such value.
+pub(crate) const MAX_STREAM_VALUE_BYTES: usize = 64 * 1024;
+
+/// How long a retired plugin context may take to be done (`proxy_on_done` answered false) before it is dropped.
+pub(crate) const RETIRE_TIME: Duration = Duration::from_secs(5);
+
+// Upstream.
+
+/// Attempts of one request: the first and two more, so that one dead endpoint and one stale connection do no harm.
+pub(crate) const MAX_ATTEMPTS: u32 = 3;
+
+/// Picks of a balancer to find an endpoint that has not been tried: enough for two tried ones among three.
+pub(crate) const MAX_PICKS: usize = 16;
+
+/// Picks that a weighted round robin skips at most when it starts, so that workers differ.
+pub(crate) const MAX_BALANCER_OFFSET: usize = 1_024;
+
+/// Connections of one worker to one endpoint: four workers exhaust the 28,000 ephemeral ports towards one address.
+pub(crate) const MAX_CONNECTIONS_PER_ENDPOINT: usize = 7_000;
+
+/// Idle HTTP/1.1 connections that one worker keeps to one endpoint: a burst above it opens connections anew.
+pub(crate) const MAX_IDLE_PER_ENDPOINT: usize = 256;
+
+/// Time between two looks for idle upstream connections.
+pub(crate) const POOL_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// An upstream connection is closed when it has been idle for as many sweeps: 4 s. That is below the shortest common
+/// keep-alive, the 5 s of Node.js and Apache: whoever closes first is not surprised by a request.
+pub(crate) const UPSTREAM_IDLE_SWEEPS: u32 = 8;
+
+/// Bytes unacknowledged, or a silent idle connection, for this long end an upstream connection (the kernel's own limit
+/// is a quarter of an hour).
+pub(crate) const UPSTREAM_UNACKED_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Concurrent streams of one upstream HTTP/2 connection: what RFC 9113 §6.5.2 asks every endpoint to allow.
+pub(crate) const MAX_STREAMS_PER_UPSTREAM_CONNECTION: u32 = 100;
+
+/// Bytes that one upstream HTTP/2 stream keeps back for its endpoint: its window, once more.
+pub(crate) const UPSTREAM_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Time between two resolutions of a cluster's DNS name (Envoy's default).
+pub(crate) const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// DNS look-ups under way at one time: each holds a thread.
+pub(crate) const MAX_LOOKUPS: usize = 16;
+
+/// Copies of requests that one worker has under way; further requests are not copied.
+pub(crate) const MAX_MIRRORS_IN_FLIGHT: usize = 256;
+
+/// Bytes of a body that wait for a mirror; a mirror that lags more loses its copy.
+pub(crate) const MIRROR_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Bytes of a mirror's answer that are read so that its connection can serve again; a longer answer closes it.
+pub(crate) const MIRROR_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Time for a copy of a request and its answer.
+pub(crate) const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
+
+// Route and sanitize.
+
+/// Longest `:authority` that is looked up by name, in bytes: DNS names have 253, a port six.
+pub(crate) const MAX_HOST_BYTES: usize = 264;
+
+/// Longest `x-request-id` that is taken over from the downstream, in bytes: a UUID has 36.
+pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Log text of a filter that does not start, in bytes, kept for the refusal.
+pub(crate) const MAX_START_LOG_BYTES: usize = 2_048;
+
+/// How often a retiring plugin is looked at: nobody waits for it.
+pub(crate) const RETIRE_POLL: Duration = Duration::from_millis(100);
+
+// Configuration.
+
+/// Resource files of one configuration: ten times the largest mesh that one folder is sensible for.
+pub(crate) const MAX_RESOURCE_FILES: usize = 10_000;
+
+/// One resource file, in bytes: 5,000 routes take about 2 MiB.
+pub(crate) const MAX_RESOURCE_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// All resource files together, in bytes.
+pub(crate) const MAX_RESOURCE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Symbolic links followed to one file: the kernel's own bound.
+pub(crate) const MAX_LINKS: usize = 40;
+
+/// A refused file is read again after this time before the refusal counts: whoever truncates and writes is done by then.
+pub(crate) const SETTLE_TIME: Duration = Duration::from_millis(20);
+
+/// Reads of a file that changes each time before its last state counts.
+pub(crate) const MAX_SETTLING_READS: usize = 10;
+
+/// A file that is open for writing counts as whole when nothing was written to it for this long.
+pub(crate) const WRITE_PATIENCE: Duration = Duration::from_millis(250);
