@@ -1,26 +1,21 @@
 //! From files to a snapshot, or to every reason why not. Called by the proxy (for `--config` and `validate`) and by the
-//! control plane. Pure: it reads no file and keeps nothing of a set of files that it refused.
+//! control plane. Pure: it reads no file, and a set of files that it refuses changes nothing of what comes after.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use weir_model::Rejection;
 
-use weir_model::{Rejection, Snapshot, SnapshotBuilder};
-
+use crate::compile::{self, Memory};
+use crate::compiled::Compiled;
 use crate::refusal::Refusal;
-
-/// A file that somebody wrote.
-#[derive(Debug, Clone)]
-pub struct SourceFile {
-    /// Its path as the user named it; used in messages, and its folder is where relative module files are looked for.
-    pub path: PathBuf,
-    /// What it holds.
-    pub text: Arc<str>,
-}
+use crate::resolve::{Catalog, Problems, resolve};
+use crate::source::{ChunkCache, SourceFile, Sources};
 
 /// Compiles files to snapshots. Remembers what it parsed and built by content, so that the next compilation of nearly
 /// the same files costs little; what it remembers is bounded by what the last files held.
 #[derive(Debug, Default)]
-pub struct Compiler {}
+pub struct Compiler {
+    chunks: ChunkCache,
+    memory: Memory,
+}
 
 impl Compiler {
     /// A compiler that remembers nothing yet.
@@ -28,38 +23,57 @@ impl Compiler {
         Self::default()
     }
 
-    /// The snapshot that the files describe together.
+    /// The snapshot that the files describe together. Read it downwards: this is the order in which things happen.
     ///
     /// # Errors
     /// Every refusal, in the order of the files, lines and columns.
-    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "filled in by the next commits")]
-    pub fn compile(&mut self, _files: &[SourceFile]) -> Result<Compiled, Vec<Refusal>> {
-        match SnapshotBuilder::default().complete() {
-            Ok(snapshot) => Ok(Compiled { snapshot }),
-            Err(_) => Err(Vec::new()),
+    pub fn compile(&mut self, files: &[SourceFile]) -> Result<Compiled, Vec<Refusal>> {
+        let sources = self.chunks.read(files); // What is new is parsed and checked, each document by itself.
+        let mut problems = Problems::default();
+        let catalog = Catalog::new(&sources, &mut problems);
+        let resolved = resolve(&catalog, &mut problems); // What they say about each other.
+        compile::check(&catalog, &resolved, &mut problems);
+        let refusals = all_refusals(&sources, &problems);
+        if !refusals.is_empty() {
+            self.chunks.keep_as_refused();
+            return Err(refusals);
+        }
+        match compile::compile(&sources, &catalog, &resolved, &mut self.memory) {
+            Ok(snapshot) => {
+                drop(resolved);
+                drop(catalog);
+                self.chunks.keep_as_good();
+                Ok(Compiled::new(snapshot, sources))
+            }
+            Err(rejections) => {
+                self.chunks.keep_as_refused();
+                Err(rejections.iter().map(unplaced).collect())
+            }
         }
     }
 }
 
-/// A snapshot, and where each part of it was written.
-#[derive(Debug, Clone)]
-pub struct Compiled {
-    /// What the files describe.
-    pub snapshot: Snapshot,
+/// Everything that is wrong, in the order it was written.
+fn all_refusals(sources: &Sources, problems: &Problems) -> Vec<Refusal> {
+    let mut placed = sources.own_refusals();
+    let between = problems.0.iter().map(|it| sources.refusal(it.document, &it.path, &it.reason, &it.hint));
+    placed.extend(between);
+    // Stable: what is at the same place stays in the order it was found.
+    placed.sort_by_key(|(position, _)| *position);
+    let mut refusals: Vec<Refusal> = placed.into_iter().map(|(_, refusal)| refusal).collect();
+    refusals.dedup();
+    refusals
 }
 
-impl Compiled {
-    /// Says a rejection that came up later (a port in use, a module that does not load) in terms of what was written.
-    #[expect(clippy::unused_self, reason = "filled in by the next commits")]
-    pub fn refusal(&self, rejection: &Rejection) -> Refusal {
-        Refusal {
-            file: PathBuf::new(),
-            line: 0,
-            column: 0,
-            object: Some(rejection.resource.to_string()),
-            field: rejection.field.clone(),
-            reason: rejection.reason.clone(),
-            hint: rejection.hint.clone(),
-        }
+/// A rejection that cannot happen: everything was checked. Shown as it is rather than lost.
+fn unplaced(rejection: &Rejection) -> Refusal {
+    Refusal {
+        file: std::path::PathBuf::new(),
+        line: 0,
+        column: 0,
+        object: Some(rejection.resource.to_string()),
+        field: rejection.field.clone(),
+        reason: rejection.reason.clone(),
+        hint: "this is a mistake of the proxy's own: report it".to_owned(),
     }
 }

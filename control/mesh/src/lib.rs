@@ -9,8 +9,49 @@
 //! Pure: text in, snapshot or refusals out. Everything that is not supported, misspelt, dangling or contradictory is
 //! refused, never ignored, and always all of it at once.
 
+// From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
+
+// Files in, a snapshot or every refusal out: the order in which things happen.
 pub mod compiler;
+
+// The snapshot, and where each part of it was written.
+pub mod compiled;
+
+// Resolved references to a snapshot.
+mod compile;
+
+// What each object means by the names it gives.
+mod resolve;
+
+// The files, their documents, and what was parsed before.
+pub mod source;
+
+// Documents that were understood: the rules of each kind.
+mod resource;
+
+// The shape of each kind, and the documentation made of it.
+pub mod schema;
+
+// What people write, as types.
+mod written;
+
+// Text to trees whose every field knows its line and column.
+mod document;
+
+// How single texts and numbers have to look.
+mod grammar;
+
+// Why something is refused, and where.
 pub mod refusal;
 
-pub use compiler::{Compiled, Compiler, SourceFile};
+// Proposals for hints.
+mod suggest;
+
+// Every bound.
+pub mod limits;
+
+pub use compiled::Compiled;
+pub use compiler::Compiler;
 pub use refusal::Refusal;
+pub use resource::filter::BUILTIN_MODULES;
+pub use source::SourceFile;

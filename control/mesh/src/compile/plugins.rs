@@ -1,0 +1,55 @@
+//! Filters to plugins.
+
+use std::path::Path;
+
+use weir_model::{ModuleSource, Plugin, PluginName};
+
+use crate::resolve::Catalog;
+use crate::resource::ObjectId;
+use crate::source::Sources;
+
+/// The plugins of all Filters.
+pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
+    let plugin = |(document, id, filter): (usize, &ObjectId, &crate::resource::Filter)| Plugin {
+        name: plugin_name(id),
+        module: match &filter.module {
+            ModuleSource::File(file) => ModuleSource::File(beside(sources.path(document), file)),
+            ModuleSource::Builtin(name) => ModuleSource::Builtin(name.clone()),
+        },
+        configuration: filter.configuration.clone(),
+        failure: filter.failure,
+        header_pause: filter.header_pause,
+        limits: filter.limits,
+    };
+    catalog.filters().map(plugin).collect()
+}
+
+/// A plugin's name: `namespace/filter`.
+pub(crate) fn plugin_name(id: &ObjectId) -> PluginName {
+    PluginName::new(&format!("{}/{}", id.namespace, id.name))
+        .expect("namespace and filter are RFC 1123 names, which are short and without white space")
+}
+
+/// A file as named from the folder of another.
+fn beside(source: &Path, file: &Path) -> std::path::PathBuf {
+    let file = file.strip_prefix("./").unwrap_or(file);
+    source.parent().unwrap_or(Path::new("")).join(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_beside_the_file_that_names_them() {
+        for (source, file, expected) in [
+            ("config/shop.yaml", "a.wasm", "config/a.wasm"),
+            ("config/shop.yaml", "./a.wasm", "config/a.wasm"),
+            ("config/shop.yaml", "../a.wasm", "config/../a.wasm"),
+            ("config/shop.yaml", "/lib/a.wasm", "/lib/a.wasm"),
+            ("shop.yaml", "./a.wasm", "a.wasm"),
+        ] {
+            assert_eq!(beside(Path::new(source), Path::new(file)), Path::new(expected), "{source} {file}");
+        }
+    }
+}

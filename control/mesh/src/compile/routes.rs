@@ -1,0 +1,158 @@
+//! Gateways and HTTPRoutes to listeners and route tables. The listeners of a Gateway that share an address and a port
+//! become one, with the virtual hosts of all.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weir_model::{
+    DirectResponse, FilterChain, Forward, HostMatch, Listener, ListenerName, Mirror, Route, RouteAction, RouteName,
+    RouteTable, RouteTableName, VirtualHost, WeightedCluster,
+};
+
+use crate::compile::chain::Chains;
+use crate::compile::clusters::cluster_name;
+use crate::compile::precedence::{Candidate, compare};
+use crate::compile::reuse::{Memory, Routes};
+use crate::resolve::attach::addresses;
+use crate::resolve::{Attachment, Catalog, Resolved, backend_id};
+use crate::resource::{Gateway, HttpRoute, ObjectId, Resource, Rule, RuleAction};
+use crate::source::Sources;
+
+/// The listeners of all Gateways, each with its route table.
+pub(crate) fn listeners(
+    sources: &Sources,
+    catalog: &Catalog<'_>,
+    resolved: &Resolved<'_>,
+    chains: &mut Chains<'_>,
+    memory: &mut Memory,
+) -> Vec<(Listener, RouteTable)> {
+    let mut built = Vec::new();
+    for (document, id, gateway) in catalog.gateways() {
+        for (port, first) in ports(gateway) {
+            let is_here = |it: &&Attachment| it.gateway == document && gateway.listeners[it.listener].port == port;
+            let mut tables = Tables { sources, catalog, chains, memory };
+            let attachments: Vec<&Attachment> = resolved.attachments.iter().filter(is_here).collect();
+            let virtual_hosts = tables.virtual_hosts(id, hosts(gateway, port), &attachments);
+            for (index, address) in addresses(gateway).into_iter().enumerate() {
+                // The first address has the plain name: nearly always it is the only one.
+                let suffix = if index == 0 { String::new() } else { format!("@{address}") };
+                let name = format!("{}/{}/{}{suffix}", id.namespace, id.name, gateway.listeners[first].name);
+                let table_name = RouteTableName::new(&name).expect("made of RFC 1123 names and an IP address");
+                let listener = Listener {
+                    name: ListenerName::new(&name).expect("made of RFC 1123 names and an IP address"),
+                    address: SocketAddr::new(address, port),
+                    route_table: table_name.clone(),
+                };
+                built.push((listener, RouteTable { name: table_name, virtual_hosts: virtual_hosts.clone() }));
+            }
+        }
+    }
+    built
+}
+
+/// The ports of a Gateway, each with the index of its first listener.
+fn ports(gateway: &Gateway) -> BTreeMap<u16, usize> {
+    let mut ports = BTreeMap::new();
+    for (index, listener) in gateway.listeners.iter().enumerate() {
+        ports.entry(listener.port).or_insert(index);
+    }
+    ports
+}
+
+/// The hosts of the listeners on a port. Each has a virtual host, even without routes: a listener answers for its hosts
+/// alone, and no wider listener does it in its place.
+fn hosts(gateway: &Gateway, port: u16) -> impl Iterator<Item = &HostMatch> {
+    gateway.listeners.iter().filter(move |listener| listener.port == port).map(|listener| &listener.host)
+}
+
+struct Tables<'a, 'b, 'c> {
+    sources: &'a Sources,
+    catalog: &'a Catalog<'c>,
+    chains: &'a mut Chains<'b>,
+    memory: &'a mut Memory,
+}
+
+impl<'c> Tables<'_, '_, 'c> {
+    fn virtual_hosts<'h>(
+        &mut self,
+        gateway: &ObjectId,
+        hosts: impl Iterator<Item = &'h HostMatch>,
+        attachments: &[&Attachment],
+    ) -> Vec<VirtualHost> {
+        let mut by_host: BTreeMap<&HostMatch, Vec<Candidate<'c>>> = hosts.map(|host| (host, Vec::new())).collect();
+        for attachment in attachments {
+            by_host.entry(&attachment.host).or_default().extend(self.candidates(gateway, attachment));
+        }
+        let virtual_host = |(host, mut candidates): (&HostMatch, Vec<Candidate<'c>>)| {
+            candidates.sort_by(compare);
+            VirtualHost {
+                host: host.clone(),
+                routes: candidates.into_iter().map(|candidate| candidate.route).collect(),
+            }
+        };
+        by_host.into_iter().map(virtual_host).collect()
+    }
+
+    fn candidates(&mut self, gateway: &ObjectId, attachment: &Attachment) -> Vec<Candidate<'c>> {
+        let document = self.catalog.document(attachment.route);
+        let (Some(Resource::HttpRoute(route)), Some(id)) = (&document.resource, &document.id) else {
+            return Vec::new();
+        };
+        let chain = self.chains.chain(gateway, id);
+        let source = &self.sources.documents()[attachment.route].document;
+        let routes: Routes = self.memory.routes(source, &chain, || routes(id, route, &chain));
+        let created = document.created.as_deref();
+        let candidate =
+            |(position, route): (usize, &Arc<Route>)| Candidate { route: route.clone(), created, id, position };
+        routes.iter().enumerate().map(candidate).collect()
+    }
+}
+
+/// The routes of an HTTPRoute: one for each match of each rule.
+fn routes(id: &ObjectId, route: &HttpRoute, chain: &FilterChain) -> Vec<Arc<Route>> {
+    let mut routes = Vec::new();
+    for (rule_index, rule) in route.rules.iter().enumerate() {
+        let action = action(id, rule);
+        for (match_index, matches) in rule.matches.iter().enumerate() {
+            let name = format!("{}/{}/{rule_index}/{match_index}", id.namespace, id.name);
+            routes.push(Arc::new(Route {
+                name: RouteName::new(&name).expect("made of RFC 1123 names and numbers"),
+                matches: matches.clone(),
+                chain: chain.clone(),
+                request_headers: rule.request_headers.clone(),
+                response_headers: rule.response_headers.clone(),
+                action: action.clone(),
+            }));
+        }
+    }
+    routes
+}
+
+fn action(id: &ObjectId, rule: &Rule) -> RouteAction {
+    match &rule.action {
+        RuleAction::Redirect(redirect) => RouteAction::Redirect(redirect.clone()),
+        // Gateway API, `HTTPBackendRef.weight`: requests that no Service is to have are answered with 500.
+        RuleAction::Forward { backends, .. } if backends.iter().all(|(_, weight)| weight.get() == 0) => {
+            RouteAction::Respond(DirectResponse { status: 500, detail: Arc::from("no_backend_weight") })
+        }
+        RuleAction::Forward { backends, mirrors, rewrite, timeouts } => RouteAction::Forward(Forward {
+            targets: backends
+                .iter()
+                .map(|(backend, weight)| WeightedCluster {
+                    cluster: cluster_name(&backend_id(backend, id)),
+                    weight: *weight,
+                })
+                .collect(),
+            rewrite: rewrite.clone(),
+            mirrors: mirrors
+                .iter()
+                .map(|(backend, fraction, _)| Mirror {
+                    cluster: cluster_name(&backend_id(backend, id)),
+                    fraction: *fraction,
+                })
+                .collect(),
+            timeouts: *timeouts,
+        }),
+    }
+}

@@ -1,0 +1,96 @@
+//! A snapshot with the memory of where each part of it was written, so that what the proxy finds out later (a port in
+//! use, a module that does not load) can still be said in terms of the person's own text.
+
+use std::path::PathBuf;
+
+use weir_model::{ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
+
+use crate::document::{FieldPath, FieldStep};
+use crate::refusal::Refusal;
+use crate::resource::{ObjectId, Resource};
+use crate::source::Sources;
+use crate::written::Kind;
+
+/// A snapshot, and where each part of it was written.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// What the files describe.
+    pub snapshot: Snapshot,
+    sources: Sources,
+}
+
+impl Compiled {
+    pub(crate) const fn new(snapshot: Snapshot, sources: Sources) -> Self {
+        Self { snapshot, sources }
+    }
+
+    /// Says a rejection that came up later in terms of what was written: at the field to blame, or at the beginning of
+    /// the document when no field is.
+    pub fn refusal(&self, rejection: &Rejection) -> Refusal {
+        let Some((document, id)) = self.origin(&rejection.resource) else {
+            return Refusal {
+                file: PathBuf::new(),
+                line: 0,
+                column: 0,
+                object: Some(rejection.resource.to_string()),
+                field: rejection.field.clone(),
+                reason: rejection.reason.clone(),
+                hint: rejection.hint.clone(),
+            };
+        };
+        let path = self.field(document, id, rejection);
+        self.sources.refusal(document, &path, &rejection.reason, &rejection.hint).1
+    }
+
+    /// The document that a resource was made of. Names of objects hold no `/`, so a resource's name says which.
+    fn origin(&self, resource: &ResourceId) -> Option<(usize, &ObjectId)> {
+        let (namespace, rest) = resource.name.split_once('/')?;
+        let (kind, name) = match resource.kind {
+            ResourceKind::Listener | ResourceKind::RouteTable => (Kind::Gateway, rest.split_once('/')?.0),
+            ResourceKind::Cluster => (Kind::Service, rest.split_once(':')?.0),
+            ResourceKind::Plugin => (Kind::Filter, rest),
+        };
+        let is_it = |id: &&ObjectId| id.kind == kind && *id.namespace == *namespace && *id.name == *name;
+        let mut documents = self.sources.documents().iter().enumerate();
+        documents.find_map(|(index, source)| Some((index, source.document.id.as_ref().filter(is_it)?)))
+    }
+
+    fn field(&self, document: usize, id: &ObjectId, rejection: &Rejection) -> FieldPath {
+        let field = rejection.field.split(['.', '[']).next().unwrap_or_default();
+        match (rejection.resource.kind, field) {
+            (ResourceKind::Listener, "address") => self.listener_port(document, &rejection.resource.name),
+            (ResourceKind::Plugin, "module") => spec(&["module", self.module_field(id)]),
+            (ResourceKind::Plugin, "configuration") => spec(&["config"]),
+            (ResourceKind::Plugin, "limits") => spec(&["limits"]),
+            _ => FieldPath::default(),
+        }
+    }
+
+    fn module_field(&self, id: &ObjectId) -> &'static str {
+        let name = PluginName::new(&format!("{}/{}", id.namespace, id.name)).ok();
+        let plugin = name.and_then(|name| self.snapshot.plugins.get(&name));
+        match plugin.map(|plugin| &plugin.module) {
+            Some(ModuleSource::Builtin(_)) => "builtin",
+            Some(ModuleSource::File(_)) | None => "file",
+        }
+    }
+
+    fn listener_port(&self, document: usize, name: &str) -> FieldPath {
+        let Some(Resource::Gateway(gateway)) = &self.sources.documents()[document].document.resource else {
+            return FieldPath::default();
+        };
+        let listener = name.rsplit('/').next().unwrap_or_default();
+        let listener = listener.split('@').next().unwrap_or_default();
+        let mut path = spec(&["listeners"]);
+        if let Some(index) = gateway.listeners.iter().position(|it| *it.name == *listener) {
+            path.0.push(FieldStep::Entry(index));
+            path.0.push(FieldStep::Field("port".to_owned()));
+        }
+        path
+    }
+}
+
+fn spec(fields: &[&str]) -> FieldPath {
+    let steps = std::iter::once("spec").chain(fields.iter().copied());
+    FieldPath(steps.map(|step| FieldStep::Field(step.to_owned())).collect())
+}

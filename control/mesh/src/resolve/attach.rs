@@ -1,0 +1,219 @@
+//! Which HTTPRoute serves which listener and host: parentRefs, allowedRoutes and host names.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use weir_model::HostMatch;
+
+use crate::document::Path;
+use crate::resolve::catalog::{Catalog, Found};
+use crate::resolve::host::{covers, intersection, written};
+use crate::resolve::namespace;
+use crate::resolve::problem::Problems;
+use crate::resource::{Admits, Gateway, GatewayListener, HttpRoute, ObjectId, ParentRef, Resource};
+use crate::suggest::{hint, listing, quoted};
+use crate::written::Kind;
+
+/// Where a Gateway listens that names no address: plain HTTP leaves the machine only when somebody asks for it.
+pub(crate) const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The class that needs no GatewayClass document.
+const DEFAULT_CLASS: &str = "weir";
+
+/// Who makes Gateways of our classes real.
+const CONTROLLER: &str = "weir.dev/gateway-controller";
+
+/// A route that serves a host of a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Attachment {
+    /// The Gateway's document.
+    pub(crate) gateway: usize,
+    /// The listener's index in the Gateway.
+    pub(crate) listener: usize,
+    /// The route's document.
+    pub(crate) route: usize,
+    /// The hosts.
+    pub(crate) host: HostMatch,
+}
+
+/// Checks what Gateways say about each other and about their class.
+pub(crate) fn check_gateways(catalog: &Catalog<'_>, problems: &mut Problems) {
+    let root = Path::ROOT;
+    let spec = root.field("spec");
+    let mut taken: HashMap<SocketAddr, (usize, &ObjectId)> = HashMap::new();
+    for (document, id, gateway) in catalog.gateways() {
+        check_class(catalog, document, gateway, problems);
+        let list = spec.field("listeners");
+        for address in addresses(gateway) {
+            for (index, listener) in gateway.listeners.iter().enumerate() {
+                let address = SocketAddr::new(address, listener.port);
+                let (owner, owner_id) = *taken.entry(address).or_insert((document, id));
+                if owner != document {
+                    let reason = format!("{} listens on {address} already", quoted(&owner_id.to_string()));
+                    let hint = "change the port, or put the listener into that Gateway";
+                    problems.add(document, &list.entry(index).field("port"), reason, hint);
+                }
+            }
+        }
+    }
+}
+
+/// The addresses that a Gateway listens on.
+pub(crate) fn addresses(gateway: &Gateway) -> Vec<IpAddr> {
+    if gateway.addresses.is_empty() { vec![DEFAULT_ADDRESS] } else { gateway.addresses.clone() }
+}
+
+fn check_class(catalog: &Catalog<'_>, document: usize, gateway: &Gateway, problems: &mut Problems) {
+    let root = Path::ROOT;
+    let spec = root.field("spec");
+    let at = spec.field("gatewayClassName");
+    match catalog.find(Kind::GatewayClass, "", &gateway.class) {
+        Found::Document(index) => {
+            let Some(Resource::GatewayClass(class)) = &catalog.document(index).resource else { return };
+            if class.controller != CONTROLLER {
+                let reason = format!("the class {} belongs to another controller", quoted(&gateway.class));
+                problems.add(document, &at, reason, format!("write `{DEFAULT_CLASS}`"));
+            }
+        }
+        Found::Missing if gateway.class != DEFAULT_CLASS => {
+            let names = catalog.gateway_classes().map(|(_, id, _)| &*id.name);
+            let mut names: Vec<&str> = names.chain([DEFAULT_CLASS]).collect();
+            names.sort_unstable();
+            let hint = hint(&gateway.class, names.iter().copied(), "there are");
+            problems.add(document, &at, format!("no GatewayClass {}", quoted(&gateway.class)), hint);
+        }
+        Found::Missing | Found::Unknown => {}
+    }
+}
+
+/// Attaches every route to the listeners that its parentRefs mean.
+pub(crate) fn attach_routes(catalog: &Catalog<'_>, problems: &mut Problems) -> Vec<Attachment> {
+    let root = Path::ROOT;
+    let spec = root.field("spec");
+    let list = spec.field("parentRefs");
+    let mut attachments = Vec::new();
+    let mut seen = HashSet::new();
+    for (document, id, route) in catalog.http_routes() {
+        seen.clear();
+        for (index, parent) in route.parents.iter().enumerate() {
+            let at = list.entry(index);
+            let namespace = namespace(parent.namespace.as_deref(), id);
+            let gateway = match catalog.find(Kind::Gateway, namespace, &parent.name) {
+                Found::Document(index) => index,
+                Found::Unknown => continue,
+                Found::Missing => {
+                    let (reason, hint) = catalog.missing(Kind::Gateway, namespace, &parent.name);
+                    problems.add(document, &at.field("name"), reason, hint);
+                    continue;
+                }
+            };
+            match attach(catalog, gateway, id, route, parent) {
+                Ok(served) => attachments.extend(
+                    served
+                        .into_iter()
+                        .map(|(listener, host)| Attachment { gateway, listener, route: document, host })
+                        .filter(|attachment| seen.insert(attachment.clone())),
+                ),
+                Err(Refused::Parent { field: Some(field), reason, hint }) => {
+                    problems.add(document, &at.field(field), reason, hint);
+                }
+                Err(Refused::Parent { field: None, reason, hint }) => problems.add(document, &at, reason, hint),
+                Err(Refused::Hosts { reason, hint }) => {
+                    problems.add(document, &spec.field("hostnames"), reason, hint);
+                }
+            }
+        }
+    }
+    attachments
+}
+
+enum Refused {
+    Parent { field: Option<&'static str>, reason: String, hint: String },
+    Hosts { reason: String, hint: String },
+}
+
+fn attach(
+    catalog: &Catalog<'_>,
+    document: usize,
+    route_id: &ObjectId,
+    route: &HttpRoute,
+    parent: &ParentRef,
+) -> Result<Vec<(usize, HostMatch)>, Refused> {
+    let (Some(Resource::Gateway(gateway)), Some(id)) =
+        (&catalog.document(document).resource, &catalog.document(document).id)
+    else {
+        return Ok(Vec::new());
+    };
+    let candidates = candidates(gateway, id, parent)?;
+    let admits = |listener: &GatewayListener| match listener.admits {
+        Admits::AllNamespaces => true,
+        Admits::SameNamespace => id.namespace == route_id.namespace,
+        Admits::Nothing => false,
+    };
+    let admitted: Vec<usize> = candidates.into_iter().filter(|index| admits(&gateway.listeners[*index])).collect();
+    if admitted.is_empty() {
+        let from = quoted(&route_id.namespace);
+        return Err(Refused::Parent {
+            field: None,
+            reason: format!("{} admits no HTTPRoute of namespace {from}", quoted(&id.to_string())),
+            hint: "write `allowedRoutes: {namespaces: {from: All}}` on its listener".to_owned(),
+        });
+    }
+    let mut served = Vec::new();
+    for index in &admitted {
+        served.extend(hosts(gateway, *index, route).into_iter().map(|host| (*index, host)));
+    }
+    if served.is_empty() {
+        let hosts: Vec<String> = admitted.iter().map(|index| written(&gateway.listeners[*index].host)).collect();
+        return Err(Refused::Hosts {
+            reason: format!("no host name in common with {}", quoted(&id.to_string())),
+            hint: format!("its listeners serve {}", listing(hosts.iter().map(String::as_str))),
+        });
+    }
+    Ok(served)
+}
+
+/// The listeners that a parentRef means, by section name and port.
+fn candidates(gateway: &Gateway, id: &ObjectId, parent: &ParentRef) -> Result<Vec<usize>, Refused> {
+    let listeners = || gateway.listeners.iter().enumerate();
+    if let Some(section) = &parent.section
+        && !listeners().any(|(_, listener)| *listener.name == **section)
+    {
+        return Err(Refused::Parent {
+            field: Some("sectionName"),
+            reason: format!("{} has no listener {}", quoted(&id.to_string()), quoted(section)),
+            hint: hint(section, gateway.listeners.iter().map(|listener| &*listener.name), "its listeners are"),
+        });
+    }
+    let means = |listener: &GatewayListener| {
+        parent.section.as_ref().is_none_or(|section| *listener.name == **section)
+            && parent.port.is_none_or(|port| listener.port == port)
+    };
+    let found: Vec<usize> = listeners().filter(|(_, listener)| means(listener)).map(|(index, _)| index).collect();
+    if found.is_empty() {
+        let ports: Vec<String> = gateway.listeners.iter().map(|listener| listener.port.to_string()).collect();
+        return Err(Refused::Parent {
+            field: Some("port"),
+            reason: format!("{} has no such listener on this port", quoted(&id.to_string())),
+            hint: format!("its ports are {}", listing(ports.iter().map(String::as_str))),
+        });
+    }
+    Ok(found)
+}
+
+/// The hosts that a route serves on a listener. Those that a more specific listener of the same port serves are that
+/// listener's alone (Gateway API, "listener isolation").
+fn hosts(gateway: &Gateway, index: usize, route: &HttpRoute) -> Vec<HostMatch> {
+    let listener = &gateway.listeners[index];
+    let any = [HostMatch::Any];
+    let wanted = if route.hosts.is_empty() { &any[..] } else { &route.hosts };
+    let is_elsewhere = |host: &HostMatch| {
+        gateway.listeners.iter().any(|other| {
+            other.port == listener.port
+                && other.host != listener.host
+                && covers(&listener.host, &other.host)
+                && covers(&other.host, host)
+        })
+    };
+    wanted.iter().filter_map(|host| intersection(&listener.host, host)).filter(|host| !is_elsewhere(host)).collect()
+}

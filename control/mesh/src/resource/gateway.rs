@@ -1,0 +1,175 @@
+//! `Gateway`: where the proxy listens.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use gateway_api::gateways::{
+    GatewayAddresses, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces,
+    GatewayListenersAllowedRoutesNamespacesFrom, GatewaySpec,
+};
+use weir_model::HostMatch;
+
+use crate::document::{Faults, Path};
+use crate::grammar::name;
+use crate::limits::{MAX_ADDRESSES, MAX_LISTENERS};
+use crate::resource::field::{is_bounded, port};
+use crate::suggest::quoted;
+use crate::written::{GATEWAY_GROUP, Kind};
+
+/// Where the proxy listens.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    /// The name of its class.
+    pub(crate) class: String,
+    /// The addresses it listens on; none = the default.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Its listeners, in the order written.
+    pub(crate) listeners: Vec<GatewayListener>,
+}
+
+/// One listener of a Gateway.
+#[derive(Debug)]
+pub(crate) struct GatewayListener {
+    /// Its name in the Gateway.
+    pub(crate) name: Arc<str>,
+    /// The hosts it serves.
+    pub(crate) host: HostMatch,
+    /// Its port.
+    pub(crate) port: u16,
+    /// Whose routes may attach.
+    pub(crate) admits: Admits,
+}
+
+/// Whose routes may attach to a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admits {
+    /// Those of the Gateway's namespace.
+    SameNamespace,
+    /// All.
+    AllNamespaces,
+    /// None: it admits no kind that there is.
+    Nothing,
+}
+
+/// Checks the fields of a Gateway.
+pub(crate) fn check(spec: GatewaySpec, path: &Path<'_>, faults: &mut Faults) -> Option<Gateway> {
+    // Taken apart without `..`: a field that upstream adds must be decided upon. Those not used here are refused by
+    // `schema::unsupported`.
+    let GatewaySpec { addresses, allowed_listeners: _, gateway_class_name, infrastructure: _, listeners, tls: _ } =
+        spec;
+    let addresses = check_addresses(addresses.unwrap_or_default(), &path.field("addresses"), faults);
+    let at = path.field("listeners");
+    if listeners.is_empty() {
+        faults.add(&at, "a Gateway without listeners", "add one: `{name: http, port: 8080, protocol: HTTP}`");
+    }
+    if !is_bounded(&listeners, MAX_LISTENERS, &at, faults) {
+        return None;
+    }
+    let mut checked = Vec::with_capacity(listeners.len());
+    for (index, listener) in listeners.into_iter().enumerate() {
+        checked.extend(check_listener(listener, &at.entry(index), faults));
+    }
+    check_distinct(&checked, &at, faults);
+    Some(Gateway { class: gateway_class_name, addresses: addresses?, listeners: checked })
+}
+
+fn check_addresses(addresses: Vec<GatewayAddresses>, path: &Path<'_>, faults: &mut Faults) -> Option<Vec<IpAddr>> {
+    if !is_bounded(&addresses, MAX_ADDRESSES, path, faults) {
+        return None;
+    }
+    let mut checked = Vec::with_capacity(addresses.len());
+    for (index, GatewayAddresses { r#type, value }) in addresses.into_iter().enumerate() {
+        let at = path.entry(index);
+        if let Some(kind) = r#type.filter(|kind| kind != "IPAddress") {
+            faults.add(&at.field("type"), format!("{} is not supported", quoted(&kind)), "write `IPAddress`");
+            continue;
+        }
+        let Some(value) = value else {
+            faults.add(&at.field("value"), "missing", "add `value`, as in `value: 0.0.0.0`");
+            continue;
+        };
+        match value.parse::<IpAddr>() {
+            Ok(address) if checked.contains(&address) => {
+                faults.add(&at.field("value"), "the address is there already", "remove one of the two");
+            }
+            Ok(address) => checked.push(address),
+            Err(_) => {
+                let reason = format!("{} is not an IP address", quoted(&value));
+                faults.add(&at.field("value"), reason, "write it without port, as in `0.0.0.0` or `::1`");
+            }
+        }
+    }
+    Some(checked)
+}
+
+fn check_listener(listener: GatewayListeners, path: &Path<'_>, faults: &mut Faults) -> Option<GatewayListener> {
+    let GatewayListeners { allowed_routes, hostname, name: listener_name, port: number, protocol, tls: _ } = listener;
+    if let Err(objection) = name::object_name(&listener_name) {
+        faults.object(&path.field("name"), objection);
+    }
+    if protocol != "HTTP" {
+        let hint = match protocol.as_str() {
+            "HTTPS" | "TLS" => "write `HTTP`: listeners speak plain HTTP for now",
+            _ => "write `HTTP`",
+        };
+        faults.add(&path.field("protocol"), format!("{} is not supported", quoted(&protocol)), hint);
+    }
+    let host = match hostname.as_deref() {
+        None | Some("") => Some(HostMatch::Any),
+        Some(hostname) => {
+            let at = path.field("hostname");
+            name::host_match(hostname).map_err(|objection| faults.object(&at, objection)).ok()
+        }
+    };
+    let admits = check_allowed_routes(allowed_routes, &path.field("allowedRoutes"), faults);
+    let port = port(number.into(), &path.field("port"), faults);
+    Some(GatewayListener { name: Arc::from(listener_name), host: host?, port: port?, admits })
+}
+
+fn check_allowed_routes(
+    written: Option<GatewayListenersAllowedRoutes>,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Admits {
+    let Some(GatewayListenersAllowedRoutes { kinds, namespaces }) = written else { return Admits::SameNamespace };
+    let at = path.field("kinds");
+    for (index, kind) in kinds.iter().flatten().enumerate() {
+        let group = kind.group.as_deref().unwrap_or(GATEWAY_GROUP);
+        if kind.kind != Kind::HttpRoute.name() || group != GATEWAY_GROUP {
+            let reason = format!("{} is not a kind that can attach", quoted(&kind.kind));
+            faults.add(&at.entry(index), reason, "write `kind: HTTPRoute`, or leave `kinds` out");
+        }
+    }
+    if kinds.is_some_and(|kinds| kinds.is_empty()) {
+        return Admits::Nothing;
+    }
+    let Some(GatewayListenersAllowedRoutesNamespaces { from, selector: _ }) = namespaces else {
+        return Admits::SameNamespace;
+    };
+    match from {
+        Some(GatewayListenersAllowedRoutesNamespacesFrom::All) => Admits::AllNamespaces,
+        // A selector has been refused by now.
+        Some(
+            GatewayListenersAllowedRoutesNamespacesFrom::Same | GatewayListenersAllowedRoutesNamespacesFrom::Selector,
+        )
+        | None => Admits::SameNamespace,
+    }
+}
+
+/// Two listeners of a Gateway differ in name, and in port or host name (Gateway API, "distinct listeners").
+fn check_distinct(listeners: &[GatewayListener], path: &Path<'_>, faults: &mut Faults) {
+    let mut names = HashMap::new();
+    let mut places = HashMap::new();
+    for (index, listener) in listeners.iter().enumerate() {
+        let at = path.entry(index);
+        if names.insert(&listener.name, index).is_some() {
+            let reason = format!("another listener is named {}", quoted(&listener.name));
+            faults.add(&at.field("name"), reason, "give each listener a name of its own");
+        }
+        if let Some(other) = places.insert((listener.port, &listener.host), index) {
+            let reason = format!("the same port and host name as listener {}", quoted(&listeners[other].name));
+            faults.add(&at.field("port"), reason, "change the port, or the host name");
+        }
+    }
+}

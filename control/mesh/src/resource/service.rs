@@ -1,0 +1,171 @@
+//! `Service`: where requests can go.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weir_model::limits::{MAX_ENDPOINTS, MAX_WEIGHT};
+use weir_model::{Endpoint, UpstreamProtocol, Weight};
+
+use crate::document::{Faults, Path};
+use crate::grammar::{Objection, name};
+use crate::limits::MAX_PORTS;
+use crate::resource::field::{is_bounded, port};
+use crate::suggest::{hint, quoted};
+use crate::written::{DnsSpec, EndpointSpec, PortSpec, Protocol, ServiceSpec};
+
+/// Where requests can go.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// Its ports, at least one.
+    pub(crate) ports: Vec<ServicePort>,
+    /// Who serves it.
+    pub(crate) endpoints: Endpoints,
+}
+
+/// A port of a Service.
+#[derive(Debug)]
+pub(crate) struct ServicePort {
+    /// Its name.
+    pub(crate) name: Option<String>,
+    /// Its number.
+    pub(crate) port: u16,
+    /// What the endpoints speak.
+    pub(crate) protocol: UpstreamProtocol,
+}
+
+/// Who serves a Service.
+#[derive(Debug)]
+pub(crate) enum Endpoints {
+    /// These, each for the port of this name, or for all.
+    Listed(Vec<(Endpoint, Option<String>)>),
+    /// The addresses of this name.
+    Dns { host: Arc<str>, port: u16 },
+}
+
+/// Checks the fields of a Service.
+pub(crate) fn check(spec: ServiceSpec, path: &Path<'_>, faults: &mut Faults) -> Option<Service> {
+    let ServiceSpec { ports, endpoints, dns } = spec;
+    let ports = check_ports(ports, &path.field("ports"), faults)?;
+    let endpoints = match (endpoints, dns) {
+        (Some(endpoints), None) => check_endpoints(endpoints, &ports, &path.field("endpoints"), faults)?,
+        (None, Some(dns)) => check_dns(&dns, &path.field("dns"), faults)?,
+        (Some(_), Some(_)) => {
+            faults.add(&path.field("dns"), "both `endpoints` and `dns`", "keep one of the two");
+            return None;
+        }
+        (None, None) => {
+            let hint = "add `endpoints: [{address: \"127.0.0.1:9001\"}]`, or `dns: {host: ..., port: ...}`";
+            faults.add(path, "neither `endpoints` nor `dns`", hint);
+            return None;
+        }
+    };
+    Some(Service { ports, endpoints })
+}
+
+fn check_ports(ports: Vec<PortSpec>, path: &Path<'_>, faults: &mut Faults) -> Option<Vec<ServicePort>> {
+    if ports.is_empty() {
+        faults.add(path, "a Service without ports", "add one: `{port: 80}`");
+    }
+    if !is_bounded(&ports, MAX_PORTS, path, faults) {
+        return None;
+    }
+    let several = ports.len() > 1;
+    let mut checked: Vec<ServicePort> = Vec::with_capacity(ports.len());
+    for (index, PortSpec { name: port_name, port: number, protocol }) in ports.into_iter().enumerate() {
+        let at = path.entry(index);
+        match &port_name {
+            None if several => faults.add(&at.field("name"), "missing", "name each port when there are several"),
+            None => {}
+            Some(text) => {
+                if let Err(objection) = name::label(text) {
+                    faults.object(&at.field("name"), objection);
+                }
+                if checked.iter().any(|other| other.name == port_name) {
+                    let reason = format!("another port is named {}", quoted(text));
+                    faults.add(&at.field("name"), reason, "give each port a name of its own");
+                }
+            }
+        }
+        let Some(number) = port(number, &at.field("port"), faults) else { continue };
+        if checked.iter().any(|other| other.port == number) {
+            faults.add(&at.field("port"), format!("port {number} is there already"), "remove one of the two");
+        }
+        let protocol = match protocol {
+            None | Some(Protocol::Http) => UpstreamProtocol::Http1,
+            Some(Protocol::Http2 | Protocol::Grpc) => UpstreamProtocol::Http2,
+        };
+        checked.push(ServicePort { name: port_name, port: number, protocol });
+    }
+    Some(checked)
+}
+
+fn check_endpoints(
+    endpoints: Vec<EndpointSpec>,
+    ports: &[ServicePort],
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<Endpoints> {
+    if !is_bounded(&endpoints, MAX_ENDPOINTS, path, faults) {
+        return None;
+    }
+    let mut checked = Vec::with_capacity(endpoints.len());
+    for (index, endpoint) in endpoints.into_iter().enumerate() {
+        let at = path.entry(index);
+        let EndpointSpec { address, weight, version, port_name } = endpoint;
+        if let Some(version) = &version
+            && let Err(objection) = name::version(version)
+        {
+            faults.object(&at.field("version"), objection);
+        }
+        if let Some(port_name) = &port_name
+            && !ports.iter().any(|port| port.name.as_ref() == Some(port_name))
+        {
+            let names = ports.iter().filter_map(|port| port.name.as_deref());
+            let hint = hint(port_name, names, "the ports are");
+            faults.add(&at.field("portName"), format!("no port {}", quoted(port_name)), hint);
+        }
+        let weight = check_weight(weight, &at.field("weight"), faults);
+        let address = socket_address(&address).map_err(|objection| faults.object(&at.field("address"), objection));
+        if let (Ok(address), Some(weight)) = (address, weight) {
+            checked.push((Endpoint { address, weight, version: version.map(Arc::from) }, port_name));
+        }
+    }
+    Some(Endpoints::Listed(checked))
+}
+
+fn check_dns(dns: &DnsSpec, path: &Path<'_>, faults: &mut Faults) -> Option<Endpoints> {
+    if let Err(objection) = name::hostname(&dns.host) {
+        let hint = match dns.host.parse::<std::net::IpAddr>() {
+            Ok(_) => "write the address under `endpoints`".to_owned(),
+            Err(_) => objection.hint,
+        };
+        faults.add(&path.field("host"), objection.reason, hint);
+    }
+    let port = port(dns.port, &path.field("port"), faults)?;
+    Some(Endpoints::Dns { host: Arc::from(dns.host.as_str()), port })
+}
+
+/// A weight; 1 when there is none.
+pub(crate) fn check_weight(weight: Option<i64>, path: &Path<'_>, faults: &mut Faults) -> Option<Weight> {
+    let Some(number) = weight else { return Some(Weight::ONE) };
+    let weight = u32::try_from(number).ok().and_then(Weight::new);
+    if weight.is_none() {
+        faults.add(path, format!("{number} is not a weight"), format!("weights are between 0 and {MAX_WEIGHT}"));
+    }
+    weight
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, Objection> {
+    let bad = |hint: &str| Err(Objection::new(format!("{} is not an address with a port", quoted(text)), hint));
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => bad("ports are between 1 and 65535"),
+        Ok(address) => Ok(address),
+        Err(_) if text.parse::<std::net::IpAddr>().is_ok() => {
+            bad("add the port, as in `127.0.0.1:9001` or `[::1]:9001`")
+        }
+        Err(_) if text.rsplit_once(':').is_some_and(|(host, _)| name::hostname(host).is_ok()) => {
+            bad("an endpoint is an IP address; for a name write `dns: {host: ..., port: ...}` instead of `endpoints`")
+        }
+        Err(_) => bad("write it as in `127.0.0.1:9001` or `[::1]:9001`"),
+    }
+}

@@ -1,0 +1,104 @@
+//! `Filter`: a Wasm module with its configuration, and the requests that go through it.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A Wasm module with its configuration, and the requests that go through it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct FilterSpec {
+    /// What it is put before, in its own namespace; the whole mesh when left out.
+    pub(crate) target_refs: Option<Vec<TargetRef>>,
+    /// Where the Wasm module comes from; exactly one of the fields.
+    pub(crate) module: ModuleSpec,
+    /// Where it stands among the filters of a request; `Transform` when left out.
+    pub(crate) phase: Option<Phase>,
+    /// Among filters of the same phase lower numbers come first, then names in alphabetical order; 0 when left out.
+    pub(crate) priority: Option<i32>,
+    /// Handed to the module as JSON; what may stand here is the module's own affair.
+    pub(crate) config: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What happens to a request when the filter fails; `Closed` when left out.
+    pub(crate) failure: Option<FailureName>,
+    /// What one VM of it may use.
+    pub(crate) limits: Option<LimitsSpec>,
+    /// How many requests share a VM; `Worker` when left out.
+    pub(crate) isolation: Option<Isolation>,
+    /// What is held back when the filter pauses in a headers callback; `HoldAll` when left out.
+    pub(crate) header_pause: Option<HeaderPauseName>,
+}
+
+/// An object that a Filter is put before.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct TargetRef {
+    /// The group of the kind; the kind's own when left out.
+    pub(crate) group: Option<String>,
+    /// `Gateway` (all its requests) or `HTTPRoute` (the requests that it matches).
+    pub(crate) kind: String,
+    /// The object's name.
+    pub(crate) name: String,
+}
+
+/// Where a module comes from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ModuleSpec {
+    /// A `.wasm` file; a relative path begins at the folder of the file it is written in.
+    pub(crate) file: Option<String>,
+    /// A module shipped with the proxy, by name: `auth`.
+    pub(crate) builtin: Option<String>,
+}
+
+/// Where a filter stands among the filters of a request, on the way in; responses pass them in reverse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+pub(crate) enum Phase {
+    /// Counts and logs: first, so that it sees refusals too.
+    Stats,
+    /// Finds out who asks.
+    Authn,
+    /// Decides whether they may.
+    Authz,
+    /// Decides whether they may now.
+    Limit,
+    /// Changes the request or the response.
+    Transform,
+    /// Chooses where the request goes.
+    Route,
+}
+
+/// What happens to a request when a filter fails.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+pub(crate) enum FailureName {
+    /// The request fails, with 503 where that can still be said.
+    Closed,
+    /// The request goes on without the filter.
+    Open,
+}
+
+/// What one VM of a filter may use.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LimitsSpec {
+    /// Linear memory, 128Ki to 4Gi; `16Mi` when left out.
+    pub(crate) memory: Option<String>,
+    /// CPU time of one call, up to `1s`; `10ms` when left out.
+    pub(crate) call_time: Option<String>,
+    /// Time to start and configure it, up to `1m`; `1s` when left out.
+    pub(crate) start_time: Option<String>,
+}
+
+/// How many requests share a VM of a filter.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+pub(crate) enum Isolation {
+    /// All requests of one worker thread.
+    Worker,
+}
+
+/// What is held back when a filter pauses in a headers callback.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+pub(crate) enum HeaderPauseName {
+    /// Headers, body and trailers.
+    HoldAll,
+    /// Headers only: the filter goes on to see the body.
+    HoldHeaders,
+}

@@ -1,0 +1,79 @@
+//! What people write, as types: the kinds, and the fields of our own. The upstream kinds are the `gateway-api` crate's.
+//! The doc comments here are what `docs/configuration.md` says; nothing here is checked beyond its type.
+
+pub(crate) mod backend_policy;
+pub(crate) mod filter;
+pub(crate) mod metadata;
+pub(crate) mod service;
+
+pub(crate) use backend_policy::{BackendPolicySpec, BalancingName, PolicyTimeouts, ServiceRef};
+pub(crate) use filter::{
+    FailureName, FilterSpec, HeaderPauseName, Isolation, LimitsSpec, ModuleSpec, Phase, TargetRef,
+};
+pub(crate) use metadata::Metadata;
+pub(crate) use service::{DnsSpec, EndpointSpec, PortSpec, Protocol, ServiceSpec};
+
+/// The group of the upstream kinds.
+pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+/// The group of our own kinds.
+pub(crate) const WEIR_GROUP: &str = "weir.dev";
+
+/// A kind of object that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Gateway,
+    HttpRoute,
+    GatewayClass,
+    ReferenceGrant,
+    Service,
+    Filter,
+    BackendPolicy,
+}
+
+impl Kind {
+    /// Every kind, in the order of the documentation.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::Service,
+        Self::Filter,
+        Self::BackendPolicy,
+        Self::ReferenceGrant,
+        Self::GatewayClass,
+    ];
+
+    /// What `kind:` says.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "Gateway",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GatewayClass => "GatewayClass",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::Service => "Service",
+            Self::Filter => "Filter",
+            Self::BackendPolicy => "BackendPolicy",
+        }
+    }
+
+    /// The group of `apiVersion:`.
+    pub(crate) const fn group(self) -> &'static str {
+        match self {
+            Self::Gateway | Self::HttpRoute | Self::GatewayClass | Self::ReferenceGrant => GATEWAY_GROUP,
+            Self::Service | Self::Filter | Self::BackendPolicy => WEIR_GROUP,
+        }
+    }
+
+    /// What `apiVersion:` may say, the preferred one first.
+    pub(crate) const fn api_versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Gateway | Self::HttpRoute | Self::GatewayClass => &["gateway.networking.k8s.io/v1"],
+            Self::ReferenceGrant => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
+            Self::Service | Self::Filter | Self::BackendPolicy => &["weir.dev/v1alpha1"],
+        }
+    }
+
+    /// False for a kind that belongs to no namespace.
+    pub(crate) const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::GatewayClass)
+    }
+}
