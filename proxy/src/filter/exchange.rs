@@ -24,6 +24,9 @@ pub(crate) struct Exchange {
     pub(crate) chain: Chain,
     /// What else is known about the stream: what properties show.
     pub(crate) facts: Facts,
+    /// By side: a filter has changed the body, so its length is no longer what the head says.
+    changed: [bool; 2],
+    head_changed: bool,
     /// Why the stream failed, once it did: the first reason stays.
     pub(crate) error: Option<ProxyError>,
 }
@@ -38,6 +41,8 @@ impl Exchange {
             response_trailers: None,
             chain: Chain::new(filters),
             facts,
+            changed: [false; 2],
+            head_changed: false,
             error: None,
         }
     }
@@ -53,6 +58,26 @@ impl Exchange {
     /// The body that a filter may read and change now: what has arrived at its station and not left it.
     pub(crate) fn body_at(&mut self, side: Side, filter: usize) -> Option<&mut BytesMut> {
         self.chain.body_at(side, filter)
+    }
+
+    /// A filter has changed the request's head.
+    pub(crate) fn mark_head_changed(&mut self) {
+        self.head_changed = true;
+    }
+
+    /// True when a filter has changed the request's head: another route may match.
+    pub(crate) fn is_head_changed(&self) -> bool {
+        self.head_changed
+    }
+
+    /// A filter has changed the body of a side.
+    pub(crate) fn mark_changed(&mut self, side: Side) {
+        self.changed[side as usize] = true;
+    }
+
+    /// True when a filter has changed the body of a side.
+    pub(crate) fn is_changed(&self, side: Side) -> bool {
+        self.changed[side as usize]
     }
 
     /// Remembers why the stream failed; the first reason stays.

@@ -38,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) response_bytes: u64,
     /// Why the answer is as it is: `via_upstream`, or what a filter or the proxy gave as its reason.
     pub(crate) details: Option<Arc<str>>,
+    /// The plugin that answered, if one did.
+    pub(crate) replied_by: Option<Arc<str>>,
     /// Values that filters have set (`proxy_set_property`), by whole path.
     pub(crate) values: Vec<(Box<[u8]>, Box<[u8]>)>,
 }
@@ -60,6 +62,7 @@ impl Facts {
             request_bytes: 0,
             response_bytes: 0,
             details: None,
+            replied_by: None,
             values: Vec::new(),
         }
     }

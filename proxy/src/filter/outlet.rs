@@ -94,6 +94,11 @@ impl Outlet {
         self.waiting
     }
 
+    /// Body bytes still to be taken, once it is known that no more will come.
+    pub(crate) fn remaining(&self) -> Option<usize> {
+        (self.last == Some(Piece::End)).then_some(self.waiting)
+    }
+
     /// The next piece. After [`Piece::End`], [`Piece::Trailers`] or [`Piece::Reset`] there is none.
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<Piece> {
         if let Some(bytes) = self.data.pop_front() {

@@ -1,0 +1,77 @@
+//! hyper's HTTP/1 and HTTP/2 servers on one connection: their limits, and how they drain.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use crate::connection::detect::Codec;
+use crate::connection::watched::Watched;
+use crate::connection::Connection;
+use crate::limits::{
+    CONNECTION_WINDOW_BYTES, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW_BYTES,
+};
+use crate::stream;
+use crate::task;
+use crate::worker::Worker;
+
+/// Runs HTTP/2's streams on the worker.
+#[derive(Clone, Copy)]
+struct OnWorker;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnWorker {
+    fn execute(&self, stream: F) {
+        task::spawn_local("stream", stream);
+    }
+}
+
+/// Serves requests until the connection ends.
+pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (socket, codec): (TcpStream, Codec)) {
+    let io = TokioIo::new(Watched { socket, connection: Rc::clone(connection) });
+    let service = service_fn(|request| stream::handle(Rc::clone(worker), Rc::clone(connection), request));
+    match codec {
+        Codec::Http1 => {
+            let mut server = http1::Builder::new();
+            server.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES).half_close(false);
+            until_drained(connection, server.serve_connection(io, service), |server| server.graceful_shutdown()).await;
+        }
+        Codec::Http2 => {
+            let mut server = http2::Builder::new(OnWorker);
+            server
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+                .max_header_list_size(MAX_HEAD_BYTES as u32);
+            until_drained(connection, server.serve_connection(io, service), |server| server.graceful_shutdown()).await;
+        }
+    }
+}
+
+/// Polls a connection; when the listener drains it takes no more requests and ends with those under way, or with the
+/// drain's deadline.
+async fn until_drained<C>(connection: &Connection, server: C, shut_down: impl Fn(Pin<&mut C>))
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
+    let mut server = std::pin::pin!(server);
+    let ended = tokio::select! {
+        ended = server.as_mut() => Some(ended),
+        () = connection.overdue.notified() => None,
+        () = connection.listener.drain.signaled() => {
+            shut_down(server.as_mut());
+            let deadline = connection.listener.drain.deadline();
+            match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, server.as_mut()).await.ok(),
+                None => Some(server.as_mut().await),
+            }
+        }
+    };
+    if let Some(Err(error)) = ended {
+        debug!(peer = %connection.peer, listener = %connection.listener.name, %error, "connection ended with an error");
+    }
+}

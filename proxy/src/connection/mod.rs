@@ -1,0 +1,115 @@
+//! One downstream connection: who is at its other end, and which codec serves it. `listener` calls [`serve`] with a
+//! socket; each request goes to `stream::handle`.
+
+mod detect;
+mod http;
+mod watched;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::debug;
+use weir_model::ListenerName;
+
+use crate::drain::DrainWatcher;
+use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, HEAD_TIMEOUT};
+use crate::telemetry::ListenerMetrics;
+use crate::worker::{Overdue, Worker};
+
+/// What a worker knows of a listener.
+pub(crate) struct ListenerFacts {
+    /// Its name.
+    pub(crate) name: ListenerName,
+    /// Its real address.
+    pub(crate) address: SocketAddr,
+    /// Fires when the listener ends: by configuration, or with the process.
+    pub(crate) drain: DrainWatcher,
+    /// What the worker counts about it.
+    pub(crate) metrics: Arc<ListenerMetrics>,
+}
+
+/// One downstream connection.
+pub(crate) struct Connection {
+    /// Where it came in.
+    pub(crate) listener: Rc<ListenerFacts>,
+    /// Who is at its other end.
+    pub(crate) peer: SocketAddr,
+    /// Unlike any other's in this process.
+    pub(crate) id: u64,
+    /// Streams under way.
+    streams: Cell<u32>,
+    /// When the last stream ended, or the connection began.
+    idle_since: Cell<Instant>,
+    /// When the first byte of a head came that is not whole yet.
+    head_since: Cell<Option<Instant>>,
+    overdue: Notify,
+}
+
+/// Serves a connection until it ends, is idle for too long, or has drained.
+pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerFacts>, socket: TcpStream, peer: SocketAddr) {
+    let connection = Connection::new(listener, peer, worker.next_connection_id());
+    let weak: Weak<dyn Overdue> = Rc::downgrade(&connection) as Weak<dyn Overdue>;
+    let watch = worker.deadlines.watch(weak);
+    let _in_flight = connection.listener.drain.guard();
+    let codec = tokio::select! {
+        codec = detect::detect(&socket) => codec,
+        () = connection.overdue.notified() => None,
+        () = connection.listener.drain.signaled() => None, // Not a byte of a request is there yet.
+    };
+    match codec {
+        Some(codec) => http::serve(&worker, &connection, (socket, codec)).await,
+        None => debug!(%peer, listener = %connection.listener.name, "connection ended before its first request"),
+    }
+    worker.deadlines.forget(watch);
+}
+
+impl Connection {
+    fn new(listener: Rc<ListenerFacts>, peer: SocketAddr, id: u64) -> Rc<Self> {
+        let now = Instant::now();
+        Rc::new(Self {
+            listener,
+            peer,
+            id,
+            streams: Cell::new(0),
+            idle_since: Cell::new(now),
+            head_since: Cell::new(Some(now)), // The first head is waited for as long as any other.
+            overdue: Notify::new(),
+        })
+    }
+
+    /// A stream begins.
+    pub(crate) fn enter(&self) {
+        self.streams.set(self.streams.get() + 1);
+        self.head_since.set(None);
+    }
+
+    /// A stream has ended.
+    pub(crate) fn leave(&self, now: Instant) {
+        self.streams.set(self.streams.get().saturating_sub(1));
+        self.idle_since.set(now);
+    }
+
+    /// Bytes have come in.
+    fn on_bytes(&self) {
+        if self.streams.get() == 0 && self.head_since.get().is_none() {
+            self.head_since.set(Some(Instant::now()));
+        }
+    }
+}
+
+impl Overdue for Connection {
+    fn check(&self, now: Instant) {
+        if self.streams.get() > 0 {
+            return;
+        }
+        let slow_head = self.head_since.get().is_some_and(|since| now.duration_since(since) > HEAD_TIMEOUT);
+        if slow_head || now.duration_since(self.idle_since.get()) > DOWNSTREAM_IDLE_TIMEOUT {
+            self.overdue.notify_one();
+        }
+    }
+}

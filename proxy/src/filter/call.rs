@@ -1,0 +1,182 @@
+//! Enters guests: the driver's callbacks become calls into VMs, their actions become the driver's. Makes contexts when
+//! a filter sees a stream for the first time, and ends them when the stream has ended.
+
+use std::rc::{Rc, Weak};
+
+use weir_host_abi::{BodyAction, ContextId, EndOfStream, Failure, HeadersAction, TrailersAction, Vm};
+
+use crate::filter::driver::{Callback, Guests};
+use crate::filter::event::{Failed, MessageEnd, Side};
+use crate::filter::exchange::Exchange;
+use crate::filter::host::{About, Current, HostView};
+use crate::filter::slot::{Slot, Tenant};
+use crate::filter::station::{Action, Hold};
+use crate::filter::stream::{FilterPlace, StreamCell};
+use crate::filter::tick;
+
+/// The guests of one stream, for the time of one event.
+pub(super) struct Caller<'a> {
+    pub(super) places: &'a mut [FilterPlace],
+    pub(super) cell: &'a Weak<StreamCell>,
+}
+
+impl Guests for Caller<'_> {
+    fn wants(&self, filter: usize, callback: Callback) -> bool {
+        let place = &self.places[filter];
+        let exports = place.slot.exports();
+        match callback {
+            // The first callback makes the context, whether or not the module wants to see the head.
+            Callback::Head(Side::Request, _) => true,
+            Callback::Head(Side::Response, _) => place.context.is_some() && exports.response_headers(),
+            Callback::Body(Side::Request, ..) => exports.request_body(),
+            Callback::Body(Side::Response, ..) => place.context.is_some() && exports.response_body(),
+            Callback::Trailers(Side::Request) => exports.request_trailers(),
+            Callback::Trailers(Side::Response) => place.context.is_some() && exports.response_trailers(),
+        }
+    }
+
+    fn call(&mut self, filter: usize, callback: Callback, exchange: &mut Exchange) -> Result<Action, Failed> {
+        let slot = Rc::clone(&self.places[filter].slot);
+        let context = self.context(filter, &slot, exchange)?;
+        let count = match callback {
+            Callback::Head(side, _) => head_count(exchange, side),
+            Callback::Trailers(side) => trailer_count(exchange, side),
+            Callback::Body(..) => 0,
+        };
+        let result = with_vm(&slot, About::Stream(Current { exchange, filter, context, cell: self.cell }), |vm, host| {
+            enter(vm, host, context, (callback, count))
+        });
+        match result {
+            Some(Ok(action)) => Ok(action),
+            Some(Err(failure)) => Err(slot.on_failure(&failure)),
+            None => Err(slot.failed("filter_vm_died")),
+        }
+    }
+}
+
+/// Calls a VM with the view of its host; `None` when there is none. Afterwards its timer is followed.
+pub(super) fn with_vm<T>(
+    slot: &Rc<Slot>,
+    about: About<'_>,
+    call: impl FnOnce(&mut Vm, &mut HostView<'_>) -> T,
+) -> Option<T> {
+    let mut running = slot.vm.borrow_mut();
+    let vm = running.as_mut()?;
+    let result = call(vm, &mut HostView::new(slot, about));
+    let timer = vm.tick_generation();
+    drop(running);
+    if slot.ticking.get() != Some(timer) && timer != 0 {
+        tick::follow(slot);
+    }
+    Some(result)
+}
+
+fn enter(
+    vm: &mut Vm,
+    host: &mut HostView<'_>,
+    context: ContextId,
+    (callback, count): (Callback, u32),
+) -> Result<Action, Failure> {
+    match callback {
+        Callback::Head(Side::Request, end) => {
+            vm.on_request_headers(host, context, count, end_of(end)).map(of_headers)
+        }
+        Callback::Head(Side::Response, end) => {
+            vm.on_response_headers(host, context, count, end_of(end)).map(of_headers)
+        }
+        Callback::Body(Side::Request, size, end) => {
+            vm.on_request_body(host, context, size, end_of(end)).map(of_body)
+        }
+        Callback::Body(Side::Response, size, end) => {
+            vm.on_response_body(host, context, size, end_of(end)).map(of_body)
+        }
+        Callback::Trailers(Side::Request) => vm.on_request_trailers(host, context, count).map(of_trailers),
+        Callback::Trailers(Side::Response) => vm.on_response_trailers(host, context, count).map(of_trailers),
+    }
+}
+
+impl Caller<'_> {
+    /// The filter's context in the VM that runs; made when the stream is new to it.
+    fn context(&mut self, filter: usize, slot: &Rc<Slot>, exchange: &mut Exchange) -> Result<ContextId, Failed> {
+        if let Some((generation, context)) = self.places[filter].context {
+            // The VM that knew the stream is gone; another one knows nothing of it.
+            return if generation == slot.generation() { Ok(context) } else { Err(slot.failed("filter_vm_died")) };
+        }
+        slot.ready()?;
+        let cell = self.cell;
+        let current = Current { exchange, filter, context: ContextId::ROOT, cell };
+        let created = with_vm(slot, About::Stream(current), |vm, host| vm.create_stream(host));
+        let context = match created {
+            Some(Ok(context)) => context,
+            Some(Err(failure)) => return Err(slot.on_failure(&failure)),
+            None => return Err(slot.failed("filter_not_started")),
+        };
+        self.places[filter].context = Some((slot.generation(), context));
+        slot.tenants.borrow_mut().insert(context, Tenant { stream: Weak::clone(cell), filter });
+        Ok(context)
+    }
+
+    /// Log, done, delete for each filter (the order of Envoy today). A filter that never saw the stream sees it in its
+    /// log, as in Envoy; one whose VM is gone does not.
+    pub(super) fn finish(&mut self, exchange: &mut Exchange) {
+        for filter in 0..self.places.len() {
+            let slot = Rc::clone(&self.places[filter].slot);
+            if self.places[filter].context.is_none() && !slot.exports().log() {
+                continue;
+            }
+            let Ok(context) = self.context(filter, &slot, exchange) else { continue };
+            let current = Current { exchange, filter, context, cell: self.cell };
+            let ended = with_vm(&slot, About::Stream(current), |vm, host| {
+                host.read_only = true;
+                vm.on_log(host, context)?;
+                vm.on_done(host, context)?;
+                vm.on_delete(host, context)
+            });
+            slot.tenants.borrow_mut().remove(&context);
+            if let Some(Err(failure)) = ended {
+                slot.on_failure(&failure);
+            }
+            self.places[filter].context = None;
+        }
+    }
+}
+
+fn head_count(exchange: &Exchange, side: Side) -> u32 {
+    let count = match side {
+        Side::Request => exchange.request.headers.len() + 4,
+        Side::Response => exchange.response.as_ref().map_or(0, |head| head.headers.len() + 1),
+    };
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn trailer_count(exchange: &mut Exchange, side: Side) -> u32 {
+    exchange.trailers(side).as_ref().map_or(0, |trailers| u32::try_from(trailers.len()).unwrap_or(u32::MAX))
+}
+
+fn end_of(end: MessageEnd) -> EndOfStream {
+    EndOfStream::from(end == MessageEnd::Here)
+}
+
+fn of_headers(action: HeadersAction) -> Action {
+    match action {
+        HeadersAction::Continue => Action::Continue,
+        HeadersAction::HoldAll => Action::Pause(Hold::All),
+        HeadersAction::HoldHeaders => Action::Pause(Hold::Head),
+    }
+}
+
+fn of_body(action: BodyAction) -> Action {
+    match action {
+        BodyAction::Continue => Action::Continue,
+        BodyAction::Buffer => Action::Pause(Hold::Buffer),
+        BodyAction::Hold => Action::Pause(Hold::Watermark),
+        BodyAction::Discard => Action::Pause(Hold::Drop),
+    }
+}
+
+fn of_trailers(action: TrailersAction) -> Action {
+    match action {
+        TrailersAction::Continue => Action::Continue,
+        TrailersAction::Pause => Action::Pause(Hold::Trailers),
+    }
+}

@@ -1,0 +1,272 @@
+//! Header maps as guests see them: pseudo headers first, then every other header in wire order; names lower-case.
+//! Called by `host.rs`. What a guest writes is checked here: what must not go on the wire is never stored.
+
+use http::header::{HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, StatusCode};
+use weir_host_abi::abi::map::MapKind;
+
+use crate::filter::exchange::Exchange;
+use crate::head::{RequestHead, ResponseHead};
+use crate::limits::MAX_HEADERS;
+
+/// What a guest wrote must not go on the wire: the stream fails, the guest is told nothing (many would panic).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Invalid;
+
+/// A map that can be read now, or `None`.
+pub(super) fn visit(exchange: &Exchange, map: MapKind, visit: &mut dyn FnMut(&[u8], &[u8])) {
+    match map {
+        MapKind::RequestHeaders => {
+            let RequestHead { method, scheme, authority, path, headers, .. } = &exchange.request;
+            visit(b":method", method.as_str().as_bytes());
+            visit(b":scheme", scheme.as_bytes());
+            visit(b":authority", authority.as_bytes());
+            visit(b":path", path.as_str().as_bytes());
+            visit_map(headers, visit);
+        }
+        MapKind::ResponseHeaders => {
+            if let Some(ResponseHead { status, headers }) = &exchange.response {
+                visit(b":status", status.as_str().as_bytes());
+                visit_map(headers, visit);
+            }
+        }
+        MapKind::RequestTrailers => exchange.request_trailers.iter().for_each(|map| visit_map(map, visit)),
+        MapKind::ResponseTrailers => exchange.response_trailers.iter().for_each(|map| visit_map(map, visit)),
+        _ => {}
+    }
+}
+
+pub(super) fn visit_map(headers: &HeaderMap, visit: &mut dyn FnMut(&[u8], &[u8])) {
+    for (name, value) in headers {
+        visit(name.as_str().as_bytes(), value.as_bytes());
+    }
+}
+
+/// The first value of a header.
+pub(super) fn value<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> Option<&'a [u8]> {
+    let in_map = |headers: &'a HeaderMap| {
+        let name = HeaderName::from_bytes(name).ok()?;
+        headers.get(name).map(HeaderValue::as_bytes)
+    };
+    match map {
+        MapKind::RequestHeaders => match name {
+            b":method" => Some(exchange.request.method.as_str().as_bytes()),
+            b":scheme" => Some(exchange.request.scheme.as_bytes()),
+            b":path" => Some(exchange.request.path.as_str().as_bytes()),
+            b":authority" => Some(exchange.request.authority.as_bytes()),
+            _ if name.eq_ignore_ascii_case(b"host") => Some(exchange.request.authority.as_bytes()),
+            _ => in_map(&exchange.request.headers),
+        },
+        MapKind::ResponseHeaders => {
+            let response = exchange.response.as_ref()?;
+            if name == b":status" {
+                return Some(response.status.as_str().as_bytes());
+            }
+            in_map(&response.headers)
+        }
+        MapKind::RequestTrailers => in_map(exchange.request_trailers.as_ref()?),
+        MapKind::ResponseTrailers => in_map(exchange.response_trailers.as_ref()?),
+        _ => None,
+    }
+}
+
+/// How a header is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Write {
+    /// One more value.
+    Add,
+    /// This value instead of all others.
+    Replace,
+}
+
+/// Writes a header. Trailers come into being by a write; a response that is not there yet is left alone.
+pub(super) fn write(
+    exchange: &mut Exchange,
+    map: MapKind,
+    how: Write,
+    (name, value): (&[u8], &[u8]),
+) -> Result<(), Invalid> {
+    if name.first() == Some(&b':') {
+        return write_pseudo(exchange, map, name, value);
+    }
+    if map == MapKind::RequestHeaders && name.eq_ignore_ascii_case(b"host") {
+        exchange.request.authority = HeaderValue::from_bytes(value).map_err(|_| Invalid)?;
+        return Ok(());
+    }
+    let name = HeaderName::from_bytes(name).map_err(|_| Invalid)?;
+    let value = HeaderValue::from_bytes(value).map_err(|_| Invalid)?;
+    let Some(headers) = map_to_write(exchange, map) else { return Ok(()) };
+    if headers.len() >= MAX_HEADERS * 2 {
+        return Err(Invalid); // A filter may add to a full head, but not without end.
+    }
+    match how {
+        Write::Add => {
+            headers.append(name, value);
+        }
+        Write::Replace => {
+            headers.insert(name, value);
+        }
+    }
+    Ok(())
+}
+
+/// Removes all values of a header. A pseudo header cannot be removed: a head without it cannot go on the wire.
+pub(super) fn remove(exchange: &mut Exchange, map: MapKind, name: &[u8]) -> Result<(), Invalid> {
+    if name.first() == Some(&b':') {
+        return Err(Invalid);
+    }
+    let Ok(name) = HeaderName::from_bytes(name) else { return Ok(()) };
+    match map {
+        MapKind::RequestTrailers if exchange.request_trailers.is_none() => {}
+        MapKind::ResponseTrailers if exchange.response_trailers.is_none() => {}
+        _ => {
+            if let Some(headers) = map_to_write(exchange, map) {
+                headers.remove(name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a whole map. Pseudo headers that are left out stay as they are.
+pub(super) fn replace_all<'a>(
+    exchange: &mut Exchange,
+    map: MapKind,
+    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<(), Invalid> {
+    if let Some(headers) = map_to_write(exchange, map) {
+        headers.clear();
+    }
+    for pair in pairs {
+        write(exchange, map, Write::Add, pair)?;
+    }
+    Ok(())
+}
+
+fn map_to_write(exchange: &mut Exchange, map: MapKind) -> Option<&mut HeaderMap> {
+    match map {
+        MapKind::RequestHeaders => Some(&mut exchange.request.headers),
+        MapKind::ResponseHeaders => exchange.response.as_mut().map(|response| &mut response.headers),
+        MapKind::RequestTrailers => Some(exchange.request_trailers.get_or_insert_default()),
+        MapKind::ResponseTrailers => Some(exchange.response_trailers.get_or_insert_default()),
+        _ => None,
+    }
+}
+
+fn write_pseudo(exchange: &mut Exchange, map: MapKind, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+    match (map, name) {
+        (MapKind::RequestHeaders, b":method") => {
+            exchange.request.method = Method::from_bytes(value).map_err(|_| Invalid)?;
+        }
+        (MapKind::RequestHeaders, b":path") => exchange.request.path = path(value)?,
+        (MapKind::RequestHeaders, b":authority") => {
+            exchange.request.authority = HeaderValue::from_bytes(value).map_err(|_| Invalid)?;
+        }
+        (MapKind::RequestHeaders, b":scheme") => {
+            exchange.request.scheme = match value {
+                b"http" => "http",
+                b"https" => "https",
+                _ => return Err(Invalid),
+            };
+        }
+        (MapKind::ResponseHeaders, b":status") => {
+            if let Some(response) = &mut exchange.response {
+                response.status = StatusCode::from_bytes(value).ok().filter(is_final).ok_or(Invalid)?;
+            }
+        }
+        _ => return Err(Invalid),
+    }
+    Ok(())
+}
+
+/// A path in origin form (RFC 9112 §3.2.1), or `*`.
+fn path(value: &[u8]) -> Result<PathAndQuery, Invalid> {
+    if value.first() != Some(&b'/') && value != b"*" {
+        return Err(Invalid);
+    }
+    let path = PathAndQuery::try_from(value).map_err(|_| Invalid)?;
+    if path.as_str().len() == value.len() { Ok(path) } else { Err(Invalid) } // It would cut off a fragment.
+}
+
+/// True for a status that ends a response: 200 to 599.
+pub(super) fn is_final(status: &StatusCode) -> bool {
+    (200..600).contains(&status.as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::filter::facts::Facts;
+
+    fn exchange() -> Exchange {
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", HeaderValue::from_static("1"));
+        headers.append("x-a", HeaderValue::from_static("2"));
+        let request = RequestHead {
+            method: Method::GET,
+            scheme: "http",
+            authority: HeaderValue::from_static("shop.example"),
+            path: PathAndQuery::from_static("/a?b"),
+            headers,
+            version: http::Version::HTTP_11,
+        };
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Exchange::new(request, 1, Facts::new(nowhere, nowhere, 1))
+    }
+
+    #[test]
+    fn reads() {
+        let exchange = exchange();
+        for (name, expected) in [
+            (&b":path"[..], Some(&b"/a?b"[..])),
+            (b":authority", Some(b"shop.example")),
+            (b"Host", Some(b"shop.example")),
+            (b"X-A", Some(b"1")),
+            (b"x-b", None),
+            (b"x b", None),
+            (b":status", None),
+        ] {
+            assert_eq!(value(&exchange, MapKind::RequestHeaders, name), expected, "{name:?}");
+        }
+        assert_eq!(value(&exchange, MapKind::ResponseHeaders, b":status"), None);
+    }
+
+    #[test]
+    fn what_must_not_go_on_the_wire_is_not_stored() {
+        for (name, value) in [
+            (&b"x-a"[..], &b"a\r\nb: c"[..]),
+            (b"x-a", b"a\0b"),
+            (b"x a", b"1"),
+            (b"", b"1"),
+            (b":path", b"no-slash"),
+            (b":path", b"/a b"),
+            (b":path", b"/a#b"),
+            (b":path", b""),
+            (b":method", b"G T"),
+            (b":scheme", b"ftp"),
+            (b":status", b"200"),
+            (b":made-up", b"1"),
+        ] {
+            let mut exchange = exchange();
+            let result = write(&mut exchange, MapKind::RequestHeaders, Write::Replace, (name, value));
+            assert_eq!(result, Err(Invalid), "{:?}", String::from_utf8_lossy(name));
+            assert_eq!(exchange.request.headers.len(), 2);
+        }
+    }
+
+    #[test]
+    fn writes() {
+        let mut exchange = exchange();
+        write(&mut exchange, MapKind::RequestHeaders, Write::Add, (b"X-A", b"3")).unwrap();
+        assert_eq!(exchange.request.headers.get_all("x-a").iter().count(), 3);
+        write(&mut exchange, MapKind::RequestHeaders, Write::Replace, (b"x-a", b"\xff")).unwrap();
+        assert_eq!(exchange.request.headers.get_all("x-a").iter().count(), 1);
+        write(&mut exchange, MapKind::ResponseTrailers, Write::Add, (b"grpc-status", b"0")).unwrap();
+        assert!(exchange.response_trailers.is_some());
+        remove(&mut exchange, MapKind::RequestTrailers, b"x").unwrap();
+        assert!(exchange.request_trailers.is_none());
+    }
+}

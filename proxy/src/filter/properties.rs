@@ -1,0 +1,212 @@
+//! Properties as guests read them (`proxy_get_property`): what is known of a stream, by path, in its wire form.
+//! Called by `host.rs`. The table is §5 of the Proxy-Wasm notes; what a proxy without TLS cannot know is not found.
+
+use std::net::SocketAddr;
+use std::time::UNIX_EPOCH;
+
+use weir_host_abi::abi::map::MapKind;
+
+use crate::filter::exchange::Exchange;
+use crate::filter::heads;
+
+/// Appends the value of a property of the stream; `false` when there is none.
+///
+/// Built-in paths come first, so no filter can spoof them for others; then what filters have set, by the whole path
+/// and then by its first segment.
+pub(super) fn of_stream(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> bool {
+    let segments: Vec<&[u8]> = match path.contains(&0) {
+        true => path.split(|byte| *byte == 0).collect(),
+        // One segment with dots is understood too: `request.path`.
+        false => path.splitn(3, |byte| *byte == b'.').collect(),
+    };
+    let [first, rest @ ..] = &segments[..] else { return false };
+    let found = match *first {
+        b"request" => request(exchange, rest, out),
+        b"response" => response(exchange, rest, out),
+        b"source" => address(Some(exchange.facts.peer), rest, out),
+        b"destination" => address(Some(exchange.facts.local), rest, out),
+        b"upstream" => upstream(exchange, rest, out),
+        b"connection" => connection(exchange, rest, out),
+        b"connection_id" => put_number(exchange.facts.connection_id, out),
+        b"xds" => xds(exchange, rest, out),
+        // Names that Envoy had before 1.33 and deployed filters still read.
+        b"route_name" | b"cluster_name" => xds(exchange, &[first], out),
+        _ => false,
+    };
+    found || custom(exchange, path, out)
+}
+
+fn custom(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> bool {
+    let values = &exchange.facts.values;
+    let find = |wanted: &[u8]| values.iter().find(|(name, _)| &name[..] == wanted).map(|(_, value)| value);
+    let first = path.split(|byte| *byte == 0).next().unwrap_or(path);
+    let Some(value) = find(path).or_else(|| find(first)) else { return false };
+    out.extend_from_slice(value);
+    true
+}
+
+fn put(value: &[u8], out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(value);
+    true
+}
+
+fn put_number(value: u64, out: &mut Vec<u8>) -> bool {
+    put(&value.to_le_bytes(), out)
+}
+
+fn put_header(exchange: &Exchange, map: MapKind, name: &[u8], out: &mut Vec<u8>) -> bool {
+    match heads::value(exchange, map, name) {
+        Some(value) => put(value, out),
+        None => false,
+    }
+}
+
+/// Every value of a header, joined by commas (Envoy's `request.headers.NAME`); with no name the whole map, as pairs.
+fn put_headers(exchange: &Exchange, map: MapKind, name: Option<&&[u8]>, out: &mut Vec<u8>) -> bool {
+    let Some(name) = name else {
+        let mut pairs = Vec::new();
+        heads::visit(exchange, map, &mut |name, value| pairs.push((name.to_vec(), value.to_vec())));
+        out.extend(weir_host_abi::abi::pairs::encode(pairs.iter().map(|(name, value)| (&name[..], &value[..]))));
+        return true;
+    };
+    let mut found = false;
+    heads::visit(exchange, map, &mut |each, value| {
+        if each.eq_ignore_ascii_case(name) {
+            if std::mem::replace(&mut found, true) {
+                out.push(b',');
+            }
+            out.extend_from_slice(value);
+        }
+    });
+    found
+}
+
+fn request(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
+    let head = &exchange.request;
+    let map = MapKind::RequestHeaders;
+    let facts = &exchange.facts;
+    match rest.first().copied() {
+        Some(b"path") => put(head.path.as_str().as_bytes(), out),
+        Some(b"url_path") => put(head.path.path().as_bytes(), out),
+        Some(b"query") => put(head.path.query().unwrap_or_default().as_bytes(), out),
+        Some(b"host") => put(head.authority.as_bytes(), out),
+        Some(b"scheme") => put(head.scheme.as_bytes(), out),
+        Some(b"method") => put(head.method.as_str().as_bytes(), out),
+        Some(b"headers") => put_headers(exchange, map, rest.get(1), out),
+        Some(b"referer") => put_header(exchange, map, b"referer", out),
+        Some(b"useragent") => put_header(exchange, map, b"user-agent", out),
+        Some(b"id") => put_header(exchange, map, b"x-request-id", out),
+        Some(b"protocol") => put(if head.version == http::Version::HTTP_2 { b"HTTP/2" } else { b"HTTP/1.1" }, out),
+        Some(b"time") => {
+            let since = facts.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            put_number(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX), out)
+        }
+        Some(b"duration") => match facts.finished {
+            Some(finished) => {
+                let took = finished.duration_since(facts.started).as_nanos();
+                put_number(u64::try_from(took).unwrap_or(u64::MAX), out)
+            }
+            None => false,
+        },
+        Some(b"size") => {
+            let told = heads::value(exchange, map, b"content-length").and_then(|text| std::str::from_utf8(text).ok());
+            put_number(told.and_then(|text| text.parse().ok()).unwrap_or(facts.request_bytes), out)
+        }
+        Some(b"total_size") => put_number(facts.request_bytes + size_of_map(exchange, map), out),
+        Some(b"headers_bytes") => put_number(size_of_map(exchange, map), out),
+        _ => false,
+    }
+}
+
+fn size_of_map(exchange: &Exchange, map: MapKind) -> u64 {
+    let mut size = 0;
+    heads::visit(exchange, map, &mut |name, value| size += (name.len() + value.len()) as u64);
+    size
+}
+
+fn response(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
+    let Some(head) = &exchange.response else { return false };
+    let map = MapKind::ResponseHeaders;
+    let facts = &exchange.facts;
+    match rest.first().copied() {
+        Some(b"code") => put_number(u64::from(head.status.as_u16()), out),
+        Some(b"code_details") => match &facts.details {
+            Some(details) => put(details.as_bytes(), out),
+            None => false,
+        },
+        Some(b"flags") => put_number(flags(exchange), out),
+        Some(b"grpc_status") => {
+            let find = |map| heads::value(exchange, map, b"grpc-status");
+            let text = find(MapKind::ResponseTrailers).or_else(|| find(map)).and_then(|it| std::str::from_utf8(it).ok());
+            match text.and_then(|text| text.parse().ok()) {
+                Some(status) => put_number(status, out),
+                None => false,
+            }
+        }
+        Some(b"headers") => put_headers(exchange, map, rest.get(1), out),
+        Some(b"trailers") => put_headers(exchange, MapKind::ResponseTrailers, rest.get(1), out),
+        Some(b"headers_bytes") => put_number(size_of_map(exchange, map), out),
+        Some(b"size") => put_number(facts.response_bytes, out),
+        Some(b"total_size") => put_number(facts.response_bytes + size_of_map(exchange, map), out),
+        _ => false,
+    }
+}
+
+/// Envoy's legacy bit vector of response flags.
+fn flags(exchange: &Exchange) -> u64 {
+    let Some(error) = &exchange.error else { return 0 };
+    let bit = match error.row().flag {
+        "UH" => 1,
+        "UT" => 2,
+        "UF" => 5,
+        "UC" => 6,
+        "UO" => 7,
+        "NR" => 8,
+        "DC" => 14,
+        "SI" => 16,
+        "DPE" => 18,
+        "UPE" => 23,
+        "NC" => 24,
+        _ => return 0, // A Wasm local reply sets no flag in Envoy.
+    };
+    1 << bit
+}
+
+fn address(address: Option<SocketAddr>, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
+    let Some(address) = address else { return false };
+    match rest.first().copied() {
+        Some(b"address") => put(address.to_string().as_bytes(), out),
+        Some(b"port") => put_number(u64::from(address.port()), out),
+        _ => false,
+    }
+}
+
+fn upstream(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
+    match rest.first().copied() {
+        Some(b"request_attempt_count") => put_number(u64::from(exchange.facts.attempts), out),
+        _ => address(exchange.facts.endpoint, rest, out),
+    }
+}
+
+fn connection(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
+    match rest.first().copied() {
+        Some(b"id") => put_number(exchange.facts.connection_id, out),
+        Some(b"mtls") => put(&[0], out),
+        _ => false,
+    }
+}
+
+fn xds(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
+    let facts = &exchange.facts;
+    let name = match rest.first().copied() {
+        Some(b"route_name") => facts.route.as_ref().map(weir_model::RouteName::as_str),
+        Some(b"cluster_name") => facts.cluster.as_ref().map(weir_model::ClusterName::as_str),
+        Some(b"filter_chain_name") => facts.listener.as_ref().map(weir_model::ListenerName::as_str),
+        Some(b"listener_direction") => return put_number(0, out),
+        _ => None,
+    };
+    match name {
+        Some(name) => put(name.as_bytes(), out),
+        None => false,
+    }
+}

@@ -1,0 +1,40 @@
+//! What plugins share within the process: shared data, queues and metrics, by plugin name, and a clock.
+//! Made once by `app`; a plugin keeps its own part, so that nothing is looked up by name on the request path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir_host_abi::shared::{Metric, Namespace, SharedState};
+
+/// What plugins share within the process.
+pub(crate) struct PluginState {
+    shared: SharedState,
+    started: Instant,
+}
+
+impl PluginState {
+    /// Nothing shared yet; the clock starts.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { shared: SharedState::default(), started: Instant::now() })
+    }
+
+    /// The part of one plugin: it survives a change of its configuration, and goes when the plugin does.
+    pub(super) fn namespace(&self, plugin: &str) -> Arc<Namespace> {
+        self.shared.namespace(plugin)
+    }
+
+    /// A clock that never goes back.
+    pub(super) fn since_start(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Shows every metric that a plugin has defined: plugin, name, metric.
+    pub(crate) fn visit_metrics(&self, mut visit: impl FnMut(&str, &str, &Metric)) {
+        for namespace in self.shared.namespaces() {
+            namespace.metrics().visit(|name, metric| {
+                visit(namespace.vm_id(), &String::from_utf8_lossy(name), metric);
+            });
+        }
+    }
+}

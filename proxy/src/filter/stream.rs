@@ -1,0 +1,68 @@
+//! A stream as its filters know it: the exchange and, for each filter of the chain, its VM's place on this worker and
+//! its context there. Shared by the handler, the body adapters and the worker's tables; borrowed in synchronous
+//! sections only (`docs/decisions/001`).
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use weir_host_abi::ContextId;
+
+use crate::filter::call::Caller;
+use crate::filter::driver::ChainDriver;
+use crate::filter::event::Event;
+use crate::filter::exchange::Exchange;
+use crate::filter::slot::Slot;
+
+/// A stream, shared within its worker.
+pub(crate) type StreamCell = RefCell<FilterStream>;
+
+/// One filter of a stream's chain.
+pub(super) struct FilterPlace {
+    /// The plugin's place on this worker.
+    pub(super) slot: Rc<Slot>,
+    /// Its context, once it has one, and the generation of the VM that holds it.
+    pub(super) context: Option<(u64, ContextId)>,
+}
+
+/// A stream and its filters.
+pub(crate) struct FilterStream {
+    /// What filters see and change.
+    pub(crate) exchange: Exchange,
+    pub(super) places: Vec<FilterPlace>,
+    /// Itself, for the tables of contexts.
+    pub(super) cell: Weak<StreamCell>,
+}
+
+impl FilterStream {
+    /// A stream before its first event.
+    pub(crate) fn new(exchange: Exchange, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
+        let place = |slot: &Rc<Slot>| FilterPlace { slot: Rc::clone(slot), context: None };
+        let places = chain.iter().map(place).collect();
+        Rc::new_cyclic(|cell| RefCell::new(Self { exchange, places, cell: Weak::clone(cell) }))
+    }
+
+    /// Takes an event in; what may go on is at the outlets.
+    pub(crate) fn on_event(&mut self, event: Event) {
+        if self.places.is_empty() && matches!(event, Event::Asked) {
+            return;
+        }
+        let mut caller = Caller { places: &mut self.places, cell: &self.cell };
+        ChainDriver { exchange: &mut self.exchange, guests: &mut caller }.on_event(event);
+    }
+
+    /// True when a filter wants to see the body of a side: else it goes by untouched.
+    pub(crate) fn wants_body(&self, side: crate::filter::Side) -> bool {
+        self.places.iter().any(|place| {
+            let exports = place.slot.exports();
+            match side {
+                crate::filter::Side::Request => exports.request_body() || exports.request_trailers(),
+                crate::filter::Side::Response => exports.response_body() || exports.response_trailers(),
+            }
+        })
+    }
+
+    /// The stream has ended: every filter logs and forgets it.
+    pub(crate) fn finish(&mut self) {
+        Caller { places: &mut self.places, cell: &self.cell }.finish(&mut self.exchange);
+    }
+}

@@ -1,0 +1,43 @@
+//! A plugin's timer on one worker (`proxy_set_tick_period_milliseconds`): one task while a period is set. It never
+//! catches up ticks that it missed, and ends with the VM.
+
+use std::rc::{Rc, Weak};
+
+use crate::filter::call::with_vm;
+use crate::filter::host::About;
+use crate::filter::slot::Slot;
+use crate::limits::MIN_TICK;
+use crate::task;
+
+/// Starts, changes or leaves alone the timer, as the VM wants it now.
+pub(super) fn follow(slot: &Rc<Slot>) {
+    let (timer, period) = match slot.vm.borrow().as_ref() {
+        Some(vm) => (vm.tick_generation(), vm.tick_period()),
+        None => return,
+    };
+    slot.ticking.set(Some(timer));
+    if period.is_some() {
+        let (slot, generation) = (Rc::downgrade(slot), slot.generation());
+        task::spawn_local("filter-tick", tick_forever(slot, generation, timer));
+    }
+}
+
+/// Ticks until another timer was set or the VM is gone.
+async fn tick_forever(slot: Weak<Slot>, generation: u64, timer: u64) {
+    loop {
+        let Some(period) = slot.upgrade().and_then(|slot| slot.vm.borrow().as_ref()?.tick_period()) else { return };
+        tokio::time::sleep(period.max(MIN_TICK)).await;
+        let Some(slot) = slot.upgrade() else { return };
+        if slot.generation() != generation || slot.ticking.get() != Some(timer) || slot.retired.get() {
+            return;
+        }
+        match with_vm(&slot, About::Plugin, |vm, host| vm.on_tick(host)) {
+            Some(Ok(())) => {}
+            Some(Err(failure)) => {
+                slot.on_failure(&failure);
+                return;
+            }
+            None => return,
+        }
+    }
+}

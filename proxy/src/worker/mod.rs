@@ -1,0 +1,149 @@
+//! One worker: a thread with its own runtime, sockets, pools, VMs and counters. Everything that a request needs is
+//! reached from here without a lock. `app` makes one on each worker thread; `listener` and `connection` are lent it.
+
+mod deadlines;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use weir_model::ListenerName;
+
+use crate::active::ActiveConfig;
+use crate::filter::{Filters, Slot};
+use crate::route::{Route, RouteTable};
+use crate::task;
+use crate::telemetry::{AccessLog, WorkerMetrics};
+use crate::upstream::Upstreams;
+
+pub(crate) use deadlines::{Deadlines, Overdue};
+
+/// What a worker is made from.
+pub(crate) struct WorkerOptions {
+    /// Which worker it is, from 0.
+    pub(crate) index: usize,
+    /// The configuration that serves.
+    pub(crate) active: Arc<ArcSwap<ActiveConfig>>,
+    /// Its end of the access log.
+    pub(crate) access_log: AccessLog,
+    /// What it counts.
+    pub(crate) metrics: Arc<WorkerMetrics>,
+}
+
+/// One worker. Lives on its thread.
+pub(crate) struct Worker {
+    /// Which worker it is, from 0.
+    pub(crate) index: usize,
+    /// Its connections to endpoints.
+    pub(crate) upstreams: Rc<Upstreams>,
+    /// Its end of the access log.
+    pub(crate) access_log: Rc<AccessLog>,
+    /// What it counts.
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    /// What must not take for ever.
+    pub(crate) deadlines: Rc<Deadlines>,
+    active: Arc<ArcSwap<ActiveConfig>>,
+    current: RefCell<Rc<WorkerConfig>>,
+    filters: Rc<Filters>,
+    rng: RefCell<SmallRng>,
+    connections: Cell<u64>,
+}
+
+/// The configuration that serves, as one worker sees it. A request takes it once and keeps it to its end (invariant I4).
+pub(crate) struct WorkerConfig {
+    active: Arc<ActiveConfig>,
+    filters: Rc<Filters>,
+    /// The slots of each route's chain, by the route's address; made with the route's first request.
+    chains: RefCell<HashMap<usize, Rc<[Rc<Slot>]>>>,
+    no_filters: Rc<[Rc<Slot>]>,
+}
+
+impl Worker {
+    /// A worker that serves what is active. On its thread, inside its runtime.
+    pub(crate) fn new(options: WorkerOptions) -> Rc<Self> {
+        let WorkerOptions { index, active, access_log, metrics } = options;
+        let upstreams = Upstreams::new();
+        let filters = Filters::new(index, Rc::clone(&upstreams), Arc::clone(&metrics));
+        let current = WorkerConfig::new(active.load_full(), &filters);
+        let (access_log, deadlines) = (Rc::new(access_log), Rc::<Deadlines>::default());
+        task::spawn_local("access-log-flush", Rc::clone(&access_log).flush_forever());
+        task::spawn_local("deadlines", Rc::clone(&deadlines).sweep_forever());
+        Rc::new(Self {
+            index,
+            upstreams,
+            access_log,
+            metrics,
+            deadlines,
+            active,
+            current: RefCell::new(current),
+            filters,
+            rng: RefCell::new(SmallRng::from_os_rng()),
+            connections: Cell::new(0),
+        })
+    }
+
+    /// The configuration that serves now. One load and one comparison when it has not changed.
+    pub(crate) fn config(&self) -> Rc<WorkerConfig> {
+        if !Arc::ptr_eq(&self.active.load(), &self.current.borrow().active) {
+            self.refresh();
+        }
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Takes up the configuration that serves now and lets go of what it does not need. Called after each publish, so
+    /// that an idle worker does not keep the old one.
+    pub(crate) fn refresh(&self) {
+        let active = self.active.load_full();
+        if Arc::ptr_eq(&active, &self.current.borrow().active) {
+            return;
+        }
+        let config = WorkerConfig::new(active, &self.filters);
+        self.upstreams.retain(&config.active.clusters);
+        *self.current.borrow_mut() = config;
+    }
+
+    /// A number uniform over all `u32`.
+    pub(crate) fn draw(&self) -> u32 {
+        self.rng.borrow_mut().next_u32()
+    }
+
+    /// A number unlike any other connection's in this process.
+    pub(crate) fn next_connection_id(&self) -> u64 {
+        self.connections.set(self.connections.get() + 1);
+        self.connections.get() << 16 | (self.index as u64 & 0xffff)
+    }
+}
+
+impl WorkerConfig {
+    fn new(active: Arc<ActiveConfig>, filters: &Rc<Filters>) -> Rc<Self> {
+        filters.refresh(active.plugins.values(), &active.clusters);
+        let (filters, no_filters) = (Rc::clone(filters), Rc::from([]));
+        Rc::new(Self { active, filters, chains: RefCell::default(), no_filters })
+    }
+
+    /// The routes of a listener.
+    pub(crate) fn route_table(&self, listener: &ListenerName) -> Option<&Arc<RouteTable>> {
+        self.active.route_tables.get(listener)
+    }
+
+    /// The slots of a route's chain, in request order. `route` must be one of this configuration.
+    pub(crate) fn chain(&self, route: &Arc<Route>) -> Rc<[Rc<Slot>]> {
+        let plugins = route.model.chain.plugins();
+        if plugins.is_empty() {
+            return Rc::clone(&self.no_filters);
+        }
+        let address = Arc::as_ptr(route) as usize;
+        if let Some(chain) = self.chains.borrow().get(&address) {
+            return Rc::clone(chain);
+        }
+        // The snapshot is closed: every plugin of a chain is there.
+        let plugins: Vec<_> = plugins.iter().filter_map(|name| self.active.plugins.get(name)).cloned().collect();
+        let chain = self.filters.chain(&plugins);
+        self.chains.borrow_mut().insert(address, Rc::clone(&chain));
+        chain
+    }
+}
