@@ -178,3 +178,52 @@ pub(crate) const MAX_SETTLING_READS: usize = 10;
 
 /// A file that is open for writing counts as whole when nothing was written to it for this long.
 pub(crate) const WRITE_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How often a worker looks for what is overdue: timeouts are exact to this.
+pub(crate) const DEADLINE_SWEEP: Duration = Duration::from_millis(50);
+
+// Modules.
+
+/// One module, in bytes: the host's own bound.
+pub(crate) const MAX_MODULE_BYTES: usize = weir_host_abi::limits::MAX_MODULE_BYTES;
+
+/// Modules compiled at the same time, each by a child process that fills a core.
+pub(crate) const MAX_CONCURRENT_COMPILATIONS: usize = 2;
+
+/// Wall-clock time of a child process that compiles: a module of 1 MiB takes 0.3 s alone.
+pub(crate) const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// CPU time of a child process that compiles, in seconds.
+pub(crate) const COMPILE_CPU_SECONDS: u64 = 45;
+
+/// Address space of a child process that compiles, in bytes: 40 times what a module of 1 MiB takes.
+pub(crate) const COMPILE_MEMORY_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Niceness of a child process that compiles: requests come first, and yet it ends soon on busy cores.
+pub(crate) const COMPILE_NICENESS: i32 = 5;
+
+/// What a child process that compiles may say, in bytes: an error with its context.
+pub(crate) const MAX_COMPILER_MESSAGE_BYTES: u64 = 16 * 1024;
+
+/// A file that changed less than this ago may change again without another time stamp, so it is read each time.
+pub(crate) const FRESH_FILE: Duration = Duration::from_secs(1);
+
+/// Plugins that start at the same time, each on a thread of its own for up to its start time.
+pub(crate) const MAX_CONCURRENT_STARTS: usize = 4;
+
+/// VMs that workers wait for, in requests: past it a worker asks again later.
+pub(crate) const VM_REQUEST_QUEUE: usize = 256;
+
+/// Time for the first DNS answer of a new cluster; after it the cluster serves as soon as there is one.
+pub(crate) const FIRST_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+// Listeners.
+
+/// Connections that wait to be accepted, per socket: Linux's own bound (`somaxconn`).
+pub(crate) const LISTEN_BACKLOG: i32 = 4_096;
+
+/// Pause after a failed accept: descriptors come back when connections end, and trying in a loop takes the core.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Refusals of one change that are logged, in lines; all of them are on `/config_dump`.
+pub(crate) const MAX_LOGGED_REFUSALS: usize = 100;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::error;
 
 /// Tasks that panicked since the process started.
@@ -32,8 +32,40 @@ pub(crate) async fn blocking<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let work = move || catch_unwind(AssertUnwindSafe(work)).map_err(|_| note_panic(name)).ok();
-    tokio::task::spawn_blocking(work).await.ok().flatten()
+    tokio::task::spawn_blocking(move || caught(name, work)).await.ok().flatten()
+}
+
+/// Runs something that may panic on what people or guests wrote. `None` when it did.
+pub(crate) fn caught<T>(name: &'static str, work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| note_panic(name)).ok()
+}
+
+/// Tasks of one purpose on the main runtime; those that have not ended when the set is dropped are given up.
+pub(crate) struct TaskSet<T> {
+    name: &'static str,
+    tasks: JoinSet<Option<T>>,
+}
+
+impl<T: Send + 'static> TaskSet<T> {
+    /// No task yet; all will have this name.
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, tasks: JoinSet::new() }
+    }
+
+    /// Runs a future beside the caller.
+    pub(crate) fn spawn(&mut self, future: impl Future<Output = T> + Send + 'static) {
+        self.tasks.spawn(guarded(self.name, future));
+    }
+
+    /// What the next task that ends gives; `None` when there is none left. A task that panicked gives nothing.
+    pub(crate) async fn next(&mut self) -> Option<T> {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok(Some(value)) = ended {
+                return Some(value);
+            }
+        }
+        None
+    }
 }
 
 /// Tasks that panicked since the process started.

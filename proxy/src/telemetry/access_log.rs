@@ -155,7 +155,7 @@ impl AccessLogWriter {
         if self.sender.try_send(Message::Close(sender)).is_ok()
             && written.recv_timeout(ACCESS_LOG_CLOSE_TIMEOUT).is_ok()
         {
-            let _ = self.thread.join(); // It ends after its answer; a panic in it has been logged.
+            drop(self.thread.join()); // It ends after its answer; a panic in it has been logged.
         }
     }
 }

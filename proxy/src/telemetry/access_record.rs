@@ -134,7 +134,7 @@ fn address(line: &mut Vec<u8>, name: &str, address: Option<SocketAddr>) {
     key(line, name);
     line.push(b'"');
     // Writing into a Vec does not fail.
-    let _ = write!(line, "{address}");
+    drop(write!(line, "{address}"));
     line.push(b'"');
 }
 
@@ -163,7 +163,7 @@ fn escaped(line: &mut Vec<u8>, value: &[u8]) {
                 '\r' => line.extend_from_slice(b"\\r"),
                 '\t' => line.extend_from_slice(b"\\t"),
                 '\0'..='\u{1f}' | '\u{7f}' | '\u{2028}' | '\u{2029}' => {
-                    let _ = write!(line, "\\u{:04x}", u32::from(character));
+                    drop(write!(line, "\\u{:04x}", u32::from(character)));
                 }
                 _ => line.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }

@@ -1,5 +1,7 @@
-//! The metrics of the data plane, by worker. A worker takes a handle once per listener, cluster and plugin and writes
+//! The metrics of the data plane, by worker. A worker takes a handle once per listener and plugin and writes
 //! through it without a lock; `/stats/prometheus` adds the handles of all workers up.
+//!
+//! (Clusters are shared by all workers and count for themselves: `upstream/cluster.rs`.)
 //!
 //! Labels come from the configuration alone, never from a request, so the number of series is bounded by it.
 
@@ -9,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use weir_model::{ClusterName, ListenerName, PluginName, Snapshot};
+use weir_model::{ListenerName, PluginName, Snapshot};
 
 use crate::telemetry::counter::{Counter, CounterByKind, Gauge, Histogram};
 
@@ -31,31 +33,6 @@ pub(crate) struct ListenerMetrics {
 impl ListenerMetrics {
     /// Notes a request that has ended; status 0 when the downstream was told none.
     pub(crate) fn request_ended(&self, status: u16, duration: Duration) {
-        self.requests[status_class(status)].increment();
-        self.duration.observe(duration);
-    }
-}
-
-/// What one worker counts about one cluster.
-#[derive(Debug, Default)]
-pub(crate) struct ClusterMetrics {
-    /// Attempts, by the status's first digit; 0 for those without an answer.
-    pub(crate) requests: [Counter; 6],
-    /// From the start of an attempt to the head of its response.
-    pub(crate) duration: Histogram,
-    /// Connections opened.
-    pub(crate) connects: Counter,
-    /// Connections that could not be opened.
-    pub(crate) connect_failures: Counter,
-    /// Connections open.
-    pub(crate) connections: Gauge,
-    /// Attempts beyond a request's first.
-    pub(crate) retries: Counter,
-}
-
-impl ClusterMetrics {
-    /// Notes an attempt whose response head has come, or that failed with status 0.
-    pub(crate) fn attempt_ended(&self, status: u16, duration: Duration) {
         self.requests[status_class(status)].increment();
         self.duration.observe(duration);
     }
@@ -83,7 +60,6 @@ fn status_class(status: u16) -> usize {
 #[derive(Debug, Default)]
 pub(crate) struct WorkerMetrics {
     pub(super) listeners: Mutex<BTreeMap<ListenerName, Arc<ListenerMetrics>>>,
-    pub(super) clusters: Mutex<BTreeMap<ClusterName, Arc<ClusterMetrics>>>,
     pub(super) plugins: Mutex<BTreeMap<PluginName, Arc<PluginMetrics>>>,
 }
 
@@ -91,11 +67,6 @@ impl WorkerMetrics {
     /// The handle of a listener. Takes a lock: once per listener, not per request.
     pub(crate) fn listener(&self, name: &ListenerName) -> Arc<ListenerMetrics> {
         handle(&self.listeners, name)
-    }
-
-    /// The handle of a cluster. Takes a lock: once per pool, not per request.
-    pub(crate) fn cluster(&self, name: &ClusterName) -> Arc<ClusterMetrics> {
-        handle(&self.clusters, name)
     }
 
     /// The handle of a plugin. Takes a lock: once per plugin, not per request.
@@ -157,7 +128,6 @@ impl Metrics {
     pub(crate) fn forget_unused(&self, snapshot: &Snapshot) {
         for worker in &self.workers {
             retain(&worker.listeners, |name| snapshot.listeners.contains_key(name));
-            retain(&worker.clusters, |name| snapshot.clusters.contains_key(name));
             retain(&worker.plugins, |name| snapshot.plugins.contains_key(name));
         }
     }
@@ -175,13 +145,13 @@ mod tests {
     fn series_of_removed_names_are_forgotten() {
         let metrics = Metrics::new(1);
         let snapshot = weir_model::SnapshotBuilder::default().complete().unwrap();
-        let name = ClusterName::new("shop/reviews:80").unwrap();
-        let held = metrics.workers[0].cluster(&name);
+        let name = PluginName::new("shop/auth").unwrap();
+        let held = metrics.workers[0].plugin(&name);
         metrics.forget_unused(&snapshot);
-        assert!(Arc::ptr_eq(&held, &metrics.workers[0].cluster(&name)));
+        assert!(Arc::ptr_eq(&held, &metrics.workers[0].plugin(&name)));
         drop(held);
         metrics.forget_unused(&snapshot);
-        assert!(metrics.workers[0].clusters.lock().is_empty());
+        assert!(metrics.workers[0].plugins.lock().is_empty());
     }
 
     #[test]

@@ -14,5 +14,6 @@ mod timestamp;
 
 pub(crate) use access_log::{AccessLog, AccessLogTarget, AccessLogWriter};
 pub(crate) use access_record::AccessRecord;
-pub(crate) use metrics::{ClusterMetrics, ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
+pub(crate) use metrics::{ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
 pub(crate) use prometheus::Exposition;
+pub(crate) use timestamp::rfc3339;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::task;
 use crate::telemetry::counter::{BUCKETS, Counter, HistogramSum};
-use crate::telemetry::metrics::{ClusterMetrics, ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
+use crate::telemetry::metrics::{ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
 use crate::telemetry::process::ProcessUse;
 
 /// The text of a scrape while it is written.
@@ -57,7 +57,6 @@ impl Exposition {
     /// Every metric of the data plane.
     pub(crate) fn data_plane(&mut self, metrics: &Metrics) {
         self.listeners(metrics);
-        self.clusters(metrics);
         self.plugins(metrics);
         self.configuration(metrics);
         self.process(metrics);
@@ -127,28 +126,6 @@ impl Exposition {
         self.counters(about, of, |it| it.accepted.value());
         let about = ("downstream_connections_refused_total", "counter", "Connections closed at once: too many.");
         self.counters(about, of, |it| it.refused.value());
-    }
-
-    fn clusters(&mut self, metrics: &Metrics) {
-        let sums = gathered(metrics, |worker| &worker.clusters);
-        let of = ("cluster", &sums);
-        self.by_status(("upstream_requests_total", "Attempts that have ended."), of, |it: &ClusterMetrics| {
-            &it.requests
-        });
-        let name = "upstream_request_seconds";
-        self.family(name, "histogram", "From the start of an attempt to the head of its response.");
-        for (owner, handles) in &sums {
-            let mut sum = HistogramSum::default();
-            handles.iter().for_each(|handle| sum.add(&handle.duration));
-            self.histogram(name, ("cluster", owner), &sum);
-        }
-        self.counters(("upstream_connections", "gauge", "Connections open."), of, |it| it.connections.value());
-        let about = ("upstream_connections_total", "counter", "Connections opened.");
-        self.counters(about, of, |it| it.connects.value());
-        let about = ("upstream_connect_failures_total", "counter", "Connections that could not be opened.");
-        self.counters(about, of, |it| it.connect_failures.value());
-        let about = ("upstream_retries_total", "counter", "Attempts beyond a request's first.");
-        self.counters(about, of, |it| it.retries.value());
     }
 
     fn plugins(&mut self, metrics: &Metrics) {

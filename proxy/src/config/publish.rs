@@ -1,0 +1,34 @@
+//! The one place where a configuration becomes active: the pointer that every worker reads (invariant I5).
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::active::ActiveConfig;
+
+/// Holds what serves, and replaces it.
+pub(crate) struct Publisher {
+    active: Arc<ArcSwap<ActiveConfig>>,
+}
+
+impl Publisher {
+    /// Serves nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { active: Arc::new(ArcSwap::from_pointee(ActiveConfig::empty())) }
+    }
+
+    /// What workers and pages read.
+    pub(crate) fn active(&self) -> Arc<ArcSwap<ActiveConfig>> {
+        Arc::clone(&self.active)
+    }
+
+    /// What serves now.
+    pub(crate) fn current(&self) -> Arc<ActiveConfig> {
+        self.active.load_full()
+    }
+
+    /// From now on this serves. Requests that have begun end on what served when they did (invariant I4).
+    pub(crate) fn publish(&self, config: ActiveConfig) {
+        self.active.store(Arc::new(config));
+    }
+}

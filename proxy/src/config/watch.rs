@@ -1,0 +1,395 @@
+//! Notices that something the configuration is read from has changed: resource files, module files, and the symbolic
+//! links that lead to them. Owned by the file source; says "look again", never what changed.
+//!
+//! It wakes on what ends a change (a file closed after writing, a rename, a removal, a new link), not on every write.
+//! Files that are open for writing right now are remembered, so that nobody reads a half of one.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
+use notify::{Event, EventKind, INotifyWatcher, RecursiveMode, Watcher};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::limits::{MAX_LINKS, MAX_RESOURCE_FILES};
+
+/// What to watch: folders, and the entries in them that matter.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct WatchPlan {
+    /// Folders, free of symbolic links.
+    folders: BTreeSet<PathBuf>,
+    /// Entries of these folders that matter whatever their names are.
+    entries: BTreeSet<PathBuf>,
+    /// Folders in which every resource file matters.
+    resource_folders: BTreeSet<PathBuf>,
+}
+
+impl WatchPlan {
+    /// Adds a folder of resource files.
+    pub(crate) fn add_resource_folder(&mut self, folder: &Path) {
+        self.add_path(folder);
+        if let Ok(folder) = fs::canonicalize(folder) {
+            self.folders.insert(folder.clone());
+            self.resource_folders.insert(folder);
+        }
+    }
+
+    /// Adds a path: what it leads to, each symbolic link on the way, and the first part of it that is missing.
+    pub(crate) fn add_path(&mut self, path: &Path) {
+        let Ok(path) = std::path::absolute(path) else { return };
+        let mut remaining: VecDeque<OsString> = parts(&path).collect();
+        let mut folder = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(part) = remaining.pop_front() {
+            if part == ".." {
+                folder.pop();
+                continue;
+            }
+            let entry = folder.join(part);
+            let Ok(metadata) = fs::symlink_metadata(&entry) else {
+                return self.add_entry(folder, entry);
+            };
+            if metadata.is_symlink() && links < MAX_LINKS {
+                links += 1;
+                let Ok(target) = fs::read_link(&entry) else { return };
+                self.add_entry(folder.clone(), entry);
+                parts(&target).collect::<Vec<_>>().into_iter().rev().for_each(|part| remaining.push_front(part));
+                if target.is_absolute() {
+                    folder = PathBuf::from("/");
+                }
+            } else if metadata.is_dir() {
+                folder = entry; // Its own end is seen by watching it.
+            } else {
+                return self.add_entry(folder, entry);
+            }
+        }
+    }
+
+    fn add_entry(&mut self, folder: PathBuf, entry: PathBuf) {
+        self.folders.insert(folder);
+        self.entries.insert(entry);
+    }
+
+    fn matters(&self, path: &Path) -> bool {
+        if self.entries.contains(path) || self.folders.contains(path) {
+            return true;
+        }
+        let in_resource_folder = path.parent().is_some_and(|folder| self.resource_folders.contains(folder));
+        in_resource_folder && path.file_name().is_some_and(is_resource_name)
+    }
+}
+
+fn parts(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(part) => Some(part.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+/// True for names of files with resources: `*.yaml`, `*.yml` and `*.json`, not hidden (editors' and Kubernetes' own).
+pub(crate) fn is_resource_name(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    !name.starts_with(b".") && [b".yaml".as_slice(), b".yml", b".json"].iter().any(|suffix| name.ends_with(suffix))
+}
+
+#[derive(Default)]
+struct Shared {
+    plan: Mutex<WatchPlan>,
+    /// Files written to and not closed since, and when they were last written to.
+    writing: Mutex<HashMap<PathBuf, Instant>>,
+    changed: Notify,
+    closed: Notify,
+}
+
+/// Watches the folders of a plan.
+pub(crate) struct Watch {
+    watcher: INotifyWatcher,
+    shared: Arc<Shared>,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Watch {
+    /// A watch of nothing yet.
+    ///
+    /// # Errors
+    /// The system gives no inotify instance.
+    pub(crate) fn start() -> notify::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let noted = Arc::clone(&shared);
+        let handler = move |event: notify::Result<Event>| match event {
+            Ok(event) => noted.note(&event),
+            Err(error) => {
+                warn!(%error, "watching files failed; the configuration is read again now, and on SIGHUP");
+                noted.changed.notify_one();
+            }
+        };
+        Ok(Self { watcher: INotifyWatcher::new(handler, notify::Config::default())?, shared, watched: BTreeSet::new() })
+    }
+
+    /// Watches what the plan says, and nothing else. Call it before reading what the plan is about. Blocks shortly.
+    pub(crate) fn cover(&mut self, plan: WatchPlan) {
+        for folder in self.watched.difference(&plan.folders) {
+            drop(self.watcher.unwatch(folder)); // The folder may be gone already.
+        }
+        let mut watched = BTreeSet::new();
+        for folder in &plan.folders {
+            // Asked for again each time: the folder may be another one under the old name.
+            match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(watched.insert(folder.clone())),
+                Err(error) => {
+                    let folder = folder.display();
+                    warn!(%folder, %error, "a folder cannot be watched; changes in it are read on SIGHUP only");
+                }
+            }
+        }
+        self.watched = watched;
+        *self.shared.plan.lock() = plan;
+    }
+
+    /// A handle for those who wait.
+    pub(crate) fn signal(&self) -> WatchSignal {
+        WatchSignal(Arc::clone(&self.shared))
+    }
+}
+
+/// Waits for changes that a [`Watch`] notices.
+#[derive(Clone)]
+pub(crate) struct WatchSignal(Arc<Shared>);
+
+impl WatchSignal {
+    /// Waits until something has changed since the last call. Cancel-safe; changes in between count once.
+    pub(crate) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Asks for another look, whether or not something has changed.
+    pub(crate) fn look_again(&self) {
+        self.0.changed.notify_one();
+    }
+
+    /// Waits until no file that matters is open for writing, at most for `patience` since its last write.
+    pub(crate) async fn closed(&self, patience: Duration) {
+        loop {
+            let closed = self.0.closed.notified();
+            let oldest_allowed = Instant::now().checked_sub(patience);
+            let last_write = {
+                let mut writing = self.0.writing.lock();
+                writing.retain(|_, written| oldest_allowed.is_none_or(|oldest| *written > oldest));
+                writing.values().max().copied()
+            };
+            let Some(last_write) = last_write else { return };
+            // A file left open counts as whole once nothing was written to it for so long.
+            drop(tokio::time::timeout_at(last_write + patience, closed).await);
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, event: &Event) {
+        if event.need_rescan() {
+            self.writing.lock().clear();
+            self.changed.notify_one();
+            return;
+        }
+        let plan = self.plan.lock();
+        let mut paths = event.paths.iter().filter(|path| plan.matters(path)).peekable();
+        if paths.peek().is_none() {
+            return;
+        }
+        match event.kind {
+            EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => paths.for_each(|path| self.opened(path)),
+            // A plain new file is about to be written and closed; a link is whole at once.
+            EventKind::Create(CreateKind::File) if paths.clone().all(|path| is_plain(path)) => {
+                paths.for_each(|path| self.opened(path));
+            }
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Create(_)
+            | EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Name(_)) => {
+                let mut writing = self.writing.lock();
+                paths.for_each(|path| {
+                    writing.remove(path);
+                });
+                drop(writing);
+                self.closed.notify_waiters();
+                self.changed.notify_one();
+            }
+            EventKind::Modify(ModifyKind::Metadata(_)) => self.changed.notify_one(),
+            EventKind::Any | EventKind::Access(_) | EventKind::Modify(ModifyKind::Other) | EventKind::Other => {}
+        }
+    }
+
+    fn opened(&self, path: &Path) {
+        let mut writing = self.writing.lock();
+        if writing.len() < MAX_RESOURCE_FILES || writing.contains_key(path) {
+            writing.insert(path.to_owned(), Instant::now());
+        }
+    }
+}
+
+fn is_plain(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn watching(folder: &Path) -> (Watch, WatchSignal) {
+        let mut watch = Watch::start().unwrap();
+        let mut plan = WatchPlan::default();
+        plan.add_resource_folder(folder);
+        watch.cover(plan);
+        let signal = watch.signal();
+        (watch, signal)
+    }
+
+    async fn expect_change(signal: &WatchSignal) {
+        tokio::time::timeout(SOON, signal.changed()).await.expect("a change is noticed");
+    }
+
+    /// Changes a file that matters after others, and counts on events coming in order: no wake-up before is none at all.
+    async fn expect_no_change(signal: &WatchSignal, folder: &Path) {
+        let before = signal.0.plan.lock().clone();
+        {
+            let mut plan = signal.0.plan.lock();
+            plan.entries.insert(fs::canonicalize(folder).unwrap().join("marker"));
+        }
+        symlink("nowhere", folder.join("marker")).unwrap();
+        expect_change(signal).await;
+        fs::remove_file(folder.join("marker")).unwrap();
+        expect_change(signal).await;
+        *signal.0.plan.lock() = before;
+        assert!(tokio::time::timeout(Duration::from_millis(1), signal.changed()).await.is_err());
+    }
+
+    #[test]
+    fn names_of_resource_files() {
+        for (name, expected) in [
+            ("a.yaml", true),
+            ("a.yml", true),
+            ("a.json", true),
+            (".a.yaml.swp", false),
+            (".a.yaml", false),
+            ("a.yaml~", false),
+            ("4913", false),
+            ("#a.yaml#", false),
+            ("a.wasm", false),
+        ] {
+            assert_eq!(is_resource_name(OsStr::new(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn links_are_followed_and_missing_parts_awaited() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        fs::create_dir(root.join("..one")).unwrap();
+        File::create(root.join("..one/f.wasm")).unwrap();
+        symlink("..one", root.join("..data")).unwrap();
+        symlink("..data/f.wasm", root.join("f.wasm")).unwrap();
+        let mut plan = WatchPlan::default();
+        plan.add_path(&root.join("f.wasm"));
+        plan.add_path(&root.join("missing/below/g.wasm"));
+        let entries = ["..data", "..one/f.wasm", "f.wasm", "missing"].map(|name| root.join(name));
+        assert_eq!(plan.entries, BTreeSet::from(entries));
+        assert_eq!(plan.folders, BTreeSet::from([root.clone(), root.join("..one")]));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_write_is_a_change_and_its_middle_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_watch, signal) = watching(folder.path());
+        let mut file = File::create(folder.path().join("a.yaml")).unwrap();
+        file.write_all(b"kind: ").unwrap();
+        file.flush().unwrap();
+        expect_no_change(&signal, folder.path()).await;
+        assert_eq!(signal.0.writing.lock().len(), 1, "it is known to be open");
+        let waits = signal.closed(SOON);
+        let closes = async {
+            file.write_all(b"Service").unwrap();
+            drop(file);
+        };
+        tokio::join!(waits, closes);
+        expect_change(&signal).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_left_open_is_whole_when_nobody_writes_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_watch, signal) = watching(folder.path());
+        let _file = File::create(folder.path().join("a.yaml")).unwrap();
+        expect_no_change(&signal, folder.path()).await;
+        signal.closed(Duration::from_millis(20)).await;
+        assert!(signal.0.writing.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn renames_removals_and_links_are_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path(".a.tmp"), "x").unwrap();
+        let (_watch, signal) = watching(folder.path());
+        fs::rename(path(".a.tmp"), path("a.yaml")).unwrap();
+        expect_change(&signal).await;
+        fs::hard_link(path("a.yaml"), path("b.yaml")).unwrap();
+        expect_change(&signal).await;
+        fs::remove_file(path("a.yaml")).unwrap();
+        expect_change(&signal).await;
+        fs::write(path("README.md"), "x").unwrap();
+        fs::write(path(".b.yaml.swp"), "x").unwrap();
+        expect_no_change(&signal, folder.path()).await;
+    }
+
+    #[tokio::test]
+    async fn a_swapped_data_link_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for version in ["..one", "..two"] {
+            fs::create_dir(path(version)).unwrap();
+            fs::write(path(version).join("a.yaml"), version).unwrap();
+        }
+        symlink("..one", path("..data")).unwrap();
+        symlink("..data/a.yaml", path("a.yaml")).unwrap();
+        let (mut watch, signal) = watching(folder.path());
+        let mut plan = WatchPlan::default();
+        plan.add_resource_folder(folder.path());
+        plan.add_path(&path("a.yaml"));
+        watch.cover(plan);
+        symlink("..two", path("..data_tmp")).unwrap();
+        fs::rename(path("..data_tmp"), path("..data")).unwrap();
+        expect_change(&signal).await;
+    }
+
+    #[tokio::test]
+    async fn a_folder_put_in_place_of_another_is_watched_again() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("conf");
+        fs::create_dir(&folder).unwrap();
+        let (mut watch, signal) = watching(&folder);
+        fs::rename(&folder, root.path().join("old")).unwrap();
+        expect_change(&signal).await;
+        fs::create_dir(&folder).unwrap();
+        let mut plan = WatchPlan::default();
+        plan.add_resource_folder(&folder);
+        watch.cover(plan);
+        while tokio::time::timeout(Duration::from_millis(5), signal.changed()).await.is_ok() {}
+        fs::write(folder.join("a.yaml"), "x").unwrap();
+        expect_change(&signal).await;
+    }
+}
