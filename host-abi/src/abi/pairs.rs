@@ -150,7 +150,9 @@ mod tests {
 
     use super::*;
 
-    fn collect(input: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PairsError> {
+    type Owned = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn collect(input: &[u8]) -> Result<Owned, PairsError> {
         Ok(Pairs::decode(input)?.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect())
     }
 

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn paths_split_as_guests_expect() {
-        let rows: [(&[u8], Dotted, &[&[u8]]); 7] = [
+        type Row<'a> = (&'a [u8], Dotted, &'a [&'a [u8]]);
+        let rows: [Row<'_>; 7] = [
             (b"", Dotted::Split, &[]),
             (b"\0", Dotted::Split, &[]),
             (b"request\0path", Dotted::Keep, &[b"request", b"path"]),

@@ -176,19 +176,15 @@ mod tests {
     #[test]
     fn concurrent_increments_lose_nothing() {
         let data = SharedData::default();
+        let try_increment = || {
+            let mut out = Vec::new();
+            let version = data.get(b"n", &mut out).unwrap();
+            let next = u32::from_le_bytes(*out.first_chunk().unwrap()) + 1;
+            data.set(b"n", &next.to_le_bytes(), version)
+        };
         let increment = || {
             for _ in 0..200 {
-                loop {
-                    let mut out = Vec::new();
-                    let version = data.get(b"n", &mut out).unwrap_or(0);
-                    let next = out.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)) + 1;
-                    // A missing key accepts any version, so the first write may be repeated by the other thread.
-                    if version == 0 {
-                        data.set(b"n", &0_u32.to_le_bytes(), 0).unwrap();
-                    } else if data.set(b"n", &next.to_le_bytes(), version).is_ok() {
-                        break;
-                    }
-                }
+                while try_increment().is_err() {}
             }
         };
         data.set(b"n", &0_u32.to_le_bytes(), 0).unwrap();
@@ -209,7 +205,7 @@ mod tests {
             data.set(&number.to_le_bytes(), &value, 0).unwrap();
         }
         assert!(data.bytes() <= SHARED_SHARDS * SHARED_SHARD_BYTES);
-        assert_eq!(data.evicted() as usize + data.len(), 200);
+        assert_eq!(data.evicted() + data.len() as u64, 200);
         assert!(data.get(&199_u32.to_le_bytes(), &mut Vec::new()).is_ok());
         assert_eq!(data.set(b"k", &vec![0; MAX_SHARED_VALUE + 1], 0), Err(Status::BadArgument));
     }

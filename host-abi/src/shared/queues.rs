@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn there_is_a_last_queue() {
         let queues = SharedQueues::default();
-        for number in 0..MAX_QUEUES as u32 {
+        for number in 0..MAX_QUEUES {
             assert_ne!(queues.register("vm", &number.to_le_bytes(), Arc::new(|_| {})), 0);
         }
         assert_eq!(queues.register("vm", b"one more", Arc::new(|_| {})), 0);

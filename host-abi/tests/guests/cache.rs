@@ -1,0 +1,182 @@
+//! The cache folder: what was stored is loaded, anything else is not, and nothing of it brings the process down.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use weir_host_abi::limits::{MAX_CACHED_ARTEFACTS, STALE_TEMPORARY};
+use weir_host_abi::{CacheError, Engine, EngineOptions, Isolation, Module, ModuleCache, ModuleHash, Plugin, Vm};
+
+use crate::fixture::{engine, guest, host, settings};
+
+fn wasm() -> Vec<u8> {
+    wat::parse_str(guest("", "")).unwrap()
+}
+
+/// A cache with one artefact, its folder and its file.
+fn filled(folder: &Path) -> (ModuleCache, PathBuf, Vec<u8>) {
+    let cache = ModuleCache::open(folder.join("cache")).unwrap();
+    let artefact = Module::precompile(engine(), &wasm()).unwrap();
+    cache.store(engine(), &ModuleHash::of(&wasm()), &artefact).unwrap();
+    let files: Vec<_> = fs::read_dir(folder.join("cache")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let bytes = fs::read(&files[0]).unwrap();
+    (cache, files[0].clone(), bytes)
+}
+
+fn write_private(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn what_was_stored_is_loaded_and_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, file, _) = filled(folder.path());
+    let hash = ModuleHash::of(&wasm());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    let module = cache.load(engine(), &hash).unwrap();
+    assert_eq!(module.hash(), hash);
+    let mut host = host();
+    Vm::start(&Plugin::new(settings(), module).into(), &mut host).unwrap();
+    let again = ModuleCache::open(folder.path().join("cache")).unwrap();
+    assert!(again.load(engine(), &hash).is_some());
+    assert!(again.load(engine(), &ModuleHash::of(b"another")).is_none());
+    assert!(file.exists());
+}
+
+#[test]
+fn artefacts_load_in_every_engine_with_the_same_settings_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, ..) = filled(folder.path());
+    let hash = ModuleHash::of(&wasm());
+    let same = Engine::new(EngineOptions::default()).unwrap();
+    assert!(cache.load(&same, &hash).is_some());
+    let pooled = Engine::new(EngineOptions { isolation: Isolation::Stream { vms: 2, memory: 1 << 20 } }).unwrap();
+    let loads = cache.load(&pooled, &hash).is_some();
+    assert_eq!(loads, pooled.compatibility() == engine().compatibility());
+}
+
+#[test]
+fn a_hundred_corruptions_are_all_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, file, good) = filled(folder.path());
+    let hash = ModuleHash::of(&wasm());
+    let mut bad: Vec<Vec<u8>> = Vec::new();
+    // Every part of the header, and all over the code.
+    bad.extend((0..84).map(|at| flipped(&good, at)));
+    bad.extend((0..40).map(|part| flipped(&good, 84 + part * (good.len() - 85) / 39)));
+    bad.extend([0, 1, 83, 84, 85, good.len() / 2, good.len() - 1].map(|length| good[..length].to_vec()));
+    bad.push([good.as_slice(), b"x"].concat());
+    bad.push(vec![0; good.len()]);
+    bad.push(good[84..].to_vec());
+    bad.push(wasm());
+    assert!(bad.len() > 100);
+    for bytes in &bad {
+        write_private(&file, bytes);
+        assert!(cache.load(engine(), &hash).is_none());
+        assert!(!file.exists(), "what cannot be used is removed");
+    }
+    write_private(&file, &good);
+    assert!(cache.load(engine(), &hash).is_some());
+}
+
+fn flipped(good: &[u8], at: usize) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    bytes[at] ^= 1 << (at % 8);
+    bytes
+}
+
+#[test]
+fn files_that_are_not_ours_alone_are_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, file, good) = filled(folder.path());
+    let hash = ModuleHash::of(&wasm());
+    for mode in [0o644, 0o660, 0o602] {
+        write_private(&file, &good);
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        assert!(cache.load(engine(), &hash).is_none(), "{mode:o}");
+        assert!(!file.exists());
+    }
+    let elsewhere = folder.path().join("elsewhere");
+    write_private(&elsewhere, &good);
+    symlink(&elsewhere, &file).unwrap();
+    assert!(cache.load(engine(), &hash).is_none());
+    assert!(fs::symlink_metadata(&file).is_err() && elsewhere.exists(), "the link is removed, what it names is not");
+    fs::create_dir(&file).unwrap();
+    assert!(cache.load(engine(), &hash).is_none());
+    fs::remove_dir(&file).unwrap();
+    let pipe = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &file, pipe, rustix::fs::Mode::from(0o600), 0).unwrap();
+    assert!(cache.load(engine(), &hash).is_none());
+    if rustix::process::geteuid().is_root() {
+        write_private(&file, &good);
+        std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+        assert!(cache.load(engine(), &hash).is_none());
+        assert!(file.exists(), "what belongs to others is left alone");
+    }
+}
+
+#[test]
+fn folders_that_others_can_write_to_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |name: &str| ModuleCache::open(folder.path().join(name));
+    for mode in [0o777, 0o770, 0o702] {
+        let path = folder.path().join("writable");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let error = open("writable").unwrap_err();
+        assert!(matches!(error, CacheError::Writable { mode: found, .. } if found == mode), "{error}");
+        assert!(error.to_string().contains("chmod 700"), "{error}");
+        fs::remove_dir(&path).unwrap();
+    }
+    fs::write(folder.path().join("file"), b"").unwrap();
+    assert!(matches!(open("file").unwrap_err(), CacheError::NotAFolder { .. }));
+    open("real").unwrap();
+    symlink(folder.path().join("real"), folder.path().join("link")).unwrap();
+    assert!(matches!(open("link").unwrap_err(), CacheError::NotAFolder { .. }));
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(folder.path().join("real"), Some(65534), None).unwrap();
+        assert!(matches!(open("real").unwrap_err(), CacheError::ForeignOwner { owner: 65534, .. }));
+    }
+}
+
+#[test]
+fn leftovers_of_dead_processes_are_removed_and_those_of_living_ones_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_cache, file, _) = filled(folder.path());
+    let cache = file.parent().unwrap();
+    let [old, new] = ["old", "new"].map(|name| cache.join(format!(".temporary-{name}")));
+    for path in [&old, &new] {
+        write_private(path, b"half");
+    }
+    let past = SystemTime::now() - STALE_TEMPORARY - Duration::from_secs(1);
+    File::options().write(true).open(&old).unwrap().set_modified(past).unwrap();
+    ModuleCache::open(cache).unwrap();
+    assert!(!old.exists() && new.exists() && file.exists());
+}
+
+#[test]
+fn the_folder_stays_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, file, _) = filled(folder.path());
+    File::options().write(true).open(&file).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    for number in 0..MAX_CACHED_ARTEFACTS {
+        write_private(&file.with_file_name(format!("{number}.code")), b"");
+    }
+    cache.store(engine(), &ModuleHash::of(b"one more"), b"code").unwrap();
+    assert!(!file.exists(), "the oldest goes first");
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), MAX_CACHED_ARTEFACTS);
+}
+
+#[test]
+fn a_store_that_fails_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, file, good) = filled(folder.path());
+    let gone = folder.path().join("gone");
+    fs::rename(file.parent().unwrap(), &gone).unwrap();
+    assert!(matches!(cache.store(engine(), &ModuleHash::of(b""), b"code"), Err(CacheError::Io { .. })));
+    assert_eq!(fs::read(gone.join(file.file_name().unwrap())).unwrap(), good);
+}
