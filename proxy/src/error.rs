@@ -104,27 +104,146 @@ impl ProxyError {
     /// The error's row in the table.
     pub(crate) fn row(&self) -> Row {
         use Fault::{Downstream, Filter, Proxy, Upstream};
-        let row = |detail, fault, status, flag, retryable, reason| Row { detail, fault, status, flag, retryable, reason };
+        let row =
+            |detail, fault, status, flag, retryable, reason| Row { detail, fault, status, flag, retryable, reason };
         match self {
-            Self::BadRequest(_) => row("bad_request", Downstream, StatusCode::BAD_REQUEST, "DPE", false, "the request is not valid"),
-            Self::HeadersTooLarge => row("headers_too_large", Downstream, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "DPE", false, "the request has too many headers or too long ones"),
-            Self::BodyTooLarge => row("body_too_large", Downstream, StatusCode::PAYLOAD_TOO_LARGE, "-", false, "a filter holds the body back and it is larger than the limit"),
-            Self::NoRoute => row("route_not_found", Downstream, StatusCode::NOT_FOUND, "NR", false, "no route matches the request"),
-            Self::RouteChangedChain => row("route_changed_chain", Filter, StatusCode::INTERNAL_SERVER_ERROR, "FF", false, "a filter changed the request so that a route with other filters matches"),
-            Self::NoTarget(_) => row("no_target", Proxy, StatusCode::INTERNAL_SERVER_ERROR, "NC", false, "the route has no target that may be used"),
-            Self::NoEndpoint => row("no_healthy_upstream", Upstream, StatusCode::SERVICE_UNAVAILABLE, "UH", false, "the cluster has no endpoint that may be used"),
-            Self::ConnectFailed(_) => row("upstream_connect_failed", Upstream, StatusCode::SERVICE_UNAVAILABLE, "UF", true, "no connection to the endpoint could be opened"),
-            Self::ConnectTimeout => row("upstream_connect_timeout", Upstream, StatusCode::SERVICE_UNAVAILABLE, "UF", true, "no connection to the endpoint was open in time"),
-            Self::UpstreamReset(_) => row("upstream_reset", Upstream, StatusCode::SERVICE_UNAVAILABLE, "UC", false, "the endpoint closed the connection before its response was whole"),
-            Self::UpstreamProtocol(_) => row("upstream_protocol_error", Upstream, StatusCode::BAD_GATEWAY, "UPE", false, "the endpoint did not speak HTTP"),
-            Self::RequestTimeout => row("request_timeout", Upstream, StatusCode::GATEWAY_TIMEOUT, "UT", false, "the response did not come in time"),
-            Self::AttemptTimeout => row("attempt_timeout", Upstream, StatusCode::GATEWAY_TIMEOUT, "UT", false, "the endpoint's response did not begin in time"),
-            Self::StreamIdle => row("stream_idle_timeout", Downstream, StatusCode::REQUEST_TIMEOUT, "SI", false, "nothing moved on the stream for too long"),
-            Self::DownstreamGone => row("downstream_gone", Downstream, StatusCode::BAD_REQUEST, "DC", false, "the downstream went away before the response was whole"),
-            Self::FilterFailed { detail, .. } => row(detail, Filter, StatusCode::SERVICE_UNAVAILABLE, "FF", false, "a filter failed and its failure policy is Closed"),
-            Self::FilterOutput { .. } => row("filter_invalid_head", Filter, StatusCode::INTERNAL_SERVER_ERROR, "FF", false, "a filter made a head that must not go on the wire"),
-            Self::FilterClosed { .. } => row("filter_closed_stream", Filter, StatusCode::BAD_GATEWAY, "FF", false, "a filter closed the stream"),
-            Self::Overflow(_) => row("overflow", Proxy, StatusCode::SERVICE_UNAVAILABLE, "UO", false, "a bound on what is in flight was reached"),
+            Self::BadRequest(_) => {
+                row("bad_request", Downstream, StatusCode::BAD_REQUEST, "DPE", false, "the request is not valid")
+            }
+            Self::HeadersTooLarge => row(
+                "headers_too_large",
+                Downstream,
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "DPE",
+                false,
+                "the request has too many headers or too long ones",
+            ),
+            Self::BodyTooLarge => row(
+                "body_too_large",
+                Downstream,
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "-",
+                false,
+                "a filter holds the body back and it is larger than the limit",
+            ),
+            Self::NoRoute => {
+                row("route_not_found", Downstream, StatusCode::NOT_FOUND, "NR", false, "no route matches the request")
+            }
+            Self::RouteChangedChain => row(
+                "route_changed_chain",
+                Filter,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "FF",
+                false,
+                "a filter changed the request so that a route with other filters matches",
+            ),
+            Self::NoTarget(_) => row(
+                "no_target",
+                Proxy,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "NC",
+                false,
+                "the route has no target that may be used",
+            ),
+            Self::NoEndpoint => row(
+                "no_healthy_upstream",
+                Upstream,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UH",
+                false,
+                "the cluster has no endpoint that may be used",
+            ),
+            Self::ConnectFailed(_) => row(
+                "upstream_connect_failed",
+                Upstream,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UF",
+                true,
+                "no connection to the endpoint could be opened",
+            ),
+            Self::ConnectTimeout => row(
+                "upstream_connect_timeout",
+                Upstream,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UF",
+                true,
+                "no connection to the endpoint was open in time",
+            ),
+            Self::UpstreamReset(_) => row(
+                "upstream_reset",
+                Upstream,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UC",
+                false,
+                "the endpoint closed the connection before its response was whole",
+            ),
+            Self::UpstreamProtocol(_) => row(
+                "upstream_protocol_error",
+                Upstream,
+                StatusCode::BAD_GATEWAY,
+                "UPE",
+                false,
+                "the endpoint did not speak HTTP",
+            ),
+            Self::RequestTimeout => row(
+                "request_timeout",
+                Upstream,
+                StatusCode::GATEWAY_TIMEOUT,
+                "UT",
+                false,
+                "the response did not come in time",
+            ),
+            Self::AttemptTimeout => row(
+                "attempt_timeout",
+                Upstream,
+                StatusCode::GATEWAY_TIMEOUT,
+                "UT",
+                false,
+                "the endpoint's response did not begin in time",
+            ),
+            Self::StreamIdle => row(
+                "stream_idle_timeout",
+                Downstream,
+                StatusCode::REQUEST_TIMEOUT,
+                "SI",
+                false,
+                "nothing moved on the stream for too long",
+            ),
+            Self::DownstreamGone => row(
+                "downstream_gone",
+                Downstream,
+                StatusCode::BAD_REQUEST,
+                "DC",
+                false,
+                "the downstream went away before the response was whole",
+            ),
+            Self::FilterFailed { detail, .. } => row(
+                detail,
+                Filter,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "FF",
+                false,
+                "a filter failed and its failure policy is Closed",
+            ),
+            Self::FilterOutput { .. } => row(
+                "filter_invalid_head",
+                Filter,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "FF",
+                false,
+                "a filter made a head that must not go on the wire",
+            ),
+            Self::FilterClosed { .. } => {
+                row("filter_closed_stream", Filter, StatusCode::BAD_GATEWAY, "FF", false, "a filter closed the stream")
+            }
+            Self::Overflow(_) => row(
+                "overflow",
+                Proxy,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UO",
+                false,
+                "a bound on what is in flight was reached",
+            ),
         }
     }
 
@@ -132,10 +251,13 @@ impl ProxyError {
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::BadRequest(text) | Self::Overflow(text) => Some(text),
-            Self::NoTarget(text) | Self::ConnectFailed(text) | Self::UpstreamReset(text) | Self::UpstreamProtocol(text) => {
-                Some(text)
+            Self::NoTarget(text)
+            | Self::ConnectFailed(text)
+            | Self::UpstreamReset(text)
+            | Self::UpstreamProtocol(text) => Some(text),
+            Self::FilterFailed { plugin, .. } | Self::FilterOutput { plugin } | Self::FilterClosed { plugin } => {
+                Some(plugin)
             }
-            Self::FilterFailed { plugin, .. } | Self::FilterOutput { plugin } | Self::FilterClosed { plugin } => Some(plugin),
             Self::HeadersTooLarge
             | Self::BodyTooLarge
             | Self::NoRoute
@@ -161,3 +283,47 @@ impl fmt::Display for ProxyError {
 }
 
 impl std::error::Error for ProxyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<ProxyError> {
+        let (text, plugin) = (String::new, || "ns/name".to_owned());
+        vec![
+            ProxyError::BadRequest(""),
+            ProxyError::HeadersTooLarge,
+            ProxyError::BodyTooLarge,
+            ProxyError::NoRoute,
+            ProxyError::RouteChangedChain,
+            ProxyError::NoTarget(text()),
+            ProxyError::NoEndpoint,
+            ProxyError::ConnectFailed(text()),
+            ProxyError::ConnectTimeout,
+            ProxyError::UpstreamReset(text()),
+            ProxyError::UpstreamProtocol(text()),
+            ProxyError::RequestTimeout,
+            ProxyError::AttemptTimeout,
+            ProxyError::StreamIdle,
+            ProxyError::DownstreamGone,
+            ProxyError::FilterFailed { plugin: plugin(), detail: "filter_…" },
+            ProxyError::FilterOutput { plugin: plugin() },
+            ProxyError::FilterClosed { plugin: plugin() },
+            ProxyError::Overflow(""),
+        ]
+    }
+
+    #[test]
+    fn the_table_is_the_one_in_the_docs() {
+        let written = include_str!("../../docs/operations.md");
+        let rows = all().into_iter().map(|error| {
+            let Row { detail, fault, status, flag, retryable, reason } = error.row();
+            let again = if retryable { "yes" } else { "no" };
+            format!("| `{detail}` | {} | {} | {flag} | {again} | {reason} |", fault.name(), status.as_u16())
+        });
+        for row in rows {
+            assert!(written.contains(&row), "docs/operations.md should have this row:\n{row}");
+        }
+        assert_eq!(written.lines().filter(|line| line.starts_with("| `")).count(), all().len());
+    }
+}

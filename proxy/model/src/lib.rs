@@ -10,18 +10,18 @@
 //! set: no name in it dangles, it never changes, and its [`Version`] is the hash of its content.
 
 pub mod builder;
+pub mod snapshot;
+pub mod listener;
+pub mod route;
+pub mod rewrite;
+pub mod matcher;
+pub mod plugin;
 pub mod cluster;
 pub mod endpoint;
-pub mod limits;
-pub mod listener;
-pub mod matcher;
-pub mod name;
-pub mod plugin;
 pub mod rejection;
-pub mod rewrite;
-pub mod route;
-pub mod snapshot;
+pub mod name;
 pub mod units;
+pub mod limits;
 
 pub use builder::SnapshotBuilder;
 pub use cluster::{Balancing, Cluster, Discovery, UpstreamProtocol};

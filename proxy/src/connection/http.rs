@@ -10,9 +10,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use crate::connection::Connection;
 use crate::connection::detect::Codec;
 use crate::connection::watched::Watched;
-use crate::connection::Connection;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW_BYTES,
 };

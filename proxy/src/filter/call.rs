@@ -43,9 +43,10 @@ impl Guests for Caller<'_> {
             Callback::Trailers(side) => trailer_count(exchange, side),
             Callback::Body(..) => 0,
         };
-        let result = with_vm(&slot, About::Stream(Current { exchange, filter, context, cell: self.cell }), |vm, host| {
-            enter(vm, host, context, (callback, count))
-        });
+        let result =
+            with_vm(&slot, About::Stream(Current { exchange, filter, context, cell: self.cell }), |vm, host| {
+                enter(vm, host, context, (callback, count))
+            });
         match result {
             Some(Ok(action)) => Ok(action),
             Some(Err(failure)) => Err(slot.on_failure(&failure)),
@@ -78,18 +79,12 @@ fn enter(
     (callback, count): (Callback, u32),
 ) -> Result<Action, Failure> {
     match callback {
-        Callback::Head(Side::Request, end) => {
-            vm.on_request_headers(host, context, count, end_of(end)).map(of_headers)
-        }
+        Callback::Head(Side::Request, end) => vm.on_request_headers(host, context, count, end_of(end)).map(of_headers),
         Callback::Head(Side::Response, end) => {
             vm.on_response_headers(host, context, count, end_of(end)).map(of_headers)
         }
-        Callback::Body(Side::Request, size, end) => {
-            vm.on_request_body(host, context, size, end_of(end)).map(of_body)
-        }
-        Callback::Body(Side::Response, size, end) => {
-            vm.on_response_body(host, context, size, end_of(end)).map(of_body)
-        }
+        Callback::Body(Side::Request, size, end) => vm.on_request_body(host, context, size, end_of(end)).map(of_body),
+        Callback::Body(Side::Response, size, end) => vm.on_response_body(host, context, size, end_of(end)).map(of_body),
         Callback::Trailers(Side::Request) => vm.on_request_trailers(host, context, count).map(of_trailers),
         Callback::Trailers(Side::Response) => vm.on_response_trailers(host, context, count).map(of_trailers),
     }

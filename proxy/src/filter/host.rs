@@ -5,8 +5,8 @@
 use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info, trace, warn};
 use weir_host_abi::abi::buffer::BufferKind;
@@ -20,14 +20,14 @@ use weir_host_abi::{ContextId, Host, Status};
 
 use crate::error::ProxyError;
 use crate::filter::callout::CallAnswer;
-use crate::filter::event::{Ask, LocalReply, Side};
+use crate::filter::event::{Ask, Side};
 use crate::filter::exchange::Exchange;
 use crate::filter::heads::{self, Invalid, Write};
 use crate::filter::mailbox::Note;
 use crate::filter::properties;
+use crate::filter::reply::{details_of, local_reply};
 use crate::filter::slot::Slot;
 use crate::filter::stream::StreamCell;
-use crate::head::ResponseHead;
 use crate::limits::{MAX_HELD_BODY_BYTES, MAX_STREAM_VALUE_BYTES, MAX_STREAM_VALUES};
 
 /// The stream that a call is about.
@@ -460,55 +460,6 @@ fn splice(body: &mut BytesMut, range: BufferRange, value: &[u8]) -> bool {
     true
 }
 
-/// Details as the access log takes them: no white space (as Envoy does), bounded, text.
-fn details_of(details: &[u8]) -> String {
-    const MAX_DETAILS: usize = 256;
-    let text = String::from_utf8_lossy(&details[..details.len().min(MAX_DETAILS)]);
-    if text.is_empty() {
-        return "filter_reply".to_owned();
-    }
-    text.chars().map(|letter| if letter.is_whitespace() || letter.is_control() { '_' } else { letter }).collect()
-}
-
-/// The reply that a guest asked for. A gRPC request is answered in gRPC's way when a status is given: 200 with
-/// `grpc-status` and `grpc-message`.
-fn local_reply(exchange: &Exchange, reply: &GuestReply<'_>) -> Result<LocalReply, Invalid> {
-    let status = u16::try_from(reply.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-    let status = status.filter(heads::is_final).ok_or(Invalid)?;
-    let mut headers = HeaderMap::with_capacity(reply.headers.len() + 2);
-    for (name, value) in reply.headers.iter() {
-        let name = HeaderName::from_bytes(name).map_err(|_| Invalid)?;
-        headers.append(name, HeaderValue::from_bytes(value).map_err(|_| Invalid)?);
-    }
-    let content_type = exchange.request.headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
-        let code = reply.grpc_status.unwrap_or_else(|| grpc_status(status));
-        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(code));
-        if !reply.body.is_empty() {
-            headers.insert("grpc-message", HeaderValue::from_bytes(reply.body).map_err(|_| Invalid)?);
-        }
-        return Ok(LocalReply { head: ResponseHead { status: StatusCode::OK, headers }, body: Bytes::new() });
-    }
-    if !reply.body.is_empty() {
-        let text = HeaderValue::from_static("text/plain");
-        headers.entry(http::header::CONTENT_TYPE).or_insert(text);
-    }
-    Ok(LocalReply { head: ResponseHead { status, headers }, body: Bytes::copy_from_slice(reply.body) })
-}
-
-/// The gRPC status of an HTTP status (gRPC's `http-grpc-status-mapping`).
-fn grpc_status(status: StatusCode) -> u32 {
-    match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -531,11 +482,5 @@ mod tests {
         let mut body = BytesMut::from("abc");
         assert!(!splice(&mut body, BufferRange { start: 0, max: 0 }, &vec![0; MAX_HELD_BODY_BYTES]));
         assert_eq!(body, b"abc"[..]);
-    }
-
-    #[test]
-    fn details_are_one_word() {
-        assert_eq!(details_of(b"auth rule\ndeny"), "auth_rule_deny");
-        assert_eq!(details_of(b""), "filter_reply");
     }
 }

@@ -211,12 +211,8 @@ pub(super) fn resolve_queue(namespace: &Namespace, vm_id: &[u8], name: &[u8]) ->
 
 fn settings(model: &weir_model::Plugin) -> PluginSettings {
     let memory = usize::try_from(model.limits.memory.0).unwrap_or(usize::MAX);
-    let limits = Limits {
-        memory,
-        call_time: model.limits.call_time,
-        start_time: model.limits.start_time,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { memory, call_time: model.limits.call_time, start_time: model.limits.start_time, ..Limits::default() };
     let header_pause = match model.header_pause {
         HeaderPause::HoldAll => weir_host_abi::HeaderPause::HoldAll,
         HeaderPause::HoldHeaders => weir_host_abi::HeaderPause::HoldHeaders,

@@ -137,7 +137,8 @@ fn response(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
         Some(b"flags") => put_number(flags(exchange), out),
         Some(b"grpc_status") => {
             let find = |map| heads::value(exchange, map, b"grpc-status");
-            let text = find(MapKind::ResponseTrailers).or_else(|| find(map)).and_then(|it| std::str::from_utf8(it).ok());
+            let text =
+                find(MapKind::ResponseTrailers).or_else(|| find(map)).and_then(|it| std::str::from_utf8(it).ok());
             match text.and_then(|text| text.parse().ok()) {
                 Some(status) => put_number(status, out),
                 None => false,

@@ -146,7 +146,8 @@ impl Slot {
 
     /// Spreads the pauses of several workers; need not be unpredictable.
     fn jitter(&self) -> u8 {
-        let mixed = (self.worker as u64 + 1).wrapping_mul(0x9E37_79B9) ^ self.generation.get().wrapping_mul(0x85EB_CA6B);
+        let mixed =
+            (self.worker as u64 + 1).wrapping_mul(0x9E37_79B9) ^ self.generation.get().wrapping_mul(0x85EB_CA6B);
         mixed.to_le_bytes()[1]
     }
 

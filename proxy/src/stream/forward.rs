@@ -37,7 +37,8 @@ pub(super) async fn forward(
     (route, to): (&Arc<Route>, &Forward),
     (source, end): (Source, bool),
 ) -> Result<Forwarded, ProxyError> {
-    let cluster = route.pick_target(stream.worker.draw()).ok_or_else(|| ProxyError::NoTarget("no_target".to_owned()))?;
+    let cluster =
+        route.pick_target(stream.worker.draw()).ok_or_else(|| ProxyError::NoTarget("no_target".to_owned()))?;
     stream.note_cluster(cluster.model().name.clone(), request_timeout(to, cluster));
     let body = if end { Body::Empty } else { Body::made(RequestBody::new(stream, source)) };
     let mut outgoing = outgoing(stream, route, body);

@@ -29,33 +29,37 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers that tell parts of the mesh from one another; never taken from outside.
 const INTERNAL_PREFIX: &str = "x-weir-";
 
-/// Which of the headers that need a look are there.
-#[derive(Default)]
-struct Present {
-    /// `connection` or one of the headers that always end here.
-    hop_by_hop: bool,
-    transfer_encoding: bool,
-    content_length: bool,
-    expect: bool,
-    internal: bool,
-}
+/// Which headers that need a look are there, by a bit for each kind.
+#[derive(Clone, Copy)]
+struct Present(u8);
 
 impl Present {
+    /// `connection`, or one of the headers that always end here.
+    const HOP_BY_HOP: u8 = 1;
+    const TRANSFER_ENCODING: u8 = 1 << 1;
+    const CONTENT_LENGTH: u8 = 1 << 2;
+    const EXPECT: u8 = 1 << 3;
+    const INTERNAL: u8 = 1 << 4;
+
     /// One pass over the names: looking up each of a dozen absent headers would cost more.
     fn among(headers: &HeaderMap) -> Self {
-        let mut present = Self::default();
-        for name in headers.keys() {
-            match name.as_str() {
+        headers.keys().fold(Self(0), |Self(bits), name| {
+            let bit = match name.as_str() {
                 "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => {
-                    present.hop_by_hop = true;
+                    Self::HOP_BY_HOP
                 }
-                "transfer-encoding" => present.transfer_encoding = true,
-                "content-length" => present.content_length = true,
-                "expect" => present.expect = true,
-                name => present.internal |= name.starts_with(INTERNAL_PREFIX),
-            }
-        }
-        present
+                "transfer-encoding" => Self::TRANSFER_ENCODING,
+                "content-length" => Self::CONTENT_LENGTH,
+                "expect" => Self::EXPECT,
+                name if name.starts_with(INTERNAL_PREFIX) => Self::INTERNAL,
+                _ => 0,
+            };
+            Self(bits | bit)
+        })
+    }
+
+    fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
     }
 }
 
@@ -75,7 +79,7 @@ pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str)
     let authority = authority(&uri, version, &mut headers)?;
     let path = normalise::path(uri, &method)?;
     let present = Present::among(&headers);
-    if present.hop_by_hop {
+    if present.has(Present::HOP_BY_HOP) {
         refuse_upgrade(&headers)?;
         let trailers = lists(&headers, &TE, "trailers");
         end_hop_by_hop(&mut headers);
@@ -84,19 +88,19 @@ pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str)
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
-    if present.transfer_encoding {
+    if present.has(Present::TRANSFER_ENCODING) {
         end_transfer_encoding(&mut headers).map_err(ProxyError::BadRequest)?;
-    } else if present.content_length {
+    } else if present.has(Present::CONTENT_LENGTH) {
         one_content_length(&mut headers).map_err(ProxyError::BadRequest)?;
     }
-    if present.expect {
+    if present.has(Present::EXPECT) {
         // hyper answers it when the body is first asked for.
         if !lists(&headers, &EXPECT, "100-continue") {
             return Err(ProxyError::BadRequest("only 100-continue can be expected"));
         }
         headers.remove(EXPECT);
     }
-    if present.internal {
+    if present.has(Present::INTERNAL) {
         let internal: Vec<_> =
             headers.keys().filter(|name| name.as_str().starts_with(INTERNAL_PREFIX)).cloned().collect();
         internal.iter().for_each(|name| drop(headers.remove(name)));
@@ -119,12 +123,12 @@ pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyErro
         return Err(refused("the response has too many headers"));
     }
     let present = Present::among(&headers);
-    if present.hop_by_hop {
+    if present.has(Present::HOP_BY_HOP) {
         end_hop_by_hop(&mut headers);
     }
-    if present.transfer_encoding {
+    if present.has(Present::TRANSFER_ENCODING) {
         end_transfer_encoding(&mut headers).map_err(refused)?;
-    } else if present.content_length {
+    } else if present.has(Present::CONTENT_LENGTH) {
         one_content_length(&mut headers).map_err(refused)?;
     }
     if status == StatusCode::NO_CONTENT {

@@ -1,1 +1,212 @@
-//! x
+//! Heads of the kind that one server understands in one way and the next in another.
+
+use super::*;
+
+fn sanitized(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<RequestHead, ProxyError> {
+    sanitized_as(Version::HTTP_11, method, target, headers)
+}
+
+fn sanitized_as(
+    version: Version,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Result<RequestHead, ProxyError> {
+    let mut builder = http::Request::builder().method(method).uri(target).version(version);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    request(builder.body(()).unwrap().into_parts().0, "192.0.2.1".parse().unwrap(), "http")
+}
+
+/// The headers that are left, without those that are always added.
+fn left(head: &HeaderMap) -> Vec<String> {
+    let added = [FORWARDED_FOR, FORWARDED_PROTO, REQUEST_ID];
+    let kept = head.iter().filter(|(name, _)| !added.contains(*name));
+    let mut lines: Vec<_> = kept.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn there_is_exactly_one_host() {
+    for (target, hosts, expected) in [
+        ("/", &["a.com"][..], Ok("a.com")),
+        ("/", &["a.com:8080"], Ok("a.com:8080")),
+        ("/", &["[::1]:80"], Ok("[::1]:80")),
+        ("/", &["A.com"], Ok("A.com")),
+        ("/", &[""], Ok("")),
+        ("/", &[], Err("no host")),
+        ("/", &["a.com", "b.com"], Err("more than one host header")),
+        ("/", &["a.com", "a.com"], Err("more than one host header")),
+        ("/", &["a.com, b.com"], Err("the host is not valid")),
+        ("/", &["a.com/x"], Err("the host is not valid")),
+        ("/", &["user@a.com"], Err("the host is not valid")),
+        ("/", &["a.com:80:90"], Err("the host is not valid")),
+        ("/", &["a.com:x"], Err("the host is not valid")),
+        ("/", &["a.com:123456"], Err("the host is not valid")),
+        ("/", &["a.com#b"], Err("the host is not valid")),
+        ("/", &["a com"], Err("the host is not valid")),
+        ("/", &["[::1"], Err("the host is not valid")),
+        ("http://a.com/", &["a.com"], Ok("a.com")),
+        ("http://a.com/", &["A.COM"], Ok("A.COM")),
+        ("http://a.com/", &[], Ok("a.com")),
+        ("http://a.com/", &["b.com"], Err("the host header is not the target's host")),
+        ("http://a.com:80/", &["a.com"], Err("the host header is not the target's host")),
+        ("http://user@a.com/", &[], Err("the host is not valid")),
+        ("ftp://a.com/", &["a.com"], Err("the target's scheme is not http or https")),
+    ] {
+        let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+        let result = sanitized("GET", target, &headers);
+        let expected = expected.map(HeaderValue::from_static).map_err(ProxyError::BadRequest);
+        assert_eq!(
+            result.as_ref().map(|head| head.authority.clone()),
+            expected.as_ref().cloned(),
+            "{target} {hosts:?}"
+        );
+        assert!(result.is_ok_and(|head| !head.headers.contains_key(HOST)) || expected.is_err());
+    }
+    assert_eq!(sanitized_as(Version::HTTP_10, "GET", "/", &[]).unwrap().authority, "");
+    assert!(sanitized_as(Version::HTTP_2, "GET", "/", &[]).is_err());
+}
+
+#[test]
+fn what_was_meant_for_one_connection_ends_here() {
+    for (headers, expected) in [
+        (&[("connection", "close"), ("x-a", "1")][..], &["x-a: 1"][..]),
+        (&[("connection", "keep-alive, X-A"), ("x-a", "1"), ("x-b", "2"), ("keep-alive", "5")], &["x-b: 2"]),
+        (&[("connection", "x-a"), ("connection", "x-b"), ("x-a", "1"), ("x-b", "2")], &[]),
+        (&[("proxy-connection", "keep-alive")], &[]),
+        (&[("connection", "bad name, \"x\", ,"), ("x-a", "1")], &["x-a: 1"]),
+        (&[("connection", "te"), ("te", "trailers")], &["te: trailers"]),
+        (&[("te", "gzip;q=1, Trailers")], &["te: trailers"]),
+        (&[("te", "gzip")], &[]),
+        (&[("trailer", "x-sum")], &["trailer: x-sum"]),
+        (&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAM")], &[]),
+        (&[("upgrade", "websocket")], &[]),
+        (&[("expect", "100-Continue")], &[]),
+        (&[("x-weir-target", "evil"), ("X-Weir-Identity", "admin"), ("x-weird", "1")], &["x-weird: 1"]),
+        (&[("connection", "content-length"), ("content-length", "5")], &["content-length: 5"]),
+        (&[("connection", "cookie, authorization"), ("cookie", "a")], &["cookie: a"]),
+        (&[("transfer-encoding", "chunked")], &[]),
+        (&[("transfer-encoding", "Chunked"), ("content-length", "5")], &[]),
+        (&[("content-length", "5"), ("content-length", "5")], &["content-length: 5"]),
+        (&[("content-length", "5, 5")], &["content-length: 5"]),
+    ] {
+        let mut all = vec![("host", "a.com")];
+        all.extend_from_slice(headers);
+        assert_eq!(left(&sanitized("POST", "/", &all).unwrap().headers), expected, "{headers:?}");
+    }
+}
+
+#[test]
+fn what_two_servers_could_understand_in_two_ways_is_refused() {
+    for (method, target, headers, expected) in [
+        ("CONNECT", "a.com:443", &[][..], "CONNECT is not supported"),
+        ("GET", "/", &[("connection", "upgrade"), ("upgrade", "websocket")], "upgrades are not supported"),
+        ("POST", "/", &[("expect", "the-unexpected")], "only 100-continue can be expected"),
+        ("POST", "/", &[("transfer-encoding", "gzip, chunked")], "a transfer-encoding other than chunked"),
+        ("POST", "/", &[("transfer-encoding", "xchunked")], "a transfer-encoding other than chunked"),
+        ("POST", "/", &[("transfer-encoding", "identity")], "a transfer-encoding other than chunked"),
+        (
+            "POST",
+            "/",
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            "a transfer-encoding other than chunked",
+        ),
+        ("POST", "/", &[("content-length", "5"), ("content-length", "6")], "content-length is not one number"),
+        ("POST", "/", &[("content-length", "5, 6")], "content-length is not one number"),
+        ("POST", "/", &[("content-length", "+5")], "content-length is not one number"),
+        ("POST", "/", &[("content-length", "-1")], "content-length is not one number"),
+        ("POST", "/", &[("content-length", "0x5")], "content-length is not one number"),
+        ("POST", "/", &[("content-length", "")], "content-length is not one number"),
+        ("GET", "/a/../../b", &[], "the path leaves the root"),
+        ("GET", "/a%2fb", &[], "the path has a hidden separator"),
+        ("GET", "*", &[], "the path does not begin with a slash"),
+    ] {
+        let mut all = vec![("host", "a.com")];
+        all.extend_from_slice(headers);
+        let all = if method == "CONNECT" { &[][..] } else { &all[..] };
+        let result = sanitized(method, target, all);
+        assert_eq!(result.err(), Some(ProxyError::BadRequest(expected)), "{method} {target} {headers:?}");
+    }
+    let many: Vec<_> = std::iter::once(("host", "a.com")).chain([("a", "b"); MAX_HEADERS]).collect();
+    assert_eq!(sanitized("GET", "/", &many).err(), Some(ProxyError::HeadersTooLarge));
+    assert!(sanitized("GET", "/", &many[..MAX_HEADERS]).is_ok());
+}
+
+#[test]
+fn the_proxy_vouches_for_who_how_and_which() {
+    for (headers, expected) in [
+        (&[][..], "192.0.2.1"),
+        (&[("x-forwarded-for", "10.0.0.1")], "10.0.0.1, 192.0.2.1"),
+        (
+            &[("x-forwarded-for", "10.0.0.1, 10.0.0.2"), ("x-forwarded-for", "10.0.0.3")],
+            "10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1",
+        ),
+        (&[("connection", "x-forwarded-for"), ("x-forwarded-for", "10.0.0.1")], "10.0.0.1, 192.0.2.1"),
+        (&[("x-forwarded-proto", "https")], "192.0.2.1"),
+    ] {
+        let mut all = vec![("host", "a.com")];
+        all.extend_from_slice(headers);
+        let head = sanitized("GET", "/", &all).unwrap().headers;
+        let chain: Vec<_> = head.get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(chain, [expected], "{headers:?}");
+        assert_eq!(head[FORWARDED_PROTO], "http");
+    }
+    for (address, expected) in [
+        ("::1", "::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("255.255.255.255", "255.255.255.255"),
+    ] {
+        let mut text = Vec::new();
+        write_address(&mut text, address.parse().unwrap());
+        assert_eq!(text, expected.as_bytes());
+    }
+}
+
+#[test]
+fn a_request_id_is_kept_or_made() {
+    let id = |value: &str| {
+        let head = sanitized("GET", "/", &[("host", "a.com"), ("x-request-id", value)]).unwrap();
+        head.headers[REQUEST_ID].to_str().unwrap().to_owned()
+    };
+    assert_eq!(id("abc-123"), "abc-123");
+    let (long, fresh) = ("x".repeat(MAX_REQUEST_ID_BYTES + 1), id(""));
+    for made in [id("a b"), id(&long), fresh.clone()] {
+        assert!(made.len() == 36 && made.as_bytes()[14] == b'4' && "89ab".contains(&made[19..20]), "{made}");
+        let dashes: Vec<_> = made.match_indices('-').map(|(at, _)| at).collect();
+        assert_eq!(dashes, [8, 13, 18, 23]);
+    }
+    assert_ne!(id(""), fresh);
+}
+
+#[test]
+fn responses_are_made_fit_to_be_sent_down() {
+    let sanitized = |status: u16, headers: &[(&str, &str)]| {
+        let mut builder = http::Response::builder().status(status);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        response(builder.body(()).unwrap().into_parts().0).map(|head| left(&head.headers))
+    };
+    for (status, headers, expected) in [
+        (200, &[("connection", "x-a"), ("x-a", "1"), ("x-b", "2"), ("keep-alive", "timeout=5")][..], &["x-b: 2"][..]),
+        (200, &[("transfer-encoding", "chunked"), ("content-length", "5")], &[]),
+        (200, &[("content-length", "5"), ("content-length", "5")], &["content-length: 5"]),
+        (204, &[("content-length", "5")], &[]),
+        (304, &[("content-length", "5")], &["content-length: 5"]),
+        (200, &[("upgrade", "h2c"), ("trailer", "x-sum")], &["trailer: x-sum"]),
+    ] {
+        assert_eq!(sanitized(status, headers).unwrap(), expected, "{status} {headers:?}");
+    }
+    for (status, headers) in [
+        (101, &[("upgrade", "websocket")][..]),
+        (200, &[("transfer-encoding", "gzip")]),
+        (200, &[("content-length", "5"), ("content-length", "6")]),
+    ] {
+        assert!(matches!(sanitized(status, headers), Err(ProxyError::UpstreamProtocol(_))), "{status} {headers:?}");
+    }
+    assert!(sanitized(200, &[("a", "b"); MAX_HEADERS + 1]).is_err());
+}
