@@ -213,7 +213,7 @@ fn targets_are_chosen_by_weight() {
         let route = only(matches, RouteAction::Forward(forward(targets)), &clusters);
         let mut counts = HashMap::new();
         for step in 0..1_000u32 {
-            let draw = step * (u32::MAX / 1_000);
+            let draw = u32::try_from((u64::from(step) << 32).div_ceil(1_000)).unwrap();
             let name = route.pick_target(draw).map_or(String::new(), |it| it.model().name.to_string());
             *counts.entry(name).or_insert(0) += 1;
         }

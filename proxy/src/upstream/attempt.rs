@@ -13,7 +13,7 @@ use super::pool::{Connection, Pool};
 use super::retry::{Again, Retry, replay};
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
-use crate::error::ProxyError;
+use crate::error::{Fault, ProxyError};
 
 /// Holds a connection for one request until the response's body has ended; dropping it releases the endpoint's load and
 /// gives the connection back, or closes it when the request or the response is not whole.
@@ -42,20 +42,18 @@ impl Drop for Lease {
     }
 }
 
-/// An attempt that got no response head.
+/// An attempt that got no response head. Where another may follow, [`Retry::request`] is what it sends.
 pub(super) struct Failed {
     pub(super) error: ProxyError,
-    pub(super) endpoint: Option<SocketAddr>,
-    /// The request, when it may be sent again, and how.
-    pub(super) again: Option<(Again, Box<Request<Body>>)>,
+    pub(super) again: Again,
 }
 
 impl Failed {
-    fn at(lease: &Lease, error: ProxyError, again: Option<(Again, Box<Request<Body>>)>) -> Self {
-        if error.row().fault == crate::error::Fault::Upstream {
+    fn at(lease: &Lease, error: ProxyError, again: Again) -> Self {
+        if error.row().fault == Fault::Upstream {
             lease.pool.endpoint().record_failure(error.to_string());
         }
-        Self { error, endpoint: Some(lease.endpoint()), again }
+        Self { error, again }
     }
 }
 
@@ -63,60 +61,68 @@ impl Failed {
 pub(super) async fn attempt(
     upstreams: &Upstreams,
     cluster: &WorkerCluster,
-    retry: &Retry,
-    request: Request<Body>,
+    retry: &mut Retry,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let Some(pool) = upstreams.pick(cluster, retry.tried()) else {
-        return Err(Failed { error: ProxyError::NoEndpoint, endpoint: None, again: None });
+        return Err(Failed { error: ProxyError::NoEndpoint, again: Again::No });
     };
     let mut lease = Lease::new(pool);
-    retry.set_current(lease.endpoint());
+    retry.begin_attempt(lease.endpoint());
     match lease.pool.check_out(retry.reuse()).await {
-        Ok(connection) => exchange(&mut lease, connection, request).await.map(|response| (response, lease)),
+        Ok(connection) => match exchange(&mut lease, connection, retry).await {
+            Ok(response) => Ok((response, lease)),
+            Err(error) => Err(Failed::at(&lease, error, Again::NewConnection)),
+        },
         Err(error) => {
-            let again = error.row().retryable.then(|| (Again::Elsewhere, Box::new(request)));
+            let again = if error.row().retryable { Again::Elsewhere } else { Again::No };
             Err(Failed::at(&lease, error, again))
         }
     }
 }
 
+/// Sends the request. When that fails, [`Retry::request`] is there if it may be sent on another connection.
 async fn exchange(
     lease: &mut Lease,
     connection: Connection,
-    request: Request<Body>,
-) -> Result<Response<Incoming>, Failed> {
+    retry: &mut Retry,
+) -> Result<Response<Incoming>, ProxyError> {
+    let request = retry.request.take().expect("an attempt begins with a request: `Retry::again` sees to it");
     match lease.connection.insert(connection) {
         Connection::Http1 { sender, heard, reused } => {
-            let copy = if *reused { replay(&request) } else { None };
-            let sent = sender.try_send_request(request);
-            let (reused, heard) = (*reused, Rc::clone(heard));
-            sent.await.map_err(|error| {
-                let copy = copy.filter(|_| !heard.anything() && is_closed(error.error()));
-                failed(lease, error, copy, reused)
-            })
+            retry.request = if *reused { replay(&request) } else { None };
+            match sender.try_send_request(request).await {
+                Ok(response) => Ok(response),
+                Err(error) => {
+                    let unprocessed = !heard.anything() && is_closed(error.error());
+                    Err(failed(error, *reused, unprocessed, retry))
+                }
+            }
         }
         Connection::Http2 { stream, reused } => {
-            let copy = if *reused { replay(&request) } else { None };
-            let sent = stream.sender().try_send_request(request);
-            let reused = *reused;
-            sent.await.map_err(|error| {
-                if let Some(Connection::Http2 { stream, .. }) = &lease.connection
-                    && !is_stream_error(error.error())
-                {
-                    stream.retire();
+            retry.request = if *reused { replay(&request) } else { None };
+            match stream.sender().try_send_request(request).await {
+                Ok(response) => Ok(response),
+                Err(error) => {
+                    if !is_stream_error(error.error()) {
+                        stream.retire();
+                    }
+                    let unprocessed = is_unprocessed(error.error());
+                    Err(failed(error, *reused, unprocessed, retry))
                 }
-                let copy = copy.filter(|_| is_unprocessed(error.error()));
-                failed(lease, error, copy, reused)
-            })
+            }
         }
     }
 }
 
-fn failed(lease: &Lease, mut error: TrySendError<Request<Body>>, copy: Option<Request<Body>>, reused: bool) -> Failed {
-    // hyper hands the request back when it had not begun to write it.
-    let unsent = if reused { error.take_message() } else { None };
-    let again = unsent.or(copy).map(|request| (Again::NewConnection, Box::new(request)));
-    Failed::at(lease, explain(&error.into_error()), again)
+/// Keeps of a request what may be sent again: itself, when hyper hands it back because it had not begun to write it;
+/// the copy, when the endpoint has not touched it; otherwise nothing.
+fn failed(mut error: TrySendError<Request<Body>>, reused: bool, unprocessed: bool, retry: &mut Retry) -> ProxyError {
+    match error.take_message() {
+        Some(unsent) if reused => retry.request = Some(unsent),
+        _ if !unprocessed => retry.request = None,
+        _ => {}
+    }
+    explain(&error.into_error())
 }
 
 /// True when the connection ended under the request: closed, or reset.

@@ -42,7 +42,11 @@ pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     pub(super) fn increment(&self) {
-        self.0.store(self.read().wrapping_add(1), Ordering::Relaxed);
+        self.add(1);
+    }
+
+    pub(super) fn add(&self, count: u32) {
+        self.0.store(self.read().wrapping_add(u64::from(count)), Ordering::Relaxed);
     }
 
     pub(super) fn decrement(&self) {

@@ -69,7 +69,9 @@ pub(super) async fn http1(
     let heard = Rc::new(Heard::default());
     let socket = Socket { stream: tcp(address, timeout).await?, heard: Rc::clone(&heard) };
     let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD_BYTES) // Also the bound on a head; hyper's default of 100 headers is ours.
+        // hyper reads past the first bound when its buffer happens to have room. Its own limit of 100 headers is ours.
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
         .handshake(TokioIo::new(socket))
         .await
         .map_err(|error| ProxyError::ConnectFailed(error.to_string()))?;

@@ -56,7 +56,7 @@ async fn deliver(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster>, copy: Outgoi
 /// Two bodies of one: the first reads it, the second is given what the first has read.
 pub(crate) fn tee(body: Body) -> (Body, Body) {
     match body {
-        Body::Empty => (Body::Empty, Body::Empty),
+        body if body.is_end_stream() => (body, Body::Empty),
         Body::Full(bytes) => (Body::Full(bytes.clone()), Body::Full(bytes)),
         body => {
             let between = Rc::new(RefCell::new(Between::default()));
@@ -187,6 +187,6 @@ impl HttpBody for Copied {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.size.clone()
+        self.size
     }
 }

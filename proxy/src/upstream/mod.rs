@@ -20,8 +20,6 @@ mod pool; // Open connections to one endpoint.
 mod resolve; // Endpoints by DNS.
 mod retry; // Whether and how to try again.
 mod send; // The loop of attempts.
-#[cfg(test)]
-mod testing; // Endpoints for tests.
 mod worker; // The part of one worker.
 
 pub(crate) use cluster::{Cluster, ClusterCounts};
@@ -30,3 +28,8 @@ pub(crate) use mirror::{mirror, tee};
 pub(crate) use resolve::{resolve_forever, resolve_once};
 pub(crate) use send::{Answer, Lease, Outgoing, SendFailure, SendOptions, send};
 pub(crate) use worker::Upstreams;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

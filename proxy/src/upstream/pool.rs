@@ -198,10 +198,9 @@ impl Pool {
                 return Ok(Connection::Http2 { stream: StreamPlace { shared, clock: Rc::clone(&self.clock) }, reused });
             }
             let mut opening = self.opening()?;
-            // `Err` means that the task has gone; then this request opens the connection.
-            if opening.changed().await.is_ok()
-                && let Some(error) = opening.borrow().clone()
-            {
+            if opening.changed().await.is_err() {
+                *self.opening.borrow_mut() = None; // The task has gone, so this request opens the connection.
+            } else if let Some(error) = opening.borrow().clone() {
                 return Err(error);
             }
         }

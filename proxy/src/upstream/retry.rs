@@ -6,7 +6,6 @@
 //! - the same, but the request was written, has no body, its method is idempotent (RFC 9110 §9.2.2) and not one byte of
 //!   a response has come: the keep-alive race, on a new connection.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 
 use http::{Method, Request};
@@ -19,57 +18,64 @@ use crate::limits::MAX_ATTEMPTS;
 /// How another attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
+    /// Not at all.
+    No,
     /// At an endpoint that has not been tried.
     Elsewhere,
     /// Anywhere, on a new connection.
     NewConnection,
 }
 
-/// What has been tried for one request.
-#[derive(Debug, Default)]
+/// One request on its way: what has been tried, and what can still be sent.
+#[derive(Default)]
 pub(super) struct Retry {
+    /// What the next attempt sends; `None` when nothing may be sent again.
+    pub(super) request: Option<Request<Body>>,
     attempts: u32,
+    /// Endpoints that no connection could be opened to.
     tried: Vec<SocketAddr>,
+    current: Option<SocketAddr>,
     new_connection: bool,
-    current: Cell<Option<SocketAddr>>,
 }
 
 impl Retry {
+    /// Nothing has been tried.
+    pub(super) fn new(request: Request<Body>) -> Self {
+        Self { request: Some(request), ..Self::default() }
+    }
+
     /// Attempts begun.
     pub(super) fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Endpoints that no connection could be opened to.
     pub(super) fn tried(&self) -> &[SocketAddr] {
         &self.tried
+    }
+
+    /// Where the last attempt was made: known also of one that was dropped at its deadline.
+    pub(super) fn current(&self) -> Option<SocketAddr> {
+        self.current
     }
 
     pub(super) fn reuse(&self) -> Reuse {
         if self.new_connection { Reuse::Refused } else { Reuse::Allowed }
     }
 
-    pub(super) fn begin_attempt(&mut self) {
+    /// An attempt at an endpoint begins.
+    pub(super) fn begin_attempt(&mut self, endpoint: SocketAddr) {
         self.attempts += 1;
-        self.current.set(None);
+        self.current = Some(endpoint);
     }
 
-    /// Where the attempt under way has got to: known even when it is dropped at its deadline.
-    pub(super) fn current(&self) -> Option<SocketAddr> {
-        self.current.get()
-    }
-
-    pub(super) fn set_current(&self, endpoint: SocketAddr) {
-        self.current.set(Some(endpoint));
-    }
-
-    /// Prepares for another attempt; `false` when there have been enough.
-    pub(super) fn again(&mut self, again: Again, endpoint: SocketAddr) -> bool {
+    /// Prepares for another attempt; `false` when there is nothing to send or there have been enough.
+    pub(super) fn again(&mut self, again: Again) -> bool {
         match again {
-            Again::Elsewhere => self.tried.push(endpoint),
+            Again::Elsewhere => self.tried.extend(self.current),
             Again::NewConnection => self.new_connection = true,
+            Again::No => return false,
         }
-        self.attempts < MAX_ATTEMPTS
+        self.request.is_some() && self.attempts < MAX_ATTEMPTS
     }
 }
 
@@ -118,17 +124,17 @@ mod tests {
     #[test]
     fn attempts_are_bounded() {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut retry = Retry::default();
+        let mut retry = Retry::new(Request::new(Body::Empty));
         let mut attempts = 0;
         loop {
-            retry.begin_attempt();
+            retry.begin_attempt(address);
             attempts += 1;
-            if !retry.again(Again::Elsewhere, address) {
+            if !retry.again(Again::Elsewhere) {
                 break;
             }
         }
         assert_eq!((attempts, retry.reuse()), (MAX_ATTEMPTS, Reuse::Allowed));
-        retry.again(Again::NewConnection, address);
+        retry.again(Again::NewConnection);
         assert_eq!(retry.reuse(), Reuse::Refused);
     }
 }

@@ -4,7 +4,6 @@
 //! What [`send`] promises: hop-by-hop headers apart (`stream::sanitize` removes them), the request goes out as it is
 //! given; its framing agrees with its body; it is sent again only when nothing of it can have been acted on.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ pub(crate) use super::attempt::Lease;
 use super::attempt::{Failed, attempt};
 use super::cluster::Cluster;
 use super::retry::Retry;
-use super::worker::Upstreams;
+use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::ProxyError;
 
@@ -81,49 +80,52 @@ pub(crate) async fn send(
     let cluster = upstreams.of(cluster);
     cluster.shard().requests.increment();
     upstreams.sweep_while_open();
-    let mut retry = Retry::default();
-    let mut last = None;
-    let mut request = match prepare(outgoing, cluster.cluster().model().protocol) {
-        Ok(request) => request,
-        Err(error) => return Err(SendFailure { error, endpoint: None, attempts: 0 }),
+    let mut retry = match prepare(outgoing, cluster.cluster().model().protocol) {
+        Ok(request) => Retry::new(request),
+        Err(error) => {
+            cluster.shard().failures.increment();
+            return Err(SendFailure { error, endpoint: None, attempts: 0 });
+        }
     };
-    loop {
-        retry.begin_attempt();
-        let attempt = within(options.attempt_timeout, attempt(upstreams, &cluster, &retry, request)).await;
-        let failed = match attempt {
-            Ok((response, lease)) => {
-                let endpoint = lease.endpoint();
-                return Ok(Answer { response, lease, endpoint, attempts: retry.attempts() });
-            }
-            Err(failed) => failed,
-        };
-        // When there is no endpoint left to try, what happened at the last one says more.
-        let failed = match (failed, last.take()) {
-            (Failed { error: ProxyError::NoEndpoint, .. }, Some(before)) => before,
-            (failed, _) => failed,
-        };
-        let Failed { error, endpoint, again } = failed;
-        let endpoint = endpoint.or_else(|| retry.current());
-        match (again, endpoint) {
-            (Some((again, unsent)), Some(at)) if retry.again(again, at) => {
-                last = Some(Failed { error, endpoint, again: None });
-                cluster.shard().retries.increment();
-                request = *unsent;
-            }
-            _ => {
-                cluster.shard().failures.increment();
-                return Err(SendFailure { error, endpoint, attempts: retry.attempts() });
-            }
+    let result = attempts(upstreams, &cluster, &mut retry, options).await;
+    let attempts = retry.attempts();
+    cluster.shard().retries.add(attempts.saturating_sub(1));
+    match result {
+        Ok((response, lease)) => {
+            let endpoint = lease.endpoint();
+            Ok(Answer { response, lease, endpoint, attempts })
+        }
+        Err(error) => {
+            cluster.shard().failures.increment();
+            Err(SendFailure { error, endpoint: retry.current(), attempts })
         }
     }
 }
 
-/// The attempt, with a limit if there is one.
-async fn within<T>(timeout: Option<Duration>, attempt: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
-    let Some(timeout) = timeout else { return attempt.await };
-    match tokio::time::timeout(timeout, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(Failed { error: ProxyError::AttemptTimeout, endpoint: None, again: None }),
+/// Attempts until one has a response head or none may follow; then how the last one failed.
+async fn attempts(
+    upstreams: &Upstreams,
+    cluster: &WorkerCluster,
+    retry: &mut Retry,
+    options: SendOptions,
+) -> Result<(Response<Incoming>, Lease), ProxyError> {
+    let mut last = None;
+    loop {
+        let attempt = attempt(upstreams, cluster, retry);
+        let result = match options.attempt_timeout {
+            None => attempt.await,
+            Some(timeout) => match tokio::time::timeout(timeout, attempt).await {
+                Ok(result) => result,
+                Err(_) => return Err(ProxyError::AttemptTimeout),
+            },
+        };
+        match result {
+            Ok(answer) => return Ok(answer),
+            // When there is no endpoint left to try, what happened at the last one says more.
+            Err(Failed { error: ProxyError::NoEndpoint, .. }) => return Err(last.unwrap_or(ProxyError::NoEndpoint)),
+            Err(Failed { error, again }) if retry.again(again) => last = Some(error),
+            Err(Failed { error, .. }) => return Err(error),
+        }
     }
 }
 

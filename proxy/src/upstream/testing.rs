@@ -1,1 +1,198 @@
-//! x
+//! Endpoints on loopback for the tests of this folder: hyper's servers, and sockets that do exactly what a test says.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use weir_model::{ClusterName, Endpoint, UpstreamProtocol, Weight};
+
+use super::*;
+use crate::body::Body;
+
+/// Longer than any test takes; what hangs fails.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs a test as a worker runs: one thread, local tasks.
+pub(super) fn on_worker(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(async { tokio::time::timeout(TEST_TIMEOUT, test).await.unwrap() }));
+}
+
+/// Waits until something is so.
+pub(super) async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What an endpoint has seen.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) connections: Cell<usize>,
+    pub(super) closed: Cell<usize>,
+    pub(super) requests: RefCell<Vec<String>>,
+}
+
+impl Seen {
+    pub(super) fn requests(&self) -> usize {
+        self.requests.borrow().len()
+    }
+}
+
+/// An endpoint that treats each connection as `serve` says; it is told the number of the connection.
+pub(super) async fn sockets<F: Future<Output = ()> + 'static>(
+    serve: impl Fn(usize, TcpStream, Rc<Seen>) -> F + 'static,
+) -> (SocketAddr, Rc<Seen>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Rc::new(Seen::default());
+    let ours = Rc::clone(&seen);
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let number = ours.connections.replace(ours.connections.get() + 1);
+            let served = serve(number, stream, Rc::clone(&ours));
+            let ours = Rc::clone(&ours);
+            tokio::task::spawn_local(async move {
+                served.await;
+                ours.closed.set(ours.closed.get() + 1);
+            });
+        }
+    });
+    (address, seen)
+}
+
+/// An endpoint of hyper's that answers each request as `answer` says.
+pub(super) async fn endpoint<F: Future<Output = Response<Body>> + 'static>(
+    protocol: UpstreamProtocol,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + 'static,
+) -> (SocketAddr, Rc<Seen>) {
+    sockets(move |_, stream, seen| {
+        let answer = answer.clone();
+        async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                seen.requests.borrow_mut().push(format!("{} {}", request.method(), request.uri().path()));
+                let response = answer(request);
+                async move { Ok::<_, Infallible>(response.await) }
+            });
+            let socket = TokioIo::new(stream);
+            drop(match protocol {
+                UpstreamProtocol::Http1 => {
+                    hyper::server::conn::http1::Builder::new().serve_connection(socket, service).await
+                }
+                UpstreamProtocol::Http2 => {
+                    hyper::server::conn::http2::Builder::new(Spawn).serve_connection(socket, service).await
+                }
+            });
+        }
+    })
+    .await
+}
+
+#[derive(Clone)]
+struct Spawn;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Spawn {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Answers with what it was sent, trailers included.
+pub(super) async fn echo(request: Request<Incoming>) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+    *response.body_mut() = Body::Incoming(request.into_body());
+    response
+}
+
+/// Reads one head, up to the empty line; `false` at the end of the connection.
+pub(super) async fn read_head(stream: &mut TcpStream, seen: &Seen) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return false,
+        }
+    }
+    seen.requests.borrow_mut().push(String::from_utf8(head).unwrap());
+    true
+}
+
+pub(super) async fn write(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+/// A cluster of these endpoints.
+pub(super) fn cluster(addresses: &[SocketAddr], change: impl FnOnce(&mut weir_model::Cluster)) -> Arc<Cluster> {
+    let name = ClusterName::new("shop/reviews:80").unwrap();
+    let mut model = weir_model::Cluster::of_endpoints(name, models(addresses)).unwrap();
+    change(&mut model);
+    Cluster::new(Arc::new(model))
+}
+
+pub(super) fn models(addresses: &[SocketAddr]) -> Vec<Endpoint> {
+    let model = |address: &SocketAddr| Endpoint { address: *address, weight: Weight::ONE, version: None };
+    addresses.iter().map(model).collect()
+}
+
+pub(super) fn outgoing(method: Method, body: Body) -> Outgoing {
+    Outgoing {
+        method,
+        scheme: "http",
+        authority: HeaderValue::from_static("a.com"),
+        path: "/path?query".parse().unwrap(),
+        headers: HeaderMap::new(),
+        body,
+    }
+}
+
+pub(super) fn get() -> Outgoing {
+    outgoing(Method::GET, Body::Empty)
+}
+
+/// A body of unknown length.
+pub(super) fn chunks(chunks: Vec<&'static [u8]>, trailers: Option<HeaderMap>) -> Body {
+    Body::made(Chunks(
+        chunks
+            .into_iter()
+            .map(|chunk| http_body::Frame::data(Bytes::from_static(chunk)))
+            .chain(trailers.map(http_body::Frame::trailers))
+            .collect(),
+    ))
+}
+
+struct Chunks(std::collections::VecDeque<http_body::Frame<Bytes>>);
+
+impl http_body::Body for Chunks {
+    type Data = Bytes;
+    type Error = crate::error::ProxyError;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Ready(self.get_mut().0.pop_front().map(Ok))
+    }
+}
+
+/// Reads an answer to its end and gives its connection back.
+pub(super) async fn finish(answer: Answer) -> (u16, Bytes, Option<HeaderMap>) {
+    let status = answer.response.status().as_u16();
+    let body = answer.response.into_body().collect().await.unwrap();
+    let trailers = body.trailers().cloned();
+    drop(answer.lease);
+    (status, body.to_bytes(), trailers)
+}

@@ -116,7 +116,7 @@ impl Upstreams {
     }
 
     /// Closes what has been idle too long; says whether anything is still open.
-    fn sweep(&self) -> bool {
+    pub(super) fn sweep(&self) -> bool {
         self.clock.advance();
         // Not `any`: every pool is swept.
         self.clusters.borrow().values().fold(false, |open, state| state.sweep() | open)
@@ -170,20 +170,23 @@ impl WorkerCluster {
     fn pick(&self, rng: &mut SmallRng, tried: &[SocketAddr]) -> Option<Rc<Pool>> {
         let mut view = self.view.borrow_mut();
         if view.as_ref().is_none_or(|view| view.generation != self.cluster.generation()) {
-            *view = Some(self.view_of_now(view.take(), rng));
+            *view = Some(self.view_of_now(view.as_ref(), rng));
         }
         let View { set, balancer, pools, .. } = view.as_mut()?;
-        for _ in 0..MAX_PICKS {
+        let picks = if tried.is_empty() { 1 } else { MAX_PICKS };
+        for _ in 0..picks {
             let index = balancer.pick(rng, |index| pools[index].load())?;
             if !tried.contains(&set.at(index).address) {
                 return Some(Rc::clone(&pools[index]));
             }
         }
-        None
+        // Next to large weights a small one is hard to hit.
+        let untried = set.iter().position(|endpoint| endpoint.weight > 0 && !tried.contains(&endpoint.address));
+        untried.map(|index| Rc::clone(&pools[index]))
     }
 
     /// Pools of endpoints that stay are kept with their connections; the others are closed.
-    fn view_of_now(&self, previous: Option<View>, rng: &mut SmallRng) -> View {
+    fn view_of_now(&self, previous: Option<&View>, rng: &mut SmallRng) -> View {
         let generation = self.cluster.generation();
         let set = Arc::clone(&self.cluster.endpoints());
         let mut known: HashMap<_, _> = previous
