@@ -54,4 +54,5 @@ pub use compiled::Compiled;
 pub use compiler::Compiler;
 pub use refusal::Refusal;
 pub use resource::filter::BUILTIN_MODULES;
+pub use schema::configuration_reference;
 pub use source::SourceFile;

@@ -41,7 +41,7 @@ pub(crate) fn parse(text: &str) -> Parsed {
     let mut parser = Parser::new_from_str_with_options(text, options());
     let mut builder = TreeBuilder::default();
     loop {
-        match next(&mut parser, &mut builder, &mut parsed.documents) {
+        match next(text, &mut parser, &mut builder, &mut parsed.documents) {
             Ok(true) => {}
             Ok(false) => return parsed,
             Err(fault) => {
@@ -63,13 +63,14 @@ fn options() -> Options {
 }
 
 fn next<'a>(
+    text: &str,
     parser: &mut Parser<'a, StrInput<'a>>,
     builder: &mut TreeBuilder,
     documents: &mut Vec<ParsedDocument>,
 ) -> Result<bool, Fault> {
     let (event, span) = match parser.next_event() {
         None => return Ok(false),
-        Some(Err(error)) => return Err(syntax_error::fault(&error)),
+        Some(Err(error)) => return Err(syntax_error::fault(&error, text)),
         Some(Ok(next)) => next,
     };
     let mark = mark_of(&span.start);
@@ -81,7 +82,7 @@ fn next<'a>(
         Event::UnresolvedAlias(name) => {
             let reason = format!("no anchor {} stands before this alias", quoted(&format!("&{name}")));
             builder.refuse(mark, reason, "write the value out, or define the anchor in the same document");
-            builder.place(Tree { value: Value::Null, mark }, 0, 1)?;
+            builder.place(Tree { value: Value::Unreadable, mark }, 0, 1)?;
         }
         Event::Scalar(text, style, anchor, tag) => {
             let value = builder.scalar(&text, style, tag.as_deref(), mark);
@@ -314,7 +315,7 @@ fn key_text(value: Value) -> Option<String> {
         Value::Text(text) => Some(text),
         Value::Number(number) => Some(number.to_string()),
         Value::Boolean(value) => Some(value.to_string()),
-        Value::Null | Value::List(_) | Value::Map(_) => None,
+        Value::Null | Value::Unreadable | Value::List(_) | Value::Map(_) => None,
     }
 }
 

@@ -7,6 +7,8 @@ use crate::document::path::FieldPath;
 use crate::document::tree::Mark;
 use crate::limits::MAX_DEPTH;
 
+const USE_SPACES: &str = "use spaces";
+
 /// The first character that no text file holds.
 pub(crate) fn control_character(text: &str) -> Option<Fault> {
     let is_forbidden = |byte: u8| (byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')) || byte == 0x7f;
@@ -27,18 +29,28 @@ pub(crate) fn control_character(text: &str) -> Option<Fault> {
 }
 
 /// The parser's error as a fault of the chunk.
-pub(crate) fn fault(error: &ScanError) -> Fault {
+pub(crate) fn fault(error: &ScanError, text: &str) -> Fault {
     let marker = error.marker();
     let (reason, hint) = explain(error.kind());
+    // The parser stops behind a tab; what the person has to change is the tab.
+    let column = match hint {
+        USE_SPACES => first_tab(text, marker.line()).unwrap_or(marker.col() + 1),
+        _ => marker.col() + 1,
+    };
     Fault {
         path: FieldPath::default(),
         mark: Some(Mark {
             line: u32::try_from(marker.line()).unwrap_or(u32::MAX),
-            column: u32::try_from(marker.col() + 1).unwrap_or(u32::MAX),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
         }),
         reason,
         hint: hint.to_owned(),
     }
+}
+
+/// The column of the first tab of a line, both from 1.
+fn first_tab(text: &str, line: usize) -> Option<usize> {
+    text.lines().nth(line.checked_sub(1)?)?.chars().position(|character| character == '\t').map(|index| index + 1)
 }
 
 fn explain(kind: &ErrorKind) -> (String, &'static str) {
@@ -47,7 +59,7 @@ fn explain(kind: &ErrorKind) -> (String, &'static str) {
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
         | ErrorKind::TabAtBlockScalarStart
-        | ErrorKind::TabInPlainScalar => ("a tab is used for indentation", "use spaces"),
+        | ErrorKind::TabInPlainScalar => ("a tab is used for indentation", USE_SPACES),
         ErrorKind::UnclosedQuotedScalar => ("a quoted text is not closed", "add the missing quote"),
         ErrorKind::UnclosedFlowCollection { .. }
         | ErrorKind::UnexpectedEofFlowSequence

@@ -27,6 +27,8 @@ pub(crate) struct Tree {
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Null,
+    /// What could not be read and was refused already: nobody is to object to it again.
+    Unreadable,
     Boolean(bool),
     Number(Number),
     Text(String),
@@ -86,7 +88,7 @@ impl Value {
     /// The value as JSON.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         match self {
-            Self::Null => serde_json::Value::Null,
+            Self::Null | Self::Unreadable => serde_json::Value::Null,
             Self::Boolean(value) => serde_json::Value::Bool(*value),
             Self::Number(number) => serde_json::Value::Number(number.clone()),
             Self::Text(text) => serde_json::Value::String(text.clone()),
@@ -100,7 +102,7 @@ impl Value {
     /// What it is, in words: `a text`, `a list`.
     pub(crate) fn in_words(&self) -> &'static str {
         match self {
-            Self::Null => "nothing",
+            Self::Null | Self::Unreadable => "nothing",
             Self::Boolean(_) => "true or false",
             Self::Number(_) => "a number",
             Self::Text(_) => "a text",

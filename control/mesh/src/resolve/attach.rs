@@ -148,7 +148,6 @@ fn attach(
     let admits = |listener: &GatewayListener| match listener.admits {
         Admits::AllNamespaces => true,
         Admits::SameNamespace => id.namespace == route_id.namespace,
-        Admits::Nothing => false,
     };
     let admitted: Vec<usize> = candidates.into_iter().filter(|index| admits(&gateway.listeners[*index])).collect();
     if admitted.is_empty() {

@@ -48,8 +48,6 @@ pub(crate) enum Admits {
     SameNamespace,
     /// All.
     AllNamespaces,
-    /// None: it admits no kind that there is.
-    Nothing,
 }
 
 /// Checks the fields of a Gateway.
@@ -140,9 +138,6 @@ fn check_allowed_routes(
             let reason = format!("{} is not a kind that can attach", quoted(&kind.kind));
             faults.add(&at.entry(index), reason, "write `kind: HTTPRoute`, or leave `kinds` out");
         }
-    }
-    if kinds.is_some_and(|kinds| kinds.is_empty()) {
-        return Admits::Nothing;
     }
     let Some(GatewayListenersAllowedRoutesNamespaces { from, selector: _ }) = namespaces else {
         return Admits::SameNamespace;

@@ -8,7 +8,10 @@ use crate::suggest::{hint, listing, quoted};
 /// Checks a value and all that is in it.
 pub(crate) fn check(tree: &Tree, shape: &Shape, path: &Path<'_>, faults: &mut Faults) {
     match (shape, &tree.value) {
-        (Shape::Any, _) | (Shape::Text, Value::Text(_)) | (Shape::Boolean, Value::Boolean(_)) => {}
+        (Shape::Any, _)
+        | (_, Value::Unreadable)
+        | (Shape::Text, Value::Text(_))
+        | (Shape::Boolean, Value::Boolean(_)) => {}
         (Shape::Number, Value::Number(_)) => {}
         (Shape::Integer { min, max }, Value::Number(number)) => {
             if !number.as_i64().is_some_and(|number| (*min..=*max).contains(&number)) {

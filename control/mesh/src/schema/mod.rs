@@ -5,9 +5,10 @@
 //! about their text. It knows only what the generated schemas hold, and a test fails when they hold more.
 
 pub(crate) mod check;
-pub(crate) mod reference;
+pub mod reference;
 pub(crate) mod shape;
 pub(crate) mod unsupported;
+mod upstream;
 
 use std::sync::LazyLock;
 
@@ -19,6 +20,8 @@ use schemars::{Schema, schema_for};
 use serde_json::json;
 
 use crate::written::{BackendPolicySpec, FilterSpec, Kind, Metadata, ServiceSpec};
+
+pub use reference::configuration_reference;
 
 pub(crate) use check::check;
 pub(crate) use shape::Shape;

@@ -1,0 +1,64 @@
+//! Whatever is written, nothing panics, and what is refused says where.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use weir_mesh::{Compiler, SourceFile};
+
+const GOOD: &str = include_str!("good.yaml");
+
+fn compile(text: &str) {
+    let file = SourceFile { path: PathBuf::from("x.yaml"), text: text.into() };
+    if let Err(refusals) = Compiler::new().compile(&[file]) {
+        assert!(!refusals.is_empty());
+        for pair in refusals.windows(2) {
+            assert!((pair[0].line, pair[0].column) <= (pair[1].line, pair[1].column), "{} then {}", pair[0], pair[1]);
+        }
+        for refusal in refusals {
+            let lines = u32::try_from(text.lines().count()).unwrap();
+            assert!(refusal.line >= 1 && refusal.line <= lines + 1, "{refusal} of {lines} lines");
+            assert!(refusal.column >= 1 && !refusal.reason.is_empty() && !refusal.hint.is_empty(), "{refusal}");
+        }
+    }
+}
+
+/// A change of a text: at a place (in thousandths), of kind and with a piece.
+fn mutate(text: &str, changes: &[(usize, u8, String)]) -> String {
+    let mut characters: Vec<char> = text.chars().collect();
+    for (place, kind, piece) in changes {
+        let at = (characters.len() * place / 1_000).min(characters.len());
+        let end = (at + piece.chars().count() + 1).min(characters.len());
+        match kind % 3 {
+            0 => drop(characters.splice(at..at, piece.chars())),
+            1 => drop(characters.splice(at..end, std::iter::empty())),
+            _ => drop(characters.splice(at..end, piece.chars())),
+        }
+    }
+    characters.into_iter().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn random_text(text in "\\PC*") {
+        compile(&text);
+    }
+
+    #[test]
+    fn random_punctuation(text in "[-a: \n\t\\[\\]{},\"'|>&*!%#?\\\\0-9.]{0,200}") {
+        compile(&text);
+    }
+
+    #[test]
+    fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        compile(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_good_file_with_changes(
+        changes in prop::collection::vec((0..1_000_usize, any::<u8>(), "[-a-z:\\[\\]{},\"' \n0-9*&]{0,6}"), 1..6)
+    ) {
+        compile(&mutate(GOOD, &changes));
+    }
+}
