@@ -227,3 +227,28 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Refusals of one change that are logged, in lines; all of them are on `/config_dump`.
 pub(crate) const MAX_LOGGED_REFUSALS: usize = 100;
+
+// Admin.
+
+/// Connections to the admin pages: people, a probe and a scraper.
+pub(crate) const MAX_ADMIN_CONNECTIONS: usize = 64;
+
+/// A request's head must be whole in this time on the admin pages, so that nobody holds a place for nothing.
+pub(crate) const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+// Process.
+
+/// Threads for what blocks on the main runtime: reading files, DNS, starting plugins.
+pub(crate) const MAX_BLOCKING_THREADS: usize = 24;
+
+/// A thread for what blocks ends when it had nothing to do for this long: idle ones cost memory.
+pub(crate) const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(5);
+
+/// Workers: more threads than the largest machines have cores help nobody.
+pub(crate) const MAX_WORKERS: usize = 256;
+
+/// Connections may take this long to end when the process does: below the 30 s after which Kubernetes kills.
+pub(crate) const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Workers get this long beyond the drain's deadline to end themselves.
+pub(crate) const WORKER_END_TIMEOUT: Duration = Duration::from_secs(2);

@@ -19,7 +19,6 @@ mod watch;
 
 pub(crate) use apply::apply_updates;
 pub(crate) use publish::Publisher;
-pub(crate) use source::{FileSource, Update};
+pub(crate) use source::FileSource;
 pub(crate) use state::{Applied, ConfigState, ConfigStateOptions, refusals};
 pub(crate) use status::{ConfigStatus, StatusReport, text};
-pub(crate) use watch::WatchSignal;

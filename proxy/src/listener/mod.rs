@@ -17,5 +17,4 @@ mod set;
 
 pub(crate) use accept::{Accepting, AcceptingOptions};
 pub(crate) use assignment::Assignment;
-pub(crate) use bind::BindError;
 pub(crate) use set::{ListenerSet, ListenerSetOptions, ListenerState, WantedListeners};

@@ -36,7 +36,7 @@ impl LogLevel {
 }
 
 /// Starts the log and makes panics go to it. `None` when this process has one already (as in tests).
-pub(crate) fn start(format: LogFormat) -> Option<LogLevel> {
+pub(crate) fn start_log(format: LogFormat) -> Option<LogLevel> {
     let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
     let subscriber = registry().with(lines(format).with_filter(filter));
     tracing::subscriber::set_global_default(subscriber).ok()?;

@@ -6,7 +6,7 @@
 mod access_log;
 mod access_record;
 mod counter;
-pub(crate) mod log;
+mod log;
 mod metrics;
 mod process;
 mod prometheus;
@@ -14,6 +14,7 @@ mod timestamp;
 
 pub(crate) use access_log::{AccessLog, AccessLogTarget, AccessLogWriter};
 pub(crate) use access_record::AccessRecord;
+pub(crate) use log::{LogFormat, LogLevel, start_log};
 pub(crate) use metrics::{ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
 pub(crate) use prometheus::Exposition;
 pub(crate) use timestamp::rfc3339;

@@ -1,0 +1,194 @@
+//! Builds the parts in order and runs them until drained. Called by `main`; `anyhow` is used here and nowhere below.
+//!
+//! ```text
+//! Bootstrap ─► App::build: telemetry, workers, admin, configuration ─► App::run ─► signal or /drain ─► end
+//! ```
+//!
+//! A bad start ends with one line that says what to do, and leaves nothing behind.
+
+mod bootstrap;
+mod end;
+mod runtimes;
+mod signals;
+mod validate;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use tokio::sync::{mpsc, watch};
+use tracing::info;
+
+pub use bootstrap::{Bootstrap, CompileOptions, LogStyle, ValidateOptions};
+
+use crate::active::{CompilerProcess, Modules, ModulesOptions, Warmer, WarmerOptions, compile_here};
+use crate::admin::{Admin, AdminServer, Ending};
+use crate::app::runtimes::{WorkerThreads, WorkersOptions};
+use crate::app::signals::{Asked, Signals};
+use crate::config::{
+    Applied, ConfigState, ConfigStateOptions, ConfigStatus, FileSource, Publisher, apply_updates, text,
+};
+use crate::drain::{DrainTrigger, drain_pair};
+use crate::filter::PluginState;
+use crate::limits::VM_REQUEST_QUEUE;
+use crate::listener::{ListenerSet, ListenerSetOptions};
+use crate::task;
+use crate::telemetry::{AccessLogTarget, AccessLogWriter, LogLevel, Metrics, start_log};
+
+/// Runs a proxy until it has drained.
+///
+/// # Errors
+/// A bad start, in one line for whoever started it.
+pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
+    let log_level = start_log(bootstrap.log_style.into());
+    runtimes::raise_file_limit();
+    let runtime = runtimes::main_runtime().context("no main runtime")?;
+    let outcome = runtime.block_on(async { App::build(bootstrap, log_level).await?.run().await });
+    runtime.shutdown_background(); // What still blocks there has nothing to lose.
+    outcome
+}
+
+/// Says whether a running proxy would take these files, and why not: on standard output and error.
+pub fn validate(options: ValidateOptions) -> anyhow::Result<ExitCode> {
+    let runtime = runtimes::main_runtime().context("no main runtime")?;
+    let valid = runtime.block_on(validate::validate(options));
+    runtime.shutdown_background();
+    valid
+}
+
+/// The child process that compiles a module; see `active/compile.rs`.
+pub fn compile(options: CompileOptions) -> ExitCode {
+    if compile_here(&options.into()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The parts of a running proxy.
+struct App {
+    bootstrap: Bootstrap,
+    access_log: AccessLogWriter,
+    workers: WorkerThreads,
+    drain: DrainTrigger,
+    source: FileSource,
+    config: ConfigState,
+    signals: Signals,
+    endings: mpsc::Receiver<Ending>,
+}
+
+impl App {
+    /// Builds the parts in order; the first configuration serves when this returns.
+    async fn build(bootstrap: Bootstrap, log_level: Option<LogLevel>) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new(bootstrap.workers));
+        let access_log = start_access_log(&bootstrap, &metrics)?;
+        let publisher = Publisher::new();
+        let workers = WorkerThreads::start(WorkersOptions {
+            workers: bootstrap.workers,
+            active: publisher.active(),
+            metrics: Arc::clone(&metrics),
+            drain_timeout: bootstrap.drain_timeout,
+            access_log: &access_log,
+        })?;
+        let signals = Signals::listen().context("signals cannot be listened for")?;
+        let overrides = bootstrap.binds.clone();
+        let listeners = ListenerSet::new(ListenerSetOptions { overrides, assignments: workers.assignments() });
+        let (drain, drain_watcher) = drain_pair();
+        let plugin_state = PluginState::new();
+        let status = ConfigStatus::new(Arc::clone(&metrics));
+        let (ending_sender, endings) = mpsc::channel(1);
+        let admin = Admin {
+            active: publisher.active(),
+            status: Arc::clone(&status),
+            listeners: listeners.states(),
+            metrics: Arc::clone(&metrics),
+            plugin_state: Arc::clone(&plugin_state),
+            log_level,
+            drain: drain_watcher,
+            endings: ending_sender,
+        };
+        start_admin(&bootstrap, admin).await?;
+        let warmer = warmer(&bootstrap, plugin_state, &metrics);
+        let mut config = ConfigState::new(ConfigStateOptions { warmer, listeners, publisher, status, metrics });
+        let source = begin(&bootstrap, &mut config).await?;
+        Ok(Self { bootstrap, access_log, workers, drain, source, config, signals, endings })
+    }
+
+    /// Serves until it is asked to end and has drained.
+    async fn run(self) -> anyhow::Result<()> {
+        let Self { bootstrap, access_log, mut workers, drain, source, config, mut signals, mut endings } = self;
+        let (sender, updates) = watch::channel(None);
+        let signal = source.signal();
+        task::spawn("configuration source", source.follow(sender));
+        task::spawn("configuration", apply_updates(updates, config, (drain.watcher(), bootstrap.drain_timeout)));
+        let ending = loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::End => break Ending::Gracefully,
+                    Asked::ReadAgain => {
+                        signal.look_again();
+                        access_log.reopen();
+                    }
+                },
+                Some(ending) = endings.recv() => break ending,
+                failed = workers.failed() => {
+                    return Err(anyhow!("worker {failed} has ended by a bug of the proxy; the log says where"));
+                }
+            }
+        };
+        end::end(ending, (drain, bootstrap.drain_timeout), workers, (signals, endings)).await;
+        access_log.close();
+        Ok(())
+    }
+}
+
+fn start_access_log(bootstrap: &Bootstrap, metrics: &Arc<Metrics>) -> anyhow::Result<AccessLogWriter> {
+    let target = bootstrap.access_log.clone().map_or(AccessLogTarget::Stdout, AccessLogTarget::File);
+    AccessLogWriter::start(target, Arc::clone(metrics)).with_context(|| match &bootstrap.access_log {
+        Some(path) => format!("the access log {} cannot be opened", path.display()),
+        None => "the access log cannot be started".to_owned(),
+    })
+}
+
+async fn start_admin(bootstrap: &Bootstrap, admin: Admin) -> anyhow::Result<()> {
+    let server = AdminServer::bind(bootstrap.admin).await?;
+    let address = server.address();
+    info!(%address, "admin pages are served");
+    if let Some(path) = &bootstrap.admin_address_path {
+        bootstrap::write_whole(path, &format!("{address}\n"))
+            .with_context(|| format!("--admin-address-path {} cannot be written", path.display()))?;
+    }
+    task::spawn("admin server", server.serve(Arc::new(admin)));
+    Ok(())
+}
+
+/// What loads modules and starts plugins, for `run`.
+fn warmer(bootstrap: &Bootstrap, state: Arc<PluginState>, metrics: &Arc<Metrics>) -> Arc<Warmer> {
+    let modules = ModulesOptions {
+        cache: bootstrap.cache.clone(),
+        builtins: bootstrap.plugins.clone(),
+        compiler: CompilerProcess::this_program(),
+    };
+    let modules = Modules::new(modules, Arc::clone(metrics));
+    let (restarts, mut requests) = mpsc::channel::<crate::filter::VmRequest>(VM_REQUEST_QUEUE);
+    task::spawn("vm requests", async move {
+        while let Some(request) = requests.recv().await {
+            // At most one for each plugin and worker is under way: the plugin sees to it.
+            task::spawn("vm start", async move {
+                tokio::time::sleep_until(request.not_before()).await;
+                task::blocking("vm start", move || request.start()).await;
+            });
+        }
+    });
+    Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers })
+}
+
+/// Reads the first configuration; one that is refused is a bad start.
+async fn begin(bootstrap: &Bootstrap, config: &mut ConfigState) -> anyhow::Result<FileSource> {
+    let mut source = FileSource::start(&bootstrap.config, &bootstrap.plugins)
+        .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;
+    let update = source.read().await;
+    match config.begin(update).await {
+        Applied::Serves | Applied::Unchanged => Ok(source),
+        Applied::Refused(refusals) => {
+            let path = bootstrap.config.display();
+            Err(anyhow!("the configuration {path} is refused:\n{}", text(&refusals).trim_end()))
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The command line: flags and subcommands, checked and turned into what `app` runs. Called by `main`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_model::{HumanDuration, ListenerName};
+
+use crate::app::{Bootstrap, CompileOptions, LogStyle, ValidateOptions};
+use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_WORKERS};
+
+/// A programmable proxy: routes HTTP and runs sandboxed Wasm filters on it.
+#[derive(Debug, Parser)]
+#[command(name = "weir-proxy", version, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<CommandArgs>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum CommandArgs {
+    /// Says whether a running proxy would take these resources; exit code 1 and every reason when not
+    Validate(ValidateArgs),
+    /// Compiles a module into the cache (the proxy runs this as a child process)
+    Compile(CompileArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// File or folder of resources; watched
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Loopback address of the admin pages; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15000")]
+    admin: SocketAddr,
+    /// File that the real address of the admin pages is written to
+    #[arg(long, value_name = "FILE")]
+    admin_address_path: Option<PathBuf>,
+    #[command(flatten)]
+    folders: FolderArgs,
+    /// How the log on standard error looks
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormatArg,
+    /// File of the access log; `-` is standard output
+    #[arg(long, value_name = "PATH", default_value = "-")]
+    access_log: PathBuf,
+    /// Another address for a listener (namespace/gateway/listener); may be repeated
+    #[arg(long, value_name = "NAME=ADDR", value_parser = parse_bind)]
+    bind: Vec<(ListenerName, SocketAddr)>,
+    /// How long connections may take to end on SIGTERM [default: 25s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    drain_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+struct FolderArgs {
+    /// Folder of compiled modules [default: weir in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Folder of shipped modules [default: plugins beside this program]
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ValidateArgs {
+    /// File or folder of resources
+    path: PathBuf,
+    #[command(flatten)]
+    folders: FolderArgs,
+}
+
+#[derive(Debug, Args)]
+struct CompileArgs {
+    /// The module; `-` is standard input
+    module: PathBuf,
+    /// Folder of compiled modules [default: weir in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormatArg {
+    Text,
+    Json,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Run a proxy.
+    Run(Box<Bootstrap>),
+    /// Check resources.
+    Validate(ValidateOptions),
+    /// Compile a module.
+    Compile(CompileOptions),
+}
+
+impl CommandLine {
+    /// What is asked for, checked.
+    ///
+    /// # Errors
+    /// Why that cannot be done, in one line.
+    pub fn action(self) -> Result<Action, String> {
+        Ok(match self.command {
+            Some(CommandArgs::Validate(args)) => Action::Validate(ValidateOptions {
+                config: args.path,
+                cache: args.folders.cache()?,
+                plugins: args.folders.plugins(),
+            }),
+            Some(CommandArgs::Compile(args)) => {
+                let folders = FolderArgs { cache: args.cache, plugins: None };
+                Action::Compile(CompileOptions { module: args.module, cache: folders.cache()? })
+            }
+            None => Action::Run(Box::new(self.run.bootstrap()?)),
+        })
+    }
+}
+
+impl RunArgs {
+    fn bootstrap(self) -> Result<Bootstrap, String> {
+        let config = self.config.ok_or("say which resources to serve: --config PATH (a file or a folder)")?;
+        let workers = self.workers.unwrap_or_else(cores);
+        if workers == 0 || workers > MAX_WORKERS {
+            return Err(format!("--workers {workers} is out of range: 1 to {MAX_WORKERS}"));
+        }
+        if !self.admin.ip().is_loopback() {
+            let admin = self.admin;
+            return Err(format!("--admin {admin} is not a loopback address: the admin pages have no password"));
+        }
+        Ok(Bootstrap {
+            config,
+            workers,
+            admin: self.admin,
+            admin_address_path: self.admin_address_path,
+            cache: self.folders.cache()?,
+            plugins: self.folders.plugins(),
+            log_style: match self.log_format {
+                LogFormatArg::Text => LogStyle::Text,
+                LogFormatArg::Json => LogStyle::Json,
+            },
+            access_log: Some(self.access_log).filter(|path| path.as_os_str() != "-"),
+            binds: self.bind.into_iter().collect(),
+            drain_timeout: self.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        })
+    }
+}
+
+impl FolderArgs {
+    /// XDG Base Directory Specification: `$XDG_CACHE_HOME`, or `~/.cache`; a daemon without a home has `/var/cache`.
+    fn cache(&self) -> Result<PathBuf, String> {
+        let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let user = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+        let chosen = self.cache.clone().or_else(|| user().map(|folder| folder.join("weir")));
+        // Absolute, because the child process that compiles gets it too.
+        let chosen = chosen.unwrap_or_else(|| PathBuf::from("/var/cache/weir"));
+        std::path::absolute(&chosen).map_err(|error| format!("--cache {}: {error}", chosen.display()))
+    }
+
+    fn plugins(&self) -> PathBuf {
+        let beside = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("plugins"));
+        self.plugins.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("plugins"))
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)
+}
+
+fn parse_bind(text: &str) -> Result<(ListenerName, SocketAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("write NAME=ADDR, as in default/shop/http=127.0.0.1:8080")?;
+    let name = ListenerName::new(name).map_err(|error| error.to_string())?;
+    let address = address.parse().map_err(|_| format!("`{address}` is not an address like 127.0.0.1:8080"))?;
+    Ok((name, address))
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    text.parse().map(|HumanDuration(duration)| duration).map_err(|error| format!("{error}; {}", error.hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn action(arguments: &[&str]) -> Result<Action, String> {
+        let arguments = std::iter::once("weir-proxy").chain(arguments.iter().copied());
+        CommandLine::try_parse_from(arguments).map_err(|error| error.to_string())?.action()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_a_bootstrap() {
+        let arguments = [
+            "--config",
+            "conf",
+            "--workers",
+            "3",
+            "--admin",
+            "[::1]:0",
+            "--cache",
+            "/c",
+            "--plugins",
+            "/p",
+            "--log-format",
+            "json",
+            "--access-log",
+            "/a.log",
+            "--bind",
+            "default/shop/http=127.0.0.1:0",
+            "--drain-timeout",
+            "1m",
+            "--admin-address-path",
+            "/run/admin",
+        ];
+        let Ok(Action::Run(bootstrap)) = action(&arguments) else { panic!("these are good flags") };
+        let expected = Bootstrap {
+            config: PathBuf::from("conf"),
+            workers: 3,
+            admin: "[::1]:0".parse().unwrap(),
+            admin_address_path: Some(PathBuf::from("/run/admin")),
+            cache: PathBuf::from("/c"),
+            plugins: PathBuf::from("/p"),
+            log_style: LogStyle::Json,
+            access_log: Some(PathBuf::from("/a.log")),
+            binds: [(ListenerName::new("default/shop/http").unwrap(), "127.0.0.1:0".parse().unwrap())].into(),
+            drain_timeout: Duration::from_secs(60),
+        };
+        assert_eq!(*bootstrap, expected);
+    }
+
+    #[test]
+    fn bad_flags_are_refused_with_what_to_do() {
+        for (arguments, expected) in [
+            (&[][..], "--config PATH"),
+            (&["--config", "c", "--workers", "0"], "1 to 256"),
+            (&["--config", "c", "--admin", "0.0.0.0:15000"], "not a loopback address"),
+            (&["--config", "c", "--bind", "x"], "write NAME=ADDR"),
+            (&["--config", "c", "--bind", "x=80"], "is not an address like"),
+            (&["--config", "c", "--drain-timeout", "5"], "write whole numbers with"),
+            (&["--confog", "c"], "--config"),
+            (&["validate"], "<PATH>"),
+        ] {
+            let error = action(arguments).unwrap_err();
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn subcommands() {
+        let Ok(Action::Validate(options)) = action(&["validate", "conf", "--cache", "/c"]) else { panic!("valid") };
+        assert_eq!((options.config, options.cache), (PathBuf::from("conf"), PathBuf::from("/c")));
+        let Ok(Action::Compile(options)) = action(&["compile", "--cache", "/c", "-"]) else { panic!("valid") };
+        assert_eq!((options.module, options.cache), (PathBuf::from("-"), PathBuf::from("/c")));
+    }
+}

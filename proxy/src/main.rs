@@ -1,0 +1,26 @@
+//! `weir-proxy`, the data plane's program: reads the command line, does what it asks, and says in one line why not.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir_proxy::app;
+use weir_proxy::args::{Action, CommandLine};
+
+/// Threads of their own, small buffers that come and go: mimalloc spends less time on both than the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let outcome = match CommandLine::parse().action() {
+        Ok(Action::Run(bootstrap)) => app::run(*bootstrap).map(|()| ExitCode::SUCCESS),
+        Ok(Action::Validate(options)) => app::validate(options),
+        Ok(Action::Compile(options)) => return app::compile(options),
+        Err(reason) => Err(anyhow::anyhow!(reason)),
+    };
+    outcome.unwrap_or_else(|error| {
+        // Without standard error there is nobody to tell; the exit code says the rest.
+        drop(writeln!(io::stderr(), "weir-proxy: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
