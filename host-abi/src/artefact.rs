@@ -1,4 +1,5 @@
-//! The form of a compiled module on disk. The cache writes and checks it; a module is loaded from a [`CheckedArtefact`] only.
+//! The form of a compiled module on disk. The cache writes and checks it; a module is loaded from a [`CheckedArtefact`]
+//! only.
 //!
 //! ```text
 //! magic 8 | form u32 | key 32 | length of code u64 | SHA-256 of key and code 32 | code        little-endian

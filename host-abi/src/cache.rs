@@ -1,9 +1,10 @@
-//! `ModuleCache`: compiled modules on disk, by module and engine. The proxy loads from it and stores what its compiling child
-//! process gives it.
+//! `ModuleCache`: compiled modules on disk, by module and engine. The proxy loads from it and stores what its compiling
+//! child process gives it.
 //!
-//! Loading an artefact is trusting it with the whole process. So the folder is ours alone, a file is opened without following
-//! links, must be ours and closed to others, and its own digest must be right before a byte of it is used. Anything else is
-//! logged, removed if it is ours, and treated as absent. Files appear whole: written beside, synced, renamed, folder synced.
+//! Loading an artefact is trusting it with the whole process. So the folder is ours alone, a file is opened without
+//! following links, must be ours and closed to others, and its own digest must be right before a byte of it is used.
+//! Anything else is logged, removed if it is ours, and treated as absent. Files appear whole: written beside, synced,
+//! renamed, folder synced.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};

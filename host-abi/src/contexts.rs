@@ -1,5 +1,5 @@
-//! Which contexts of a VM live, which one is current, and which have said that they are done. Kept in step by the VM, read by
-//! hostcalls.
+//! Which contexts of a VM live, which one is current, and which have said that they are done. Kept in step by the VM,
+//! read by hostcalls.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -89,8 +89,8 @@ impl Contexts {
         self.effective
     }
 
-    /// The guest chooses another context until the call ends (`proxy_set_effective_context`). 0 is the VM, which the plugin
-    /// context stands for.
+    /// The guest chooses another context until the call ends (`proxy_set_effective_context`). 0 is the VM, which the
+    /// plugin context stands for.
     pub(crate) fn set_effective(&mut self, number: u32) -> Result<(), Status> {
         let context = if number == 0 { ContextId::ROOT } else { ContextId::new(number) };
         if !self.is_live(context) {

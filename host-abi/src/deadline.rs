@@ -1,8 +1,9 @@
-//! How long a guest may run. The VM begins a deadline before each call; the engine asks it at every few ticks whether to go on.
+//! How long a guest may run. The VM begins a deadline before each call; the engine asks it at every few ticks whether
+//! to go on.
 //!
-//! Time is the CPU time of the thread, so that a guest does not pay for others on a busy machine; the wall clock bounds it too.
-//! Clocks are read at the first tick that falls into a call, not at its start: most calls end before one and so cost nothing.
-//! The price is one tick of grace.
+//! Time is the CPU time of the thread, so that a guest does not pay for others on a busy machine; the wall clock bounds
+//! it too. Clocks are read at the first tick that falls into a call, not at its start: most calls end before one and so
+//! cost nothing. The price is one tick of grace.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! `Engine`: the Wasm engine's settings and the ticker that bounds how long guests run. One per process and isolation.
 //!
-//! The ticker is a thread that moves the engine's epoch once per [`TICK`]; a guest that sees it move asks its deadline. It never
-//! catches up ticks that it missed (a stopped process would come back with every guest past its deadline), ticks rarely while
-//! no guest runs, and ends with the last `Engine`.
+//! The ticker is a thread that moves the engine's epoch once per [`TICK`]; a guest that sees it move asks its deadline.
+//! It never catches up ticks that it missed (a stopped process would come back with every guest past its deadline),
+//! ticks rarely while no guest runs, and ends with the last `Engine`.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -25,7 +25,8 @@ pub enum Isolation {
     /// One VM per worker: few VMs, memory from the system on demand.
     #[default]
     Worker,
-    /// One VM per stream: many short-lived VMs, memory from a pool. `vms` may live at once, each with at most `memory` bytes.
+    /// One VM per stream: many short-lived VMs, memory from a pool. `vms` may live at once, each with at most `memory`
+    /// bytes.
     Stream {
         /// VMs that may live at once, at least 1.
         vms: u32,

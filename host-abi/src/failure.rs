@@ -1,6 +1,7 @@
 //! `Failure`: why a call into a guest did not return. Made by the VM; after one, the VM is dead.
 //!
-//! A failure names the callback, says what happened in words for people, and lists the guest's functions, innermost first.
+//! A failure names the callback, says what happened in words for people, and lists the guest's functions, innermost
+//! first.
 
 use std::fmt;
 

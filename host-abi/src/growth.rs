@@ -1,7 +1,7 @@
 //! How much memory and how many table elements a VM may have. The engine asks before each growth, at instantiation too.
 //!
-//! Growth beyond the limit is refused, which the guest sees as -1; that it happened is remembered, so that a trap which follows
-//! is reported as what it is: out of memory.
+//! Growth beyond the limit is refused, which the guest sees as -1; that it happened is remembered, so that a trap which
+//! follows is reported as what it is: out of memory.
 
 use wasmtime::ResourceLimiter;
 

@@ -1,18 +1,21 @@
-//! `trait Host`: every hostcall as a typed Rust method. The proxy implements it for real, [`crate::test_host`] in memory.
+//! `trait Host`: every hostcall as a typed Rust method. The proxy implements it for real, [`crate::test_host`] in
+//! memory.
 //!
 //! A host is lent to a [`crate::vm::Vm`] for one call and is never kept. What the VM promises to a host:
 //!
 //! - `context` is the *effective* context: a live one, the current one unless the guest chose another.
-//! - Bytes that come in lie in the guest's memory: copy what must outlive the method. Names come as the guest wrote them; hosts
-//!   compare header names without regard to case and refuse nothing that a guest could not have known.
+//! - Bytes that come in lie in the guest's memory: copy what must outlive the method. Names come as the guest wrote
+//!   them; hosts compare header names without regard to case and refuse nothing that a guest could not have known.
 //! - Bytes that go out are appended to `out`, which is empty on entry.
 //! - While the guest initialises, or its allocator runs, only `log`, `log_level`, `now` and `monotonic` are called.
-//! - The configuration buffers, effective contexts, tick periods and `proxy_done` are the VM's own and never reach the host.
+//! - The configuration buffers, effective contexts, tick periods and `proxy_done` are the VM's own and never reach the
+//!   host.
 //!
-//! What a host promises: it never calls a VM from within a method. `continue_stream`, `close_stream` and `send_local_reply` only
-//! *ask*: the host queues them and acts after the outermost call into the guest has returned.
+//! What a host promises: it never calls a VM from within a method. `continue_stream`, `close_stream` and
+//! `send_local_reply` only *ask*: the host queues them and acts after the outermost call into the guest has returned.
 //!
-//! A method's `Err(Status)` goes to the guest as it is. Rust guests panic on most of them: each method says which are safe.
+//! A method's `Err(Status)` goes to the guest as it is. Rust guests panic on most of them: each method says which are
+//! safe.
 
 use std::time::{Duration, SystemTime};
 
@@ -98,8 +101,8 @@ pub trait Host {
     /// None is safe.
     fn set_property(&mut self, context: ContextId, path: &[u8], value: &[u8]) -> Result<(), Status>;
 
-    /// Visits every entry of a map as (name, value), in wire order (`proxy_get_header_map_pairs`, `..._size`). A map that is
-    /// not there now has no entries.
+    /// Visits every entry of a map as (name, value), in wire order (`proxy_get_header_map_pairs`, `..._size`). A map
+    /// that is not there now has no entries.
     ///
     /// # Errors
     /// None is safe.
@@ -146,7 +149,8 @@ pub trait Host {
     /// `NotFound` when the buffer is not there now.
     fn buffer_len(&mut self, context: ContextId, buffer: BufferKind) -> Result<usize, Status>;
 
-    /// Appends at most `max` bytes of a buffer from `start` on (`proxy_get_buffer_bytes`); none when `start` is past its end.
+    /// Appends at most `max` bytes of a buffer from `start` on (`proxy_get_buffer_bytes`); none when `start` is past
+    /// its end.
     ///
     /// # Errors
     /// `NotFound` when the buffer is not there now.
@@ -158,8 +162,8 @@ pub trait Host {
         out: &mut Vec<u8>,
     ) -> Result<(), Status>;
 
-    /// Replaces a range of a buffer by `value` (`proxy_set_buffer_bytes`). A start past the end appends; a range past the end
-    /// is shortened.
+    /// Replaces a range of a buffer by `value` (`proxy_set_buffer_bytes`). A start past the end appends; a range past
+    /// the end is shortened.
     ///
     /// # Errors
     /// None is safe; `NotFound` when the buffer is not there now. Buffers that can never be written do not get here.
@@ -183,8 +187,8 @@ pub trait Host {
     /// None is safe.
     fn close_stream(&mut self, context: ContextId, stream: StreamKind) -> Result<(), Status>;
 
-    /// Asks to answer the stream's request (`proxy_send_local_response`). The first reply wins; the callback's action is then
-    /// taken as a pause.
+    /// Asks to answer the stream's request (`proxy_send_local_response`). The first reply wins; the callback's action
+    /// is then taken as a pause.
     ///
     /// # Errors
     /// None is safe.
@@ -197,8 +201,8 @@ pub trait Host {
     fn clear_route_cache(&mut self, context: ContextId) -> Result<(), Status>;
 
     /// Starts an HTTP callout and names it (`proxy_http_call`). Every accepted call is answered by exactly one
-    /// `proxy_on_http_call_response` on the plugin context `root`, never from within this method. The name is not 0 and not
-    /// in use.
+    /// `proxy_on_http_call_response` on the plugin context `root`, never from within this method. The name is not 0 and
+    /// not in use.
     ///
     /// # Errors
     /// `BadArgument` (unknown cluster, missing pseudo header) and `InternalFailure` are safe.
@@ -270,8 +274,8 @@ pub trait Host {
     /// `NotFound` and `BadArgument` are safe.
     fn metric(&mut self, metric: u32) -> Result<u64, Status>;
 
-    /// Calls a function of the host by name (`proxy_call_foreign_function`). What was appended to `out` reaches the guest
-    /// whatever the status.
+    /// Calls a function of the host by name (`proxy_call_foreign_function`). What was appended to `out` reaches the
+    /// guest whatever the status.
     ///
     /// # Errors
     /// `NotFound` (the default), `BadArgument`, `SerializationFailure` and `InternalFailure` are safe.

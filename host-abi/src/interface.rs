@@ -11,8 +11,8 @@ pub(crate) struct Interface {
     pub(crate) exports: Exports,
 }
 
-/// Which callbacks a module exports. What it does not export need not be prepared for it: no body is read for a chain in which
-/// nobody has `request_body`.
+/// Which callbacks a module exports. What it does not export need not be prepared for it: no body is read for a chain
+/// in which nobody has `request_body`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exports(u32);
 

@@ -1,8 +1,9 @@
-//! Lends a `&mut dyn Host` to a store for one call. The VM fills the slot, hostcalls look into it, and a guard empties it.
+//! Lends a `&mut dyn Host` to a store for one call. The VM fills the slot, hostcalls look into it, and a guard empties
+//! it.
 //!
-//! A store's data must be `'static` and outlives every call, a host does neither. So the slot keeps a pointer whose lifetime is
-//! erased, and [`Lent`] promises that it is there only while the real borrow lives. This is one of the crate's two uses of
-//! `unsafe` (the other loads compiled code, in `module/mod.rs`).
+//! A store's data must be `'static` and outlives every call, a host does neither. So the slot keeps a pointer whose
+//! lifetime is erased, and [`Lent`] promises that it is there only while the real borrow lives. This is one of the
+//! crate's two uses of `unsafe` (the other loads compiled code, in `module/mod.rs`).
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -17,8 +18,8 @@ use crate::host::Host;
 pub(crate) struct HostSlot(Option<NonNull<dyn Host>>);
 
 #[expect(unsafe_code, reason = "a pointer is not Send by itself")]
-// SAFETY: the slot is filled only while a `Lent` borrows the store that owns it, so a store that moves to another thread has an
-// empty slot, and a full slot is used only by the thread that runs the guest.
+// SAFETY: the slot is filled only while a `Lent` borrows the store that owns it, so a store that moves to another
+// thread has an empty slot, and a full slot is used only by the thread that runs the guest.
 unsafe impl Send for HostSlot {}
 
 impl HostSlot {
@@ -28,8 +29,8 @@ impl HostSlot {
             return Err(Stop::Violation("a hostcall was made outside a call".to_owned()));
         };
         #[expect(unsafe_code, reason = "the pointer's lifetime was erased by `Lent::new`")]
-        // SAFETY: `Lent` holds the `&mut dyn Host` that this pointer came from and empties the slot before that borrow ends.
-        // The reference made here borrows the slot mutably, so there is only one at a time.
+        // SAFETY: `Lent` holds the `&mut dyn Host` that this pointer came from and empties the slot before that borrow
+        // ends. The reference made here borrows the slot mutably, so there is only one at a time.
         let host = unsafe { pointer.as_mut() };
         Ok(host)
     }
@@ -52,8 +53,8 @@ impl<'a, T: Borrows + 'static> Lent<'a, T> {
     pub(crate) fn new(store: &'a mut Store<T>, host: &'a mut dyn Host) -> Self {
         let pointer: NonNull<dyn Host + 'a> = NonNull::from(host);
         #[expect(unsafe_code, reason = "store data must be 'static, a borrowed host is not")]
-        // SAFETY: only the lifetime changes. The pointer leaves the slot when this guard is dropped, within 'a; the guard is
-        // never forgotten, because it does not leave the function that makes it.
+        // SAFETY: only the lifetime changes. The pointer leaves the slot when this guard is dropped, within 'a; the
+        // guard is never forgotten, because it does not leave the function that makes it.
         let pointer = unsafe { std::mem::transmute::<NonNull<dyn Host + 'a>, NonNull<dyn Host + 'static>>(pointer) };
         store.data_mut().slot().0 = Some(pointer);
         Self { store, host: PhantomData }

@@ -8,9 +8,10 @@
 //!               Host  ◄───────────────┴─ hostcalls ◄───  │
 //! ```
 //!
-//! A caller makes an [`Engine`], gets a [`Module`] from the [`ModuleCache`], puts it with its settings into a [`Plugin`], starts
-//! a [`Vm`], and calls the guest's callbacks. With each call it lends the VM a [`Host`], which answers the guest's hostcalls.
-//! Nothing a guest does can harm more than the VM it runs in: pointers, lengths, types, time, memory and output are bounded.
+//! A caller makes an [`Engine`], gets a [`Module`] from the [`ModuleCache`], puts it with its settings into a
+//! [`Plugin`], starts a [`Vm`], and calls the guest's callbacks. With each call it lends the VM a [`Host`], which
+//! answers the guest's hostcalls. Nothing a guest does can harm more than the VM it runs in: pointers, lengths, types,
+//! time, memory and output are bounded.
 //!
 //! The modules below are in reading order; each imports only from those after it.
 

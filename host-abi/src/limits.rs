@@ -56,11 +56,12 @@ pub const IDLE_TICK: Duration = Duration::from_millis(20);
 /// Ticks without a guest call after which the ticker slows down.
 pub const TICKS_UNTIL_IDLE: u32 = 50;
 
-/// Ticks a guest may run between two looks at the clock; below [`TICKS_UNTIL_IDLE`], so that the ticker stays awake for it.
+/// Ticks a guest may run between two looks at the clock; below [`TICKS_UNTIL_IDLE`], so that the ticker stays awake for
+/// it.
 pub const MAX_TICKS_BETWEEN_CHECKS: u64 = 25;
 
-/// Address space reserved for a linear memory: the whole 32-bit range, so that compiled code needs no bounds checks. Only
-/// touched pages cost memory.
+/// Address space reserved for a linear memory: the whole 32-bit range, so that compiled code needs no bounds checks.
+/// Only touched pages cost memory.
 pub const MEMORY_RESERVATION: u64 = 4 << 30;
 
 /// Address space after a linear memory that must trap, in bytes; lets constant offsets go unchecked too.

@@ -1,5 +1,5 @@
-//! The guest's memory. Hostcalls read and write it through [`GuestMemory`] only: the one file where a guest's pointers become
-//! bytes, each checked against the memory's present end, unaligned like everything in the contract.
+//! The guest's memory. Hostcalls read and write it through [`GuestMemory`] only: the one file where a guest's pointers
+//! become bytes, each checked against the memory's present end, unaligned like everything in the contract.
 
 use crate::abi::status::Status;
 

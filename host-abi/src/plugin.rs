@@ -1,4 +1,5 @@
-//! `Plugin`: a module with its settings. What a filter chain refers to, shared by all workers; each makes its own VMs from it.
+//! `Plugin`: a module with its settings. What a filter chain refers to, shared by all workers; each makes its own VMs
+//! from it.
 
 use std::sync::Arc;
 

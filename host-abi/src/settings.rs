@@ -1,4 +1,5 @@
-//! `PluginSettings`: everything about a plugin but its module. Made by the plugin's owner, read by the VM and its hostcalls.
+//! `PluginSettings`: everything about a plugin but its module. Made by the plugin's owner, read by the VM and its
+//! hostcalls.
 
 use crate::abi::action::HeaderPause;
 use crate::limits::Limits;

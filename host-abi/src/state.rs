@@ -1,4 +1,5 @@
-//! `VmState`: what a running VM keeps beside the guest itself. Lives in the engine's store; hostcalls and the VM share it.
+//! `VmState`: what a running VM keeps beside the guest itself. Lives in the engine's store; hostcalls and the VM share
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;

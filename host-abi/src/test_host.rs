@@ -1,5 +1,6 @@
-//! `TestHost`: a real host without a network. Header maps, buffers and properties are what a test puts there; what guests ask for
-//! is recorded. Used by the tests of this crate and by the tool that drives filters in their authors' tests.
+//! `TestHost`: a real host without a network. Header maps, buffers and properties are what a test puts there; what
+//! guests ask for is recorded. Used by the tests of this crate and by the tool that drives filters in their authors'
+//! tests.
 //!
 //! Nothing is mocked below it: guests run in real VMs. A test sets the fields, makes a call, and reads the fields.
 

@@ -1,5 +1,6 @@
-//! The part of WASI preview 1 that toolchains import. No files, no network, no sleep: standard output goes to the log, clocks
-//! and random numbers work, everything else answers as if there were nothing there. Same shape as the files in `hostcalls/`.
+//! The part of WASI preview 1 that toolchains import. No files, no network, no sleep: standard output goes to the log,
+//! clocks and random numbers work, everything else answers as if there were nothing there. Same shape as the files in
+//! `hostcalls/`.
 
 use std::time::UNIX_EPOCH;
 

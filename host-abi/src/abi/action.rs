@@ -1,6 +1,7 @@
 //! What a callback wants done next. The VM reads the guest's number; the proxy acts on the enum.
 //!
-//! The specification knows 0 (continue) and 1 (pause); guests built with the C++ SDK return more, and all of them are accepted.
+//! The specification knows 0 (continue) and 1 (pause); guests built with the C++ SDK return more, and all of them are
+//! accepted.
 
 /// What "pause" in a headers callback means for a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

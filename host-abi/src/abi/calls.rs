@@ -1,8 +1,9 @@
 //! The table of everything that crosses the border: hostcalls (guest to host) and callbacks (host to guest).
 //!
-//! The linker registers every import from this table, the module check compares exports with it, and the tests walk it row by
-//! row. A row here without an implementation, or the reverse, is a failing test. Signatures are those of ABI 0.1.0, 0.2.0 and
-//! 0.2.1 and of WASI preview 1; all of them are offered to every module whatever its version, because guests mix them.
+//! The linker registers every import from this table, the module check compares exports with it, and the tests walk it
+//! row by row. A row here without an implementation, or the reverse, is a failing test. Signatures are those of ABI
+//! 0.1.0, 0.2.0 and 0.2.1 and of WASI preview 1; all of them are offered to every module whatever its version, because
+//! guests mix them.
 
 /// A value type that crosses the border.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

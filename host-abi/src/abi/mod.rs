@@ -1,7 +1,7 @@
 //! The Proxy-Wasm contract itself: numbers, wire formats and the table of calls, without any Wasm engine.
 //!
-//! Everything above reads these types; nothing here depends on the rest of the crate. Each file promises that a value which
-//! exists is valid: numbers from a guest pass a `TryFrom` once and are enums afterwards.
+//! Everything above reads these types; nothing here depends on the rest of the crate. Each file promises that a value
+//! which exists is valid: numbers from a guest pass a `TryFrom` once and are enums afterwards.
 
 pub mod action;
 pub mod buffer;

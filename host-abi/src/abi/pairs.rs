@@ -1,11 +1,11 @@
 //! The wire form of header lists, both directions. Hostcalls decode with [`Pairs`] and encode with [`PairsEncoder`].
 //!
 //! ```text
-//! count u32 | count x (name length u32, value length u32) | count x (name, NUL, value, NUL)      little-endian, unaligned
+//! count u32 | count x (name length u32, value length u32) | count x (name, NUL, value, NUL)    (little-endian)
 //! ```
 //!
-//! Decoding checks everything once and borrows: a `Pairs` that exists can be walked without further checks. The bytes of names
-//! and values are not judged here (they need not be UTF-8, nor legal in HTTP).
+//! Decoding checks everything once and borrows: a `Pairs` that exists can be walked without further checks. The bytes
+//! of names and values are not judged here (they need not be UTF-8, nor legal in HTTP).
 
 use crate::limits::{MAX_PAIRS, MAX_PAIRS_BYTES};
 

@@ -8,7 +8,8 @@ pub fn path_bytes(raw: &[u8]) -> &[u8] {
     raw.strip_suffix(&[0]).unwrap_or(raw)
 }
 
-/// The segments of a path. A one-segment path with dots (`request.path`) is split at the dots too when `dotted` says so.
+/// The segments of a path. A one-segment path with dots (`request.path`) is split at the dots too when `dotted` says
+/// so.
 #[must_use]
 pub fn segments(path: &[u8], dotted: Dotted) -> Vec<&[u8]> {
     let path = path_bytes(path);

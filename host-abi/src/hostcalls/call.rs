@@ -1,8 +1,9 @@
-//! `Call`: a hostcall that is under way. Gives each hostcall the guest's memory and the host, and takes answers to the guest.
+//! `Call`: a hostcall that is under way. Gives each hostcall the guest's memory and the host, and takes answers to the
+//! guest.
 //!
-//! Two rules hold here. The host and the guest's memory are borrowed together for a moment only ([`Call::lend`]), because the
-//! guest's allocator may grow the memory and may call `proxy_log`. And every answer is one allocation in the guest of exactly
-//! its size, none for an empty one: some guests take the allocation over by pointer and size.
+//! Two rules hold here. The host and the guest's memory are borrowed together for a moment only ([`Call::lend`]),
+//! because the guest's allocator may grow the memory and may call `proxy_log`. And every answer is one allocation in
+//! the guest of exactly its size, none for an empty one: some guests take the allocation over by pointer and size.
 
 use wasmtime::{AsContextMut, Caller, Memory};
 
@@ -97,8 +98,8 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// As [`Call::lend`], after a look at the pointers that the answer will be written through: a host must not do work whose
-    /// outcome cannot be told.
+    /// As [`Call::lend`], after a look at the pointers that the answer will be written through: a host must not do work
+    /// whose outcome cannot be told.
     pub(crate) fn lend_for_answer(&mut self, [pointer_at, size_at]: [u32; 2]) -> Result<Parts<'_>, Refusal> {
         let parts = self.lend()?;
         parts.memory.check(pointer_at, 4)?;
@@ -168,7 +169,8 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Has the guest allocate. An allocator that fails or lies stops the guest: most have no way to handle a status here.
+    /// Has the guest allocate. An allocator that fails or lies stops the guest: most have no way to handle a status
+    /// here.
     fn allocate(&mut self, size: u32) -> Result<u32, Refusal> {
         let state = self.caller.data_mut();
         let phase = std::mem::replace(&mut state.phase, Phase::Allocating);

@@ -39,7 +39,8 @@ pub(super) fn status(call: &mut Call<'_>, [code_at, text_at, size_at]: [u32; 3])
     call.give_scratch([text_at, size_at])
 }
 
-/// `proxy_grpc_call(upstream, service, method, metadata, message, timeout, &call)`, the first five a pointer and a size each
+/// `proxy_grpc_call(upstream, service, method, metadata, message, timeout, &call)`, the first five a pointer and a size
+/// each
 pub(super) fn grpc_call(call: &mut Call<'_>, arguments: [u32; 12]) -> CallResult {
     let [upstream, upstream_size, service, service_size, method, method_size, metadata, metadata_size, rest @ ..] =
         arguments;

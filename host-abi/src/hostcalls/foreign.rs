@@ -4,8 +4,9 @@ use crate::abi::status::Status;
 use crate::hostcalls::call::{Call, CallResult};
 use crate::limits::MAX_NAME;
 
-/// `proxy_call_foreign_function(name, arguments, &result pointer, &result size)`, the first two a pointer and a size each. A guest
-/// that does not want the result gives 0 for its two addresses. The result is written whatever the status.
+/// `proxy_call_foreign_function(name, arguments, &result pointer, &result size)`, the first two a pointer and a size
+/// each. A guest that does not want the result gives 0 for its two addresses. The result is written whatever the
+/// status.
 pub(super) fn call_function(call: &mut Call<'_>, arguments: [u32; 6]) -> CallResult {
     let [name, name_size, input, input_size, result_at, size_at] = arguments;
     if name_size as usize > MAX_NAME {

@@ -1,4 +1,5 @@
-//! Hostcalls about header maps. Reads of a map that is not there now answer as if it were empty: guests panic on anything else.
+//! Hostcalls about header maps. Reads of a map that is not there now answer as if it were empty: guests panic on
+//! anything else.
 
 use crate::abi::calls::AbiVersion;
 use crate::abi::map::MapKind;

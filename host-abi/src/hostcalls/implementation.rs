@@ -1,5 +1,6 @@
-//! `Implementation`: a hostcall as the linker sees it, by number of arguments. Most calls have the signature that the table
-//! gives; they are linked as typed functions, without boxing a value. Guests that declare another signature get the slow way.
+//! `Implementation`: a hostcall as the linker sees it, by number of arguments. Most calls have the signature that the
+//! table gives; they are linked as typed functions, without boxing a value. Guests that declare another signature get
+//! the slow way.
 
 use wasmtime::{Caller, Linker, Val};
 

@@ -1,5 +1,6 @@
-//! What guests may call in module `env`. Each file unmarshals the arguments of some calls, asks the [`crate::host::Host`], and
-//! marshals its answer. Linked by `module/link.rs` by name; the table of names and signatures is [`crate::abi::calls`].
+//! What guests may call in module `env`. Each file unmarshals the arguments of some calls, asks the
+//! [`crate::host::Host`], and marshals its answer. Linked by `module/link.rs` by name; the table of names and
+//! signatures is [`crate::abi::calls`].
 //!
 //! ```text
 //! guest ──(numbers)──► implementation.rs ──► headers.rs, ... ──(typed)──► Host

@@ -1,4 +1,5 @@
-//! Hostcalls that steer a stream. All of them only ask: the host acts after the outermost call into the guest has returned.
+//! Hostcalls that steer a stream. All of them only ask: the host acts after the outermost call into the guest has
+//! returned.
 
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
@@ -38,7 +39,8 @@ pub(super) fn clear_route_cache(call: &mut Call<'_>, []: [u32; 0]) -> CallResult
     Ok(parts.host.clear_route_cache(parts.context)?)
 }
 
-/// `proxy_send_local_response(status, details, body, headers, grpc status)`, each of the middle three a pointer and a size
+/// `proxy_send_local_response(status, details, body, headers, grpc status)`, each of the middle three a pointer and a
+/// size
 pub(super) fn send_local_reply(call: &mut Call<'_>, arguments: [u32; 8]) -> CallResult {
     let [status, details, details_size, body, body_size, headers, headers_size, grpc_status] = arguments;
     let parts = call.lend()?;

@@ -1,4 +1,5 @@
-//! `ModuleError`: why a module was refused, in words for the person who built or deployed it: what is wrong, where, what to do.
+//! `ModuleError`: why a module was refused, in words for the person who built or deployed it: what is wrong, where,
+//! what to do.
 
 use crate::limits::{MAX_IMPORTS, MAX_MODULE_BYTES};
 

@@ -1,6 +1,6 @@
-//! Gives each import of a module its hostcall, once per module. The import's own type decides: the canonical one is linked as a
-//! typed function; the same one without a result, and two shortened forms that one SDK declares, go through boxed values;
-//! names that the host does not know become stubs, so that a module that never calls them works.
+//! Gives each import of a module its hostcall, once per module. The import's own type decides: the canonical one is
+//! linked as a typed function; the same one without a result, and two shortened forms that one SDK declares, go through
+//! boxed values; names that the host does not know become stubs, so that a module that never calls them works.
 
 use std::collections::HashMap;
 
@@ -142,7 +142,8 @@ fn number(value: &Val) -> u64 {
     }
 }
 
-/// Unknown `proxy_*` calls answer `Unimplemented`, which some guests handle; others cannot be answered and stop the guest.
+/// Unknown `proxy_*` calls answer `Unimplemented`, which some guests handle; others cannot be answered and stop the
+/// guest.
 fn link_stub(linker: &mut Linker<VmState>, key: &(String, String), function: &FuncType) -> Result<(), ModuleError> {
     let answers = Signature::of(function).is_some_and(|signature| signature.results == [ValueType::I32]);
     let answers = answers && key.0 == "env" && key.1.starts_with("proxy_");

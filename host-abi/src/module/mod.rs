@@ -1,8 +1,8 @@
-//! `Module`: a filter's code, checked, compiled and linked. Compiled in a child process ([`Module::precompile`]) or from the
-//! [`crate::cache::ModuleCache`]; plugins share it, VMs are made from it.
+//! `Module`: a filter's code, checked, compiled and linked. Compiled in a child process ([`Module::precompile`]) or
+//! from the [`crate::cache::ModuleCache`]; plugins share it, VMs are made from it.
 //!
-//! A `Module` that exists has an ABI version that this host speaks, one memory, an allocator, callbacks of the right types, and
-//! an answer for each of its imports.
+//! A `Module` that exists has an ABI version that this host speaks, one memory, an allocator, callbacks of the right
+//! types, and an answer for each of its imports.
 
 mod check;
 mod error;
@@ -36,8 +36,8 @@ struct Inner {
 }
 
 impl Module {
-    /// Checks and compiles a module, and gives its artefact for [`crate::cache::ModuleCache::store`]. Takes seconds and much
-    /// memory for a large module: meant for a child process with limits of its own.
+    /// Checks and compiles a module, and gives its artefact for [`crate::cache::ModuleCache::store`]. Takes seconds and
+    /// much memory for a large module: meant for a child process with limits of its own.
     ///
     /// # Errors
     /// When it is not a filter, or does not compile.
@@ -60,8 +60,9 @@ impl Module {
     pub(crate) fn load(engine: &Engine, hash: ModuleHash, artefact: &CheckedArtefact<'_>) -> Result<Self, ModuleError> {
         let loaded = {
             #[expect(unsafe_code, reason = "loading compiled code is trusting it")]
-            // SAFETY: the bytes are what `Module::precompile` gave for an engine with this version and these settings: a
-            // `CheckedArtefact` has the digest that was written beside it, in a folder that only this user can write to.
+            // SAFETY: the bytes are what `Module::precompile` gave for an engine with this version and these settings:
+            // a `CheckedArtefact` has the digest that was written beside it, in a folder that only this user can write
+            // to.
             unsafe {
                 wasmtime::Module::deserialize(engine.inner(), artefact.code())
             }

@@ -57,8 +57,8 @@ impl SharedData {
         Ok(entry.version)
     }
 
-    /// Stores a value if its version is still `version`, or if `version` is 0, or if there is no such key. When the shard is
-    /// full, the values written longest ago make room.
+    /// Stores a value if its version is still `version`, or if `version` is 0, or if there is no such key. When the
+    /// shard is full, the values written longest ago make room.
     ///
     /// # Errors
     /// `CasMismatch`; `BadArgument` when key or value are longer than [`MAX_NAME`] and [`MAX_SHARED_VALUE`].

@@ -1,4 +1,5 @@
-//! `Metrics`: what guests count, by name, for all VMs of a VM id together; `MetricTable`: the numbers one VM knows them by.
+//! `Metrics`: what guests count, by name, for all VMs of a VM id together; `MetricTable`: the numbers one VM knows them
+//! by.
 //!
 //! Defining takes a lock; counting is one atomic operation.
 
@@ -123,8 +124,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metric of this kind and name, made when it is not there. After [`MAX_METRICS`] others, all new ones of a kind are
-    /// counted together as `metrics_overflow`.
+    /// The metric of this kind and name, made when it is not there. After [`MAX_METRICS`] others, all new ones of a
+    /// kind are counted together as `metrics_overflow`.
     pub fn define(&self, kind: MetricKind, name: &[u8]) -> Arc<Metric> {
         let mut by_name = self.by_name.write();
         let mut key = (kind, Box::from(name));

@@ -1,7 +1,8 @@
 //! What VMs share across workers, ready-made for hosts: data, queues and metrics, in one namespace per VM id.
 //!
-//! A host keeps the [`Namespace`] of its plugin's VM id and answers hostcalls from it. A namespace lives as long as somebody
-//! holds it. Every part is bounded and drops the oldest instead of refusing, because guests panic when these calls fail.
+//! A host keeps the [`Namespace`] of its plugin's VM id and answers hostcalls from it. A namespace lives as long as
+//! somebody holds it. Every part is bounded and drops the oldest instead of refusing, because guests panic when these
+//! calls fail.
 
 mod data;
 mod metrics;
@@ -16,10 +17,13 @@ pub use data::SharedData;
 pub use metrics::{Histogram, Metric, MetricTable, Metrics};
 pub use queues::{Notify, SharedQueues};
 
+/// Namespaces by VM id.
+type Table = Mutex<HashMap<String, Weak<Namespace>>>;
+
 /// All namespaces of a process. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct SharedState {
-    namespaces: Arc<Mutex<HashMap<String, Weak<Namespace>>>>,
+    namespaces: Arc<Table>,
     queues: Arc<SharedQueues>,
 }
 
@@ -37,6 +41,7 @@ impl SharedState {
             data: SharedData::default(),
             metrics: Metrics::default(),
             queues: Arc::clone(&self.queues),
+            namespaces: Arc::clone(&self.namespaces),
         });
         namespaces.insert(vm_id.to_owned(), Arc::downgrade(&namespace));
         namespace
@@ -55,6 +60,7 @@ pub struct Namespace {
     data: SharedData,
     metrics: Metrics,
     queues: Arc<SharedQueues>,
+    namespaces: Arc<Table>,
 }
 
 impl Namespace {
@@ -85,6 +91,11 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
+        // Somebody may have asked for the same VM id meanwhile: then the queues are theirs already.
+        let namespaces = self.namespaces.lock();
+        if namespaces.get(&self.vm_id).is_some_and(|namespace| namespace.strong_count() > 0) {
+            return;
+        }
         self.queues.remove_namespace(&self.vm_id);
     }
 }

@@ -1,4 +1,5 @@
-//! `SharedQueues`: first in, first out, between VMs of any VM id. The last VM that registered a queue is told of new entries.
+//! `SharedQueues`: first in, first out, between VMs of any VM id. The last VM that registered a queue is told of new
+//! entries.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use parking_lot::{Mutex, RwLock};
 use crate::abi::status::Status;
 use crate::limits::{MAX_QUEUE_BYTES, MAX_QUEUES, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD};
 
-/// Tells the VM that registered a queue of one new entry. Called without locks, on the thread of whoever appends; must not block.
+/// Tells the VM that registered a queue of one new entry. Called without locks, on the thread of whoever appends; must
+/// not block.
 pub type Notify = Arc<dyn Fn(u32) + Send + Sync>;
 
 /// The queues of all VM ids.
@@ -39,8 +41,8 @@ struct Entries {
 }
 
 impl SharedQueues {
-    /// Creates a queue and returns its number, or takes over the notifications of the one that is there; what waits in it
-    /// stays. A VM id with [`MAX_QUEUES`] queues gets the number 0, a queue that is never found.
+    /// Creates a queue and returns its number, or takes over the notifications of the one that is there; what waits in
+    /// it stays. A VM id with [`MAX_QUEUES`] queues gets the number 0, a queue that is never found.
     pub fn register(&self, vm_id: &str, name: &[u8], notify: Notify) -> u32 {
         let mut table = self.table.write();
         if let Some(queue) = table.find(vm_id, name) {

@@ -36,8 +36,8 @@ impl Vm {
         self.call(host, ROOT, |callbacks| &callbacks.queue_ready, (ROOT.number(), queue)).map(|_| ())
     }
 
-    /// `proxy_on_http_call_response`: exactly once for each accepted callout; [`CalloutResponse::default`] when it failed.
-    /// The response is readable during this call only.
+    /// `proxy_on_http_call_response`: exactly once for each accepted callout; [`CalloutResponse::default`] when it
+    /// failed. The response is readable during this call only.
     ///
     /// # Errors
     /// When the guest fails.

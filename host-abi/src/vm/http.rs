@@ -1,4 +1,5 @@
-//! The callbacks of HTTP streams, in the order in which a stream meets them: create, request, response, log, done, delete.
+//! The callbacks of HTTP streams, in the order in which a stream meets them: create, request, response, log, done,
+//! delete.
 
 use crate::abi::action::{BodyAction, HeadersAction, TrailersAction};
 use crate::abi::context::ContextId;

@@ -5,8 +5,9 @@
 //!  start ──► running ───────► dead: every call answers `Dead`, the guest is not entered again
 //! ```
 //!
-//! A call lends a [`Host`] to the guest's hostcalls and takes it back before it returns. A callback that the module does not
-//! export costs a look at an `Option`. `Vm` is `Send` and not `Sync`: start it anywhere, then move it to its worker.
+//! A call lends a [`Host`] to the guest's hostcalls and takes it back before it returns. A callback that the module
+//! does not export costs a look at an `Option`. `Vm` is `Send` and not `Sync`: start it anywhere, then move it to its
+//! worker.
 
 mod callbacks;
 mod callouts;
@@ -109,13 +110,14 @@ impl Vm {
         self.store.data().contexts.is_live(context)
     }
 
-    /// A context whose [`Vm::on_done`] answered false and for which the guest has called `proxy_done` since: delete it now.
-    /// Ask after each call, until there is none.
+    /// A context whose [`Vm::on_done`] answered false and for which the guest has called `proxy_done` since: delete it
+    /// now. Ask after each call, until there is none.
     pub fn take_done(&mut self) -> Option<ContextId> {
         self.store.data_mut().contexts.take_done()
     }
 
-    /// Calls a callback on behalf of `context`, within the plugin's `call_time`. `None` when the module does not export it.
+    /// Calls a callback on behalf of `context`, within the plugin's `call_time`. `None` when the module does not export
+    /// it.
     fn call<P: WasmParams, R: WasmResults>(
         &mut self,
         host: &mut dyn Host,
@@ -152,7 +154,8 @@ impl Vm {
         state.contexts.enter(context);
         state.growth.begin();
         self.plugin.module().engine().wake_ticker();
-        // Until the guest has returned: a host that panics unwinds from here, past a guest that is then in an unknown state.
+        // Until the guest has returned: a host that panics unwinds from here, past a guest that is then in an unknown
+        // state.
         self.dead = true;
         let mut lent = Lent::new(&mut self.store, host);
         let outcome = function.call(lent.store(), parameters);

@@ -1,5 +1,5 @@
-//! How a VM starts: instantiate, initialise, create the plugin context, `proxy_on_vm_start`, `proxy_on_configure`. One deadline
-//! covers all of it. Called by [`Vm::start`].
+//! How a VM starts: instantiate, initialise, create the plugin context, `proxy_on_vm_start`, `proxy_on_configure`. One
+//! deadline covers all of it. Called by [`Vm::start`].
 
 use std::fmt;
 use std::sync::Arc;
