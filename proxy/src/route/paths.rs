@@ -23,7 +23,7 @@ pub(super) struct Paths {
 struct Node {
     /// Routes whose prefix ends here, in order.
     routes: Vec<usize>,
-    children: FastMap<Box<str>, Self>,
+    children: FastMap<Box<[u8]>, Self>,
 }
 
 impl Paths {
@@ -66,12 +66,12 @@ impl Paths {
     }
 
     fn first_by_prefix(&self, path: &str, mut found: Option<usize>, request: &RequestHead) -> Option<usize> {
-        let Some(mut rest) = path.strip_prefix('/') else { return found };
+        let Some(mut rest) = path.as_bytes().strip_prefix(b"/") else { return found };
         let mut node = &self.prefixes;
         loop {
             found = self.first_of(&node.routes, found, request);
-            let (segment, after) = match rest.split_once('/') {
-                Some((segment, after)) => (segment, Some(after)),
+            let (segment, after) = match rest.iter().position(|byte| *byte == b'/') {
+                Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
                 None => (rest, None),
             };
             let Some(child) = node.children.get(segment) else { return found };
@@ -95,7 +95,7 @@ impl Node {
     fn at(&mut self, prefix: &str) -> &mut Self {
         let mut node = self;
         for segment in prefix.split('/').skip(1) {
-            node = node.children.entry(segment.into()).or_default();
+            node = node.children.entry(segment.as_bytes().into()).or_default();
         }
         node
     }

@@ -11,8 +11,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::net::IpAddr;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, Entry, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
@@ -34,8 +33,10 @@ const INTERNAL_PREFIX: &str = "x-weir-";
 struct Present(u8);
 
 impl Present {
-    /// `connection`, or one of the headers that always end here.
-    const HOP_BY_HOP: u8 = 1;
+    /// `connection`, which most downstreams send.
+    const CONNECTION: u8 = 1;
+    /// One of the other headers that always end here, which few send.
+    const HOP_BY_HOP: u8 = 1 << 5;
     const TRANSFER_ENCODING: u8 = 1 << 1;
     const CONTENT_LENGTH: u8 = 1 << 2;
     const EXPECT: u8 = 1 << 3;
@@ -45,9 +46,8 @@ impl Present {
     fn among(headers: &HeaderMap) -> Self {
         headers.keys().fold(Self(0), |Self(bits), name| {
             let bit = match name.as_str() {
-                "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => {
-                    Self::HOP_BY_HOP
-                }
+                "connection" => Self::CONNECTION,
+                "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => Self::HOP_BY_HOP,
                 "transfer-encoding" => Self::TRANSFER_ENCODING,
                 "content-length" => Self::CONTENT_LENGTH,
                 "expect" => Self::EXPECT,
@@ -79,14 +79,15 @@ pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str)
     let authority = authority(&uri, version, &mut headers)?;
     let path = normalise::path(uri, &method)?;
     let present = Present::among(&headers);
-    if present.has(Present::HOP_BY_HOP) {
+    let hop_by_hop = present.has(Present::HOP_BY_HOP);
+    let trailers = hop_by_hop && lists(&headers, &TE, "trailers");
+    if hop_by_hop {
         refuse_upgrade(&headers)?;
-        let trailers = lists(&headers, &TE, "trailers");
-        end_hop_by_hop(&mut headers);
-        if trailers {
-            // RFC 9110 §10.1.4: the one coding of `te` that every hop can pass on.
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-        }
+    }
+    end_hop_by_hop(&mut headers, present);
+    if trailers {
+        // RFC 9110 §10.1.4: the one coding of `te` that every hop can pass on.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if present.has(Present::TRANSFER_ENCODING) {
         end_transfer_encoding(&mut headers).map_err(ProxyError::BadRequest)?;
@@ -123,9 +124,7 @@ pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyErro
         return Err(refused("the response has too many headers"));
     }
     let present = Present::among(&headers);
-    if present.has(Present::HOP_BY_HOP) {
-        end_hop_by_hop(&mut headers);
-    }
+    end_hop_by_hop(&mut headers, present);
     if present.has(Present::TRANSFER_ENCODING) {
         end_transfer_encoding(&mut headers).map_err(refused)?;
     } else if present.has(Present::CONTENT_LENGTH) {
@@ -140,10 +139,13 @@ pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyErro
 /// The host that the request is for, taken out of the headers. RFC 9112 §3.2: exactly one `host`; one that differs from
 /// the target's is refused rather than ignored, because somebody meant it to be seen by somebody.
 fn authority(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<HeaderValue, ProxyError> {
-    if headers.get_all(HOST).iter().nth(1).is_some() {
-        return Err(ProxyError::BadRequest("more than one host header"));
-    }
-    let host = headers.remove(HOST);
+    let host = match headers.entry(HOST) {
+        Entry::Occupied(hosts) if hosts.iter().nth(1).is_some() => {
+            return Err(ProxyError::BadRequest("more than one host header"));
+        }
+        Entry::Occupied(host) => Some(host.remove()),
+        Entry::Vacant(_) => None,
+    };
     let authority = match (uri.authority(), host) {
         (Some(target), Some(host)) => {
             if !target.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) {
@@ -198,21 +200,26 @@ fn lists(headers: &HeaderMap, name: &HeaderName, element: &str) -> bool {
 }
 
 /// RFC 9110 §7.6.1: `connection`, what it names, and what has always been meant for one connection, end here.
-fn end_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        // The common options name no header that could be there.
-        .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
-        .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| !is_end_to_end(name.as_str()))
-        .take(MAX_HEADERS)
-        .collect();
-    named.iter().for_each(|name| drop(headers.remove(name)));
-    for name in ["connection", "keep-alive", "proxy-connection", "te", "upgrade", "http2-settings"] {
-        headers.remove(name);
+fn end_hop_by_hop(headers: &mut HeaderMap, present: Present) {
+    if present.has(Present::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            // The usual options name no header that could be there.
+            .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
+            .filter_map(|option| HeaderName::from_bytes(option).ok())
+            .filter(|name| !is_end_to_end(name.as_str()))
+            .take(MAX_HEADERS)
+            .collect();
+        named.iter().for_each(|name| drop(headers.remove(name)));
+        headers.remove(CONNECTION);
+    }
+    if present.has(Present::HOP_BY_HOP) {
+        for name in ["keep-alive", "proxy-connection", "te", "upgrade", "http2-settings"] {
+            headers.remove(name);
+        }
     }
 }
 
@@ -262,21 +269,40 @@ fn one_content_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
 
 /// Adds what the proxy vouches for: who sent the request, how, and an id to find it again by.
 fn vouch(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
-    let mut chain = Vec::with_capacity(64);
-    for value in headers.get_all(FORWARDED_FOR) {
-        chain.extend_from_slice(value.as_bytes());
-        chain.extend_from_slice(b", ");
-    }
-    write_address(&mut chain, peer);
-    if let Ok(chain) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
-        headers.insert(FORWARDED_FOR, chain);
-    }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    let known = headers.get(REQUEST_ID).map(HeaderValue::as_bytes);
-    let usable = |id: &[u8]| (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
-    if !known.is_some_and(usable) {
-        headers.insert(REQUEST_ID, new_request_id());
+    match headers.entry(FORWARDED_FOR) {
+        Entry::Vacant(entry) => drop(entry.insert(forwarded_for(std::iter::empty(), peer))),
+        Entry::Occupied(mut entry) => {
+            let chain = forwarded_for(entry.iter(), peer);
+            entry.insert(chain);
+        }
     }
+    let usable = |id: &HeaderValue| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    match headers.entry(REQUEST_ID) {
+        Entry::Vacant(entry) => drop(entry.insert(new_request_id())),
+        Entry::Occupied(entry) if usable(entry.get()) && entry.iter().nth(1).is_none() => {}
+        Entry::Occupied(mut entry) => drop(entry.insert(new_request_id())),
+    }
+}
+
+/// The chain of those who forwarded the request, with the peer behind them.
+fn forwarded_for<'a>(chain: impl Iterator<Item = &'a HeaderValue>, peer: IpAddr) -> HeaderValue {
+    thread_local! {
+        // Kept, so that only the value itself is allocated, in its exact size.
+        static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    TEXT.with_borrow_mut(|text| {
+        text.clear();
+        for value in chain {
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b", ");
+        }
+        write_address(text, peer);
+        // Header values and an address joined by commas are a header value.
+        HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    })
 }
 
 fn write_address(text: &mut Vec<u8>, address: IpAddr) {
