@@ -1,0 +1,116 @@
+//! How long it takes from text to snapshot: from nothing, after no change, and after a change of one route, with the
+//! routes in one file and in a file each. `cargo bench -p weir-mesh` prints a table; budgets are in the design.
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use weir_mesh::{Compiler, SourceFile};
+
+const BASE: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web}
+spec:
+  gatewayClassName: weir
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+---
+apiVersion: weir.dev/v1alpha1
+kind: Filter
+metadata: {name: auth}
+spec: {module: {builtin: auth}, phase: Authn, config: {keys: [a, b, c]}}
+";
+
+fn route(index: usize, timeout: &str) -> String {
+    format!(
+        "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: route-{index}
+  labels: {{team: shop}}
+spec:
+  parentRefs:
+    - name: web
+  hostnames:
+    - host-{host}.example.com
+  rules:
+    - matches:
+        - path: {{type: PathPrefix, value: /api/{index}}}
+          headers: [{{name: x-team, value: shop}}]
+        - path: {{type: RegularExpression, value: \"/v[0-9]+/{index}/.*\"}}
+      filters:
+        - type: RequestHeaderModifier
+          requestHeaderModifier: {{set: [{{name: x-route, value: r{index}}}]}}
+      backendRefs:
+        - {{name: service-{index}, port: 80}}
+      timeouts: {{request: {timeout}}}
+---
+apiVersion: weir.dev/v1alpha1
+kind: Service
+metadata: {{name: service-{index}}}
+spec:
+  ports: [{{port: 80}}]
+  endpoints: [{{address: \"127.0.0.1:9001\"}}, {{address: \"127.0.0.1:9002\"}}]
+",
+        host = index % 50,
+    )
+}
+
+fn file(name: String, text: String) -> SourceFile {
+    SourceFile { path: PathBuf::from(name), text: text.into() }
+}
+
+/// The files, and the same with one route changed.
+fn files(routes: usize, in_one_file: bool) -> (Vec<SourceFile>, Vec<SourceFile>) {
+    let timeout = |index: usize, changed: bool| if changed && index == routes / 2 { "20s" } else { "10s" };
+    let build = |changed: bool| {
+        if in_one_file {
+            let all: String = (0..routes).map(|index| route(index, timeout(index, changed))).collect();
+            return vec![file("all.yaml".to_owned(), format!("{BASE}{all}"))];
+        }
+        let mut files = vec![file("base.yaml".to_owned(), BASE.to_owned())];
+        files.extend((0..routes).map(|index| file(format!("r{index}.yaml"), route(index, timeout(index, changed)))));
+        files
+    };
+    (build(false), build(true))
+}
+
+#[expect(clippy::disallowed_types, reason = "this measures real time, and no clock has to be stopped")]
+fn timed<T>(action: impl FnOnce() -> T) -> Duration {
+    let start = std::time::Instant::now();
+    let result = action();
+    let elapsed = start.elapsed();
+    drop(result);
+    elapsed
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn main() {
+    let all = [(100, true, 31), (100, false, 31), (1_000, true, 11), (5_000, true, 7), (5_000, false, 7)];
+    // With a number: so many rounds with 5,000 routes in one file, for a profiler.
+    let asked = std::env::args().find_map(|argument| argument.parse::<usize>().ok());
+    let chosen = asked.map_or(all.to_vec(), |rounds| vec![(5_000, true, rounds)]);
+    println!("{:>6} {:>9} {:>12} {:>12} {:>12}", "routes", "files", "from nothing", "no change", "one changed");
+    for (routes, in_one_file, rounds) in chosen {
+        let (before, after) = files(routes, in_one_file);
+        let mut compiler = Compiler::new();
+        let cold = median(
+            (0..rounds.min(31))
+                .map(|_| {
+                    compiler = Compiler::new();
+                    timed(|| compiler.compile(&before))
+                })
+                .collect(),
+        );
+        let same = median((0..rounds).map(|_| timed(|| compiler.compile(&before))).collect());
+        let turns = (0..rounds).map(|round| if round % 2 == 0 { &after } else { &before });
+        let edited = median(turns.map(|files| timed(|| compiler.compile(files))).collect());
+        let ms = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
+        println!("{routes:>6} {:>9} {:>12} {:>12} {:>12}", before.len(), ms(cold), ms(same), ms(edited));
+    }
+}

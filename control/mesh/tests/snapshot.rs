@@ -1,0 +1,386 @@
+//! What resources mean: from texts to the parts of a snapshot.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_mesh::{Compiled, Compiler, SourceFile};
+use weir_model::{
+    Balancing, ByteSize, Cluster, ClusterName, Discovery, FailurePolicy, HeaderPause, HostMatch, ListenerName,
+    ModuleSource, PathMatch, PathRewrite, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction,
+    RouteTable, RouteTableName, UpstreamProtocol,
+};
+
+const SERVICE: &str = "
+---
+apiVersion: weir.dev/v1alpha1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80}], endpoints: [{address: '127.0.0.1:9001'}]}
+";
+
+/// A Gateway `web` with these listeners.
+fn gateway(listeners: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: web}}\n\
+         spec: {{gatewayClassName: weir, listeners: [{listeners}]}}\n"
+    )
+}
+
+const LISTENER: &str = "{name: http, port: 8080, protocol: HTTP}";
+
+/// An HTTPRoute on Gateway `web` with these fields in its `spec`.
+fn route(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\n\
+         spec: {{parentRefs: [{{name: web}}], {spec}}}\n"
+    )
+}
+
+const FORWARD: &str = "rules: [{backendRefs: [{name: web, port: 80}]}]";
+
+fn file(path: &str, text: &str) -> SourceFile {
+    SourceFile { path: PathBuf::from(path), text: text.into() }
+}
+
+#[track_caller]
+fn compiled(texts: &[&str]) -> Compiled {
+    let file = file("config/shop.yaml", &texts.concat());
+    Compiler::new().compile(&[file]).unwrap_or_else(|refusals| panic!("{}", joined(&refusals)))
+}
+
+fn joined(refusals: &[weir_mesh::Refusal]) -> String {
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn table<'a>(compiled: &'a Compiled, name: &str) -> &'a RouteTable {
+    &compiled.snapshot.route_tables[&RouteTableName::new(name).unwrap()]
+}
+
+fn written(host: &HostMatch) -> String {
+    match host {
+        HostMatch::Exact(name) => name.to_string(),
+        HostMatch::Suffix(suffix) => format!("*{suffix}"),
+        HostMatch::Any => "*".to_owned(),
+    }
+}
+
+/// `host: route names` for each virtual host.
+fn hosts(table: &RouteTable) -> Vec<String> {
+    let names = |routes: &[Arc<Route>]| routes.iter().map(|it| it.name.to_string()).collect::<Vec<_>>().join(" ");
+    table.virtual_hosts.iter().map(|host| format!("{}: {}", written(&host.host), names(&host.routes))).collect()
+}
+
+/// The only route of the only host.
+fn only_route(compiled: &Compiled) -> &Route {
+    let table = table(compiled, "default/web/http");
+    &table.virtual_hosts[0].routes[0]
+}
+
+fn cluster<'a>(compiled: &'a Compiled, name: &str) -> &'a Cluster {
+    &compiled.snapshot.clusters[&ClusterName::new(name).unwrap()]
+}
+
+#[test]
+fn nothing_is_something() {
+    for text in ["", "# nothing\n", "---\n---\n", SERVICE] {
+        let compiled = compiled(&[text]);
+        assert!(compiled.snapshot.listeners.is_empty() && compiled.snapshot.route_tables.is_empty());
+    }
+    assert!(Compiler::new().compile(&[]).is_ok());
+}
+
+#[test]
+fn listeners_that_share_a_port_become_one() {
+    let listeners = "{name: any, port: 8080, protocol: HTTP}, {name: shop, port: 8080, protocol: HTTP, hostname: \
+                     '*.shop.com'}, {name: admin, port: 8081, protocol: HTTP}";
+    let compiled = compiled(&[&gateway(listeners), SERVICE, &route("a", FORWARD)]);
+    let listeners: Vec<String> =
+        compiled.snapshot.listeners.values().map(|it| format!("{} {}", it.name, it.address)).collect();
+    assert_eq!(listeners, ["default/web/admin 127.0.0.1:8081", "default/web/any 127.0.0.1:8080"]);
+    assert_eq!(hosts(table(&compiled, "default/web/any")), ["*.shop.com: default/a/0/0", "*: default/a/0/0"]);
+    assert_eq!(hosts(table(&compiled, "default/web/admin")), ["*: default/a/0/0"]);
+}
+
+#[test]
+fn every_address_has_a_listener() {
+    let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: web}\nspec: {gatewayClassName: \
+                weir, addresses: [{value: 0.0.0.0}, {type: IPAddress, value: '::1'}], listeners: [{name: http, port: \
+                80, protocol: HTTP}]}\n";
+    let compiled = compiled(&[text]);
+    let listeners: Vec<String> =
+        compiled.snapshot.listeners.values().map(|it| format!("{} {}", it.name, it.address)).collect();
+    assert_eq!(listeners, ["default/web/http 0.0.0.0:80", "default/web/http@::1 [::1]:80"]);
+}
+
+#[test]
+fn a_listener_answers_for_its_hosts_alone() {
+    let listeners = "{name: any, port: 80, protocol: HTTP}, {name: wild, port: 80, protocol: HTTP, hostname: \
+                     '*.a.com'}, {name: exact, port: 80, protocol: HTTP, hostname: x.a.com}";
+    let section = |name: &str, section: &str, hosts: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec: \
+             {{parentRefs: [{{name: web, sectionName: {section}}}], hostnames: [{hosts}], {FORWARD}}}\n"
+        )
+    };
+    let compiled = compiled(&[
+        &gateway(listeners),
+        SERVICE,
+        &section("r1", "any", "'*.com', y.a.com, b.com"),
+        &section("r2", "wild", "x.a.com, y.a.com, '*.a.com'"),
+        &section("r3", "exact", "'*.com'"),
+    ]);
+    assert_eq!(
+        hosts(table(&compiled, "default/web/any")),
+        [
+            "b.com: default/r1/0/0",
+            "x.a.com: default/r3/0/0",
+            "y.a.com: default/r2/0/0",
+            "*.a.com: default/r2/0/0",
+            "*.com: default/r1/0/0",
+            "*: ",
+        ]
+    );
+}
+
+#[test]
+fn the_more_specific_match_comes_first() {
+    let rules = "rules: [{matches: [{path: {value: /}}, {path: {value: /a/b}}, {path: {type: Exact, value: /a}}, \
+                 {path: {type: RegularExpression, value: '/.*'}}, {path: {value: /a/b}, method: GET}, \
+                 {path: {value: /a/b}, headers: [{name: x, value: y}]}, \
+                 {path: {value: /a/b}, headers: [{name: x, value: y}], queryParams: [{name: q, value: v}]}], \
+                 backendRefs: [{name: web, port: 80}]}]";
+    let older = route("zz", FORWARD).replace("{name: zz}", "{name: zz, creationTimestamp: '2026-01-01T00:00:00Z'}");
+    let younger = route("aa", FORWARD).replace("{name: aa}", "{name: aa, creationTimestamp: '2026-02-01T00:00:00Z'}");
+    let texts = [&gateway(LISTENER), SERVICE, &route("b", rules), &route("a", FORWARD), &younger, &older];
+    let compiled = compiled(&texts);
+    assert_eq!(
+        hosts(table(&compiled, "default/web/http")),
+        ["*: default/b/0/2 default/b/0/3 default/b/0/4 default/b/0/6 default/b/0/5 default/b/0/1 default/zz/0/0 \
+          default/aa/0/0 default/a/0/0 default/b/0/0"]
+    );
+}
+
+#[test]
+fn rules_become_actions() {
+    let check = |rule: &str, expected: &dyn Fn(&Route) -> bool| {
+        let compiled = compiled(&[&gateway(LISTENER), SERVICE, &route("a", &format!("rules: [{rule}]"))]);
+        let route = only_route(&compiled);
+        assert!(expected(route), "{rule}: {route:?}");
+    };
+    let backends = "backendRefs: [{name: web, port: 80}]";
+    check(
+        "{backendRefs: [{name: web, port: 80, weight: 0}]}",
+        &|route| matches!(&route.action, RouteAction::Respond(it) if it.status == 500 && &*it.detail == "no_backend_weight"),
+    );
+    check(
+        "{backendRefs: [{name: web, port: 80, weight: 0}, {name: web, port: 80, weight: 2}]}",
+        &|route| matches!(&route.action, RouteAction::Forward(it) if it.targets.len() == 2 && it.targets[1].weight.get() == 2),
+    );
+    check(&format!("{{matches: [{{path: {{value: /a/}}}}], {backends}}}"), &|route| {
+        route.matches.path == PathMatch::Prefix("/a".into())
+    });
+    check(&format!("{{{backends}}}"), &|route| route.matches.path == PathMatch::Prefix("".into()));
+    check("{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}", &|route| {
+        matches!(&route.action, RouteAction::Redirect(it)
+            if it.scheme.as_deref() == Some("https") && it.port == Some(443) && it.status == 302 && it.host.is_none())
+    });
+    check("{filters: [{type: RequestRedirect, requestRedirect: {hostname: b.com, statusCode: 308}}]}", &|route| {
+        matches!(&route.action, RouteAction::Redirect(it)
+            if it.host.as_deref() == Some("b.com") && it.port.is_none() && it.status == 308)
+    });
+    let rewrite = "{type: URLRewrite, urlRewrite: {hostname: b.com, path: {type: ReplacePrefixMatch, \
+                   replacePrefixMatch: /x/}}}";
+    check(&format!("{{filters: [{rewrite}], {backends}}}"), &|route| {
+        matches!(&route.action, RouteAction::Forward(it) if it.rewrite.host.as_deref() == Some("b.com")
+            && it.rewrite.path == Some(PathRewrite::Prefix("/x".into())))
+    });
+    let edits = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-A, value: b}], remove: [X-C]}}";
+    check(&format!("{{filters: [{edits}], {backends}}}"), &|route| {
+        route.request_headers.set == [("x-a".into(), "b".into())] && route.request_headers.remove == ["x-c".into()]
+    });
+    let mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}, percent: 50}}";
+    check(&format!("{{filters: [{mirror}], {backends}}}"), &|route| {
+        matches!(&route.action, RouteAction::Forward(it)
+            if it.mirrors.len() == 1 && it.mirrors[0].fraction.takes(0) && !it.mirrors[0].fraction.takes(u32::MAX))
+    });
+    check(&format!("{{timeouts: {{request: 0s, backendRequest: 1s}}, {backends}}}"), &|route| {
+        matches!(&route.action, RouteAction::Forward(it) if it.timeouts.request == Some(Duration::ZERO)
+            && it.timeouts.backend_request == Some(Duration::from_secs(1)))
+    });
+}
+
+#[test]
+fn services_become_clusters() {
+    let text = "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec:\n  ports: \
+                [{name: http, port: 80}, {name: grpc, port: 81, protocol: GRPC}]\n  endpoints: [{address: \
+                '127.0.0.1:1', version: v1}, {address: '127.0.0.1:2', portName: grpc, weight: 3}]\n---\napiVersion: \
+                weir.dev/v1alpha1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{port: 80}], dns: {host: \
+                b.internal, port: 8080}}\n---\napiVersion: weir.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {name: \
+                p}\nspec: {targetRefs: [{group: '', kind: Service, name: b}], balancing: Random, timeouts: {connect: \
+                1s, request: 0s}}\n";
+    let compiled = compiled(&[text]);
+    let (http, grpc) = (cluster(&compiled, "shop/a:80"), cluster(&compiled, "shop/a:81"));
+    assert!(matches!(&http.discovery, Discovery::Static(endpoints) if endpoints.len() == 1));
+    assert!(matches!(&grpc.discovery, Discovery::Static(endpoints) if endpoints[1].weight.get() == 3));
+    assert_eq!((http.protocol, grpc.protocol), (UpstreamProtocol::Http1, UpstreamProtocol::Http2));
+    assert_eq!(http.request_timeout, Some(Duration::from_secs(15)));
+    let dns = cluster(&compiled, "default/b:80");
+    assert_eq!(dns.discovery, Discovery::Dns { host: "b.internal".into(), port: 8080 });
+    assert_eq!((dns.balancing, dns.connect_timeout), (Balancing::Random, Duration::from_secs(1)));
+    assert_eq!(dns.request_timeout, None);
+}
+
+fn filter(name: &str, spec: &str) -> String {
+    format!("---\napiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+}
+
+#[test]
+fn filters_become_plugins() {
+    let text = filter(
+        "f",
+        "module: {file: ../lib/f.wasm}, config: {b: 1, a: [true]}, failure: Open, headerPause: HoldHeaders, limits: \
+         {memory: 1Mi, callTime: 5ms}",
+    );
+    let compiled = compiled(&[&text, &filter("g", "module: {builtin: auth}")]);
+    let plugin = |name: &str| -> &Plugin { &compiled.snapshot.plugins[&PluginName::new(name).unwrap()] };
+    let f = plugin("default/f");
+    assert_eq!(f.module, ModuleSource::File(Path::new("config/../lib/f.wasm").to_owned()));
+    let configuration: serde_json::Value = serde_json::from_slice(&f.configuration).unwrap();
+    assert_eq!(configuration, serde_json::json!({"b": 1, "a": [true]}));
+    assert_eq!((f.failure, f.header_pause), (FailurePolicy::Open, HeaderPause::HoldHeaders));
+    assert_eq!((f.limits.memory, f.limits.call_time), (ByteSize(1 << 20), Duration::from_millis(5)));
+    let g = plugin("default/g");
+    assert_eq!((&g.module, g.configuration.len()), (&ModuleSource::Builtin("auth".into()), 0));
+}
+
+#[test]
+fn a_chain_is_ordered_by_phase_priority_and_name() {
+    let all = [
+        gateway(LISTENER),
+        SERVICE.to_owned(),
+        route("a", FORWARD),
+        route("b", &format!("hostnames: [b.com], {FORWARD}")),
+        filter("z-route", "module: {builtin: auth}, phase: Route"),
+        filter("y", "module: {builtin: auth}, phase: Authz, priority: -1"),
+        filter("x", "module: {builtin: auth}, phase: Authz, priority: 7"),
+        filter("b-name", "module: {builtin: auth}, phase: Authn"),
+        filter("a-name", "module: {builtin: auth}, phase: Authn"),
+        filter("stats", "module: {builtin: auth}, phase: Stats, targetRefs: [{kind: Gateway, name: web}]"),
+        filter("plain", "module: {builtin: auth}"),
+        filter("limit", "module: {builtin: auth}, phase: Limit, targetRefs: [{kind: HTTPRoute, name: b}]"),
+    ];
+    let compiled = compiled(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let chain = |host: usize| -> Vec<String> {
+        let route = &table(&compiled, "default/web/http").virtual_hosts[host].routes[0];
+        route.chain.plugins().iter().map(|name| name.as_str().trim_start_matches("default/").to_owned()).collect()
+    };
+    assert_eq!(chain(0), ["stats", "a-name", "b-name", "y", "x", "limit", "plain", "z-route"]);
+    assert_eq!(chain(1), ["stats", "a-name", "b-name", "y", "x", "plain", "z-route"]);
+}
+
+#[test]
+fn namespaces_let_each_other_in() {
+    let listener = "{name: http, port: 8080, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}";
+    let route = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a, namespace: shop}\n\
+                 spec: {parentRefs: [{name: web, namespace: default}], rules: [{backendRefs: [{name: web, namespace: \
+                 default, port: 80}]}]}\n";
+    let grant = "---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g}\nspec: \
+                 {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: \
+                 Service, name: web}]}\n";
+    let compiled = compiled(&[&gateway(listener), SERVICE, route, grant]);
+    assert_eq!(hosts(table(&compiled, "default/web/http")), ["*: shop/a/0/0"]);
+    let texts = [&gateway(listener), SERVICE, route, &grant.replace("name: web}", "name: other}")].concat();
+    let refusals = Compiler::new().compile(&[file("x.yaml", &texts)]).unwrap_err();
+    assert_eq!(refusals.len(), 1, "{}", joined(&refusals));
+}
+
+#[test]
+fn an_edit_shares_everything_else() {
+    let texts = |timeout: &str| {
+        let rules = format!(
+            "hostnames: [b.com], rules: [{{backendRefs: [{{name: web, port: 80}}], timeouts: {{request: {timeout}}}}}]"
+        );
+        [
+            gateway(LISTENER),
+            SERVICE.to_owned(),
+            route("a", FORWARD),
+            route("b", &rules),
+            filter("f", "module: {builtin: auth}"),
+        ]
+        .concat()
+    };
+    let mut compiler = Compiler::new();
+    let before = compiler.compile(&[file("x.yaml", &texts("1s"))]).unwrap();
+    // Everything moves down a line, and one route changes.
+    let after = compiler.compile(&[file("x.yaml", &format!("# A comment.\n{}", texts("2s")))]).unwrap();
+    assert_ne!(before.snapshot.version, after.snapshot.version);
+    assert!(before.snapshot.clusters.iter().all(|(name, it)| Arc::ptr_eq(it, &after.snapshot.clusters[name])));
+    assert!(before.snapshot.plugins.iter().all(|(name, it)| Arc::ptr_eq(it, &after.snapshot.plugins[name])));
+    assert!(before.snapshot.listeners.iter().all(|(name, it)| Arc::ptr_eq(it, &after.snapshot.listeners[name])));
+    let routes = |compiled: &Compiled| -> Vec<Arc<Route>> {
+        table(compiled, "default/web/http").virtual_hosts.iter().flat_map(|host| host.routes.clone()).collect()
+    };
+    let (before, after) = (routes(&before), routes(&after));
+    assert!(!Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[1], &after[1]));
+    // What moved is still found where it is now.
+    let broken = format!("# One.\n# Two.\n{}", texts("never"));
+    let refusals = compiler.compile(&[file("x.yaml", &broken)]).unwrap_err();
+    let line = broken.lines().position(|line| line.contains("never")).unwrap() + 1;
+    assert_eq!(refusals[0].line as usize, line);
+}
+
+#[test]
+fn later_rejections_are_said_in_the_writers_terms() {
+    let text = "# The edge.
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web}
+spec:
+  gatewayClassName: weir
+  addresses: [{value: 127.0.0.1}, {value: '::1'}]
+  listeners:
+    - {name: other, port: 8081, protocol: HTTP}
+    - name: http
+      port: 8080
+      protocol: HTTP
+---
+apiVersion: weir.dev/v1alpha1
+kind: Filter
+metadata: {name: own}
+spec:
+  module:
+    file: ./own.wasm
+  config: {a: 1}
+---
+apiVersion: weir.dev/v1alpha1
+kind: Filter
+metadata: {name: auth}
+spec:
+  module: {builtin: auth}
+";
+    let compiled = compiled(&[text]);
+    let check = |kind, name: &str, field: &str, expected: &str| {
+        let rejection = Rejection {
+            resource: ResourceId { kind, name: name.to_owned() },
+            field: field.to_owned(),
+            reason: "it is so".to_owned(),
+            hint: "do this".to_owned(),
+        };
+        assert_eq!(compiled.refusal(&rejection).to_string(), format!("{expected}it is so\n  hint: do this"));
+    };
+    use ResourceKind::{Listener, Plugin, RouteTable};
+    let gateway = "Gateway default/web: ";
+    let at = |place: &str, object: &str, field: &str| format!("config/shop.yaml:{place}: {object}{field}");
+    check(Listener, "default/web/http", "address", &at("11:7", gateway, "spec.listeners[1].port: "));
+    check(Listener, "default/web/other@::1", "address", &at("9:21", gateway, "spec.listeners[0].port: "));
+    check(RouteTable, "default/web/http", "virtualHosts[0]", &at("2:1", gateway, ""));
+    check(Plugin, "default/own", "module", &at("19:5", "Filter default/own: ", "spec.module.file: "));
+    check(Plugin, "default/own", "configuration", &at("20:3", "Filter default/own: ", "spec.config: "));
+    // A field that was not written is blamed on the one around it.
+    check(Plugin, "default/own", "limits.memory", &at("17:1", "Filter default/own: ", "spec.limits: "));
+    check(Plugin, "default/auth", "module", &at("26:12", "Filter default/auth: ", "spec.module.builtin: "));
+    check(Plugin, "default/none", "module", "plugin default/none: module: ");
+    let name = ListenerName::new("default/web/http").unwrap();
+    assert!(compiled.snapshot.listeners.contains_key(&name));
+}
