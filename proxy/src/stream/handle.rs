@@ -103,10 +103,12 @@ fn send(
     if stream.connection.listener.drain.is_draining() && stream.is_http1() {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if end || stream.is_head() {
-        finisher.whole(); // RFC 9110 §9.3.2: a response to HEAD has no body, even one of our own.
+    let body = ResponseBody::new(stream, finisher, (source, lease));
+    // RFC 9110 §9.3.2: a response to HEAD has no body, even one of our own.
+    if end || stream.is_head() || body.is_end_stream() {
+        body.whole();
     } else {
-        *response.body_mut() = Body::made(ResponseBody::new(stream, finisher, (source, lease)));
+        *response.body_mut() = Body::made(body);
     }
     response
 }

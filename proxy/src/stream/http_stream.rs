@@ -12,6 +12,7 @@ use http_body::SizeHint;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use weir_model::ClusterName;
+use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 
 use crate::connection::Connection;
 use crate::error::ProxyError;
@@ -34,6 +35,8 @@ pub(super) struct HttpStream {
     pub(super) cell: Rc<StreamCell>,
     /// True when its route has a chain.
     pub(super) has_filters: bool,
+    /// How the body of each side goes on.
+    ways: [Way; 2],
     config: Rc<WorkerConfig>,
     route: RefCell<Option<Result<Arc<Route>, ProxyError>>>,
     /// The head's parts that the log needs, when the walk has taken the rest.
@@ -78,16 +81,21 @@ impl HttpStream {
         };
         let facts = facts(connection, route.as_ref().ok());
         let started = facts.started;
+        let deadline = route.as_ref().ok().and_then(|route| first_timeout(route)).map(|timeout| started + timeout);
         let exchange = Exchange::new(head, chain.len(), facts);
+        let cell = FilterStream::new(exchange, &chain);
+        let way = |side| if cell.borrow().wants_body(side) { Way::Filtered } else { Way::Direct };
+        let ways = [way(Side::Request), way(Side::Response)];
         let stream = Rc::new(Self {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
-            cell: FilterStream::new(exchange, &chain),
+            cell,
             has_filters: !chain.is_empty(),
+            ways,
             config,
             route: RefCell::new(Some(route)),
             sent,
-            deadline: Cell::new(None),
+            deadline: Cell::new(deadline),
             moved: Cell::new(started),
             watch: Cell::new(0),
             finished: Cell::new(false),
@@ -151,7 +159,7 @@ impl HttpStream {
 
     /// How the body of a side goes on.
     pub(super) fn wants_body(&self, side: Side) -> Way {
-        if self.has_filters && self.cell.borrow().wants_body(side) { Way::Filtered } else { Way::Direct }
+        self.ways[side as usize]
     }
 
     /// Looks at the request's head as it is now.
@@ -296,7 +304,7 @@ impl Overdue for HttpStream {
     fn check(&self, now: Instant) {
         if self.deadline.get().is_some_and(|deadline| now >= deadline) {
             // An answer that filters hold back gets as long as a request's default, not for ever.
-            self.deadline.set(Some(now + weir_model::limits::DEFAULT_REQUEST_TIMEOUT));
+            self.deadline.set(Some(now + DEFAULT_REQUEST_TIMEOUT));
             self.break_off(ProxyError::RequestTimeout);
         } else if now.duration_since(self.moved.get()) > STREAM_IDLE_TIMEOUT {
             self.break_off(ProxyError::StreamIdle);
@@ -348,6 +356,13 @@ fn head_of(parts: http::request::Parts, connection: &Connection) -> (RequestHead
 
 fn find_route<'a>(config: &'a WorkerConfig, connection: &Connection, head: &RequestHead) -> Option<&'a Arc<Route>> {
     config.route_table(&connection.listener.name)?.find(head)
+}
+
+/// How long the whole may take, before a cluster is chosen: filters that hold a request back count too.
+fn first_timeout(route: &Route) -> Option<Duration> {
+    let weir_model::RouteAction::Forward(to) = &route.model.action else { return None };
+    let asked = to.timeouts.request.unwrap_or(DEFAULT_REQUEST_TIMEOUT);
+    (!asked.is_zero()).then_some(asked)
 }
 
 fn facts(connection: &Connection, route: Option<&Arc<Route>>) -> Facts {

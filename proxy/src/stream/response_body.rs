@@ -30,6 +30,11 @@ impl ResponseBody {
         Self { stream: Rc::clone(stream), source, lease, finisher: Some(finisher), trailers_sent: false }
     }
 
+    /// Nothing of it will be read: the response has ended with its head.
+    pub(super) fn whole(mut self) {
+        self.end();
+    }
+
     fn end(&mut self) {
         self.lease = None; // The connection to the endpoint is free for the next request.
         if let Some(finisher) = self.finisher.take() {
