@@ -1,0 +1,40 @@
+//! A real `weir-proxy` between scripted origins and asserting clients: what every whole-proxy test is made of.
+//!
+//! ```no_run
+//! use harness::{Client, Origin, Proxy, Resources};
+//!
+//! # async fn test() {
+//! let origin = Origin::says("hello").await;
+//! let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
+//!
+//! let answer = Client::http1(proxy.address().await).await.get("/anything").await;
+//!
+//! assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+//! assert_eq!(origin.received()[0].path, "/anything");
+//! # }
+//! ```
+//!
+//! Everything listens on port 0 of loopback and ends when it is dropped. Nothing sleeps: what takes a while is waited
+//! for with [`until`], and a test that waits for longer than [`DEADLINE`] fails. A test that fails prints the proxy's
+//! log.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails by panicking, like the test that uses it")]
+
+mod proxy; // One running `weir-proxy`, its pages, its logs.
+mod resources; // What it serves, written as a person would.
+mod scenario; // A file of origins, requests and expectations.
+mod client; // Sends requests, reads answers.
+mod origin; // Answers requests.
+mod wire; // Odd bytes, either way.
+mod body; // Bodies in memory, in steps, and very long ones.
+mod artefact; // What is built: the proxy's binary, filters.
+mod wait; // Until something is so, within a deadline.
+
+pub use artefact::{binary, module_of_wat, test_filter};
+pub use body::{Body, BodySender, Broken, counted, empty, full, in_steps, with_trailers};
+pub use client::{Answer, Client, read};
+pub use origin::{Codec, Origin, Received, unused_address};
+pub use proxy::{Page, Proxy, ProxyOptions};
+pub use resources::{Filter, Module, Resources};
+pub use scenario::run as run_scenario;
+pub use wait::{DEADLINE, beside, until, within};
+pub use wire::{Wire, WireOrigin};

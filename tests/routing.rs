@@ -1,0 +1,175 @@
+//! What scenarios cannot say: shares, mirrors, ports in redirects, timeouts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use harness::{Body, Broken, Codec, Origin, Proxy, Resources, empty, full, in_steps, until};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+
+/// An origin that takes requests and never answers.
+async fn silent() -> Origin {
+    Origin::start(Codec::Http1, |_| std::future::pending::<Result<Response<Body>, Broken>>()).await
+}
+
+#[tokio::test]
+async fn weights_are_shares() {
+    let (nine, one) = (Origin::says("nine").await, Origin::says("one").await);
+    let route = "rules: [{backendRefs: [{name: nine, port: 80, weight: 90}, {name: one, port: 80, weight: 10}]}]";
+    let resources = Resources::new().service("nine", &[nine.address()]).service("one", &[one.address()]);
+    let proxy = Proxy::start(&resources.route("shares", route)).await;
+    let mut client = proxy.client().await;
+    for _ in 0..1_000 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    assert_eq!(nine.count() + one.count(), 1_000);
+    // Five standard deviations of a fair draw: 100 ± 47.
+    assert!((53..=147).contains(&one.count()), "{} of 1000 instead of about 100", one.count());
+}
+
+#[tokio::test]
+async fn endpoints_take_turns_by_their_weight() {
+    let (light, heavy) = (Origin::says("light").await, Origin::says("heavy").await);
+    let service = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: origin}}\nspec:\n  ports: [{{port: 80}}]\n  \
+         endpoints: [{{address: \"{}\"}}, {{address: \"{}\", weight: 3}}]\n",
+        light.address(),
+        heavy.address()
+    );
+    let proxy = Proxy::start(&Resources::new().yaml(&service).route_everything()).await;
+    let mut client = proxy.client().await;
+    for _ in 0..40 {
+        client.get("/").await;
+    }
+    assert_eq!((light.count(), heavy.count()), (10, 30), "round robin is exact on one worker");
+}
+
+#[tokio::test]
+async fn a_redirect_without_a_port_keeps_the_listeners() {
+    let route = "rules: [{filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, \
+                 replaceFullPath: /new}}}]}]";
+    let proxy = Proxy::start(&Resources::new().route("moved", route)).await;
+    let port = proxy.address().await.port();
+    let request = Request::get("/old?a=b").header("host", "shop.example").body(empty()).unwrap();
+    let answer = proxy.client().await.send(request).await;
+    let expected = format!("http://shop.example:{port}/new?a=b");
+    assert_eq!((answer.status, answer.header("location")), (302, Some(expected.as_str())));
+}
+
+#[tokio::test]
+async fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
+    let (main, bodies) = (Origin::echoes(Codec::Http1).await, Arc::new(AtomicU64::new(0)));
+    let counted = Arc::clone(&bodies);
+    let mirror = Origin::start(Codec::Http1, move |request| {
+        let counted = Arc::clone(&counted);
+        async move {
+            let body = request.into_body().collect().await.map_err(|_| Broken)?.to_bytes();
+            counted.fetch_add(body.len() as u64, Ordering::AcqRel);
+            std::future::pending().await // It never answers.
+        }
+    })
+    .await;
+    let route = "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: mirror, port: 80}}}], \
+                 backendRefs: [{name: main, port: 80}]}]";
+    let resources = Resources::new().service("main", &[main.address()]).service("mirror", &[mirror.address()]);
+    let proxy = Proxy::start(&resources.route("mirrored", route)).await;
+    let mut client = proxy.client().await;
+    for _ in 0..3 {
+        assert_eq!(client.post("/copied", "four").await.text(), "four");
+    }
+    mirror.wait_for(3).await;
+    until("the bodies at the mirror", async || (bodies.load(Ordering::Acquire) == 12).then_some(())).await;
+    assert_eq!(mirror.last().path, "/copied");
+}
+
+#[tokio::test]
+async fn a_mirror_takes_its_percentage() {
+    let (main, mirror) = (Origin::says("main").await, Origin::says("mirror").await);
+    let route = "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: mirror, port: 80}, \
+                 percent: 20}}], backendRefs: [{name: main, port: 80}]}]";
+    let resources = Resources::new().service("main", &[main.address()]).service("mirror", &[mirror.address()]);
+    let proxy = Proxy::start(&resources.route("mirrored", route)).await;
+    let mut client = proxy.client().await;
+    for _ in 0..500 {
+        assert_eq!(client.get("/").await.text(), "main");
+    }
+    mirror.wait_for(55).await; // 100 ± 45: five standard deviations.
+    assert!(mirror.count() <= 145, "{} of 500 instead of about 100", mirror.count());
+}
+
+#[tokio::test]
+async fn the_routes_timeout_ends_a_request() {
+    let origin = silent().await;
+    let route = "rules: [{timeouts: {request: 100ms}, backendRefs: [{name: origin, port: 80}]}]";
+    let proxy = Proxy::start(&Resources::new().service("origin", &[origin.address()]).route("slow", route)).await;
+    let answer = proxy.get("/slow").await;
+    assert_eq!((answer.status, answer.text().as_str()), (504, "the response did not come in time (request_timeout)\n"));
+    let line = proxy.logged("/slow").await;
+    assert_eq!((line["response_flags"].as_str(), line["who_failed"].as_str()), (Some("UT"), Some("upstream")));
+    until("the origin's connection to end", async || (origin.open_connections() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_attempts_timeout_ends_a_request() {
+    let origin = silent().await;
+    let route = "rules: [{timeouts: {request: 20s, backendRequest: 100ms}, backendRefs: [{name: origin, port: 80}]}]";
+    let proxy = Proxy::start(&Resources::new().service("origin", &[origin.address()]).route("slow", route)).await;
+    assert_eq!(proxy.get("/slow").await.status, 504);
+    assert_eq!(proxy.logged("/slow").await["details"], "attempt_timeout");
+}
+
+#[tokio::test]
+async fn the_services_timeout_counts_where_the_route_says_nothing() {
+    let origin = silent().await;
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {name: quick}\nspec: {targetRefs: \
+                  [{kind: Service, name: origin}], timeouts: {request: 100ms}}\n";
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).yaml(policy)).await;
+    assert_eq!(proxy.get("/slow").await.status, 504);
+}
+
+#[tokio::test]
+async fn a_timeout_after_the_head_breaks_the_answer_off() {
+    let origin = Origin::start(Codec::Http1, |_| async {
+        let (sender, body) = in_steps();
+        sender.data("the beginning").await;
+        harness::beside(async move { sender.closed().await }); // Kept, so that the body does not end.
+        Ok(Response::new(body))
+    })
+    .await;
+    let route = "rules: [{timeouts: {request: 200ms}, backendRefs: [{name: origin, port: 80}]}]";
+    let proxy = Proxy::start(&Resources::new().service("origin", &[origin.address()]).route("slow", route)).await;
+    let mut client = proxy.client().await;
+    let response = client.begin(Request::get("/half").body(empty()).unwrap()).await;
+    assert_eq!(response.status(), 200);
+    let broken = harness::within("the end of the answer", harness::read(response)).await;
+    assert!(broken.is_err(), "a body that is cut off must not look whole");
+    let line = proxy.logged("/half").await;
+    assert_eq!((line["status"].as_u64(), line["details"].as_str()), (Some(200), Some("request_timeout")));
+}
+
+#[tokio::test]
+async fn no_timeout_is_zero() {
+    let (sender, gate) = tokio::sync::watch::channel(false);
+    let origin = Origin::start(Codec::Http1, move |_| {
+        let mut gate = gate.clone();
+        async move {
+            let opened = gate.wait_for(|open| *open).await;
+            opened.map_err(|_| Broken)?;
+            Ok(Response::new(full("late")))
+        }
+    })
+    .await;
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {name: quick}\nspec: {targetRefs: \
+                  [{kind: Service, name: origin}], timeouts: {request: 100ms}}\n";
+    let route = "rules: [{timeouts: {request: 0s}, backendRefs: [{name: origin, port: 80}]}, {matches: [{path: {value: \
+                 /quick}}], backendRefs: [{name: origin, port: 80}]}]";
+    let resources = Resources::new().service("origin", &[origin.address()]).route("slow", route).yaml(policy);
+    let proxy = Proxy::start(&resources).await;
+    let (mut patient, mut hasty) = (proxy.client().await, proxy.client().await);
+    let (late, quick) = tokio::join!(patient.get("/"), async {
+        let quick = hasty.get("/quick").await; // Its timeout has passed when the gate opens.
+        sender.send_replace(true);
+        quick
+    });
+    assert_eq!((late.text().as_str(), quick.status), ("late", 504));
+}

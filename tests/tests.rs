@@ -1,0 +1,10 @@
+//! Whole-proxy tests: a real `weir-proxy` between scripted origins and asserting clients. One binary, by subject.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod requests; // What a request looks like on the other side, in both protocols.
+mod wire; // HTTP/1 byte by byte.
+mod scenarios; // Every file in `scenarios/`: what a route matches, and what it does to a request.
+mod routing; // Shares, mirrors, redirects, timeouts.
+mod failures; // Who failed and why.
+mod filters; // What filters can do to a request and an answer.
+mod pauses; // Filters that wait.
