@@ -73,6 +73,8 @@ fn take_in(stream: &Rc<HttpStream>, route: &Route, answer: Answer) -> Result<For
 
 /// The request as the endpoint gets it. What filters may read later stays in the exchange.
 fn outgoing(stream: &HttpStream, route: &Route, body: Body) -> Outgoing {
+    // Asked before the exchange is borrowed: a body that comes from the filters looks there too.
+    let framed_anew = stream.wants_body(Side::Request) == Way::Filtered && !body.is_end_stream();
     let mut cell = stream.cell.borrow_mut();
     let exchange = &mut cell.exchange;
     let mut headers = match stream.has_filters {
@@ -81,7 +83,7 @@ fn outgoing(stream: &HttpStream, route: &Route, body: Body) -> Outgoing {
     };
     let request = &exchange.request;
     route.request_edits().apply(&mut headers);
-    if stream.wants_body(Side::Request) == Way::Filtered && !body.is_end_stream() {
+    if framed_anew {
         headers.remove(CONTENT_LENGTH); // A filter may change the body, so it is framed anew.
     }
     Outgoing {
