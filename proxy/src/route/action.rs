@@ -88,11 +88,6 @@ impl Route {
         self.targets.iter().find(|(_, sum)| share < u128::from(*sum)).map(|(cluster, _)| cluster)
     }
 
-    /// Every cluster that requests of this route may go to.
-    pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        self.targets.iter().map(|(cluster, _)| cluster)
-    }
-
     /// Who else gets a copy, and of which share of the requests.
     pub(crate) fn mirrors(&self) -> &[(Arc<Cluster>, Fraction)] {
         &self.mirrors

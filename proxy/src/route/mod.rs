@@ -18,7 +18,6 @@ use crate::head::RequestHead;
 use crate::upstream::Cluster;
 
 pub(crate) use action::Route;
-pub(crate) use edits::HeaderEdits;
 
 use hosts::Hosts;
 use paths::Paths;
@@ -66,7 +65,8 @@ impl RouteTable {
     }
 
     /// All routes; one's `index` is its position.
-    pub(crate) fn routes(&self) -> &[Arc<Route>] {
+    #[cfg(test)]
+    fn routes(&self) -> &[Arc<Route>] {
         &self.routes
     }
 }

@@ -236,5 +236,5 @@ fn mirrors_are_resolved() {
     let action = Forward { mirrors: vec![mirror], ..forward(&[("a", 1)]) };
     let route = only(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(action), &clusters);
     let names: Vec<_> = route.mirrors().iter().map(|(cluster, _)| cluster.model().name.as_str()).collect();
-    assert_eq!((names, route.targets().count()), (vec!["b"], 1));
+    assert_eq!(names, ["b"]);
 }

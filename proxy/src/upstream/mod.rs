@@ -23,7 +23,7 @@ mod send; // The loop of attempts.
 mod worker; // The part of one worker.
 
 pub(crate) use cluster::{Cluster, ClusterCounts};
-pub(crate) use endpoints::{Endpoint, EndpointSet};
+pub(crate) use endpoints::Endpoint;
 pub(crate) use mirror::{mirror, tee};
 pub(crate) use resolve::{resolve_forever, resolve_once};
 pub(crate) use send::{Answer, Lease, Outgoing, SendFailure, SendOptions, send};
