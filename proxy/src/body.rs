@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::error::ProxyError;
 
@@ -16,8 +15,9 @@ pub(crate) enum Body {
     Empty,
     /// Bytes at hand; `None` once given.
     Full(Option<Bytes>),
-    /// As it came in, untouched.
-    Incoming(Incoming),
+    /// As it came in, untouched: what a test's endpoint echoes.
+    #[cfg(test)]
+    Incoming(hyper::body::Incoming),
     /// Made on the way.
     Made(Pin<Box<dyn HttpBody<Data = Bytes, Error = ProxyError>>>),
 }
@@ -38,16 +38,14 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = ProxyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Incoming(incoming) => Pin::new(incoming)
-                .poll_frame(context)
-                .map_err(|error| ProxyError::UpstreamReset(error.to_string())),
+            #[cfg(test)]
+            Self::Incoming(incoming) => {
+                Pin::new(incoming).poll_frame(context).map_err(|error| ProxyError::UpstreamReset(error.to_string()))
+            }
             Self::Made(body) => body.as_mut().poll_frame(context),
         }
     }
@@ -56,6 +54,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
+            #[cfg(test)]
             Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Made(body) => body.is_end_stream(),
         }
@@ -65,6 +64,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            #[cfg(test)]
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Made(body) => body.size_hint(),
         }

@@ -102,6 +102,7 @@ pub(crate) struct Row {
 
 impl ProxyError {
     /// The error's row in the table.
+    #[expect(clippy::too_many_lines, reason = "a table: one row for each way to fail")]
     pub(crate) fn row(&self) -> Row {
         use Fault::{Downstream, Filter, Proxy, Upstream};
         let row =

@@ -170,11 +170,12 @@ pub(crate) const MAX_RESOURCE_BYTES: u64 = 64 * 1024 * 1024;
 /// Symbolic links followed to one file: the kernel's own bound.
 pub(crate) const MAX_LINKS: usize = 40;
 
-/// A refused file is read again after this time before the refusal counts: whoever truncates and writes is done by then.
-pub(crate) const SETTLE_TIME: Duration = Duration::from_millis(20);
+/// What would be refused, or lacks a file that was there, is read again when nothing has changed for this long: whoever
+/// truncates and writes, or moves away and writes anew, is done by then, also on a busy machine.
+pub(crate) const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// Reads of a file that changes each time before its last state counts.
-pub(crate) const MAX_SETTLING_READS: usize = 10;
+/// Files that keep changing are taken as they are after this time.
+pub(crate) const MAX_SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// A file that is open for writing counts as whole when nothing was written to it for this long.
 pub(crate) const WRITE_PATIENCE: Duration = Duration::from_millis(250);

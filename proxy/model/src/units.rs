@@ -70,9 +70,9 @@ impl fmt::Display for HumanDuration {
         let millis = self.0.as_millis();
         match millis {
             0 => formatter.write_str("0s"),
-            _ if millis % 3_600_000 == 0 => write!(formatter, "{}h", millis / 3_600_000),
-            _ if millis % 60_000 == 0 => write!(formatter, "{}m", millis / 60_000),
-            _ if millis % 1_000 == 0 => write!(formatter, "{}s", millis / 1_000),
+            _ if millis.is_multiple_of(3_600_000) => write!(formatter, "{}h", millis / 3_600_000),
+            _ if millis.is_multiple_of(60_000) => write!(formatter, "{}m", millis / 60_000),
+            _ if millis.is_multiple_of(1_000) => write!(formatter, "{}s", millis / 1_000),
             _ => write!(formatter, "{millis}ms"),
         }
     }

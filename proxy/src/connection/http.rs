@@ -46,7 +46,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (soc
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-                .max_header_list_size(MAX_HEAD_BYTES as u32);
+                .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
             until_drained(connection, server.serve_connection(io, service), |server| server.graceful_shutdown()).await;
         }
     }
@@ -59,15 +59,20 @@ where
     C: Future<Output = Result<(), hyper::Error>>,
 {
     let mut server = std::pin::pin!(server);
-    let ended = tokio::select! {
-        ended = server.as_mut() => Some(ended),
-        () = connection.overdue.notified() => None,
-        () = connection.listener.drain.signaled() => {
-            shut_down(server.as_mut());
-            let deadline = connection.listener.drain.deadline();
-            match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline, server.as_mut()).await.ok(),
-                None => Some(server.as_mut().await),
+    let ended = loop {
+        tokio::select! {
+            ended = server.as_mut() => break Some(ended),
+            () = connection.overdue.notified() => {
+                if connection.is_idle() {
+                    break None; // Dropped: no request is under way.
+                }
+            }
+            () = connection.listener.drain.signaled() => {
+                shut_down(server.as_mut());
+                break match connection.listener.drain.deadline() {
+                    Some(deadline) => tokio::time::timeout_at(deadline, server.as_mut()).await.ok(),
+                    None => Some(server.as_mut().await),
+                };
             }
         }
     };

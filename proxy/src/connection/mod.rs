@@ -94,9 +94,14 @@ impl Connection {
         self.idle_since.set(now);
     }
 
+    /// True when no stream is under way.
+    fn is_idle(&self) -> bool {
+        self.streams.get() == 0
+    }
+
     /// Bytes have come in.
     fn on_bytes(&self) {
-        if self.streams.get() == 0 && self.head_since.get().is_none() {
+        if self.is_idle() && self.head_since.get().is_none() {
             self.head_since.set(Some(Instant::now()));
         }
     }
@@ -104,7 +109,7 @@ impl Connection {
 
 impl Overdue for Connection {
     fn check(&self, now: Instant) {
-        if self.streams.get() > 0 {
+        if !self.is_idle() {
             return;
         }
         let slow_head = self.head_since.get().is_some_and(|since| now.duration_since(since) > HEAD_TIMEOUT);

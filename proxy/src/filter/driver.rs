@@ -67,7 +67,7 @@ impl<G: Guests> ChainDriver<'_, G> {
             Event::Reply(reply) => self.reply(reply),
             Event::Died(filter, failed) => {
                 if self.exchange.chain.is_parked_at(filter) {
-                    self.fail(filter, failed); // Others learn of it by their next call.
+                    self.fail(filter, &failed); // Others learn of it by their next call.
                 }
             }
             Event::Asked => {}
@@ -132,7 +132,7 @@ impl<G: Guests> ChainDriver<'_, G> {
             return self.release(side, position);
         }
         match self.guests.call(filter, callback, self.exchange) {
-            Err(failed) => self.fail(filter, failed),
+            Err(failed) => self.fail(filter, &failed),
             // A reply or a close overrides what the callback returned; it is applied next.
             Ok(_) if self.ends_by_ask(filter) => self.station(side, position).hold = Some(Hold::All),
             Ok(Action::Continue) => self.release(side, position),
@@ -308,7 +308,7 @@ impl<G: Guests> ChainDriver<'_, G> {
     }
 
     /// A filter cannot go on: its policy decides.
-    fn fail(&mut self, filter: usize, failed: Failed) {
+    fn fail(&mut self, filter: usize, failed: &Failed) {
         if self.exchange.chain.skipped[filter] {
             return;
         }

@@ -24,8 +24,6 @@ pub(crate) struct Exchange {
     pub(crate) chain: Chain,
     /// What else is known about the stream: what properties show.
     pub(crate) facts: Facts,
-    /// By side: a filter has changed the body, so its length is no longer what the head says.
-    changed: [bool; 2],
     head_changed: bool,
     /// Why the stream failed, once it did: the first reason stays.
     pub(crate) error: Option<ProxyError>,
@@ -41,7 +39,6 @@ impl Exchange {
             response_trailers: None,
             chain: Chain::new(filters),
             facts,
-            changed: [false; 2],
             head_changed: false,
             error: None,
         }
@@ -68,16 +65,6 @@ impl Exchange {
     /// True when a filter has changed the request's head: another route may match.
     pub(crate) fn is_head_changed(&self) -> bool {
         self.head_changed
-    }
-
-    /// A filter has changed the body of a side.
-    pub(crate) fn mark_changed(&mut self, side: Side) {
-        self.changed[side as usize] = true;
-    }
-
-    /// True when a filter has changed the body of a side.
-    pub(crate) fn is_changed(&self, side: Side) -> bool {
-        self.changed[side as usize]
     }
 
     /// Remembers why the stream failed; the first reason stays.

@@ -7,6 +7,9 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 use weir_model::{ClusterName, ListenerName, RouteName};
 
+/// A value that a filter has set (`proxy_set_property`), under its whole path.
+pub(crate) type StreamValue = (Box<[u8]>, Box<[u8]>);
+
 /// What is known about a stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
@@ -41,7 +44,7 @@ pub(crate) struct Facts {
     /// The plugin that answered, if one did.
     pub(crate) replied_by: Option<Arc<str>>,
     /// Values that filters have set (`proxy_set_property`), by whole path.
-    pub(crate) values: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub(crate) values: Vec<StreamValue>,
 }
 
 impl Facts {

@@ -70,10 +70,10 @@ impl<'a> HostView<'a> {
 
     /// Does something with the exchange of a context, if it has one.
     fn with_stream<T>(&mut self, context: ContextId, act: impl FnOnce(&mut Exchange, usize) -> T) -> Option<T> {
-        if let Some(current) = &mut self.current {
-            if current.context == context || (current.context == ContextId::ROOT && context != ContextId::ROOT) {
-                return Some(act(current.exchange, current.filter));
-            }
+        if let Some(current) = &mut self.current
+            && (current.context == context || (current.context == ContextId::ROOT && context != ContextId::ROOT))
+        {
+            return Some(act(current.exchange, current.filter));
         }
         let tenant = self.slot.tenants.borrow().get(&context).cloned()?;
         if let Some(current) = &mut self.current {
@@ -319,7 +319,6 @@ impl Host for HostView<'_> {
                 warn!(plugin, "a filter made a body larger than the limit; the stream is answered 413");
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::BodyTooLarge));
             }
-            exchange.mark_changed(side);
             Some(())
         })
         .flatten()

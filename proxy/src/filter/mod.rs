@@ -35,7 +35,7 @@ pub(crate) use exchange::Exchange;
 pub(crate) use facts::Facts;
 pub(crate) use filters::Filters;
 pub(crate) use outlet::Piece;
-pub(crate) use plugin::{ActivePlugin, PluginStart, PluginStartError, VmRequest};
+pub(crate) use plugin::{ActivePlugin, PluginStart, VmRequest};
 pub(crate) use slot::Slot;
 pub(crate) use state::PluginState;
 pub(crate) use stream::{FilterStream, StreamCell};

@@ -31,6 +31,7 @@ pub(crate) enum Action {
 
 /// Which parts of a message have passed a point.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each part of a message has passed, or not")]
 pub(super) struct Parts {
     pub(super) head: bool,
     pub(super) end: bool,

@@ -149,11 +149,11 @@ impl HttpStream {
     }
 
     /// The stream cannot go on: answers if nothing was answered yet, else breaks off.
-    pub(super) fn break_off(&self, error: ProxyError) {
+    pub(super) fn break_off(&self, error: &ProxyError) {
         let mut cell = self.cell.borrow_mut();
         cell.exchange.fail(error.clone());
-        let answered = cell.exchange.chain.is_answered() || error == ProxyError::DownstreamGone;
-        let event = if answered { Event::Broken } else { Event::Reply(LocalReply::of_error(&error)) };
+        let answered = cell.exchange.chain.is_answered() || *error == ProxyError::DownstreamGone;
+        let event = if answered { Event::Broken } else { Event::Reply(LocalReply::of_error(error)) };
         cell.on_event(event);
     }
 
@@ -305,9 +305,9 @@ impl Overdue for HttpStream {
         if self.deadline.get().is_some_and(|deadline| now >= deadline) {
             // An answer that filters hold back gets as long as a request's default, not for ever.
             self.deadline.set(Some(now + DEFAULT_REQUEST_TIMEOUT));
-            self.break_off(ProxyError::RequestTimeout);
+            self.break_off(&ProxyError::RequestTimeout);
         } else if now.duration_since(self.moved.get()) > STREAM_IDLE_TIMEOUT {
-            self.break_off(ProxyError::StreamIdle);
+            self.break_off(&ProxyError::StreamIdle);
         }
     }
 }

@@ -36,7 +36,7 @@ impl RequestBody {
         let frame = std::task::ready!(self.source.poll_frame(context));
         match &frame {
             Some(Ok(frame)) => self.stream.count_in(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => self.stream.break_off(error.clone()),
+            Some(Err(error)) => self.stream.break_off(error),
             None => {}
         }
         Poll::Ready(frame)
@@ -66,7 +66,7 @@ impl RequestBody {
             }
             match std::task::ready!(self.source.poll_event(context)) {
                 Some(Ok(event)) => self.stream.on_event(event),
-                Some(Err(error)) => self.stream.break_off(error),
+                Some(Err(error)) => self.stream.break_off(&error),
                 None => return Poll::Pending, // All is with the filters; the outlet wakes us.
             }
         }

@@ -52,7 +52,7 @@ impl ResponseBody {
         }
         let frame = std::task::ready!(self.source.poll_frame(context));
         if let Some(Err(error)) = &frame {
-            self.stream.break_off(error.clone());
+            self.stream.break_off(error);
         }
         Poll::Ready(frame)
     }
@@ -81,7 +81,7 @@ impl ResponseBody {
             }
             match std::task::ready!(self.source.poll_event(context)) {
                 Some(Ok(event)) => self.stream.on_event(event),
-                Some(Err(error)) => self.stream.break_off(error),
+                Some(Err(error)) => self.stream.break_off(&error),
                 None => return Poll::Pending, // All is with the filters; the outlet wakes us.
             }
         }

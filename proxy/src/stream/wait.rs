@@ -44,7 +44,7 @@ pub(super) async fn head_out(stream: &Rc<HttpStream>, side: Side, source: &mut S
             drop(cell); // Nothing is borrowed while hyper runs.
             match source.poll_event(context) {
                 Poll::Ready(Some(Ok(event))) => stream.on_event(event),
-                Poll::Ready(Some(Err(error))) => stream.break_off(error),
+                Poll::Ready(Some(Err(error))) => stream.break_off(&error),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
