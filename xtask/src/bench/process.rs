@@ -1,0 +1,133 @@
+//! A running program and its child processes: CPU time and memory from `/proc`, an end without leftovers.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use weir_sdk::testing::http::{self, Message};
+
+/// How often a state is asked for while waiting.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Half a minute for a start: Envoy compiles its filter within it.
+const MAX_START_POLLS: usize = 30_000;
+
+/// Five seconds to end by itself.
+const MAX_END_POLLS: usize = 5_000;
+
+/// Linux counts CPU time in these: 100 a second on every architecture that the proxies run on.
+const TICK_MICROSECONDS: u64 = 10_000;
+
+/// A program that forwards or answers. It is ended when this is dropped.
+pub(super) struct Running {
+    child: Child,
+    address: SocketAddr,
+}
+
+/// What processes hold of the machine's memory, in KiB.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Memory {
+    /// Every resident page.
+    pub(super) resident: u64,
+    /// Pages shared with others counted in part.
+    pub(super) proportional: u64,
+}
+
+impl Running {
+    /// Starts it and waits until a request to `address` is answered with 200. `folder` holds its logs.
+    pub(super) fn start(mut command: Command, address: SocketAddr, folder: &Path) -> Result<Self> {
+        let program = PathBuf::from(command.get_program());
+        let child = command.spawn().with_context(|| format!("{} did not start", program.display()))?;
+        let mut running = Self { child, address };
+        for _ in 0..MAX_START_POLLS {
+            if let Some(status) = running.child.try_wait()? {
+                let said = fs::read_to_string(folder.join("err.log")).unwrap_or_default();
+                bail!("{} ended with {status}: {said}", program.display());
+            }
+            let request =
+                Message::request("GET", "/").with_header("host", "bench").with_header("x-api-key", "bench-key");
+            if http::send(address, &request).is_ok_and(|answer| answer.status() == 200) {
+                return Ok(running);
+            }
+            thread::sleep(POLL);
+        }
+        bail!("{} does not answer; its logs are in {}", program.display(), folder.display())
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// CPU time of it and its children so far, in microseconds.
+    pub(super) fn cpu_microseconds(&self) -> Result<u64> {
+        let mut ticks = 0;
+        for id in self.tree()? {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+            let fields = after_name(&stat);
+            let field = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+            ticks += field(11) + field(12); // utime and stime, counted from the state.
+        }
+        Ok(ticks * TICK_MICROSECONDS)
+    }
+
+    /// Memory of it and its children.
+    pub(super) fn memory(&self) -> Result<Memory> {
+        let mut memory = Memory::default();
+        for id in self.tree()? {
+            let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
+            let kib = |name: &str| {
+                let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+                line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+            };
+            memory.resident += kib("Rss:");
+            memory.proportional += kib("Pss:");
+        }
+        Ok(memory)
+    }
+
+    /// It and everything that it has started.
+    fn tree(&self) -> Result<Vec<u32>> {
+        let mut parents = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
+            let parent = after_name(&stat).get(1).and_then(|field| field.parse::<u32>().ok()).unwrap_or(0);
+            parents.push((id, parent));
+        }
+        let mut tree = vec![self.child.id()];
+        let mut next = 0;
+        while let Some(&id) = tree.get(next) {
+            tree.extend(parents.iter().filter(|(_, parent)| *parent == id).map(|(child, _)| *child));
+            next += 1;
+        }
+        Ok(tree)
+    }
+}
+
+impl Drop for Running {
+    /// First by request, so that a master ends its workers.
+    fn drop(&mut self) {
+        if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            kill_process(id, Signal::TERM).ok();
+        }
+        for _ in 0..MAX_END_POLLS {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(POLL);
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The fields after the program's name, which may hold anything.
+fn after_name(stat: &str) -> Vec<&str> {
+    stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect()
+}

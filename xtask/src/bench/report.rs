@@ -1,0 +1,151 @@
+//! The tables, in Markdown: medians with their spread, and the ratios that the budgets are about.
+
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+
+use super::Extent;
+use super::contestant::{Chain, Contestant, Peer};
+use super::footprint::Footprint;
+use super::load::Sample;
+use crate::tools;
+
+/// A median and what it lies between.
+struct Spread {
+    low: f64,
+    median: f64,
+    high: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self { low: at(0), median: at(values.len() / 2), high: at(values.len().saturating_sub(1)) }
+    }
+}
+
+/// Everything that was measured.
+pub(super) fn write(
+    contestants: &[Contestant],
+    samples: &[Vec<Sample>],
+    footprints: &[Footprint],
+    extent: Extent,
+) -> String {
+    let mut text = machine(extent);
+    requests(&mut text, contestants, samples);
+    ratios(&mut text, contestants, samples);
+    memory(&mut text, footprints);
+    text
+}
+
+fn machine(extent: Extent) -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?").to_owned();
+    let versions = [("haproxy", "-v"), ("nginx", "-v")].map(|(program, flag)| version(program, flag));
+    format!(
+        "{}, {cores} cores of {}, load {load} at the end; {}, Envoy {}; {} rounds of {} s each\n\n",
+        output("date", &["-u", "+%Y-%m-%d"]),
+        model.trim_start_matches([':', '\t', ' ']),
+        versions.join(", "),
+        tools::ENVOY_VERSION,
+        extent.rounds,
+        extent.seconds,
+    )
+}
+
+fn version(program: &str, flag: &str) -> String {
+    let path = tools::path_of(program).unwrap_or_default();
+    let said = output(&path.display().to_string(), &[flag]);
+    let number = said.split([' ', '/', '-']).find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    format!("{program} {}", number.unwrap_or("?"))
+}
+
+/// The first line of what a program prints.
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let printed = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+    String::from_utf8_lossy(&printed).lines().next().unwrap_or_default().to_owned()
+}
+
+fn requests(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample>]) {
+    text.push_str(
+        "| one worker, 32 connections | CPU us/request (min to max) | requests/s | p50 ms | p99 ms | resident MiB |\n\
+         |---|--:|--:|--:|--:|--:|\n",
+    );
+    for (contestant, samples) in contestants.iter().zip(samples) {
+        let of = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
+        let cpu = of(|sample| sample.cpu);
+        let row = writeln!(
+            text,
+            "| {contestant} | {:.1} ({:.1} to {:.1}) | {:.0} | {:.2} | {:.2} | {:.1} |",
+            cpu.median,
+            cpu.low,
+            cpu.high,
+            of(|sample| sample.throughput).median,
+            of(|sample| sample.p50).median,
+            of(|sample| sample.p99).median,
+            of(|sample| sample.memory.resident as f64 / 1024.0).median,
+        );
+        row.ok(); // Writing to a text cannot fail.
+    }
+}
+
+/// Of CPU time, round by round, so that a machine that slows down slows both.
+fn ratios(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample>]) {
+    let of = |peer, chain| {
+        let found = contestants.iter().position(|contestant| *contestant == Contestant { peer, chain });
+        found.and_then(|index| samples.get(index)).map_or(&[][..], Vec::as_slice)
+    };
+    let pairs = [
+        ("Weir / HAProxy", of(Peer::Weir, Chain::Empty), of(Peer::HaProxy, Chain::Empty), "1.15"),
+        ("Weir / nginx", of(Peer::Weir, Chain::Empty), of(Peer::Nginx, Chain::Empty), ""),
+        ("Weir / Envoy", of(Peer::Weir, Chain::Empty), of(Peer::Envoy, Chain::Empty), "0.40"),
+        (
+            "three header operations: Weir / Envoy",
+            of(Peer::Weir, Chain::ThreeHeaders),
+            of(Peer::Envoy, Chain::ThreeHeaders),
+            "",
+        ),
+        ("auth: Weir / Envoy", of(Peer::Weir, Chain::Auth), of(Peer::Envoy, Chain::Auth), ""),
+        ("Weir with auth / Envoy without filters", of(Peer::Weir, Chain::Auth), of(Peer::Envoy, Chain::Empty), ""),
+    ];
+    text.push_str("\n| ratio of CPU per request | median (min to max) | budget |\n|---|--:|--:|\n");
+    for (name, ours, theirs, budget) in pairs {
+        let ratio = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.cpu / theirs.cpu));
+        writeln!(text, "| {name} | {:.2} ({:.2} to {:.2}) | {budget} |", ratio.median, ratio.low, ratio.high).ok();
+    }
+    text.push_str("\n| a filter adds, us of CPU a request | in Weir | in Envoy | budget |\n|---|--:|--:|--:|\n");
+    for (name, chain, budget) in [("three header operations", Chain::ThreeHeaders, "1.5"), ("auth", Chain::Auth, "")] {
+        let added = |peer| {
+            let pairs = of(peer, chain).iter().zip(of(peer, Chain::Empty));
+            Spread::of(pairs.map(|(with, without)| with.cpu - without.cpu)).median
+        };
+        writeln!(text, "| {name} | {:.1} | {:.1} | {budget} |", added(Peer::Weir), added(Peer::Envoy)).ok();
+    }
+}
+
+fn memory(text: &mut String, footprints: &[Footprint]) {
+    text.push_str(
+        "\n| two workers, warm cache | resident MiB when ready | after load | proportional, after load | budget | start to first answer, ms |\n\
+         |---|--:|--:|--:|--:|--:|\n",
+    );
+    for footprint in footprints {
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        let idle = Spread::of(footprint.idle.iter().map(|memory| mib(memory.resident)));
+        let loaded = Spread::of(footprint.loaded.iter().map(|memory| mib(memory.resident)));
+        let proportional = Spread::of(footprint.loaded.iter().map(|memory| mib(memory.proportional)));
+        let start = Spread::of(footprint.start.iter().map(|start| start.as_secs_f64() * 1e3));
+        let budget = if footprint.contestant.chain == Chain::Empty { 20 } else { 30 };
+        let row = writeln!(
+            text,
+            "| {} | {:.1} | {:.1} | {:.1} | {budget} | {:.0} ({:.0} to {:.0}) |",
+            footprint.contestant, idle.median, loaded.median, proportional.median, start.median, start.low, start.high
+        );
+        row.ok(); // Writing to a text cannot fail.
+    }
+}
