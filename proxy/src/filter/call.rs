@@ -107,7 +107,7 @@ impl Caller<'_> {
             None => return Err(slot.failed("filter_not_started")),
         };
         self.places[filter].context = Some((slot.generation(), context));
-        slot.tenants.borrow_mut().insert(context, Tenant { stream: Weak::clone(cell), filter });
+        slot.move_in(context, Tenant { stream: Weak::clone(cell), filter });
         Ok(context)
     }
 

@@ -63,7 +63,6 @@ impl Filters {
         self.slots.borrow_mut().retain(|id, slot| {
             let stays = plugins.iter().any(|plugin| plugin.id == *id);
             if !stays {
-                slot.retired.set(true);
                 task::spawn_local("filter-retire", retire::retire(Rc::clone(slot)));
             }
             stays

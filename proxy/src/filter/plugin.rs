@@ -174,6 +174,11 @@ impl ActivePlugin {
         self.spares.get(worker)?.pop()
     }
 
+    /// True when a started VM waits.
+    pub(super) fn has_spare(&self, worker: usize) -> bool {
+        self.spares.get(worker).is_some_and(|queue| !queue.is_empty())
+    }
+
     /// Asks for one more VM, unless one is asked for already.
     pub(super) fn request_vm(self: &Arc<Self>, worker: usize, not_before: Instant) {
         if self.wanted[worker].swap(true, Ordering::AcqRel) {

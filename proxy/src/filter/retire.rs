@@ -1,5 +1,5 @@
-//! The end of a plugin on a worker: its streams end first, then its plugin context is done and deleted, then its VM
-//! goes (`proxy-wasm-abi` §2.6). Bounded: a guest that is never done is dropped.
+//! The end of a plugin on a worker: the streams of the old configuration end first, then its plugin context is done and
+//! deleted, then its VM goes (`proxy-wasm-abi` §2.6). Bounded: a guest that is never done is dropped.
 
 use std::rc::Rc;
 
@@ -13,20 +13,15 @@ use crate::limits::{RETIRE_POLL, RETIRE_TIME};
 
 /// Ends a slot that no configuration refers to.
 pub(super) async fn retire(slot: Rc<Slot>) {
-    while !slot.tenants.borrow().is_empty() {
+    // Streams hold the slot, also those whose turn with this filter is still to come; timers do not.
+    while Rc::strong_count(&slot) > 1 {
         sleep(RETIRE_POLL).await;
     }
     if let Some(Ok(false)) = with_vm(&slot, About::Plugin, |vm, host| vm.on_done(host, ContextId::ROOT)) {
+        // The guest says `proxy_done` later, mostly from a tick: its timer still runs.
         let deadline = Instant::now() + RETIRE_TIME;
-        while Instant::now() < deadline {
-            match with_vm(&slot, About::Plugin, |vm, host| match vm.take_done() {
-                Some(_) => Ok(true),
-                // Ticks go on meanwhile: most guests call `proxy_done` from one.
-                None => vm.on_tick(host).map(|()| false),
-            }) {
-                Some(Ok(false)) => sleep(RETIRE_POLL).await,
-                _ => break,
-            }
+        while Instant::now() < deadline && with_vm(&slot, About::Plugin, |vm, _| vm.take_done()) == Some(None) {
+            sleep(RETIRE_POLL).await;
         }
     }
     drop(with_vm(&slot, About::Plugin, |vm, host| vm.on_delete(host, ContextId::ROOT)));

@@ -57,8 +57,6 @@ pub(crate) struct Slot {
     pub(super) mailbox: Rc<Mailbox>,
     /// The generation of the timer that a tick task runs for.
     pub(super) ticking: Cell<Option<u64>>,
-    /// True once no configuration refers to the plugin any more.
-    pub(super) retired: Cell<bool>,
 }
 
 impl Slot {
@@ -77,8 +75,13 @@ impl Slot {
             callouts,
             mailbox,
             ticking: Cell::new(None),
-            retired: Cell::new(false),
         })
+    }
+
+    /// A stream has a context in the VM that runs.
+    pub(super) fn move_in(&self, context: ContextId, tenant: Tenant) {
+        self.metrics.streams.increment();
+        self.tenants.borrow_mut().insert(context, tenant);
     }
 
     /// The callbacks that the plugin's module has.
@@ -106,8 +109,10 @@ impl Slot {
             self.plugin.request_vm(self.worker, Instant::now());
             return Err(self.failed("filter_not_started"));
         };
-        // Asked for now, started beside the worker: there is a spare again before the next failure, most likely.
-        self.plugin.request_vm(self.worker, Instant::now());
+        if !self.plugin.has_spare(self.worker) {
+            // Started beside the worker: there is a spare again before the next failure, most likely.
+            self.plugin.request_vm(self.worker, Instant::now());
+        }
         self.generation.set(self.generation.get() + 1);
         self.plugin.stats.vms.fetch_add(1, Ordering::Relaxed);
         self.metrics.vms_started.increment();

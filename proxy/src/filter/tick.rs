@@ -28,7 +28,7 @@ async fn tick_forever(slot: Weak<Slot>, generation: u64, timer: u64) {
         let Some(period) = slot.upgrade().and_then(|slot| slot.vm.borrow().as_ref()?.tick_period()) else { return };
         tokio::time::sleep(period.max(MIN_TICK)).await;
         let Some(slot) = slot.upgrade() else { return };
-        if slot.generation() != generation || slot.ticking.get() != Some(timer) || slot.retired.get() {
+        if slot.generation() != generation || slot.ticking.get() != Some(timer) {
             return;
         }
         match with_vm(&slot, About::Plugin, |vm, host| vm.on_tick(host)) {
