@@ -34,6 +34,7 @@ pub(crate) struct CompilerProcess {
 #[derive(Debug, Serialize, Deserialize)]
 struct CompileFailure {
     error: String,
+    hint: String,
 }
 
 impl CompilerProcess {
@@ -110,8 +111,8 @@ impl Ended {
         if self.status.success() {
             return Ok(());
         }
-        if let Ok(CompileFailure { error }) = serde_json::from_slice(&self.output) {
-            return Err(ModuleRefusal::new(error, "the module must be a Proxy-Wasm filter built for wasm32"));
+        if let Ok(CompileFailure { error, hint }) = serde_json::from_slice(&self.output) {
+            return Err(ModuleRefusal::new(error, hint));
         }
         let errors = String::from_utf8_lossy(&self.errors);
         let last = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
@@ -135,22 +136,25 @@ pub(crate) struct CompileRequest {
 /// The child: compiles one module into the cache and says on standard output why not. True when it worked.
 pub(crate) fn compile_here(request: &CompileRequest) -> bool {
     limit_this_process();
-    let Err(error) = compile_into_cache(request) else { return true };
-    let line = serde_json::to_string(&CompileFailure { error }).unwrap_or_default();
+    let Err(failure) = compile_into_cache(request) else { return true };
+    let line = serde_json::to_string(&failure).unwrap_or_default();
     // Without a reader there is nobody to tell; the exit code says the rest.
     drop(writeln!(io::stdout(), "{line}"));
     false
 }
 
-fn compile_into_cache(request: &CompileRequest) -> Result<(), String> {
-    let bytes = read_module(&request.module).map_err(|error| format!("cannot be read: {error}"))?;
+fn compile_into_cache(request: &CompileRequest) -> Result<(), CompileFailure> {
+    let failed = |error: String, hint: &str| CompileFailure { error, hint: hint.to_owned() };
+    let module = |error: String| failed(error, "the module must be a Proxy-Wasm filter built for wasm32");
+    let cache = |error: String| failed(error, "check the folder given to --cache and its disk");
+    let bytes = read_module(&request.module).map_err(|error| module(format!("cannot be read: {error}")))?;
     if bytes.len() > MAX_MODULE_BYTES {
-        return Err(format!("has more than {MAX_MODULE_BYTES} bytes"));
+        return Err(module(format!("has more than {MAX_MODULE_BYTES} bytes")));
     }
-    let engine = Engine::new(EngineOptions::default()).map_err(|error| error.to_string())?;
-    let cache = ModuleCache::open(&request.cache).map_err(|error| error.to_string())?;
-    let artefact = Module::precompile(&engine, &bytes).map_err(|error| error.to_string())?;
-    cache.store(&engine, &ModuleHash::of(&bytes), &artefact).map_err(|error| error.to_string())
+    let engine = Engine::new(EngineOptions::default()).map_err(|error| failed(error.to_string(), ""))?;
+    let artefact = Module::precompile(&engine, &bytes).map_err(|error| module(error.to_string()))?;
+    let opened = ModuleCache::open(&request.cache).map_err(|error| cache(error.to_string()))?;
+    opened.store(&engine, &ModuleHash::of(&bytes), &artefact).map_err(|error| cache(error.to_string()))
 }
 
 fn read_module(path: &Path) -> io::Result<Vec<u8>> {
@@ -168,8 +172,8 @@ fn read_module(path: &Path) -> io::Result<Vec<u8>> {
 fn limit_this_process() {
     let bound = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
     // A stricter limit set from outside stands; then these calls fail, and nothing is lost.
-    drop(rustix::process::setrlimit(Resource::As, bound(COMPILE_MEMORY_BYTES)));
-    drop(rustix::process::setrlimit(Resource::Cpu, bound(COMPILE_CPU_SECONDS)));
-    drop(rustix::process::setrlimit(Resource::Core, bound(0)));
-    drop(rustix::process::nice(COMPILE_NICENESS));
+    let _ = rustix::process::setrlimit(Resource::As, bound(COMPILE_MEMORY_BYTES));
+    let _ = rustix::process::setrlimit(Resource::Cpu, bound(COMPILE_CPU_SECONDS));
+    let _ = rustix::process::setrlimit(Resource::Core, bound(0));
+    let _ = rustix::process::nice(COMPILE_NICENESS);
 }

@@ -25,9 +25,7 @@ use crate::active::{CompilerProcess, Modules, ModulesOptions, Warmer, WarmerOpti
 use crate::admin::{Admin, AdminServer, Ending};
 use crate::app::runtimes::{WorkerThreads, WorkersOptions};
 use crate::app::signals::{Asked, Signals};
-use crate::config::{
-    Applied, ConfigState, ConfigStateOptions, ConfigStatus, FileSource, Publisher, apply_updates, text,
-};
+use crate::config::{Applied, ConfigState, ConfigStateOptions, ConfigStatus, FileSource, Publisher, apply_updates};
 use crate::drain::{DrainTrigger, drain_pair};
 use crate::filter::PluginState;
 use crate::limits::VM_REQUEST_QUEUE;
@@ -187,8 +185,10 @@ async fn begin(bootstrap: &Bootstrap, config: &mut ConfigState) -> anyhow::Resul
     match config.begin(update).await {
         Applied::Serves | Applied::Unchanged => Ok(source),
         Applied::Refused(refusals) => {
-            let path = bootstrap.config.display();
-            Err(anyhow!("the configuration {path} is refused:\n{}", text(&refusals).trim_end()))
+            let (path, count) = (bootstrap.config.display(), refusals.len());
+            Err(anyhow!(
+                "{path} is refused for the {count} reasons above; `weir-proxy validate {path}` says them again"
+            ))
         }
     }
 }

@@ -151,6 +151,7 @@ impl WorkerThread {
                 break;
             }
         }
+        worker.upstreams.close_all(); // Idle connections end in order, not by reset.
         worker.access_log.flush();
     }
 }

@@ -3,22 +3,23 @@
 //!
 //! ```text
 //! change noticed ─► nothing half written ─► read, compile ─► plain? ──────────────────► Update
-//!                                              ▲              │ refused, or a file is gone or empty now
-//!                                              └── 20 ms ◄────┘ (until two reads in a row are equal)
+//!                           ▲                                 │ refused, or a file is gone or empty now
+//!                           └─ next change, or 100 ms quiet ◄─┘ (until two quiet reads are equal)
 //! ```
 //!
-//! Whoever truncates and writes, or renames away and writes anew, is done after those 20 ms.
+//! Whoever truncates and writes, or renames away and writes anew, is done by then. What is good is never held back.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_mesh::{Compiled, Compiler, Refusal, SourceFile};
 
 use crate::active::module_path;
 use crate::config::file;
 use crate::config::watch::{Watch, WatchPlan, WatchSignal};
-use crate::limits::{MAX_SETTLING_READS, SETTLE_TIME, WRITE_PATIENCE};
+use crate::limits::{MAX_SETTLE_TIME, SETTLE_TIME, WRITE_PATIENCE};
 use crate::task;
 
 /// A whole configuration as it was read.
@@ -80,13 +81,12 @@ impl FileSource {
     pub(crate) async fn read(&mut self) -> Update {
         self.signal.closed(WRITE_PATIENCE).await;
         let mut reading = self.read_now().await;
-        for _ in 0..MAX_SETTLING_READS {
-            if !reading.is_doubtful(&self.last) {
-                break;
-            }
-            tokio::time::sleep(SETTLE_TIME).await;
+        let give_up = Instant::now() + MAX_SETTLE_TIME;
+        while reading.is_doubtful(&self.last) && Instant::now() < give_up {
+            let quiet = tokio::time::timeout(SETTLE_TIME, self.signal.changed()).await.is_err();
+            self.signal.closed(WRITE_PATIENCE).await;
             let again = self.read_now().await;
-            let settled = same_text(&again.files, &reading.files);
+            let settled = quiet && same_text(&again.files, &reading.files);
             reading = again;
             if settled {
                 break;
@@ -185,4 +185,77 @@ impl Reading {
 fn same_text(one: &[SourceFile], other: &[SourceFile]) -> bool {
     one.len() == other.len()
         && one.iter().zip(other).all(|(one, other)| one.path == other.path && one.text == other.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+
+    const SERVICE: &str = "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {name: a, namespace: b}\n\
+        spec: {ports: [{name: http, port: 80, protocol: HTTP}], endpoints: [{address: \"127.0.0.1:1\"}]}\n";
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn source(folder: &Path) -> FileSource {
+        FileSource::start(folder, folder).unwrap()
+    }
+
+    fn clusters(update: &Update) -> usize {
+        update.outcome.as_ref().map_or(usize::MAX, |compiled| compiled.snapshot.clusters.len())
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_read_again_until_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        fs::write(&path, &SERVICE[..40]).unwrap(); // Closed after the first of two parts.
+        let mut source = source(folder.path());
+        let whole = async {
+            tokio::task::yield_now().await; // The first read has begun.
+            fs::write(&path, SERVICE).unwrap();
+        };
+        let (update, ()) = tokio::join!(tokio::time::timeout(SOON, source.read()), whole);
+        assert_eq!(clusters(&update.unwrap()), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_for_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        fs::write(&path, SERVICE).unwrap();
+        let mut source = source(folder.path());
+        assert_eq!(clusters(&source.read().await), 1);
+        fs::remove_file(&path).unwrap();
+        let back = async {
+            tokio::task::yield_now().await;
+            fs::write(&path, SERVICE).unwrap();
+        };
+        let (update, ()) = tokio::join!(source.read(), back);
+        assert_eq!(clusters(&update), 1);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(clusters(&source.read().await), 0, "gone for good is gone");
+    }
+
+    #[tokio::test]
+    async fn changes_are_followed_and_refusals_name_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        let source = source(folder.path());
+        let (sender, mut updates) = watch::channel(None);
+        source.signal().look_again();
+        let follows = task::spawn("test", source.follow(sender));
+        for (text, expected) in [("", 0), (SERVICE, 1), ("kind: [", usize::MAX), (SERVICE, 1)] {
+            fs::write(&path, text).unwrap();
+            let arrives = async {
+                while !updates.borrow_and_update().as_ref().is_some_and(|update| clusters(update) == expected) {
+                    updates.changed().await.unwrap();
+                }
+            };
+            tokio::time::timeout(SOON, arrives).await.expect("the change arrives");
+        }
+        drop(updates);
+        follows.await.unwrap();
+    }
 }

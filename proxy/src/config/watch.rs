@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
@@ -108,6 +109,8 @@ struct Shared {
     writing: Mutex<HashMap<PathBuf, Instant>>,
     changed: Notify,
     closed: Notify,
+    /// A watched folder is gone or was moved: another may have taken its place.
+    lost: AtomicBool,
 }
 
 /// Watches the folders of a plan.
@@ -137,15 +140,19 @@ impl Watch {
 
     /// Watches what the plan says, and nothing else. Call it before reading what the plan is about. Blocks shortly.
     pub(crate) fn cover(&mut self, plan: WatchPlan) {
+        if !self.shared.lost.swap(false, Ordering::AcqRel) && *self.shared.plan.lock() == plan {
+            return;
+        }
         for folder in self.watched.difference(&plan.folders) {
             drop(self.watcher.unwatch(folder)); // The folder may be gone already.
         }
         let mut watched = BTreeSet::new();
         for folder in &plan.folders {
-            // Asked for again each time: the folder may be another one under the old name.
+            // Asked for also when it is watched: it may be another folder under the old name.
             match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(watched.insert(folder.clone())),
                 Err(error) => {
+                    self.shared.lost.store(true, Ordering::Release);
                     let folder = folder.display();
                     warn!(%folder, %error, "a folder cannot be watched; changes in it are read on SIGHUP only");
                 }
@@ -173,6 +180,7 @@ impl WatchSignal {
 
     /// Asks for another look, whether or not something has changed.
     pub(crate) fn look_again(&self) {
+        self.0.lost.store(true, Ordering::Release); // Whoever asks has a reason to think that something was missed.
         self.0.changed.notify_one();
     }
 
@@ -196,6 +204,7 @@ impl WatchSignal {
 impl Shared {
     fn note(&self, event: &Event) {
         if event.need_rescan() {
+            self.lost.store(true, Ordering::Release);
             self.writing.lock().clear();
             self.changed.notify_one();
             return;
@@ -215,11 +224,12 @@ impl Shared {
             | EventKind::Create(_)
             | EventKind::Remove(_)
             | EventKind::Modify(ModifyKind::Name(_)) => {
-                let mut writing = self.writing.lock();
-                paths.for_each(|path| {
-                    writing.remove(path);
-                });
-                drop(writing);
+                for path in paths {
+                    self.writing.lock().remove(path);
+                    if plan.folders.contains(path) {
+                        self.lost.store(true, Ordering::Release);
+                    }
+                }
                 self.closed.notify_waiters();
                 self.changed.notify_one();
             }

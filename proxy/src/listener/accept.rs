@@ -193,7 +193,7 @@ impl Accepter {
                 self.start(stream, peer);
             }
             Err(error) if is_of_one_connection(&error) => {
-                debug!(%error, "a connection was gone before it was accepted")
+                debug!(%error, "a connection was gone before it was accepted");
             }
             Err(error) => {
                 if !self.failing.replace(true) {
@@ -265,4 +265,108 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream as Client;
+
+    use arc_swap::ArcSwap;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::active::ActiveConfig;
+    use crate::listener::bind::Probe;
+    use crate::telemetry::{AccessLogTarget, AccessLogWriter, Metrics};
+    use crate::worker::WorkerOptions;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn accepting(folder: &tempfile::TempDir) -> Accepting {
+        let metrics = Arc::new(Metrics::new(1));
+        let target = AccessLogTarget::File(folder.path().join("access.log"));
+        let access_log = AccessLogWriter::start(target, Arc::clone(&metrics)).unwrap().worker_end();
+        let worker = Worker::new(WorkerOptions {
+            index: 0,
+            active: Arc::new(ArcSwap::from_pointee(ActiveConfig::empty())),
+            access_log,
+            metrics: Arc::clone(&metrics.workers[0]),
+        });
+        Accepting::new(AcceptingOptions { worker, drain_timeout: SOON })
+    }
+
+    fn bound() -> Arc<Bound> {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let bound = Bound::bind(address, 1, Probe::First).unwrap_or_else(|error| panic!("{error:?}"));
+        bound.listen().unwrap();
+        Arc::new(bound)
+    }
+
+    fn assignment(name: &str, bound: &Arc<Bound>) -> Assignment {
+        let name = ListenerName::new(name).unwrap();
+        Assignment { listeners: [(name, Arc::clone(bound))].into(), drain: None }
+    }
+
+    /// Sends a request on a thread of its own; gives the first line of the answer.
+    async fn ask(mut client: Client) -> String {
+        let asked = task::blocking("test", move || {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer.lines().next().unwrap_or_default().to_owned()
+        });
+        tokio::time::timeout(SOON, asked).await.unwrap().unwrap()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn connections_are_served_and_draining_ends_when_they_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let test = async {
+            let mut accepting = accepting(&folder);
+            let bound = bound();
+            accepting.follow(&assignment("a", &bound));
+            let answer = ask(Client::connect(bound.address()).unwrap()).await;
+            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+            accepting.drain(Instant::now() + SOON).await;
+            let refused = Client::connect(bound.address()).map(|_| ()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_connection_that_does_not_end_is_cut_at_the_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let test = async {
+            let mut accepting = accepting(&folder);
+            let bound = bound();
+            accepting.follow(&assignment("a", &bound));
+            let mut client = Client::connect(bound.address()).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n").unwrap();
+            while accepting.all.in_flight() < 2 {
+                tokio::task::yield_now().await; // The accept loop, and the connection.
+            }
+            let started = Instant::now();
+            accepting.drain(started + Duration::from_millis(50)).await;
+            assert!(started.elapsed() < SOON);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_renamed_listener_goes_on_with_its_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let test = async {
+            let mut accepting = accepting(&folder);
+            let bound = bound();
+            accepting.follow(&assignment("a", &bound));
+            accepting.follow(&assignment("b", &bound));
+            assert_eq!(accepting.running.len(), 1);
+            assert_eq!(accepting.running[0].serving.borrow().facts.name.as_str(), "b");
+            let answer = ask(Client::connect(bound.address()).unwrap()).await;
+            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }
