@@ -35,7 +35,9 @@ pub(super) async fn head_out(stream: &Rc<HttpStream>, side: Side, source: &mut S
             if let Some(end) = chain.outlet(side).head() {
                 return Poll::Ready(HeadOut::Gone(end));
             }
-            chain.outlet(Side::Request).watch(context);
+            if side == Side::Request {
+                chain.outlet(side).watch(context); // Later its reader is the request's body, which must not be forgotten.
+            }
             chain.outlet(Side::Response).watch(context);
             let reads = source.side() == side && source.way == Way::Filtered;
             if !reads || !chain.wants_body_before_head(side) || !chain.accepts(side) {
