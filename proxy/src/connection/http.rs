@@ -13,9 +13,7 @@ use tracing::debug;
 use crate::connection::Connection;
 use crate::connection::detect::Codec;
 use crate::connection::watched::Watched;
-use crate::limits::{
-    CONNECTION_WINDOW_BYTES, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW_BYTES,
-};
+use crate::limits::{CONNECTION_WINDOW_BYTES, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES};
 use crate::stream;
 use crate::task;
 use crate::worker::Worker;
@@ -37,7 +35,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (soc
     match codec {
         Codec::Http1 => {
             let mut server = http1::Builder::new();
-            server.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES).half_close(false);
+            // hyper's own bound of headers is ours, `MAX_HEADERS`; told so, it would move them to the heap.
+            server.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES).half_close(false);
             until_drained(connection, server.serve_connection(io, service), |server| server.graceful_shutdown()).await;
         }
         Codec::Http2 => {
