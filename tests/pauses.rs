@@ -47,6 +47,7 @@ async fn trailers_wait_too() {
 
 #[tokio::test]
 async fn two_filters_pause_one_after_the_other() {
+    // The origin answers before it has the whole request, so a response's head and a request's body wait at once.
     let origin = Origin::echoes(Codec::Http1).await;
     let pauses = || {
         json!({
@@ -174,7 +175,9 @@ async fn a_paused_request_whose_downstream_leaves_is_forgotten() {
 
 #[tokio::test]
 async fn what_a_paused_filter_holds_is_bounded() {
-    let (origin, proxy) = filtered(json!({"request_body": [{"do": "pause"}]})).await;
+    let origin = Origin::says("never").await;
+    let filter = Filter::test("one", json!({"request_body": [{"do": "pause"}]}));
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(filter)).await;
     let (sender, body) = in_steps();
     let mut client = proxy.client().await;
     let writing = async {
@@ -192,7 +195,6 @@ async fn what_a_paused_filter_holds_is_bounded() {
     assert!(matches!(status, Ok(413) | Err(_)), "{status:?}");
     let line = proxy.logged("/held").await;
     assert_eq!((line["status"].as_u64(), line["details"].as_str()), (Some(413), Some("body_too_large")), "{line}");
-    assert_eq!(origin.count(), usize::from(origin.count() > 0), "the head may have gone on");
 }
 
 #[tokio::test]

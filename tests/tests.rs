@@ -8,3 +8,11 @@ mod routing; // Shares, mirrors, redirects, timeouts.
 mod failures; // Who failed and why.
 mod filters; // What filters can do to a request and an answer.
 mod pauses; // Filters that wait.
+mod filter_failures; // Filters that fail, and who is hurt.
+mod limits; // Bounds on what one downstream may ask for.
+mod streaming; // Long bodies, flat memory, back-pressure.
+mod config_change; // A change serves, a bad one changes nothing.
+mod listeners; // Listeners come, go and move.
+mod drain; // The end of a process.
+mod admin; // Pages for operators, and the command line's answers.
+mod refusals; // What only a proxy can see of a bad change.

@@ -33,7 +33,7 @@ pub use artefact::{binary, module_of_wat, test_filter};
 pub use body::{Body, BodySender, Broken, counted, empty, full, in_steps, with_trailers};
 pub use client::{Answer, Client, read};
 pub use origin::{Codec, Origin, Received, unused_address};
-pub use proxy::{Page, Proxy, ProxyOptions};
+pub use proxy::{Page, Proxy, ProxyOptions, folders};
 pub use resources::{Filter, Module, Resources};
 pub use scenario::run as run_scenario;
 pub use wait::{DEADLINE, beside, until, within};

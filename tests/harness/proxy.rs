@@ -1,5 +1,6 @@
 //! One running `weir-proxy` with a folder of its own: its resources, its logs, its pages.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub struct ProxyOptions {
     pub workers: Option<usize>,
     /// A module cache of its own, empty.
     pub fresh_cache: bool,
+    /// The folder of shipped modules; that of `cargo xtask plugins` when left out.
+    pub plugins: Option<PathBuf>,
 }
 
 /// A page of `/admin`.
@@ -276,7 +279,7 @@ fn command(folder: &TempDir, listeners: &[String], options: &ProxyOptions) -> Co
     let mut command = Command::new(binary());
     command.arg("--config").arg(path.join("config")).arg("--cache").arg(cache);
     command.args(["--admin", "127.0.0.1:0", "--admin-address-path"]).arg(path.join("admin-address"));
-    command.arg("--plugins").arg(shipped_modules());
+    command.arg("--plugins").arg(options.plugins.clone().unwrap_or_else(shipped_modules));
     command.arg("--workers").arg(options.workers.unwrap_or(1).to_string());
     for listener in listeners {
         command.arg("--bind").arg(format!("{listener}=127.0.0.1:0"));
@@ -286,6 +289,11 @@ fn command(folder: &TempDir, listeners: &[String], options: &ProxyOptions) -> Co
     let open = |name| File::create(path.join(name)).expect("a temporary folder can be written");
     command.stdout(open("access.log")).stderr(open("proxy.log"));
     command
+}
+
+/// The arguments that make `weir-proxy validate` use the same folders as every [`Proxy`].
+pub fn folders() -> [OsString; 4] {
+    ["--cache".into(), module_cache().into(), "--plugins".into(), shipped_modules().into()]
 }
 
 fn read(path: &Path) -> String {

@@ -1,0 +1,123 @@
+//! The admin pages, and the command line's answers.
+
+use harness::{Filter, Module, Origin, Proxy, ProxyOptions, Resources, Wire, until};
+use serde_json::json;
+
+async fn hello() -> (Origin, Proxy) {
+    let origin = Origin::says("hello").await;
+    let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
+    (origin, proxy)
+}
+
+#[tokio::test]
+async fn every_page_is_there_and_only_for_its_method() {
+    let (_origin, proxy) = hello().await;
+    for page in ["/ready", "/stats/prometheus", "/config_dump", "/clusters", "/listeners", "/plugins", "/"] {
+        assert_eq!(proxy.page(page).await.status, 200, "{page}");
+    }
+    for page in ["/drain", "/quit", "/logging"] {
+        assert_eq!(proxy.page(page).await.status, 405, "GET {page} changes nothing");
+    }
+    let unknown = proxy.page("/unknown").await;
+    assert_eq!((unknown.status, unknown.text().contains("/config_dump")), (404, true));
+}
+
+#[tokio::test]
+async fn other_web_pages_cannot_use_them() {
+    let (_origin, proxy) = hello().await;
+    for head in ["host: evil.example", "host: 127.0.0.1\r\norigin: http://evil.example"] {
+        let mut wire = Wire::connect(proxy.admin()).await;
+        wire.send(format!("POST /quit HTTP/1.1\r\n{head}\r\n\r\n")).await;
+        assert!(wire.response().await.0.starts_with("HTTP/1.1 403 "), "{head}");
+    }
+    assert_eq!(proxy.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn clusters_tell_how_they_fare() {
+    let (origin, proxy) = hello().await;
+    proxy.get("/").await;
+    let clusters = proxy.json("/clusters").await;
+    let cluster = &clusters[0];
+    assert_eq!((&cluster["name"], &cluster["requests"]), (&json!("default/origin:80"), &json!(1)), "{clusters}");
+    assert_eq!(cluster["endpoints"][0]["address"], origin.address().to_string());
+    let gone = Proxy::start(&Resources::forward_to(harness::unused_address().await)).await;
+    gone.get("/").await;
+    let clusters = gone.json("/clusters").await;
+    assert!(clusters[0]["connectFailures"].as_u64() >= Some(1), "{clusters}");
+    assert!(clusters[0]["endpoints"][0]["lastFailure"].is_string(), "{clusters}");
+}
+
+#[tokio::test]
+async fn the_dump_shows_what_serves_and_no_secrets() {
+    let origin = Origin::says("hello").await;
+    let mut auth = Filter::of("auth", Module::Builtin("auth"));
+    auth.config = json!({
+        "apiKeys": {"keys": [{"id": "me", "key": "a-secret-key"}]},
+        "rules": [{"name": "all", "action": "allow"}]
+    });
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(auth)).await;
+    let dump = proxy.page("/config_dump").await.text();
+    for part in ["default/edge/http", "default/origin:80", "default/auth"] {
+        assert!(dump.contains(part), "{part} in {dump}");
+    }
+    assert!(!dump.contains("a-secret-key"), "{dump}");
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_status() {
+    let (_origin, proxy) = hello().await;
+    for _ in 0..3 {
+        proxy.get("/").await;
+    }
+    let counted = "downstream_requests_total{listener=\"default/edge/http\",status_class=\"2xx\"}";
+    proxy.wait_for_metric(counted, |count| count >= 3.0).await;
+    let seconds = "downstream_request_seconds_count{listener=\"default/edge/http\"}";
+    assert_eq!((proxy.metric(counted).await, proxy.metric(seconds).await), (3.0, 3.0));
+}
+
+#[tokio::test]
+async fn the_level_of_the_log_changes() {
+    let (_origin, proxy) = hello().await;
+    assert_eq!(proxy.command("/logging?level=loud").await.status, 400);
+    assert_eq!(proxy.command("/logging?level=debug").await.status, 200);
+    let wire = Wire::connect(proxy.address().await).await;
+    drop(wire); // A connection that ends before its first request is told at this level only.
+    proxy.wait_for_log("connection ended before its first request").await;
+}
+
+#[tokio::test]
+async fn a_bad_start_says_why_and_leaves_nothing_behind() {
+    let broken = Resources::nothing().yaml("kind: Nothing\n");
+    let (status, log) = Proxy::fail_to_start(&broken, ProxyOptions::default()).await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("resources.yaml:1:"), "{log}");
+    for (arguments, expected) in [
+        (&["--config", "x", "--admin", "0.0.0.0:0"][..], "not a loopback address"),
+        (&["--config", "x", "--workers", "0"], "--workers"),
+        (&["--config", "x", "--nonsense"], "--nonsense"),
+        (&[], "--config PATH"),
+    ] {
+        let output = std::process::Command::new(harness::binary()).args(arguments).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && errors.contains(expected), "{arguments:?}: {errors}");
+    }
+}
+
+#[tokio::test]
+async fn sighup_opens_the_access_log_anew() {
+    let origin = Origin::says("hello").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let arguments = vec!["--access-log".to_owned(), path.display().to_string()];
+    let options = ProxyOptions { arguments, ..ProxyOptions::default() };
+    let proxy = Proxy::start_with(&Resources::forward_to(origin.address()), options).await;
+    let lines = || std::fs::read_to_string(&path).unwrap_or_default().lines().count();
+    proxy.get("/one").await;
+    until("the first line", async || (lines() == 1).then_some(())).await;
+    std::fs::rename(&path, folder.path().join("access.log.1")).unwrap();
+    proxy.signal(rustix::process::Signal::HUP);
+    until("the file to be made anew", async || path.is_file().then_some(())).await;
+    proxy.get("/two").await;
+    until("the second line", async || (lines() == 1).then_some(())).await;
+}

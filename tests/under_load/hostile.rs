@@ -1,0 +1,259 @@
+//! Acceptance of hostile filters: 32 connections make a filter do harm while 200 long streams go through it, and the
+//! other routes of the same worker go on. One worker, so that everything meets on one thread.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use harness::{Body, BodySender, Client, Codec, Filter, Origin, Proxy, Resources, in_steps, until, within};
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::load::{Figures, Load};
+use crate::{machine, path_origin, setting};
+
+/// Long streams through the hostile filter.
+const STREAMS: usize = 200;
+
+/// Connections that make it do harm.
+const HAMMERS: usize = 32;
+
+/// Connections on the other route.
+const OTHERS: usize = 8;
+
+/// For how long each load is looked at, in milliseconds.
+const LOOK_MS: usize = 2_500;
+
+/// The longest that one request of another route may take.
+const LONGEST_STALL: Duration = Duration::from_millis(100);
+
+/// What a VM and its streams may add to the proxy's memory; a VM's own cap is 16 MiB and there are two.
+const MEMORY_CAP: u64 = 96 << 20;
+
+/// In which callback the filter does harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Headers,
+    Body,
+}
+
+/// What a filter does, and how that shows.
+#[derive(Debug, Clone, Copy)]
+struct Harm {
+    step: &'static str,
+    place: Place,
+    /// The access log's detail; `None` when it harms nobody but itself and lives on.
+    detail: Option<&'static str>,
+    policy: &'static str,
+}
+
+#[tokio::test]
+async fn endless_loops() {
+    suffer("spin", Some("filter_deadline")).await;
+}
+
+#[tokio::test]
+async fn endless_allocations() {
+    suffer("hoard", Some("filter_out_of_memory")).await;
+}
+
+#[tokio::test]
+async fn panics() {
+    suffer("panic", Some("filter_trap")).await;
+}
+
+#[tokio::test]
+async fn floods_of_log_lines() {
+    suffer("flood", Some("filter_deadline")).await;
+}
+
+#[tokio::test]
+async fn pointers_to_nowhere() {
+    suffer("garbage", None).await;
+}
+
+#[tokio::test]
+async fn open_policy_lets_the_streams_go_on() {
+    let _machine = machine().await;
+    let harm = Harm { step: "spin", place: Place::Headers, detail: Some("filter_deadline"), policy: "failure: Open" };
+    run(harm).await;
+}
+
+async fn suffer(step: &'static str, detail: Option<&'static str>) {
+    let _machine = machine().await;
+    for place in [Place::Headers, Place::Body] {
+        run(Harm { step, place, detail, policy: "failure: Closed" }).await;
+    }
+}
+
+impl Harm {
+    fn config(self) -> Value {
+        let callback = if self.place == Place::Headers { "request_headers" } else { "request_body" };
+        let stamp = json!([{"do": "set", "name": "x-filter", "value": "was here"}]);
+        json!({callback: [{"do": self.step, "path": "/guarded/harm"}], "response_headers": stamp})
+    }
+
+    fn is_open(self) -> bool {
+        self.policy.ends_with("Open")
+    }
+
+    fn resources(self, echo: SocketAddr, plain: SocketAddr) -> Resources {
+        let rules = |path: &str, service: &str| {
+            format!(
+                "rules: [{{matches: [{{path: {{type: PathPrefix, value: /{path}}}}}], backendRefs: [{{name: {service}, port: 80}}]}}]"
+            )
+        };
+        Resources::new()
+            .service("echo", &[echo])
+            .service("plain", &[plain])
+            .route("guarded", &rules("guarded", "echo"))
+            .route("other", &rules("other", "plain"))
+            .filter(Filter::test("hostile", self.config()).with(self.policy).before("guarded"))
+    }
+}
+
+async fn run(harm: Harm) {
+    let echo = Origin::echoes(Codec::Http1).await;
+    let proxy = Proxy::start(&harm.resources(echo.address(), path_origin::start())).await;
+    let address = proxy.address().await;
+    let streams = open_streams(address).await;
+    let before = proxy.memory("VmRSS");
+
+    let (alone, _) = look(address, None).await;
+    let (harmless, _) = look(address, Some("/guarded/fine")).await;
+    let since = Instant::now();
+    let (harmed, hammers) = look(address, Some("/guarded/harm")).await;
+    println!("\n{harm:?}");
+    for (what, figures) in [("alone", alone), ("beside harmless requests", harmless), ("beside harm", harmed)] {
+        println!("  other route {what:<26} p99 {:?} max {:?} of {}", figures.p99, figures.max, figures.requests);
+    }
+    println!("  hammers: {hammers:?}");
+
+    let ended = end_of_streams(harm, streams).await;
+    println!(
+        "  {STREAMS} long streams: {ended} ended by the filter, the last known {:?} after the harm",
+        since.elapsed()
+    );
+    assert_others_go_on(&alone, &harmless, &harmed);
+    assert_named(&proxy, harm, ended).await;
+    assert_works_again(&proxy).await;
+    let grown = proxy.memory("VmHWM").saturating_sub(before);
+    println!("  memory grew by {} KiB at most; works again after {:?}", grown >> 10, since.elapsed());
+    assert!(grown < MEMORY_CAP, "memory grew by {grown} bytes");
+}
+
+/// Loads the other route for a while, beside hammers on the guarded one.
+async fn look(address: SocketAddr, guarded: Option<&str>) -> (Figures, Option<Figures>) {
+    let hammers = guarded.map(|path| Load::start(address, HAMMERS, &script("POST", path, "true")));
+    let other = Load::start(address, OTHERS, &script("GET", "/other", "status == 200 and body == \"/other\""));
+    let length = Duration::from_millis(setting("WEIR_LOOK_MS", LOOK_MS) as u64);
+    tokio::time::sleep(length).await; // A length of time to measure over, not one to wait for something.
+    let figures = other.stop().await;
+    assert_eq!((figures.wrong, figures.broken), (0, 0), "requests of the other route failed");
+    assert!(figures.requests > 0, "the other route stood still");
+    let hammered = match hammers {
+        Some(hammers) => Some(hammers.stop().await),
+        None => None,
+    };
+    (figures, hammered)
+}
+
+fn script(method: &str, path: &str, is_right: &str) -> String {
+    let body = if method == "POST" { "\"harm\"" } else { "nil" };
+    format!(
+        "wrk.method = \"{method}\" wrk.body = {body}\nlocal text\nfunction request()\n    text = text or wrk.format(nil, \
+         \"{path}\")\n    return text\nend\nfunction is_right(status, headers, body) return {is_right} end"
+    )
+}
+
+struct LongStream {
+    sender: BodySender,
+    body: Incoming,
+    _client: Client,
+}
+
+/// Requests whose bodies go on; the origin echoes, so that each has a response under way, too.
+async fn open_streams(address: SocketAddr) -> Vec<LongStream> {
+    let mut streams = Vec::new();
+    for number in 0..STREAMS {
+        let mut client = Client::http1(address).await;
+        let (sender, body) = in_steps();
+        let request: Request<Body> = Request::post(format!("/guarded/long/{number}")).body(body).unwrap();
+        let response = client.begin(request).await;
+        assert_eq!((response.status(), response.headers().contains_key("x-filter")), (http::StatusCode::OK, true));
+        streams.push(LongStream { sender, body: response.into_body(), _client: client });
+    }
+    streams
+}
+
+/// How many have ended as the failure policy says. None may hang, none may look whole.
+async fn end_of_streams(harm: Harm, streams: Vec<LongStream>) -> usize {
+    let mut broken = 0;
+    for (number, stream) in streams.into_iter().enumerate() {
+        let LongStream { sender, body, _client } = stream;
+        let lives_on = harm.detail.is_none() || harm.is_open();
+        let what = format!("the end of stream {number}");
+        let end = within(&what, finish(lives_on, sender, body)).await;
+        broken += usize::from(end.is_err());
+        match end {
+            Ok(bytes) => assert!(lives_on && bytes == b"the end", "stream {number} ended as if whole: {bytes:?}"),
+            Err(error) => assert!(!lives_on, "stream {number} was broken off: {error}"),
+        }
+    }
+    broken
+}
+
+/// A stream that lives on is ended by its downstream; another one ends without that.
+async fn finish(lives_on: bool, sender: BodySender, body: Incoming) -> hyper::Result<Vec<u8>> {
+    let mut kept = Some(sender);
+    if lives_on && let Some(sender) = kept.take() {
+        sender.data("the end").await;
+    }
+    let end = body.collect().await.map(|whole| whole.to_bytes().to_vec());
+    drop(kept);
+    end
+}
+
+fn assert_others_go_on(alone: &Figures, harmless: &Figures, harmed: &Figures) {
+    let undisturbed = harmless.p99.max(alone.p99);
+    let ratio = harmed.p99.as_secs_f64() / undisturbed.as_secs_f64();
+    println!("  p99 beside harm is {ratio:.2} of undisturbed");
+    assert!(ratio <= 3.0, "p99 of the other route: {harmed:?} beside harm, {harmless:?} without");
+    // Where other programs alone make requests wait, the filter is not to blame for as much again.
+    let allowed = LONGEST_STALL.max(harmless.max.max(alone.max) * 2);
+    assert!(harmed.max <= allowed, "a stall of {:?}", harmed.max);
+}
+
+/// Metric, log and access log say which filter it was.
+async fn assert_named(proxy: &Proxy, harm: Harm, ended: usize) {
+    let Some(detail) = harm.detail else {
+        assert_eq!(ended, 0);
+        return;
+    };
+    let expected = if harm.is_open() { 0 } else { STREAMS };
+    assert_eq!(ended, expected);
+    let line = proxy.wait_for_log("filter failed too often").await;
+    assert!(line.contains("default/hostile"), "{line}");
+    let line = proxy.wait_for_log("filter failed; its VM is replaced").await;
+    assert!(line.contains("default/hostile"), "{line}");
+    let page = proxy.page("/stats/prometheus").await.text();
+    let opened = page.lines().find(|line| line.contains("breaker") && line.contains("default/hostile"));
+    let opened = opened.unwrap_or_else(|| panic!("no breaker of the filter in {page}"));
+    println!("  {opened}");
+    assert!(!opened.ends_with(" 0"), "{opened}");
+    if !harm.is_open() {
+        proxy.access_log_line(|line| line["details"] == detail && line["plugin"] == "default/hostile").await;
+    }
+}
+
+/// After its back-off the filter is called again.
+async fn assert_works_again(proxy: &Proxy) {
+    let mut client = proxy.client().await;
+    until("the filter to work again", async || {
+        let answer = client.post("/guarded/fine", "fine").await;
+        (answer.status == 200 && answer.header("x-filter") == Some("was here")).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,34 @@
+//! What must hold while a proxy is busy: changes serve at once and fail nobody, a hostile filter harms only its own
+//! route, a killed compiler leaves a cache that works. Each prints its figures: `cargo test -p weir-tests --features
+//! tools --test under_load -- --nocapture`.
+//!
+//! They need `wrk`, and the machine for themselves: one runs at a time, and times are compared with times of the same
+//! run.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
+
+mod changes; // A thousand changes under load.
+mod volume; // Files that are changed in three ways.
+mod hostile; // Filters that mean harm.
+mod module_cache; // Compilations that are killed, artefacts that are damaged.
+mod load; // wrk.
+mod path_origin; // An origin that answers with the path.
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The machine, for one test at a time.
+async fn machine() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::const_new(());
+    MACHINE.lock().await
+}
+
+/// A number from the environment, to run more than the suite has time for.
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The value that this share of the values, in percent, does not exceed.
+fn percentile<T: Copy + Ord>(values: &[T], percent: usize) -> T {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
