@@ -16,7 +16,7 @@ pub enum ModuleError {
     },
     /// Not a WebAssembly file.
     #[error(
-        "this is not a WebAssembly module (it begins with {start:?}): give the .wasm file itself, not an archive or text form"
+        "this is not a WebAssembly module (it begins with \"{start}\"): give the .wasm file itself, not an archive or text form"
     )]
     NotWasm {
         /// Its first bytes, as text where possible.
