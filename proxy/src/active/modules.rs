@@ -239,7 +239,10 @@ impl Unreadable {
             (Self::Io(error), _) => {
                 ModuleRefusal::new(format!("the module {shown} cannot be read: {error}"), "check its permissions")
             }
-            (Self::NotAFile, _) => ModuleRefusal::new(format!("the module {shown} is not a plain file"), ""),
+            (Self::NotAFile, _) => ModuleRefusal::new(
+                format!("the module {shown} is not a plain file"),
+                "name the .wasm file itself, not its folder",
+            ),
             (Self::TooLarge, _) => ModuleRefusal::new(
                 format!("the module {shown} has more than {MAX_MODULE_BYTES} bytes"),
                 "build it with optimisation for size and without debug information",
