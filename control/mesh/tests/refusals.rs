@@ -1,5 +1,6 @@
 //! Broken resources: every folder of `refusals/` holds files, and in `expected.txt` the exact text that
 //! `weir-proxy validate` prints for them. The texts are written by hand, before the code says anything.
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its own functions too")]
 
 use std::path::{Path, PathBuf};
 

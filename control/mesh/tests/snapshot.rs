@@ -1,4 +1,5 @@
 //! What resources mean: from texts to the parts of a snapshot.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, in its own functions too")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! become one, with the virtual hosts of all.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -33,8 +34,10 @@ pub(crate) fn listeners(
             let is_here = |it: &&Attachment| it.gateway == document && gateway.listeners[it.listener].port == port;
             let mut tables = Tables { sources, catalog, chains, memory };
             let attachments: Vec<&Attachment> = resolved.attachments.iter().filter(is_here).collect();
-            let virtual_hosts = tables.virtual_hosts(id, hosts(gateway, port), &attachments);
-            for (index, address) in addresses(gateway).into_iter().enumerate() {
+            let mut virtual_hosts = tables.virtual_hosts(id, hosts(gateway, port), &attachments);
+            let addresses = addresses(gateway);
+            let last = addresses.len() - 1;
+            for (index, address) in addresses.into_iter().enumerate() {
                 // The first address has the plain name: nearly always it is the only one.
                 let suffix = if index == 0 { String::new() } else { format!("@{address}") };
                 let name = format!("{}/{}/{}{suffix}", id.namespace, id.name, gateway.listeners[first].name);
@@ -44,7 +47,9 @@ pub(crate) fn listeners(
                     address: SocketAddr::new(address, port),
                     route_table: table_name.clone(),
                 };
-                built.push((listener, RouteTable { name: table_name, virtual_hosts: virtual_hosts.clone() }));
+                // The last one takes the virtual hosts: thousands of routes are not copied for nothing.
+                let virtual_hosts = if index == last { take(&mut virtual_hosts) } else { virtual_hosts.clone() };
+                built.push((listener, RouteTable { name: table_name, virtual_hosts }));
             }
         }
     }
