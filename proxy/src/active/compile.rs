@@ -93,10 +93,8 @@ async fn talk(mut child: Child, module: Vec<u8>) -> io::Result<Ended> {
         }
     };
     let (mut output, mut errors) = (Vec::new(), Vec::new());
-    let (status, (), (), ()) =
-        tokio::join!(child.wait(), feed, async { read_bounded(stdout, &mut output).await }, async {
-            read_bounded(stderr, &mut errors).await
-        },);
+    let (says, fails) = (read_bounded(stdout, &mut output), read_bounded(stderr, &mut errors));
+    let (status, (), (), ()) = tokio::join!(child.wait(), feed, says, fails);
     Ok(Ended { status: status?, output, errors })
 }
 

@@ -18,12 +18,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::info;
 use weir_host_abi::{Engine, EngineOptions, Module, ModuleCache, ModuleHash};
 use weir_model::ModuleSource;
 
 use crate::active::compile::CompilerProcess;
-use crate::limits::{FRESH_FILE, MAX_CONCURRENT_COMPILATIONS, MAX_MODULE_BYTES};
+use crate::limits::{FRESH_FILE, MAX_CONCURRENT_COMPILATIONS, MAX_MODULE_BYTES, MAX_SETTLE_TIME, SETTLE_TIME};
 use crate::task;
 use crate::telemetry::Metrics;
 
@@ -93,15 +94,31 @@ impl Modules {
         })
     }
 
-    /// The module that is now where `source` says, ready to run.
+    /// The module that is now where `source` says, ready to run. A file that cannot be used is looked at again after a
+    /// moment: whoever writes it in parts is done by then.
     ///
     /// # Errors
     /// It is missing, unreadable, too large, no module for this host, or takes too long to compile.
     pub(crate) async fn load(self: &Arc<Self>, source: &ModuleSource) -> Result<Module, ModuleRefusal> {
         let path = module_path(source, &self.options.builtins);
+        let give_up = Instant::now() + MAX_SETTLE_TIME;
+        loop {
+            let before = stamp(&path);
+            let refusal = match self.load_now(source, &path).await {
+                Ok(module) => return Ok(module),
+                Err(refusal) => refusal,
+            };
+            tokio::time::sleep(SETTLE_TIME).await;
+            if stamp(&path) == before || Instant::now() > give_up {
+                return Err(refusal);
+            }
+        }
+    }
+
+    async fn load_now(self: &Arc<Self>, source: &ModuleSource, path: &Path) -> Result<Module, ModuleRefusal> {
         let modules = Arc::clone(self);
         let found = blocking("module loader", {
-            let source = source.clone();
+            let (source, path) = (source.clone(), path.to_owned());
             move || modules.find(&source, &path)
         });
         match found.await? {
@@ -160,7 +177,7 @@ impl Modules {
         if let Some(module) = self.loaded.lock().get(&hash) {
             return Ok(module.clone()); // Another plugin or an earlier change had it compiled meanwhile.
         }
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         self.options.compiler.compile(&self.options.cache, bytes).await?;
         self.metrics.process.modules_compiled.fetch_add(1, Ordering::Relaxed);
         info!(module = %source_name(source), duration_ms = started.elapsed().as_millis(), "module compiled");
@@ -264,6 +281,10 @@ fn read(path: &Path) -> Result<(Vec<u8>, FileStamp), Unreadable> {
         return Err(Unreadable::TooLarge);
     }
     Ok((bytes, FileStamp::of(&metadata)))
+}
+
+fn stamp(path: &Path) -> Option<FileStamp> {
+    fs::metadata(path).ok().map(|metadata| FileStamp::of(&metadata))
 }
 
 impl FileStamp {

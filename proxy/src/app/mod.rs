@@ -77,7 +77,7 @@ impl App {
         let metrics = Arc::new(Metrics::new(bootstrap.workers));
         let access_log = start_access_log(&bootstrap, &metrics)?;
         let publisher = Publisher::new();
-        let workers = WorkerThreads::start(WorkersOptions {
+        let workers = WorkerThreads::start(&WorkersOptions {
             workers: bootstrap.workers,
             active: publisher.active(),
             metrics: Arc::clone(&metrics),

@@ -63,7 +63,7 @@ pub(super) struct WorkerThreads {
 
 impl WorkerThreads {
     /// Starts them; they accept on nothing yet.
-    pub(super) fn start(options: WorkersOptions<'_>) -> anyhow::Result<Self> {
+    pub(super) fn start(options: &WorkersOptions<'_>) -> anyhow::Result<Self> {
         let (ended_sender, ended) = mpsc::channel(options.workers);
         let mut this = Self { assignments: Vec::new(), threads: Vec::new(), ended };
         for index in 0..options.workers {

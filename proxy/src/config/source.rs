@@ -248,12 +248,9 @@ mod tests {
         let follows = task::spawn("test", source.follow(sender));
         for (text, expected) in [("", 0), (SERVICE, 1), ("kind: [", usize::MAX), (SERVICE, 1)] {
             fs::write(&path, text).unwrap();
-            let arrives = async {
-                while !updates.borrow_and_update().as_ref().is_some_and(|update| clusters(update) == expected) {
-                    updates.changed().await.unwrap();
-                }
-            };
-            tokio::time::timeout(SOON, arrives).await.expect("the change arrives");
+            let arrives = updates.wait_for(|update| update.as_ref().is_some_and(|it| clusters(it) == expected));
+            let arrived = tokio::time::timeout(SOON, arrives).await.expect("the change arrives");
+            assert!(arrived.is_ok(), "the source goes on");
         }
         drop(updates);
         follows.await.unwrap();

@@ -112,7 +112,7 @@ impl ConfigState {
         let unchanged = self.options.status.is_ready() && next.serves_same(&current);
         if !unchanged {
             // Before the swap, so that it can still be refused; what comes in waits in the queue for the workers.
-            if let Err(rejections) = self.options.listeners.listen(&listeners, &next.snapshot) {
+            if let Err(rejections) = listeners.listen(&next.snapshot) {
                 return self.reject(&compiled, &rejections);
             }
             self.swap(next, &current);

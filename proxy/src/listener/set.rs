@@ -110,19 +110,6 @@ impl ListenerSet {
         Ok(bound)
     }
 
-    /// Makes new sockets listen: connections wait in their queues from now on.
-    ///
-    /// # Errors
-    /// A rejection for each address that somebody else has taken since it was bound.
-    pub(crate) fn listen(&self, wanted: &WantedListeners, snapshot: &Snapshot) -> Result<(), Vec<Rejection>> {
-        let failed = wanted.listeners.iter().filter_map(|(name, listener)| {
-            let error = listener.bound.listen().err()?;
-            Some(rejection(snapshot.listeners.get(name)?, error))
-        });
-        let rejections: Vec<_> = failed.collect();
-        if rejections.is_empty() { Ok(()) } else { Err(rejections) }
-    }
-
     /// Makes these the open listeners: workers accept on new ones and drain those that are gone.
     pub(crate) fn publish(&mut self, wanted: WantedListeners) {
         for (name, listener) in &wanted.listeners {
@@ -163,6 +150,19 @@ impl ListenerSet {
 }
 
 impl WantedListeners {
+    /// Makes new sockets listen: connections wait in their queues from now on.
+    ///
+    /// # Errors
+    /// A rejection for each address that somebody else has taken since it was bound.
+    pub(crate) fn listen(&self, snapshot: &Snapshot) -> Result<(), Vec<Rejection>> {
+        let failed = self.listeners.iter().filter_map(|(name, listener)| {
+            let error = listener.bound.listen().err()?;
+            Some(rejection(snapshot.listeners.get(name)?, error))
+        });
+        let rejections: Vec<_> = failed.collect();
+        if rejections.is_empty() { Ok(()) } else { Err(rejections) }
+    }
+
     fn owner(&self, bound: &Arc<Bound>) -> Option<&ListenerName> {
         let mut listeners = self.listeners.iter();
         listeners.find(|(_, listener)| Arc::ptr_eq(&listener.bound, bound)).map(|(name, _)| name)
@@ -232,7 +232,7 @@ mod tests {
 
     fn publish(set: &mut ListenerSet, snapshot: &Snapshot) -> Result<Vec<ListenerState>, Vec<Rejection>> {
         let wanted = set.bind_new(snapshot)?;
-        set.listen(&wanted, snapshot)?;
+        wanted.listen(snapshot)?;
         set.publish(wanted);
         Ok(set.states().borrow().clone())
     }
@@ -302,7 +302,7 @@ mod tests {
         drop(one);
         let refused = TcpStream::connect(address).map(|_| ()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        set.listen(&other, &snapshot).unwrap();
+        other.listen(&snapshot).unwrap();
         set.publish(other);
         TcpStream::connect(address).unwrap();
     }
