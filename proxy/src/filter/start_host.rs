@@ -59,7 +59,8 @@ impl Host for StartHost {
     }
 
     fn log_level(&self) -> LogLevel {
-        super::host::current_log_level()
+        // Warnings are taken however little is logged: they are the reason of a refusal.
+        super::host::current_log_level().min(LogLevel::Warn)
     }
 
     fn now(&self) -> SystemTime {
