@@ -60,8 +60,28 @@ async fn connection_close_is_said_to_requests_that_are_answered_while_draining()
     assert_eq!(proxy.ended().await.code(), Some(0));
 }
 
+/// A downstream that sends its next request while the process begins to drain is answered, and told to go elsewhere.
 #[tokio::test]
-async fn idle_connections_are_closed_at_once() {
+async fn a_request_on_its_way_when_draining_begins_is_answered() {
+    let origin = Origin::says("hello").await;
+    let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
+    let mut wire = Wire::connect(proxy.address().await).await;
+    let unused = Wire::connect(proxy.address().await).await;
+    wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    origin.wait_for(1).await;
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_log("drain").await;
+    let mut unused = unused;
+    for connection in [&mut wire, &mut unused] {
+        connection.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let answers = connection.rest().await.to_ascii_lowercase();
+        assert!(answers.contains("connection: close") && answers.ends_with("hello"), "{answers}");
+    }
+    assert_eq!(proxy.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_after_a_moment() {
     let origin = Origin::says("hello").await;
     let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     let address = proxy.address().await;

@@ -173,3 +173,35 @@ async fn no_timeout_is_zero() {
     });
     assert_eq!((late.text().as_str(), quick.status), ("late", 504));
 }
+
+#[tokio::test]
+async fn every_balancer_uses_every_endpoint() {
+    for balancing in ["RoundRobin", "LeastRequest", "Random"] {
+        let (one, two) = (Origin::says("one").await, Origin::says("two").await);
+        let policy = format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {{name: p}}\nspec: {{targetRefs: [{{kind: \
+             Service, name: origin}}], balancing: {balancing}}}\n"
+        );
+        let service = Resources::new().service("origin", &[one.address(), two.address()]);
+        let proxy = Proxy::start(&service.route_everything().yaml(&policy)).await;
+        let mut client = proxy.client().await;
+        for _ in 0..60 {
+            assert_eq!(client.get("/").await.status, 200);
+        }
+        assert_eq!(one.count() + two.count(), 60);
+        assert!(one.count().min(two.count()) > 5, "{balancing}: {} and {}", one.count(), two.count());
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_found_by_its_name() {
+    let origin = Origin::says("found").await;
+    let service = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: origin}}\nspec: {{ports: [{{port: 80}}], dns: \
+         {{host: localhost, port: {}}}}}\n",
+        origin.address().port()
+    );
+    let proxy = Proxy::start(&Resources::new().yaml(&service).route_everything()).await;
+    // `localhost` may have an address of IPv6, too, where nobody listens.
+    assert_eq!(proxy.get("/").await.text(), "found");
+}

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use harness::{Body, Broken, Client, Codec, Filter, Origin, Proxy, Resources, counted, full, until, within};
+use harness::{
+    Body, Broken, Client, Codec, Filter, Origin, Proxy, Resources, counted, counted_by, full, until, within,
+};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -125,20 +127,9 @@ async fn a_slow_downstream_holds_back_a_fast_origin() {
     for (codec, filter) in [(Codec::Http1, None), (Codec::Http2, None), (Codec::Http1, Some(reading()))] {
         let taken = Arc::new(AtomicU64::new(0));
         let shared = Arc::clone(&taken);
-        let origin = Origin::start(codec, move |_| {
-            let shared = Arc::clone(&shared);
-            async move {
-                let (body, sent) = counted(GIB);
-                harness::beside(async move {
-                    loop {
-                        shared.store(sent.load(Ordering::Acquire), Ordering::Release);
-                        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-                    }
-                });
-                Ok(Response::new(body))
-            }
-        })
-        .await;
+        let origin =
+            Origin::start(codec, move |_| std::future::ready(Ok(Response::new(counted_by(GIB, Arc::clone(&shared))))))
+                .await;
         let resources = patient(codec, &origin);
         let proxy = Proxy::start(&filter.into_iter().fold(resources, Resources::filter)).await;
         let mut client = Client::speaking(codec, proxy.address().await).await;

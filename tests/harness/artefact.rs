@@ -34,10 +34,11 @@ pub fn test_filter() -> &'static Path {
     })
 }
 
-/// A shipped module, like `auth`, built for Wasm; all callbacks but `callbacks` would be stripped by `cargo xtask
-/// plugins`, which puts them beside the binary, where the proxy finds them.
+/// The shipped modules, as `cargo xtask plugins` leaves them: only the callbacks that they need.
 pub(crate) fn shipped_modules() -> PathBuf {
-    target_folder().join("debug").join("plugins")
+    let folder = target_folder().join("debug").join("plugins");
+    assert!(folder.join("auth.wasm").is_file(), "{} has no modules: run `cargo xtask plugins`", folder.display());
+    folder
 }
 
 /// A module from its text.

@@ -98,7 +98,12 @@ static PATTERN: [u8; 32 * 1024] = [b'w'; 32 * 1024];
 /// A body of `length` bytes, and how many of them have been taken so far.
 pub fn counted(length: u64) -> (Body, Arc<AtomicU64>) {
     let taken = Arc::new(AtomicU64::new(0));
-    (Counted { length, taken: Arc::clone(&taken) }.boxed_unsync(), taken)
+    (counted_by(length, Arc::clone(&taken)), taken)
+}
+
+/// As [`counted`], with a counter that is there already.
+pub fn counted_by(length: u64, taken: Arc<AtomicU64>) -> Body {
+    Counted { length, taken }.boxed_unsync()
 }
 
 struct Counted {

@@ -30,7 +30,7 @@ mod artefact; // What is built: the proxy's binary, filters.
 mod wait; // Until something is so, within a deadline.
 
 pub use artefact::{binary, module_of_wat, test_filter};
-pub use body::{Body, BodySender, Broken, counted, empty, full, in_steps, with_trailers};
+pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_steps, with_trailers};
 pub use client::{Answer, Client, read};
 pub use origin::{Codec, Origin, Received, unused_address};
 pub use proxy::{Page, Proxy, ProxyOptions, folders};
