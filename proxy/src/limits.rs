@@ -20,6 +20,13 @@ pub(crate) const DOWNSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// A request head must be whole in this time from its first byte: the slow-loris bound.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a draining listener's connections may still send a request: longer than a request is on its way, shorter
+/// than anybody waits for a process to end.
+pub(crate) const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a worker remembers the configuration of a listener that was removed, for requests on its old connections.
+pub(crate) const REMOVED_LISTENER_TIME: Duration = Duration::from_secs(30);
+
 /// Nothing may move on a stream for this long (Envoy's `stream_idle_timeout`).
 pub(crate) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 

@@ -13,7 +13,9 @@ use tracing::debug;
 use crate::connection::Connection;
 use crate::connection::detect::Codec;
 use crate::connection::watched::Watched;
-use crate::limits::{CONNECTION_WINDOW_BYTES, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES};
+use crate::limits::{
+    CONNECTION_WINDOW_BYTES, DRAIN_GRACE, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES,
+};
 use crate::stream;
 use crate::task;
 use crate::worker::Worker;
@@ -51,6 +53,26 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (soc
     }
 }
 
+/// A downstream may be sending its next request at this very moment, so a connection is not closed at once: for a
+/// while its next response says `connection: close` (`stream/handle.rs`), and only then it takes no more requests.
+async fn drain<C>(
+    connection: &Connection,
+    mut server: Pin<&mut C>,
+    shut_down: impl Fn(Pin<&mut C>),
+) -> Option<Result<(), hyper::Error>>
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
+    if let Ok(ended) = tokio::time::timeout(DRAIN_GRACE, server.as_mut()).await {
+        return Some(ended);
+    }
+    shut_down(server.as_mut());
+    match connection.listener.drain.deadline() {
+        Some(deadline) => tokio::time::timeout_at(deadline, server).await.ok(),
+        None => Some(server.await),
+    }
+}
+
 /// Polls a connection; when the listener drains it takes no more requests and ends with those under way, or with the
 /// drain's deadline.
 async fn until_drained<C>(connection: &Connection, server: C, shut_down: impl Fn(Pin<&mut C>))
@@ -66,13 +88,7 @@ where
                     break None; // Dropped: no request is under way.
                 }
             }
-            () = connection.listener.drain.signaled() => {
-                shut_down(server.as_mut());
-                break match connection.listener.drain.deadline() {
-                    Some(deadline) => tokio::time::timeout_at(deadline, server.as_mut()).await.ok(),
-                    None => Some(server.as_mut().await),
-                };
-            }
+            () = connection.listener.drain.signaled() => break drain(connection, server.as_mut(), shut_down).await,
         }
     };
     if let Some(Err(error)) = ended {

@@ -17,7 +17,7 @@ use tracing::debug;
 use weir_model::ListenerName;
 
 use crate::drain::DrainWatcher;
-use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, HEAD_TIMEOUT};
+use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, DRAIN_GRACE, HEAD_TIMEOUT};
 use crate::telemetry::ListenerMetrics;
 use crate::worker::{Overdue, Worker};
 
@@ -59,13 +59,19 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerFacts>, socke
     let codec = tokio::select! {
         codec = detect::detect(&socket) => codec,
         () = connection.overdue.notified() => None,
-        () = connection.listener.drain.signaled() => None, // Not a byte of a request is there yet.
+        () = grace_ended(&connection.listener.drain) => None, // Not a byte of a request has come.
     };
     match codec {
         Some(codec) => http::serve(&worker, &connection, (socket, codec)).await,
         None => debug!(%peer, listener = %connection.listener.name, "connection ended before its first request"),
     }
     worker.deadlines.forget(watch);
+}
+
+/// Waits until the listener drains, and then as long as a first request may still be on its way.
+async fn grace_ended(drain: &DrainWatcher) {
+    drain.signaled().await;
+    tokio::time::sleep(DRAIN_GRACE).await;
 }
 
 impl Connection {

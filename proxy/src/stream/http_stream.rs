@@ -64,7 +64,7 @@ impl HttpStream {
         request: Request<Incoming>,
     ) -> (Rc<Self>, Incoming) {
         connection.enter();
-        let config = worker.config();
+        let config = worker.config(&connection.listener.name);
         let (parts, incoming) = request.into_parts();
         let (head, refused) = head_of(parts, connection);
         let route = match refused {

@@ -15,6 +15,7 @@ use weir_model::ListenerName;
 
 use crate::active::ActiveConfig;
 use crate::filter::{Filters, Slot};
+use crate::limits::REMOVED_LISTENER_TIME;
 use crate::route::{Route, RouteTable};
 use crate::task;
 use crate::telemetry::{AccessLog, WorkerMetrics};
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) deadlines: Rc<Deadlines>,
     active: Arc<ArcSwap<ActiveConfig>>,
     current: RefCell<Rc<WorkerConfig>>,
+    /// By listener that was removed: the last configuration that had it.
+    removed: Rc<RefCell<HashMap<ListenerName, Rc<WorkerConfig>>>>,
     filters: Rc<Filters>,
     rng: RefCell<SmallRng>,
     connections: Cell<u64>,
@@ -80,18 +83,24 @@ impl Worker {
             deadlines,
             active,
             current: RefCell::new(current),
+            removed: Rc::default(),
             filters,
             rng: RefCell::new(SmallRng::from_os_rng()),
             connections: Cell::new(0),
         })
     }
 
-    /// The configuration that serves now. One load and one comparison when it has not changed.
-    pub(crate) fn config(&self) -> Rc<WorkerConfig> {
+    /// The configuration that serves a listener now. One load and one comparison when it has not changed. A listener
+    /// that was removed is served by the last configuration that had it, until its connections have drained.
+    pub(crate) fn config(&self, listener: &ListenerName) -> Rc<WorkerConfig> {
         if !Arc::ptr_eq(&self.active.load(), &self.current.borrow().active) {
             self.refresh();
         }
-        Rc::clone(&self.current.borrow())
+        let current = Rc::clone(&self.current.borrow());
+        if current.route_table(listener).is_some() {
+            return current;
+        }
+        self.removed.borrow().get(listener).map_or(current, Rc::clone)
     }
 
     /// Takes up the configuration that serves now and lets go of what it does not need. Called after each publish, so
@@ -103,7 +112,21 @@ impl Worker {
         }
         let config = WorkerConfig::new(active, &self.filters);
         self.upstreams.retain(&config.active.clusters);
-        *self.current.borrow_mut() = config;
+        let old = self.current.replace(config);
+        self.remember_removed(&old);
+    }
+
+    fn remember_removed(&self, old: &Rc<WorkerConfig>) {
+        let current = self.current.borrow();
+        let gone = old.active.route_tables.keys().filter(|name| current.route_table(name).is_none());
+        for name in gone {
+            self.removed.borrow_mut().insert(name.clone(), Rc::clone(old));
+            let (name, removed) = (name.clone(), Rc::clone(&self.removed));
+            task::spawn_local("removed-listener", async move {
+                tokio::time::sleep(REMOVED_LISTENER_TIME).await;
+                removed.borrow_mut().remove(&name);
+            });
+        }
     }
 
     /// A number uniform over all `u32`.
