@@ -18,7 +18,7 @@ use crate::{machine, path_origin, percentile, setting};
 const ROUTES: usize = 100;
 
 /// Edits when nobody asks for more.
-const CHANGES: usize = 150;
+const CHANGES: usize = 300;
 
 /// From the write until it serves, beyond what a request takes without any change.
 const BUDGET: Duration = Duration::from_millis(30);
