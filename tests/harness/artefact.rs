@@ -17,7 +17,8 @@ pub fn binary() -> &'static Path {
 fn build_binary() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "weir-proxy", "--bin", "weir-proxy"]).current_dir(repository());
+    // With the whole workspace's features, so that what `cargo test --workspace` has built is not built again.
+    command.args(["build", "--quiet", "--workspace", "--bin", "weir-proxy"]).current_dir(repository());
     let output = command.output().expect("cargo starts");
     assert!(output.status.success(), "weir-proxy does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     let path = target_folder().join("debug").join("weir-proxy");

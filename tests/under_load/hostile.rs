@@ -30,8 +30,8 @@ const LOOK_MS: usize = 4_000;
 /// The longest that one request of another route may take.
 const LONGEST_STALL: Duration = Duration::from_millis(100);
 
-/// What a busy machine of two cores adds to a request now and then.
-const NOISE: Duration = Duration::from_millis(50);
+/// What a busy machine of two cores adds to a request now and then. The figures are printed for machines that are quiet.
+const NOISE: Duration = Duration::from_millis(100);
 
 /// What a VM and its streams may add to the proxy's memory; a VM's own cap is 16 MiB and there are two.
 const MEMORY_CAP: u64 = 96 << 20;

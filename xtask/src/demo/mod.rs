@@ -32,7 +32,7 @@ pub(crate) enum Ending {
 pub(crate) fn run(ending: Ending) -> Result<()> {
     say("builds the proxy and its filters and shows them at work");
     say("the first build takes about a quarter of an hour on two cores; later ones take seconds");
-    step("the proxy", || finish(&mut cargo(&["build", "--package", "weir-proxy"])?))?;
+    step("the proxy", || finish(&mut cargo(&["build", "--workspace", "--bin", "weir-proxy"])?))?;
     step("its filters, for Wasm", || plugins::run(Beside::WhatIsThere))?;
 
     let mut stage = step("start", Stage::set)?;
