@@ -133,8 +133,19 @@ fn address(line: &mut Vec<u8>, name: &str, address: Option<SocketAddr>) {
     let Some(address) = address else { return };
     key(line, name);
     line.push(b'"');
-    // Writing into a Vec does not fail.
-    drop(write!(line, "{address}"));
+    match address {
+        SocketAddr::V4(address) => {
+            // By hand: two addresses a line through `fmt` were a twentieth of all that a request costs in user space.
+            let mut digits = itoa::Buffer::new();
+            for (octet, end) in address.ip().octets().into_iter().zip(*b"...:") {
+                line.extend_from_slice(digits.format(octet).as_bytes());
+                line.push(end);
+            }
+            line.extend_from_slice(digits.format(address.port()).as_bytes());
+        }
+        // Writing into a Vec does not fail.
+        SocketAddr::V6(_) => drop(write!(line, "{address}")),
+    }
     line.push(b'"');
 }
 
@@ -150,7 +161,9 @@ fn text(line: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// RFC 8259 §7: quotes, backslashes and control characters are escaped; what is not UTF-8 becomes U+FFFD.
 fn escaped(line: &mut Vec<u8>, value: &[u8]) {
-    if value.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    // Looks at every byte, without a branch for each: the compiler takes 16 at a time.
+    if value.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
         line.extend_from_slice(value);
         return;
     }
