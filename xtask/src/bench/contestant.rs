@@ -112,7 +112,10 @@ impl Place {
             Chain::ThreeHeaders => (wat::parse_file(root()?.join("xtask/bench/three_headers.wat"))?, "{}"),
             Chain::Auth => (read(&setting.release().join("plugins/auth.wasm"))?, AUTH),
         };
-        let path = self.folder.join("bench.wasm");
+        // In a folder of its own: Weir watches it, and would see each write of a log beside it.
+        let folder = self.folder.join("module");
+        fs::create_dir(&folder)?;
+        let path = folder.join("bench.wasm");
         fs::write(&path, module)?;
         self.set("MODULE", &path.display().to_string());
         self.set("CONFIG", config);
