@@ -1,7 +1,7 @@
 //! The data plane: one process that accepts connections, runs sandboxed Wasm filters on every request and sends it on.
 //!
 //! The modules stand in reading order, and each imports only from those below it. Two walks lead through them:
-//! a request starts at [`listener`] and is told in `stream/handle.rs`; a change of configuration starts at [`config`]
+//! a request starts at `listener` and is told in `stream/handle.rs`; a change of configuration starts at `config`
 //! and is told in `config/apply.rs`. `docs/architecture.md` draws both.
 
 pub mod args; // The command line.
