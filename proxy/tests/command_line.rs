@@ -29,7 +29,7 @@ fn help_names_every_flag() {
 fn validate_says_where_and_why_and_exits_1() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.yaml");
-    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec:\n";
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec:\n  gatewayClassName: weir\n";
     fs::write(&path, format!("{gateway}  listeners: [{{name: http, port: 8080, protocol: HTTP}}]\n")).unwrap();
     let good = weir_proxy(&["validate", &path.to_string_lossy()]);
     assert!(good.status.success(), "{}{}", stdout(&good), stderr(&good));
@@ -38,7 +38,7 @@ fn validate_says_where_and_why_and_exits_1() {
     let bad = weir_proxy(&["validate", &path.to_string_lossy()]);
     let said = stdout(&bad) + &stderr(&bad);
     assert_eq!(bad.status.code(), Some(1), "{said}");
-    assert!(said.contains("shop.yaml:5:3: Gateway default/edge: spec.listener: unknown field"), "{said}");
+    assert!(said.contains("shop.yaml:6:3: Gateway default/edge: spec.listener: unknown field"), "{said}");
 }
 
 #[test]
