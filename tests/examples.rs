@@ -127,6 +127,8 @@ impl Copy {
         // The tests may run with another target folder than the one a person has.
         let target = std::env::current_exe().expect("a path").ancestors().nth(3).expect("target").display().to_string();
         let text = text.replace("target/", &format!("{target}/"));
+        // Examples run side by side, and each proxy's admin pages want a port of their own.
+        let text = text.replace("weir-proxy --config", "weir-proxy --admin 127.0.0.1:0 --config");
         self.replacements.iter().fold(text, |text, (from, to)| text.replace(from, to))
     }
 }
