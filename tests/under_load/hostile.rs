@@ -30,8 +30,8 @@ const LOOK_MS: usize = 4_000;
 /// The longest that one request of another route may take.
 const LONGEST_STALL: Duration = Duration::from_millis(100);
 
-/// What a busy machine of two cores adds to a request now and then. The figures are printed for machines that are quiet.
-const NOISE: Duration = Duration::from_millis(100);
+/// Up to here a machine of two cores makes a hundredth of the requests wait when something else runs on it.
+const NOISE: Duration = Duration::from_millis(50);
 
 /// What a VM and its streams may add to the proxy's memory; a VM's own cap is 16 MiB and there are two.
 const MEMORY_CAP: u64 = 96 << 20;
@@ -217,13 +217,13 @@ async fn finish(lives_on: bool, sender: BodySender, body: Incoming) -> hyper::Re
     end
 }
 
-/// Other programs on the machine make requests wait, too, so a time that they alone can explain is let pass.
+/// Other programs on the machine make requests wait, too: what they do to undisturbed requests is let pass.
 fn assert_others_go_on(alone: &Figures, harmless: &Figures, harmed: &Figures) {
     let undisturbed = harmless.p99.max(alone.p99);
     let ratio = harmed.p99.as_secs_f64() / undisturbed.as_secs_f64();
     println!("  p99 beside harm is {ratio:.2} of undisturbed");
     assert!(harmed.p99 <= (undisturbed * 3).max(NOISE), "p99 of the other route: {harmed:?}, {harmless:?} without");
-    let allowed = LONGEST_STALL.max(harmless.max.max(alone.max) * 3) + NOISE;
+    let allowed = LONGEST_STALL + harmless.max.max(alone.max);
     assert!(harmed.max <= allowed, "a stall of {:?}", harmed.max);
 }
 

@@ -12,12 +12,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::Instant;
 use tracing::info;
 use weir_host_abi::{Engine, EngineOptions, Module, ModuleCache, ModuleHash};
@@ -70,6 +70,7 @@ pub(crate) struct Modules {
     loaded: Mutex<HashMap<ModuleHash, Module>>,
     read: Mutex<HashMap<PathBuf, (FileStamp, ModuleHash)>>,
     compilations: Semaphore,
+    turns: Mutex<HashMap<ModuleHash, Weak<AsyncMutex<()>>>>,
 }
 
 /// What tells a file from what it was before.
@@ -91,6 +92,7 @@ impl Modules {
             loaded: Mutex::default(),
             read: Mutex::default(),
             compilations: Semaphore::new(MAX_CONCURRENT_COMPILATIONS),
+            turns: Mutex::default(),
         })
     }
 
@@ -171,24 +173,44 @@ impl Modules {
         hash: ModuleHash,
         bytes: Vec<u8>,
     ) -> Result<Module, ModuleRefusal> {
-        let Ok(_turn) = self.compilations.acquire().await else {
+        let turn = self.turn(hash);
+        let _turn = turn.lock().await;
+        if let Some(module) = self.load_compiled(hash).await? {
+            return Ok(module); // Another plugin or an earlier change had it compiled meanwhile.
+        }
+        let Ok(_place) = self.compilations.acquire().await else {
             return Err(ModuleRefusal::new("the proxy is ending", ""));
         };
-        if let Some(module) = self.loaded.lock().get(&hash) {
-            return Ok(module.clone()); // Another plugin or an earlier change had it compiled meanwhile.
-        }
         let started = Instant::now();
         self.options.compiler.compile(&self.options.cache, bytes).await?;
         self.metrics.process.modules_compiled.fetch_add(1, Ordering::Relaxed);
         info!(module = %source_name(source), duration_ms = started.elapsed().as_millis(), "module compiled");
-        let modules = Arc::clone(self);
-        let cached = blocking("module loader", move || modules.load_cached(&hash));
-        cached.await?.ok_or_else(|| {
+        self.load_compiled(hash).await?.ok_or_else(|| {
             ModuleRefusal::new(
                 "was compiled, but the compiled code cannot be loaded",
                 "the log says why; check --cache",
             )
         })
+    }
+
+    /// Held by the one who compiles this module; others wait for it and find what it made.
+    fn turn(&self, hash: ModuleHash) -> Arc<AsyncMutex<()>> {
+        let mut turns = self.turns.lock();
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(&hash).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        turns.insert(hash, Arc::downgrade(&turn));
+        turn
+    }
+
+    async fn load_compiled(self: &Arc<Self>, hash: ModuleHash) -> Result<Option<Module>, ModuleRefusal> {
+        if let Some(module) = self.loaded.lock().get(&hash) {
+            return Ok(Some(module.clone()));
+        }
+        let modules = Arc::clone(self);
+        blocking("module loader", move || modules.load_cached(&hash)).await
     }
 
     fn load_cached(&self, hash: &ModuleHash) -> Result<Option<Module>, ModuleRefusal> {

@@ -16,9 +16,9 @@ use crate::body::Body;
 use crate::error::ProxyError;
 use crate::filter::{Event, MessageEnd, Side};
 use crate::route::Route;
+use crate::stream::body::SideBody;
 use crate::stream::handle::Origin;
 use crate::stream::http_stream::HttpStream;
-use crate::stream::request_body::RequestBody;
 use crate::stream::sanitize;
 use crate::stream::source::{Source, Way};
 use crate::upstream::{Answer, Cluster, Outgoing, SendFailure, SendOptions, mirror, send, tee};
@@ -40,7 +40,7 @@ pub(super) async fn forward(
     let cluster =
         route.pick_target(stream.worker.draw()).ok_or_else(|| ProxyError::NoTarget("no_target".to_owned()))?;
     stream.note_cluster(cluster.model().name.clone(), request_timeout(to, cluster));
-    let body = if end { Body::Empty } else { Body::made(RequestBody::new(stream, source)) };
+    let body = if end { Body::Empty } else { Body::made(SideBody::new(stream, source)) };
     let mut outgoing = outgoing(stream, route, body);
     send_mirrors(stream, (route, to), &mut outgoing);
     let options = SendOptions { attempt_timeout: to.timeouts.backend_request };

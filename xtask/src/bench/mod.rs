@@ -51,7 +51,9 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     say("measures the proxy beside HAProxy, nginx and Envoy; the first build takes about a quarter of an hour");
     tools::announce_peers();
     step("peers", tools::install_peers)?;
-    step("the proxy, for release", || finish(&mut cargo(&["build", "--release", "--package", "weir-proxy"])?))?;
+    step("the proxy, for release", || {
+        finish(&mut cargo(&["build", "--release", "--workspace", "--bin", "weir-proxy"])?)
+    })?;
     step("its filters, for Wasm", || plugins::run(Beside::ReleaseToo))?;
 
     let setting = Setting::prepare()?;

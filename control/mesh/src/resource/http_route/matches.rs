@@ -74,46 +74,13 @@ fn check_headers(
     path: &Path<'_>,
     faults: &mut Faults,
 ) -> Option<Vec<HeaderMatch>> {
-    if !is_bounded(&written, MAX_MATCHES, path, faults) {
-        return None;
-    }
-    let mut headers: Vec<HeaderMatch> = Vec::with_capacity(written.len());
-    for (index, HttpRouteRulesMatchesHeaders { name, r#type, value }) in written.into_iter().enumerate() {
-        let at = path.entry(index);
-        let name = match http::header_name(&name) {
-            Ok(name) if headers.iter().any(|other| other.name == name) => {
-                let reason = format!("the header {} is matched already", quoted(&name));
-                faults.add(
-                    &at.field("name"),
-                    reason,
-                    "one value only can be matched: use RegularExpression for several",
-                );
-                None
-            }
-            Ok(name) => Some(name),
-            Err(objection) => {
-                faults.object(&at.field("name"), objection);
-                None
-            }
-        };
-        let at = at.field("value");
-        let value = match r#type {
-            Some(HttpRouteRulesMatchesHeadersType::RegularExpression) => {
-                regex(&value, &at, faults).map(TextMatch::Regex)
-            }
-            Some(HttpRouteRulesMatchesHeadersType::Exact) | None => match exact_header(&value) {
-                Ok(value) => Some(TextMatch::Exact(value)),
-                Err(objection) => {
-                    faults.object(&at, objection);
-                    None
-                }
-            },
-        };
-        if let (Some(name), Some(value)) = (name, value) {
-            headers.push(HeaderMatch { name, value });
-        }
-    }
-    Some(headers)
+    let written = written.into_iter().map(|HttpRouteRulesMatchesHeaders { name, r#type, value }| {
+        let is_regex = matches!(r#type, Some(HttpRouteRulesMatchesHeadersType::RegularExpression));
+        Written { name, value, is_regex }
+    });
+    let grammar = Grammar { what: "header", name: http::header_name, value: exact_header };
+    let checked = check_named(written.collect(), &grammar, path, faults)?;
+    Some(checked.into_iter().map(|(name, value)| HeaderMatch { name, value }).collect())
 }
 
 fn exact_header(value: &str) -> Result<Arc<str>, Objection> {
@@ -128,46 +95,63 @@ fn check_query(
     path: &Path<'_>,
     faults: &mut Faults,
 ) -> Option<Vec<QueryMatch>> {
+    let written = written.into_iter().map(|HttpRouteRulesMatchesQueryParams { name, r#type, value }| {
+        let is_regex = matches!(r#type, Some(HttpRouteRulesMatchesQueryParamsType::RegularExpression));
+        Written { name, value, is_regex }
+    });
+    let grammar = Grammar { what: "parameter", name: http::query_name, value: http::query_value };
+    let checked = check_named(written.collect(), &grammar, path, faults)?;
+    Some(checked.into_iter().map(|(name, value)| QueryMatch { name, value }).collect())
+}
+
+/// A header or query parameter and its value, as written.
+struct Written {
+    name: String,
+    value: String,
+    is_regex: bool,
+}
+
+/// How names and plain values of headers or query parameters have to look.
+struct Grammar {
+    what: &'static str,
+    name: fn(&str) -> Result<Arc<str>, Objection>,
+    value: fn(&str) -> Result<Arc<str>, Objection>,
+}
+
+fn check_named(
+    written: Vec<Written>,
+    grammar: &Grammar,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<Vec<(Arc<str>, TextMatch)>> {
     if !is_bounded(&written, MAX_MATCHES, path, faults) {
         return None;
     }
-    let mut query: Vec<QueryMatch> = Vec::with_capacity(written.len());
-    for (index, HttpRouteRulesMatchesQueryParams { name, r#type, value }) in written.into_iter().enumerate() {
+    let mut checked: Vec<(Arc<str>, TextMatch)> = Vec::with_capacity(written.len());
+    for (index, Written { name, value, is_regex }) in written.into_iter().enumerate() {
         let at = path.entry(index);
-        let name = match http::query_name(&name) {
-            Ok(name) if query.iter().any(|other| other.name == name) => {
-                let reason = format!("the parameter {} is matched already", quoted(&name));
-                faults.add(
-                    &at.field("name"),
-                    reason,
-                    "one value only can be matched: use RegularExpression for several",
-                );
+        let name = match (grammar.name)(&name) {
+            Ok(name) if checked.iter().any(|(other, _)| *other == name) => {
+                let reason = format!("the {} {} is matched already", grammar.what, quoted(&name));
+                let hint = "one value only can be matched: use RegularExpression for several";
+                faults.add(&at.field("name"), reason, hint);
                 None
             }
-            Ok(name) => Some(name),
-            Err(objection) => {
-                faults.object(&at.field("name"), objection);
-                None
-            }
+            name => accepted(name, &at.field("name"), faults),
         };
         let at = at.field("value");
-        let value = match r#type {
-            Some(HttpRouteRulesMatchesQueryParamsType::RegularExpression) => {
-                regex(&value, &at, faults).map(TextMatch::Regex)
-            }
-            Some(HttpRouteRulesMatchesQueryParamsType::Exact) | None => match http::query_value(&value) {
-                Ok(value) => Some(TextMatch::Exact(value)),
-                Err(objection) => {
-                    faults.object(&at, objection);
-                    None
-                }
-            },
+        let value = if is_regex {
+            regex(&value, &at, faults).map(TextMatch::Regex)
+        } else {
+            accepted((grammar.value)(&value), &at, faults).map(TextMatch::Exact)
         };
-        if let (Some(name), Some(value)) = (name, value) {
-            query.push(QueryMatch { name, value });
-        }
+        checked.extend(name.zip(value));
     }
-    Some(query)
+    Some(checked)
+}
+
+fn accepted<T>(value: Result<T, Objection>, path: &Path<'_>, faults: &mut Faults) -> Option<T> {
+    value.map_err(|objection| faults.object(path, objection)).ok()
 }
 
 const fn method_name(method: &HttpRouteRulesMatchesMethod) -> &'static str {

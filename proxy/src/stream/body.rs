@@ -1,5 +1,5 @@
-//! The request body that the upstream reads: as it comes in when no filter wants it, else from the filters. Polled by
-//! hyper when the endpoint has room, so a slow endpoint holds back a fast downstream.
+//! The body of one side, read by the other: as it comes in when no filter wants it, else from the filters. Polled by
+//! hyper when the reader has room, so a slow reader holds back a fast writer. The upstream reads the request's so.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,52 +13,58 @@ use crate::filter::{Piece, Side};
 use crate::stream::http_stream::HttpStream;
 use crate::stream::source::{Source, Way};
 
-/// A request's body on its way to an endpoint.
-pub(super) struct RequestBody {
+/// What polling a body gives.
+pub(super) type Polled = Poll<Option<Result<Frame<Bytes>, ProxyError>>>;
+
+/// The body of one side, on its way to the other.
+pub(super) struct SideBody {
     stream: Rc<HttpStream>,
     source: Source,
-    ended: bool,
+    trailers_sent: bool,
 }
 
-impl RequestBody {
+impl SideBody {
     pub(super) fn new(stream: &Rc<HttpStream>, source: Source) -> Self {
-        Self { stream: Rc::clone(stream), source, ended: false }
+        Self { stream: Rc::clone(stream), source, trailers_sent: false }
     }
 
-    fn poll_direct(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn poll_direct(&mut self, context: &mut Context<'_>) -> Polled {
+        let side = self.source.side();
         {
             let mut cell = self.stream.cell.borrow_mut();
-            if cell.exchange.chain.is_closed(Side::Request) {
+            if cell.exchange.chain.is_closed(side) {
                 return Poll::Ready(Some(Err(self.stream.why_broken(&cell.exchange))));
             }
-            cell.exchange.chain.outlet(Side::Request).watch(context);
+            cell.exchange.chain.outlet(side).watch(context);
         }
         let frame = std::task::ready!(self.source.poll_frame(context));
         match &frame {
-            Some(Ok(frame)) => self.stream.count_in(frame.data_ref().map_or(0, Bytes::len)),
+            // What comes through filters they count themselves.
+            Some(Ok(frame)) if side == Side::Request => self.stream.count_in(frame.data_ref().map_or(0, Bytes::len)),
             Some(Err(error)) => self.stream.break_off(error),
-            None => {}
+            _ => {}
         }
         Poll::Ready(frame)
     }
 
-    fn poll_filtered(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn poll_filtered(&mut self, context: &mut Context<'_>) -> Polled {
+        let side = self.source.side();
         loop {
             let accepts = {
                 let mut cell = self.stream.cell.borrow_mut();
                 let exchange = &mut cell.exchange;
-                match exchange.chain.outlet(Side::Request).poll(context) {
+                match exchange.chain.outlet(side).poll(context) {
                     Poll::Ready(Piece::Data(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                    Poll::Ready(Piece::Trailers) if !self.ended => {
-                        self.ended = true;
-                        let trailers = exchange.request_trailers.clone().unwrap_or_default();
+                    Poll::Ready(Piece::Trailers) if !self.trailers_sent => {
+                        self.trailers_sent = true;
+                        let trailers = exchange.trailers(side).clone().unwrap_or_default();
                         return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }
                     Poll::Ready(Piece::Trailers | Piece::End) => return Poll::Ready(None),
                     Poll::Ready(Piece::Reset) => {
                         return Poll::Ready(Some(Err(self.stream.why_broken(exchange))));
                     }
-                    Poll::Pending => exchange.chain.accepts(Side::Request),
+                    Poll::Pending => exchange.chain.accepts(side),
                 }
             };
             if !accepts {
@@ -73,11 +79,11 @@ impl RequestBody {
     }
 }
 
-impl HttpBody for RequestBody {
+impl HttpBody for SideBody {
     type Data = Bytes;
     type Error = ProxyError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
         let body = self.get_mut();
         match body.source.way {
             Way::Direct => body.poll_direct(context),
@@ -88,14 +94,14 @@ impl HttpBody for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self.source.way {
             Way::Direct => self.source.is_end(),
-            Way::Filtered => self.stream.is_out(Side::Request),
+            Way::Filtered => self.stream.is_out(self.source.side()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.source.way {
             Way::Direct => self.source.size_hint(),
-            Way::Filtered => self.stream.size_hint(Side::Request),
+            Way::Filtered => self.stream.size_hint(self.source.side()),
         }
     }
 }
