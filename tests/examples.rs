@@ -13,12 +13,13 @@ use std::process::{Command, Stdio};
 /// Goes before the blocks: stop at the first failure, and end what was started.
 const PROLOGUE: &str = r#"
 set -eu
+EXAMPLE=$1
 trap 'for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done' EXIT
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 # A person types slower than a proxy starts, a script does not.
 curl() {
     for attempt in $(seq 600); do
-        if listens 8080 && listens 9000; then break; fi
+        if listens 8080 && listens 9000 && { [ "$(basename "$EXAMPLE")" != quickstart ] || listens 9001; }; then break; fi
         sleep 0.1
     done
     command curl --silent --show-error --max-time 20 "$@"
@@ -64,7 +65,7 @@ fn run(name: &str) {
     let copy = Copy::of(name);
     let script = copy.adapt(&(PROLOGUE.to_owned() + &example.commands.join("\n")));
     let output = Command::new("bash")
-        .args(["-c", &script])
+        .args(["-c", &script, "bash", name])
         .current_dir(root())
         .stdin(Stdio::null())
         .output()
@@ -105,7 +106,7 @@ impl Copy {
         let original = root().join("examples").join(name);
         let folder = std::env::temp_dir().join(format!("weir-example-{name}-{}", std::process::id()));
         let mut replacements = BTreeMap::new();
-        for port in ["8080", "9000"] {
+        for port in ["8080", "9000", "9001"] {
             let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
             replacements.insert(port.to_owned(), listener.local_addr().expect("bound").port().to_string());
         }

@@ -48,15 +48,17 @@ impl Deadline {
     }
 
     fn check_at(&mut self, now: Clocks) -> Result<u64, Stop> {
+        let is_first = self.first_check.is_none();
         let first = *self.first_check.get_or_insert(now);
         let used = now.cpu.saturating_sub(first.cpu);
         let wall = now.wall.saturating_sub(first.wall);
         let left = self.limit.saturating_sub(used).min((self.limit * WALL_TIME_FACTOR).saturating_sub(wall));
-        if left.is_zero() {
+        // Less than half a tick is nothing: the next look would come too late by more than this one is too early.
+        if left.is_zero() || (!is_first && left < TICK / 2) {
             let (used_ms, wall_ms, limit_ms) = (used.as_millis(), wall.as_millis(), self.limit.as_millis());
             return Err(Stop::Deadline { used_ms, wall_ms, limit_ms });
         }
-        let ticks = left.as_nanos().div_ceil(TICK.as_nanos());
+        let ticks = left.as_nanos().div_ceil(TICK.as_nanos()).max(1);
         Ok(u64::try_from(ticks).unwrap_or(u64::MAX).min(MAX_TICKS_BETWEEN_CHECKS))
     }
 }
@@ -67,15 +69,16 @@ mod tests {
 
     #[test]
     fn cpu_time_counts_and_the_wall_clock_bounds_it() {
-        // (CPU ms, wall ms since the first check) -> ticks until the next check, or the end.
-        let rows: [(u64, u64, Option<u64>); 8] = [
-            (0, 0, Some(10)),
-            (1, 1, Some(9)),
-            (0, 30, Some(10)),
-            (0, 45, Some(5)),
-            (9, 12, Some(1)),
+        // (CPU ms, wall ms since the first check) -> ticks of 5 ms until the next check, or the end.
+        let rows: [(u64, u64, Option<u64>); 9] = [
+            (0, 0, Some(2)),
+            (1, 1, Some(2)),
+            (0, 30, Some(2)),
+            (0, 45, Some(1)),
+            (7, 12, Some(1)),
+            (8, 12, None),
             (10, 12, None),
-            (0, 50, None),
+            (0, 48, None),
             (400, 400, None),
         ];
         for (cpu, wall, expected) in rows {
@@ -83,9 +86,16 @@ mod tests {
                 |cpu, wall| Clocks { cpu: Duration::from_millis(7 + cpu), wall: Duration::from_millis(99 + wall) };
             let mut deadline = Deadline::default();
             deadline.begin(Duration::from_millis(10));
-            assert_eq!(deadline.check_at(clocks(0, 0)), Ok(10));
+            assert_eq!(deadline.check_at(clocks(0, 0)), Ok(2));
             assert_eq!(deadline.check_at(clocks(cpu, wall)).ok(), expected, "{cpu} {wall}");
         }
+    }
+
+    #[test]
+    fn a_short_limit_is_not_over_at_the_first_look() {
+        let mut deadline = Deadline::default();
+        deadline.begin(Duration::from_millis(1));
+        assert_eq!(deadline.check(), Ok(1));
     }
 
     #[test]

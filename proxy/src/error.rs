@@ -43,6 +43,8 @@ pub(crate) enum ProxyError {
     NoRoute,
     /// A filter changed the request so that a route with other filters matches (invariant I8b).
     RouteChangedChain,
+    /// A filter marked the request for a target that its route does not have; the text is the mark.
+    UnknownMark(String),
     /// The route answers by itself; the text is its detail.
     NoTarget(String),
     /// The cluster has no endpoint that may be used.
@@ -137,6 +139,14 @@ impl ProxyError {
                 "FF",
                 false,
                 "a filter changed the request so that a route with other filters matches",
+            ),
+            Self::UnknownMark(_) => row(
+                "routing_mark_unknown",
+                Filter,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "FF",
+                false,
+                "a filter marked the request for a target that its route does not have",
             ),
             Self::NoTarget(_) => row(
                 "no_target",
@@ -252,7 +262,8 @@ impl ProxyError {
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::BadRequest(text) | Self::Overflow(text) => Some(text),
-            Self::NoTarget(text)
+            Self::UnknownMark(text)
+            | Self::NoTarget(text)
             | Self::ConnectFailed(text)
             | Self::UpstreamReset(text)
             | Self::UpstreamProtocol(text) => Some(text),
@@ -297,6 +308,7 @@ mod tests {
             ProxyError::BodyTooLarge,
             ProxyError::NoRoute,
             ProxyError::RouteChangedChain,
+            ProxyError::UnknownMark(text()),
             ProxyError::NoTarget(text()),
             ProxyError::NoEndpoint,
             ProxyError::ConnectFailed(text()),

@@ -86,6 +86,8 @@ pub struct Fields {
     object: Map<String, Value>,
     known: Vec<&'static str>,
     errors: Rc<RefCell<Vec<String>>>,
+    /// Set when it is no object at all: that is the error, and what is missing inside it is none.
+    is_mute: bool,
 }
 
 impl Fields {
@@ -96,12 +98,12 @@ impl Fields {
     }
 
     fn of(path: String, json: Value, errors: Rc<RefCell<Vec<String>>>) -> Self {
-        let mut fields = Self { path, object: Map::new(), known: Vec::new(), errors };
+        let mut fields = Self { path, object: Map::new(), known: Vec::new(), errors, is_mute: false };
         match json {
             Value::Object(object) => fields.object = object,
             other => {
                 fields.report_self(&format!("must be an object, not {}", kind(&other)));
-                fields.errors = Rc::default(); // What is missing inside it is no further error.
+                fields.is_mute = true;
             }
         }
         fields
@@ -132,6 +134,15 @@ impl Fields {
             Some(number) => Some(number),
             None => self.wrong_kind(name, "a whole number that is not negative", &value),
         }
+    }
+
+    /// A number, with or without decimals, that must be there; reports its absence.
+    pub fn required_decimal(&mut self, name: &'static str) -> Option<f64> {
+        let Some(value) = self.take(name) else {
+            self.report(name, "is required");
+            return None;
+        };
+        value.as_f64().or_else(|| self.wrong_kind(name, "a number", &value))
     }
 
     /// An optional true or false; absent is false.
@@ -171,11 +182,16 @@ impl Fields {
 
     /// Adds an error about the field `name` of this object.
     pub fn report(&self, name: &str, error: &str) {
-        self.errors.borrow_mut().push(format!("{}: {error}", self.path_of(name)));
+        if !self.is_mute {
+            self.errors.borrow_mut().push(format!("{}: {error}", self.path_of(name)));
+        }
     }
 
     /// Adds an error about this object as a whole.
     pub fn report_self(&self, error: &str) {
+        if self.is_mute {
+            return;
+        }
         let path = if self.path.is_empty() { "config" } else { &self.path };
         self.errors.borrow_mut().push(format!("{path}: {error}"));
     }
@@ -266,6 +282,14 @@ mod tests {
                 "words[1]: must be a text, not a number",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_no_object_is_one_error() {
+        let mut root = Fields::root(serde_json::json!([1]));
+        root.required_text("name");
+        root.report_self("needs something");
+        assert_eq!(root.finish().unwrap_err().errors(), ["config: must be an object, not a list"]);
     }
 
     #[test]

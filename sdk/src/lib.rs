@@ -66,7 +66,9 @@ pub mod body;
 pub mod headers;
 pub mod reply;
 
+pub mod clock;
 pub mod config;
+pub mod access_log;
 pub mod metrics;
 pub mod property;
 pub mod shared;

@@ -60,7 +60,7 @@ pub(crate) fn repository() -> &'static Path {
 }
 
 /// A test runs in `target/PROFILE/deps`.
-fn target_folder() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     test.ancestors().nth(3).expect("target/PROFILE/deps/TEST").to_owned()
 }

@@ -20,6 +20,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails by panicking, like the test that uses it")]
 
 mod proxy; // One running `weir-proxy`, its pages, its logs.
+mod envoy; // One running Envoy, to compare with.
 mod resources; // What it serves, written as a person would.
 mod scenario; // A file of origins, requests and expectations.
 mod client; // Sends requests, reads answers.
@@ -32,6 +33,7 @@ mod wait; // Until something is so, within a deadline.
 pub use artefact::{binary, module_of_wat, test_filter};
 pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_steps, with_trailers};
 pub use client::{Answer, Client, read};
+pub use envoy::Envoy;
 pub use origin::{Codec, Origin, Received, unused_address};
 pub use proxy::{Page, Proxy, ProxyOptions, folders};
 pub use resources::{Filter, Module, Resources};

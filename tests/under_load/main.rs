@@ -10,6 +10,7 @@ mod changes; // A thousand changes under load.
 mod volume; // Files that are changed in three ways.
 mod hostile; // Filters that mean harm.
 mod module_cache; // Compilations that are killed, artefacts that are damaged.
+mod rate_limits; // Limits that workers share, and floods of keys.
 mod load; // wrk.
 mod path_origin; // An origin that answers with the path.
 

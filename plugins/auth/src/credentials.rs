@@ -1,15 +1,18 @@
-//! Who is it? API keys and HTTP basic.
+//! Who is it? JSON Web Tokens, API keys and HTTP basic.
 //!
 //! Secrets are kept as SHA-256 digests and compared in constant time, over all of them, so the time of an answer says
 //! nothing about how much of a guess was right.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 
 use sha2::{Digest, Sha256};
 
 use crate::base64;
+use crate::jwt::Jwt;
 use crate::path;
 use crate::request::Request;
+use crate::who::Identity;
 
 /// SHA-256 of a secret.
 pub type Sha256Digest = [u8; 32];
@@ -19,6 +22,8 @@ pub type Sha256Digest = [u8; 32];
 pub struct Credentials {
     /// Shown in challenges.
     pub realm: String,
+    /// Tokens, if they are accepted.
+    pub jwt: Option<Jwt>,
     /// API keys, if they are accepted.
     pub api_keys: Option<ApiKeys>,
     /// Users with passwords, if they are accepted.
@@ -64,7 +69,7 @@ pub struct User {
 }
 
 /// What a request proves.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Proof<'a> {
     /// Nothing is configured, so nobody asked.
     NotAsked,
@@ -72,44 +77,78 @@ pub enum Proof<'a> {
     Missing,
     /// It shows something wrong; the reason as one word.
     Wrong(&'static str),
-    /// It comes from this consumer.
-    Valid(&'a str),
+    /// It comes from them.
+    Valid(Identity<'a>),
 }
 
 impl Credentials {
-    /// Checks what the request shows. An API key goes before basic; two different keys are refused, since nobody
-    /// can say which of them the upstream would believe.
+    /// Whether anybody is asked at all.
+    pub fn are_asked(&self) -> bool {
+        self.jwt.is_some() || self.api_keys.is_some() || self.basic.is_some()
+    }
+
+    /// Checks what the request shows. A token goes before an API key, an API key before basic; two different keys are
+    /// refused, since nobody can say which of them the upstream would believe.
     pub fn check(&self, request: &Request<'_>) -> Proof<'_> {
-        if self.api_keys.is_none() && self.basic.is_none() {
+        if !self.are_asked() {
             return Proof::NotAsked;
         }
+        if let Some(jwt) = &self.jwt {
+            match jwt.check(request) {
+                Ok(None) => {}
+                Ok(Some(token)) => return Proof::Valid(Identity::Token(token)),
+                Err(reason) => return Proof::Wrong(reason),
+            }
+        }
         if let Some(api_keys) = &self.api_keys {
-            let mut shown = api_keys.shown(request);
-            shown.dedup();
-            match shown.as_slice() {
-                [] => {}
-                [key] => return api_keys.holder(key).map_or(Proof::Wrong("auth_invalid_api_key"), Proof::Valid),
-                _ => return Proof::Wrong("auth_ambiguous_api_key"),
+            let shown = api_keys.shown(request);
+            if let Some((key, others)) = shown.split_first() {
+                return match api_keys.holder(key) {
+                    _ if others.iter().any(|other| other != key) => Proof::Wrong("auth_ambiguous_api_key"),
+                    Some(holder) => Proof::Valid(Identity::Named(holder)),
+                    None => Proof::Wrong("auth_invalid_api_key"),
+                };
             }
         }
         self.basic.as_ref().map_or(Proof::Missing, |basic| basic.check(request))
     }
 
-    /// The `www-authenticate` values of a 401.
-    pub fn challenges(&self) -> Vec<String> {
+    /// The `www-authenticate` values of a 401 for this reason.
+    pub fn challenges(&self, reason: &str) -> Vec<String> {
         let realm = &self.realm;
-        let api_key = self.api_keys.as_ref().map(|_| format!("ApiKey realm=\"{realm}\""));
-        let basic = self.basic.as_ref().map(|_| format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
-        api_key.into_iter().chain(basic).collect()
+        let mut challenges = Vec::new();
+        if self.jwt.is_some() {
+            // RFC 6750 §3: whoever shows no token is told no error.
+            challenges.push(match reason.strip_prefix("auth_jwt_") {
+                Some(error) => {
+                    let error = error.replace('_', " ");
+                    format!("Bearer realm=\"{realm}\", error=\"invalid_token\", error_description=\"{error}\"")
+                }
+                None => format!("Bearer realm=\"{realm}\""),
+            });
+        }
+        if self.api_keys.is_some() {
+            challenges.push(format!("ApiKey realm=\"{realm}\""));
+        }
+        if self.basic.is_some() {
+            challenges.push(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
+        }
+        challenges
     }
 }
 
 impl ApiKeys {
-    fn shown(&self, request: &Request<'_>) -> Vec<Vec<u8>> {
-        let in_header = request.values(&self.header).map(|value| value.trim_ascii().to_vec());
-        let query = path::query(request.path);
-        let in_query = self.query.iter().flat_map(|name| path::query_values(query, name));
-        in_header.chain(in_query).collect()
+    fn shown<'r>(&self, request: &Request<'r>) -> Vec<Cow<'r, [u8]>> {
+        let mut shown: Vec<Cow<'r, [u8]>> = Vec::new();
+        for value in request.values(&self.header) {
+            shown.push(Cow::Borrowed(value.trim_ascii()));
+        }
+        if let Some(name) = &self.query {
+            for value in path::query_values(path::query(request.path), name) {
+                shown.push(Cow::Owned(value));
+            }
+        }
+        shown
     }
 
     fn holder(&self, key: &[u8]) -> Option<&str> {
@@ -142,7 +181,7 @@ impl Basic {
         let Some(measured) = known.or(self.users.first()) else { return invalid };
         let right = equal_in_constant_time(&measured.digest, &digest(&measured.salt, password));
         match known {
-            Some(user) if right => Proof::Valid(&user.name),
+            Some(user) if right => Proof::Valid(Identity::Named(&user.name)),
             _ => invalid,
         }
     }

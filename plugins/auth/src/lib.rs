@@ -1,7 +1,8 @@
-//! The `auth` filter: who is it (API key or HTTP basic), and may they do that (allow and deny rules)?
+//! The `auth` filter: who is it (JSON Web Token, API key or HTTP basic), and may they do that (allow and deny rules)?
 //!
 //! ```text
 //!  request ─► strip x-auth-consumer ─► decide::decide ─┬► allowed: set x-auth-consumer ─► next filter
+//!             and headers of claims                    │           and headers of claims
 //!                                                      └► refused: 401 or 403 that names the rule
 //! ```
 //!
@@ -14,21 +15,24 @@ pub mod config;
 
 pub mod credentials;
 pub mod rules;
+pub mod who;
+
+pub mod jwt;
 
 pub mod request;
 
 pub mod base64;
+pub mod json;
 pub mod path;
 
-use weir_sdk::metrics::Counter;
-use weir_sdk::{Action, HttpFilter, Rc, Reply, RequestHeaders, log};
+use std::time::UNIX_EPOCH;
 
-use config::Config;
+use weir_sdk::metrics::Counter;
+use weir_sdk::{Action, HttpFilter, Rc, Reply, RequestHeaders, clock, log};
+
+use config::{CONSUMER_HEADER, Config};
 use decide::{Decision, Refusal};
 use request::Request;
-
-/// Tells the upstream who was let in. Never let through from outside.
-const CONSUMER_HEADER: &str = "x-auth-consumer";
 
 static REFUSED: Counter = Counter::new("auth_refused_total");
 
@@ -48,15 +52,26 @@ impl HttpFilter for Auth {
     }
 
     fn on_request_headers(&mut self, headers: &mut RequestHeaders) -> Action {
-        let pairs = headers.pairs();
-        for (name, _) in pairs.iter().filter(|(name, _)| is_consumer_header(name)) {
-            headers.remove(name);
-        }
-        let request = Request::of(&pairs);
+        let mut pairs = headers.pairs();
+        pairs.retain(|(name, _)| {
+            let is_kept = !self.config.removes_header(name);
+            if !is_kept {
+                headers.remove(name);
+            }
+            is_kept
+        });
+        let now = if self.config.credentials.jwt.is_some() { seconds_since_1970() } else { 0 };
+        let request = Request::of(&pairs, now);
         match decide::decide(&self.config, &request) {
-            Decision::Allow { consumer } => {
-                if let Some(consumer) = consumer {
-                    headers.set(CONSUMER_HEADER, consumer);
+            Decision::Allow { identity, removed_header } => {
+                if let Some(name) = removed_header {
+                    headers.remove(name);
+                }
+                if let Some(identity) = identity {
+                    headers.set(CONSUMER_HEADER, identity.consumer());
+                    for (name, value) in identity.token().iter().flat_map(|token| &token.headers) {
+                        headers.set(name, value);
+                    }
                 }
                 Action::Continue
             }
@@ -65,9 +80,8 @@ impl HttpFilter for Auth {
     }
 }
 
-/// Upstreams that turn header names into variables cannot tell `x_auth_consumer` from `x-auth-consumer`.
-fn is_consumer_header(name: &str) -> bool {
-    name.replace('_', "-").eq_ignore_ascii_case(CONSUMER_HEADER)
+fn seconds_since_1970() -> u64 {
+    clock::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn refuse(request: &Request<'_>, refusal: &Refusal) -> Action {

@@ -3,13 +3,18 @@
 //! The proxy normalises paths before filters see them, other hosts may not, and nobody knows how the upstream reads
 //! `%2f` or `;`. So a rule looks at every plausible reading.
 
+use std::borrow::Cow;
+
 /// How deep `%2541` is followed: to `%41`, to `A`, and no further.
 const MAX_DECODINGS: usize = 2;
 
 /// The ways to read a path: as it stands; normalised (RFC 3986 §6.2.2); and as the laxest upstream would: everything
 /// decoded, `\` as `/`, parameters after `;` cut off. Equal readings are given once.
-pub fn readings(path: &[u8]) -> Vec<Vec<u8>> {
+pub fn readings(path: &[u8]) -> Vec<Cow<'_, [u8]>> {
     let path = without_query(path);
+    if is_plain(path) {
+        return vec![Cow::Borrowed(path)];
+    }
     let mut lax = path.to_vec();
     for _ in 0..MAX_DECODINGS {
         lax = decode(&lax, |_| true);
@@ -20,10 +25,22 @@ pub fn readings(path: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     let normal = decode(path, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
-    let mut readings =
-        vec![path.to_vec(), without_dots(&normal, Parameters::Keep), without_dots(&lax, Parameters::Cut)];
+    let normal = without_dots(&normal, Parameters::Keep);
+    let lax = without_dots(&lax, Parameters::Cut);
+    let mut readings = vec![Cow::Borrowed(path), Cow::Owned(normal), Cow::Owned(lax)];
     readings.dedup();
     readings
+}
+
+/// Whether all readings are the path as it stands, which is so for most.
+fn is_plain(path: &[u8]) -> bool {
+    let mut after_slash = false;
+    path.first() == Some(&b'/')
+        && path.iter().all(|&byte| {
+            let is_odd = matches!(byte, b'%' | b'\\' | b';') || (after_slash && matches!(byte, b'/' | b'.'));
+            after_slash = byte == b'/';
+            !is_odd
+        })
 }
 
 /// The path up to its query.
@@ -34,10 +51,10 @@ pub fn without_query(path: &[u8]) -> &[u8] {
 
 /// The query of a path, without the question mark; empty if there is none.
 pub fn query(path: &[u8]) -> &[u8] {
-    let start = path.iter().position(|&byte| byte == b'?').map_or(path.len(), |mark| mark + 1);
-    let query = &path[start..];
-    let end = query.iter().position(|&byte| byte == b'#').unwrap_or(query.len());
-    &query[..end]
+    let end = path.iter().position(|&byte| byte == b'#').unwrap_or(path.len());
+    let path = &path[..end]; // RFC 3986 §3.5: what follows belongs to the fragment, question marks too.
+    let start = path.iter().position(|&byte| byte == b'?').map_or(end, |mark| mark + 1);
+    &path[start..]
 }
 
 /// Every value of a parameter, decoded.

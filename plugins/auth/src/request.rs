@@ -1,7 +1,12 @@
 //! The request as the rules see it: plain values, no host.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use crate::path;
+
 /// What is judged: the request as it arrived. A value is bytes, since HTTP lets it be any.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Request<'a> {
     /// The method; empty if there is none.
     pub method: &'a [u8],
@@ -9,18 +14,28 @@ pub struct Request<'a> {
     pub path: &'a [u8],
     /// All headers; names are lower case.
     pub headers: &'a [(String, Vec<u8>)],
+    /// When it arrived, in seconds since 1970; 0 if nobody knows.
+    pub now: u64,
+    /// Found when the first rule asks.
+    readings: OnceCell<Vec<Cow<'a, [u8]>>>,
 }
 
 impl<'a> Request<'a> {
     /// The request that these headers (`:method` and `:path` among them) describe.
-    pub fn of(headers: &'a [(String, Vec<u8>)]) -> Self {
+    pub fn of(headers: &'a [(String, Vec<u8>)], now: u64) -> Self {
         let first = |name| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice());
-        Self { method: first(":method").unwrap_or_default(), path: first(":path").unwrap_or_default(), headers }
+        let (method, path) = (first(":method").unwrap_or_default(), first(":path").unwrap_or_default());
+        Self { method, path, headers, now, readings: OnceCell::new() }
     }
 
     /// Every value of a header.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let matching = move |(key, _): &&(String, Vec<u8>)| key.eq_ignore_ascii_case(name);
         self.headers.iter().filter(matching).map(|(_, value)| value.as_slice())
+    }
+
+    /// Every plausible reading of the path.
+    pub fn path_readings(&self) -> &[Cow<'a, [u8]>] {
+        self.readings.get_or_init(|| path::readings(self.path))
     }
 }

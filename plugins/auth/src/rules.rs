@@ -1,10 +1,12 @@
-//! May they do that? Rules on method, path and headers.
+//! May they do that? Rules on method, path, headers, and who it is.
 //!
 //! A request can often be read in more than one way: `/%61dmin`, `/x/../admin`, two `x-role` headers. A deny rule
 //! matches when **any** reading matches, an allow rule when **all** do, so no reading slips through.
 
-use crate::path;
+use std::borrow::Cow;
+
 use crate::request::Request;
+use crate::who::{Identity, Who};
 
 /// One rule. What it does not mention matches.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Rule {
     pub paths: Vec<PathMatch>,
     /// All of these headers.
     pub headers: Vec<HeaderMatch>,
+    /// This identity.
+    pub who: Who,
 }
 
 /// A path without its query.
@@ -52,21 +56,23 @@ pub enum ValueMatch {
 
 impl Rule {
     /// Whether this rule, as a deny rule, is against the request.
-    pub fn denies(&self, request: &Request<'_>) -> bool {
+    pub fn denies(&self, request: &Request<'_>, identity: Option<&Identity<'_>>) -> bool {
         let method = |method: &String| method.as_bytes().eq_ignore_ascii_case(request.method);
-        let path = |form: &Vec<u8>| self.paths.iter().any(|path| path.matches_loosely(form));
+        let path = |form: &Cow<'_, [u8]>| self.paths.iter().any(|path| path.matches_loosely(form));
         (self.methods.is_empty() || self.methods.iter().any(method))
-            && (self.paths.is_empty() || path::readings(request.path).iter().any(path))
+            && (self.paths.is_empty() || request.path_readings().iter().any(path))
             && self.headers.iter().all(|header| header.denies(request))
+            && self.who.denies(identity)
     }
 
     /// Whether this rule, as an allow rule, is for the request.
-    pub fn allows(&self, request: &Request<'_>) -> bool {
+    pub fn allows(&self, request: &Request<'_>, identity: Option<&Identity<'_>>) -> bool {
         let method = |method: &String| method.as_bytes() == request.method;
-        let path = |form: &Vec<u8>| self.paths.iter().any(|path| path.matches(form));
+        let path = |form: &Cow<'_, [u8]>| self.paths.iter().any(|path| path.matches(form));
         (self.methods.is_empty() || self.methods.iter().any(method))
-            && (self.paths.is_empty() || path::readings(request.path).iter().all(path))
+            && (self.paths.is_empty() || request.path_readings().iter().all(path))
             && self.headers.iter().all(|header| header.allows(request))
+            && self.who.allows(identity)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Base64 against the vectors of RFC 4648 §10 and against what is wrong.
 
-use weir_plugin_auth::base64::decode;
+use weir_plugin_auth::base64::{decode, decode_url};
 
 #[test]
 fn vectors() {
@@ -20,4 +20,14 @@ fn vectors() {
         assert_eq!(decode(wrong.as_bytes()), None, "{wrong}");
     }
     assert_eq!(decode(b"+/+/").as_deref(), Some(&[0xfb, 0xff, 0xbf][..]));
+}
+
+#[test]
+fn base64url_is_written_in_one_way_only() {
+    for (text, bytes) in [("", &b""[..]), ("Zg", b"f"), ("Zm8", b"fo"), ("Zm9v", b"foo"), ("-_-_", b"\xfb\xff\xbf")] {
+        assert_eq!(decode_url(text.as_bytes()).as_deref(), Some(bytes), "{text}");
+    }
+    for wrong in ["Z", "Zg==", "Zh", "Zm9", "+/+/", "Zm 9v", "Zg\n"] {
+        assert_eq!(decode_url(wrong.as_bytes()), None, "{wrong}");
+    }
 }

@@ -44,8 +44,10 @@ fn outcome(config: &Config, row: &Row<'_>) -> String {
     let own = [(":method", method.as_bytes()), (":path", row.path.as_bytes())];
     let owned = |(name, value): &(&str, &[u8])| ((*name).to_owned(), value.to_vec());
     let headers: Vec<(String, Vec<u8>)> = own.iter().chain(row.headers).map(owned).collect();
-    match decide(config, &Request::of(&headers)) {
-        Decision::Allow { consumer } => format!("200 {}", consumer.unwrap_or("-")),
+    match decide(config, &Request::of(&headers, 0)) {
+        Decision::Allow { identity, .. } => {
+            format!("200 {}", identity.as_ref().map_or("-", |identity| identity.consumer()))
+        }
         Decision::Refuse(refusal) => format!("{} {}", refusal.status, refusal.details),
     }
 }
@@ -179,7 +181,7 @@ fn rules_alone_ask_nobody_who_they_are() {
 fn a_401_says_how_to_prove_who_you_are() {
     let config = config(CONFIG).expect("a right configuration");
     let headers = [(":path".to_owned(), b"/shop".to_vec())];
-    let Decision::Refuse(refusal) = decide(&config, &Request::of(&headers)) else { panic!("must be refused") };
+    let Decision::Refuse(refusal) = decide(&config, &Request::of(&headers, 0)) else { panic!("must be refused") };
     assert_eq!(refusal.text, "unauthorized: missing credentials\n");
     assert_eq!(refusal.challenges, [r#"ApiKey realm="shop""#, r#"Basic realm="shop", charset="UTF-8""#]);
 }

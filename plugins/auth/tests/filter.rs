@@ -1,5 +1,10 @@
 //! The compiled filter in the real proxy: what `decisions.rs` cannot see.
 
+mod tokens;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokens::{SECRETS, base64url, es256, es256_coordinates, hs256, rs256};
 use weir_sdk::testing::{self, Error, Harness, Running};
 
 const CONFIG: &str = r#"{
@@ -92,8 +97,94 @@ fn another_configuration_serves_and_a_wrong_one_is_refused() -> Result<(), Error
     assert_eq!(with("m0bile"), 401);
 
     harness.reconfigure(&CONFIG.replace("\"rules\"", "\"rulez\""))?;
-    let refusal = "rulez: unknown field; known are: realm, apiKeys, basic, rules";
+    let refusal = "rulez: unknown field; known are: realm, jwt, apiKeys, basic, rules";
     harness.proxy().wait_until("the refusal is logged", |proxy| proxy.log().contains(refusal))?;
     assert_eq!(with("n3w"), 200, "what served before goes on serving");
+    Ok(())
+}
+
+fn start_with_tokens(forward: bool) -> Result<Running, Error> {
+    let (x, y) = es256_coordinates(7);
+    let config = serde_json::json!({
+        "jwt": {"forward": forward, "providers": [{"issuer": "a", "audiences": ["shop"], "keys": [
+            {"id": "h", "alg": "HS256", "secret": base64url(SECRETS[0])},
+            {"id": "r", "alg": "RS256", "pem": tokens::RSA_PEM},
+            {"id": "e", "alg": "ES256", "jwk": {"kty": "EC", "crv": "P-256", "x": x, "y": y}},
+        ], "claimsToHeaders": [{"claim": "email", "header": "x-email"}, {"claim": "roles", "header": "x-roles"}]}]},
+        "apiKeys": {"keys": [{"id": "mobile", "key": "m0bile"}]},
+        "rules": [
+            {"name": "no-guests", "action": "deny", "claims": [{"claim": "roles", "contains": "guest"}]},
+            {"name": "health", "action": "allow", "anonymous": true, "paths": [{"exact": "/healthz"}]},
+            {"name": "rest", "action": "allow"},
+        ],
+    });
+    start(&config.to_string())
+}
+
+/// Claims that are right for ten minutes.
+fn claims(roles: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let exp = now + 600;
+    format!(r#"{{"iss":"a","aud":"shop","sub":"ann","exp":{exp},"iat":{now},"email":"ann@a.b","roles":["{roles}"]}}"#)
+}
+
+#[test]
+fn a_token_of_each_algorithm_passes_and_sets_headers() -> Result<(), Error> {
+    let harness = start_with_tokens(false)?;
+    let claims = claims("reader");
+    for token in [
+        hs256(SECRETS[0], r#"{"alg":"HS256","kid":"h"}"#, &claims),
+        rs256(r#"{"alg":"RS256","kid":"r"}"#, &claims),
+        es256(7, r#"{"alg":"ES256","kid":"e"}"#, &claims),
+    ] {
+        for time in ["first", "again"] {
+            let request = harness.get("/").header("authorization", format!("Bearer {token}"));
+            let lying = request.header("X-Email", "root@a.b").header("x_email", "root@a.b").header("x-roles", "admin");
+            let answer = lying.header("x-auth-consumer", "root").send()?;
+            assert_eq!(answer.status(), 200, "{time} {token}");
+            let upstream = answer.upstream().expect("must reach the upstream");
+            let values = |name: &str| upstream.values(name).collect::<Vec<String>>();
+            assert_eq!(values("x-auth-consumer"), ["ann"]);
+            assert_eq!(values("x-email"), ["ann@a.b"]);
+            assert_eq!(values("x-roles"), ["reader"]);
+            assert!(values("x_email").is_empty() && values("authorization").is_empty());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wrong_token_gets_the_challenge_of_rfc_6750_and_stands_in_no_log() -> Result<(), Error> {
+    let harness = start_with_tokens(true)?;
+    let token = hs256(SECRETS[1], r#"{"alg":"HS256","kid":"h"}"#, &claims("reader"));
+    let answer = harness.get("/").header("authorization", format!("Bearer {token}")).send()?;
+    assert_eq!((answer.status(), answer.text().as_str()), (401, "unauthorized: jwt wrong signature\n"));
+    let challenges: Vec<String> = answer.response().values("www-authenticate").collect();
+    let invalid = r#"Bearer realm="weir", error="invalid_token", error_description="wrong signature""#;
+    assert_eq!(challenges, [invalid, r#"ApiKey realm="weir""#]);
+    assert!(answer.upstream().is_none());
+    harness.proxy().wait_until("the refusal is logged", |proxy| proxy.log().contains("auth_jwt_wrong_signature"))?;
+    let signature = token.rsplit('.').next().unwrap_or_default();
+    assert!(!harness.log().contains(signature), "{}", harness.log());
+
+    let anonymous = harness.get("/healthz").header("authorization", format!("Bearer {token}")).send()?;
+    assert_eq!(anonymous.status(), 200);
+    let upstream = anonymous.upstream().expect("must reach the upstream");
+    assert_eq!(upstream.values("authorization").count(), 0, "nobody has verified it");
+    Ok(())
+}
+
+#[test]
+fn a_rule_on_a_claim_forbids_and_a_right_token_is_forwarded() -> Result<(), Error> {
+    let harness = start_with_tokens(true)?;
+    let bearer = |roles: &str| format!("Bearer {}", hs256(SECRETS[0], r#"{"alg":"HS256"}"#, &claims(roles)));
+    let guest = harness.get("/").header("authorization", bearer("guest")).send()?;
+    assert_eq!((guest.status(), guest.text().as_str()), (403, "forbidden by rule no-guests\n"));
+    harness.proxy().wait_until("the rule is logged", |proxy| proxy.log().contains("auth_rule_no_guests"))?;
+    let right = bearer("reader");
+    let reader = harness.get("/").header("authorization", &right).send()?;
+    assert_eq!(reader.status(), 200);
+    let upstream = reader.upstream().expect("must reach the upstream");
+    assert_eq!(upstream.values("authorization").collect::<Vec<String>>(), [right]);
     Ok(())
 }

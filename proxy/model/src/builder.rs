@@ -77,7 +77,8 @@ impl SnapshotBuilder {
         }
         let RouteAction::Forward(forward) = &route.action else { return };
         let targets = forward.targets.iter().map(|target| &target.cluster);
-        for cluster in targets.chain(forward.mirrors.iter().map(|mirror| &mirror.cluster)) {
+        let versions = forward.versions.iter().map(|version| &version.cluster);
+        for cluster in targets.chain(versions).chain(forward.mirrors.iter().map(|mirror| &mirror.cluster)) {
             if !self.clusters.contains_key(cluster) {
                 missing.push(dangling(ResourceKind::RouteTable, &table.name, &format!("{field}.action"), cluster));
             }

@@ -33,7 +33,8 @@ pub use plugin::{FailurePolicy, FilterChain, HeaderPause, ModuleSource, Plugin, 
 pub use rejection::{Rejection, ResourceId, ResourceKind};
 pub use rewrite::{HeaderEdits, HostRewrite, PathRewrite, Rewrite};
 pub use route::{
-    DirectResponse, Forward, Mirror, Redirect, Route, RouteAction, RouteTable, Timeouts, VirtualHost, WeightedCluster,
+    DirectResponse, Forward, Mirror, Redirect, Route, RouteAction, RouteTable, TargetVersion, Timeouts, VirtualHost,
+    WeightedCluster,
 };
 pub use snapshot::{Snapshot, Version};
 pub use units::{ByteSize, Fraction, HumanDuration, UnitError};

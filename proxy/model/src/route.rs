@@ -68,6 +68,8 @@ pub enum RouteAction {
 pub struct Forward {
     /// One is chosen by weight for each request; at least one weight is above 0.
     pub targets: Vec<WeightedCluster>,
+    /// The versions of the targets, which only a routing mark may choose.
+    pub versions: Vec<TargetVersion>,
     /// What the upstream sees instead.
     pub rewrite: Rewrite,
     /// Who else gets a copy of the request.
@@ -83,6 +85,17 @@ pub struct WeightedCluster {
     pub cluster: ClusterName,
     /// Its share.
     pub weight: Weight,
+}
+
+/// A part of a target's endpoints: those of one version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct TargetVersion {
+    /// The target's cluster.
+    pub of: ClusterName,
+    /// The version.
+    pub version: Arc<str>,
+    /// The cluster of its endpoints: `namespace/service:port@version`.
+    pub cluster: ClusterName,
 }
 
 /// A cluster that gets a copy of a share of the requests; its answers are dropped.

@@ -190,9 +190,11 @@ impl Host for HostView<'_> {
         let plugin = &self.slot.plugin.model.name.clone();
         self.with_stream(context, |exchange, _| {
             let values = &mut exchange.facts.values;
-            if let Some((_, old)) = values.iter_mut().find(|(name, _)| &name[..] == path) {
+            let old = values.iter_mut().find(|(name, _)| &name[..] == path);
+            let fits = value.len() <= MAX_STREAM_VALUE_BYTES;
+            if let (Some((_, old)), true) = (old, fits) {
                 *old = value.into();
-            } else if values.len() < MAX_STREAM_VALUES && value.len() <= MAX_STREAM_VALUE_BYTES {
+            } else if fits && values.len() < MAX_STREAM_VALUES {
                 values.push((path.into(), value.into()));
             } else {
                 warn!(%plugin, "a filter set too many properties or one too long; it is dropped");

@@ -61,6 +61,19 @@ impl FilterStream {
         })
     }
 
+    /// True when a filter may look at the head of a side after it has gone on: then a copy of it has to stay.
+    pub(crate) fn keeps_head(&self, side: crate::filter::Side) -> bool {
+        let later = |place: &FilterPlace| {
+            let exports = place.slot.exports();
+            exports.log() || exports.done() || exports.http_call_response() || exports.grpc_receive()
+        };
+        let in_response = |place: &FilterPlace| place.slot.exports().response_headers();
+        self.wants_body(side)
+            || self.places.iter().any(later)
+            || (side == crate::filter::Side::Request
+                && (self.wants_body(crate::filter::Side::Response) || self.places.iter().any(in_response)))
+    }
+
     /// The stream has ended: every filter logs and forgets it.
     pub(crate) fn finish(&mut self) {
         Caller { places: &mut self.places, cell: &self.cell }.finish(&mut self.exchange);

@@ -22,10 +22,19 @@ pub(crate) struct Route {
     pub(crate) index: usize,
     /// Each possible cluster and the weights of those up to it together.
     targets: Box<[(Arc<Cluster>, u64)]>,
+    /// What only a routing mark may choose.
+    versions: Box<[TargetVersion]>,
     mirrors: Box<[(Arc<Cluster>, Fraction)]>,
     request_edits: HeaderEdits,
     response_edits: HeaderEdits,
     host: Option<HeaderValue>,
+}
+
+/// The endpoints of one version of a target.
+struct TargetVersion {
+    of: ClusterName,
+    version: Arc<str>,
+    cluster: Arc<Cluster>,
 }
 
 impl Route {
@@ -42,6 +51,14 @@ impl Route {
             Some((Arc::clone(cluster), sum))
         });
         let targets = targets.collect();
+        let versions = forward
+            .iter()
+            .flat_map(|forward| &forward.versions)
+            .filter_map(|weir_model::TargetVersion { of, version, cluster }| {
+                let cluster = Arc::clone(clusters.get(cluster)?);
+                Some(TargetVersion { of: of.clone(), version: Arc::clone(version), cluster })
+            })
+            .collect();
         let mirrors = forward
             .iter()
             .flat_map(|forward| &forward.mirrors)
@@ -51,6 +68,7 @@ impl Route {
         Self {
             index,
             targets,
+            versions,
             mirrors,
             request_edits: HeaderEdits::new(&model.request_headers),
             response_edits: HeaderEdits::new(&model.response_headers),
@@ -69,11 +87,13 @@ impl Route {
         let current = |cluster: &Arc<Cluster>| {
             clusters.get(&cluster.model().name).is_some_and(|current| Arc::ptr_eq(current, cluster))
         };
-        let asked = forward(model).map_or((0, 0), |forward| (forward.targets.len(), forward.mirrors.len()));
+        let asked = forward(model)
+            .map_or((0, 0, 0), |forward| (forward.targets.len(), forward.versions.len(), forward.mirrors.len()));
         self.index == index
             && (Arc::ptr_eq(&self.model, model) || self.model == *model)
-            && asked == (self.targets.len(), self.mirrors.len())
+            && asked == (self.targets.len(), self.versions.len(), self.mirrors.len())
             && self.targets.iter().all(|(cluster, _)| current(cluster))
+            && self.versions.iter().all(|version| current(&version.cluster))
             && self.mirrors.iter().all(|(cluster, _)| current(cluster))
     }
 
@@ -86,6 +106,22 @@ impl Route {
         // `draw` as a fraction of 2^32, of the total.
         let share = (u128::from(draw) * u128::from(*total)) >> 32;
         self.targets.iter().find(|(_, sum)| share < u128::from(*sum)).map(|(cluster, _)| cluster)
+    }
+
+    /// The cluster that a routing mark names: a target of this route (`namespace/service:port`, whatever its weight), a
+    /// version of one (`namespace/service:port@version`), or a version of whichever target `draw` picks (`@version`).
+    /// `None` when it names anything else.
+    pub(crate) fn marked_target(&self, mark: &[u8], draw: u32) -> Option<&Arc<Cluster>> {
+        let mark = std::str::from_utf8(mark).ok()?;
+        let Some((target, version)) = mark.split_once('@') else {
+            return self.targets.iter().map(|(cluster, _)| cluster).find(|it| it.model().name.as_str() == mark);
+        };
+        let target = match target {
+            "" => self.pick_target(draw)?.model().name.as_str(),
+            named => named,
+        };
+        let is_it = |it: &&TargetVersion| it.of.as_str() == target && *it.version == *version;
+        self.versions.iter().find(is_it).map(|it| &it.cluster)
     }
 
     /// Who else gets a copy, and of which share of the requests.

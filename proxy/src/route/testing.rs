@@ -53,6 +53,7 @@ pub(crate) fn forward(targets: &[(&str, u32)]) -> Forward {
                 weight: Weight::new(*weight).unwrap(),
             })
             .collect(),
+        versions: Vec::new(),
         rewrite: Rewrite::default(),
         mirrors: Vec::new(),
         timeouts: Timeouts { request: None, backend_request: None },

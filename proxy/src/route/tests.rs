@@ -230,6 +230,36 @@ fn targets_are_chosen_by_weight() {
 }
 
 #[test]
+fn marks_name_targets_and_versions_of_the_route_only() {
+    let clusters: HashMap<_, _> =
+        [cluster("s/a:80"), cluster("s/b:80"), cluster("s/a:80@v1"), cluster("s/c:80")].into();
+    let version = weir_model::TargetVersion {
+        of: ClusterName::new("s/a:80").unwrap(),
+        version: Arc::from("v1"),
+        cluster: ClusterName::new("s/a:80@v1").unwrap(),
+    };
+    let action = Forward { versions: vec![version], ..forward(&[("s/a:80", 1), ("s/b:80", 0)]) };
+    let route = only(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(action), &clusters);
+    let rows: [(&[u8], Option<&str>); 11] = [
+        (b"s/a:80", Some("s/a:80")),
+        (b"s/b:80", Some("s/b:80")),
+        (b"s/a:80@v1", Some("s/a:80@v1")),
+        (b"@v1", Some("s/a:80@v1")),
+        (b"@v2", None),
+        (b"s/b:80@v1", None),
+        (b"s/c:80", None),
+        (b"s/a:80@", None),
+        (b"@", None),
+        (b"", None),
+        (b"\xff", None),
+    ];
+    for (mark, expected) in rows {
+        let found = route.marked_target(mark, 7).map(|cluster| cluster.model().name.as_str());
+        assert_eq!(found, expected, "{}", mark.escape_ascii());
+    }
+}
+
+#[test]
 fn mirrors_are_resolved() {
     let clusters: HashMap<_, _> = [cluster("a"), cluster("b")].into();
     let mirror = weir_model::Mirror { cluster: ClusterName::new("b").unwrap(), fraction: weir_model::Fraction::ALL };

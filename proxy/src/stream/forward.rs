@@ -37,8 +37,7 @@ pub(super) async fn forward(
     (route, to): (&Arc<Route>, &Forward),
     (source, end): (Source, bool),
 ) -> Result<Forwarded, ProxyError> {
-    let cluster =
-        route.pick_target(stream.worker.draw()).ok_or_else(|| ProxyError::NoTarget("no_target".to_owned()))?;
+    let cluster = target(stream, route)?;
     stream.note_cluster(cluster.model().name.clone(), request_timeout(to, cluster));
     let body = if end { Body::Empty } else { Body::made(SideBody::new(stream, source)) };
     let mut outgoing = outgoing(stream, route, body);
@@ -54,6 +53,17 @@ pub(super) async fn forward(
     };
     stream.note_endpoint(Some(answer.endpoint), answer.attempts);
     take_in(stream, route, answer)
+}
+
+/// Where the request goes: where a filter has marked it to go, among the route's own targets, or else by weight.
+fn target<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<Cluster>, ProxyError> {
+    let draw = stream.worker.draw();
+    match stream.take_mark() {
+        Some(mark) => route
+            .marked_target(mark.as_bytes(), draw)
+            .ok_or_else(|| ProxyError::UnknownMark(String::from_utf8_lossy(mark.as_bytes()).into_owned())),
+        None => route.pick_target(draw).ok_or_else(|| ProxyError::NoTarget("no_target".to_owned())),
+    }
 }
 
 /// The response's head goes to the filters.
@@ -77,7 +87,7 @@ fn outgoing(stream: &HttpStream, route: &Route, body: Body) -> Outgoing {
     let framed_anew = stream.wants_body(Side::Request) == Way::Filtered && !body.is_end_stream();
     let mut cell = stream.cell.borrow_mut();
     let exchange = &mut cell.exchange;
-    let mut headers = match stream.has_filters {
+    let mut headers = match stream.keeps_head(Side::Request) {
         true => exchange.request.headers.clone(),
         false => std::mem::take(&mut exchange.request.headers),
     };

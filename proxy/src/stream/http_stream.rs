@@ -37,6 +37,8 @@ pub(super) struct HttpStream {
     pub(super) has_filters: bool,
     /// How the body of each side goes on.
     ways: [Way; 2],
+    /// Whether filters may look at the head of each side after it has gone on.
+    keeps_heads: [bool; 2],
     config: Rc<WorkerConfig>,
     route: RefCell<Option<Result<Arc<Route>, ProxyError>>>,
     /// The head's parts that the log needs, when the walk has taken the rest.
@@ -86,12 +88,14 @@ impl HttpStream {
         let cell = FilterStream::new(exchange, &chain);
         let way = |side| if cell.borrow().wants_body(side) { Way::Filtered } else { Way::Direct };
         let ways = [way(Side::Request), way(Side::Response)];
+        let keeps_heads = [cell.borrow().keeps_head(Side::Request), cell.borrow().keeps_head(Side::Response)];
         let stream = Rc::new(Self {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
             cell,
             has_filters: !chain.is_empty(),
             ways,
+            keeps_heads,
             config,
             route: RefCell::new(Some(route)),
             sent,
@@ -132,6 +136,16 @@ impl HttpStream {
         Ok(Arc::clone(now))
     }
 
+    /// The routing mark that a filter has set, taken out of the request: no endpoint sees it.
+    pub(super) fn take_mark(&self) -> Option<HeaderValue> {
+        let mut cell = self.cell.borrow_mut();
+        let exchange = &mut cell.exchange;
+        if !self.has_filters || !exchange.is_head_changed() {
+            return None; // What came from outside has no such header: see `sanitize`.
+        }
+        exchange.request.headers.remove(sanitize::ROUTING_MARK)
+    }
+
     /// Takes an event to the filters.
     pub(super) fn on_event(&self, event: Event) {
         self.moved.set(Instant::now());
@@ -162,6 +176,11 @@ impl HttpStream {
         self.ways[side as usize]
     }
 
+    /// Whether filters may look at the head of a side after it has gone on.
+    pub(super) fn keeps_head(&self, side: Side) -> bool {
+        self.keeps_heads[side as usize]
+    }
+
     /// Looks at the request's head as it is now.
     pub(super) fn with_request<T>(&self, look: impl FnOnce(&RequestHead) -> T) -> T {
         look(&self.cell.borrow().exchange.request)
@@ -174,7 +193,7 @@ impl HttpStream {
             // An outlet has given the head, so there is one; were there none, an empty 500 would say so.
             return ResponseHead { status: StatusCode::INTERNAL_SERVER_ERROR, headers: HeaderMap::new() };
         };
-        let headers = match self.has_filters {
+        let headers = match self.keeps_head(Side::Response) {
             true => response.headers.clone(),
             false => std::mem::take(&mut response.headers),
         };
@@ -296,6 +315,7 @@ impl HttpStream {
             failure: exchange.error.as_ref(),
             details: facts.details.as_deref().unwrap_or_default(),
             plugin: plugin_failed.or(facts.replied_by.as_deref()).unwrap_or_default(),
+            values: &facts.values,
         });
     }
 }

@@ -1,7 +1,7 @@
 //! One line of the access log: what is known of a request when it has ended, and how that is written as JSON.
 //!
 //! Written by hand into a buffer that is there already: no allocation, no serializer on the request path. The keys and
-//! their order are stable; what is not known is left out.
+//! their order are stable; what is not known is left out. Last come the `fields` that filters have set.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,6 +11,18 @@ use http::{HeaderValue, Method, Version};
 
 use crate::error::ProxyError;
 use crate::telemetry::timestamp::Timestamps;
+
+/// Fields of filters in one line: what a person still reads, and below what one stream may be given.
+const MAX_FIELDS: usize = 16;
+
+/// Bytes of one such field's name.
+const MAX_FIELD_NAME_BYTES: usize = 64;
+
+/// Bytes of one such field's value; the rest of it is cut off.
+const MAX_FIELD_BYTES: usize = 1024;
+
+/// A value that a filter has set for the stream, under its whole path.
+type PathAndValue = (Box<[u8]>, Box<[u8]>);
 
 /// What is known of a request when it has ended. Empty texts and `None` are left out.
 pub(crate) struct AccessRecord<'a> {
@@ -52,6 +64,8 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) details: &'a str,
     /// The plugin that answered or failed.
     pub(crate) plugin: &'a str,
+    /// What filters have set for the stream, by path: fields of this line stand under `access_log.NAME`.
+    pub(crate) values: &'a [PathAndValue],
 }
 
 impl AccessRecord<'_> {
@@ -78,7 +92,31 @@ impl AccessRecord<'_> {
         milliseconds(line, self.duration);
         self.write_outcome(line);
         address(line, "peer", Some(self.peer));
+        self.write_fields(line);
         line.extend_from_slice(b"}\n");
+    }
+
+    fn write_fields(&self, line: &mut Vec<u8>) {
+        let mut count = 0;
+        for (at, (path, value)) in self.values.iter().enumerate() {
+            let Some(name) = field_name(path) else { continue };
+            if count == MAX_FIELDS {
+                break;
+            }
+            // The same name under the other spelling of its path.
+            if self.values[..at].iter().any(|(earlier, _)| field_name(earlier) == Some(name)) {
+                continue;
+            }
+            line.extend_from_slice(if count == 0 { b",\"fields\":{\"" } else { b",\"" });
+            line.extend_from_slice(name);
+            line.extend_from_slice(b"\":\"");
+            escaped(line, cut(value));
+            line.push(b'"');
+            count += 1;
+        }
+        if count > 0 {
+            line.push(b'}');
+        }
     }
 
     fn write_outcome(&self, line: &mut Vec<u8>) {
@@ -97,6 +135,25 @@ impl AccessRecord<'_> {
         text(line, "cause", failure.cause().unwrap_or_default().as_bytes());
         text(line, "plugin", self.plugin.as_bytes());
     }
+}
+
+/// The field that a property is: `access_log.NAME` as one segment, which Envoy can print too, or `access_log` and
+/// `NAME` as two.
+fn field_name(path: &[u8]) -> Option<&[u8]> {
+    let name = path.strip_prefix(b"access_log")?;
+    let name = name.strip_prefix(b".").or_else(|| name.strip_prefix(b"\0"))?;
+    let legal = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    (!name.is_empty() && name.len() <= MAX_FIELD_NAME_BYTES && name.iter().all(legal)).then_some(name)
+}
+
+/// As much of a value as a line takes, without half a character at its end.
+fn cut(value: &[u8]) -> &[u8] {
+    if value.len() <= MAX_FIELD_BYTES {
+        return value;
+    }
+    let is_inside_character = |at: &usize| value[*at] & 0b1100_0000 == 0b1000_0000;
+    let end = (MAX_FIELD_BYTES - 3..=MAX_FIELD_BYTES).rev().find(|at| !is_inside_character(at));
+    &value[..end.unwrap_or(MAX_FIELD_BYTES)]
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -212,6 +269,7 @@ mod tests {
             failure: None,
             details: "",
             plugin: "",
+            values: &[],
         }
     }
 
@@ -255,5 +313,54 @@ mod tests {
             assert_eq!(parsed["request_id"], String::from_utf8_lossy(value).as_ref());
             assert_eq!(line.matches('\n').count(), 1);
         }
+    }
+
+    #[track_caller]
+    fn check_fields(values: &[(&[u8], &[u8])], expected: &str) {
+        let values: Vec<PathAndValue> = values.iter().map(|(path, it)| ((*path).into(), (*it).into())).collect();
+        let line = written(&AccessRecord { values: &values, ..record() });
+        let (_, fields) = line.split_once(r#""peer":"127.0.0.1:5000""#).unwrap();
+        assert_eq!(fields, format!("{expected}}}\n"));
+        serde_json::from_str::<serde_json::Value>(&line).unwrap();
+    }
+
+    #[test]
+    fn filters_add_fields_at_the_end() {
+        check_fields(&[], "");
+        check_fields(&[(b"access_log.a", b"1")], r#","fields":{"a":"1"}"#);
+        check_fields(
+            &[
+                (b"access_log\0trace_id", b"0af"),
+                (b"other", b"x"),
+                (b"access_log.b_2", b"\"\n\xff"),
+                (b"access_log.b", b""),
+            ],
+            ",\"fields\":{\"trace_id\":\"0af\",\"b_2\":\"\\\"\\n\u{fffd}\",\"b\":\"\"}",
+        );
+        check_fields(&[(b"access_log.a", b"1"), (b"access_log\0a", b"2")], r#","fields":{"a":"1"}"#);
+    }
+
+    #[test]
+    fn fields_have_bounds() {
+        for path in [
+            b"access_log".as_slice(),
+            b"access_log.",
+            b"access_log\0",
+            b"access_logs.a",
+            b"access_log.A",
+            b"access_log.a-b",
+            b"access_log.a.b",
+            b"access_log\0a\0b",
+            b"access_log.\"",
+            &[b"access_log.".as_slice(), &[b'a'; MAX_FIELD_NAME_BYTES + 1]].concat(),
+        ] {
+            check_fields(&[(path, b"1")], "");
+        }
+        let (long, shown) = ("\u{20ac}".repeat(MAX_FIELD_BYTES), "\u{20ac}".repeat(MAX_FIELD_BYTES / 3));
+        check_fields(&[(b"access_log.a", long.as_bytes())], &format!(",\"fields\":{{\"a\":\"{shown}\"}}"));
+        let many: Vec<String> = (0..=MAX_FIELDS).map(|number| format!("access_log.f{number}")).collect();
+        let values: Vec<(&[u8], &[u8])> = many.iter().map(|path| (path.as_bytes(), b"1".as_slice())).collect();
+        let expected: Vec<String> = (0..MAX_FIELDS).map(|number| format!("\"f{number}\":\"1\"")).collect();
+        check_fields(&values, &format!(",\"fields\":{{{}}}", expected.join(",")));
     }
 }

@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,35 +16,17 @@ use super::balance::Balancer;
 use super::cluster::{Cluster, Shard};
 use super::endpoints::EndpointSet;
 use super::pool::{Clock, Pool};
+use crate::ids::IdMap;
 use crate::limits::{MAX_MIRRORS_IN_FLIGHT, MAX_PICKS, POOL_SWEEP_INTERVAL};
 use crate::task;
 
 /// One worker's connections, positions of balancers and random numbers.
 pub(crate) struct Upstreams {
-    clusters: RefCell<HashMap<u64, Rc<WorkerCluster>, BuildHasherDefault<IdHasher>>>,
+    clusters: RefCell<IdMap<u64, Rc<WorkerCluster>>>,
     rng: RefCell<SmallRng>,
     clock: Rc<Clock>,
     sweeping: Cell<bool>,
     mirrors: Cell<usize>,
-}
-
-/// Ids are counted up, so they are their own hash.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = (self.0 << 8) | u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        // The table takes its tag from the top bits and its slot from the low ones; an odd factor keeps ids apart.
-        self.0 = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
 }
 
 impl Upstreams {

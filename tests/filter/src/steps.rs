@@ -107,6 +107,8 @@ enum What {
     Copy { from: Map, name: String, to: Map, new_name: String },
     /// Sets a header to what the callback was told: `size=12 ends=true`.
     Told { name: String, map: Map },
+    /// Does what the request asks for: `PREFIXpath: /x` sets `:path`, `PREFIXauthority` the host, `PREFIXNAME` a header.
+    Obey { prefix: String },
     /// Sets a header to a property, `-` when there is none.
     Property { property: Vec<String>, name: String, map: Map },
     /// Sets a property.
@@ -206,6 +208,7 @@ impl<'a> Run<'a> {
                 let value = value.map_or("-".to_owned(), |bytes| readable(&bytes));
                 set(*map, name, &value);
             }
+            What::Obey { prefix } => obey(prefix),
             What::SetProperty { property, value } => {
                 let property = property.iter().map(String::as_str).collect();
                 hostcalls::set_property(property, Some(value.as_bytes())).expect("a property can be set");
@@ -396,4 +399,16 @@ fn garbage() {
         [proxy_log(2, 0xFFFF_FFF0, 64), proxy_log(2, 16, usize::MAX), proxy_get_buffer_bytes(0, 0, 9, 0xFFFF_FFFE, 4)]
     };
     log::info!("garbage was answered with {}", answers.map(|status| status.to_string()).join(" "));
+}
+
+fn obey(prefix: &str) {
+    for (name, value) in hostcalls::get_map(MapType::HttpRequestHeaders).unwrap_or_default() {
+        let Some(target) = name.strip_prefix(prefix) else { continue };
+        hostcalls::set_map_value(MapType::HttpRequestHeaders, &name, None).ok();
+        let target = match target {
+            "path" | "authority" => format!(":{target}"),
+            header => header.to_owned(),
+        };
+        set(Map::Request, &target, &value);
+    }
 }

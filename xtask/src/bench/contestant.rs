@@ -2,18 +2,16 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::chain::Chain;
 use super::process::Running;
 use super::setting::{Setting, fill};
 use crate::tools;
 use crate::workspace::root;
-
-/// A filter configuration that every host of the module is given.
-const AUTH: &str = r#"{"apiKeys":{"keys":[{"id":"bench","key":"bench-key"}]},"rules":[{"name":"deny-admin","action":"deny","paths":[{"prefix":"/admin"}]},{"name":"all","action":"allow"}]}"#;
 
 /// Who forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +20,6 @@ pub(super) enum Peer {
     HaProxy,
     Nginx,
     Envoy,
-}
-
-/// Which Wasm filter is in the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chain {
-    Empty,
-    /// `xtask/bench/three_headers.wat`: reads, sets and removes a request header.
-    ThreeHeaders,
-    /// `plugins/auth`: an API key and two rules.
-    Auth,
 }
 
 /// One line of the table.
@@ -49,12 +37,10 @@ impl fmt::Display for Contestant {
             Peer::Nginx => "nginx",
             Peer::Envoy => "Envoy",
         };
-        let chain = match self.chain {
-            Chain::Empty => "",
-            Chain::ThreeHeaders => ", three header operations",
-            Chain::Auth => ", auth",
-        };
-        f.pad(&format!("{peer}{chain}"))
+        if self.chain == Chain::Empty {
+            return f.pad(peer);
+        }
+        f.pad(&format!("{peer}, {}", self.chain.name()))
     }
 }
 
@@ -62,27 +48,29 @@ impl Contestant {
     /// Everybody, in the order in which they take turns.
     pub(super) fn all() -> Vec<Self> {
         let with = |peer, chain| Self { peer, chain };
-        vec![
+        let mut all = vec![
             with(Peer::Weir, Chain::Empty),
             with(Peer::HaProxy, Chain::Empty),
             with(Peer::Nginx, Chain::Empty),
             with(Peer::Envoy, Chain::Empty),
             with(Peer::Weir, Chain::ThreeHeaders),
             with(Peer::Envoy, Chain::ThreeHeaders),
-            with(Peer::Weir, Chain::Auth),
-            with(Peer::Envoy, Chain::Auth),
-        ]
+            with(Peer::Weir, Chain::Four),
+            with(Peer::Envoy, Chain::Four),
+        ];
+        all.extend(Chain::ALONE.map(|chain| with(Peer::Weir, chain)));
+        all
     }
 
     /// Starts it on a free port and waits until it forwards.
     pub(super) fn start(self, setting: &Setting, workers: usize) -> Result<Running> {
         let folder = setting.empty_folder(&format!("{:?}-{:?}", self.peer, self.chain))?;
         let listener = setting.free_address()?;
-        let mut place = Place { folder, values: setting.values(), module: None };
+        let mut place = Place { folder, values: setting.values(), chain: self.chain };
         place.set("LISTENER", &listener.to_string());
         place.set("LISTENER_PORT", &listener.port().to_string());
         place.set("WORKERS", &workers.to_string());
-        place.put_module(self.chain, setting)?;
+        place.put_modules(setting)?;
         let command = match self.peer {
             Peer::Weir => place.weir(setting, workers)?,
             Peer::HaProxy => place.plain("haproxy", "-f", "haproxy.cfg")?,
@@ -97,7 +85,7 @@ impl Contestant {
 struct Place {
     folder: PathBuf,
     values: Vec<(&'static str, String)>,
-    module: Option<PathBuf>,
+    chain: Chain,
 }
 
 impl Place {
@@ -105,22 +93,29 @@ impl Place {
         self.values.push((name, value.to_owned()));
     }
 
-    fn put_module(&mut self, chain: Chain, setting: &Setting) -> Result<()> {
+    /// In a folder of their own: Weir watches it, and would see each write of a log beside them.
+    fn put_modules(&mut self, setting: &Setting) -> Result<()> {
         self.set("FOLDER", &self.folder.display().to_string());
-        let (module, config) = match chain {
-            Chain::Empty => return Ok(()),
-            Chain::ThreeHeaders => (wat::parse_file(root()?.join("xtask/bench/three_headers.wat"))?, "{}"),
-            Chain::Auth => (read(&setting.release().join("plugins/auth.wasm"))?, AUTH),
-        };
-        // In a folder of its own: Weir watches it, and would see each write of a log beside it.
-        let folder = self.folder.join("module");
+        let folder = self.folder.join("modules");
         fs::create_dir(&folder)?;
-        let path = folder.join("bench.wasm");
-        fs::write(&path, module)?;
-        self.set("MODULE", &path.display().to_string());
-        self.set("CONFIG", config);
-        self.module = Some(path);
+        let plugins = setting.release().join("plugins");
+        for filter in self.chain.filters() {
+            fs::write(folder.join(format!("{}.wasm", filter.name)), filter.module(&plugins)?)?;
+        }
         Ok(())
+    }
+
+    /// A piece of configuration for each filter, one after the other.
+    fn filled_for_each(&self, name: &str) -> Result<String> {
+        let mut text = String::new();
+        for filter in self.chain.filters() {
+            let module = self.folder.join("modules").join(format!("{}.wasm", filter.name)).display().to_string();
+            let (named, phase) = (filter.name.replace('_', "-"), filter.phase.to_owned());
+            let config = filter.config.to_owned();
+            let values = [("MODULE", module), ("NAME", named), ("PHASE", phase), ("CONFIG", config)];
+            text.push_str(&fill(&self.filled(name)?, &values));
+        }
+        Ok(text)
     }
 
     /// A configuration of `xtask/bench/`, filled in.
@@ -145,10 +140,7 @@ impl Place {
     }
 
     fn envoy(&mut self, workers: usize) -> Result<Command> {
-        let filter = match self.module {
-            Some(_) => self.filled("envoy-filter.yaml")?,
-            None => String::new(),
-        };
+        let filter = self.filled_for_each("envoy-filter.yaml")?;
         self.set("FILTER", filter.trim_end());
         let config = self.put("envoy.yaml", &self.filled("envoy.yaml")?)?;
         let mut command = Command::new(tools::envoy()?);
@@ -162,9 +154,7 @@ impl Place {
         let resources = self.folder.join("resources");
         fs::create_dir_all(&resources)?;
         self.put("resources/resources.yaml", &self.filled("weir/resources.yaml")?)?;
-        if self.module.is_some() {
-            self.put("resources/filter.yaml", &self.filled("weir/filter.yaml")?)?;
-        }
+        self.put("resources/filters.yaml", &self.filled_for_each("weir/filter.yaml")?)?;
         let listener = self.values.iter().rev().find(|(name, _)| *name == "LISTENER").context("a listener")?;
         let mut command = Command::new(setting.release().join("weir-proxy"));
         command.arg("--config").arg(resources).args(["--workers", &workers.to_string(), "--admin", "127.0.0.1:0"]);
@@ -180,8 +170,4 @@ impl Place {
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         Ok(command)
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| path.display().to_string())
 }

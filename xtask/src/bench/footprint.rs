@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::contestant::{Chain, Contestant, Peer};
+use super::chain::Chain;
+use super::contestant::{Contestant, Peer};
 use super::load;
 use super::process::Memory;
 use super::setting::Setting;
@@ -27,7 +28,7 @@ pub(super) struct Footprint {
 impl Footprint {
     /// Measures the proxy with each chain. The cache is warm: every chain has been served before.
     pub(super) fn of_each(setting: &Setting, rounds: usize) -> Result<Vec<Self>> {
-        let chains = [Chain::Empty, Chain::ThreeHeaders, Chain::Auth];
+        let chains = [Chain::Empty, Chain::ThreeHeaders, Chain::Four];
         chains.into_iter().map(|chain| Self::of(chain, setting, rounds)).collect()
     }
 

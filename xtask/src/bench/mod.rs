@@ -12,6 +12,7 @@
 //! `docs/performance.md` says how to read them.
 
 mod contestant;
+mod chain;
 mod footprint;
 mod load;
 mod report;

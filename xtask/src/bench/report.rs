@@ -5,7 +5,8 @@ use std::fs;
 use std::process::Command;
 
 use super::Extent;
-use super::contestant::{Chain, Contestant, Peer};
+use super::chain::Chain;
+use super::contestant::{Contestant, Peer};
 use super::footprint::Footprint;
 use super::load::Sample;
 use crate::tools;
@@ -111,21 +112,25 @@ fn ratios(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample>]
             of(Peer::Envoy, Chain::ThreeHeaders),
             "",
         ),
-        ("auth: Weir / Envoy", of(Peer::Weir, Chain::Auth), of(Peer::Envoy, Chain::Auth), ""),
-        ("Weir with auth / Envoy without filters", of(Peer::Weir, Chain::Auth), of(Peer::Envoy, Chain::Empty), ""),
+        ("four filters: Weir / Envoy", of(Peer::Weir, Chain::Four), of(Peer::Envoy, Chain::Four), "0.30"),
+        ("Weir with four / Envoy without filters", of(Peer::Weir, Chain::Four), of(Peer::Envoy, Chain::Empty), "0.60"),
     ];
     text.push_str("\n| ratio of CPU per request | median (min to max) | budget |\n|---|--:|--:|\n");
     for (name, ours, theirs, budget) in pairs {
         let ratio = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.cpu / theirs.cpu));
         writeln!(text, "| {name} | {:.2} ({:.2} to {:.2}) | {budget} |", ratio.median, ratio.low, ratio.high).ok();
     }
-    text.push_str("\n| a filter adds, us of CPU a request | in Weir | in Envoy | budget |\n|---|--:|--:|--:|\n");
-    for (name, chain, budget) in [("three header operations", Chain::ThreeHeaders, "1.5"), ("auth", Chain::Auth, "")] {
+    text.push_str("\n| added to a request, us of CPU | in Weir | in Envoy | budget |\n|---|--:|--:|--:|\n");
+    for chain in [Chain::ThreeHeaders].into_iter().chain(Chain::ALONE).chain([Chain::Four]) {
         let added = |peer| {
             let pairs = of(peer, chain).iter().zip(of(peer, Chain::Empty));
-            Spread::of(pairs.map(|(with, without)| with.cpu - without.cpu)).median
+            Spread::of(pairs.map(|(with, without)| with.cpu - without.cpu))
         };
-        writeln!(text, "| {name} | {:.1} | {:.1} | {budget} |", added(Peer::Weir), added(Peer::Envoy)).ok();
+        let (weir, envoy) = (added(Peer::Weir), added(Peer::Envoy).median);
+        let envoy = if envoy.is_nan() { String::new() } else { format!("{envoy:.1}") };
+        let budget = if chain == Chain::ThreeHeaders { "1.5" } else { "" };
+        let Spread { low, median, high } = weir;
+        writeln!(text, "| {} | {median:.1} ({low:.1} to {high:.1}) | {envoy} | {budget} |", chain.name()).ok();
     }
 }
 
@@ -140,7 +145,7 @@ fn memory(text: &mut String, footprints: &[Footprint]) {
         let loaded = Spread::of(footprint.loaded.iter().map(|memory| mib(memory.resident)));
         let proportional = Spread::of(footprint.loaded.iter().map(|memory| mib(memory.proportional)));
         let start = Spread::of(footprint.start.iter().map(|start| start.as_secs_f64() * 1e3));
-        let budget = if footprint.contestant.chain == Chain::Empty { 20 } else { 30 };
+        let budget = footprint.contestant.chain.memory_budget();
         let row = writeln!(
             text,
             "| {} | {:.1} | {:.1} | {:.1} | {budget} | {:.0} ({:.0} to {:.0}) |",

@@ -11,6 +11,10 @@ use super::stage::Stage;
 use crate::progress::{Clock, say};
 use crate::tools;
 
+/// The key in the example's files, and the one that the demo puts in its place.
+const KEY: &str = "let-me-in";
+const NEW_KEY: &str = "open-sesame";
+
 /// One command and what it must bring about.
 pub(crate) struct Scene {
     /// What is about to be seen.
@@ -20,7 +24,9 @@ pub(crate) struct Scene {
 
 enum Act {
     /// A request, and the status and a part of the text that must come back.
-    Ask { path: &'static str, key: Option<&'static str>, status: u16, text: &'static str },
+    Ask { path: &'static str, key: Option<&'static str>, user: Option<&'static str>, status: u16, text: &'static str },
+    /// What the proxy has counted: lines that hold this.
+    Count { text: &'static str },
     /// An edit, and the request that must be answered differently by it.
     Edit { file: &'static str, from: &'static str, to: &'static str, until: Until },
     /// `weir-proxy validate` must find this.
@@ -31,31 +37,49 @@ enum Act {
 enum Until {
     /// The answer to a request with this key has this status.
     Answer { key: &'static str, status: u16 },
+    /// The answer to a request of this user holds this.
+    Text { user: &'static str, text: &'static str },
     /// The log of the proxy holds this.
     Logged(&'static str),
 }
 
 /// All scenes, in order.
 pub(crate) fn all() -> Vec<Scene> {
-    let ask = |title, path, key, status, text| Scene { title, act: Act::Ask { path, key, status, text } };
+    let ask = |title, path, key, status, text| {
+        let act = Act::Ask { path, key, user: None, status, text };
+        Scene { title, act }
+    };
+    let of_user = |title, user, text| {
+        let act = Act::Ask { path: "/", key: Some(KEY), user: Some(user), status: 200, text };
+        Scene { title, act }
+    };
     let edit = |title, from, to, until| Scene { title, act: Act::Edit { file: "filters.yaml", from, to, until } };
     vec![
         ask("Without a key the auth filter refuses.", "/", None, 401, "missing credentials"),
-        ask("With the key it passes, and the origin learns who it is.", "/", Some("let-me-in"), 200, "hello newcomer"),
-        ask("A deny rule wins over any key, and is named.", "/admin", Some("let-me-in"), 403, "deny-admin"),
+        ask("With the key it passes, and the origin learns who it is.", "/", Some(KEY), 200, "hello newcomer from v1"),
+        ask("A deny rule wins over any key, and is named.", "/admin", Some(KEY), 403, "deny-admin"),
         ask("An allow rule may ask nobody.", "/healthz", None, 200, "hello somebody"),
-        edit(
-            "Edit a file: another key.",
-            "let-me-in",
-            "open-sesame",
-            Until::Answer { key: "open-sesame", status: 200 },
+        ask(
+            "The rate-limit filter lets two reports an hour pass.",
+            "/report",
+            Some(KEY),
+            200,
+            "ratelimit-remaining: 1",
         ),
-        ask("The new key passes at once.", "/", Some("open-sesame"), 200, "hello newcomer"),
-        ask("The old one does not.", "/", Some("let-me-in"), 401, "invalid api key"),
+        ask("The second one.", "/report", Some(KEY), 200, "ratelimit-remaining: 0"),
+        ask("The third one has to wait, and is told how long.", "/report", Some(KEY), 429, "limit reports"),
+        of_user("The routing filter has a tenth of the users on v2. Ada is not among them.", "ada", "from v1"),
+        edit("Move the canary to a fifth.", "percent: 10", "percent: 20", Until::Text { user: "ada", text: "from v2" }),
+        of_user("Ada is in the second tenth, and stays there.", "ada", "from v2"),
+        of_user("Grace is not: nobody else has moved.", "grace", "from v1"),
+        edit("Edit a file: another key.", KEY, NEW_KEY, Until::Answer { key: NEW_KEY, status: 200 }),
+        ask("The new key passes at once.", "/", Some(NEW_KEY), 200, "hello newcomer"),
+        ask("The old one does not.", "/", Some(KEY), 401, "invalid api key"),
         edit("A bad edit: a field that does not exist.", "phase:", "fase:", Until::Logged("fase")),
         Scene { title: "It is refused, with the place and a hint.", act: Act::Validate { text: "fase" } },
-        ask("What served before goes on serving.", "/", Some("open-sesame"), 200, "hello newcomer"),
-        edit("Repair it.", "fase:", "phase:", Until::Answer { key: "open-sesame", status: 200 }),
+        ask("What served before goes on serving.", "/", Some(NEW_KEY), 200, "hello newcomer"),
+        edit("Repair it.", "fase:", "phase:", Until::Answer { key: NEW_KEY, status: 200 }),
+        Scene { title: "The telemetry filter has counted it all.", act: Act::Count { text: "requests_total" } },
     ]
 }
 
@@ -65,10 +89,10 @@ impl Scene {
         let command = self.command(stage)?;
         say(&format!("\n# {}\n$ {command}", self.title));
         match &self.act {
-            Act::Ask { path, key, status, text } => {
+            Act::Ask { path, key, user, status, text } => {
                 let shown = match tools::is_present("curl") {
                     true => output_of(&command)?,
-                    false => in_words(&ask(stage, path, *key)?),
+                    false => in_words(&ask(stage, path, *key, *user)?),
                 };
                 say(shown.trim_end());
                 let right = shown.contains(&format!(" {status}")) && shown.contains(text);
@@ -84,6 +108,13 @@ impl Scene {
                 stage.proxy().wait_until(self.title, |_| until.is_met(stage, before))?;
                 say(&format!("({to} was seen after {})", clock.elapsed()));
             }
+            Act::Count { text } => {
+                let page = stage.proxy().page("/stats/prometheus")?.text();
+                let lines = page.lines().filter(|line| line.contains(text) && line.contains("telemetry"));
+                let shown: String = lines.map(|line| format!("{line}\n")).collect();
+                say(shown.trim_end());
+                ensure!(shown.contains("class=\"4xx\""), "expected refusals among `{text}`:\n{page}");
+            }
             Act::Validate { text } => {
                 let shown = output_of(&command)?;
                 say(shown.trim_end());
@@ -95,9 +126,14 @@ impl Scene {
 
     fn command(&self, stage: &Stage) -> Result<String> {
         Ok(match &self.act {
-            Act::Ask { path, key, .. } => {
-                let header = key.map(|key| format!("-H 'x-api-key: {key}' ")).unwrap_or_default();
-                format!("curl -si {header}http://{}{path}", stage.address())
+            Act::Ask { path, key, user, .. } => {
+                let key = key.map(|key| format!("-H 'x-api-key: {key}' ")).unwrap_or_default();
+                let user = user.map(|user| format!("-H 'x-user: {user}' ")).unwrap_or_default();
+                format!("curl -si {key}{user}http://{}{path}", stage.address())
+            }
+            Act::Count { text } => {
+                let admin = stage.proxy().admin();
+                format!("curl -s http://{admin}/stats/prometheus | grep {text} | grep telemetry")
             }
             Act::Edit { file, from, to, .. } => format!("sed -i 's/{from}/{to}/' {}/{file}", stage.folder()),
             Act::Validate { .. } => format!("{} validate {}", Stage::binary()?, stage.folder()),
@@ -108,18 +144,21 @@ impl Scene {
 impl Until {
     fn is_met(&self, stage: &Stage, logged_before: usize) -> bool {
         match self {
-            Self::Answer { key, status } => ask(stage, "/", Some(key)).is_ok_and(|answer| answer.status() == *status),
+            Self::Answer { key, status } => {
+                ask(stage, "/", Some(key), None).is_ok_and(|answer| answer.status() == *status)
+            }
+            Self::Text { user, text } => {
+                ask(stage, "/", Some(KEY), Some(user)).is_ok_and(|answer| answer.text().contains(text))
+            }
             Self::Logged(text) => stage.proxy().log().get(logged_before..).is_some_and(|log| log.contains(text)),
         }
     }
 }
 
-fn ask(stage: &Stage, path: &str, key: Option<&str>) -> Result<Message> {
+fn ask(stage: &Stage, path: &str, key: Option<&str>, user: Option<&str>) -> Result<Message> {
     let request = Message::request("GET", path);
-    let request = match key {
-        Some(key) => request.with_header("x-api-key", key),
-        None => request,
-    };
+    let request = key.into_iter().fold(request, |request, key| request.with_header("x-api-key", key));
+    let request = user.into_iter().fold(request, |request, user| request.with_header("x-user", user));
     Ok(http::send(stage.address(), &request)?)
 }
 

@@ -13,32 +13,38 @@ use crate::workspace::{Metadata, root};
 
 const LISTENER: &str = "default/edge/http";
 
-/// Where the origin of the example is, in its `services.yaml`.
-const EXAMPLE_ORIGIN: &str = "127.0.0.1:9000";
+/// Where the two versions of the example's service are, in its `services.yaml`.
+const EXAMPLE_ORIGINS: [(&str, &str); 2] = [("v1", "127.0.0.1:9000"), ("v2", "127.0.0.1:9001")];
 
 /// Everything that runs.
 pub(crate) struct Stage {
     proxy: Proxy,
     address: SocketAddr,
     folder: PathBuf,
-    /// Kept because it stops when it is dropped.
-    _origin: Origin,
+    /// Kept because they stop when they are dropped.
+    _origins: Vec<Origin>,
 }
 
 impl Stage {
     /// Starts everything.
     pub(crate) fn set() -> Result<Self> {
-        let origin = Origin::answering(answer)?;
-        say(&format!("an origin listens on {}", origin.address()));
+        let mut origins = Vec::new();
+        let mut addresses = Vec::new();
+        for (version, written) in EXAMPLE_ORIGINS {
+            let origin = Origin::answering(move |request| answer(version, request))?;
+            say(&format!("an origin, version {version}, listens on {}", origin.address()));
+            addresses.push((written, origin.address()));
+            origins.push(origin);
+        }
         let folder = Metadata::read()?.target()?.join("demo");
-        copy_example(&folder, origin.address())?;
+        copy_example(&folder, &addresses)?;
         say(&format!("the resources are in {}", shown(&folder)));
 
         let clock = Clock::start();
         let proxy = Proxy::start(&folder, &[LISTENER])?;
         let address = proxy.listener(LISTENER)?;
         say(&format!("weir-proxy serves on {address} after {}", clock.elapsed()));
-        Ok(Self { proxy, address, folder, _origin: origin })
+        Ok(Self { proxy, address, folder, _origins: origins })
     }
 
     /// Where the proxy listens.
@@ -67,13 +73,13 @@ impl Stage {
     }
 }
 
-/// Says who it thinks has come, so that the filter's work can be seen.
-fn answer(request: &Message) -> Message {
+/// Says who it thinks has come and which version it is, so that the filters' work can be seen.
+fn answer(version: &str, request: &Message) -> Message {
     let consumer = request.header("x-auth-consumer").unwrap_or_else(|| "somebody".to_owned());
-    Message::response(200, &format!("hello {consumer}, you asked for {}\n", request.path()))
+    Message::response(200, &format!("hello {consumer} from {version}, you asked for {}\n", request.path()))
 }
 
-fn copy_example(folder: &Path, origin: SocketAddr) -> Result<()> {
+fn copy_example(folder: &Path, origins: &[(&str, SocketAddr)]) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
@@ -81,7 +87,9 @@ fn copy_example(folder: &Path, origin: SocketAddr) -> Result<()> {
     for entry in fs::read_dir(root()?.join("examples/quickstart"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|end| end == "yaml") {
-            let text = fs::read_to_string(&path)?.replace(EXAMPLE_ORIGIN, &origin.to_string());
+            let text = fs::read_to_string(&path)?;
+            let text =
+                origins.iter().fold(text, |text, (written, address)| text.replace(written, &address.to_string()));
             let name = path.file_name().context("a file has a name")?;
             fs::write(folder.join(name), text)?;
         }

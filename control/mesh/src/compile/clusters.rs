@@ -1,4 +1,7 @@
-//! Services to clusters: one for each port.
+//! Services to clusters: one for each port, and one for each version of its endpoints.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use weir_model::{Cluster, ClusterName, Discovery, Endpoint};
 
@@ -14,17 +17,41 @@ pub(crate) fn clusters(catalog: &Catalog<'_>, resolved: &Resolved<'_>) -> Vec<Cl
         let settings = resolved.policies.get(&document).map(|settings| **settings).unwrap_or_default();
         let BackendSettings { balancing, connect_timeout, request_timeout } = settings;
         for port in &service.ports {
-            clusters.push(Cluster {
+            let whole = Cluster {
                 name: cluster_name(&format!("{}/{}:{}", id.namespace, id.name, port.port)),
                 discovery: discovery(service, port),
                 protocol: port.protocol,
                 balancing,
                 connect_timeout,
                 request_timeout,
-            });
+            };
+            clusters.extend(versions(service, port).into_iter().map(|version| of_version(&whole, version)));
+            clusters.push(whole);
         }
     }
     clusters
+}
+
+/// The versions that endpoints of a port have, each once, in order.
+pub(crate) fn versions<'a>(service: &'a Service, port: &ServicePort) -> BTreeSet<&'a Arc<str>> {
+    let Endpoints::Listed(endpoints) = &service.endpoints else { return BTreeSet::new() };
+    endpoints.iter().filter(|(_, name)| serves(port, name)).filter_map(|(it, _)| it.version.as_ref()).collect()
+}
+
+/// The endpoints of one version, as a cluster of their own: `namespace/service:port@version`.
+fn of_version(whole: &Cluster, version: &Arc<str>) -> Cluster {
+    let Discovery::Static(endpoints) = &whole.discovery else { return whole.clone() };
+    let of_it = endpoints.iter().filter(|endpoint| endpoint.version.as_ref() == Some(version));
+    Cluster {
+        name: version_name(&whole.name, version),
+        discovery: Discovery::Static(of_it.cloned().collect()),
+        ..whole.clone()
+    }
+}
+
+/// The name of the cluster of one version.
+pub(crate) fn version_name(whole: &ClusterName, version: &str) -> ClusterName {
+    cluster_name(&format!("{}@{version}", whole.as_str()))
 }
 
 /// A cluster's name: `namespace/service:port`.
@@ -36,9 +63,13 @@ fn discovery(service: &Service, port: &ServicePort) -> Discovery {
     match &service.endpoints {
         Endpoints::Dns { host, port } => Discovery::Dns { host: host.clone(), port: *port },
         Endpoints::Listed(endpoints) => {
-            let serves = |name: &Option<String>| name.is_none() || *name == port.name;
-            let own = endpoints.iter().filter(|(_, name)| serves(name)).map(|(endpoint, _)| endpoint);
+            let own = endpoints.iter().filter(|(_, name)| serves(port, name)).map(|(endpoint, _)| endpoint);
             Discovery::Static(own.map(Endpoint::clone).collect())
         }
     }
+}
+
+/// True when an endpoint of this port name serves the port.
+fn serves(port: &ServicePort, name: &Option<String>) -> bool {
+    name.is_none() || *name == port.name
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use weir_model::{Cluster, FilterChain, Listener, Plugin, Route, RouteTable, Snapshot};
+use weir_model::{Cluster, FilterChain, Listener, Plugin, Route, RouteTable, Snapshot, TargetVersion};
 
 use crate::resource::Document;
 
@@ -16,9 +16,9 @@ pub(crate) struct Memory {
     used: RouteMemory,
 }
 
-/// The routes of each HTTPRoute document, for each chain that they were built with. The document is held, so that its
-/// address stays its own.
-type RouteMemory = HashMap<usize, (Arc<Document>, Vec<(FilterChain, Routes)>)>;
+/// The routes of each HTTPRoute document, for each chain and versions that they were built with. The document is held,
+/// so that its address stays its own.
+type RouteMemory = HashMap<usize, (Arc<Document>, Vec<(FilterChain, Vec<TargetVersion>, Routes)>)>;
 
 /// The routes of one document: one for each match of each rule, in order.
 pub(crate) type Routes = Arc<[Arc<Route>]>;
@@ -45,24 +45,26 @@ impl Memory {
         route_table, route_tables, RouteTable;
     }
 
-    /// The routes of a document with a chain: those of before, or what `build` makes.
+    /// The routes of a document with a chain and the versions of what it forwards to: those of before, or what `build`
+    /// makes.
     pub(crate) fn routes(
         &mut self,
         document: &Arc<Document>,
-        chain: &FilterChain,
+        (chain, versions): (&FilterChain, &[TargetVersion]),
         build: impl FnOnce() -> Vec<Arc<Route>>,
     ) -> Routes {
         let address = Arc::as_ptr(document) as usize;
         let of = |memory: &RouteMemory| {
             let (_, chains) = memory.get(&address)?;
-            chains.iter().find(|(other, _)| other == chain).map(|(_, routes)| routes.clone())
+            let is_same = |(other, of, _): &&(FilterChain, Vec<_>, Routes)| other == chain && of == versions;
+            chains.iter().find(is_same).map(|(_, _, routes)| routes.clone())
         };
         if let Some(routes) = of(&self.used) {
             return routes;
         }
         let routes = of(&self.routes).unwrap_or_else(|| Arc::from(build()));
         let (_, chains) = self.used.entry(address).or_insert_with(|| (document.clone(), Vec::new()));
-        chains.push((chain.clone(), routes.clone()));
+        chains.push((chain.clone(), versions.to_vec(), routes.clone()));
         routes
     }
 

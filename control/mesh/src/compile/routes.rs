@@ -8,17 +8,19 @@ use std::sync::Arc;
 
 use weir_model::{
     DirectResponse, FilterChain, Forward, HostMatch, Listener, ListenerName, Mirror, Route, RouteAction, RouteName,
-    RouteTable, RouteTableName, VirtualHost, WeightedCluster,
+    RouteTable, RouteTableName, TargetVersion, VirtualHost, WeightedCluster,
 };
 
 use crate::compile::chain::Chains;
-use crate::compile::clusters::cluster_name;
+use crate::compile::clusters::{self, cluster_name};
 use crate::compile::precedence::{Candidate, compare};
 use crate::compile::reuse::{Memory, Routes};
 use crate::resolve::attach::addresses;
-use crate::resolve::{Attachment, Catalog, Resolved, backend_id};
+use crate::resolve::catalog::Found;
+use crate::resolve::{Attachment, Catalog, Resolved, backend_id, namespace};
 use crate::resource::{Gateway, HttpRoute, ObjectId, Resource, Rule, RuleAction};
 use crate::source::Sources;
+use crate::written::Kind;
 
 /// The listeners of all Gateways, each with its route table.
 pub(crate) fn listeners(
@@ -106,7 +108,8 @@ impl<'c> Tables<'_, '_, 'c> {
         };
         let chain = self.chains.chain(gateway, id);
         let source = &self.sources.documents()[attachment.route].document;
-        let routes: Routes = self.memory.routes(source, &chain, || routes(id, route, &chain));
+        let versions = route_versions(self.catalog, id, route);
+        let routes: Routes = self.memory.routes(source, (&chain, &versions), || routes(id, route, &chain, &versions));
         let created = document.created.as_deref();
         let candidate =
             |(position, route): (usize, &Arc<Route>)| Candidate { route: route.clone(), created, id, position };
@@ -115,10 +118,10 @@ impl<'c> Tables<'_, '_, 'c> {
 }
 
 /// The routes of an HTTPRoute: one for each match of each rule.
-fn routes(id: &ObjectId, route: &HttpRoute, chain: &FilterChain) -> Vec<Arc<Route>> {
+fn routes(id: &ObjectId, route: &HttpRoute, chain: &FilterChain, versions: &[TargetVersion]) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
     for (rule_index, rule) in route.rules.iter().enumerate() {
-        let action = action(id, rule);
+        let action = action(id, rule, versions);
         for (match_index, matches) in rule.matches.iter().enumerate() {
             let name = format!("{}/{}/{rule_index}/{match_index}", id.namespace, id.name);
             routes.push(Arc::new(Route {
@@ -134,7 +137,7 @@ fn routes(id: &ObjectId, route: &HttpRoute, chain: &FilterChain) -> Vec<Arc<Rout
     routes
 }
 
-fn action(id: &ObjectId, rule: &Rule) -> RouteAction {
+fn action(id: &ObjectId, rule: &Rule, versions: &[TargetVersion]) -> RouteAction {
     match &rule.action {
         RuleAction::Redirect(redirect) => RouteAction::Redirect(redirect.clone()),
         // Gateway API, `HTTPBackendRef.weight`: requests that no Service is to have are answered with 500.
@@ -149,6 +152,7 @@ fn action(id: &ObjectId, rule: &Rule) -> RouteAction {
                     weight: *weight,
                 })
                 .collect(),
+            versions: versions_of(backends.iter().map(|(backend, _)| backend_id(backend, id)), versions),
             rewrite: rewrite.clone(),
             mirrors: mirrors
                 .iter()
@@ -160,4 +164,33 @@ fn action(id: &ObjectId, rule: &Rule) -> RouteAction {
             timeouts: *timeouts,
         }),
     }
+}
+
+fn versions_of(clusters: impl Iterator<Item = String>, versions: &[TargetVersion]) -> Vec<TargetVersion> {
+    let clusters: Vec<String> = clusters.collect();
+    versions.iter().filter(|version| clusters.iter().any(|cluster| cluster == version.of.as_str())).cloned().collect()
+}
+
+/// The versions of everything that a route forwards to: they come from the Services, not from the route's own text.
+fn route_versions(catalog: &Catalog<'_>, id: &ObjectId, route: &HttpRoute) -> Vec<TargetVersion> {
+    let mut known: Vec<TargetVersion> = Vec::new();
+    for rule in &route.rules {
+        let RuleAction::Forward { backends, .. } = &rule.action else { continue };
+        for (backend, _) in backends {
+            let of = cluster_name(&backend_id(backend, id));
+            if known.iter().any(|version| version.of == of) {
+                continue;
+            }
+            let namespace = namespace(backend.namespace.as_deref(), id);
+            let Found::Document(index) = catalog.find(Kind::Service, namespace, &backend.name) else { continue };
+            let Some(Resource::Service(service)) = &catalog.document(index).resource else { continue };
+            let Some(port) = service.ports.iter().find(|port| port.port == backend.port) else { continue };
+            known.extend(clusters::versions(service, port).into_iter().map(|version| TargetVersion {
+                of: of.clone(),
+                version: Arc::clone(version),
+                cluster: clusters::version_name(&of, version),
+            }));
+        }
+    }
+    known
 }

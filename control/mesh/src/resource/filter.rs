@@ -19,7 +19,7 @@ use crate::written::{
 };
 
 /// The modules shipped with the proxy.
-pub const BUILTIN_MODULES: [&str; 1] = ["auth"];
+pub const BUILTIN_MODULES: [&str; 4] = ["auth", "rate-limit", "routing", "telemetry"];
 
 /// A Wasm module with its configuration, and the requests that go through it.
 #[derive(Debug)]

@@ -1,0 +1,48 @@
+//! A token taken apart (RFC 7515 §5.2), before anybody believes it.
+
+use serde_json::{Map, Value};
+
+use super::{Algorithm, Reason};
+use crate::{base64, json};
+
+/// The parts of a token.
+pub(super) struct Token<'t> {
+    pub(super) algorithm: Algorithm,
+    pub(super) key_id: Option<String>,
+    pub(super) claims: Map<String, Value>,
+    /// What the signature is over.
+    pub(super) signed: &'t [u8],
+    pub(super) signature: Vec<u8>,
+}
+
+/// Takes a token apart. Of the header, `jwk`, `jku`, `x5u` and `x5c` are never looked at: they name keys that the
+/// writer of the token chose.
+pub(super) fn parse(token: &[u8]) -> Result<Token<'_>, Reason> {
+    let mut dots = token.iter().enumerate().filter(|&(_, &byte)| byte == b'.').map(|(at, _)| at);
+    let (header_end, claims_end) = match [dots.next(), dots.next(), dots.next(), dots.next(), dots.next()] {
+        [Some(first), Some(second), None, ..] => (first, second),
+        [_, _, _, Some(_), None] => return Err("auth_jwt_encrypted"), // RFC 7516 §3.1: five parts.
+        _ => return Err("auth_jwt_malformed"),
+    };
+    let decode = |part: &[u8]| base64::decode_url(part).ok_or("auth_jwt_malformed");
+    let mut header = json::object(&decode(&token[..header_end])?).ok_or("auth_jwt_malformed")?;
+    let claims = json::object(&decode(&token[header_end + 1..claims_end])?).ok_or("auth_jwt_malformed")?;
+    let signature = decode(&token[claims_end + 1..])?;
+
+    if header.contains_key("crit") {
+        return Err("auth_jwt_critical_extension"); // RFC 7515 §4.1.11: whoever knows none must refuse all.
+    }
+    let algorithm = text(&mut header, "alg")?.ok_or("auth_jwt_malformed")?;
+    let algorithm = Algorithm::named(&algorithm).ok_or("auth_jwt_wrong_algorithm")?;
+    let key_id = text(&mut header, "kid")?;
+    text(&mut header, "typ")?; // `JWT`, `at+jwt`, ... are all the same to us.
+    Ok(Token { algorithm, key_id, claims, signed: &token[..claims_end], signature })
+}
+
+fn text(header: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Reason> {
+    match header.remove(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err("auth_jwt_malformed"),
+    }
+}

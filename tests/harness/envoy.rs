@@ -1,0 +1,134 @@
+//! A real Envoy with filters in front of an origin: the peer that answers are compared with. `cargo xtask test` installs
+//! it.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::artefact::{shipped_modules, target_folder};
+use crate::client::Client;
+use crate::wait::until;
+
+/// One running Envoy. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    child: Child,
+    address: SocketAddr,
+    admin: SocketAddr,
+    folder: TempDir,
+}
+
+impl Envoy {
+    /// Starts it with shipped modules in this order, each with its configuration. All requests go to `origin`, with the
+    /// mark of the routing filter if they have one.
+    pub async fn start(filters: &[(&str, Value)], origin: SocketAddr) -> Self {
+        let folder = tempfile::Builder::new().prefix("envoy-test-").tempdir().expect("a temporary folder");
+        let config = folder.path().join("envoy.json");
+        fs::write(&config, configuration(filters, origin).to_string()).expect("a temporary folder can be written");
+        let file = folder.path().join("admin-address");
+        let open = |name| File::create(folder.path().join(name)).expect("a temporary folder can be written");
+        let mut command = Command::new(binary());
+        command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "--config-path"]);
+        command.arg(&config).arg("--admin-address-path").arg(&file).kill_on_drop(true).stdin(Stdio::null());
+        let child = command.stdout(open("out.log")).stderr(open("envoy.log")).spawn().expect("Envoy starts");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut envoy = Self { child, address: nowhere, admin: nowhere, folder };
+        envoy.admin = until("Envoy's admin address", async || {
+            envoy.assert_running();
+            fs::read_to_string(&file).ok()?.trim().parse().ok()
+        })
+        .await;
+        envoy.address = until("Envoy to listen", async || {
+            envoy.assert_running();
+            let page = Client::http1(envoy.admin).await.get("/listeners?format=json").await;
+            let page: Value = serde_json::from_slice(&page.body).ok()?;
+            let socket = &page["listener_statuses"][0]["local_address"]["socket_address"];
+            Some(SocketAddr::from(([127, 0, 0, 1], u16::try_from(socket["port_value"].as_u64()?).ok()?)))
+        })
+        .await;
+        envoy
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A page of its admin interface.
+    pub async fn page(&self, path: &str) -> String {
+        Client::http1(self.admin).await.get(path).await.text()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("envoy.log")).unwrap_or_default()
+    }
+
+    fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("a child can be asked");
+        assert!(ended.is_none(), "Envoy has ended with {ended:?}:\n{}", self.log());
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        self.child.start_kill().ok();
+    }
+}
+
+fn binary() -> PathBuf {
+    let lib = target_folder().join("bench/venv/lib");
+    let pythons = fs::read_dir(&lib).into_iter().flatten().filter_map(Result::ok);
+    let found = pythons.map(|python| python.path().join("site-packages/envoy/_bin/envoy")).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("there is no Envoy below {}: `cargo xtask test` installs it", lib.display()))
+}
+
+fn configuration(filters: &[(&str, Value)], origin: SocketAddr) -> Value {
+    let typed = |kind: &str, mut value: Value| {
+        value["@type"] = json!(format!("type.googleapis.com/{kind}"));
+        value
+    };
+    let wasm = |(name, config): &(&str, Value)| {
+        let module = shipped_modules().join(format!("{name}.wasm"));
+        let text = typed("google.protobuf.StringValue", json!({"value": config.to_string()}));
+        let vm = json!({"vm_id": name, "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": module}}});
+        let plugin = json!({"config": {"name": name, "root_id": name, "configuration": text, "vm_config": vm}});
+        let kind = "envoy.extensions.filters.http.wasm.v3.Wasm";
+        json!({"name": "envoy.filters.http.wasm", "typed_config": typed(kind, plugin)})
+    };
+    let mut chain: Vec<Value> = filters.iter().map(wasm).collect();
+    let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
+    chain.push(json!({"name": "envoy.filters.http.router", "typed_config": router}));
+    let plain = json!({"match": {"prefix": "/"}, "route": {"cluster": "origin"}});
+    let host = json!({"name": "all", "domains": ["*"], "routes": [plain]});
+    let manager = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        json!({
+            "stat_prefix": "edge", "use_remote_address": true, "generate_request_id": true, "normalize_path": true,
+            "route_config": {"virtual_hosts": [host]}, "http_filters": chain,
+        }),
+    );
+    let anywhere = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
+    let endpoint = json!({"socket_address": {"address": origin.ip().to_string(), "port_value": origin.port()}});
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": endpoint}}]}]);
+    json!({
+        "admin": {"address": anywhere},
+        "static_resources": {
+            "listeners": [{
+                "name": "edge", "address": anywhere,
+                "filter_chains": [{"filters": [
+                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager},
+                ]}],
+            }],
+            "clusters": [{
+                "name": "origin", "type": "STATIC", "connect_timeout": "5s",
+                "load_assignment": {"cluster_name": "origin", "endpoints": endpoints},
+            }],
+        },
+    })
+}
