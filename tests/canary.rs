@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use harness::{Body, Client, Filter, Module, Origin, Proxy, Resources, empty};
 use http::Request;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 /// Users in the suite; `WEIR_USERS` for more.
 const USERS: usize = 10_000;
@@ -87,23 +88,22 @@ fn canary(percent: u32) -> Value {
 async fn asked(proxy: &Proxy, users: usize) -> Vec<bool> {
     const CONNECTIONS: usize = 8;
     let address = proxy.address().await;
-    let tasks: Vec<_> = (0..CONNECTIONS)
-        .map(|part| {
-            tokio::spawn(async move {
-                let mut client = Client::http1(address).await;
-                let mut seen = Vec::new();
-                for user in (part..users).step_by(CONNECTIONS) {
-                    let answer = client.send(with("x-user", &format!("user-{user}"))).await;
-                    assert_eq!(answer.status, 200);
-                    seen.push((user, answer.text() == "v2"));
-                }
-                seen
-            })
-        })
-        .collect();
+    let mut tasks = JoinSet::new();
+    for part in 0..CONNECTIONS {
+        tasks.spawn(async move {
+            let mut client = Client::http1(address).await;
+            let mut seen = Vec::new();
+            for user in (part..users).step_by(CONNECTIONS) {
+                let answer = client.send(with("x-user", &format!("user-{user}"))).await;
+                assert_eq!(answer.status, 200);
+                seen.push((user, answer.text() == "v2"));
+            }
+            seen
+        });
+    }
     let mut on_v2 = vec![false; users];
-    for task in tasks {
-        task.await.unwrap().into_iter().for_each(|(user, is_v2)| on_v2[user] = is_v2);
+    for (user, is_v2) in tasks.join_all().await.into_iter().flatten() {
+        on_v2[user] = is_v2;
     }
     on_v2
 }

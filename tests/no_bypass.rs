@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use harness::{Body, Client, Codec, Filter, Module, Origin, Proxy, Resources, empty};
 use http::{Request, Response};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 /// Requests; each has edits of its own.
 const REQUESTS: usize = 10_000;
@@ -231,13 +232,13 @@ async fn no_edit_of_any_filter_reaches_an_upstream_without_its_routes_auth() {
     .await;
     let proxy = Proxy::start(&resources(origin.address())).await;
     let address = proxy.address().await;
-    let seeds = 1..=u64::try_from(CONNECTIONS).unwrap();
-    let tasks: Vec<_> = seeds.map(|seed| tokio::spawn(compare(address, seed << 32))).collect();
+    let mut tasks = JoinSet::new();
+    for seed in 1..=u64::try_from(CONNECTIONS).unwrap() {
+        tasks.spawn(compare(address, seed << 32));
+    }
     let mut all: HashMap<String, usize> = HashMap::new();
-    for task in tasks {
-        for (outcome, count) in task.await.unwrap() {
-            *all.entry(outcome).or_default() += count;
-        }
+    for (outcome, count) in tasks.join_all().await.into_iter().flatten() {
+        *all.entry(outcome).or_default() += count;
     }
     // Every way to end was met, so that the comparison says something: all services, all refusals.
     for outcome in ["401", "404", "500", "s1", "s2", "s3", "s5", "s6", "s8", "s9", "s10"] {

@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn only_what_is_asked_for_stays() {
-        let all = module(&["memory", "proxy_on_log", "proxy_on_request_body", "proxy_on_request_headers"]);
+        let all = module(&["memory", "proxy_on_tick", "proxy_on_request_body", "proxy_on_request_headers"]);
         let kept = ["proxy_on_request_headers".to_owned()];
-        let expected = module(&["memory", "proxy_on_log", "proxy_on_request_headers"]);
+        let expected = module(&["memory", "proxy_on_tick", "proxy_on_request_headers"]);
         assert_eq!(keep_callbacks(&all, &kept).unwrap(), expected);
         assert!(keep_callbacks(&all[..all.len() - 1], &kept).is_err());
-        assert!(keep_callbacks(&all, &["proxy_on_log".to_owned()]).is_err());
+        assert!(keep_callbacks(&all, &["proxy_on_tick".to_owned()]).is_err());
         assert!(keep_callbacks(b"\0asm", &kept).is_err());
     }
 
