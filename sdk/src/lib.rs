@@ -73,6 +73,8 @@ pub mod metrics;
 pub mod property;
 pub mod shared;
 
+mod raw;
+
 pub mod error;
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -6,10 +6,11 @@
 use proxy_wasm::hostcalls;
 
 use crate::error::HostError;
+use crate::raw;
 
 /// The raw value, or `None` if the host has none.
 pub fn bytes(path: &[&str]) -> Option<Vec<u8>> {
-    hostcalls::get_property(path.to_vec()).ok().flatten()
+    raw::property(path)
 }
 
 /// The value as text, or `None` if there is none or it is not UTF-8.

@@ -8,13 +8,21 @@
 //! callbacks = ["proxy_on_request_headers"]
 //! ```
 //!
-//! and the other stream callbacks are taken out of its export section. Nothing else in the module changes.
+//! and the other stream callbacks are taken out of its export section. Of the names of functions, which backtraces show, those
+//! of the filter itself stay: all others are a quarter of a module. What debuggers read goes, too.
 
 use anyhow::{Context, Result, ensure};
 
 /// What comes before the first section: magic and version.
 const PREAMBLE: &[u8] = b"\0asm\x01\0\0\0";
+const CUSTOM_SECTION: u8 = 0;
 const EXPORT_SECTION: u8 = 7;
+
+/// The subsection of the custom section `name` that names functions.
+const FUNCTION_NAMES: u8 = 1;
+
+/// In the mangled name of every function of a shipped filter, or made for a type of it.
+const OURS: &str = "weir_plugin_";
 
 /// Callbacks that a host skips when they are not exported.
 const OPTIONAL: [&str; 20] = [
@@ -49,13 +57,28 @@ pub(crate) fn keep_callbacks(module: &[u8], kept: &[String]) -> Result<Vec<u8>> 
     while let Some((&id, after_id)) = rest.split_first() {
         let (size, after_size) = read_number(after_id)?;
         let (section, next) = after_size.split_at_checked(size).context("a section is cut off")?;
-        let section = if id == EXPORT_SECTION { without(section, kept)? } else { section.to_vec() };
+        rest = next;
+        if id == CUSTOM_SECTION && section.get(1..).is_some_and(is_for_tools) {
+            continue;
+        }
+        let section = match id {
+            EXPORT_SECTION => without(section, kept)?,
+            CUSTOM_SECTION => match section.strip_prefix(b"\x04name") {
+                Some(names) => [b"\x04name".to_vec(), our_names(names)?].concat(),
+                None => section.to_vec(),
+            },
+            _ => section.to_vec(),
+        };
         stripped.push(id);
         write_number(section.len(), &mut stripped);
         stripped.extend_from_slice(&section);
-        rest = next;
     }
     Ok(stripped)
+}
+
+/// Custom sections that a host makes nothing of.
+fn is_for_tools(name: &[u8]) -> bool {
+    name.starts_with(b".debug_") || name.starts_with(b"producers")
 }
 
 /// An export section is a count, and for each export its name, kind and index.
@@ -76,6 +99,37 @@ fn without(section: &[u8], kept: &[String]) -> Result<Vec<u8>> {
     write_number(exports.len(), &mut stripped);
     stripped.extend(exports.concat());
     Ok(stripped)
+}
+
+/// Subsections of names, each with its kind and size. Of functions: a count, and for each its index and name.
+fn our_names(mut rest: &[u8]) -> Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    while let Some((&kind, after_kind)) = rest.split_first() {
+        let (size, after_size) = read_number(after_kind)?;
+        let (subsection, next) = after_size.split_at_checked(size).context("names are cut off")?;
+        rest = next;
+        if kind != FUNCTION_NAMES {
+            continue;
+        }
+        let (count, mut names) = read_number(subsection)?;
+        let mut ours = Vec::new();
+        for _ in 0..count {
+            let (_index, after_index) = read_number(names)?;
+            let (length, after_length) = read_number(after_index)?;
+            let (name, next) = after_length.split_at_checked(length).context("a name is cut off")?;
+            if std::str::from_utf8(name)?.contains(OURS) {
+                ours.push(&names[..names.len() - next.len()]);
+            }
+            names = next;
+        }
+        let mut content = Vec::new();
+        write_number(ours.len(), &mut content);
+        content.extend(ours.concat());
+        kept.push(FUNCTION_NAMES);
+        write_number(content.len(), &mut kept);
+        kept.extend(content);
+    }
+    Ok(kept)
 }
 
 /// An unsigned LEB128 number, and what follows it.
@@ -130,6 +184,29 @@ mod tests {
         assert!(keep_callbacks(&all[..all.len() - 1], &kept).is_err());
         assert!(keep_callbacks(&all, &["proxy_on_tick".to_owned()]).is_err());
         assert!(keep_callbacks(b"\0asm", &kept).is_err());
+    }
+
+    #[test]
+    fn of_names_ours_stay() {
+        let module = |names: &[(u8, &str)]| {
+            let mut content = vec![u8::try_from(names.len()).unwrap()];
+            for (index, name) in names {
+                content.extend([*index, u8::try_from(name.len()).unwrap()]);
+                content.extend(name.bytes());
+            }
+            let mut section = b"\x04name\x01".to_vec();
+            write_number(content.len(), &mut section);
+            section.extend(content);
+            let mut module = PREAMBLE.to_vec();
+            module.push(0);
+            write_number(section.len(), &mut module);
+            module.extend(section);
+            module
+        };
+        let all = module(&[(0, "_ZN4core3fmt5write"), (1, "_ZN16weir_plugin_auth6decide"), (7, "free")]);
+        let ours = module(&[(1, "_ZN16weir_plugin_auth6decide")]);
+        assert_eq!(keep_callbacks(&all, &[]).unwrap(), ours);
+        assert!(keep_callbacks(&all[..all.len() - 1], &[]).is_err());
     }
 
     #[test]

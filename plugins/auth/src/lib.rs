@@ -52,7 +52,8 @@ impl HttpFilter for Auth {
     }
 
     fn on_request_headers(&mut self, headers: &mut RequestHeaders) -> Action {
-        let mut pairs = headers.pairs();
+        let list = headers.list();
+        let mut pairs: Vec<(&str, &[u8])> = list.iter().collect();
         pairs.retain(|(name, _)| {
             let is_kept = !self.config.removes_header(name);
             if !is_kept {

@@ -1,0 +1,111 @@
+//! Two calls of the ABI without `proxy_wasm`'s copies: its list of headers makes two allocations for each, its property
+//! paths two more. A filter that looks at each request makes these calls each time. The only `unsafe` of this crate.
+
+use proxy_wasm::types::MapType;
+
+/// What the host has put into memory that it had this module allocate: the module's own now.
+#[cfg(target_arch = "wasm32")]
+#[expect(unsafe_code, reason = "the calls of the ABI take pointers")]
+mod host {
+    use std::ptr::null_mut;
+
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+        fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> u32;
+    }
+
+    pub(super) fn property(path: &[u8]) -> Option<Vec<u8>> {
+        let (mut value, mut size) = (null_mut(), 0);
+        // SAFETY: the path lies in `path`, and the host writes through pointers to two locals of the right size.
+        let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut value, &raw mut size) };
+        (status == 0).then(|| owned(value, size))
+    }
+
+    pub(super) fn pairs(map: u32) -> Option<Vec<u8>> {
+        let (mut pairs, mut size) = (null_mut(), 0);
+        // SAFETY: the host writes through pointers to two locals of the right size.
+        let status = unsafe { proxy_get_header_map_pairs(map, &raw mut pairs, &raw mut size) };
+        (status == 0).then(|| owned(pairs, size))
+    }
+
+    fn owned(bytes: *mut u8, size: usize) -> Vec<u8> {
+        if bytes.is_null() || size == 0 {
+            return Vec::new();
+        }
+        // SAFETY: the host got this memory from `proxy_on_memory_allocate`, where `proxy_wasm` gives away a boxed slice
+        // of exactly this size, and it keeps no pointer to it.
+        unsafe { Vec::from_raw_parts(bytes, size, size) }
+    }
+}
+
+/// There is no host.
+#[cfg(not(target_arch = "wasm32"))]
+mod host {
+    pub(super) fn property(_path: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    pub(super) fn pairs(_map: u32) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// The longest path that is put together without an allocation, in bytes.
+const SHORT_PATH: usize = 96;
+
+/// The value of a property (`proxy_get_property`); its path's segments are joined by NUL.
+pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
+    let size = path.iter().map(|segment| segment.len() + 1).sum::<usize>().saturating_sub(1);
+    if size > SHORT_PATH {
+        return host::property(path.join("\0").as_bytes());
+    }
+    let mut joined = [0; SHORT_PATH];
+    let mut at = 0;
+    for segment in path {
+        joined[at..at + segment.len()].copy_from_slice(segment.as_bytes());
+        at += segment.len() + 1;
+    }
+    host::property(&joined[..size])
+}
+
+/// A whole header map as it comes from the host (`proxy_get_header_map_pairs`): the count, the sizes of each name and
+/// value, then each name and value with a NUL behind it; numbers are four bytes, least significant first.
+pub(crate) fn pairs(map: MapType) -> Vec<u8> {
+    host::pairs(map as u32).unwrap_or_default()
+}
+
+/// Reads what [`pairs`] returns. It ends at the first pair that does not lie within `bytes`.
+pub(crate) fn read_pairs(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let number = |at: usize| {
+        let four = bytes.get(at..at.checked_add(4)?)?;
+        Some(u32::from_le_bytes(four.try_into().ok()?) as usize)
+    };
+    let count = number(0).unwrap_or(0);
+    let mut at = 4 + count.saturating_mul(8);
+    let mut take = move |size: usize| {
+        let text = bytes.get(at..at.checked_add(size)?)?;
+        at += size + 1;
+        Some(text)
+    };
+    (0..count).map_while(move |index| Some((take(number(4 + index * 8)?)?, take(number(8 + index * 8)?)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_pairs;
+
+    #[test]
+    fn pairs_are_read_as_far_as_they_go() {
+        let mut bytes = vec![2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend_from_slice(b"a\0bc\0def\0\0");
+        let read =
+            |bytes: &[u8]| read_pairs(bytes).map(|(name, value)| (name.to_vec(), value.to_vec())).collect::<Vec<_>>();
+        let whole = [(b"a".to_vec(), b"bc".to_vec()), (b"def".to_vec(), Vec::new())];
+        assert_eq!(read(&bytes), whole);
+        for end in 0..bytes.len() {
+            assert!(whole.starts_with(&read(&bytes[..end])), "cut off after {end} bytes");
+        }
+        assert!(read(&[255; 64]).is_empty());
+    }
+}
