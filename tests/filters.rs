@@ -337,6 +337,17 @@ async fn bodies_pass_untouched_when_no_filter_asks() {
 }
 
 #[tokio::test]
+async fn a_request_head_stays_for_a_filter_that_looks_at_it_in_the_response() {
+    let module = harness::module_of_wat(include_str!("wat/request_in_response.wat"));
+    let origin = Origin::says("ok").await;
+    let filter = Filter::of("late", Module::Bytes("late.wasm", module));
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(filter)).await;
+    let request = Request::get("/").header("host", "a.test").header("x-name", "ada").body(empty()).unwrap();
+    assert_eq!(proxy.client().await.send(request).await.header("x-seen"), Some("ada"));
+    assert_eq!(origin.last().header("x-name"), Some("ada"));
+}
+
+#[tokio::test]
 async fn a_filter_cannot_reach_a_route_with_other_filters() {
     let origin = Origin::says("ok").await;
     let config = json!({"request_headers": [{"do": "set", "name": ":path", "value": "/open/x", "path": "/guarded"}]});

@@ -21,6 +21,6 @@ mod body; // The one body type that goes to hyper.
 mod head; // Heads of requests and responses.
 mod error; // The one list of ways in which a request fails.
 mod drain; // Ending gracefully.
-mod ids; // Tables by number.
+mod hashing; // A fast hash for tables whose keys nobody outside chooses.
 mod task; // Named tasks.
 mod limits; // Every bound of the data plane.

@@ -94,6 +94,15 @@ pub(crate) const MAX_STREAM_VALUES: usize = 64;
 /// Bytes of one such value.
 pub(crate) const MAX_STREAM_VALUE_BYTES: usize = 64 * 1024;
 
+/// Fields of filters in one line of the access log: what a person still reads, and below what one stream may be given.
+pub(crate) const MAX_LOG_FIELDS: usize = 16;
+
+/// Bytes of one such field's name.
+pub(crate) const MAX_LOG_FIELD_NAME_BYTES: usize = 64;
+
+/// Bytes of one such field's value; the rest of it is cut off.
+pub(crate) const MAX_LOG_FIELD_BYTES: usize = 1024;
+
 /// How long a retired plugin context may take to be done (`proxy_on_done` answered false) before it is dropped.
 pub(crate) const RETIRE_TIME: Duration = Duration::from_secs(5);
 

@@ -25,7 +25,7 @@ const FUNCTION_NAMES: u8 = 1;
 const OURS: &str = "weir_plugin_";
 
 /// Callbacks that a host skips when they are not exported.
-const OPTIONAL: [&str; 20] = [
+const OPTIONAL: [&str; 21] = [
     "proxy_on_new_connection",
     "proxy_on_downstream_data",
     "proxy_on_downstream_connection_close",
@@ -43,6 +43,7 @@ const OPTIONAL: [&str; 20] = [
     "proxy_on_grpc_receive_trailing_metadata",
     "proxy_on_grpc_close",
     "proxy_on_queue_ready",
+    "proxy_on_tick",
     "proxy_on_foreign_function",
     "proxy_on_log",
     "proxy_on_done",
@@ -83,22 +84,29 @@ fn is_for_tools(name: &[u8]) -> bool {
 
 /// An export section is a count, and for each export its name, kind and index.
 fn without(section: &[u8], kept: &[String]) -> Result<Vec<u8>> {
-    let (count, mut rest) = read_number(section)?;
-    let mut exports = Vec::new();
-    for _ in 0..count {
-        let (length, after_length) = read_number(rest)?;
-        let (name, after_name) = after_length.split_at_checked(length).context("an export is cut off")?;
+    keep_entries(section, |entry| {
+        let (name, after_name) = read_text(entry)?;
         let (_index, next) = read_number(after_name.get(1..).context("an export is cut off")?)?;
-        let name = std::str::from_utf8(name)?;
-        if !OPTIONAL.contains(&name) || kept.iter().any(|kept| kept == name) {
-            exports.push(&rest[..rest.len() - next.len()]);
+        Ok((!OPTIONAL.contains(&name) || kept.iter().any(|kept| kept == name), next))
+    })
+}
+
+/// The entries of a counted list that are kept. `read` says of the first entry of what is left whether it is one of
+/// them, and what follows it.
+fn keep_entries(list: &[u8], read: impl Fn(&[u8]) -> Result<(bool, &[u8])>) -> Result<Vec<u8>> {
+    let (count, mut rest) = read_number(list)?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let (is_kept, next) = read(rest)?;
+        if is_kept {
+            entries.push(&rest[..rest.len() - next.len()]);
         }
         rest = next;
     }
-    let mut stripped = Vec::new();
-    write_number(exports.len(), &mut stripped);
-    stripped.extend(exports.concat());
-    Ok(stripped)
+    let mut kept = Vec::new();
+    write_number(entries.len(), &mut kept);
+    kept.extend(entries.concat());
+    Ok(kept)
 }
 
 /// Subsections of names, each with its kind and size. Of functions: a count, and for each its index and name.
@@ -111,25 +119,23 @@ fn our_names(mut rest: &[u8]) -> Result<Vec<u8>> {
         if kind != FUNCTION_NAMES {
             continue;
         }
-        let (count, mut names) = read_number(subsection)?;
-        let mut ours = Vec::new();
-        for _ in 0..count {
-            let (_index, after_index) = read_number(names)?;
-            let (length, after_length) = read_number(after_index)?;
-            let (name, next) = after_length.split_at_checked(length).context("a name is cut off")?;
-            if std::str::from_utf8(name)?.contains(OURS) {
-                ours.push(&names[..names.len() - next.len()]);
-            }
-            names = next;
-        }
-        let mut content = Vec::new();
-        write_number(ours.len(), &mut content);
-        content.extend(ours.concat());
+        let content = keep_entries(subsection, |entry| {
+            let (_index, after_index) = read_number(entry)?;
+            let (name, next) = read_text(after_index)?;
+            Ok((name.contains(OURS), next))
+        })?;
         kept.push(FUNCTION_NAMES);
         write_number(content.len(), &mut kept);
         kept.extend(content);
     }
     Ok(kept)
+}
+
+/// A text behind its length, and what follows it.
+fn read_text(bytes: &[u8]) -> Result<(&str, &[u8])> {
+    let (length, after_length) = read_number(bytes)?;
+    let (text, next) = after_length.split_at_checked(length).context("a name is cut off")?;
+    Ok((std::str::from_utf8(text)?, next))
 }
 
 /// An unsigned LEB128 number, and what follows it.
@@ -177,12 +183,12 @@ mod tests {
 
     #[test]
     fn only_what_is_asked_for_stays() {
-        let all = module(&["memory", "proxy_on_tick", "proxy_on_request_body", "proxy_on_request_headers"]);
+        let all = module(&["memory", "proxy_on_vm_start", "proxy_on_request_body", "proxy_on_request_headers"]);
         let kept = ["proxy_on_request_headers".to_owned()];
-        let expected = module(&["memory", "proxy_on_tick", "proxy_on_request_headers"]);
+        let expected = module(&["memory", "proxy_on_vm_start", "proxy_on_request_headers"]);
         assert_eq!(keep_callbacks(&all, &kept).unwrap(), expected);
         assert!(keep_callbacks(&all[..all.len() - 1], &kept).is_err());
-        assert!(keep_callbacks(&all, &["proxy_on_tick".to_owned()]).is_err());
+        assert!(keep_callbacks(&all, &["proxy_on_vm_start".to_owned()]).is_err());
         assert!(keep_callbacks(b"\0asm", &kept).is_err());
     }
 

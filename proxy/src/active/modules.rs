@@ -138,10 +138,7 @@ impl Modules {
     /// Looks in memory and in the cache. Blocks.
     fn find(&self, source: &ModuleSource, path: &Path) -> Result<Found, ModuleRefusal> {
         let (hash, bytes) = self.identify(path).map_err(|error| error.refusal(source, path))?;
-        if let Some(module) = self.loaded.lock().get(&hash) {
-            return Ok(Found::Loaded(module.clone()));
-        }
-        if let Some(module) = self.load_cached(&hash)? {
+        if let Some(module) = self.find_compiled(&hash)? {
             return Ok(Found::Loaded(module));
         }
         let bytes = match bytes {
@@ -206,14 +203,15 @@ impl Modules {
     }
 
     async fn load_compiled(self: &Arc<Self>, hash: ModuleHash) -> Result<Option<Module>, ModuleRefusal> {
-        if let Some(module) = self.loaded.lock().get(&hash) {
-            return Ok(Some(module.clone()));
-        }
         let modules = Arc::clone(self);
-        blocking("module loader", move || modules.load_cached(&hash)).await
+        blocking("module loader", move || modules.find_compiled(&hash)).await
     }
 
-    fn load_cached(&self, hash: &ModuleHash) -> Result<Option<Module>, ModuleRefusal> {
+    /// In memory, or else in the cache. Blocks.
+    fn find_compiled(&self, hash: &ModuleHash) -> Result<Option<Module>, ModuleRefusal> {
+        if let Some(module) = self.loaded.lock().get(hash) {
+            return Ok(Some(module.clone()));
+        }
         let (engine, cache) = self.engine()?;
         let Some(module) = cache.load(&engine, hash) else { return Ok(None) };
         self.metrics.process.modules_cached.fetch_add(1, Ordering::Relaxed);

@@ -24,7 +24,7 @@ use crate::filter::event::Failed;
 use crate::filter::mailbox::{Mailbox, Note};
 use crate::filter::plugin::{ActivePlugin, StartedVm};
 use crate::filter::stream::StreamCell;
-use crate::ids::IdMap;
+use crate::hashing::FastMap;
 use crate::telemetry::PluginMetrics;
 
 /// A stream that has a context in the VM, and which filter of its chain it is there.
@@ -48,7 +48,7 @@ pub(crate) struct Slot {
     pub(super) vm: RefCell<Option<Vm>>,
     /// Grows with each VM, so that a context of a dead VM is never taken for one of the next.
     generation: Cell<u64>,
-    pub(super) tenants: RefCell<IdMap<ContextId, Tenant>>,
+    pub(super) tenants: RefCell<FastMap<ContextId, Tenant>>,
     breaker: RefCell<Breaker>,
     metrics: Arc<PluginMetrics>,
     /// The metrics that the VM has defined, by its numbers.

@@ -9,7 +9,7 @@ use weir_host_abi::ContextId;
 
 use crate::filter::call::Caller;
 use crate::filter::driver::ChainDriver;
-use crate::filter::event::Event;
+use crate::filter::event::{Event, Side};
 use crate::filter::exchange::Exchange;
 use crate::filter::slot::Slot;
 
@@ -51,27 +51,26 @@ impl FilterStream {
     }
 
     /// True when a filter wants to see the body of a side: else it goes by untouched.
-    pub(crate) fn wants_body(&self, side: crate::filter::Side) -> bool {
+    pub(crate) fn wants_body(&self, side: Side) -> bool {
         self.places.iter().any(|place| {
             let exports = place.slot.exports();
             match side {
-                crate::filter::Side::Request => exports.request_body() || exports.request_trailers(),
-                crate::filter::Side::Response => exports.response_body() || exports.response_trailers(),
+                Side::Request => exports.request_body() || exports.request_trailers(),
+                Side::Response => exports.response_body() || exports.response_trailers(),
             }
         })
     }
 
     /// True when a filter may look at the head of a side after it has gone on: then a copy of it has to stay.
-    pub(crate) fn keeps_head(&self, side: crate::filter::Side) -> bool {
-        let later = |place: &FilterPlace| {
+    pub(crate) fn keeps_head(&self, side: Side) -> bool {
+        self.places.iter().any(|place| {
             let exports = place.slot.exports();
-            exports.log() || exports.done() || exports.http_call_response() || exports.grpc_receive()
-        };
-        let in_response = |place: &FilterPlace| place.slot.exports().response_headers();
-        self.wants_body(side)
-            || self.places.iter().any(later)
-            || (side == crate::filter::Side::Request
-                && (self.wants_body(crate::filter::Side::Response) || self.places.iter().any(in_response)))
+            let outside_messages = exports.log() || exports.done() || exports.tick() || exports.queue_ready();
+            let after_calls = exports.http_call_response() || exports.grpc_receive() || exports.grpc_close();
+            let in_response = side == Side::Request && exports.response_headers();
+            outside_messages || after_calls || in_response
+        }) || self.wants_body(side)
+            || (side == Side::Request && self.wants_body(Side::Response))
     }
 
     /// The stream has ended: every filter logs and forgets it.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use weir_model::HostMatch;
 
-use super::hashing::FastMap;
+use crate::hashing::FastMap;
 use crate::limits::MAX_HOST_BYTES;
 
 /// Positions of virtual hosts, by name.

@@ -4,7 +4,6 @@
 
 mod action; // What a route does: rewrite, redirect, weighted choice.
 mod edits; // Changes to headers.
-mod hashing; // A fast hash for tables that only the configuration fills.
 mod hosts; // Virtual hosts by name.
 mod matching; // What a route asks of method, headers and query.
 mod paths; // Routes by path.

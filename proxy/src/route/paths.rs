@@ -4,8 +4,8 @@
 
 use weir_model::{PathMatch, Route};
 
-use super::hashing::FastMap;
 use super::matching::Conditions;
+use crate::hashing::FastMap;
 use crate::head::RequestHead;
 
 /// The routes of a virtual host, in order of precedence.

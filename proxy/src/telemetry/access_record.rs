@@ -10,16 +10,8 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderValue, Method, Version};
 
 use crate::error::ProxyError;
+use crate::limits::{MAX_LOG_FIELD_BYTES, MAX_LOG_FIELD_NAME_BYTES, MAX_LOG_FIELDS};
 use crate::telemetry::timestamp::Timestamps;
-
-/// Fields of filters in one line: what a person still reads, and below what one stream may be given.
-const MAX_FIELDS: usize = 16;
-
-/// Bytes of one such field's name.
-const MAX_FIELD_NAME_BYTES: usize = 64;
-
-/// Bytes of one such field's value; the rest of it is cut off.
-const MAX_FIELD_BYTES: usize = 1024;
 
 /// A value that a filter has set for the stream, under its whole path.
 type PathAndValue = (Box<[u8]>, Box<[u8]>);
@@ -100,7 +92,7 @@ impl AccessRecord<'_> {
         let mut count = 0;
         for (at, (path, value)) in self.values.iter().enumerate() {
             let Some(name) = field_name(path) else { continue };
-            if count == MAX_FIELDS {
+            if count == MAX_LOG_FIELDS {
                 break;
             }
             // The same name under the other spelling of its path.
@@ -143,17 +135,17 @@ fn field_name(path: &[u8]) -> Option<&[u8]> {
     let name = path.strip_prefix(b"access_log")?;
     let name = name.strip_prefix(b".").or_else(|| name.strip_prefix(b"\0"))?;
     let legal = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
-    (!name.is_empty() && name.len() <= MAX_FIELD_NAME_BYTES && name.iter().all(legal)).then_some(name)
+    (!name.is_empty() && name.len() <= MAX_LOG_FIELD_NAME_BYTES && name.iter().all(legal)).then_some(name)
 }
 
 /// As much of a value as a line takes, without half a character at its end.
 fn cut(value: &[u8]) -> &[u8] {
-    if value.len() <= MAX_FIELD_BYTES {
+    if value.len() <= MAX_LOG_FIELD_BYTES {
         return value;
     }
     let is_inside_character = |at: &usize| value[*at] & 0b1100_0000 == 0b1000_0000;
-    let end = (MAX_FIELD_BYTES - 3..=MAX_FIELD_BYTES).rev().find(|at| !is_inside_character(at));
-    &value[..end.unwrap_or(MAX_FIELD_BYTES)]
+    let end = (MAX_LOG_FIELD_BYTES - 3..=MAX_LOG_FIELD_BYTES).rev().find(|at| !is_inside_character(at));
+    &value[..end.unwrap_or(MAX_LOG_FIELD_BYTES)]
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -352,15 +344,15 @@ mod tests {
             b"access_log.a.b",
             b"access_log\0a\0b",
             b"access_log.\"",
-            &[b"access_log.".as_slice(), &[b'a'; MAX_FIELD_NAME_BYTES + 1]].concat(),
+            &[b"access_log.".as_slice(), &[b'a'; MAX_LOG_FIELD_NAME_BYTES + 1]].concat(),
         ] {
             check_fields(&[(path, b"1")], "");
         }
-        let (long, shown) = ("\u{20ac}".repeat(MAX_FIELD_BYTES), "\u{20ac}".repeat(MAX_FIELD_BYTES / 3));
+        let (long, shown) = ("\u{20ac}".repeat(MAX_LOG_FIELD_BYTES), "\u{20ac}".repeat(MAX_LOG_FIELD_BYTES / 3));
         check_fields(&[(b"access_log.a", long.as_bytes())], &format!(",\"fields\":{{\"a\":\"{shown}\"}}"));
-        let many: Vec<String> = (0..=MAX_FIELDS).map(|number| format!("access_log.f{number}")).collect();
+        let many: Vec<String> = (0..=MAX_LOG_FIELDS).map(|number| format!("access_log.f{number}")).collect();
         let values: Vec<(&[u8], &[u8])> = many.iter().map(|path| (path.as_bytes(), b"1".as_slice())).collect();
-        let expected: Vec<String> = (0..MAX_FIELDS).map(|number| format!("\"f{number}\":\"1\"")).collect();
+        let expected: Vec<String> = (0..MAX_LOG_FIELDS).map(|number| format!("\"f{number}\":\"1\"")).collect();
         check_fields(&values, &format!(",\"fields\":{{{}}}", expected.join(",")));
     }
 }

@@ -16,13 +16,13 @@ use super::balance::Balancer;
 use super::cluster::{Cluster, Shard};
 use super::endpoints::EndpointSet;
 use super::pool::{Clock, Pool};
-use crate::ids::IdMap;
+use crate::hashing::FastMap;
 use crate::limits::{MAX_MIRRORS_IN_FLIGHT, MAX_PICKS, POOL_SWEEP_INTERVAL};
 use crate::task;
 
 /// One worker's connections, positions of balancers and random numbers.
 pub(crate) struct Upstreams {
-    clusters: RefCell<IdMap<u64, Rc<WorkerCluster>>>,
+    clusters: RefCell<FastMap<u64, Rc<WorkerCluster>>>,
     rng: RefCell<SmallRng>,
     clock: Rc<Clock>,
     sweeping: Cell<bool>,

@@ -15,7 +15,7 @@ use weir_model::ListenerName;
 
 use crate::active::ActiveConfig;
 use crate::filter::{Filters, Slot};
-use crate::ids::IdMap;
+use crate::hashing::FastMap;
 use crate::limits::REMOVED_LISTENER_TIME;
 use crate::route::{Route, RouteTable};
 use crate::task;
@@ -62,7 +62,7 @@ pub(crate) struct WorkerConfig {
     active: Arc<ActiveConfig>,
     filters: Rc<Filters>,
     /// The slots of each route's chain, by the route's address; made with the route's first request.
-    chains: RefCell<IdMap<usize, Rc<[Rc<Slot>]>>>,
+    chains: RefCell<FastMap<usize, Rc<[Rc<Slot>]>>>,
     no_filters: Rc<[Rc<Slot>]>,
 }
 

@@ -1,17 +1,17 @@
-//! A fast hash for tables that only the configuration fills (as rustc's FxHash): a downstream can choose what is looked
-//! up, but not what collides. Used by `hosts` and `paths`.
+//! A fast hash (as rustc's FxHash) for tables whose keys nobody outside chooses: what the configuration names, ids that we
+//! count up ourselves, addresses. A downstream can choose what is looked up, but not what collides.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A table that only the configuration fills.
-pub(super) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
+/// A table whose keys nobody outside chooses.
+pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
 
 const FACTOR: u64 = 0x517C_C1B7_2722_0A95;
 
 /// Multiplies and rotates eight bytes at a time.
 #[derive(Default)]
-pub(super) struct FastHasher(u64);
+pub(crate) struct FastHasher(u64);
 
 impl FastHasher {
     fn add(&mut self, word: u64) {
@@ -32,6 +32,14 @@ impl Hasher for FastHasher {
 
     fn write_u8(&mut self, byte: u8) {
         self.add(u64::from(byte));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.add(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.add(number);
     }
 
     fn write_usize(&mut self, number: usize) {
