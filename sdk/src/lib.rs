@@ -67,6 +67,7 @@ pub mod headers;
 pub mod reply;
 
 pub mod clock;
+pub mod matching;
 pub mod config;
 pub mod access_log;
 pub mod metrics;

@@ -27,6 +27,7 @@ pub mod path;
 
 use std::time::UNIX_EPOCH;
 
+use weir_sdk::matching::without_query;
 use weir_sdk::metrics::Counter;
 use weir_sdk::{Action, HttpFilter, Rc, Reply, RequestHeaders, clock, log};
 
@@ -87,7 +88,7 @@ fn seconds_since_1970() -> u64 {
 
 fn refuse(request: &Request<'_>, refusal: &Refusal) -> Action {
     REFUSED.add(1);
-    let path = path::without_query(request.path); // A query may hold an API key.
+    let path = without_query(request.path); // A query may hold an API key.
     log::info!(
         "refused with {}: {} for {} {}",
         refusal.status,

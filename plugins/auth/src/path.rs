@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use weir_sdk::matching::without_query;
+
 /// How deep `%2541` is followed: to `%41`, to `A`, and no further.
 const MAX_DECODINGS: usize = 2;
 
@@ -41,12 +43,6 @@ fn is_plain(path: &[u8]) -> bool {
             after_slash = byte == b'/';
             !is_odd
         })
-}
-
-/// The path up to its query.
-pub fn without_query(path: &[u8]) -> &[u8] {
-    let end = path.iter().position(|byte| b"?#".contains(byte)).unwrap_or(path.len());
-    &path[..end]
 }
 
 /// The query of a path, without the question mark; empty if there is none.

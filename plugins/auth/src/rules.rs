@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use weir_sdk::matching::PathMatch;
+
 use crate::request::Request;
 use crate::who::{Identity, Who};
 
@@ -23,15 +25,6 @@ pub struct Rule {
     pub headers: Vec<HeaderMatch>,
     /// This identity.
     pub who: Who,
-}
-
-/// A path without its query.
-#[derive(Debug, PartialEq, Eq)]
-pub enum PathMatch {
-    /// This path.
-    Exact(String),
-    /// This path and all below it: `/admin` and `/admin/x`, not `/administrator`.
-    Prefix(String),
 }
 
 /// A header.
@@ -58,7 +51,7 @@ impl Rule {
     /// Whether this rule, as a deny rule, is against the request.
     pub fn denies(&self, request: &Request<'_>, identity: Option<&Identity<'_>>) -> bool {
         let method = |method: &String| method.as_bytes().eq_ignore_ascii_case(request.method);
-        let path = |form: &Cow<'_, [u8]>| self.paths.iter().any(|path| path.matches_loosely(form));
+        let path = |form: &Cow<'_, [u8]>| self.paths.iter().any(|path| matches_loosely(path, form));
         (self.methods.is_empty() || self.methods.iter().any(method))
             && (self.paths.is_empty() || request.path_readings().iter().any(path))
             && self.headers.iter().all(|header| header.denies(request))
@@ -76,23 +69,11 @@ impl Rule {
     }
 }
 
-impl PathMatch {
-    fn matches(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Exact(exact) => path == exact.as_bytes(),
-            Self::Prefix(prefix) => {
-                let prefix = without_end_slash(prefix.as_bytes());
-                path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-            }
-        }
-    }
-
-    /// As [`PathMatch::matches`], but `/admin/` is `/admin` too: many upstreams treat them alike.
-    fn matches_loosely(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Exact(exact) => without_end_slash(path) == without_end_slash(exact.as_bytes()),
-            Self::Prefix(_) => self.matches(path),
-        }
+/// As [`PathMatch::matches`], but `/admin/` is `/admin` too: many upstreams treat them alike.
+fn matches_loosely(wanted: &PathMatch, path: &[u8]) -> bool {
+    match wanted {
+        PathMatch::Exact(exact) => without_end_slash(path) == without_end_slash(exact.as_bytes()),
+        PathMatch::Prefix(_) => wanted.matches(path),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 use weir_sdk::config::{Fields, Refusal};
+use weir_sdk::matching::{self, PathMatch, is_token};
 
 use crate::bucket::{MAX_REQUESTS, Rate};
 use crate::key::{MissingKey, Part};
 use crate::limits::{DEFAULT_KEYS, MAX_KEY_PARTS, MAX_KEYS, MAX_LIMITS, MAX_NAME};
-use crate::matching::{Match, PathMatch};
+use crate::matching::Match;
 use crate::slot::MAX_ENTRIES;
 
 /// The header in which `auth` tells the consumer.
@@ -190,20 +191,14 @@ fn read_part(mut fields: Fields) -> Option<Part> {
 }
 
 fn header_part(fields: &Fields, field: &str, header: &str) -> Part {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if header.is_empty() || !header.bytes().all(legal) {
+    if header.is_empty() || !is_token(header) {
         fields.report(field, "is not a legal header name");
     }
     Part::Header(header.to_ascii_lowercase())
 }
 
 fn read_match(mut fields: Fields) -> Match {
-    let methods = fields.texts("methods");
-    for (index, method) in methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
-            fields.report(&format!("methods[{index}]"), "must be a method in capital letters, like GET");
-        }
-    }
+    let methods = matching::methods(&mut fields);
     let objects = fields.objects("paths");
     if methods.is_empty() && objects.is_empty() {
         fields.report_self("needs methods or paths; leave it out for a limit on every request");
@@ -214,22 +209,7 @@ fn read_match(mut fields: Fields) -> Match {
 }
 
 fn read_path(mut fields: Fields) -> Option<PathMatch> {
-    let path = match (fields.text("exact"), fields.text("prefix")) {
-        (Some(exact), None) => Some(PathMatch::Exact(exact)),
-        (None, Some(prefix)) => Some(PathMatch::Prefix(prefix)),
-        _ => {
-            fields.report_self("needs exactly one of exact, prefix");
-            None
-        }
-    };
-    if let Some(PathMatch::Exact(text) | PathMatch::Prefix(text)) = &path {
-        if !text.starts_with('/') {
-            fields.report_self("must begin with /");
-        }
-        if text.contains(['?', '#']) {
-            fields.report_self("is compared without the query, so it must not hold ? or #");
-        }
-    }
+    let path = PathMatch::read(&mut fields);
     fields.close();
     path
 }

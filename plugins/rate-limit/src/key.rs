@@ -3,6 +3,8 @@
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
+use weir_sdk::matching::without_query;
+
 use crate::host::Host;
 use crate::seed::Seed;
 
@@ -66,12 +68,6 @@ impl Part {
             }),
         }
     }
-}
-
-/// The path up to its query.
-pub fn without_query(path: &[u8]) -> &[u8] {
-    let end = path.iter().position(|byte| b"?#".contains(byte)).unwrap_or(path.len());
-    &path[..end]
 }
 
 /// The part of `192.0.2.7:1234` or `[2001:db8::1]:1234` that is the downstream's alone. What is no address, like the

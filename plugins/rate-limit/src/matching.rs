@@ -1,7 +1,8 @@
 //! Which requests a limit is for.
 
+use weir_sdk::matching::{PathMatch, without_query};
+
 use crate::host::Host;
-use crate::key::without_query;
 
 /// Requests with one of these methods and one of these paths. An empty list is every one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,15 +11,6 @@ pub struct Match {
     pub methods: Vec<String>,
     /// Paths, compared without the query.
     pub paths: Vec<PathMatch>,
-}
-
-/// A path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathMatch {
-    /// This one.
-    Exact(String),
-    /// This one and all below it: `/a` and `/a/b`, not `/ab`.
-    Prefix(String),
 }
 
 impl Match {
@@ -36,11 +28,5 @@ fn contains_method(methods: &[String], wanted: &[u8]) -> bool {
 }
 
 fn contains_path(paths: &[PathMatch], wanted: &[u8]) -> bool {
-    paths.iter().any(|path| match path {
-        PathMatch::Exact(exact) => exact.as_bytes() == wanted,
-        PathMatch::Prefix(prefix) => {
-            let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-            wanted.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        }
-    })
+    paths.iter().any(|path| path.matches(wanted))
 }

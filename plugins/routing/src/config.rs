@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use weir_sdk::config::{Fields, Refusal};
+use weir_sdk::matching::is_token;
 
 use crate::bucket::BUCKETS;
 
@@ -220,8 +221,7 @@ fn check_target(fields: &Fields, target: &str) {
 }
 
 fn check_token(fields: &Fields, name: &str, value: &str) {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !value.bytes().all(legal) {
+    if !is_token(value) {
         fields.report(name, "is not a legal name");
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use weir_sdk::config::{Fields, Refusal};
+use weir_sdk::matching::is_token;
 
 use crate::trace::Sampler;
 
@@ -204,8 +205,7 @@ fn field_name(side: Side, header: &str) -> String {
 }
 
 fn check_header_name(fields: &Fields, name: &str, header: &str) {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if header.len() > MAX_HEADER_NAME || !header.bytes().all(legal) || (header.is_empty() && name != "header") {
+    if header.len() > MAX_HEADER_NAME || !is_token(header) || (header.is_empty() && name != "header") {
         fields.report(name, &format!("must be a header's name of at most {MAX_HEADER_NAME} bytes"));
     }
 }

@@ -8,6 +8,7 @@ mod rules;
 
 use serde_json::Value;
 use weir_sdk::config::{Fields, Refusal};
+use weir_sdk::matching::is_token;
 
 use crate::credentials::Credentials;
 use crate::rules::Rule;
@@ -125,8 +126,7 @@ fn check_consumer(fields: &Fields, name: &str, value: &str) {
 }
 
 fn check_header_name(fields: &Fields, name: &str, value: &str) {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !value.bytes().all(legal) {
+    if !is_token(value) {
         fields.report(name, "is not a legal header name");
     }
 }

@@ -1,10 +1,11 @@
 //! Allow and deny rules.
 
 use weir_sdk::config::Fields;
+use weir_sdk::matching::{self, PathMatch};
 
 use super::check_header_name;
 use crate::path;
-use crate::rules::{HeaderMatch, PathMatch, Rule, ValueMatch};
+use crate::rules::{HeaderMatch, Rule, ValueMatch};
 use crate::who::{ClaimMatch, ClaimValue, Who};
 
 /// The longest name of a rule, in bytes: it stands in every refusal's log line.
@@ -39,12 +40,7 @@ pub(super) fn read_rule(fields: &mut Fields, earlier_names: &[String]) -> (Effec
     if anonymous && matches!(effect, Effect::Deny) {
         fields.report("anonymous", "is for allow rules; a deny rule is against everybody");
     }
-    let methods = fields.texts("methods");
-    for (index, method) in methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
-            fields.report(&format!("methods[{index}]"), "must be a method in capital letters, like GET");
-        }
-    }
+    let methods = matching::methods(fields);
     let paths = fields.objects("paths").into_iter().filter_map(read_path).collect();
     let headers = fields.objects("headers").into_iter().filter_map(read_header).collect();
     let who = read_who(fields);
@@ -56,23 +52,10 @@ pub(super) fn read_rule(fields: &mut Fields, earlier_names: &[String]) -> (Effec
 }
 
 fn read_path(mut fields: Fields) -> Option<PathMatch> {
-    let path = match (fields.text("exact"), fields.text("prefix")) {
-        (Some(exact), None) => Some(PathMatch::Exact(exact)),
-        (None, Some(prefix)) => Some(PathMatch::Prefix(prefix)),
-        _ => {
-            fields.report_self("needs exactly one of exact, prefix");
-            None
-        }
-    };
-    if let Some(PathMatch::Exact(text) | PathMatch::Prefix(text)) = &path {
-        if !text.starts_with('/') {
-            fields.report_self("must begin with /");
-        }
-        if text.contains(['?', '#']) {
-            fields.report_self("is compared without the query, so it must not hold ? or #");
-        } else if path::readings(text.as_bytes()).len() > 1 {
-            fields.report_self("must be written plainly: without %XX, //, /./, /../, ; and \\");
-        }
+    let path = PathMatch::read(&mut fields);
+    let is_plain = |text: &str| text.contains(['?', '#']) || path::readings(text.as_bytes()).len() == 1;
+    if !path.as_ref().is_none_or(|path| is_plain(path.as_str())) {
+        fields.report_self("must be written plainly: without %XX, //, /./, /../, ; and \\");
     }
     fields.close();
     path
