@@ -337,6 +337,19 @@ async fn bodies_pass_untouched_when_no_filter_asks() {
 }
 
 #[tokio::test]
+async fn a_module_that_two_filters_have_is_compiled_once() {
+    let module = || harness::module_of_wat(include_str!("wat/heads_only.wat"));
+    let origin = Origin::says("ok").await;
+    let resources = Resources::forward_to(origin.address())
+        .filter(Filter::of("one", Module::Bytes("one.wasm", module())))
+        .filter(Filter::of("two", Module::Bytes("two.wasm", module())));
+    let options = harness::ProxyOptions { fresh_cache: true, ..harness::ProxyOptions::default() };
+    let proxy = Proxy::start_with(&resources, options).await;
+    assert_eq!(proxy.get("/").await.status, 200);
+    assert!(proxy.metric(r#"modules_loaded_total{from="compiler"}"#).await < 1.5);
+}
+
+#[tokio::test]
 async fn a_request_head_stays_for_a_filter_that_looks_at_it_in_the_response() {
     let module = harness::module_of_wat(include_str!("wat/request_in_response.wat"));
     let origin = Origin::says("ok").await;

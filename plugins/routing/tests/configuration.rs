@@ -64,6 +64,9 @@ fn every_error_is_told() {
     for (json, expected) in rows {
         assert_eq!(refusal(json), expected, "{json}");
     }
+    let many: Vec<String> = (0..65).map(|number| format!(r#"{{"name": "r{number}", "to": "@v2"}}"#)).collect();
+    assert_eq!(refusal(&format!(r#"{{"rules": [{}]}}"#, many.join(","))), ["rules: has more than 64 rules"]);
+    assert!(refusal(&format!(r#"{{"rules": [{}]}}"#, many[1..].join(","))).is_empty());
     for target in ["", "v2", "@", "a/b", "a/b:0", "a/b:x", "/b:1", "a/:1", "a/b:80@", "a b/c:1", "a/b:80@v 2"] {
         let expected = format!("rules[0].to: {TARGET}");
         assert_eq!(refusal(&format!(r#"{{"rules": [{{"name": "a", "to": "{target}"}}]}}"#)), [expected], "{target}");
