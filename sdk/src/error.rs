@@ -23,6 +23,19 @@ pub enum HostError {
     Internal,
 }
 
+impl HostError {
+    /// Of a status as the ABI numbers it; 0 is none.
+    pub(crate) fn from_number(status: u32) -> Self {
+        match status {
+            1 | 7 => Self::NotFound,
+            2 => Self::BadArgument,
+            3 | 4 => Self::Malformed,
+            8 => Self::Conflict,
+            _ => Self::Internal,
+        }
+    }
+}
+
 impl From<Status> for HostError {
     fn from(status: Status) -> Self {
         match status {

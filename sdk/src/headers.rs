@@ -74,9 +74,9 @@ impl Headers {
 pub struct HeaderList(Vec<u8>);
 
 impl HeaderList {
-    /// All names and values, in order. A name that is not UTF-8, which no header's is, is left out.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        raw::read_pairs(&self.0).filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+    /// All names and values, in order. Hosts give names in lower case.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        raw::read_pairs(&self.0)
     }
 }
 

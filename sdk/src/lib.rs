@@ -75,6 +75,7 @@ pub mod property;
 pub mod shared;
 
 mod raw;
+pub mod memory;
 
 pub mod error;
 

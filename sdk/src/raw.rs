@@ -1,7 +1,9 @@
-//! Two calls of the ABI without `proxy_wasm`'s copies: its list of headers makes two allocations for each, its property
+//! Three calls of the ABI without `proxy_wasm`'s copies: its list of headers makes two allocations for each, its property
 //! paths two more. A filter that looks at each request makes these calls each time. The only `unsafe` of this crate.
 
 use proxy_wasm::types::MapType;
+
+use crate::error::HostError;
 
 /// What the host has put into memory that it had this module allocate: the module's own now.
 #[cfg(target_arch = "wasm32")]
@@ -12,6 +14,7 @@ mod host {
     #[link(wasm_import_module = "env")]
     unsafe extern "C" {
         fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+        fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
         fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> u32;
     }
 
@@ -20,6 +23,11 @@ mod host {
         // SAFETY: the path lies in `path`, and the host writes through pointers to two locals of the right size.
         let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut value, &raw mut size) };
         (status == 0).then(|| owned(value, size))
+    }
+
+    pub(super) fn set_property(path: &[u8], value: &[u8]) -> u32 {
+        // SAFETY: the host reads both while the call lasts.
+        unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) }
     }
 
     pub(super) fn pairs(map: u32) -> Option<Vec<u8>> {
@@ -46,27 +54,30 @@ mod host {
         None
     }
 
+    pub(super) fn set_property(_path: &[u8], _value: &[u8]) -> u32 {
+        super::INTERNAL_FAILURE
+    }
+
     pub(super) fn pairs(_map: u32) -> Option<Vec<u8>> {
         None
     }
 }
 
-/// The longest path that is put together without an allocation, in bytes.
-const SHORT_PATH: usize = 96;
+/// `INTERNAL_FAILURE` of the ABI.
+#[cfg(not(target_arch = "wasm32"))]
+const INTERNAL_FAILURE: u32 = 10;
 
 /// The value of a property (`proxy_get_property`); its path's segments are joined by NUL.
-pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
-    let size = path.iter().map(|segment| segment.len() + 1).sum::<usize>().saturating_sub(1);
-    if size > SHORT_PATH {
-        return host::property(path.join("\0").as_bytes());
+pub(crate) fn property(path: &[u8]) -> Option<Vec<u8>> {
+    host::property(path)
+}
+
+/// Sets the value of a property (`proxy_set_property`).
+pub(crate) fn set_property(path: &[u8], value: &[u8]) -> Result<(), HostError> {
+    match host::set_property(path, value) {
+        0 => Ok(()),
+        status => Err(HostError::from_number(status)),
     }
-    let mut joined = [0; SHORT_PATH];
-    let mut at = 0;
-    for segment in path {
-        joined[at..at + segment.len()].copy_from_slice(segment.as_bytes());
-        at += segment.len() + 1;
-    }
-    host::property(&joined[..size])
 }
 
 /// A whole header map as it comes from the host (`proxy_get_header_map_pairs`): the count, the sizes of each name and

@@ -13,7 +13,7 @@ pub struct Request<'a> {
     /// The path with its query; empty if there is none.
     pub path: &'a [u8],
     /// All headers; names are lower case.
-    headers: Vec<(&'a str, &'a [u8])>,
+    headers: Vec<(&'a [u8], &'a [u8])>,
     /// When it arrived, in seconds since 1970; 0 if nobody knows.
     pub now: u64,
     /// Found when the first rule asks.
@@ -22,16 +22,20 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// The request that these headers (`:method` and `:path` among them) describe.
-    pub fn of(headers: &'a [(impl AsRef<str>, impl AsRef<[u8]>)], now: u64) -> Self {
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
-        let first = |name| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-        let (method, path) = (first(":method").unwrap_or_default(), first(":path").unwrap_or_default());
+    pub fn of(headers: &'a [(impl AsRef<[u8]>, impl AsRef<[u8]>)], now: u64) -> Self {
+        Self::new(headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect(), now)
+    }
+
+    /// As [`Request::of`], of headers that are at hand in this form.
+    pub fn new(headers: Vec<(&'a [u8], &'a [u8])>, now: u64) -> Self {
+        let first = |name: &[u8]| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let (method, path) = (first(b":method").unwrap_or_default(), first(b":path").unwrap_or_default());
         Self { method, path, headers, now, readings: OnceCell::new() }
     }
 
     /// Every value of a header.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let matching = move |(key, _): &&(&str, &[u8])| key.eq_ignore_ascii_case(name);
+        let matching = move |(key, _): &&(&[u8], &[u8])| key.eq_ignore_ascii_case(name.as_bytes());
         self.headers.iter().filter(matching).map(|(_, value)| *value)
     }
 

@@ -185,3 +185,25 @@ fn a_401_says_how_to_prove_who_you_are() {
     assert_eq!(refusal.text, "unauthorized: missing credentials\n");
     assert_eq!(refusal.challenges, [r#"ApiKey realm="shop""#, r#"Basic realm="shop", charset="UTF-8""#]);
 }
+
+/// More keys than the filter keeps at hand, each shown twice: what is known displaces what was, and nobody gets
+/// another's name.
+#[test]
+fn a_key_that_comes_again_has_the_same_holder() {
+    let keys: Vec<_> =
+        (0..200).map(|n| serde_json::json!({"id": format!("holder-{n}"), "key": format!("key-{n}")})).collect();
+    let config = config(&serde_json::json!({"apiKeys": {"keys": keys}}).to_string()).unwrap();
+    for round in 0..2 {
+        for n in 0..200 {
+            let right = [("x-api-key", format!("key-{n}"))];
+            let Decision::Allow { identity: Some(identity), .. } = decide(&config, &Request::of(&right, 0)) else {
+                panic!("key-{n} is right, round {round}");
+            };
+            assert_eq!(identity.consumer(), format!("holder-{n}"));
+            for wrong in [format!("key-{n}0000"), format!("Key-{n}"), format!("ey-{n}"), format!("key-{n}\0")] {
+                let headers = [("x-api-key", wrong.as_str())];
+                assert!(matches!(decide(&config, &Request::of(&headers, 0)), Decision::Refuse(_)), "{wrong}");
+            }
+        }
+    }
+}

@@ -160,9 +160,9 @@ fn headers_for_the_upstream() {
     assert_eq!(removed.as_deref(), Some("authorization"));
     assert_eq!(of(&of_a("")).0, []);
     for name in ["x-auth-consumer", "X_Auth_Consumer", "x-email", "X_EMAIL", "x_age"] {
-        assert!(config.removes_header(name), "{name}");
+        assert!(config.removes_header(name.as_bytes()), "{name}");
     }
-    assert!(!config.removes_header("x-emails") && !config.removes_header("authorization"));
+    assert!(!config.removes_header(b"x-emails") && !config.removes_header(b"authorization"));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_token_that_nobody_verified_never_goes_on() {
     assert_eq!(removed(&[("x-token", "forged")]).as_deref(), Some("x-token"));
     assert_eq!(removed(&[("x-token", "a"), ("x-token", "b")]).as_deref(), Some("x-token"));
     assert_eq!(removed(&[("authorization", "Bearer other")]), None);
-    assert!(config.removes_header("x_token"));
+    assert!(config.removes_header(b"x_token"));
 }
 
 #[test]

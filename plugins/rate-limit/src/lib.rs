@@ -22,6 +22,7 @@ pub mod key;
 pub mod seed;
 
 pub mod store;
+pub mod digits;
 pub mod slot;
 pub mod bucket;
 
@@ -32,6 +33,7 @@ use std::cell::OnceCell;
 use std::time::UNIX_EPOCH;
 
 use weir_sdk::metrics::Counter;
+use weir_sdk::property::Path;
 use weir_sdk::{
     Action, HostError, HttpFilter, Rc, Reply, RequestHeaders, ResponseHeaders, clock, log, property, shared,
 };
@@ -39,9 +41,13 @@ use weir_sdk::{
 use bucket::Standing;
 use config::{Config, OnError};
 use decide::{Decision, Verdict};
+use digits::Decimal;
 use host::{Host, Unavailable, Written};
 use refusal::Refusal;
 use scope::Scope;
+
+/// The downstream's address and port.
+const ADDRESS: Path = Path::joined("source\0address");
 
 static ALLOWED: Counter = Counter::new("rate_limit_allowed_total");
 static REFUSED: Counter = Counter::new("rate_limit_refused_total");
@@ -103,7 +109,7 @@ impl HttpFilter for RateLimit {
             && told.is_none_or(|told: u64| told >= standing.remaining)
         {
             for (name, value) in headers_of(&standing) {
-                response.set(name, value);
+                response.set(name, value.as_bytes());
             }
         }
         Action::Continue
@@ -142,17 +148,17 @@ fn reply(config: &Config, refusal: &Refusal) -> Reply {
     }
     for standing in refusal.standing.iter().filter(|_| config.tell) {
         for (name, value) in headers_of(standing) {
-            reply = reply.header(name, &value);
+            reply = reply.header(name, &value.to_string());
         }
     }
     reply
 }
 
-fn headers_of(standing: &Standing) -> [(&'static str, String); 3] {
+fn headers_of(standing: &Standing) -> [(&'static str, Decimal); 3] {
     [
-        ("ratelimit-limit", standing.limit.to_string()),
-        ("ratelimit-remaining", standing.remaining.to_string()),
-        ("ratelimit-reset", standing.reset_s.to_string()),
+        ("ratelimit-limit", Decimal::of(standing.limit)),
+        ("ratelimit-remaining", Decimal::of(standing.remaining)),
+        ("ratelimit-reset", Decimal::of(standing.reset_s)),
     ]
 }
 
@@ -187,7 +193,7 @@ impl Host for Live<'_> {
     }
 
     fn address(&self) -> Option<Vec<u8>> {
-        property::bytes(&["source", "address"])
+        ADDRESS.bytes()
     }
 
     fn read(&self, name: &str) -> Result<(Vec<u8>, shared::Version), Unavailable> {

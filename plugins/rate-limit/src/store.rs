@@ -7,6 +7,7 @@
 //! The number of slots is fixed, so memory is bounded whatever keys arrive.
 
 use crate::bucket::{Rate, Standing, Take};
+use crate::digits::push_hex;
 use crate::host::{Host, Unavailable, Written};
 use crate::limits::MAX_ATTEMPTS;
 use crate::slot::{Room, Slot};
@@ -56,7 +57,7 @@ enum Edit<T> {
 impl Place {
     /// The bucket of `key` under the limit with the number `limit`.
     pub fn new(limit: u64, slots: u64, key: u64, (rate, now): (Rate, u64)) -> Self {
-        Self { slot: format!("rl-{limit:016x}-{:05x}", key % slots.max(1)), key, rate, now }
+        Self { slot: slot_name(limit, key % slots.max(1)), key, rate, now }
     }
 
     /// Takes a token. An empty bucket is not written, so refusing costs one look.
@@ -114,4 +115,14 @@ impl Place {
         }
         Err(Failure::Contended)
     }
+}
+
+/// `rl-LIMIT-SLOT`, in hexadecimal digits: at least 16 and 5.
+fn slot_name(limit: u64, slot: u64) -> String {
+    let mut name = String::with_capacity(28);
+    name.push_str("rl-");
+    push_hex(&mut name, limit, 16);
+    name.push('-');
+    push_hex(&mut name, slot, 5);
+    name
 }

@@ -1,8 +1,8 @@
 //! The `routing` filter: which of its route's targets a request goes to, by header, cookie or a sticky share.
 //!
 //! ```text
-//!  request ─► drop x-weir-target ─► decide::decide ─┬► a rule says where: set x-weir-target ─► the proxy follows it
-//!                                                   └► none does: the route's own weights
+//!  request ─► decide::decide ─┬► a rule says where: set x-weir-target ─► the proxy follows it
+//!                             └► none does: drop x-weir-target ─► the route's own weights
 //!  response ◄─ set-cookie, for a user who was given an id to stick to
 //! ```
 //!
@@ -16,7 +16,8 @@ pub mod config;
 pub mod bucket;
 pub mod cookie;
 
-use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders, ResponseHeaders, clock, property};
+use weir_sdk::property::Path;
+use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders, ResponseHeaders, clock};
 
 use config::Config;
 use decide::Facts;
@@ -24,6 +25,9 @@ use decide::Facts;
 /// How the proxy is told. It takes the header from nobody outside and shows it to no upstream; where another proxy runs
 /// this filter, the first half is done here.
 const MARK: &str = "x-weir-target";
+
+const COOKIES: Path = Path::joined("request\0headers\0cookie");
+const ADDRESS: Path = Path::joined("source\0address");
 
 /// The filter.
 #[derive(Debug)]
@@ -42,13 +46,11 @@ impl HttpFilter for Routing {
     }
 
     fn on_request_headers(&mut self, headers: &mut RequestHeaders) -> Action {
-        if headers.first(MARK).is_some() {
-            headers.remove(MARK);
-        }
         let config = Rc::clone(&self.config);
         let decision = decide::decide(&config, &Host { headers });
-        if let Some(target) = decision.target {
-            headers.set(MARK, target);
+        match decision.target {
+            Some(target) => headers.set(MARK, target),
+            None => headers.remove(MARK),
         }
         self.set_cookie = decision.set_cookie;
         Action::Continue
@@ -74,11 +76,11 @@ impl Facts for Host<'_> {
 
     fn cookies(&self) -> Vec<u8> {
         // Every cookie header, joined: HTTP/2 sends one for each cookie (RFC 9113 §8.2.3).
-        property::bytes(&["request", "headers", "cookie"]).unwrap_or_default()
+        COOKIES.bytes().unwrap_or_default()
     }
 
     fn address(&self) -> Option<String> {
-        property::text(&["source", "address"])
+        ADDRESS.text()
     }
 
     fn nanoseconds(&self) -> u128 {

@@ -21,11 +21,21 @@ pub mod ids;
 use std::cell::RefCell;
 
 use weir_sdk::metrics::Family;
-use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders, StreamEnd, access_log, property};
+use weir_sdk::property::Path;
+use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders, StreamEnd, access_log};
 
-use config::{Config, HeaderField, Tracing};
+use config::{Config, HeaderField, Label, Tracing};
 use ids::IdSource;
 use series::{Key, Series};
+
+const REQUEST_ID: Path = Path::joined("request\0id");
+const REQUEST_TIME: Path = Path::joined("request\0time");
+const TRACEPARENT: Path = Path::joined("request\0headers\0traceparent");
+const ROUTE: Path = Path::joined("xds\0route_name");
+const STATUS: Path = Path::joined("response\0code");
+const DURATION: Path = Path::joined("request\0duration");
+const REQUEST_SIZE: Path = Path::joined("request\0size");
+const RESPONSE_SIZE: Path = Path::joined("response\0size");
 
 /// What the streams of a VM share.
 #[derive(Debug, serde::Deserialize)]
@@ -33,20 +43,24 @@ use series::{Key, Series};
 pub struct Shared {
     config: Config,
     trace_id_field: Option<access_log::Field>,
-    header_fields: Vec<(HeaderField, access_log::Field)>,
+    /// Where a header is read, and where it goes.
+    header_fields: Vec<(Path, access_log::Field)>,
+    /// Where the label's value is read.
+    label: Option<Path>,
     series: Family<Series>,
     ids: RefCell<IdSource>,
 }
 
 impl From<Config> for Shared {
     fn from(mut config: Config) -> Self {
-        let with_place = |field: HeaderField| {
-            let place = access_log::Field::new(&field.name);
-            (field, place)
+        let way = |field: HeaderField| {
+            (Path::new(&[field.side.name(), "headers", &field.header]), access_log::Field::new(&field.name))
         };
+        let label = |label: &Label| Path::new(&["request", "headers", &label.header]);
         Self {
             trace_id_field: config.logs_trace_id.then(|| access_log::Field::new("trace_id")),
-            header_fields: std::mem::take(&mut config.header_fields).into_iter().map(with_place).collect(),
+            header_fields: std::mem::take(&mut config.header_fields).into_iter().map(way).collect(),
+            label: config.metrics.label.as_ref().map(label),
             series: Family::new(config.metrics.max_series),
             ids: RefCell::default(),
             config,
@@ -78,9 +92,9 @@ impl HttpFilter for Telemetry {
 
     fn on_end(&mut self, _end: &StreamEnd) {
         self.count();
-        for (field, place) in &self.shared.header_fields {
-            if let Some(value) = property::bytes(&[field.side.name(), "headers", &field.header]) {
-                place.set(value);
+        for (header, field) in &self.shared.header_fields {
+            if let Some(value) = header.bytes() {
+                field.set(value);
             }
         }
     }
@@ -90,11 +104,10 @@ impl Telemetry {
     fn trace(&self, tracing: &Tracing, request: &mut RequestHeaders) {
         let mut ids = self.shared.ids.borrow_mut();
         if ids.is_young() {
-            let request_id = property::bytes(&["request", "id"]).unwrap_or_default();
-            ids.absorb(&request_id, property::number(&["request", "time"]).unwrap_or_default());
+            ids.absorb(&REQUEST_ID.bytes().unwrap_or_default(), REQUEST_TIME.number().unwrap_or_default());
         }
         // A second value, joined to the first by a comma, makes it no traceparent: then nobody knows which one is right.
-        let parent = property::bytes(&["request", "headers", "traceparent"]);
+        let parent = TRACEPARENT.bytes();
         let span = trace::next_span(parent.as_deref(), tracing.sampler, &mut ids);
         let traceparent = span.traceparent();
         request.set("traceparent", traceparent);
@@ -108,21 +121,19 @@ impl Telemetry {
 
     fn count(&self) {
         let metrics = &self.shared.config.metrics;
-        let route = property::bytes(&["xds", "route_name"]).unwrap_or_default();
-        let status = property::number(&["response", "code"]).unwrap_or_default();
-        let label = metrics.label.as_ref().map(|label| {
-            let value = property::bytes(&["request", "headers", &label.header]);
-            label.place_of(value.as_deref())
-        });
+        let route = ROUTE.bytes().unwrap_or_default();
+        let status = STATUS.number().unwrap_or_default();
+        let label = metrics.label.as_ref().zip(self.shared.label.as_ref());
+        let label = label.map(|(label, path)| label.place_of(path.bytes().as_deref()));
         let key = Key::new(route, status, label);
         let series = self.shared.series.series(key.bytes(), |key| Series::of(key, metrics));
         series.requests.add(1);
-        if let Some(nanoseconds) = property::number(&["request", "duration"]) {
+        if let Some(nanoseconds) = DURATION.number() {
             series.duration.record(nanoseconds / 1_000);
         }
         if let Some(bytes) = &series.bytes {
-            bytes.request.add_bytes(property::number(&["request", "size"]).unwrap_or_default());
-            bytes.response.add_bytes(property::number(&["response", "size"]).unwrap_or_default());
+            bytes.request.add_bytes(REQUEST_SIZE.number().unwrap_or_default());
+            bytes.response.add_bytes(RESPONSE_SIZE.number().unwrap_or_default());
         }
     }
 }

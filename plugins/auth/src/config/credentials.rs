@@ -1,5 +1,7 @@
 //! API keys and users.
 
+use std::cell::RefCell;
+
 use weir_sdk::config::Fields;
 
 use super::{check_consumer, check_header_name};
@@ -21,7 +23,7 @@ pub(super) fn read_api_keys(mut fields: Fields) -> ApiKeys {
         }
     }
     fields.close();
-    ApiKeys { header, query, keys }
+    ApiKeys { header, query, keys, known: RefCell::default() }
 }
 
 fn read_api_key(mut fields: Fields) -> ApiKey {

@@ -61,7 +61,7 @@ pub(super) fn read_jwt(mut fields: Fields) -> Jwt {
         if providers.iter().any(|earlier| earlier.issuer == read.issuer && !read.issuer.is_empty()) {
             provider.report("issuer", "is the issuer of an earlier provider");
         }
-        if read.headers.iter().any(|claim| is_same_name(&claim.header, &header)) {
+        if read.headers.iter().any(|claim| is_same_name(&claim.header, header.as_bytes())) {
             provider.report("claimsToHeaders", "must not set the header that holds the token");
         }
         providers.push(read);
@@ -95,10 +95,10 @@ fn read_provider(fields: &mut Fields) -> Provider {
         let claim = entry.required_text("claim");
         let header = entry.required_text("header").to_ascii_lowercase();
         check_header_name(&entry, "header", &header);
-        if RESERVED_HEADERS.iter().any(|reserved| is_same_name(reserved, &header)) {
+        if RESERVED_HEADERS.iter().any(|reserved| is_same_name(reserved, header.as_bytes())) {
             entry.report("header", "must not be set from a claim");
         }
-        if headers.iter().any(|earlier| is_same_name(&earlier.header, &header)) {
+        if headers.iter().any(|earlier| is_same_name(&earlier.header, header.as_bytes())) {
             entry.report("header", "is set by an earlier entry");
         }
         entry.close();

@@ -35,10 +35,11 @@ pub struct Config {
 
 impl Config {
     /// Whether a header that comes from outside is taken out, because the upstream would take it for ours.
-    pub fn removes_header(&self, name: &str) -> bool {
+    pub fn removes_header(&self, name: &[u8]) -> bool {
         // Another spelling of the token's header is nobody's, but an upstream might read it in the token's place.
-        let is_mistakable =
-            |header: &str| header.contains('-') && is_same_name(header, name) && !header.eq_ignore_ascii_case(name);
+        let is_mistakable = |header: &str| {
+            header.contains('-') && is_same_name(header, name) && !header.as_bytes().eq_ignore_ascii_case(name)
+        };
         self.own_headers.iter().any(|own| is_same_name(own, name))
             || self.credentials.jwt.as_ref().is_some_and(|jwt| is_mistakable(&jwt.header))
     }
@@ -73,7 +74,7 @@ impl TryFrom<Value> for Config {
             root.report_self("needs at least one of jwt, apiKeys, basic, rules; without them everything would pass");
         }
         let key_header = config.credentials.api_keys.as_ref().map(|keys| keys.header.as_str());
-        if key_header.is_some_and(|header| config.removes_header(header)) {
+        if key_header.is_some_and(|header| config.removes_header(header.as_bytes())) {
             root.report("apiKeys.header", "is removed from every request, because this filter sets it");
         }
         root.finish()?;
@@ -85,7 +86,7 @@ impl Config {
     /// What a rule says that can never be.
     fn check_rule(&self, rule: &Rule, fields: &Fields) {
         for (index, header) in rule.headers.iter().enumerate() {
-            if self.removes_header(&header.name) {
+            if self.removes_header(header.name.as_bytes()) {
                 let field = format!("headers[{index}].name");
                 fields.report(&field, "is removed from every request; ask for consumers or claims in its place");
             }
@@ -114,9 +115,9 @@ fn own_headers(credentials: &Credentials) -> Vec<String> {
 }
 
 /// Upstreams that turn header names into variables cannot tell `x_auth_consumer` from `x-auth-consumer`.
-fn is_same_name(left: &str, right: &str) -> bool {
+fn is_same_name(left: &str, right: &[u8]) -> bool {
     let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    left.len() == right.len() && left.bytes().map(plain).eq(right.bytes().map(plain))
+    left.len() == right.len() && left.bytes().map(plain).eq(right.iter().copied().map(plain))
 }
 
 fn check_consumer(fields: &Fields, name: &str, value: &str) {
