@@ -152,13 +152,13 @@ impl<'a> Call<'a> {
     pub(crate) fn give(&mut self, runs: &[&[u8]], [pointer_at, size_at]: [u32; 2]) -> CallResult {
         let total: usize = runs.iter().map(|run| run.len()).sum();
         let size = u32::try_from(total).map_err(|_| Status::InternalFailure)?;
-        {
-            let (memory, _) = self.lend_state()?;
-            memory.check(pointer_at, 4)?;
-            memory.check(size_at, 4)?;
-        }
         let pointer = if size == 0 { 0 } else { self.allocate(size)? };
-        let (mut memory, _) = self.lend_state()?;
+        let (mut memory, state) = self.lend_state()?;
+        if size > 0 && (pointer == 0 || memory.check(pointer, size).is_err()) {
+            let name = state.interface.allocator;
+            let lie = format!("{name}({size}) returned {pointer:#x}, which is not {size} bytes of its memory");
+            return Err(Stop::Violation(lie).into());
+        }
         let mut at = pointer;
         for run in runs {
             memory.write(at, run)?;
@@ -182,15 +182,7 @@ impl<'a> Call<'a> {
         let state = self.caller.data_mut();
         state.phase = phase;
         state.allocator = Some(allocator);
-        let pointer = outcome?;
-        let (memory, _) = self.lend_state()?;
-        if pointer == 0 || memory.check(pointer, size).is_err() {
-            return Err(Stop::Violation(format!(
-                "{name}({size}) returned {pointer:#x}, which is not {size} bytes of its memory"
-            ))
-            .into());
-        }
-        Ok(pointer)
+        Ok(outcome?)
     }
 
     /// Writes a log message of the guest, if its level is wanted and its plugin's byte rate allows.

@@ -1,10 +1,12 @@
 //! `SharedData`: keys and values with versions for compare-and-swap. Spread over locks that are held for one copy only.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, RandomState as SipState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
 use parking_lot::Mutex;
 
 use crate::abi::status::Status;
@@ -13,15 +15,14 @@ use crate::limits::{MAX_NAME, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD, SHARED_SH
 /// The shared data of one VM id.
 pub struct SharedData {
     shards: [Mutex<Shard>; SHARED_SHARDS],
-    hasher: RandomState,
+    hasher: SeedableRandomState,
     last_version: AtomicU32,
     writes: AtomicU64,
     evicted: AtomicU64,
 }
 
-#[derive(Default)]
 struct Shard {
-    entries: HashMap<Arc<[u8]>, Entry>,
+    entries: HashMap<Arc<[u8]>, Entry, SeedableRandomState>,
     /// Keys by the number of their last write: the first was written longest ago.
     by_age: BTreeMap<u64, Arc<[u8]>>,
     bytes: usize,
@@ -36,8 +37,8 @@ struct Entry {
 impl Default for SharedData {
     fn default() -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
+            hasher: hasher(),
             last_version: AtomicU32::new(0),
             writes: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
@@ -67,11 +68,17 @@ impl SharedData {
             return Err(Status::BadArgument);
         }
         let mut shard = self.shard(key).lock();
-        if let Some(entry) = shard.entries.get(key)
-            && version != 0
-            && entry.version != version
-        {
-            return Err(Status::CasMismatch);
+        match shard.entries.get_mut(key) {
+            Some(entry) if version != 0 && entry.version != version => return Err(Status::CasMismatch),
+            Some(entry) if entry.value.len() == value.len() => {
+                entry.value.copy_from_slice(value);
+                entry.version = self.next_version();
+                let before = std::mem::replace(&mut entry.write, self.writes.fetch_add(1, Ordering::Relaxed));
+                let write = entry.write;
+                shard.renew(before, write);
+                return Ok(());
+            }
+            Some(_) | None => {}
         }
         shard.remove(key);
         let write = self.writes.fetch_add(1, Ordering::Relaxed);
@@ -130,7 +137,23 @@ impl SharedData {
     }
 }
 
+/// Guests choose keys, and may take them from requests: so places depend on a number that nobody outside knows.
+fn hasher() -> SeedableRandomState {
+    SeedableRandomState::with_seed(SipState::new().hash_one(0), SharedSeed::global_random())
+}
+
 impl Shard {
+    fn new() -> Self {
+        Self { entries: HashMap::with_hasher(hasher()), by_age: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// A key has been written again.
+    fn renew(&mut self, before: u64, write: u64) {
+        if let Some(key) = self.by_age.remove(&before) {
+            self.by_age.insert(write, key);
+        }
+    }
+
     fn insert(&mut self, key: &[u8], entry: Entry) {
         let key: Arc<[u8]> = key.into();
         self.bytes += cost(&key, &entry);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_model::{ClusterName, ListenerName, Snapshot};
 
 use crate::active::ActiveConfig;
+use crate::hashing::FastMap;
 use crate::route::RouteTable;
 use crate::upstream::Cluster;
 
@@ -15,7 +16,7 @@ pub(crate) struct Prepared {
     /// What was asked for.
     pub(crate) snapshot: Arc<Snapshot>,
     /// The routes of each listener.
-    pub(crate) route_tables: HashMap<ListenerName, Arc<RouteTable>>,
+    pub(crate) route_tables: FastMap<ListenerName, Arc<RouteTable>>,
     /// Live clusters.
     pub(crate) clusters: HashMap<ClusterName, Arc<Cluster>>,
     /// Those of them that the configuration before does not have.
@@ -46,7 +47,7 @@ fn route_tables(
     snapshot: &Snapshot,
     clusters: &HashMap<ClusterName, Arc<Cluster>>,
     previous: &ActiveConfig,
-) -> HashMap<ListenerName, Arc<RouteTable>> {
+) -> FastMap<ListenerName, Arc<RouteTable>> {
     let listeners = snapshot.listeners.values();
     let tables = listeners.filter_map(|listener| {
         // The snapshot is closed: the table of each listener is there.

@@ -19,6 +19,7 @@ use weir_host_abi::ModuleHash;
 use weir_model::{ClusterName, ListenerName, PluginName, Snapshot, SnapshotBuilder};
 
 use crate::filter::ActivePlugin;
+use crate::hashing::FastMap;
 use crate::route::RouteTable;
 use crate::upstream::Cluster;
 
@@ -32,7 +33,7 @@ pub(crate) struct ActiveConfig {
     /// What was asked for.
     pub(crate) snapshot: Arc<Snapshot>,
     /// The routes of each listener.
-    pub(crate) route_tables: HashMap<ListenerName, Arc<RouteTable>>,
+    pub(crate) route_tables: FastMap<ListenerName, Arc<RouteTable>>,
     /// Live clusters: unchanged ones are shared with the previous configuration.
     pub(crate) clusters: HashMap<ClusterName, Arc<Cluster>>,
     /// Loaded plugins: unchanged ones are shared with the previous configuration.
@@ -47,7 +48,7 @@ impl ActiveConfig {
         let snapshot = SnapshotBuilder::default().complete();
         Self {
             snapshot: Arc::new(snapshot.expect("a snapshot without resources has no dangling names")),
-            route_tables: HashMap::new(),
+            route_tables: FastMap::default(),
             clusters: HashMap::new(),
             plugins: HashMap::new(),
             modules: HashMap::new(),

@@ -45,10 +45,20 @@ pub(super) fn visit_map(headers: &HeaderMap, visit: &mut dyn FnMut(&[u8], &[u8])
 
 /// The first value of a header.
 pub(super) fn value<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> Option<&'a [u8]> {
-    let in_map = |headers: &'a HeaderMap| {
-        let name = HeaderName::from_bytes(name).ok()?;
-        headers.get(name).map(HeaderValue::as_bytes)
-    };
+    values(exchange, map, name).next()
+}
+
+/// Every value of a header, in order.
+pub(super) fn values<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    let own = own_value(exchange, map, name);
+    // A text, not a `HeaderName`: that would allocate for most names.
+    let name = std::str::from_utf8(name).ok().filter(|_| own.is_none());
+    let found = map_to_read(exchange, map).zip(name).map(|(headers, name)| headers.get_all(name));
+    own.into_iter().chain(found.into_iter().flatten().map(HeaderValue::as_bytes))
+}
+
+/// What is a header to guests and a field of its own to us.
+fn own_value<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> Option<&'a [u8]> {
     match map {
         MapKind::RequestHeaders => match name {
             b":method" => Some(exchange.request.method.as_str().as_bytes()),
@@ -56,17 +66,19 @@ pub(super) fn value<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> Op
             b":path" => Some(exchange.request.path.as_str().as_bytes()),
             b":authority" => Some(exchange.request.authority.as_bytes()),
             _ if name.eq_ignore_ascii_case(b"host") => Some(exchange.request.authority.as_bytes()),
-            _ => in_map(&exchange.request.headers),
+            _ => None,
         },
-        MapKind::ResponseHeaders => {
-            let response = exchange.response.as_ref()?;
-            if name == b":status" {
-                return Some(response.status.as_str().as_bytes());
-            }
-            in_map(&response.headers)
-        }
-        MapKind::RequestTrailers => in_map(exchange.request_trailers.as_ref()?),
-        MapKind::ResponseTrailers => in_map(exchange.response_trailers.as_ref()?),
+        MapKind::ResponseHeaders if name == b":status" => Some(exchange.response.as_ref()?.status.as_str().as_bytes()),
+        _ => None,
+    }
+}
+
+fn map_to_read(exchange: &Exchange, map: MapKind) -> Option<&HeaderMap> {
+    match map {
+        MapKind::RequestHeaders => Some(&exchange.request.headers),
+        MapKind::ResponseHeaders => exchange.response.as_ref().map(|response| &response.headers),
+        MapKind::RequestTrailers => exchange.request_trailers.as_ref(),
+        MapKind::ResponseTrailers => exchange.response_trailers.as_ref(),
         _ => None,
     }
 }
@@ -116,7 +128,7 @@ pub(super) fn remove(exchange: &mut Exchange, map: MapKind, name: &[u8]) -> Resu
     if name.first() == Some(&b':') {
         return Err(Invalid);
     }
-    let Ok(name) = HeaderName::from_bytes(name) else { return Ok(()) };
+    let Ok(name) = std::str::from_utf8(name) else { return Ok(()) };
     match map {
         MapKind::RequestTrailers if exchange.request_trailers.is_none() => {}
         MapKind::ResponseTrailers if exchange.response_trailers.is_none() => {}

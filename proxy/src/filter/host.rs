@@ -106,10 +106,11 @@ impl<'a> HostView<'a> {
             debug!(plugin = %self.slot.plugin.model.name, "a filter changed a head that is gone; nothing happens");
             return;
         }
-        let plugin = self.slot.plugin.model.name.to_string();
+        let slot = self.slot;
         self.with_stream(context, |exchange, filter| {
             exchange.mark_head_changed();
             if change(exchange) == Err(Invalid) {
+                let plugin = slot.plugin.model.name.to_string();
                 warn!(plugin, "a filter made a head that must not go on the wire; the stream is answered 500");
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::FilterOutput { plugin }));
             }
@@ -187,7 +188,7 @@ impl Host for HostView<'_> {
     }
 
     fn set_property(&mut self, context: ContextId, path: &[u8], value: &[u8]) -> Result<(), Status> {
-        let plugin = &self.slot.plugin.model.name.clone();
+        let slot = self.slot;
         self.with_stream(context, |exchange, _| {
             let values = &mut exchange.facts.values;
             let old = values.iter_mut().find(|(name, _)| &name[..] == path);
@@ -197,7 +198,7 @@ impl Host for HostView<'_> {
             } else if fits && values.len() < MAX_STREAM_VALUES {
                 values.push((path.into(), value.into()));
             } else {
-                warn!(%plugin, "a filter set too many properties or one too long; it is dropped");
+                warn!(plugin = %slot.plugin.model.name, "a filter set too many properties or one too long; it is dropped");
             }
         });
         Ok(())
@@ -314,11 +315,11 @@ impl Host for HostView<'_> {
         if self.read_only {
             return Ok(());
         }
-        let plugin = self.slot.plugin.model.name.to_string();
+        let slot = self.slot;
         self.with_stream(context, |exchange, filter| {
             let body = exchange.body_at(side, filter)?;
             if !splice(body, range, value) {
-                warn!(plugin, "a filter made a body larger than the limit; the stream is answered 413");
+                warn!(plugin = %slot.plugin.model.name, "a filter made a body larger than the limit; the stream is answered 413");
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::BodyTooLarge));
             }
             Some(())

@@ -14,12 +14,12 @@ use crate::filter::heads;
 /// Built-in paths come first, so no filter can spoof them for others; then what filters have set, by the whole path
 /// and then by its first segment.
 pub(super) fn of_stream(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> bool {
-    let segments: Vec<&[u8]> = match path.contains(&0) {
-        true => path.split(|byte| *byte == 0).collect(),
+    let (segments, count) = match path.contains(&0) {
+        true => first_of(path.split(|byte| *byte == 0)),
         // One segment with dots is understood too: `request.path`.
-        false => path.splitn(3, |byte| *byte == b'.').collect(),
+        false => first_of(path.splitn(MAX_SEGMENTS, |byte| *byte == b'.')),
     };
-    let [first, rest @ ..] = &segments[..] else { return false };
+    let [first, rest @ ..] = &segments[..count] else { return false };
     let found = match *first {
         b"request" => request(exchange, rest, out),
         b"response" => response(exchange, rest, out),
@@ -34,6 +34,16 @@ pub(super) fn of_stream(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> 
         _ => false,
     };
     found || custom(exchange, path, out)
+}
+
+/// The longest path that is built in.
+const MAX_SEGMENTS: usize = 3;
+
+/// The first segments, and how many there are.
+fn first_of<'p>(path: impl Iterator<Item = &'p [u8]>) -> ([&'p [u8]; MAX_SEGMENTS], usize) {
+    let mut segments = [&[][..]; MAX_SEGMENTS];
+    let count = segments.iter_mut().zip(path).map(|(place, segment)| *place = segment).count();
+    (segments, count)
 }
 
 fn custom(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> bool {
@@ -70,14 +80,12 @@ fn put_headers(exchange: &Exchange, map: MapKind, name: Option<&&[u8]>, out: &mu
         return true;
     };
     let mut found = false;
-    heads::visit(exchange, map, &mut |each, value| {
-        if each.eq_ignore_ascii_case(name) {
-            if std::mem::replace(&mut found, true) {
-                out.push(b',');
-            }
-            out.extend_from_slice(value);
+    for value in heads::values(exchange, map, name) {
+        if std::mem::replace(&mut found, true) {
+            out.push(b',');
         }
-    });
+        out.extend_from_slice(value);
+    }
     found
 }
 
