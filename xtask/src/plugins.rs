@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::progress::say;
 use crate::strip;
@@ -17,6 +17,9 @@ use crate::workspace::{self, Metadata, cargo, finish};
 
 /// Knows nothing of an operating system, so a module imports nothing but the Proxy-Wasm calls.
 const TARGET: &str = "wasm32-unknown-unknown";
+
+/// A shipped filter's largest module, in bytes: it is pushed to every proxy, and compiled there.
+const MAX_SHIPPED: usize = 300 * 1024;
 
 /// Beside which proxies the modules are put.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,9 @@ pub(crate) fn run(beside: Beside) -> Result<()> {
             Some(callbacks) => strip::keep_callbacks(&module, callbacks).context(plugin.package.clone())?,
             None => module,
         };
+        let is_shipped = plugin.folder.starts_with("plugins");
+        let (name, size) = (&plugin.package, module.len());
+        ensure!(!is_shipped || size <= MAX_SHIPPED, "{name} has {size} bytes; a shipped filter may have {MAX_SHIPPED}");
         for place in places(plugin, &target, beside)? {
             put(&module, &place)?;
         }

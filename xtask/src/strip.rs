@@ -8,15 +8,24 @@
 //! callbacks = ["proxy_on_request_headers"]
 //! ```
 //!
-//! and the other stream callbacks are taken out of its export section. Of the names of functions, which backtraces show, those
-//! of the filter itself stay: all others are a quarter of a module. What debuggers read goes, too.
+//! and the other stream callbacks are taken out of its export section, and their code with them. Of the names of functions,
+//! which backtraces show, those of the filter itself stay: all others are a quarter of a module. What debuggers read goes,
+//! too.
 
 use anyhow::{Context, Result, ensure};
 
 /// What comes before the first section: magic and version.
 const PREAMBLE: &[u8] = b"\0asm\x01\0\0\0";
 const CUSTOM_SECTION: u8 = 0;
+const IMPORT_SECTION: u8 = 2;
 const EXPORT_SECTION: u8 = 7;
+const CODE_SECTION: u8 = 10;
+
+/// In imports and exports.
+const FUNCTION: u8 = 0;
+
+/// A function without locals that does nothing but trap: `unreachable`, `end`.
+const EMPTY_BODY: &[u8] = &[0, 0x00, 0x0b];
 
 /// The subsection of the custom section `name` that names functions.
 const FUNCTION_NAMES: u8 = 1;
@@ -55,6 +64,7 @@ pub(crate) fn keep_callbacks(module: &[u8], kept: &[String]) -> Result<Vec<u8>> 
     ensure!(unknown.is_none(), "`{}` is not a stream callback", unknown.map_or("", String::as_str));
     let mut rest = module.strip_prefix(PREAMBLE).context("is not a Wasm module")?;
     let mut stripped = PREAMBLE.to_vec();
+    let (mut imported, mut gone) = (0, Vec::new());
     while let Some((&id, after_id)) = rest.split_first() {
         let (size, after_size) = read_number(after_id)?;
         let (section, next) = after_size.split_at_checked(size).context("a section is cut off")?;
@@ -63,7 +73,15 @@ pub(crate) fn keep_callbacks(module: &[u8], kept: &[String]) -> Result<Vec<u8>> 
             continue;
         }
         let section = match id {
-            EXPORT_SECTION => without(section, kept)?,
+            IMPORT_SECTION => {
+                imported = imported_functions(section)?;
+                section.to_vec()
+            }
+            EXPORT_SECTION => {
+                gone = functions_without(section, kept)?;
+                without(section, kept)?
+            }
+            CODE_SECTION => without_bodies(section, |function| gone.contains(&(imported + function)))?,
             CUSTOM_SECTION => match section.strip_prefix(b"\x04name") {
                 Some(names) => [b"\x04name".to_vec(), our_names(names)?].concat(),
                 None => section.to_vec(),
@@ -82,13 +100,77 @@ fn is_for_tools(name: &[u8]) -> bool {
     name.starts_with(b".debug_") || name.starts_with(b"producers")
 }
 
+/// How many functions are imported: those of the module itself are counted from there.
+fn imported_functions(section: &[u8]) -> Result<usize> {
+    let (count, mut rest) = read_number(section)?;
+    for _ in 0..count {
+        let (_module, after_module) = read_text(rest)?;
+        let (name, after_name) = read_text(after_module)?;
+        let (kind, after_kind) = after_name.split_first().context("an import is cut off")?;
+        ensure!(*kind == FUNCTION, "imports `{name}`, which is no function");
+        rest = read_number(after_kind)?.1;
+    }
+    Ok(count)
+}
+
 /// An export section is a count, and for each export its name, kind and index.
 fn without(section: &[u8], kept: &[String]) -> Result<Vec<u8>> {
     keep_entries(section, |entry| {
-        let (name, after_name) = read_text(entry)?;
-        let (_index, next) = read_number(after_name.get(1..).context("an export is cut off")?)?;
-        Ok((!OPTIONAL.contains(&name) || kept.iter().any(|kept| kept == name), next))
+        let (export, next) = read_export(entry)?;
+        Ok((export.stays(kept), next))
     })
+}
+
+/// The functions that nobody can call once the exports are gone. The compiler calls none of them: they are made for the
+/// host.
+fn functions_without(section: &[u8], kept: &[String]) -> Result<Vec<usize>> {
+    let (count, mut rest) = read_number(section)?;
+    let (mut gone, mut stay) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (export, next) = read_export(rest)?;
+        if export.kind == FUNCTION {
+            let list = if export.stays(kept) { &mut stay } else { &mut gone };
+            list.push(export.index);
+        }
+        rest = next;
+    }
+    gone.retain(|function| !stay.contains(function)); // Equal functions may have become one.
+    Ok(gone)
+}
+
+struct Export<'a> {
+    name: &'a str,
+    kind: u8,
+    index: usize,
+}
+
+impl Export<'_> {
+    fn stays(&self, kept: &[String]) -> bool {
+        !OPTIONAL.contains(&self.name) || kept.iter().any(|kept| kept == self.name)
+    }
+}
+
+fn read_export(bytes: &[u8]) -> Result<(Export<'_>, &[u8])> {
+    let (name, after_name) = read_text(bytes)?;
+    let (&kind, after_kind) = after_name.split_first().context("an export is cut off")?;
+    let (index, next) = read_number(after_kind)?;
+    Ok((Export { name, kind, index }, next))
+}
+
+/// A code section is a count, and for each function its body behind its size.
+fn without_bodies(section: &[u8], is_gone: impl Fn(usize) -> bool) -> Result<Vec<u8>> {
+    let (count, mut rest) = read_number(section)?;
+    let mut kept = Vec::new();
+    write_number(count, &mut kept);
+    for function in 0..count {
+        let (size, after_size) = read_number(rest)?;
+        let (body, next) = after_size.split_at_checked(size).context("a function is cut off")?;
+        rest = next;
+        let body = if is_gone(function) { EMPTY_BODY } else { body };
+        write_number(body.len(), &mut kept);
+        kept.extend_from_slice(body);
+    }
+    Ok(kept)
 }
 
 /// The entries of a counted list that are kept. `read` says of the first entry of what is left whether it is one of
@@ -165,27 +247,38 @@ fn write_number(mut number: usize, to: &mut Vec<u8>) {
 mod tests {
     use super::{PREAMBLE, keep_callbacks, read_number, write_number};
 
-    fn module(exports: &[&str]) -> Vec<u8> {
+    /// One imported function, three of its own: numbers 1 to 3.
+    fn module(exports: &[(&str, u8, u8)], bodies: [&[u8]; 3]) -> Vec<u8> {
         let mut section = Vec::new();
         write_number(exports.len(), &mut section);
-        for name in exports {
+        for (name, kind, index) in exports {
             write_number(name.len(), &mut section);
             section.extend_from_slice(name.as_bytes());
-            section.extend_from_slice(&[0, 3]);
+            section.extend_from_slice(&[*kind, *index]);
         }
         let mut module = PREAMBLE.to_vec();
-        module.extend_from_slice(&[1, 1, 0, 7]);
+        module.extend_from_slice(&[1, 1, 0]);
+        module.extend_from_slice(b"\x02\x09\x01\x03env\x01f\x00\x00\x07");
         write_number(section.len(), &mut module);
         module.extend_from_slice(&section);
-        module.extend_from_slice(&[10, 2, 1, 1]);
+        let code: Vec<u8> =
+            bodies.iter().flat_map(|body| [&[u8::try_from(body.len()).unwrap()], *body].concat()).collect();
+        module.extend_from_slice(&[10, u8::try_from(code.len() + 1).unwrap(), 3]);
+        module.extend_from_slice(&code);
         module
     }
 
     #[test]
     fn only_what_is_asked_for_stays() {
-        let all = module(&["memory", "proxy_on_vm_start", "proxy_on_request_body", "proxy_on_request_headers"]);
+        const BODY: &[u8] = &[0, 0x01, 0x01, 0x0b];
+        const NOTHING: &[u8] = &[0, 0x00, 0x0b];
+        // The code of function 2 is that of two callbacks, one of which stays; that of function 1 goes; memory 1 is no
+        // function.
+        let (body, log) = (("proxy_on_request_body", 0, 1), ("proxy_on_log", 0, 2));
+        let rest = [("memory", 2, 1), ("proxy_on_vm_start", 0, 3), ("proxy_on_request_headers", 0, 2)];
+        let all = module(&[&rest[..], &[body, log]].concat(), [BODY; 3]);
         let kept = ["proxy_on_request_headers".to_owned()];
-        let expected = module(&["memory", "proxy_on_vm_start", "proxy_on_request_headers"]);
+        let expected = module(&rest, [NOTHING, BODY, BODY]);
         assert_eq!(keep_callbacks(&all, &kept).unwrap(), expected);
         assert!(keep_callbacks(&all[..all.len() - 1], &kept).is_err());
         assert!(keep_callbacks(&all, &["proxy_on_vm_start".to_owned()]).is_err());
