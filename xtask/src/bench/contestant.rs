@@ -27,6 +27,8 @@ pub(super) enum Peer {
 pub(super) struct Contestant {
     pub(super) peer: Peer,
     pub(super) chain: Chain,
+    /// Routes of its table; requests take the last of them.
+    pub(super) routes: usize,
 }
 
 impl fmt::Display for Contestant {
@@ -45,9 +47,14 @@ impl fmt::Display for Contestant {
 }
 
 impl Contestant {
+    /// With one route.
+    pub(super) const fn of(peer: Peer, chain: Chain) -> Self {
+        Self { peer, chain, routes: 1 }
+    }
+
     /// Everybody, in the order in which they take turns.
     pub(super) fn all() -> Vec<Self> {
-        let with = |peer, chain| Self { peer, chain };
+        let with = Self::of;
         let mut all = vec![
             with(Peer::Weir, Chain::Empty),
             with(Peer::HaProxy, Chain::Empty),
@@ -62,11 +69,26 @@ impl Contestant {
         all
     }
 
+    /// The path of the requests that it gets.
+    pub(super) fn path(self) -> String {
+        if self.routes == 1 { "/".to_owned() } else { format!("/r{}/", self.routes - 1) }
+    }
+
     /// Starts it on a free port and waits until it forwards.
     pub(super) fn start(self, setting: &Setting, workers: usize) -> Result<Running> {
-        let folder = setting.empty_folder(&format!("{:?}-{:?}", self.peer, self.chain))?;
+        self.start_as(setting, workers, |command| command)
+    }
+
+    /// As [`Contestant::start`], by another command that gets this one.
+    pub(super) fn start_as(
+        self,
+        setting: &Setting,
+        workers: usize,
+        change: impl FnOnce(Command) -> Command,
+    ) -> Result<Running> {
+        let folder = setting.empty_folder(&format!("{:?}-{:?}-{}", self.peer, self.chain, self.routes))?;
         let listener = setting.free_address()?;
-        let mut place = Place { folder, values: setting.values(), chain: self.chain };
+        let mut place = Place { folder, values: setting.values(), contestant: self };
         place.set("LISTENER", &listener.to_string());
         place.set("LISTENER_PORT", &listener.port().to_string());
         place.set("WORKERS", &workers.to_string());
@@ -77,7 +99,7 @@ impl Contestant {
             Peer::Nginx => place.plain("nginx", "-c", "nginx.conf")?,
             Peer::Envoy => place.envoy(workers)?,
         };
-        Running::start(command, listener, &place.folder)
+        Running::start(place.redirect(change(command))?, listener, &place.folder)
     }
 }
 
@@ -85,7 +107,7 @@ impl Contestant {
 struct Place {
     folder: PathBuf,
     values: Vec<(&'static str, String)>,
-    chain: Chain,
+    contestant: Contestant,
 }
 
 impl Place {
@@ -99,7 +121,7 @@ impl Place {
         let folder = self.folder.join("modules");
         fs::create_dir(&folder)?;
         let plugins = setting.release().join("plugins");
-        for filter in self.chain.filters() {
+        for filter in self.contestant.chain.filters() {
             fs::write(folder.join(format!("{}.wasm", filter.name)), filter.module(&plugins)?)?;
         }
         Ok(())
@@ -108,7 +130,7 @@ impl Place {
     /// A piece of configuration for each filter, one after the other.
     fn filled_for_each(&self, name: &str) -> Result<String> {
         let mut text = String::new();
-        for filter in self.chain.filters() {
+        for filter in self.contestant.chain.filters() {
             let module = self.folder.join("modules").join(format!("{}.wasm", filter.name)).display().to_string();
             let (named, phase) = (filter.name.replace('_', "-"), filter.phase.to_owned());
             let config = filter.config.to_owned();
@@ -136,7 +158,7 @@ impl Place {
         let config = self.put(name, &self.filled(name)?)?;
         let mut command = Command::new(tools::path_of(program).context(program.to_owned())?);
         command.arg(flag).arg(config);
-        self.redirect(command)
+        Ok(command)
     }
 
     fn envoy(&mut self, workers: usize) -> Result<Command> {
@@ -146,7 +168,7 @@ impl Place {
         let mut command = Command::new(tools::envoy()?);
         command.args(["--concurrency", &workers.to_string(), "--disable-hot-restart", "--log-level", "warn"]);
         command.arg("--config-path").arg(config);
-        self.redirect(command)
+        Ok(command)
     }
 
     /// The cache outlives the start, so only the first one compiles.
@@ -154,13 +176,15 @@ impl Place {
         let resources = self.folder.join("resources");
         fs::create_dir_all(&resources)?;
         self.put("resources/resources.yaml", &self.filled("weir/resources.yaml")?)?;
+        let more: Vec<String> = (1..self.contestant.routes).map(route).collect();
+        self.put("resources/routes.yaml", &more.join("---\n"))?;
         self.put("resources/filters.yaml", &self.filled_for_each("weir/filter.yaml")?)?;
         let listener = self.values.iter().rev().find(|(name, _)| *name == "LISTENER").context("a listener")?;
         let mut command = Command::new(setting.release().join("weir-proxy"));
         command.arg("--config").arg(resources).args(["--workers", &workers.to_string(), "--admin", "127.0.0.1:0"]);
         command.arg("--cache").arg(setting.folder().join("cache"));
         command.arg("--bind").arg(format!("bench/edge/http={}", listener.1));
-        self.redirect(command)
+        Ok(command)
     }
 
     /// What it prints goes to files: for Weir and HAProxy that is the access log.
@@ -170,4 +194,16 @@ impl Place {
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         Ok(command)
     }
+}
+
+/// One more route of Weir's.
+fn route(number: usize) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\n\
+         kind: HTTPRoute\n\
+         metadata: {{name: r{number}, namespace: bench}}\n\
+         spec:\n  \
+           parentRefs: [{{name: edge}}]\n  \
+           rules: [{{matches: [{{path: {{type: PathPrefix, value: /r{number}}}}}], backendRefs: [{{name: origin, port: 80}}]}}]\n"
+    )
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::chain::Chain;
 use super::contestant::{Contestant, Peer};
-use super::load;
+use super::load::{self, Load};
 use super::process::Memory;
 use super::setting::Setting;
 use crate::progress::{Clock, say};
@@ -33,14 +33,14 @@ impl Footprint {
     }
 
     fn of(chain: Chain, setting: &Setting, rounds: usize) -> Result<Self> {
-        let contestant = Contestant { peer: Peer::Weir, chain };
+        let contestant = Contestant::of(Peer::Weir, chain);
         let mut footprint = Self { contestant, idle: Vec::new(), loaded: Vec::new(), start: Vec::new() };
         for _ in 0..rounds {
             let clock = Clock::start();
             let running = contestant.start(setting, WORKERS).with_context(|| contestant.to_string())?;
             let start = clock.time();
             let idle = running.memory()?;
-            let loaded = load::run(&running, 2)?.memory;
+            let loaded = load::run(&running, &Load::seconds(2))?.memory;
             say(&format!(
                 "{contestant:<28} serves after {} ms, {} KiB, {} KiB after load",
                 start.as_millis(),

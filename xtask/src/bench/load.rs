@@ -7,12 +7,26 @@ use anyhow::{Context, Result, ensure};
 
 use super::process::{Memory, Running};
 
-/// Connections, as in every published figure of ours.
-const CONNECTIONS: u32 = 32;
+/// What is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    pub(super) seconds: u32,
+    pub(super) connections: u32,
+    pub(super) path: String,
+}
+
+impl Load {
+    /// As in every published figure of ours: 32 connections.
+    pub(super) fn seconds(seconds: u32) -> Self {
+        Self { seconds, connections: 32, path: "/".to_owned() }
+    }
+}
 
 /// What one run of `wrk` showed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
+    /// Requests that were answered.
+    pub(super) requests: f64,
     /// CPU microseconds of the proxy per request.
     pub(super) cpu: f64,
     /// Requests per second.
@@ -27,28 +41,30 @@ pub(super) struct Sample {
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu, throughput, p50, p99, memory } = self;
+        let Self { cpu, throughput, p50, p99, memory, .. } = self;
         let mib = memory.resident as f64 / 1024.0;
         write!(f, "{cpu:6.1} us CPU  {throughput:7.0} requests/s  p50 {p50:.2} ms  p99 {p99:.2} ms  {mib:5.1} MiB")
     }
 }
 
 /// Sends requests for some seconds. One that fails is an error.
-pub(super) fn run(running: &Running, seconds: u32) -> Result<Sample> {
+pub(super) fn run(running: &Running, load: &Load) -> Result<Sample> {
+    let Load { seconds, connections, path } = load;
     let before = running.cpu_microseconds()?;
     let output = Command::new("wrk")
-        .args(["--threads", "1", "--connections", &CONNECTIONS.to_string(), "--duration", &format!("{seconds}s")])
+        .args(["--threads", "1", "--connections", &connections.to_string(), "--duration", &format!("{seconds}s")])
         .args(["--latency", "--header", "x-api-key: bench-key", "--header", "user-agent: bench"])
-        .arg(format!("http://{}/", running.address()))
+        .arg(format!("http://{}{path}", running.address()))
         .output()
         .context("wrk did not start")?;
-    let cpu = running.cpu_microseconds()? - before;
+    let cpu = running.cpu_microseconds()?.saturating_sub(before); // A thread that ends takes its time with it.
     let memory = running.memory()?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
     ensure!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "requests failed: {text}");
     let requests: f64 = number_before(&text, " requests in").context("wrk counts its requests")?;
     Ok(Sample {
+        requests,
         cpu: cpu as f64 / requests,
         throughput: number_after(&text, "Requests/sec:").context("wrk prints its throughput")?,
         p50: duration_after(&text, "50%").context("wrk prints its latencies")?,

@@ -6,14 +6,16 @@
 //! ```
 //!
 //! Every proxy does the same work: access log in JSON to a file, request id, forwarded headers, connections kept open
-//! (the configurations are in `xtask/bench/`). Machines drift, so the proxies take turns, five times around, and what
-//! counts is the median and the ratio. CPU time per request is the figure to trust; throughput and latency also depend
+//! (the configurations are in `xtask/bench/`). Machines drift, so all run at once and take turns of a second, many times
+//! around; what counts is the median and the ratio. CPU time per request is the figure to trust; throughput and latency also depend
 //! on the load generator and the origin, which share the machine. The tables go to `target/bench/results.md`;
 //! `docs/performance.md` says how to read them.
 
 mod contestant;
 mod chain;
 mod footprint;
+mod instructions;
+mod scale;
 mod load;
 mod report;
 
@@ -29,23 +31,28 @@ use crate::workspace::{cargo, finish};
 
 use contestant::Contestant;
 use footprint::Footprint;
-use load::Sample;
+use instructions::Count;
+use load::Load;
+use process::Running;
+use report::Measured;
 use setting::Setting;
 
 /// How much is measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Extent {
-    /// Times around.
+    /// How often each proxy has its turn of a second.
     rounds: usize,
-    /// Seconds of load for each proxy each time.
-    seconds: u32,
+    /// The same, with many routes and many connections.
+    scale_rounds: usize,
+    /// How often memory is measured.
+    starts: usize,
 }
 
 /// What the documentation quotes.
-pub(crate) const FULL: Extent = Extent { rounds: 5, seconds: 5 };
+pub(crate) const FULL: Extent = Extent { rounds: 25, scale_rounds: 9, starts: 5 };
 
 /// Enough to see whether a change did harm.
-pub(crate) const QUICK: Extent = Extent { rounds: 3, seconds: 2 };
+pub(crate) const QUICK: Extent = Extent { rounds: 7, scale_rounds: 3, starts: 3 };
 
 pub(crate) fn run(extent: Extent) -> Result<()> {
     let clock = Clock::start();
@@ -61,26 +68,32 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     let contestants = Contestant::all();
     let mut samples = vec![Vec::new(); contestants.len()];
     step("requests", || {
+        let start = |contestant: &Contestant| warm(*contestant, &setting).with_context(|| contestant.to_string());
+        let running = contestants.iter().map(start).collect::<Result<Vec<Running>>>()?;
         for round in 1..=extent.rounds {
-            for (contestant, samples) in contestants.iter().zip(&mut samples) {
-                let sample = measure(*contestant, &setting, extent).with_context(|| contestant.to_string())?;
+            for ((contestant, running), samples) in contestants.iter().zip(&running).zip(&mut samples) {
+                let sample = load::run(running, &Load::seconds(1)).with_context(|| contestant.to_string())?;
                 say(&format!("{round}/{} {contestant:<28} {sample}", extent.rounds));
                 samples.push(sample);
             }
         }
         Ok(())
     })?;
-    let footprints = step("memory and start", || Footprint::of_each(&setting, extent.rounds))?;
+    let scale = step("many routes, many connections", || scale::measure(&setting, extent.scale_rounds))?;
+    let counts = step("instructions", || Count::of_each(&setting))?;
+    let footprints = step("memory and start", || Footprint::of_each(&setting, extent.starts))?;
 
-    let text = report::write(&contestants, &samples, &footprints, extent);
+    let measured = Measured { contestants, samples, scale, counts, footprints };
+    let text = report::write(&measured, extent);
     let place = setting.folder().join("results.md");
     std::fs::write(&place, &text).with_context(|| place.display().to_string())?;
     say(&format!("\n{text}\nwritten to {} after {}", place.display(), clock.elapsed()));
     Ok(())
 }
 
-fn measure(contestant: Contestant, setting: &Setting, extent: Extent) -> Result<Sample> {
+/// Starts it; connections are open and code is warm before anything counts.
+fn warm(contestant: Contestant, setting: &Setting) -> Result<Running> {
     let running = contestant.start(setting, 1)?;
-    load::run(&running, 1)?; // Connections are open and code is warm before anything counts.
-    load::run(&running, extent.seconds)
+    load::run(&running, &Load::seconds(1))?;
+    Ok(running)
 }

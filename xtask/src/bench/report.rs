@@ -1,4 +1,5 @@
-//! The tables, in Markdown: medians with their spread, and the ratios that the budgets are about.
+//! The tables, in Markdown: medians, what the middle half of the runs lies between, and the ratios that the budgets are
+//! about.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,10 +9,12 @@ use super::Extent;
 use super::chain::Chain;
 use super::contestant::{Contestant, Peer};
 use super::footprint::Footprint;
+use super::instructions::Count;
 use super::load::Sample;
+use super::scale;
 use crate::tools;
 
-/// A median and what it lies between.
+/// A median, and what the middle half of the values lies between.
 struct Spread {
     low: f64,
     median: f64,
@@ -23,21 +26,39 @@ impl Spread {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        Self { low: at(0), median: at(values.len() / 2), high: at(values.len().saturating_sub(1)) }
+        Self { low: at(values.len() / 4), median: at(values.len() / 2), high: at(values.len() * 3 / 4) }
     }
 }
 
 /// Everything that was measured.
-pub(super) fn write(
-    contestants: &[Contestant],
-    samples: &[Vec<Sample>],
-    footprints: &[Footprint],
-    extent: Extent,
-) -> String {
+pub(super) struct Measured {
+    pub(super) contestants: Vec<Contestant>,
+    /// Of each contestant, one for each round.
+    pub(super) samples: Vec<Vec<Sample>>,
+    pub(super) scale: Vec<scale::Row>,
+    pub(super) counts: Vec<Count>,
+    pub(super) footprints: Vec<Footprint>,
+}
+
+impl Measured {
+    fn of(&self, peer: Peer, chain: Chain) -> &[Sample] {
+        let found = self.contestants.iter().position(|contestant| *contestant == Contestant::of(peer, chain));
+        found.and_then(|index| self.samples.get(index)).map_or(&[], Vec::as_slice)
+    }
+
+    fn instructions(&self, chain: Chain) -> f64 {
+        self.counts.iter().find(|count| count.chain == chain).map_or(f64::NAN, |count| count.instructions)
+    }
+}
+
+/// All tables.
+pub(super) fn write(measured: &Measured, extent: Extent) -> String {
     let mut text = machine(extent);
-    requests(&mut text, contestants, samples);
-    ratios(&mut text, contestants, samples);
-    memory(&mut text, footprints);
+    requests(&mut text, &measured.contestants, &measured.samples);
+    ratios(&mut text, measured);
+    added(&mut text, measured);
+    scaled(&mut text, &measured.scale);
+    memory(&mut text, &measured.footprints);
     text
 }
 
@@ -49,13 +70,12 @@ fn machine(extent: Extent) -> String {
     let load = load.split(' ').next().unwrap_or("?").to_owned();
     let versions = [("haproxy", "-v"), ("nginx", "-v")].map(|(program, flag)| version(program, flag));
     format!(
-        "{}, {cores} cores of {}, load {load} at the end; {}, Envoy {}; {} rounds of {} s each\n\n",
+        "{}, {cores} cores of {}, load {load} at the end; {}, Envoy {}; {} rounds of a second each\n\n",
         output("date", &["-u", "+%Y-%m-%d"]),
         model.trim_start_matches([':', '\t', ' ']),
         versions.join(", "),
         tools::ENVOY_VERSION,
         extent.rounds,
-        extent.seconds,
     )
 }
 
@@ -75,7 +95,7 @@ fn output(program: &str, arguments: &[&str]) -> String {
 
 fn requests(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample>]) {
     text.push_str(
-        "| one worker, 32 connections | CPU us/request (min to max) | requests/s | p50 ms | p99 ms | resident MiB |\n\
+        "| one worker, 32 connections | CPU us/request (middle half) | requests/s | p50 ms | p99 ms | resident MiB |\n\
          |---|--:|--:|--:|--:|--:|\n",
     );
     for (contestant, samples) in contestants.iter().zip(samples) {
@@ -97,11 +117,8 @@ fn requests(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample
 }
 
 /// Of CPU time, round by round, so that a machine that slows down slows both.
-fn ratios(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample>]) {
-    let of = |peer, chain| {
-        let found = contestants.iter().position(|contestant| *contestant == Contestant { peer, chain });
-        found.and_then(|index| samples.get(index)).map_or(&[][..], Vec::as_slice)
-    };
+fn ratios(text: &mut String, measured: &Measured) {
+    let of = |peer, chain| measured.of(peer, chain);
     let pairs = [
         ("Weir / HAProxy", of(Peer::Weir, Chain::Empty), of(Peer::HaProxy, Chain::Empty), "1.15"),
         ("Weir / nginx", of(Peer::Weir, Chain::Empty), of(Peer::Nginx, Chain::Empty), ""),
@@ -115,22 +132,45 @@ fn ratios(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample>]
         ("four filters: Weir / Envoy", of(Peer::Weir, Chain::Four), of(Peer::Envoy, Chain::Four), "0.30"),
         ("Weir with four / Envoy without filters", of(Peer::Weir, Chain::Four), of(Peer::Envoy, Chain::Empty), "0.60"),
     ];
-    text.push_str("\n| ratio of CPU per request | median (min to max) | budget |\n|---|--:|--:|\n");
+    text.push_str("\n| ratio of CPU per request | median (middle half) | budget |\n|---|--:|--:|\n");
     for (name, ours, theirs, budget) in pairs {
         let ratio = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.cpu / theirs.cpu));
         writeln!(text, "| {name} | {:.2} ({:.2} to {:.2}) | {budget} |", ratio.median, ratio.low, ratio.high).ok();
     }
-    text.push_str("\n| added to a request, us of CPU | in Weir | in Envoy | budget |\n|---|--:|--:|--:|\n");
+}
+
+/// What filters add: instructions, which are exact, and time, which is the difference of two that vary.
+fn added(text: &mut String, measured: &Measured) {
+    text.push_str(
+        "\n| added to a request | instructions in Weir | CPU ns in Weir (middle half) | CPU ns in Envoy | budget, ns |\n\
+         |---|--:|--:|--:|--:|\n",
+    );
+    let without = measured.instructions(Chain::Empty);
     for chain in [Chain::ThreeHeaders].into_iter().chain(Chain::ALONE).chain([Chain::Four]) {
         let added = |peer| {
-            let pairs = of(peer, chain).iter().zip(of(peer, Chain::Empty));
-            Spread::of(pairs.map(|(with, without)| with.cpu - without.cpu))
+            let pairs = measured.of(peer, chain).iter().zip(measured.of(peer, Chain::Empty));
+            Spread::of(pairs.map(|(with, without)| (with.cpu - without.cpu) * 1e3))
         };
         let (weir, envoy) = (added(Peer::Weir), added(Peer::Envoy).median);
-        let envoy = if envoy.is_nan() { String::new() } else { format!("{envoy:.1}") };
-        let budget = if chain == Chain::ThreeHeaders { "1.5" } else { "" };
+        let envoy = if envoy.is_nan() { String::new() } else { format!("{envoy:.0}") };
+        let budget = if chain == Chain::ThreeHeaders { "1500" } else { "" };
         let Spread { low, median, high } = weir;
-        writeln!(text, "| {} | {median:.1} ({low:.1} to {high:.1}) | {envoy} | {budget} |", chain.name()).ok();
+        let instructions = measured.instructions(chain) - without;
+        let name = chain.name();
+        writeln!(text, "| {name} | {instructions:.0} | {median:.0} ({low:.0} to {high:.0}) | {envoy} | {budget} |")
+            .ok();
+    }
+    writeln!(text, "\nWithout filters a request takes {without:.0} instructions in user space.").ok();
+}
+
+fn scaled(text: &mut String, rows: &[scale::Row]) {
+    text.push_str(
+        "\n| one worker, no filters | routes | connections | CPU us/request (middle half) |\n|---|--:|--:|--:|\n",
+    );
+    for scale::Row { contestant, connections, samples } in rows {
+        let Spread { low, median, high } = Spread::of(samples.iter().map(|sample| sample.cpu));
+        let routes = contestant.routes;
+        writeln!(text, "| {contestant} | {routes} | {connections} | {median:.1} ({low:.1} to {high:.1}) |").ok();
     }
 }
 
