@@ -127,7 +127,7 @@ mod tests {
             assert_eq!(self.block.addr() % self.layout.align(), 0);
             // SAFETY: as above; it was filled.
             let bytes = unsafe { std::slice::from_raw_parts(self.block, size) };
-            assert!(bytes.iter().all(|byte| *byte == self.fill), "a block of {} bytes was overwritten", size);
+            assert!(bytes.iter().all(|byte| *byte == self.fill), "a block of {size} bytes was overwritten");
         }
     }
 

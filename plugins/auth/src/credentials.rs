@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::hint::black_box;
 
 use sha2::{Digest, Sha256};
 
 use crate::base64;
 use crate::jwt::Jwt;
-use crate::known::KnownKeys;
+use crate::known::{KnownKeys, equal_in_constant_time};
 use crate::path;
 use crate::request::Request;
 use crate::who::Identity;
@@ -216,12 +215,6 @@ pub fn digest_from_hex(hex: &str) -> Option<Sha256Digest> {
         *byte = path::hex_byte(pair[0], pair[1])?;
     }
     Some(digest)
-}
-
-/// Looks at every byte, whatever it finds. That the lengths differ is no secret.
-pub fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
-    let difference = left.iter().zip(right).fold(0, |sum, (left, right)| sum | (left ^ right));
-    left.len() == right.len() && black_box(difference) == 0
 }
 
 fn after_scheme<'v>(value: &'v [u8], scheme: &[u8]) -> Option<&'v [u8]> {

@@ -46,7 +46,7 @@ impl Count {
 /// Requests served, and instructions from the start of the process to its end.
 fn count(contestant: Contestant, setting: &Setting, seconds: u32) -> Result<(f64, f64)> {
     for _ in 0..ATTEMPTS {
-        let Ok(running) = contestant.start_as(setting, 1, under_valgrind) else { continue };
+        let Ok(running) = contestant.start_as(setting, 1, |command| under_valgrind(&command)) else { continue };
         let Ok(sample) = load::run(&running, &Load::seconds(seconds)) else { continue };
         let log = running.folder().join("err.log");
         drop(running); // It counts until its end.
@@ -58,7 +58,7 @@ fn count(contestant: Contestant, setting: &Setting, seconds: u32) -> Result<(f64
     bail!("{contestant} did not run under valgrind, {ATTEMPTS} times")
 }
 
-fn under_valgrind(command: Command) -> Command {
+fn under_valgrind(command: &Command) -> Command {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
     valgrind.arg(command.get_program()).args(command.get_args());
