@@ -31,7 +31,7 @@ impl Field {
     /// Adds it to the access log's line of this stream, or changes it.
     pub fn set(&self, value: impl AsRef<[u8]>) {
         if let Err(error) = self.path.set(value.as_ref()) {
-            log::warn!("{:?} was not set: {error}", self.path);
+            log::warn!("{} was not set: {error}", self.path);
         }
     }
 }

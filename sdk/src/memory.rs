@@ -3,7 +3,7 @@
 //!
 //! A filter makes a few small allocations for each request, among them one for each answer of the host, and frees them
 //! again. The standard allocator of Wasm takes some 300 instructions for that pair, a list takes 30. What a list has it
-//! keeps, so a filter holds as much as it has needed at once; the host bounds that.
+//! keeps, so of each size a filter holds as much as it has needed at once; the host bounds that.
 
 #![expect(unsafe_code, reason = "an allocator hands out memory by pointers")]
 
@@ -11,8 +11,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
 
-/// Sizes differ by this; every block is aligned to it.
+/// Sizes differ by this.
 const STEP: usize = 16;
+
+/// Every block is aligned to this, as is what the standard allocator gives without further ado.
+const ALIGN: usize = 8;
 
 /// Lists, for blocks of up to 512 bytes.
 const LISTS: usize = 32;
@@ -40,16 +43,16 @@ impl Default for SmallBlocks {
 /// The list for a layout, if there is one.
 const fn list_for(layout: Layout) -> Option<usize> {
     let list = layout.size().wrapping_sub(1) / STEP;
-    if list < LISTS && layout.align() <= STEP { Some(list) } else { None }
+    if list < LISTS && layout.align() <= ALIGN { Some(list) } else { None }
 }
 
 /// What the standard allocator is asked for when a list is empty.
 fn block_of(list: usize) -> Layout {
-    Layout::from_size_align((list + 1) * STEP, STEP).unwrap_or(Layout::new::<u8>()) // Both are small constants.
+    Layout::from_size_align((list + 1) * STEP, ALIGN).unwrap_or(Layout::new::<u8>()) // Both are small constants.
 }
 
-#[cfg(target_arch = "wasm32")]
-// SAFETY: a filter runs on one thread; its module has no atomics.
+#[cfg(all(target_arch = "wasm32", not(target_feature = "atomics")))]
+// SAFETY: without atomics there is one thread.
 unsafe impl Sync for SmallBlocks {}
 
 // SAFETY: a block is either in one list or handed out; it has at least the size and alignment that its list stands for,
@@ -79,7 +82,7 @@ unsafe impl GlobalAlloc for SmallBlocks {
         };
         // SAFETY: as in `alloc`.
         let first = unsafe { &mut (*self.free.get())[list] };
-        // SAFETY: the block is nobody's now, at least 16 bytes long and aligned to 16.
+        // SAFETY: the block is nobody's now, at least 16 bytes long and aligned to 8.
         unsafe { block.cast::<*mut u8>().write(*first) };
         *first = block;
     }

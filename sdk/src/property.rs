@@ -4,6 +4,7 @@
 //! bytes, least significant first. A path that is asked for with each request is best kept as a [`Path`].
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::error::HostError;
 use crate::raw;
@@ -50,6 +51,13 @@ impl Path {
     /// Sets a value that later filters of the same stream and the access log can read.
     pub fn set(&self, value: &[u8]) -> Result<(), HostError> {
         raw::set_property(self.0.as_bytes(), value)
+    }
+}
+
+/// Segments joined by dots, as people write them.
+impl fmt::Display for Path {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0.replace('\0', "."))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Three calls of the ABI without `proxy_wasm`'s copies: its list of headers makes two allocations for each, its property
-//! paths two more. A filter that looks at each request makes these calls each time. The only `unsafe` of this crate.
+//! paths two more. A filter that looks at each request makes these calls each time.
 
 use proxy_wasm::types::MapType;
 

@@ -8,11 +8,12 @@
 //! callbacks = ["proxy_on_request_headers"]
 //! ```
 //!
-//! and the other stream callbacks are taken out of its export section, and their code with them. Of the names of functions,
+//! and the other stream callbacks are taken out of its export section, and the code of those functions with them. Of the names of functions,
 //! which backtraces show, those of the filter itself stay: all others are a quarter of a module. What debuggers read goes,
 //! too.
 
 use anyhow::{Context, Result, ensure};
+use wasmparser::{ElementItems, Operator, OperatorsReader, Parser, Payload};
 
 /// What comes before the first section: magic and version.
 const PREAMBLE: &[u8] = b"\0asm\x01\0\0\0";
@@ -92,7 +93,52 @@ pub(crate) fn keep_callbacks(module: &[u8], kept: &[String]) -> Result<Vec<u8>> 
         write_number(section.len(), &mut stripped);
         stripped.extend_from_slice(&section);
     }
+    ensure_unreferenced(&stripped, &gone)?;
     Ok(stripped)
+}
+
+/// That nothing in the module calls or names a function whose body is gone.
+fn ensure_unreferenced(module: &[u8], gone: &[usize]) -> Result<()> {
+    let check = |function: u32| -> Result<()> {
+        let is_gone = usize::try_from(function).is_ok_and(|function| gone.contains(&function));
+        ensure!(!is_gone, "function {function}, a callback that is taken out, is called from elsewhere");
+        Ok(())
+    };
+    let check_all = |mut operators: OperatorsReader<'_>| -> Result<()> {
+        while !operators.eof() {
+            if let Operator::Call { function_index }
+            | Operator::ReturnCall { function_index }
+            | Operator::RefFunc { function_index } = operators.read()?
+            {
+                check(function_index)?;
+            }
+        }
+        Ok(())
+    };
+    for payload in Parser::new(0).parse_all(module) {
+        match payload? {
+            Payload::StartSection { func, .. } => check(func)?,
+            Payload::CodeSectionEntry(body) => check_all(body.get_operators_reader()?)?,
+            Payload::GlobalSection(globals) => {
+                for global in globals {
+                    check_all(global?.init_expr.get_operators_reader())?;
+                }
+            }
+            Payload::ElementSection(elements) => {
+                for element in elements {
+                    match element?.items {
+                        ElementItems::Functions(functions) => {
+                            functions.into_iter().try_for_each(|function| check(function?))?;
+                        }
+                        // What Rust compiles to has none.
+                        ElementItems::Expressions(..) => anyhow::bail!("a table is filled by expressions"),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Custom sections that a host makes nothing of.
@@ -121,8 +167,7 @@ fn without(section: &[u8], kept: &[String]) -> Result<Vec<u8>> {
     })
 }
 
-/// The functions that nobody can call once the exports are gone. The compiler calls none of them: they are made for the
-/// host.
+/// The functions that the host can no longer call once the exports are gone.
 fn functions_without(section: &[u8], kept: &[String]) -> Result<Vec<usize>> {
     let (count, mut rest) = read_number(section)?;
     let (mut gone, mut stay) = (Vec::new(), Vec::new());

@@ -29,6 +29,7 @@ pub(super) fn bytes(call: &mut Call<'_>, [buffer, start, max, pointer_at, size_a
     let range = BufferRange { start: start as usize, max: max as usize };
     let settings = Arc::clone(&call.state().settings);
     if let Some(bytes) = configured(&settings, buffer) {
+        call.check_answer([pointer_at, size_at])?;
         return call.give(&[&bytes[range.within(bytes.len())]], [pointer_at, size_at]);
     }
     let parts = call.lend_for_answer([pointer_at, size_at])?;
@@ -41,6 +42,7 @@ pub(super) fn configuration(call: &mut Call<'_>, [pointer_at, size_at]: [u32; 2]
     let state = call.state();
     let settings = Arc::clone(&state.settings);
     let bytes = if state.in_vm_start { &settings.vm_configuration } else { &settings.configuration };
+    call.check_answer([pointer_at, size_at])?;
     call.give(&[bytes], [pointer_at, size_at])
 }
 

@@ -107,6 +107,13 @@ impl<'a> Call<'a> {
         Ok(parts)
     }
 
+    /// As [`Call::lend_for_answer`], for an answer that is at hand.
+    pub(crate) fn check_answer(&mut self, [pointer_at, size_at]: [u32; 2]) -> CallResult {
+        let (memory, _) = self.lend_state()?;
+        memory.check(pointer_at, 4)?;
+        Ok(memory.check(size_at, 4)?)
+    }
+
     /// The memory and the VM's own state, for calls that the VM answers itself.
     pub(crate) fn lend_state(&mut self) -> Result<(GuestMemory<'_>, &mut VmState), Refusal> {
         let memory = self.memory()?;
@@ -169,8 +176,8 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Has the guest allocate. An allocator that fails or lies stops the guest: most have no way to handle a status
-    /// here.
+    /// Has the guest allocate. An allocator that fails stops the guest, as does one that lies (see [`Call::give`]): most
+    /// guests have no way to handle a status here.
     fn allocate(&mut self, size: u32) -> Result<u32, Refusal> {
         let state = self.caller.data_mut();
         let phase = std::mem::replace(&mut state.phase, Phase::Allocating);

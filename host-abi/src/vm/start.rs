@@ -10,6 +10,7 @@ use crate::abi::context::ContextId;
 use crate::failure::{Failure, Stop};
 use crate::host::Host;
 use crate::lend::Lent;
+use crate::limits::MAX_TICKS_BETWEEN_CHECKS;
 use crate::plugin::Plugin;
 use crate::state::{Phase, VmState};
 use crate::vm::Vm;
@@ -102,7 +103,7 @@ fn make_store(plugin: &Plugin) -> Result<Store<VmState>, StartError> {
     });
     let start_time = plugin.settings().limits.start_time;
     store.data_mut().deadline.begin(start_time);
-    store.set_epoch_deadline(1);
+    store.set_epoch_deadline(MAX_TICKS_BETWEEN_CHECKS); // A start takes longer than a tick and has seconds.
     engine.wake_ticker();
     Ok(store)
 }

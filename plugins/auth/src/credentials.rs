@@ -1,7 +1,7 @@
 //! Who is it? JSON Web Tokens, API keys and HTTP basic.
 //!
 //! Secrets are kept as SHA-256 digests and compared in constant time, over all of them, so the time of an answer says
-//! nothing about how much of a guess was right. An API key that was right is known from then on (`known.rs`).
+//! nothing about how much of a guess was right. An API key that was right is known from then on, in plain (`known.rs`).
 
 use std::borrow::Cow;
 use std::cell::RefCell;

@@ -1,7 +1,9 @@
 //! API keys that were right before, so that a key that comes again costs no digest: that is most of them.
 //!
 //! Only right keys are kept, so nobody without one can fill the table, and it holds no more bytes than the keys have. A
-//! key is compared in constant time with at most one other, so time tells whether that has the same length, no more.
+//! key is compared in constant time with at most one other, so time tells whether there is one in its place and how long
+//! the shorter of them is, and nothing about how much of a guess was right. They are kept as they were shown, where the
+//! requests that show them are, too: in the memory of the VM.
 
 use std::fmt;
 use std::hint::black_box;

@@ -15,6 +15,10 @@ const MAX_MAX_AGE_SECONDS: u64 = 400 * 24 * 3600;
 /// The most rules; each is looked at for each request.
 const MAX_RULES: usize = 64;
 
+/// How the proxy is told. It takes the header from nobody outside and shows it to no upstream; where another proxy runs
+/// this filter, the first half is done here: no rule can ask for it, and it is replaced or removed.
+pub const MARK: &str = "x-weir-target";
+
 /// A checked configuration.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(try_from = "Value")]
@@ -223,5 +227,8 @@ fn check_target(fields: &Fields, target: &str) {
 fn check_token(fields: &Fields, name: &str, value: &str) {
     if !is_token(value) {
         fields.report(name, "is not a legal name");
+    }
+    if value.eq_ignore_ascii_case(MARK) {
+        fields.report(name, "is how this filter tells the proxy; from outside it says nothing");
     }
 }

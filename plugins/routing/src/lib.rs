@@ -19,12 +19,8 @@ pub mod cookie;
 use weir_sdk::property::Path;
 use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders, ResponseHeaders, clock};
 
-use config::Config;
+use config::{Config, MARK};
 use decide::Facts;
-
-/// How the proxy is told. It takes the header from nobody outside and shows it to no upstream; where another proxy runs
-/// this filter, the first half is done here.
-const MARK: &str = "x-weir-target";
 
 const COOKIES: Path = Path::joined("request\0headers\0cookie");
 const ADDRESS: Path = Path::joined("source\0address");

@@ -75,3 +75,13 @@ fn every_error_is_told() {
         assert!(refusal(&format!(r#"{{"rules": [{{"name": "a", "to": "{target}"}}]}}"#)).is_empty(), "{target}");
     }
 }
+
+#[test]
+fn no_rule_asks_for_the_mark() {
+    let refused = refusal(
+        r#"{"rules": [{"name": "a", "headers": [{"name": "X-Weir-Target", "present": true}],
+            "sticky": {"header": "x-weir-target"}, "split": [{"percent": 1, "to": "@v2"}]}]}"#,
+    );
+    let why = "is how this filter tells the proxy; from outside it says nothing";
+    assert_eq!(refused, [format!("rules[0].headers[0].name: {why}"), format!("rules[0].sticky.header: {why}")]);
+}

@@ -123,22 +123,17 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Removes all values of a header. A pseudo header cannot be removed: a head without it cannot go on the wire.
-pub(super) fn remove(exchange: &mut Exchange, map: MapKind, name: &[u8]) -> Result<(), Invalid> {
+/// Removes all values of a header; whether there were any. A pseudo header cannot be removed: a head without it cannot go on the wire.
+pub(super) fn remove(exchange: &mut Exchange, map: MapKind, name: &[u8]) -> Result<bool, Invalid> {
     if name.first() == Some(&b':') {
         return Err(Invalid);
     }
-    let Ok(name) = std::str::from_utf8(name) else { return Ok(()) };
-    match map {
-        MapKind::RequestTrailers if exchange.request_trailers.is_none() => {}
-        MapKind::ResponseTrailers if exchange.response_trailers.is_none() => {}
-        _ => {
-            if let Some(headers) = map_to_write(exchange, map) {
-                headers.remove(name);
-            }
-        }
-    }
-    Ok(())
+    let Ok(name) = std::str::from_utf8(name) else { return Ok(false) };
+    Ok(match map {
+        MapKind::RequestTrailers if exchange.request_trailers.is_none() => false,
+        MapKind::ResponseTrailers if exchange.response_trailers.is_none() => false,
+        _ => map_to_write(exchange, map).is_some_and(|headers| headers.remove(name).is_some()),
+    })
 }
 
 /// Replaces a whole map. Pseudo headers that are left out stay as they are.
@@ -241,6 +236,8 @@ mod tests {
             (b"x b", None),
             (b":status", None),
         ] {
+            let all: Vec<_> = values(&exchange, MapKind::RequestHeaders, name).collect();
+            assert_eq!(all.len(), if name == b"X-A" { 2 } else { usize::from(expected.is_some()) });
             assert_eq!(value(&exchange, MapKind::RequestHeaders, name), expected, "{name:?}");
         }
         assert_eq!(value(&exchange, MapKind::ResponseHeaders, b":status"), None);
@@ -278,7 +275,10 @@ mod tests {
         assert_eq!(exchange.request.headers.get_all("x-a").iter().count(), 1);
         write(&mut exchange, MapKind::ResponseTrailers, Write::Add, (b"grpc-status", b"0")).unwrap();
         assert!(exchange.response_trailers.is_some());
-        remove(&mut exchange, MapKind::RequestTrailers, b"x").unwrap();
+        assert_eq!(remove(&mut exchange, MapKind::RequestTrailers, b"x"), Ok(false));
         assert!(exchange.request_trailers.is_none());
+        assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"X-A"), Ok(true));
+        assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"x-a"), Ok(false));
+        assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"\xff"), Ok(false));
     }
 }

@@ -99,17 +99,18 @@ impl<'a> HostView<'a> {
         }
     }
 
-    /// Changes a head. What must not go on the wire fails the stream; the guest is told nothing, since many guests
+    /// Changes a head; `change` says whether it did. What must not go on the wire fails the stream; the guest is told nothing, since many guests
     /// panic when a write is refused, and a header's text may come from outside.
-    fn change(&mut self, context: ContextId, change: impl FnOnce(&mut Exchange) -> Result<(), Invalid>) {
+    fn change(&mut self, context: ContextId, change: impl FnOnce(&mut Exchange) -> Result<bool, Invalid>) {
         if self.read_only {
             debug!(plugin = %self.slot.plugin.model.name, "a filter changed a head that is gone; nothing happens");
             return;
         }
         let slot = self.slot;
-        self.with_stream(context, |exchange, filter| {
-            exchange.mark_head_changed();
-            if change(exchange) == Err(Invalid) {
+        self.with_stream(context, |exchange, filter| match change(exchange) {
+            Ok(false) => {}
+            Ok(true) => exchange.mark_head_changed(),
+            Err(Invalid) => {
                 let plugin = slot.plugin.model.name.to_string();
                 warn!(plugin, "a filter made a head that must not go on the wire; the stream is answered 500");
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::FilterOutput { plugin }));
@@ -246,7 +247,7 @@ impl Host for HostView<'_> {
         if Self::is_callout_map(map) {
             return Err(Status::BadArgument);
         }
-        self.change(context, |exchange| heads::replace_all(exchange, map, pairs.iter()));
+        self.change(context, |exchange| heads::replace_all(exchange, map, pairs.iter()).map(|()| true));
         Ok(())
     }
 
@@ -254,7 +255,7 @@ impl Host for HostView<'_> {
         if Self::is_callout_map(map) {
             return Err(Status::BadArgument);
         }
-        self.change(context, |exchange| heads::write(exchange, map, Write::Add, (name, value)));
+        self.change(context, |exchange| heads::write(exchange, map, Write::Add, (name, value)).map(|()| true));
         Ok(())
     }
 
@@ -262,7 +263,7 @@ impl Host for HostView<'_> {
         if Self::is_callout_map(map) {
             return Err(Status::BadArgument);
         }
-        self.change(context, |exchange| heads::write(exchange, map, Write::Replace, (name, value)));
+        self.change(context, |exchange| heads::write(exchange, map, Write::Replace, (name, value)).map(|()| true));
         Ok(())
     }
 

@@ -50,14 +50,14 @@ impl fmt::Display for Sample {
 /// Sends requests for some seconds. One that fails is an error.
 pub(super) fn run(running: &Running, load: &Load) -> Result<Sample> {
     let Load { seconds, connections, path } = load;
-    let before = running.cpu_microseconds()?;
+    let before = running.cpu()?;
     let output = Command::new("wrk")
         .args(["--threads", "1", "--connections", &connections.to_string(), "--duration", &format!("{seconds}s")])
         .args(["--latency", "--header", "x-api-key: bench-key", "--header", "user-agent: bench"])
         .arg(format!("http://{}{path}", running.address()))
         .output()
         .context("wrk did not start")?;
-    let cpu = running.cpu_microseconds()?.saturating_sub(before); // A thread that ends takes its time with it.
+    let cpu = running.cpu()?.since(&before);
     let memory = running.memory()?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
@@ -65,7 +65,7 @@ pub(super) fn run(running: &Running, load: &Load) -> Result<Sample> {
     let requests: f64 = number_before(&text, " requests in").context("wrk counts its requests")?;
     Ok(Sample {
         requests,
-        cpu: cpu as f64 / requests,
+        cpu: cpu / requests,
         throughput: number_after(&text, "Requests/sec:").context("wrk prints its throughput")?,
         p50: duration_after(&text, "50%").context("wrk prints its latencies")?,
         p99: duration_after(&text, "99%").context("wrk prints its latencies")?,

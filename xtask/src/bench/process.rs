@@ -1,5 +1,6 @@
 //! A running program and its child processes: CPU time and memory from `/proc`, an end without leftovers.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,18 @@ pub(super) struct Memory {
     pub(super) proportional: u64,
 }
 
+/// Nanoseconds of CPU time, by thread.
+#[derive(Debug, Default)]
+pub(super) struct CpuTimes(HashMap<PathBuf, u64>);
+
+impl CpuTimes {
+    /// Microseconds from then until now, of the threads that are still there.
+    pub(super) fn since(&self, before: &Self) -> f64 {
+        let ran = |(thread, now): (&PathBuf, &u64)| now - before.0.get(thread).unwrap_or(&0);
+        self.0.iter().map(ran).sum::<u64>() as f64 / 1e3
+    }
+}
+
 impl Running {
     /// Starts it and waits until a request to `address` is answered with 200. `folder` holds its logs.
     pub(super) fn start(mut command: Command, address: SocketAddr, folder: &Path) -> Result<Self> {
@@ -67,18 +80,19 @@ impl Running {
         self.address
     }
 
-    /// CPU time of the threads of it and its children so far, in microseconds.
-    pub(super) fn cpu_microseconds(&self) -> Result<u64> {
-        let mut nanoseconds = 0;
+    /// CPU time of each thread of it and its children so far.
+    pub(super) fn cpu(&self) -> Result<CpuTimes> {
+        let mut times = CpuTimes::default();
         for id in self.tree()? {
             for thread in fs::read_dir(format!("/proc/{id}/task"))? {
                 // Exact, where `stat` counts in steps of 10 ms. A thread that has ended meanwhile counts no more.
-                let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+                let path = thread?.path();
+                let Ok(text) = fs::read_to_string(path.join("schedstat")) else { continue };
                 let ran = text.split(' ').next().and_then(|field| field.parse::<u64>().ok());
-                nanoseconds += ran.context("the kernel tells no CPU time in schedstat")?;
+                times.0.insert(path, ran.context("the kernel tells no CPU time in schedstat")?);
             }
         }
-        Ok(nanoseconds / 1_000)
+        Ok(times)
     }
 
     /// Memory of it and its children.

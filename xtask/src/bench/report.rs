@@ -139,7 +139,7 @@ fn ratios(text: &mut String, measured: &Measured) {
     }
 }
 
-/// What filters add: instructions, which are exact, and time, which is the difference of two that vary.
+/// What filters add: instructions, which hardly vary, and time, which is the difference of two that do.
 fn added(text: &mut String, measured: &Measured) {
     text.push_str(
         "\n| added to a request | instructions in Weir | CPU ns in Weir (middle half) | CPU ns in Envoy | budget, ns |\n\
@@ -156,9 +156,9 @@ fn added(text: &mut String, measured: &Measured) {
         let budget = if chain == Chain::ThreeHeaders { "1500" } else { "" };
         let Spread { low, median, high } = weir;
         let instructions = measured.instructions(chain) - without;
+        let instructions = if instructions.is_nan() { String::new() } else { format!("{instructions:.0}") };
         let name = chain.name();
-        writeln!(text, "| {name} | {instructions:.0} | {median:.0} ({low:.0} to {high:.0}) | {envoy} | {budget} |")
-            .ok();
+        writeln!(text, "| {name} | {instructions} | {median:.0} ({low:.0} to {high:.0}) | {envoy} | {budget} |").ok();
     }
     writeln!(text, "\nWithout filters a request takes {without:.0} instructions in user space.").ok();
 }
