@@ -303,7 +303,7 @@ mod tests {
         }
         let mut module = PREAMBLE.to_vec();
         module.extend_from_slice(&[1, 1, 0]);
-        module.extend_from_slice(b"\x02\x09\x01\x03env\x01f\x00\x00\x07");
+        module.extend_from_slice(b"\x02\x09\x01\x03env\x01f\x00\x00\x03\x04\x03\x00\x00\x00\x07");
         write_number(section.len(), &mut module);
         module.extend_from_slice(&section);
         let code: Vec<u8> =
@@ -325,6 +325,9 @@ mod tests {
         let kept = ["proxy_on_request_headers".to_owned()];
         let expected = module(&rest, [NOTHING, BODY, BODY]);
         assert_eq!(keep_callbacks(&all, &kept).unwrap(), expected);
+        // `call 1`, from a function that stays.
+        let called = module(&[&rest[..], &[body, log]].concat(), [BODY, &[0, 0x10, 0x01, 0x0b], BODY]);
+        assert!(keep_callbacks(&called, &kept).is_err_and(|error| error.to_string().contains("function 1")));
         assert!(keep_callbacks(&all[..all.len() - 1], &kept).is_err());
         assert!(keep_callbacks(&all, &["proxy_on_vm_start".to_owned()]).is_err());
         assert!(keep_callbacks(b"\0asm", &kept).is_err());
