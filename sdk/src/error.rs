@@ -38,13 +38,7 @@ impl HostError {
 
 impl From<Status> for HostError {
     fn from(status: Status) -> Self {
-        match status {
-            Status::NotFound | Status::Empty => Self::NotFound,
-            Status::BadArgument => Self::BadArgument,
-            Status::SerializationFailure | Status::ParseFailure => Self::Malformed,
-            Status::CasMismatch => Self::Conflict,
-            _ => Self::Internal,
-        }
+        Self::from_number(status as u32)
     }
 }
 

@@ -45,7 +45,7 @@ impl Path {
 
     /// The value as a number, or `None` if there is none or it is not eight bytes.
     pub fn number(&self) -> Option<u64> {
-        self.bytes().and_then(|value| value.first_chunk().copied().filter(|_| value.len() == 8)).map(u64::from_le_bytes)
+        self.bytes().and_then(|value| value.try_into().ok()).map(u64::from_le_bytes)
     }
 
     /// Sets a value that later filters of the same stream and the access log can read.

@@ -67,22 +67,25 @@ impl SharedData {
         if key.len() > MAX_NAME || value.len() > MAX_SHARED_VALUE {
             return Err(Status::BadArgument);
         }
-        let mut shard = self.shard(key).lock();
+        let mut guard = self.shard(key).lock();
+        let shard = &mut *guard;
+        let write = self.writes.fetch_add(1, Ordering::Relaxed);
         match shard.entries.get_mut(key) {
             Some(entry) if version != 0 && entry.version != version => return Err(Status::CasMismatch),
-            Some(entry) if entry.value.len() == value.len() => {
-                entry.value.copy_from_slice(value);
+            Some(entry) => {
+                shard.bytes = shard.bytes - entry.value.len() + value.len();
+                if entry.value.len() == value.len() {
+                    entry.value.copy_from_slice(value);
+                } else {
+                    entry.value = value.into();
+                }
                 entry.version = self.next_version();
-                let before = std::mem::replace(&mut entry.write, self.writes.fetch_add(1, Ordering::Relaxed));
-                let write = entry.write;
-                shard.renew(before, write);
-                return Ok(());
+                if let Some(key) = shard.by_age.remove(&std::mem::replace(&mut entry.write, write)) {
+                    shard.by_age.insert(write, key);
+                }
             }
-            Some(_) | None => {}
+            None => shard.insert(key, Entry { value: value.into(), version: self.next_version(), write }),
         }
-        shard.remove(key);
-        let write = self.writes.fetch_add(1, Ordering::Relaxed);
-        shard.insert(key, Entry { value: value.into(), version: self.next_version(), write });
         while shard.bytes > SHARED_SHARD_BYTES
             && let Some((_, oldest)) = shard.by_age.pop_first()
         {
@@ -146,13 +149,6 @@ fn hasher() -> SeedableRandomState {
 impl Shard {
     fn new() -> Self {
         Self { entries: HashMap::with_hasher(hasher()), by_age: BTreeMap::new(), bytes: 0 }
-    }
-
-    /// A key has been written again.
-    fn renew(&mut self, before: u64, write: u64) {
-        if let Some(key) = self.by_age.remove(&before) {
-            self.by_age.insert(write, key);
-        }
     }
 
     fn insert(&mut self, key: &[u8], entry: Entry) {

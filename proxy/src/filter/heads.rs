@@ -123,7 +123,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Removes all values of a header; whether there were any. A pseudo header cannot be removed: a head without it cannot go on the wire.
+/// Removes all values of a header; whether there were any. A pseudo header cannot be removed: a head without it cannot go
+/// on the wire.
 pub(super) fn remove(exchange: &mut Exchange, map: MapKind, name: &[u8]) -> Result<bool, Invalid> {
     if name.first() == Some(&b':') {
         return Err(Invalid);

@@ -99,8 +99,8 @@ impl<'a> HostView<'a> {
         }
     }
 
-    /// Changes a head; `change` says whether it did. What must not go on the wire fails the stream; the guest is told nothing, since many guests
-    /// panic when a write is refused, and a header's text may come from outside.
+    /// Changes a head; `change` says whether it did. What must not go on the wire fails the stream; the guest is told
+    /// nothing, since many guests panic when a write is refused, and a header's text may come from outside.
     fn change(&mut self, context: ContextId, change: impl FnOnce(&mut Exchange) -> Result<bool, Invalid>) {
         if self.read_only {
             debug!(plugin = %self.slot.plugin.model.name, "a filter changed a head that is gone; nothing happens");
