@@ -4,11 +4,28 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
+use weir_model::limits::MAX_CHAIN_PLUGINS;
 
 use crate::filter::event::{Ask, Side};
 use crate::filter::outlet::Outlet;
 use crate::filter::station::{Hold, Station};
 use crate::limits::{MAX_ASKS, MAX_HELD_BODY_BYTES, MAX_OUTLET_BYTES};
+
+/// Some filters of a chain.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FilterSet(u32);
+
+const _: () = assert!(MAX_CHAIN_PLUGINS <= u32::BITS as usize, "each filter of a chain has a bit");
+
+impl FilterSet {
+    pub(super) fn has(self, filter: usize) -> bool {
+        self.0 & (1 << filter) != 0
+    }
+
+    pub(super) fn add(&mut self, filter: usize) {
+        self.0 |= 1 << filter;
+    }
+}
 
 /// One direction's way through the filters.
 #[derive(Debug, Default)]
@@ -23,14 +40,16 @@ pub(super) struct Flow {
 /// Where both directions of a stream stand.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
+    /// How many filters there are.
+    filters: usize,
     pub(super) request: Flow,
     pub(super) response: Flow,
     /// What guests asked for, in order, with the filter.
     pub(super) asks: VecDeque<(usize, Ask)>,
-    /// By filter: it failed and its policy is Open.
-    pub(super) skipped: Vec<bool>,
-    /// By filter: it has answered; a second reply is ignored.
-    pub(super) replied: Vec<bool>,
+    /// They failed: a stream goes on without them if their policy is Open.
+    pub(super) skipped: FilterSet,
+    /// They have answered; a second reply is ignored.
+    pub(super) replied: FilterSet,
     /// True once the proxy or a filter has answered.
     pub(super) answered: bool,
 }
@@ -39,8 +58,7 @@ impl Chain {
     /// Nothing has arrived yet.
     pub(crate) fn new(filters: usize) -> Self {
         let flow = || Flow { stations: (0..filters).map(|_| Station::default()).collect(), ..Flow::default() };
-        let (skipped, replied) = (vec![false; filters], vec![false; filters]);
-        Self { request: flow(), response: flow(), asks: VecDeque::new(), skipped, replied, answered: false }
+        Self { filters, request: flow(), response: flow(), ..Self::default() }
     }
 
     /// Where a side leaves the filters.
@@ -124,7 +142,7 @@ impl Chain {
     pub(super) fn position(&self, side: Side, filter: usize) -> usize {
         match side {
             Side::Request => filter,
-            Side::Response => self.skipped.len() - 1 - filter,
+            Side::Response => self.filters - 1 - filter,
         }
     }
 

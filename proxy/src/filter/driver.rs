@@ -128,7 +128,7 @@ impl<G: Guests> ChainDriver<'_, G> {
     /// Calls the filter and does what it answers.
     fn settle(&mut self, side: Side, position: usize, callback: Callback) {
         let filter = self.filter_at(side, position);
-        if self.exchange.chain.skipped[filter] || !self.guests.wants(filter, callback) {
+        if self.exchange.chain.skipped.has(filter) || !self.guests.wants(filter, callback) {
             return self.release(side, position);
         }
         match self.guests.call(filter, callback, self.exchange) {
@@ -206,7 +206,7 @@ impl<G: Guests> ChainDriver<'_, G> {
         while position < self.exchange.chain.flow(side).stations.len() {
             let filter = self.filter_at(side, position);
             let asked = Callback::Body(side, bytes.len(), MessageEnd::Later);
-            let wanted = !self.exchange.chain.skipped[filter] && self.guests.wants(filter, asked);
+            let wanted = !self.exchange.chain.skipped.has(filter) && self.guests.wants(filter, asked);
             let station = self.station(side, position);
             if wanted || !station.is_open() {
                 station.take_in(bytes);
@@ -253,9 +253,9 @@ impl<G: Guests> ChainDriver<'_, G> {
                 }
             }
             // The first reply of a filter wins; after the second it goes on, since its callback counted as paused.
-            Ask::Reply(_) if self.exchange.chain.replied[filter] => self.let_go(filter),
+            Ask::Reply(_) if self.exchange.chain.replied.has(filter) => self.let_go(filter),
             Ask::Reply(reply) => {
-                self.exchange.chain.replied[filter] = true;
+                self.exchange.chain.replied.add(filter);
                 self.reply(reply);
             }
             Ask::Close(error) => {
@@ -309,10 +309,10 @@ impl<G: Guests> ChainDriver<'_, G> {
 
     /// A filter cannot go on: its policy decides.
     fn fail(&mut self, filter: usize, failed: &Failed) {
-        if self.exchange.chain.skipped[filter] {
+        if self.exchange.chain.skipped.has(filter) {
             return;
         }
-        self.exchange.chain.skipped[filter] = true;
+        self.exchange.chain.skipped.add(filter);
         match failed.policy {
             FailurePolicy::Open => self.let_go(filter),
             FailurePolicy::Closed => {

@@ -24,9 +24,18 @@ pub(crate) struct Exchange {
     pub(crate) chain: Chain,
     /// What else is known about the stream: what properties show.
     pub(crate) facts: Facts,
-    head_changed: bool,
+    request_changed: Changed,
     /// Why the stream failed, once it did: the first reason stays.
     pub(crate) error: Option<ProxyError>,
+}
+
+/// What filters have changed of a head.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Changed {
+    /// Method, scheme, authority or path.
+    pub(crate) target: bool,
+    /// A header.
+    pub(crate) headers: bool,
 }
 
 impl Exchange {
@@ -39,7 +48,7 @@ impl Exchange {
             response_trailers: None,
             chain: Chain::new(filters),
             facts,
-            head_changed: false,
+            request_changed: Changed::default(),
             error: None,
         }
     }
@@ -57,14 +66,16 @@ impl Exchange {
         self.chain.body_at(side, filter)
     }
 
-    /// A filter has changed the request's head.
-    pub(crate) fn mark_head_changed(&mut self) {
-        self.head_changed = true;
+    /// A filter has changed the header `name` of the request, or all headers.
+    pub(crate) fn mark_request_changed(&mut self, name: Option<&[u8]>) {
+        let is_target = |name: &[u8]| name.first() == Some(&b':') || name.eq_ignore_ascii_case(b"host");
+        self.request_changed.target |= name.is_none_or(is_target);
+        self.request_changed.headers = true;
     }
 
-    /// True when a filter has changed the request's head: another route may match.
-    pub(crate) fn is_head_changed(&self) -> bool {
-        self.head_changed
+    /// What filters have changed of the request's head: another route may match.
+    pub(crate) fn request_changed(&self) -> Changed {
+        self.request_changed
     }
 
     /// Remembers why the stream failed; the first reason stays.

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 use weir_host_abi::abi::map::MapKind;
 
 use crate::filter::exchange::Exchange;
+use crate::filter::names;
 use crate::head::{RequestHead, ResponseHead};
 use crate::limits::MAX_HEADERS;
 
@@ -51,9 +52,8 @@ pub(super) fn value<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> Op
 /// Every value of a header, in order.
 pub(super) fn values<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     let own = own_value(exchange, map, name);
-    // A text, not a `HeaderName`: that would allocate for most names.
-    let name = std::str::from_utf8(name).ok().filter(|_| own.is_none());
-    let found = map_to_read(exchange, map).zip(name).map(|(headers, name)| headers.get_all(name));
+    let headers = map_to_read(exchange, map).filter(|_| own.is_none());
+    let found = headers.and_then(|headers| names::with(name, |name| headers.get_all(name)));
     own.into_iter().chain(found.into_iter().flatten().map(HeaderValue::as_bytes))
 }
 
@@ -106,7 +106,7 @@ pub(super) fn write(
         exchange.request.authority = HeaderValue::from_bytes(value).map_err(|_| Invalid)?;
         return Ok(());
     }
-    let name = HeaderName::from_bytes(name).map_err(|_| Invalid)?;
+    let name = names::with(name, HeaderName::clone).ok_or(Invalid)?;
     let value = HeaderValue::from_bytes(value).map_err(|_| Invalid)?;
     let Some(headers) = map_to_write(exchange, map) else { return Ok(()) };
     if headers.len() >= MAX_HEADERS * 2 {
@@ -129,12 +129,13 @@ pub(super) fn remove(exchange: &mut Exchange, map: MapKind, name: &[u8]) -> Resu
     if name.first() == Some(&b':') {
         return Err(Invalid);
     }
-    let Ok(name) = std::str::from_utf8(name) else { return Ok(false) };
-    Ok(match map {
-        MapKind::RequestTrailers if exchange.request_trailers.is_none() => false,
-        MapKind::ResponseTrailers if exchange.response_trailers.is_none() => false,
-        _ => map_to_write(exchange, map).is_some_and(|headers| headers.remove(name).is_some()),
-    })
+    let headers = match map {
+        MapKind::RequestTrailers => exchange.request_trailers.as_mut(),
+        MapKind::ResponseTrailers => exchange.response_trailers.as_mut(),
+        _ => map_to_write(exchange, map),
+    };
+    let removed = headers.and_then(|headers| names::with(name, |name| headers.remove(name)));
+    Ok(removed.flatten().is_some())
 }
 
 /// Replaces a whole map. Pseudo headers that are left out stay as they are.

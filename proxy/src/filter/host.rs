@@ -99,9 +99,14 @@ impl<'a> HostView<'a> {
         }
     }
 
-    /// Changes a head; `change` says whether it did. What must not go on the wire fails the stream; the guest is told
+    /// Changes a head, or the header `name` of it; `change` says whether it did. What must not go on the wire fails the stream; the guest is told
     /// nothing, since many guests panic when a write is refused, and a header's text may come from outside.
-    fn change(&mut self, context: ContextId, change: impl FnOnce(&mut Exchange) -> Result<bool, Invalid>) {
+    fn change(
+        &mut self,
+        context: ContextId,
+        (map, name): (MapKind, Option<&[u8]>),
+        change: impl FnOnce(&mut Exchange) -> Result<bool, Invalid>,
+    ) {
         if self.read_only {
             debug!(plugin = %self.slot.plugin.model.name, "a filter changed a head that is gone; nothing happens");
             return;
@@ -109,13 +114,19 @@ impl<'a> HostView<'a> {
         let slot = self.slot;
         self.with_stream(context, |exchange, filter| match change(exchange) {
             Ok(false) => {}
-            Ok(true) => exchange.mark_head_changed(),
+            Ok(true) if map == MapKind::RequestHeaders => exchange.mark_request_changed(name),
+            Ok(true) => {}
             Err(Invalid) => {
                 let plugin = slot.plugin.model.name.to_string();
                 warn!(plugin, "a filter made a head that must not go on the wire; the stream is answered 500");
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::FilterOutput { plugin }));
             }
         });
+    }
+
+    fn write(&mut self, context: ContextId, (map, how): (MapKind, Write), header: (&[u8], &[u8])) {
+        let write = |exchange: &mut Exchange| heads::write(exchange, map, how, header).map(|()| true);
+        self.change(context, (map, Some(header.0)), write);
     }
 
     fn is_callout_map(map: MapKind) -> bool {
@@ -247,7 +258,7 @@ impl Host for HostView<'_> {
         if Self::is_callout_map(map) {
             return Err(Status::BadArgument);
         }
-        self.change(context, |exchange| heads::replace_all(exchange, map, pairs.iter()).map(|()| true));
+        self.change(context, (map, None), |exchange| heads::replace_all(exchange, map, pairs.iter()).map(|()| true));
         Ok(())
     }
 
@@ -255,7 +266,7 @@ impl Host for HostView<'_> {
         if Self::is_callout_map(map) {
             return Err(Status::BadArgument);
         }
-        self.change(context, |exchange| heads::write(exchange, map, Write::Add, (name, value)).map(|()| true));
+        self.write(context, (map, Write::Add), (name, value));
         Ok(())
     }
 
@@ -263,7 +274,7 @@ impl Host for HostView<'_> {
         if Self::is_callout_map(map) {
             return Err(Status::BadArgument);
         }
-        self.change(context, |exchange| heads::write(exchange, map, Write::Replace, (name, value)).map(|()| true));
+        self.write(context, (map, Write::Replace), (name, value));
         Ok(())
     }
 
@@ -271,7 +282,7 @@ impl Host for HostView<'_> {
         if Self::is_callout_map(map) {
             return Err(Status::BadArgument);
         }
-        self.change(context, |exchange| heads::remove(exchange, map, name));
+        self.change(context, (map, Some(name)), |exchange| heads::remove(exchange, map, name));
         Ok(())
     }
 

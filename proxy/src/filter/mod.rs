@@ -18,6 +18,7 @@ mod breaker; // When a failing plugin may be called again.
 mod mailbox; // What a call leaves behind for other streams.
 mod properties; // What is known of a stream, by path.
 mod heads; // Header maps as guests see them.
+mod names; // Header names that filters use.
 mod driver; // What moves when: the only way into guests.
 mod exchange; // One request and its response, as a plain value.
 mod chain; // Where both directions stand.

@@ -26,6 +26,7 @@ pub(crate) struct RouteTable {
     hosts: Hosts,
     virtual_hosts: Vec<Paths>,
     routes: Vec<Arc<Route>>,
+    looks_at_headers: bool,
 }
 
 impl RouteTable {
@@ -52,7 +53,14 @@ impl RouteTable {
             }
             virtual_hosts.push(Paths::new(first, &virtual_host.routes));
         }
-        Self { hosts: Hosts::new(model.virtual_hosts.iter().map(|it| &it.host)), virtual_hosts, routes }
+        let looks_at_headers = routes.iter().any(|route| !route.model.matches.headers.is_empty());
+        let hosts = Hosts::new(model.virtual_hosts.iter().map(|it| &it.host));
+        Self { hosts, virtual_hosts, routes, looks_at_headers }
+    }
+
+    /// False when the route depends on method, authority and path alone.
+    pub(crate) fn looks_at_headers(&self) -> bool {
+        self.looks_at_headers
     }
 
     /// The route of a request. The most specific virtual host decides alone: when none of its routes matches, no other

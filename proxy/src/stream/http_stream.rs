@@ -35,6 +35,8 @@ pub(super) struct HttpStream {
     pub(super) cell: Rc<StreamCell>,
     /// True when its route has a chain.
     pub(super) has_filters: bool,
+    /// True when a changed header can mean another route.
+    routed_by_headers: bool,
     /// How the body of each side goes on.
     ways: [Way; 2],
     /// Whether filters may look at the head of each side after it has gone on.
@@ -69,10 +71,12 @@ impl HttpStream {
         let config = worker.config(&connection.listener.name);
         let (parts, incoming) = request.into_parts();
         let (head, refused) = head_of(parts, connection);
+        let table = config.route_table(&connection.listener.name);
         let route = match refused {
             Some(error) => Err(error),
-            None => find_route(&config, connection, &head).cloned().ok_or(ProxyError::NoRoute),
+            None => table.and_then(|table| table.find(&head)).cloned().ok_or(ProxyError::NoRoute),
         };
+        let routed_by_headers = table.is_some_and(|table| table.looks_at_headers());
         let chain = route.as_ref().ok().map(|route| config.chain(route)).unwrap_or_default();
         let sent = Sent {
             method: head.method.clone(),
@@ -94,6 +98,7 @@ impl HttpStream {
             connection: Rc::clone(connection),
             cell,
             has_filters: !chain.is_empty(),
+            routed_by_headers,
             ways,
             keeps_heads,
             config,
@@ -122,10 +127,12 @@ impl HttpStream {
         }
         let mut cell = self.cell.borrow_mut();
         let exchange = &mut cell.exchange;
-        if !exchange.is_head_changed() {
+        let changed = exchange.request_changed();
+        if !(changed.target || changed.headers && self.routed_by_headers) {
             return Ok(first);
         }
-        let now = find_route(&self.config, &self.connection, &exchange.request).ok_or(ProxyError::NoRoute)?;
+        let table = self.config.route_table(&self.connection.listener.name);
+        let now = table.and_then(|table| table.find(&exchange.request)).ok_or(ProxyError::NoRoute)?;
         if Arc::ptr_eq(now, &first) {
             return Ok(first);
         }
@@ -140,7 +147,7 @@ impl HttpStream {
     pub(super) fn take_mark(&self) -> Option<HeaderValue> {
         let mut cell = self.cell.borrow_mut();
         let exchange = &mut cell.exchange;
-        if !self.has_filters || !exchange.is_head_changed() {
+        if !self.has_filters || !exchange.request_changed().headers {
             return None; // What came from outside has no such header: see `sanitize`.
         }
         exchange.request.headers.remove(sanitize::ROUTING_MARK)
@@ -372,10 +379,6 @@ fn head_of(parts: http::request::Parts, connection: &Connection) -> (RequestHead
             (head, Some(error))
         }
     }
-}
-
-fn find_route<'a>(config: &'a WorkerConfig, connection: &Connection, head: &RequestHead) -> Option<&'a Arc<Route>> {
-    config.route_table(&connection.listener.name)?.find(head)
 }
 
 /// How long the whole may take, before a cluster is chosen: filters that hold a request back count too.

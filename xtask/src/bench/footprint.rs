@@ -40,7 +40,7 @@ impl Footprint {
             let running = contestant.start(setting, WORKERS).with_context(|| contestant.to_string())?;
             let start = clock.time();
             let idle = running.memory()?;
-            let loaded = load::run(&running, &Load::seconds(2))?.memory;
+            let loaded = load::run(setting, &running, &Load::seconds(2))?.memory;
             say(&format!(
                 "{contestant:<28} serves after {} ms, {} KiB, {} KiB after load",
                 start.as_millis(),

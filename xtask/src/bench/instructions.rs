@@ -52,7 +52,7 @@ impl Count {
 fn count(contestant: Contestant, setting: &Setting, seconds: u32) -> Result<(f64, f64)> {
     for _ in 0..ATTEMPTS {
         let Ok(running) = contestant.start_as(setting, 1, |command| under_valgrind(&command)) else { continue };
-        let Ok(sample) = load::run(&running, &Load::seconds(seconds)) else { continue };
+        let Ok(sample) = load::run(setting, &running, &Load::seconds(seconds)) else { continue };
         let log = running.folder().join("err.log");
         drop(running); // It counts until its end.
         let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;

@@ -1,11 +1,17 @@
 //! Requests from `wrk`, and what they cost the proxy.
 
 use std::fmt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use super::process::{Memory, Running};
+use super::setting::Setting;
+
+/// What counts ends so long before the load does: closing a connection is no part of a request.
+const CLOSING: Duration = Duration::from_millis(50);
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -20,14 +26,34 @@ impl Load {
     pub(super) fn seconds(seconds: u32) -> Self {
         Self { seconds, connections: 32, path: "/".to_owned() }
     }
+
+    /// How long connections are given to be opened on both sides of the proxy, before anything counts.
+    fn opening(&self) -> Duration {
+        Duration::from_millis(100) + self.connections * Duration::from_micros(700)
+    }
+
+    /// How long CPU time and requests are counted.
+    fn counted(&self) -> Duration {
+        Duration::from_secs(self.seconds.into()).saturating_sub(self.opening() + CLOSING)
+    }
+
+    fn command(&self, to: &Running) -> Command {
+        let mut wrk = Command::new("wrk");
+        wrk.args(["--threads", "1", "--connections", &self.connections.to_string()]);
+        wrk.args(["--duration", &format!("{}s", self.seconds), "--latency"]);
+        wrk.args(["--header", "x-api-key: bench-key", "--header", "user-agent: bench"]);
+        wrk.arg(format!("http://{}{}", to.address(), self.path));
+        wrk.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        wrk
+    }
 }
 
 /// What one run of `wrk` showed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// Requests that were answered.
+    /// Requests that were answered, from first to last.
     pub(super) requests: f64,
-    /// CPU microseconds of the proxy per request.
+    /// CPU microseconds of the proxy per request, while all connections were open.
     pub(super) cpu: f64,
     /// Requests per second.
     pub(super) throughput: f64,
@@ -48,24 +74,22 @@ impl fmt::Display for Sample {
 }
 
 /// Sends requests for some seconds. One that fails is an error.
-pub(super) fn run(running: &Running, load: &Load) -> Result<Sample> {
-    let Load { seconds, connections, path } = load;
-    let before = running.cpu()?;
-    let output = Command::new("wrk")
-        .args(["--threads", "1", "--connections", &connections.to_string(), "--duration", &format!("{seconds}s")])
-        .args(["--latency", "--header", "x-api-key: bench-key", "--header", "user-agent: bench"])
-        .arg(format!("http://{}{path}", running.address()))
-        .output()
-        .context("wrk did not start")?;
+pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<Sample> {
+    let mut wrk = load.command(running).spawn().context("wrk did not start")?;
+    thread::sleep(load.opening());
+    let (before, served_before) = (running.cpu()?, setting.served()?);
+    thread::sleep(load.counted());
     let cpu = running.cpu()?.since(&before);
+    let served = setting.served()? - served_before;
     let memory = running.memory()?;
+    ensure!(wrk.try_wait()?.is_none(), "wrk ended before its time");
+    let output = wrk.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
     ensure!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "requests failed: {text}");
-    let requests: f64 = number_before(&text, " requests in").context("wrk counts its requests")?;
     Ok(Sample {
-        requests,
-        cpu: cpu / requests,
+        requests: number_before(&text, " requests in").context("wrk counts its requests")?,
+        cpu: cpu / served as f64,
         throughput: number_after(&text, "Requests/sec:").context("wrk prints its throughput")?,
         p50: duration_after(&text, "50%").context("wrk prints its latencies")?,
         p99: duration_after(&text, "99%").context("wrk prints its latencies")?,

@@ -72,7 +72,7 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
         let running = contestants.iter().map(start).collect::<Result<Vec<Running>>>()?;
         for round in 1..=extent.rounds {
             for ((contestant, running), samples) in contestants.iter().zip(&running).zip(&mut samples) {
-                let sample = load::run(running, &Load::seconds(1)).with_context(|| contestant.to_string())?;
+                let sample = load::run(&setting, running, &Load::seconds(1)).with_context(|| contestant.to_string())?;
                 say(&format!("{round}/{} {contestant:<28} {sample}", extent.rounds));
                 samples.push(sample);
             }
@@ -94,6 +94,6 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
 /// Starts it; connections are open and code is warm before anything counts.
 fn warm(contestant: Contestant, setting: &Setting) -> Result<Running> {
     let running = contestant.start(setting, 1)?;
-    load::run(&running, &Load::seconds(1))?;
+    load::run(setting, &running, &Load::seconds(1))?;
     Ok(running)
 }

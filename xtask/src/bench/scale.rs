@@ -20,7 +20,7 @@ pub(super) struct Row {
     pub(super) samples: Vec<Sample>,
 }
 
-/// Everybody takes turns of a second.
+/// Everybody takes turns of two seconds, so that a thousand connections are open before anything counts.
 pub(super) fn measure(setting: &Setting, rounds: usize) -> Result<Vec<Row>> {
     let plain = |peer| Contestant::of(peer, Chain::Empty);
     let routes = STEPS.map(|routes| (Contestant { routes: routes as usize, ..plain(Peer::Weir) }, 32));
@@ -36,8 +36,8 @@ pub(super) fn measure(setting: &Setting, rounds: usize) -> Result<Vec<Row>> {
     for round in 0..=rounds {
         for Row { contestant, connections, samples } in &mut rows {
             let (_, running) = running.iter().find(|(known, _)| known == contestant).context("a proxy")?;
-            let load = Load { seconds: 1, connections: *connections, path: contestant.path() };
-            let sample = load::run(running, &load).with_context(|| contestant.to_string())?;
+            let load = Load { seconds: 2, connections: *connections, path: contestant.path() };
+            let sample = load::run(setting, running, &load).with_context(|| contestant.to_string())?;
             if round == 0 {
                 continue; // It was cold.
             }

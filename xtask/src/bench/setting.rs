@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use weir_sdk::testing::http::{self, Message};
 
 use super::process::Running;
 use crate::tools;
@@ -35,6 +36,15 @@ impl Setting {
         command.stderr(File::create(place.join("err.log"))?);
         let origin = Running::start(command, address, &place)?;
         Ok(Self { folder, release: target.join("release"), origin })
+    }
+
+    /// How many requests the origin has answered so far.
+    pub(super) fn served(&self) -> Result<u64> {
+        let answer = http::send(self.origin.address(), &Message::request("GET", "/served").with_header("host", "bench"))?;
+        let text = answer.text();
+        // "server accepts handled requests", and below it three numbers.
+        let third = || text.split_once("requests")?.1.split_whitespace().nth(2)?.parse().ok();
+        third().with_context(|| format!("the origin does not count its requests: {text}"))
     }
 
     /// `target/bench`.
