@@ -24,22 +24,26 @@ impl Compiled {
         Self { snapshot, sources }
     }
 
+    /// A snapshot that nobody has written down here: it came over the wire.
+    pub fn unwritten(snapshot: Snapshot) -> Self {
+        Self { snapshot, sources: Sources::default() }
+    }
+
     /// Says a rejection that came up later in terms of what was written: at the field to blame, or at the beginning of
     /// the document when no field is.
     pub fn refusal(&self, rejection: &Rejection) -> Refusal {
         let Some((document, id)) = self.origin(&rejection.resource) else {
-            return Refusal {
-                file: PathBuf::new(),
-                line: 0,
-                column: 0,
-                object: Some(rejection.resource.to_string()),
-                field: rejection.field.clone(),
-                reason: rejection.reason.clone(),
-                hint: rejection.hint.clone(),
-            };
+            return Self::unwritten_refusal(rejection.clone());
         };
         let path = self.field(document, id, rejection);
         self.sources.refusal(document, &path, &rejection.reason, &rejection.hint).1
+    }
+
+    /// A rejection of something that nobody has written down here.
+    pub fn unwritten_refusal(rejection: Rejection) -> Refusal {
+        let Rejection { resource, field, reason, hint } = rejection;
+        let object = Some(resource.to_string());
+        Refusal { file: PathBuf::new(), line: 0, column: 0, object, field, reason, hint }
     }
 
     /// The document that a resource was made of. Names of objects hold no `/`, so a resource's name says which.
@@ -71,7 +75,7 @@ impl Compiled {
         let plugin = name.and_then(|name| self.snapshot.plugins.get(&name));
         match plugin.map(|plugin| &plugin.module) {
             Some(ModuleSource::Builtin(_)) => "builtin",
-            Some(ModuleSource::File(_)) | None => "file",
+            Some(ModuleSource::File(_) | ModuleSource::Remote(_)) | None => "file",
         }
     }
 

@@ -29,7 +29,9 @@ pub use endpoint::{Endpoint, ServiceVersion, Weight};
 pub use listener::Listener;
 pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName};
-pub use plugin::{FailurePolicy, FilterChain, HeaderPause, ModuleSource, Plugin, PluginLimits};
+pub use plugin::{
+    FailurePolicy, FilterChain, HeaderPause, ModuleHash, ModuleSource, Plugin, PluginLimits, RemoteModule,
+};
 pub use rejection::{Rejection, ResourceId, ResourceKind};
 pub use rewrite::{HeaderEdits, HostRewrite, PathRewrite, Rewrite};
 pub use route::{

@@ -1,16 +1,18 @@
 //! A Wasm module with its configuration, as put in a filter chain.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::limits::{
     DEFAULT_PLUGIN_CALL_TIME, DEFAULT_PLUGIN_MEMORY_BYTES, DEFAULT_PLUGIN_START_TIME, MAX_CHAIN_PLUGINS,
 };
 use crate::name::PluginName;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, UnitError};
 
 /// Where a module's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -20,6 +22,48 @@ pub enum ModuleSource {
     File(PathBuf),
     /// A module shipped with the proxy, by name: `auth`.
     Builtin(Arc<str>),
+    /// A module that is known by its hash, and where it can be had.
+    Remote(RemoteModule),
+}
+
+/// A module that is known by its hash, and where it can be had.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct RemoteModule {
+    /// `http://` and where: its bytes.
+    pub url: Arc<str>,
+    /// What the bytes must hash to.
+    pub sha256: ModuleHash,
+}
+
+/// The SHA-256 of a module's bytes; printed and read as 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleHash(pub [u8; 32]);
+
+impl fmt::Display for ModuleHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl FromStr for ModuleHash {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let digit = |character: u8| char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks_exact(2).map(byte).collect();
+        let bytes = bytes.filter(|_| text.len() == 64).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| UnitError {
+            reason: format!("`{text}` is not a SHA-256"),
+            hint: "write 64 hexadecimal digits".to_owned(),
+        })
+    }
+}
+
+impl Serialize for ModuleHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// What happens to a stream whose plugin failed.
@@ -100,5 +144,19 @@ impl FilterChain {
     /// The plugins, in request order.
     pub fn plugins(&self) -> &[PluginName] {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_read_as_printed() {
+        let text = "0123456789abcdef".repeat(4);
+        assert_eq!(text.parse::<ModuleHash>().unwrap().to_string(), text);
+        for wrong in ["", "00", &text[1..], &format!("{text}0"), &text.replace('f', "g"), &"ä".repeat(32)] {
+            assert!(wrong.parse::<ModuleHash>().is_err(), "{wrong}");
+        }
     }
 }

@@ -124,7 +124,7 @@ impl Serialize for ByteSize {
     }
 }
 
-/// A share of requests: `numerator / denominator`, between none and all.
+/// A share of requests: `numerator / denominator`, between none and all, in lowest terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Fraction {
     numerator: u32,
@@ -146,13 +146,33 @@ impl Fraction {
         if numerator > denominator {
             return Err(refuse(format!("{numerator}/{denominator} is more than all"), "at most the denominator"));
         }
-        Ok(Self { numerator, denominator })
+        let divisor = greatest_divisor(numerator, denominator);
+        Ok(Self { numerator: numerator / divisor, denominator: denominator / divisor })
+    }
+
+    /// What is above the line.
+    pub const fn numerator(self) -> u32 {
+        self.numerator
+    }
+
+    /// What is below the line: not 0.
+    pub const fn denominator(self) -> u32 {
+        self.denominator
     }
 
     /// True for the share of `draw`s that the fraction says, where `draw` is uniform over all `u32`.
     pub fn takes(self, draw: u32) -> bool {
         (u64::from(draw) * u64::from(self.denominator)) >> 32 < u64::from(self.numerator)
     }
+}
+
+/// The greatest common divisor of two numbers of which the second is not 0 (Euclid).
+const fn greatest_divisor(one: u32, other: u32) -> u32 {
+    let (mut one, mut other) = (one, other);
+    while one != 0 {
+        (one, other) = (other % one, one);
+    }
+    other
 }
 
 #[cfg(test)]
@@ -207,6 +227,14 @@ mod tests {
         }
         for bytes in [0, 1, 1023, 1024, 1 << 20, 3 << 29, 1 << 30] {
             assert_eq!(ByteSize(bytes).to_string().parse(), Ok(ByteSize(bytes)));
+        }
+    }
+
+    #[test]
+    fn fractions_are_in_lowest_terms() {
+        for (numerator, denominator, expected) in [(50, 100, (1, 2)), (0, 7, (0, 1)), (7, 7, (1, 1)), (3, 7, (3, 7))] {
+            let fraction = Fraction::new(numerator, denominator).unwrap();
+            assert_eq!((fraction.numerator(), fraction.denominator()), expected);
         }
     }
 

@@ -14,7 +14,7 @@ pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
         name: plugin_name(id),
         module: match &filter.module {
             ModuleSource::File(file) => ModuleSource::File(beside(sources.path(document), file)),
-            ModuleSource::Builtin(name) => ModuleSource::Builtin(name.clone()),
+            known => known.clone(),
         },
         configuration: filter.configuration.clone(),
         failure: filter.failure,

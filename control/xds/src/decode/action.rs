@@ -1,0 +1,329 @@
+//! What becomes of a request: forwarded, redirected, answered.
+
+use std::sync::Arc;
+
+use weir_model::limits::{MAX_MIRRORS, MAX_TARGETS};
+use weir_model::{
+    ClusterName, DirectResponse, Forward, Fraction, Mirror, PathMatch, PathRewrite, Redirect, Rewrite, RouteAction,
+    TargetVersion, Timeouts, Weight, WeightedCluster,
+};
+
+use super::fault::{Spot, unsupported};
+use super::metadata::Entries;
+use super::value::duration;
+use crate::encode::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix};
+use crate::proto::{core, kinds, matcher, protobuf, route as pb};
+
+/// The action; `own` is our metadata of the route.
+pub(super) fn action(
+    action: pb::route::Action,
+    path: &PathMatch,
+    own: &mut Entries<'_>,
+    spot: &Spot<'_>,
+) -> Option<RouteAction> {
+    match action {
+        pb::route::Action::Route(to) => forward(to, path, own, &spot.field("route")).map(RouteAction::Forward),
+        pb::route::Action::Redirect(to) => redirect(to, path, &spot.field("redirect")).map(RouteAction::Redirect),
+        pb::route::Action::DirectResponse(answer) => {
+            respond(answer, own, &spot.field("direct_response")).map(RouteAction::Respond)
+        }
+        pb::route::Action::FilterAction(_) | pb::route::Action::NonForwardingAction(_) => {
+            spot.field("action").none("is not supported", "use `route`, `redirect` or `direct_response`")
+        }
+    }
+}
+
+fn forward(to: pb::RouteAction, path: &PathMatch, own: &mut Entries<'_>, spot: &Spot<'_>) -> Option<Forward> {
+    let pb::RouteAction {
+        cluster_not_found_response_code: _, // 503: there is no endpoint.
+        metadata_match,
+        prefix_rewrite,
+        regex_rewrite,
+        path_rewrite_policy,
+        path_rewrite,
+        append_x_forwarded_host,
+        timeout,
+        idle_timeout,
+        flush_timeout,
+        early_data_policy,
+        retry_policy,
+        retry_policy_typed_config,
+        request_mirror_policies,
+        priority,
+        rate_limits,
+        include_vh_rate_limits,
+        hash_policy,
+        cors,
+        max_grpc_timeout,
+        grpc_timeout_offset,
+        upgrade_configs,
+        internal_redirect_policy,
+        internal_redirect_action,
+        max_internal_redirects: _, // There are none.
+        hedge_policy,
+        max_stream_duration,
+        cluster_specifier,
+        host_rewrite_specifier,
+    } = to;
+    unsupported!(spot; metadata_match, path_rewrite_policy, path_rewrite, append_x_forwarded_host, idle_timeout,
+        flush_timeout, early_data_policy, retry_policy_typed_config, priority, rate_limits, include_vh_rate_limits,
+        hash_policy, cors, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, internal_redirect_policy,
+        internal_redirect_action, hedge_policy, max_stream_duration);
+    let targets = spot.field("cluster_specifier").required(cluster_specifier).and_then(|it| targets(it, spot));
+    let request = timeout.and_then(|timeout| duration(timeout, &spot.field("timeout")));
+    let backend_request = retry_policy.and_then(|policy| retry(policy, &spot.field("retry_policy")));
+    let mirrors = request_mirror_policies.into_iter().enumerate();
+    let mirrors: Vec<Mirror> = mirrors
+        .filter_map(|(index, policy)| mirror(policy, &spot.field("request_mirror_policies").entry(index)))
+        .collect();
+    if mirrors.len() > MAX_MIRRORS {
+        spot.field("request_mirror_policies").refuse("are too many", &format!("at most {MAX_MIRRORS}"));
+    }
+    let path = path_rewritten((prefix_rewrite, regex_rewrite), path, spot);
+    let host = host_rewrite_specifier.and_then(|it| host_rewritten(it, spot));
+    let versions = own.objects("versions").into_iter().filter_map(version).collect();
+    Some(Forward {
+        targets: targets?,
+        versions,
+        rewrite: Rewrite { host, path },
+        mirrors,
+        timeouts: Timeouts { request, backend_request },
+    })
+}
+
+fn version(mut entry: Entries<'_>) -> Option<TargetVersion> {
+    let of = entry.required_text("of");
+    let of = of.and_then(|name| entry.spot().field("of").checked(ClusterName::new(&name)));
+    let cluster = entry.required_text("cluster");
+    let cluster = cluster.and_then(|name| entry.spot().field("cluster").checked(ClusterName::new(&name)));
+    let version = entry.required_text("version");
+    entry.end();
+    Some(TargetVersion { of: of?, version: Arc::from(version?), cluster: cluster? })
+}
+
+fn targets(specifier: pb::route_action::ClusterSpecifier, spot: &Spot<'_>) -> Option<Vec<WeightedCluster>> {
+    use pb::route_action::ClusterSpecifier;
+    let clusters = match specifier {
+        ClusterSpecifier::Cluster(name) => {
+            let cluster = spot.field("cluster").checked(ClusterName::new(&name))?;
+            return Some(vec![WeightedCluster { cluster, weight: Weight::ONE }]);
+        }
+        ClusterSpecifier::WeightedClusters(clusters) => clusters,
+        ClusterSpecifier::ClusterHeader(_)
+        | ClusterSpecifier::ClusterSpecifierPlugin(_)
+        | ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
+            return spot.field("cluster_specifier").none("is not supported", "use `cluster` or `weighted_clusters`");
+        }
+    };
+    let spot = spot.field("weighted_clusters");
+    let pb::WeightedCluster { clusters, total_weight: _, runtime_key_prefix: _, random_value_specifier } = clusters;
+    unsupported!(spot; random_value_specifier);
+    let spot = spot.field("clusters");
+    let read: Vec<_> = clusters.into_iter().enumerate().map(|(index, it)| target(it, &spot.entry(index))).collect();
+    let targets: Vec<WeightedCluster> = read.into_iter().collect::<Option<_>>()?;
+    if targets.len() > MAX_TARGETS || targets.iter().all(|target| target.weight.get() == 0) {
+        return spot.none("are too many, or all of weight 0", &format!("give 1 to {MAX_TARGETS} with weights"));
+    }
+    Some(targets)
+}
+
+fn target(target: pb::weighted_cluster::ClusterWeight, spot: &Spot<'_>) -> Option<WeightedCluster> {
+    let pb::weighted_cluster::ClusterWeight {
+        name,
+        cluster_header,
+        weight,
+        metadata_match,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        typed_per_filter_config,
+        host_rewrite_specifier,
+    } = target;
+    unsupported!(spot; cluster_header, metadata_match, request_headers_to_add, request_headers_to_remove,
+        response_headers_to_add, response_headers_to_remove, typed_per_filter_config, host_rewrite_specifier);
+    let cluster = spot.field("name").checked(ClusterName::new(&name));
+    let weight = Weight::new(weight.map_or(0, |weight| weight.value));
+    if weight.is_none() {
+        spot.field("weight").refuse("is too large", "at most 1000000");
+    }
+    Some(WeightedCluster { cluster: cluster?, weight: weight? })
+}
+
+/// What the proxy does in any case, and the time of one attempt.
+fn retry(policy: pb::RetryPolicy, spot: &Spot<'_>) -> Option<std::time::Duration> {
+    let pb::RetryPolicy {
+        retry_on,
+        num_retries,
+        per_try_timeout,
+        per_try_idle_timeout,
+        retry_priority,
+        retry_host_predicate,
+        retry_options_predicates,
+        host_selection_retry_max_attempts: _, // Another endpoint is chosen in any case.
+        retriable_status_codes,
+        retry_back_off,
+        rate_limited_retry_back_off,
+        retriable_headers,
+        retriable_request_headers,
+        refresh_cluster_on_retry,
+    } = policy;
+    unsupported!(spot; per_try_idle_timeout, retry_priority, retry_host_predicate, retry_options_predicates,
+        retriable_status_codes, retry_back_off, rate_limited_retry_back_off, retriable_headers,
+        retriable_request_headers, refresh_cluster_on_retry);
+    let known = |word: &str| RETRY_ON.split(',').any(|known| known == word.trim());
+    if !retry_on.is_empty() && !retry_on.split(',').all(known) {
+        let hint = format!("only `{RETRY_ON}` is, and always");
+        spot.field("retry_on").refuse(&format!("`{retry_on}` is not supported"), &hint);
+    }
+    if num_retries.is_some_and(|number| number.value != RETRIES) {
+        let hint = format!("there are always up to {RETRIES}");
+        spot.field("num_retries").refuse("cannot be chosen", &hint);
+    }
+    duration(per_try_timeout?, &spot.field("per_try_timeout"))
+}
+
+fn mirror(policy: pb::route_action::RequestMirrorPolicy, spot: &Spot<'_>) -> Option<Mirror> {
+    let pb::route_action::RequestMirrorPolicy {
+        cluster,
+        cluster_header,
+        runtime_fraction,
+        trace_sampled: _,                     // The copy is not traced.
+        disable_shadow_host_suffix_append: _, // The host is never changed.
+        request_headers_mutations,
+        host_rewrite_literal,
+    } = policy;
+    unsupported!(spot; cluster_header, request_headers_mutations, host_rewrite_literal);
+    let fraction = match runtime_fraction {
+        None => Some(Fraction::ALL),
+        Some(core::RuntimeFractionalPercent { default_value, runtime_key: _ }) => {
+            let spot = spot.field("runtime_fraction").field("default_value");
+            let kinds::FractionalPercent { numerator, denominator } = spot.required(default_value)?;
+            let denominator = match kinds::fractional_percent::DenominatorType::try_from(denominator) {
+                Ok(kinds::fractional_percent::DenominatorType::Hundred) => 100,
+                Ok(kinds::fractional_percent::DenominatorType::TenThousand) => 10_000,
+                Ok(kinds::fractional_percent::DenominatorType::Million) => 1_000_000,
+                Err(_) => return spot.field("denominator").none("is not known", ""),
+            };
+            spot.checked(Fraction::new(numerator, denominator))
+        }
+    };
+    let cluster = spot.field("cluster").checked(ClusterName::new(&cluster));
+    Some(Mirror { cluster: cluster?, fraction: fraction? })
+}
+
+type Replacements = (String, Option<matcher::RegexMatchAndSubstitute>);
+
+fn path_rewritten((prefix, regex): Replacements, path: &PathMatch, spot: &Spot<'_>) -> Option<PathRewrite> {
+    if let Some(matcher::RegexMatchAndSubstitute { pattern, substitution }) = regex {
+        let spot = spot.field("regex_rewrite");
+        let matcher::RegexMatcher { regex, engine_type: _ } = spot.required(pattern)?;
+        let substitution = substitution.replace("\\\\", "\\");
+        if regex == WHOLE_PATH {
+            return Some(PathRewrite::Full(substitution.into()));
+        }
+        if matches!(path, PathMatch::Prefix(prefix) if regex == removed_prefix(prefix)) && substitution == "/" {
+            return Some(PathRewrite::Prefix("".into()));
+        }
+        let hint = format!("use `prefix_rewrite`, or `{WHOLE_PATH}` for the whole path");
+        return spot.none(&format!("`{regex}` is not supported"), &hint);
+    }
+    if prefix.is_empty() {
+        return None;
+    }
+    prefix_rewritten(&prefix, path, &spot.field("prefix_rewrite"))
+}
+
+/// Envoy puts the new prefix where the old one was, whatever follows: with `/` matched the new one has to end with a
+/// slash, else the first segment would stick to it.
+fn prefix_rewritten(new: &str, path: &PathMatch, spot: &Spot<'_>) -> Option<PathRewrite> {
+    if !new.starts_with('/') {
+        return spot.none(&format!("`{new}` does not begin with `/`"), "");
+    }
+    match path {
+        PathMatch::Prefix(old) if old.is_empty() => match new.strip_suffix('/') {
+            Some(new) => Some(PathRewrite::Prefix(new.into())),
+            None => spot.none("does not end with `/`", "`/` is what it replaces"),
+        },
+        PathMatch::Prefix(_) => Some(PathRewrite::Prefix(new.trim_end_matches('/').into())),
+        PathMatch::Exact(_) => Some(PathRewrite::Full(new.into())),
+        PathMatch::Regex(_) => spot.none("needs a prefix by segments", "match by `path_separated_prefix`"),
+    }
+}
+
+fn host_rewritten(specifier: pb::route_action::HostRewriteSpecifier, spot: &Spot<'_>) -> Option<Arc<str>> {
+    match specifier {
+        pb::route_action::HostRewriteSpecifier::HostRewriteLiteral(host)
+        | pb::route_action::HostRewriteSpecifier::HostRewrite(host) => {
+            let is_plain = host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte));
+            if host.is_empty() || !is_plain {
+                return spot.field("host_rewrite_literal").none(&format!("`{host}` is no host"), "");
+            }
+            Some(host.into())
+        }
+        pb::route_action::HostRewriteSpecifier::AutoHostRewrite(protobuf::BoolValue { value: false }) => None,
+        pb::route_action::HostRewriteSpecifier::AutoHostRewrite(_)
+        | pb::route_action::HostRewriteSpecifier::HostRewriteHeader(_)
+        | pb::route_action::HostRewriteSpecifier::HostRewritePathRegex(_) => {
+            spot.field("host_rewrite_specifier").none("is not supported", "use `host_rewrite_literal`")
+        }
+    }
+}
+
+fn redirect(to: pb::RedirectAction, matched: &PathMatch, spot: &Spot<'_>) -> Option<Redirect> {
+    use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
+    let pb::RedirectAction {
+        host_redirect,
+        port_redirect,
+        response_code,
+        strip_query,
+        scheme_rewrite_specifier,
+        path_rewrite_specifier,
+    } = to;
+    unsupported!(spot; strip_query);
+    let scheme = match scheme_rewrite_specifier {
+        None | Some(SchemeRewriteSpecifier::HttpsRedirect(false)) => None,
+        Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some(Arc::from("https")),
+        Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) if matches!(&*scheme, "http" | "https") => {
+            Some(Arc::from(scheme))
+        }
+        Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => {
+            return spot.field("scheme_redirect").none(&format!("`{scheme}` is no scheme"), "use http or https");
+        }
+    };
+    let path = match path_rewrite_specifier {
+        None => None,
+        Some(PathRewriteSpecifier::PathRedirect(path)) if path.contains('?') => {
+            return spot.field("path_redirect").none("has a query", "the request's own query is kept");
+        }
+        Some(PathRewriteSpecifier::PathRedirect(path)) => Some(PathRewrite::Full(path.into())),
+        Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => {
+            Some(prefix_rewritten(&prefix, matched, &spot.field("prefix_rewrite"))?)
+        }
+        Some(PathRewriteSpecifier::RegexRewrite(_) | PathRewriteSpecifier::PathRewrite(_)) => {
+            return spot.field("regex_rewrite").none("is not supported", "use `path_redirect` or `prefix_rewrite`");
+        }
+    };
+    let port = u16::try_from(port_redirect);
+    let status = match RedirectResponseCode::try_from(response_code) {
+        Ok(RedirectResponseCode::MovedPermanently) => 301,
+        Ok(RedirectResponseCode::Found) => 302,
+        Ok(RedirectResponseCode::SeeOther) => 303,
+        Ok(RedirectResponseCode::TemporaryRedirect) => 307,
+        Ok(RedirectResponseCode::PermanentRedirect) => 308,
+        Err(_) => return spot.field("response_code").none("is not known", ""),
+    };
+    let port = spot.field("port_redirect").checked(port)?;
+    let host = (!host_redirect.is_empty()).then(|| Arc::from(host_redirect));
+    Some(Redirect { scheme, host, port: (port != 0).then_some(port), path, status })
+}
+
+fn respond(answer: pb::DirectResponseAction, own: &mut Entries<'_>, spot: &Spot<'_>) -> Option<DirectResponse> {
+    let pb::DirectResponseAction { status, body, body_format } = answer;
+    unsupported!(spot; body, body_format);
+    let detail = own.text("detail").unwrap_or_else(|| "direct_response".to_owned());
+    match u16::try_from(status) {
+        Ok(status @ 200..=599) => Some(DirectResponse { status, detail: Arc::from(detail) }),
+        _ => spot.field("status").none(&format!("{status} is no status"), "from 200 to 599"),
+    }
+}

@@ -1,0 +1,95 @@
+//! A cluster, and apart from it its endpoints: they change often, and a change of them leaves the rest alone.
+
+use std::collections::HashMap;
+
+use weir_model::{Balancing, Cluster, Discovery, Endpoint, HumanDuration, UpstreamProtocol};
+
+use super::metadata::{metadata, text};
+use super::{by_ads, duration, number, socket_address};
+use crate::proto::{cluster as pb, core, endpoint, pack, upstream_http};
+
+/// Envoy's name of the options that say what a cluster speaks.
+pub(crate) const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// The cluster without its endpoints.
+pub(crate) fn cluster(cluster: &Cluster) -> pb::Cluster {
+    let name = cluster.name.as_str();
+    let (kind, eds, inline) = match &cluster.discovery {
+        Discovery::Static(_) => {
+            let eds = pb::cluster::EdsClusterConfig { eds_config: Some(by_ads()), service_name: String::new() };
+            (pb::cluster::DiscoveryType::Eds, Some(eds), None)
+        }
+        Discovery::Dns { host, port } => {
+            let endpoints = vec![lb_endpoint(socket_address(host, *port), None)];
+            (pb::cluster::DiscoveryType::StrictDns, None, Some(assignment(name, endpoints)))
+        }
+    };
+    let balancing = match cluster.balancing {
+        Balancing::RoundRobin => pb::cluster::LbPolicy::RoundRobin,
+        Balancing::LeastRequest => pb::cluster::LbPolicy::LeastRequest,
+        Balancing::Random => pb::cluster::LbPolicy::Random,
+    };
+    let options = pack(&protocol_options(cluster.protocol));
+    pb::Cluster {
+        name: name.to_owned(),
+        eds_cluster_config: eds,
+        connect_timeout: Some(duration(cluster.connect_timeout)),
+        lb_policy: balancing as i32,
+        load_assignment: inline,
+        typed_extension_protocol_options: HashMap::from([(PROTOCOL_OPTIONS.to_owned(), options)]),
+        metadata: metadata(cluster.request_timeout.map(|timeout| {
+            let timeout = HumanDuration(timeout).to_string();
+            ("requestTimeout", text(&timeout))
+        })),
+        cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(kind as i32)),
+        ..pb::Cluster::default()
+    }
+}
+
+/// The endpoints of a cluster whose endpoints are listed.
+pub(crate) fn endpoints(cluster: &Cluster) -> Option<endpoint::ClusterLoadAssignment> {
+    let Discovery::Static(endpoints) = &cluster.discovery else { return None };
+    let endpoint = |endpoint: &Endpoint| {
+        let address = socket_address(&endpoint.address.ip().to_string(), endpoint.address.port());
+        let metadata = metadata(endpoint.version.as_ref().map(|version| ("version", text(version))));
+        endpoint::LbEndpoint {
+            load_balancing_weight: Some(number(endpoint.weight.get())),
+            ..lb_endpoint(address, metadata)
+        }
+    };
+    // Envoy knows no weight of 0: such an endpoint is one that gets nothing.
+    let used = endpoints.iter().filter(|endpoint| endpoint.weight.get() > 0);
+    Some(assignment(cluster.name.as_str(), used.map(endpoint).collect()))
+}
+
+fn assignment(name: &str, lb_endpoints: Vec<endpoint::LbEndpoint>) -> endpoint::ClusterLoadAssignment {
+    let locality = endpoint::LocalityLbEndpoints { lb_endpoints, ..endpoint::LocalityLbEndpoints::default() };
+    endpoint::ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: vec![locality],
+        ..endpoint::ClusterLoadAssignment::default()
+    }
+}
+
+fn lb_endpoint(address: core::Address, metadata: Option<core::Metadata>) -> endpoint::LbEndpoint {
+    let endpoint = endpoint::Endpoint { address: Some(address), ..endpoint::Endpoint::default() };
+    endpoint::LbEndpoint {
+        metadata,
+        host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
+        ..endpoint::LbEndpoint::default()
+    }
+}
+
+fn protocol_options(protocol: UpstreamProtocol) -> upstream_http::HttpProtocolOptions {
+    use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
+    use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
+    let config = match protocol {
+        UpstreamProtocol::Http1 => ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default()),
+        UpstreamProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()),
+    };
+    let explicit = ExplicitHttpConfig { protocol_config: Some(config) };
+    upstream_http::HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..upstream_http::HttpProtocolOptions::default()
+    }
+}

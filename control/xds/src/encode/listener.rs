@@ -1,0 +1,89 @@
+//! A listener: one filter chain with an HTTP connection manager, whose routes come apart from it. Every plugin that any
+//! of its routes uses stands in its list of filters, disabled; a route enables those of its own chain. So all routes of a
+//! listener share the order of filters, which is the same for every chain in any case.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_model::{Listener, PluginName, RouteTable};
+
+use super::{by_ads, socket_address, truth};
+use crate::proto::{Router, core, hcm, listener as pb, pack};
+
+/// Envoy's names of what every listener has.
+const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+const ROUTER: &str = "envoy.filters.http.router";
+
+/// The listener; `filters` are the plugins of all its routes in order, `plugin_url` the type that they are sent as.
+pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: &str) -> pb::Listener {
+    let manager = connection_manager(listener, filters, plugin_url);
+    let filter = pb::Filter {
+        name: CONNECTION_MANAGER.to_owned(),
+        config_type: Some(pb::filter::ConfigType::TypedConfig(pack(&manager))),
+    };
+    let chain = pb::FilterChain { filters: vec![filter], ..pb::FilterChain::default() };
+    pb::Listener {
+        name: listener.name.to_string(),
+        address: Some(socket_address(&listener.address.ip().to_string(), listener.address.port())),
+        filter_chains: vec![chain],
+        ..pb::Listener::default()
+    }
+}
+
+fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &str) -> hcm::HttpConnectionManager {
+    let plugins = filters.iter().map(|name| {
+        let source = core::ExtensionConfigSource {
+            config_source: Some(by_ads()),
+            type_urls: vec![plugin_url.to_owned()],
+            ..core::ExtensionConfigSource::default()
+        };
+        hcm::HttpFilter {
+            name: name.to_string(),
+            disabled: true,
+            config_type: Some(hcm::http_filter::ConfigType::ConfigDiscovery(source)),
+            ..hcm::HttpFilter::default()
+        }
+    });
+    let router = hcm::HttpFilter {
+        name: ROUTER.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack(&Router::default()))),
+        ..hcm::HttpFilter::default()
+    };
+    let routes = hcm::Rds { config_source: Some(by_ads()), route_config_name: listener.route_table.to_string() };
+    hcm::HttpConnectionManager {
+        stat_prefix: listener.name.to_string(),
+        http_filters: plugins.chain([router]).collect(),
+        // What our own proxy does in any case.
+        use_remote_address: Some(truth(true)),
+        normalize_path: Some(truth(true)),
+        strip_trailing_host_dot: true,
+        route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::Rds(routes)),
+        ..hcm::HttpConnectionManager::default()
+    }
+}
+
+/// The plugins of all routes, in an order that every route's chain agrees with.
+///
+/// # Errors
+/// Two plugins that stand in one order in one chain and in the other order in another.
+pub(crate) fn filter_order(table: &RouteTable) -> Result<Vec<PluginName>, (PluginName, PluginName)> {
+    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+    let mut before: BTreeMap<&PluginName, BTreeSet<&PluginName>> = BTreeMap::new();
+    for route in routes {
+        let plugins = route.chain.plugins();
+        for (index, plugin) in plugins.iter().enumerate() {
+            before.entry(plugin).or_default().extend(&plugins[..index]);
+        }
+    }
+    let mut order: Vec<PluginName> = Vec::with_capacity(before.len());
+    while !before.is_empty() {
+        let first = before.iter().find(|(_, others)| others.iter().all(|other| !before.contains_key(*other)));
+        let Some(first) = first.map(|(first, _)| *first) else {
+            // Each that is left waits for another one that is left.
+            let left = before.into_iter().find_map(|(plugin, others)| Some((plugin, others.into_iter().next()?)));
+            return left.map_or(Ok(order), |(plugin, other)| Err((plugin.clone(), other.clone())));
+        };
+        before.remove(first);
+        order.push(first.clone());
+    }
+    Ok(order)
+}

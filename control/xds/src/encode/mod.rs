@@ -1,0 +1,50 @@
+//! Model to protobuf, for proxies of ours and for Envoy. Called by `offer.rs`. What only our own proxies understand is put
+//! where Envoy does not look: metadata under `weir.dev`, and a message of our own around a plugin.
+
+mod cluster;
+mod listener;
+mod metadata;
+mod plugin;
+mod route;
+
+use std::time::Duration;
+
+use crate::proto::{core, protobuf};
+
+pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
+pub(crate) use listener::{filter_order, listener};
+pub(crate) use plugin::plugin;
+pub(crate) use route::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
+
+/// Resources are asked for on the stream on which everything comes.
+pub(crate) fn by_ads() -> core::ConfigSource {
+    let ads = core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {});
+    core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3 as i32,
+        config_source_specifier: Some(ads),
+        ..core::ConfigSource::default()
+    }
+}
+
+pub(crate) fn duration(duration: Duration) -> protobuf::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    // Below a thousand million, so it fits.
+    protobuf::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default() }
+}
+
+fn socket_address(address: &str, port: u16) -> core::Address {
+    let socket = core::SocketAddress {
+        address: address.to_owned(),
+        port_specifier: Some(core::socket_address::PortSpecifier::PortValue(u32::from(port))),
+        ..core::SocketAddress::default()
+    };
+    core::Address { address: Some(core::address::Address::SocketAddress(socket)) }
+}
+
+const fn truth(value: bool) -> protobuf::BoolValue {
+    protobuf::BoolValue { value }
+}
+
+const fn number(value: u32) -> protobuf::UInt32Value {
+    protobuf::UInt32Value { value }
+}

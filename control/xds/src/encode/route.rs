@@ -1,0 +1,275 @@
+//! A route table: virtual hosts, routes, and what becomes of a request.
+
+use std::collections::HashMap;
+
+use weir_model::{
+    Forward, HeaderEdits, HeaderMatch, HostMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect, Route,
+    RouteAction, RouteMatch, RouteTable, TextMatch, VirtualHost, WeightedCluster,
+};
+
+use super::metadata::{list, metadata, object, text};
+use super::{duration, number, truth};
+use crate::proto::protobuf::Any;
+use crate::proto::{core, kinds, matcher, pack, route as pb};
+
+/// When an attempt is followed by another one, by default: what our own proxy does in any case.
+pub(crate) const RETRY_ON: &str = "connect-failure,reset-before-request";
+
+/// Attempts after the first.
+pub(crate) const RETRIES: u32 = 2;
+
+/// Matches every path; what stands in the place of a whole new path.
+pub(crate) const WHOLE_PATH: &str = "^/.*$";
+
+/// The table.
+pub(crate) fn route_table(table: &RouteTable) -> pb::RouteConfiguration {
+    pb::RouteConfiguration {
+        name: table.name.to_string(),
+        virtual_hosts: table.virtual_hosts.iter().map(virtual_host).collect(),
+        ignore_port_in_host_matching: true,
+        // Routes are sent after the clusters; one that names a missing cluster is answered, not refused.
+        validate_clusters: Some(truth(false)),
+        ..pb::RouteConfiguration::default()
+    }
+}
+
+fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
+    let domain = match &host.host {
+        HostMatch::Exact(name) => name.to_string(),
+        HostMatch::Suffix(suffix) => format!("*{suffix}"),
+        HostMatch::Any => "*".to_owned(),
+    };
+    pb::VirtualHost {
+        name: domain.clone(),
+        domains: vec![domain],
+        routes: host.routes.iter().map(|it| route(it)).collect(),
+        ..pb::VirtualHost::default()
+    }
+}
+
+fn route(route: &Route) -> pb::Route {
+    let enabled = || pb::FilterConfig { config: Some(Any::default()), ..pb::FilterConfig::default() };
+    let plugins = route.chain.plugins().iter().map(|plugin| (plugin.to_string(), pack(&enabled())));
+    pb::Route {
+        name: route.name.to_string(),
+        r#match: Some(matches(&route.matches)),
+        metadata: own_metadata(&route.action),
+        typed_per_filter_config: plugins.collect::<HashMap<_, _>>(),
+        request_headers_to_add: headers_to_add(&route.request_headers),
+        request_headers_to_remove: names(&route.request_headers),
+        response_headers_to_add: headers_to_add(&route.response_headers),
+        response_headers_to_remove: names(&route.response_headers),
+        action: Some(match &route.action {
+            RouteAction::Forward(to) => pb::route::Action::Route(forward(to, &route.matches.path)),
+            RouteAction::Redirect(to) => pb::route::Action::Redirect(redirect(to, &route.matches.path)),
+            RouteAction::Respond(answer) => pb::route::Action::DirectResponse(pb::DirectResponseAction {
+                status: u32::from(answer.status),
+                ..pb::DirectResponseAction::default()
+            }),
+        }),
+        ..pb::Route::default()
+    }
+}
+
+/// What Envoy has no field for: which versions a routing mark may choose, and why the proxy answers itself.
+fn own_metadata(action: &RouteAction) -> Option<core::Metadata> {
+    match action {
+        RouteAction::Forward(Forward { versions, .. }) if !versions.is_empty() => {
+            let version = |version: &weir_model::TargetVersion| {
+                object([
+                    ("of", text(version.of.as_str())),
+                    ("version", text(&version.version)),
+                    ("cluster", text(version.cluster.as_str())),
+                ])
+            };
+            metadata([("versions", list(versions.iter().map(version)))])
+        }
+        RouteAction::Respond(answer) => metadata([("detail", text(&answer.detail))]),
+        RouteAction::Forward(_) | RouteAction::Redirect(_) => None,
+    }
+}
+
+fn matches(matches: &RouteMatch) -> pb::RouteMatch {
+    use pb::route_match::PathSpecifier;
+    let path = match &matches.path {
+        PathMatch::Exact(path) => PathSpecifier::Path(path.to_string()),
+        PathMatch::Prefix(prefix) if prefix.is_empty() => PathSpecifier::Prefix("/".to_owned()),
+        PathMatch::Prefix(prefix) => PathSpecifier::PathSeparatedPrefix(prefix.to_string()),
+        PathMatch::Regex(regex) => PathSpecifier::SafeRegex(pattern(regex.pattern())),
+    };
+    let method = matches.method.iter().map(|method| {
+        let exact = TextMatch::Exact(method.clone());
+        header_matcher(":method", &exact)
+    });
+    let header = |header: &HeaderMatch| header_matcher(&header.name, &header.value);
+    let query = |query: &QueryMatch| pb::QueryParameterMatcher {
+        name: query.name.to_string(),
+        query_parameter_match_specifier: Some(pb::query_parameter_matcher::QueryParameterMatchSpecifier::StringMatch(
+            string_matcher(&query.value),
+        )),
+    };
+    pb::RouteMatch {
+        headers: method.chain(matches.headers.iter().map(header)).collect(),
+        query_parameters: matches.query.iter().map(query).collect(),
+        path_specifier: Some(path),
+        ..pb::RouteMatch::default()
+    }
+}
+
+fn header_matcher(name: &str, value: &TextMatch) -> pb::HeaderMatcher {
+    pb::HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(pb::header_matcher::HeaderMatchSpecifier::StringMatch(string_matcher(value))),
+        ..pb::HeaderMatcher::default()
+    }
+}
+
+fn string_matcher(text: &TextMatch) -> matcher::StringMatcher {
+    let pattern = match text {
+        TextMatch::Exact(text) => matcher::string_matcher::MatchPattern::Exact(text.to_string()),
+        TextMatch::Regex(regex) => matcher::string_matcher::MatchPattern::SafeRegex(pattern(regex.pattern())),
+    };
+    matcher::StringMatcher { match_pattern: Some(pattern), ..matcher::StringMatcher::default() }
+}
+
+fn pattern(regex: &str) -> matcher::RegexMatcher {
+    matcher::RegexMatcher { regex: regex.to_owned(), ..matcher::RegexMatcher::default() }
+}
+
+fn headers_to_add(edits: &HeaderEdits) -> Vec<core::HeaderValueOption> {
+    use core::header_value_option::HeaderAppendAction;
+    let option = |(name, value): &(std::sync::Arc<str>, std::sync::Arc<str>), action: HeaderAppendAction| {
+        core::HeaderValueOption {
+            header: Some(core::HeaderValue {
+                key: name.to_string(),
+                // `%` begins a variable in Envoy.
+                value: value.replace('%', "%%"),
+                ..core::HeaderValue::default()
+            }),
+            append_action: action as i32,
+            keep_empty_value: true,
+            ..core::HeaderValueOption::default()
+        }
+    };
+    let set = edits.set.iter().map(|it| option(it, HeaderAppendAction::OverwriteIfExistsOrAdd));
+    let add = edits.add.iter().map(|it| option(it, HeaderAppendAction::AppendIfExistsOrAdd));
+    set.chain(add).collect()
+}
+
+fn names(edits: &HeaderEdits) -> Vec<String> {
+    edits.remove.iter().map(ToString::to_string).collect()
+}
+
+fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
+    let (prefix_rewrite, regex_rewrite) = match (&to.rewrite.path, matched) {
+        (None, _) => (String::new(), None),
+        (Some(PathRewrite::Full(path)), _) => (String::new(), Some(replacement(WHOLE_PATH, path))),
+        // `/` is what is replaced then.
+        (Some(PathRewrite::Prefix(new)), PathMatch::Prefix(old)) if old.is_empty() => (format!("{new}/"), None),
+        // Plainly replaced, `/old/x` would become `//x`.
+        (Some(PathRewrite::Prefix(new)), PathMatch::Prefix(old)) if new.is_empty() => {
+            (String::new(), Some(replacement(&removed_prefix(old), "/")))
+        }
+        (Some(PathRewrite::Prefix(new)), _) => (new.to_string(), None),
+    };
+    let host = to.rewrite.host.as_ref().map(|host| host.to_string());
+    pb::RouteAction {
+        prefix_rewrite,
+        regex_rewrite,
+        timeout: to.timeouts.request.map(duration),
+        retry_policy: Some(pb::RetryPolicy {
+            retry_on: RETRY_ON.to_owned(),
+            num_retries: Some(number(RETRIES)),
+            per_try_timeout: to.timeouts.backend_request.map(duration),
+            ..pb::RetryPolicy::default()
+        }),
+        request_mirror_policies: to.mirrors.iter().map(mirror).collect(),
+        cluster_specifier: Some(targets(&to.targets)),
+        host_rewrite_specifier: host.map(pb::route_action::HostRewriteSpecifier::HostRewriteLiteral),
+        ..pb::RouteAction::default()
+    }
+}
+
+/// What a pattern matches is replaced by a text, in which a backslash would begin a group's number.
+fn replacement(regex: &str, path: &str) -> matcher::RegexMatchAndSubstitute {
+    matcher::RegexMatchAndSubstitute { pattern: Some(pattern(regex)), substitution: path.replace('\\', "\\\\") }
+}
+
+/// Matches a prefix with the slashes behind it.
+pub(crate) fn removed_prefix(prefix: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/-_~!@%&=:;,<>'\"`".contains(character);
+    let mut regex = String::from("^");
+    for character in prefix.chars() {
+        if character.is_ascii() && !is_plain(character) {
+            regex.push('\\');
+        }
+        regex.push(character);
+    }
+    regex.push_str("/*");
+    regex
+}
+
+fn targets(targets: &[WeightedCluster]) -> pb::route_action::ClusterSpecifier {
+    let weighted = |target: &WeightedCluster| pb::weighted_cluster::ClusterWeight {
+        name: target.cluster.to_string(),
+        weight: Some(number(target.weight.get())),
+        ..pb::weighted_cluster::ClusterWeight::default()
+    };
+    match targets {
+        [target] if target.weight == weir_model::Weight::ONE => {
+            pb::route_action::ClusterSpecifier::Cluster(target.cluster.to_string())
+        }
+        _ => pb::route_action::ClusterSpecifier::WeightedClusters(pb::WeightedCluster {
+            clusters: targets.iter().map(weighted).collect(),
+            ..pb::WeightedCluster::default()
+        }),
+    }
+}
+
+fn mirror(mirror: &Mirror) -> pb::route_action::RequestMirrorPolicy {
+    let (numerator, denominator) = (mirror.fraction.numerator(), mirror.fraction.denominator());
+    let scales = [
+        (100, kinds::fractional_percent::DenominatorType::Hundred),
+        (10_000, kinds::fractional_percent::DenominatorType::TenThousand),
+        (1_000_000, kinds::fractional_percent::DenominatorType::Million),
+    ];
+    // A share that none of them says exactly is rounded to a millionth.
+    let exact = scales.into_iter().find(|(scale, _)| u64::from(numerator) * scale % u64::from(denominator) == 0);
+    let (scale, kind) = exact.unwrap_or(scales[2]);
+    let scaled = u64::from(numerator) * scale / u64::from(denominator);
+    let share =
+        kinds::FractionalPercent { numerator: u32::try_from(scaled).unwrap_or(u32::MAX), denominator: kind as i32 };
+    pb::route_action::RequestMirrorPolicy {
+        cluster: mirror.cluster.to_string(),
+        runtime_fraction: Some(core::RuntimeFractionalPercent { default_value: Some(share), ..Default::default() }),
+        disable_shadow_host_suffix_append: true,
+        ..pb::route_action::RequestMirrorPolicy::default()
+    }
+}
+
+fn redirect(to: &Redirect, matched: &PathMatch) -> pb::RedirectAction {
+    use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
+    let code = match to.status {
+        302 => RedirectResponseCode::Found,
+        303 => RedirectResponseCode::SeeOther,
+        307 => RedirectResponseCode::TemporaryRedirect,
+        308 => RedirectResponseCode::PermanentRedirect,
+        _ => RedirectResponseCode::MovedPermanently,
+    };
+    let path = to.path.as_ref().map(|path| match path {
+        PathRewrite::Full(path) => PathRewriteSpecifier::PathRedirect(path.to_string()),
+        PathRewrite::Prefix(new) => {
+            let replaces_slash = matches!(matched, PathMatch::Prefix(old) if old.is_empty());
+            let end = if replaces_slash || new.is_empty() { "/" } else { "" };
+            PathRewriteSpecifier::PrefixRewrite(format!("{new}{end}"))
+        }
+    });
+    pb::RedirectAction {
+        host_redirect: to.host.as_ref().map(ToString::to_string).unwrap_or_default(),
+        port_redirect: to.port.map_or(0, u32::from),
+        response_code: code as i32,
+        scheme_rewrite_specifier: to.scheme.as_ref().map(|it| SchemeRewriteSpecifier::SchemeRedirect(it.to_string())),
+        path_rewrite_specifier: path,
+        ..pb::RedirectAction::default()
+    }
+}

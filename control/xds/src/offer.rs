@@ -1,0 +1,139 @@
+//! Everything that a proxy can be told, ready to be sent: each resource encoded once, with a version that is the hash of
+//! what it says. Made from a snapshot; what is the same in the next snapshot is taken over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_model::{ModuleSource, Rejection, RemoteModule, ResourceId, ResourceKind, Snapshot, Version};
+
+use crate::audience::Audience;
+use crate::encode;
+use crate::kind::Kind;
+use crate::proto::{self, Any, Wasm, pack, type_url};
+
+/// Changes when the same model is encoded in another way: peers must then get what they hold once more.
+const ENCODING: u32 = 1;
+
+/// One resource, ready to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offered {
+    /// The hash of what it says, as text.
+    pub version: String,
+    /// The resource.
+    pub resource: Any,
+}
+
+/// Where the bytes of a module can be had; `None` when nobody has them.
+pub type FindModule<'a> = &'a dyn Fn(&ModuleSource) -> Option<RemoteModule>;
+
+/// Everything that a proxy can be told.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    kinds: [BTreeMap<String, Arc<Offered>>; Kind::ALL.len()],
+}
+
+impl Offer {
+    /// What a snapshot says, taking over from `previous` what is the same.
+    ///
+    /// # Errors
+    /// A plugin whose module nobody has; chains that order plugins in contradicting ways.
+    pub fn of(
+        snapshot: &Snapshot,
+        audience: &Audience,
+        find: FindModule<'_>,
+        previous: Option<&Self>,
+    ) -> Result<Self, Vec<Rejection>> {
+        let mut making = Making { offer: Self::default(), previous, faults: Vec::new() };
+        for (name, cluster) in &snapshot.clusters {
+            let members = encode::endpoints(cluster);
+            making.add(Kind::Cluster, name.as_str(), &(ENCODING, without_members(cluster)), || {
+                pack(&encode::cluster(cluster))
+            });
+            if let Some(members) = members {
+                making.add(Kind::Endpoints, name.as_str(), &(ENCODING, &cluster.discovery), || pack(&members));
+            }
+        }
+        for (name, plugin) in &snapshot.plugins {
+            match find(&plugin.module) {
+                Some(module) => making.add(Kind::Plugin, name.as_str(), &(ENCODING, audience, plugin, &module), || {
+                    pack(&encode::plugin(plugin, &module, audience))
+                }),
+                None => making.fault(ResourceKind::Plugin, name.as_str(), "module", "its bytes are not there"),
+            }
+        }
+        let plugin_url = match audience {
+            Audience::Weir => type_url::<proto::Plugin>(),
+            Audience::Envoy { .. } => type_url::<Wasm>(),
+        };
+        for (name, listener) in &snapshot.listeners {
+            let order = snapshot.route_tables.get(&listener.route_table).map(|table| encode::filter_order(table));
+            match order.unwrap_or_else(|| Ok(Vec::new())) {
+                Ok(filters) => {
+                    making.add(Kind::Listener, name.as_str(), &(ENCODING, audience, listener, &filters), || {
+                        pack(&encode::listener(listener, &filters, &plugin_url))
+                    })
+                }
+                Err((one, other)) => {
+                    let reason = format!("its routes disagree on which of {one} and {other} comes first");
+                    making.fault(ResourceKind::Listener, name.as_str(), "routeTable", &reason);
+                }
+            }
+        }
+        for (name, table) in &snapshot.route_tables {
+            making.add(Kind::RouteTable, name.as_str(), &(ENCODING, table), || pack(&encode::route_table(table)));
+        }
+        if making.faults.is_empty() { Ok(making.offer) } else { Err(making.faults) }
+    }
+
+    /// Adds or replaces a resource.
+    pub fn put(&mut self, kind: Kind, name: &str, offered: Offered) {
+        self.kinds[kind as usize].insert(name.to_owned(), Arc::new(offered));
+    }
+
+    /// Takes a resource out.
+    pub fn remove(&mut self, kind: Kind, name: &str) {
+        self.kinds[kind as usize].remove(name);
+    }
+
+    /// The resources of a kind, by name.
+    pub fn of_kind(&self, kind: Kind) -> &BTreeMap<String, Arc<Offered>> {
+        &self.kinds[kind as usize]
+    }
+}
+
+/// An offer on its way.
+struct Making<'a> {
+    offer: Offer,
+    previous: Option<&'a Offer>,
+    faults: Vec<Rejection>,
+}
+
+impl Making<'_> {
+    fn add(&mut self, kind: Kind, name: &str, content: &impl std::hash::Hash, encode: impl FnOnce() -> Any) {
+        let version = Version::of(content).to_string();
+        let known = self.previous.and_then(|previous| previous.of_kind(kind).get(name));
+        let offered = match known.filter(|known| known.version == version) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Offered { version, resource: encode() }),
+        };
+        self.offer.kinds[kind as usize].insert(name.to_owned(), offered);
+    }
+
+    fn fault(&mut self, kind: ResourceKind, name: &str, field: &str, reason: &str) {
+        self.faults.push(Rejection {
+            resource: ResourceId { kind, name: name.to_owned() },
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+            hint: String::new(),
+        });
+    }
+}
+
+/// What a cluster says apart from which endpoints it has.
+fn without_members(cluster: &weir_model::Cluster) -> weir_model::Cluster {
+    let mut cluster = cluster.clone();
+    if let weir_model::Discovery::Static(endpoints) = &mut cluster.discovery {
+        endpoints.clear();
+    }
+    cluster
+}

@@ -1,0 +1,69 @@
+//! Envoy's types under short names, the envelopes of the stream, and one message of our own. Beside the envelopes and
+//! the service stubs nothing of this leaves the crate (invariant I2).
+
+use prost::Name;
+
+pub use envoy_types::pb::envoy::config::core::v3::Node;
+pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+pub use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+pub use envoy_types::pb::google::protobuf::Any;
+pub use envoy_types::pb::google::rpc::Status;
+
+pub(crate) use envoy_types::pb::envoy::config::cluster::v3 as cluster;
+pub(crate) use envoy_types::pb::envoy::config::core::v3 as core;
+pub(crate) use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
+pub(crate) use envoy_types::pb::envoy::config::listener::v3 as listener;
+pub(crate) use envoy_types::pb::envoy::config::route::v3 as route;
+pub(crate) use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+pub(crate) use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+pub(crate) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+pub(crate) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
+pub(crate) use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
+pub(crate) use envoy_types::pb::envoy::service::discovery::v3::Resource;
+pub(crate) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+pub(crate) use envoy_types::pb::envoy::r#type::v3 as kinds;
+pub(crate) use envoy_types::pb::google::protobuf;
+
+/// `weir.v1.Plugin`: a filter as our own proxies get it, with what Envoy has no fields for.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Plugin {
+    /// As Envoy gets it.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) wasm: Option<Wasm>,
+    /// Linear memory of a VM.
+    #[prost(uint64, tag = "2")]
+    pub(crate) memory_bytes: u64,
+    /// CPU time of one call.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) call_time: Option<protobuf::Duration>,
+    /// Time to start and configure a VM.
+    #[prost(message, optional, tag = "4")]
+    pub(crate) start_time: Option<protobuf::Duration>,
+}
+
+impl Name for Plugin {
+    const NAME: &'static str = "Plugin";
+    const PACKAGE: &'static str = "weir.v1";
+
+    fn type_url() -> String {
+        type_url::<Self>()
+    }
+}
+
+/// `type.googleapis.com/` and the full name.
+pub(crate) fn type_url<M: Name>() -> String {
+    format!("type.googleapis.com/{}.{}", M::PACKAGE, M::NAME)
+}
+
+/// A message with its type.
+pub(crate) fn pack<M: Name>(message: &M) -> Any {
+    Any { type_url: type_url::<M>(), value: message.encode_to_vec() }
+}
+
+/// Where the resources of our own key lie in `filter_metadata`.
+pub(crate) const METADATA: &str = "weir.dev";

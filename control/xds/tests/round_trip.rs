@@ -1,0 +1,231 @@
+//! What is encoded is decoded to the same: any snapshot, through the wire and back.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use weir_model::matcher::Regex;
+use weir_model::*;
+use weir_xds::{Audience, Held, Kind, Offer};
+
+fn text() -> impl Strategy<Value = Arc<str>> {
+    "[a-z%\\\\.*/ ä-]{1,6}".prop_map(|text| Arc::from(text.trim_start()))
+}
+
+fn path() -> impl Strategy<Value = Arc<str>> {
+    "(/[a-z.+-]{1,3}){1,2}".prop_map(Arc::from)
+}
+
+fn milliseconds() -> impl Strategy<Value = Duration> {
+    (0u64..100_000).prop_map(Duration::from_millis)
+}
+
+fn text_match() -> impl Strategy<Value = TextMatch> {
+    prop_oneof![
+        text().prop_map(TextMatch::Exact),
+        "[a-z]{1,3}(\\.\\*)?".prop_map(|pattern| TextMatch::Regex(Regex::new(&pattern).unwrap())),
+    ]
+}
+
+fn route_match() -> impl Strategy<Value = RouteMatch> {
+    let path = prop_oneof![
+        path().prop_map(PathMatch::Exact),
+        path().prop_map(PathMatch::Prefix),
+        Just(PathMatch::Prefix("".into())),
+        path().prop_map(|path| PathMatch::Regex(Regex::new(&path).unwrap())),
+    ];
+    let name = prop_oneof![Just("x-a"), Just("host"), Just("x-b")];
+    let header = (name, text_match()).prop_map(|(name, value)| HeaderMatch { name: name.into(), value });
+    let query = (text(), text_match()).prop_map(|(name, value)| QueryMatch { name, value });
+    (path, option::of(Just(Arc::from("PUT"))), vec(header, 0..3), vec(query, 0..3))
+        .prop_map(|(path, method, headers, query)| RouteMatch { path, method, headers, query })
+}
+
+fn edits() -> impl Strategy<Value = HeaderEdits> {
+    let pair = || ("x-[a-z]{1,3}".prop_map(Arc::from), "[a-z%]{0,4}".prop_map(Arc::from));
+    (vec(pair(), 0..3), vec(pair(), 0..3), vec("x-[a-z]{1,3}".prop_map(Arc::from), 0..3))
+        .prop_map(|(set, add, remove)| HeaderEdits { set, add, remove })
+}
+
+fn cluster_name() -> impl Strategy<Value = ClusterName> {
+    "[ab]/[ab]:80".prop_map(|name| ClusterName::new(&name).unwrap())
+}
+
+fn path_rewrite(is_prefix: bool) -> BoxedStrategy<PathRewrite> {
+    let full = "/[a-z\\\\]{0,4}".prop_map(|path| PathRewrite::Full(path.into()));
+    if !is_prefix {
+        return full.boxed();
+    }
+    prop_oneof![full, path().prop_map(PathRewrite::Prefix), Just(PathRewrite::Prefix("".into()))].boxed()
+}
+
+fn forward(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
+    let weight = (1u32..100).prop_map(|weight| Weight::new(weight).unwrap());
+    let target = (cluster_name(), weight).prop_map(|(cluster, weight)| WeightedCluster { cluster, weight });
+    let version = (cluster_name(), text(), cluster_name()).prop_map(|(of, version, cluster)| TargetVersion {
+        of,
+        version,
+        cluster,
+    });
+    let share = (0u32..=100, prop_oneof![Just(100u32), Just(1_000), Just(1_000_000)])
+        .prop_map(|(numerator, denominator)| Fraction::new(numerator, denominator).unwrap());
+    let mirror = (cluster_name(), share).prop_map(|(cluster, fraction)| Mirror { cluster, fraction });
+    let rewrite = (option::of("[a-z]{1,4}(:80)?".prop_map(Arc::from)), option::of(path_rewrite(is_prefix)))
+        .prop_map(|(host, path)| Rewrite { host, path });
+    let timeouts = (option::of(milliseconds()), option::of(milliseconds()))
+        .prop_map(|(request, backend_request)| Timeouts { request, backend_request });
+    (vec(target, 1..3), vec(version, 0..3), rewrite, vec(mirror, 0..2), timeouts).prop_map(
+        |(targets, versions, rewrite, mirrors, timeouts)| {
+            RouteAction::Forward(Forward { targets, versions, rewrite, mirrors, timeouts })
+        },
+    )
+}
+
+fn redirect(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
+    let status = prop_oneof![Just(301u16), Just(302), Just(303), Just(307), Just(308)];
+    let scheme = option::of(prop_oneof![Just("http"), Just("https")].prop_map(Arc::from));
+    let host = option::of("[a-z]{1,4}".prop_map(Arc::from));
+    (scheme, host, option::of(1u16..), option::of(path_rewrite(is_prefix)), status).prop_map(
+        |(scheme, host, port, path, status)| RouteAction::Redirect(Redirect { scheme, host, port, path, status }),
+    )
+}
+
+fn respond() -> impl Strategy<Value = RouteAction> {
+    (200u16..600, text()).prop_map(|(status, detail)| RouteAction::Respond(DirectResponse { status, detail }))
+}
+
+/// A route whose chain is some of the plugins, in their order.
+fn route() -> impl Strategy<Value = Arc<Route>> {
+    let chain = prop::sample::subsequence(vec![0usize, 1, 2], 0..=3);
+    (route_match(), chain, edits(), edits(), "[a-z]{1,4}/[0-9]").prop_flat_map(
+        |(matches, chain, request_headers, response_headers, name)| {
+            let is_prefix = matches!(matches.path, PathMatch::Prefix(_));
+            let action = prop_oneof![4 => forward(is_prefix), 1 => redirect(is_prefix), 1 => respond()];
+            action.prop_map(move |action| {
+                Arc::new(Route {
+                    name: RouteName::new(&name).unwrap(),
+                    matches: matches.clone(),
+                    chain: FilterChain::new(chain.iter().map(|index| plugin_name(*index)).collect()).unwrap(),
+                    request_headers: request_headers.clone(),
+                    response_headers: response_headers.clone(),
+                    action,
+                })
+            })
+        },
+    )
+}
+
+fn plugin_name(index: usize) -> PluginName {
+    PluginName::new(&format!("n/{}", ["c", "a", "b"][index])).unwrap()
+}
+
+fn plugin(index: usize) -> impl Strategy<Value = Arc<Plugin>> {
+    let failure = prop_oneof![Just(FailurePolicy::Closed), Just(FailurePolicy::Open)];
+    let pause = prop_oneof![Just(HeaderPause::HoldAll), Just(HeaderPause::HoldHeaders)];
+    let limits = (1u64..1_000, 1u64..1_000, 1u64..10_000);
+    (vec(any::<u8>(), 0..8), failure, pause, limits).prop_map(
+        move |(configuration, failure, header_pause, (memory, call, start))| {
+            Arc::new(Plugin {
+                name: plugin_name(index),
+                module: ModuleSource::Builtin("auth".into()),
+                configuration: configuration.into(),
+                failure,
+                header_pause,
+                limits: PluginLimits {
+                    memory: ByteSize(128 * 1024 + memory),
+                    call_time: Duration::from_millis(call),
+                    start_time: Duration::from_millis(start),
+                },
+            })
+        },
+    )
+}
+
+fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
+    let endpoint =
+        (any::<IpAddr>(), any::<u16>(), 1u32..9, option::of(text())).prop_map(|(ip, port, weight, version)| Endpoint {
+            address: SocketAddr::new(ip, port),
+            weight: Weight::new(weight).unwrap(),
+            version,
+        });
+    let discovery = prop_oneof![
+        vec(endpoint, 0..4).prop_map(Discovery::Static),
+        ("[a-z]{1,4}", any::<u16>()).prop_map(|(host, port)| Discovery::Dns { host: host.into(), port }),
+    ];
+    let protocol = prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2)];
+    let balancing = prop_oneof![Just(Balancing::RoundRobin), Just(Balancing::LeastRequest), Just(Balancing::Random)];
+    (discovery, protocol, balancing, milliseconds(), option::of(milliseconds())).prop_map(
+        move |(discovery, protocol, balancing, connect_timeout, request_timeout)| {
+            let name = ClusterName::new(name).unwrap();
+            Arc::new(Cluster { name, discovery, protocol, balancing, connect_timeout, request_timeout })
+        },
+    )
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let hosts = vec(vec(route(), 0..3), 3);
+    let clusters = (cluster("a/a:80"), cluster("a/b:80"), cluster("b/a:80"), cluster("b/b:80"));
+    let plugins = (plugin(0), plugin(1), plugin(2));
+    (hosts, clusters, plugins, any::<SocketAddr>()).prop_map(|(hosts, (a, b, c, d), (e, f, g), address)| {
+        let mut builder = SnapshotBuilder::default();
+        [a, b, c, d].into_iter().for_each(|cluster| builder.put_cluster(cluster));
+        [e, f, g].into_iter().for_each(|plugin| builder.put_plugin(plugin));
+        let matches = [HostMatch::Exact("a.com".into()), HostMatch::Suffix(".a.com".into()), HostMatch::Any];
+        let virtual_hosts = matches.into_iter().zip(hosts).map(|(host, routes)| VirtualHost { host, routes }).collect();
+        let route_table = RouteTableName::new("n/g/http").unwrap();
+        builder.put_route_table(Arc::new(RouteTable { name: route_table.clone(), virtual_hosts }));
+        let address = SocketAddr::new(address.ip(), address.port());
+        builder.put_listener(Arc::new(Listener { name: ListenerName::new("n/g/http").unwrap(), address, route_table }));
+        builder.complete().unwrap()
+    })
+}
+
+fn module() -> RemoteModule {
+    RemoteModule { url: "http://control/modules/1".into(), sha256: ModuleHash([7; 32]) }
+}
+
+/// The snapshot with the modules that a proxy is told: by hash. Plugins that no route uses are not sent.
+fn as_told(snapshot: &Snapshot) -> Snapshot {
+    let mut builder = SnapshotBuilder::default();
+    let routes = snapshot.route_tables.values().flat_map(|table| &table.virtual_hosts).flat_map(|host| &host.routes);
+    let used: Vec<PluginName> = routes.flat_map(|route| route.chain.plugins()).cloned().collect();
+    snapshot.listeners.values().for_each(|it| builder.put_listener(Arc::clone(it)));
+    snapshot.route_tables.values().for_each(|it| builder.put_route_table(Arc::clone(it)));
+    snapshot.clusters.values().for_each(|it| builder.put_cluster(Arc::clone(it)));
+    for plugin in snapshot.plugins.values().filter(|plugin| used.contains(&plugin.name)) {
+        let module = ModuleSource::Remote(module());
+        builder.put_plugin(Arc::new(Plugin { module, ..(**plugin).clone() }));
+    }
+    builder.complete().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_snapshot_comes_through(snapshot in snapshot()) {
+        let offer = Offer::of(&snapshot, &Audience::Weir, &|_| Some(module()), None).unwrap();
+        let mut held = Held::default();
+        for kind in [Kind::Cluster, Kind::Listener, Kind::Endpoints, Kind::Plugin, Kind::RouteTable] {
+            let wanted = held.wanted(kind);
+            for (name, offered) in offer.of_kind(kind).iter().filter(|(name, _)| kind.is_wildcard() || wanted.contains(*name)) {
+                held.put(kind, name, &offered.resource).map_err(|it| TestCaseError::fail(format!("{it:?}")))?;
+            }
+        }
+        prop_assert_eq!(held.missing(), vec![]);
+        let told = held.snapshot().map_err(|it| TestCaseError::fail(format!("{it:?}")))?;
+        let expected = as_told(&snapshot);
+        prop_assert_eq!(&told, &expected);
+        prop_assert_eq!(told.version, expected.version);
+        let again = Offer::of(&snapshot, &Audience::Weir, &|_| Some(module()), Some(&offer)).unwrap();
+        for kind in Kind::ALL {
+            let versions = |offer: &Offer| offer.of_kind(kind).values().map(|it| it.version.clone()).collect::<Vec<_>>();
+            prop_assert_eq!(versions(&again), versions(&offer));
+        }
+    }
+}
