@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_model::{HumanDuration, ListenerName};
 
-use crate::app::{Bootstrap, CompileOptions, LogStyle, ValidateOptions};
-use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_WORKERS};
+use crate::app::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
+use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_NODE_BYTES, MAX_WORKERS};
 
 /// A programmable proxy: routes HTTP and runs sandboxed Wasm filters on it.
 #[derive(Debug, Parser)]
@@ -31,8 +31,14 @@ enum CommandArgs {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// File or folder of resources; watched
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "xds")]
     config: Option<PathBuf>,
+    /// Control plane that tells the configuration, in place of --config: http://ADDR, on this machine
+    #[arg(long, value_name = "URL", value_parser = parse_control_plane)]
+    xds: Option<String>,
+    /// What the control plane knows this proxy by [default: the host's name]
+    #[arg(long, value_name = "ID", requires = "xds")]
+    node: Option<String>,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -125,7 +131,13 @@ impl CommandLine {
 
 impl RunArgs {
     fn bootstrap(self) -> Result<Bootstrap, String> {
-        let config = self.config.ok_or("say which resources to serve: --config PATH (a file or a folder)")?;
+        let source = match (self.config, self.xds) {
+            (Some(path), _) => ConfigFrom::Files(path),
+            (None, Some(url)) => ConfigFrom::ControlPlane { url, node: node(self.node)? },
+            (None, None) => {
+                return Err("say what to serve: --config PATH (a file or a folder) or --xds URL".to_owned());
+            }
+        };
         let workers = self.workers.unwrap_or_else(cores);
         if workers == 0 || workers > MAX_WORKERS {
             return Err(format!("--workers {workers} is out of range: 1 to {MAX_WORKERS}"));
@@ -135,7 +147,7 @@ impl RunArgs {
             return Err(format!("--admin {admin} is not a loopback address: the admin pages have no password"));
         }
         Ok(Bootstrap {
-            config,
+            source,
             workers,
             admin: self.admin,
             admin_address_path: self.admin_address_path,
@@ -171,6 +183,29 @@ impl FolderArgs {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)
+}
+
+/// A name without white space, as the control plane's own names are.
+fn node(given: Option<String>) -> Result<String, String> {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).ok();
+    let name = given.or_else(host).ok_or("say what the control plane knows this proxy by: --node ID")?;
+    let is_plain = !name.is_empty() && name.len() <= MAX_NODE_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain { Ok(name) } else { Err(format!("--node `{name}`: write up to {MAX_NODE_BYTES} plain characters")) }
+}
+
+/// Without TLS nobody but this machine may say what is served.
+fn parse_control_plane(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").and_then(|rest| rest.trim_end_matches('/').rsplit_once(':'));
+    let Some((host, port)) = host else {
+        return Err("write http://ADDRESS:PORT, as in http://127.0.0.1:15010".to_owned());
+    };
+    let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    if !is_here {
+        return Err(format!("`{host}` is not this machine: what is served would come in plain text; use 127.0.0.1"));
+    }
+    Ok(format!("http://{host}:{port}"))
 }
 
 fn parse_bind(text: &str) -> Result<(ListenerName, SocketAddr), String> {
@@ -226,7 +261,7 @@ mod tests {
         ];
         let Ok(Action::Run(bootstrap)) = action(&arguments) else { panic!("these are good flags") };
         let expected = Bootstrap {
-            config: PathBuf::from("conf"),
+            source: ConfigFrom::Files(PathBuf::from("conf")),
             workers: 3,
             admin: "[::1]:0".parse().unwrap(),
             admin_address_path: Some(PathBuf::from("/run/admin")),
@@ -241,6 +276,19 @@ mod tests {
     }
 
     #[test]
+    fn a_control_plane_is_on_this_machine() {
+        for (given, expected) in [
+            ("http://127.0.0.1:15010", "http://127.0.0.1:15010"),
+            ("http://[::1]:1/", "http://[::1]:1"),
+            ("http://localhost:15010", "http://localhost:15010"),
+        ] {
+            let Ok(Action::Run(bootstrap)) = action(&["--xds", given, "--node", "p1"]) else { panic!("{given}") };
+            let (url, node) = (expected.to_owned(), "p1".to_owned());
+            assert_eq!(bootstrap.source, ConfigFrom::ControlPlane { url, node });
+        }
+    }
+
+    #[test]
     fn bad_flags_are_refused_with_what_to_do() {
         for (arguments, expected) in [
             (&[][..], "--config PATH"),
@@ -250,6 +298,13 @@ mod tests {
             (&["--config", "c", "--bind", "x=80"], "is not an address like"),
             (&["--config", "c", "--drain-timeout", "5"], "write whole numbers with"),
             (&["--confog", "c"], "--config"),
+            (&["--config", "c", "--xds", "http://127.0.0.1:1"], "cannot be used with"),
+            (&["--config", "c", "--node", "n"], "--xds"),
+            (&["--xds", "127.0.0.1:15010"], "write http://ADDRESS:PORT"),
+            (&["--xds", "https://127.0.0.1:15010"], "write http://ADDRESS:PORT"),
+            (&["--xds", "http://10.0.0.1:15010"], "is not this machine"),
+            (&["--xds", "http://127.0.0.1:x"], "is no port"),
+            (&["--xds", "http://127.0.0.1:1", "--node", "a b"], "plain characters"),
             (&["validate"], "<PATH>"),
         ] {
             let error = action(arguments).unwrap_err();

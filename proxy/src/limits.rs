@@ -101,7 +101,7 @@ pub(crate) const MAX_LOG_FIELDS: usize = 16;
 pub(crate) const MAX_LOG_FIELD_NAME_BYTES: usize = 64;
 
 /// Bytes of one such field's value; the rest of it is cut off.
-pub(crate) const MAX_LOG_FIELD_BYTES: usize = 1024;
+pub(crate) const MAX_LOG_FIELD_BYTES: usize = 1_024;
 
 /// How long a retired plugin context may take to be done (`proxy_on_done` answered false) before it is dropped.
 pub(crate) const RETIRE_TIME: Duration = Duration::from_secs(5);
@@ -121,7 +121,7 @@ pub(crate) const MAX_BALANCER_OFFSET: usize = 1_024;
 pub(crate) const MAX_CONNECTIONS_PER_ENDPOINT: usize = 7_000;
 
 /// Idle HTTP/1.1 connections that one worker keeps to one endpoint: a burst above it opens connections anew.
-pub(crate) const MAX_IDLE_PER_ENDPOINT: usize = 256;
+pub(crate) const MAX_IDLE_PER_ENDPOINT: usize = 1_024;
 
 /// Time between two looks for idle upstream connections.
 pub(crate) const POOL_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -233,6 +233,45 @@ pub(crate) const VM_REQUEST_QUEUE: usize = 256;
 
 /// Time for the first DNS answer of a new cluster; after it the cluster serves as soon as there is one.
 pub(crate) const FIRST_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+// The control plane.
+
+/// Longest name of a proxy towards its control plane, in bytes: a pod's name and namespace fit.
+pub(crate) const MAX_NODE_BYTES: usize = 512;
+
+/// Time to open a connection to the control plane.
+pub(crate) const CONTROL_PLANE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A stream on which nothing comes is tried with a ping after this time, and given up after as long again: a control
+/// plane whose machine is gone is noticed within a minute.
+pub(crate) const CONTROL_PLANE_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A stream that lived this long was a good one: the next one is tried at once.
+pub(crate) const CONTROL_PLANE_STEADY_TIME: Duration = Duration::from_secs(10);
+
+/// First pause before a lost stream is opened again: a control plane that restarts is back within a second.
+pub(crate) const MIN_RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Longest pause: thousands of proxies must not keep a control plane from coming up.
+pub(crate) const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(15);
+
+/// Requests on their way to the control plane: one for each kind and its answer, several times over.
+pub(crate) const XDS_REQUEST_QUEUE: usize = 64;
+
+/// A resource that was asked for by name and does not come in this time is not there (the xDS protocol's own number).
+pub(crate) const MISSING_RESOURCE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Time for the download of a module.
+pub(crate) const MODULE_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause between two tries to fetch a module.
+pub(crate) const MODULE_FETCH_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a module is tried to be fetched before the change that needs it is refused.
+pub(crate) const MODULE_FETCH_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A fetched module that nothing uses is kept for this long: a rollback needs it no second time.
+pub(crate) const UNUSED_MODULE_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 // Listeners.
 

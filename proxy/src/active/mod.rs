@@ -9,6 +9,7 @@
 
 mod build;
 mod compile;
+mod fetch;
 mod modules;
 mod warm;
 

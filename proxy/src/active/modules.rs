@@ -24,6 +24,7 @@ use weir_host_abi::{Engine, EngineOptions, Module, ModuleCache, ModuleHash};
 use weir_model::ModuleSource;
 
 use crate::active::compile::CompilerProcess;
+use crate::active::fetch;
 use crate::limits::{FRESH_FILE, MAX_CONCURRENT_COMPILATIONS, MAX_MODULE_BYTES, MAX_SETTLE_TIME, SETTLE_TIME};
 use crate::task;
 use crate::telemetry::Metrics;
@@ -43,11 +44,12 @@ impl ModuleRefusal {
     }
 }
 
-/// The file that holds a module; shipped modules lie in the folder `builtins`.
-pub(crate) fn module_path(source: &ModuleSource, builtins: &Path) -> PathBuf {
+/// The file that somebody else writes a module to, if there is one; shipped modules lie in the folder `builtins`.
+pub(crate) fn module_path(source: &ModuleSource, builtins: &Path) -> Option<PathBuf> {
     match source {
-        ModuleSource::File(path) => path.clone(),
-        ModuleSource::Builtin(name) => builtins.join(format!("{name}.wasm")),
+        ModuleSource::File(path) => Some(path.clone()),
+        ModuleSource::Builtin(name) => Some(builtins.join(format!("{name}.wasm"))),
+        ModuleSource::Remote(_) => None,
     }
 }
 
@@ -102,7 +104,12 @@ impl Modules {
     /// # Errors
     /// It is missing, unreadable, too large, no module for this host, or takes too long to compile.
     pub(crate) async fn load(self: &Arc<Self>, source: &ModuleSource) -> Result<Module, ModuleRefusal> {
-        let path = module_path(source, &self.options.builtins);
+        let path = match source {
+            ModuleSource::Remote(module) => fetch::fetch(module, &self.options.cache).await?,
+            ModuleSource::File(_) | ModuleSource::Builtin(_) => {
+                module_path(source, &self.options.builtins).unwrap_or_default() // They have one.
+            }
+        };
         let give_up = Instant::now() + MAX_SETTLE_TIME;
         loop {
             let before = stamp(&path);
@@ -131,6 +138,9 @@ impl Modules {
 
     /// Forgets the modules that nobody uses any more.
     pub(crate) fn retain(&self, used: &HashSet<ModuleHash>) {
+        let cache = self.options.cache.clone();
+        let in_use: Vec<_> = used.iter().map(|hash| weir_model::ModuleHash(*hash.as_bytes())).collect();
+        task::spawn("module sweep", task::blocking("module sweep", move || fetch::sweep(&cache, &in_use)));
         self.loaded.lock().retain(|hash, _| used.contains(hash));
         self.read.lock().retain(|_, (_, hash)| used.contains(hash));
     }
@@ -250,6 +260,7 @@ fn source_name(source: &ModuleSource) -> String {
     match source {
         ModuleSource::File(path) => path.display().to_string(),
         ModuleSource::Builtin(name) => name.to_string(),
+        ModuleSource::Remote(module) => module.url.to_string(),
     }
 }
 
@@ -334,7 +345,7 @@ mod tests {
     #[test]
     fn missing_modules_say_what_to_do() {
         let builtin = ModuleSource::Builtin(Arc::from("auth"));
-        let path = module_path(&builtin, Path::new("/opt/plugins"));
+        let path = module_path(&builtin, Path::new("/opt/plugins")).unwrap();
         assert_eq!(path, Path::new("/opt/plugins/auth.wasm"));
         let missing = || Unreadable::Io(io::Error::from(io::ErrorKind::NotFound));
         assert!(missing().refusal(&builtin, &path).reason.contains("no shipped module `auth`"));

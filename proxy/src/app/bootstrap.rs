@@ -14,8 +14,8 @@ use crate::telemetry::LogFormat;
 /// What a proxy is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bootstrap {
-    /// The file or folder of resources.
-    pub config: PathBuf,
+    /// Where the configuration comes from.
+    pub source: ConfigFrom,
     /// Worker threads.
     pub workers: usize,
     /// Where the admin pages are.
@@ -34,6 +34,20 @@ pub struct Bootstrap {
     pub binds: HashMap<ListenerName, SocketAddr>,
     /// How long connections may take to end.
     pub drain_timeout: Duration,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigFrom {
+    /// A file or folder of resources.
+    Files(PathBuf),
+    /// A control plane.
+    ControlPlane {
+        /// `http://` and its address.
+        url: String,
+        /// What it knows this proxy by.
+        node: String,
+    },
 }
 
 /// How the process log looks.

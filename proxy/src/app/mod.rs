@@ -19,13 +19,16 @@ use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
-pub use bootstrap::{Bootstrap, CompileOptions, LogStyle, ValidateOptions};
+pub use bootstrap::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
 
 use crate::active::{CompilerProcess, Modules, ModulesOptions, Warmer, WarmerOptions, compile_here};
 use crate::admin::{Admin, AdminServer, Ending};
 use crate::app::runtimes::{WorkerThreads, WorkersOptions};
 use crate::app::signals::{Asked, Signals};
-use crate::config::{Applied, ConfigState, ConfigStateOptions, ConfigStatus, FileSource, Publisher, apply_updates};
+use crate::config::{
+    Applied, ConfigSource, ConfigState, ConfigStateOptions, ConfigStatus, FileSource, LastGood, Publisher, WatchSignal,
+    XdsOptions, XdsSource, apply_updates,
+};
 use crate::drain::{DrainTrigger, drain_pair};
 use crate::filter::PluginState;
 use crate::limits::VM_REQUEST_QUEUE;
@@ -65,14 +68,14 @@ struct App {
     access_log: AccessLogWriter,
     workers: WorkerThreads,
     drain: DrainTrigger,
-    source: FileSource,
+    source: ConfigSource,
     config: ConfigState,
     signals: Signals,
     endings: mpsc::Receiver<Ending>,
 }
 
 impl App {
-    /// Builds the parts in order; the first configuration serves when this returns.
+    /// Builds the parts in order; from files the first configuration serves when this returns.
     async fn build(bootstrap: Bootstrap, log_level: Option<LogLevel>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new(bootstrap.workers));
         let access_log = start_access_log(&bootstrap, &metrics)?;
@@ -120,7 +123,7 @@ impl App {
                 asked = signals.next() => match asked {
                     Asked::End => break Ending::Gracefully,
                     Asked::ReadAgain => {
-                        signal.look_again();
+                        signal.iter().for_each(WatchSignal::look_again);
                         access_log.reopen();
                     }
                 },
@@ -177,15 +180,24 @@ fn warmer(bootstrap: &Bootstrap, state: Arc<PluginState>, metrics: &Arc<Metrics>
     Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers })
 }
 
-/// Reads the first configuration; one that is refused is a bad start.
-async fn begin(bootstrap: &Bootstrap, config: &mut ConfigState) -> anyhow::Result<FileSource> {
-    let mut source = FileSource::start(&bootstrap.config, &bootstrap.plugins)
+/// The source of the configuration. What files say first is read and served; a refusal of it is a bad start.
+async fn begin(bootstrap: &Bootstrap, config: &mut ConfigState) -> anyhow::Result<ConfigSource> {
+    let path = match &bootstrap.source {
+        ConfigFrom::Files(path) => path,
+        ConfigFrom::ControlPlane { url, node } => {
+            let last_good = LastGood::open(&bootstrap.cache, url, node);
+            let options = XdsOptions { url: url.clone(), node: node.clone() };
+            let source = XdsSource::new(options, last_good).map_err(|error| anyhow!("--xds {url}: {error}"))?;
+            return Ok(ConfigSource::ControlPlane(Box::new(source)));
+        }
+    };
+    let mut source = FileSource::start(path, &bootstrap.plugins)
         .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;
     let update = source.read().await;
     match config.begin(update).await {
-        Applied::Serves | Applied::Unchanged => Ok(source),
+        Applied::Serves | Applied::Unchanged => Ok(ConfigSource::Files(Box::new(source))),
         Applied::Refused(refusals) => {
-            let (path, count) = (bootstrap.config.display(), refusals.len());
+            let (path, count) = (path.display(), refusals.len());
             Err(anyhow!(
                 "{path} is refused for the {count} reasons above; `weir-proxy validate {path}` says them again"
             ))

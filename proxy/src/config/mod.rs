@@ -1,24 +1,60 @@
 //! How configuration arrives and becomes active. **The configuration walk is told in `apply.rs`.**
 //!
 //! ```text
-//! files ─► watch ─► source (read, compile) ─► state: prepare ─► warm ─► publish ─► workers
-//!                            │                    │               │
-//!                            └────────────────────┴───────────────┴─► refused: status (log, /config_dump, metrics)
+//! files ─► watch ─► source (read, compile) ─┐
+//! control plane ─► xds (decode, complete) ──┴─► state: prepare ─► warm ─► publish ─► workers
+//!                            │                        │            │
+//!                            └────────────────────────┴────────────┴─► refused: status (log, /config_dump, metrics)
 //! ```
 //!
-//! A change is taken whole or refused whole; a refused one leaves everything as it was.
+//! From files a change is taken whole or refused whole; of what a control plane sends, what is good is taken and what is
+//! not is refused by field. A refused change leaves everything as it was.
+
+use tokio::sync::watch as channel;
 
 mod apply;
 mod candidate;
 mod file;
+mod last_good;
 mod publish;
 mod source;
 mod state;
 mod status;
 mod watch;
+mod xds;
 
 pub(crate) use apply::apply_updates;
+pub(crate) use last_good::LastGood;
 pub(crate) use publish::Publisher;
 pub(crate) use source::FileSource;
+use source::Update;
 pub(crate) use state::{Applied, ConfigState, ConfigStateOptions, refusals};
 pub(crate) use status::{ConfigStatus, StatusReport, text};
+pub(crate) use watch::WatchSignal;
+pub(crate) use xds::{XdsOptions, XdsSource};
+
+/// Where the configuration comes from.
+pub(crate) enum ConfigSource {
+    /// Files, watched.
+    Files(Box<FileSource>),
+    /// A control plane.
+    ControlPlane(Box<XdsSource>),
+}
+
+impl ConfigSource {
+    /// Makes the source look again, if it can: a control plane tells by itself.
+    pub(crate) fn signal(&self) -> Option<WatchSignal> {
+        match self {
+            Self::Files(source) => Some(source.signal()),
+            Self::ControlPlane(_) => None,
+        }
+    }
+
+    /// Follows the source, and keeps the newest update where `updates` can be taken from. Ends with its receiver.
+    pub(crate) async fn follow(self, updates: channel::Sender<Option<Update>>) {
+        match self {
+            Self::Files(source) => source.follow(updates).await,
+            Self::ControlPlane(source) => source.follow(updates).await,
+        }
+    }
+}

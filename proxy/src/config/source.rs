@@ -164,7 +164,7 @@ impl Reader {
 /// Where the modules of a configuration lie.
 fn modules(compiled: &Compiled, builtins: &Path) -> Vec<PathBuf> {
     let plugins = compiled.snapshot.plugins.values();
-    let mut modules: Vec<_> = plugins.map(|plugin| module_path(&plugin.module, builtins)).collect();
+    let mut modules: Vec<_> = plugins.filter_map(|plugin| module_path(&plugin.module, builtins)).collect();
     modules.sort_unstable();
     modules.dedup();
     modules

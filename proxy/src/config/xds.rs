@@ -1,0 +1,286 @@
+//! The control plane as the source: one delta ADS stream over gRPC, driven by `weir-xds`. Every response is answered at
+//! once, with field paths when something of it is refused; what was good of it stays. A lost stream is opened again with
+//! a growing pause, and what serves goes on meanwhile; a proxy that starts without its control plane serves what it was
+//! told last (`config/last_good.rs`).
+//!
+//! ```text
+//! response ─► Held (decoded) ─► answer, new requests ─► nothing missing? ─► Update ─► the configuration walk
+//!                                                            └─ else wait for the rest, at most 15 s
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tracing::{debug, info, warn};
+use weir_mesh::Compiled;
+use weir_model::{Rejection, Version};
+use weir_xds::client::Changes;
+use weir_xds::limits::MAX_MESSAGE_BYTES;
+use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use weir_xds::{ClientState, Held, Kind, SavedResource};
+
+use crate::config::last_good::LastGood;
+use crate::config::source::Update;
+use crate::limits::{
+    CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE, CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE,
+    MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT, XDS_REQUEST_QUEUE,
+};
+
+/// Which control plane, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct XdsOptions {
+    /// `http://` and its address.
+    pub(crate) url: String,
+    /// What the control plane knows this proxy by.
+    pub(crate) node: String,
+}
+
+/// A control plane, asked over one stream.
+pub(crate) struct XdsSource {
+    options: XdsOptions,
+    endpoint: Endpoint,
+    client: ClientState,
+    held: Held,
+    /// What was accepted, as it came.
+    raw: BTreeMap<(Kind, String), Arc<SavedResource>>,
+    /// Kinds without names that were answered at least once: before that, nothing is known to be all there is.
+    answered: BTreeSet<Kind>,
+    /// Until when what is missing is waited for.
+    patience: Option<Instant>,
+    /// What was handed on last.
+    told: Option<Version>,
+    last_good: LastGood,
+}
+
+/// Where requests of a stream are put.
+type Requests = mpsc::Sender<DeltaDiscoveryRequest>;
+
+/// Where updates go.
+type Updates = watch::Sender<Option<Update>>;
+
+impl XdsSource {
+    /// A source that has asked for nothing yet, and holds what an earlier process has left in `last_good`.
+    ///
+    /// # Errors
+    /// The URL is none.
+    pub(crate) fn new(options: XdsOptions, last_good: LastGood) -> Result<Self, String> {
+        let endpoint = Endpoint::from_shared(options.url.clone()).map_err(|error| error.to_string())?;
+        let endpoint = endpoint
+            .connect_timeout(CONTROL_PLANE_CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(CONTROL_PLANE_KEEPALIVE)
+            .keep_alive_timeout(CONTROL_PLANE_KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let node = Node { id: options.node.clone(), user_agent_name: "weir-proxy".to_owned(), ..Node::default() };
+        let mut source = Self {
+            options,
+            endpoint,
+            client: ClientState::new(node),
+            held: Held::default(),
+            raw: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            patience: None,
+            told: None,
+            last_good,
+        };
+        source.restore();
+        Ok(source)
+    }
+
+    /// Follows the control plane, and keeps the newest update where `updates` can be taken from. Ends with its receiver.
+    pub(crate) async fn follow(mut self, updates: Updates) {
+        self.tell(&updates);
+        let mut pause = MIN_RECONNECT_PAUSE;
+        loop {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                ended = self.stream(&updates) => ended,
+                () = updates.closed() => return,
+            };
+            if began.elapsed() > CONTROL_PLANE_STEADY_TIME {
+                pause = MIN_RECONNECT_PAUSE;
+            }
+            let (control_plane, pause_ms) = (&self.options.url, pause.as_millis());
+            warn!(%control_plane, pause_ms, "no stream to the control plane; what serves goes on: {ended}");
+            let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
+            tokio::select! {
+                () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+                () = updates.closed() => return,
+            }
+            pause = (pause * 2).min(MAX_RECONNECT_PAUSE);
+        }
+    }
+
+    /// One stream, until it ends; why it did.
+    async fn stream(&mut self, updates: &Updates) -> String {
+        let channel = match self.endpoint.connect().await {
+            Ok(channel) => channel,
+            Err(error) => return chain_of(&error),
+        };
+        let (requests, receiver) = mpsc::channel(XDS_REQUEST_QUEUE);
+        send(&requests, self.client.connect()).await;
+        let mut service: AggregatedDiscoveryServiceClient<Channel> = AggregatedDiscoveryServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let opened = service.delta_aggregated_resources(ReceiverStream::new(receiver)).await;
+        let mut responses = match opened {
+            Ok(responses) => responses.into_inner(),
+            Err(status) => return said(&status),
+        };
+        info!(control_plane = %self.options.url, node = %self.options.node, "stream to the control plane is open");
+        loop {
+            let patience = self.patience;
+            tokio::select! {
+                response = responses.message() => match response {
+                    Ok(Some(response)) => self.take_in(response, &requests).await,
+                    Ok(None) => return "the control plane has ended it".to_owned(),
+                    Err(status) => return said(&status),
+                },
+                () = sleep_until(patience) => self.give_up(),
+            }
+            self.tell(updates);
+        }
+    }
+
+    /// Takes in a response: decodes, answers, and asks for what it refers to.
+    async fn take_in(&mut self, response: DeltaDiscoveryResponse, requests: &Requests) {
+        let Some(changes) = self.client.on_response(response) else { return };
+        self.answered.insert(changes.kind);
+        let rejected = self.apply(&changes);
+        for rejection in rejected.values().flatten() {
+            let Rejection { resource, field, reason, hint } = rejection;
+            warn!(%resource, field, hint, "refused what the control plane sent: {reason}");
+        }
+        send(requests, [self.client.answer(&changes, &rejected)]).await;
+        for kind in Kind::ALL {
+            let wanted = self.wanted(kind);
+            send(requests, self.client.want(kind, wanted)).await;
+        }
+    }
+
+    fn apply(&mut self, changes: &Changes) -> BTreeMap<String, Vec<Rejection>> {
+        let mut rejected = BTreeMap::new();
+        for (name, version, resource) in &changes.put {
+            match self.held.put(changes.kind, name, resource) {
+                Ok(()) => {
+                    let (kind, resource) = (changes.kind, resource.clone());
+                    let saved = SavedResource { kind, name: name.clone(), version: version.clone(), resource };
+                    self.raw.insert((kind, name.clone()), Arc::new(saved));
+                }
+                Err(rejections) => {
+                    rejected.insert(name.clone(), rejections);
+                }
+            }
+        }
+        for name in &changes.removed {
+            self.held.remove(changes.kind, name);
+            self.raw.remove(&(changes.kind, name.clone()));
+        }
+        rejected
+    }
+
+    fn wanted(&mut self, kind: Kind) -> BTreeSet<String> {
+        let wanted = self.held.wanted(kind);
+        if !kind.is_wildcard() {
+            self.raw.retain(|(of, name), _| *of != kind || wanted.contains(name));
+        }
+        wanted
+    }
+
+    /// Hands on what is held, if it is whole and new.
+    fn tell(&mut self, updates: &Updates) {
+        let missing = self.held.missing();
+        let is_begun = self.answered.contains(&Kind::Cluster) && self.answered.contains(&Kind::Listener);
+        if !missing.is_empty() || !is_begun {
+            debug!(?missing, "the configuration is not whole yet");
+            self.patience.get_or_insert_with(|| Instant::now() + MISSING_RESOURCE_TIMEOUT);
+            return;
+        }
+        self.patience = None;
+        let outcome = match self.held.snapshot() {
+            Ok(snapshot) if self.told == Some(snapshot.version) => return,
+            Ok(snapshot) => {
+                self.told = Some(snapshot.version);
+                self.last_good.keep(self.raw.values().cloned().collect());
+                Ok(Arc::new(Compiled::unwritten(snapshot)))
+            }
+            Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::unwritten_refusal).collect())),
+        };
+        updates.send_replace(Some(Update { outcome }));
+    }
+
+    /// What was asked for by name and did not come counts as absent; a kind that was not answered has nothing.
+    fn give_up(&mut self) {
+        self.patience = None;
+        self.answered.extend([Kind::Cluster, Kind::Listener]);
+        for (kind, name) in self.held.missing() {
+            warn!(?kind, name, "the control plane does not send it; requests that need it fail");
+            if kind == Kind::Plugin {
+                // A filter cannot be left out: what served before goes on.
+                self.patience = Some(Instant::now() + MISSING_RESOURCE_TIMEOUT);
+            } else {
+                self.held.remove(kind, &name);
+            }
+        }
+    }
+
+    fn restore(&mut self) {
+        let saved = self.last_good.read();
+        if saved.is_empty() {
+            return;
+        }
+        for resource in saved {
+            let SavedResource { kind, name, version, resource: content } = &resource;
+            match self.held.put(*kind, name, content) {
+                Ok(()) => {
+                    self.client.restore(*kind, name, version);
+                    self.raw.insert((*kind, name.clone()), Arc::new(resource));
+                }
+                // An older proxy took it; the control plane is asked for it again.
+                Err(rejections) => warn!(?kind, name, ?rejections, "what was kept on disk is not understood any more"),
+            }
+        }
+        for kind in Kind::ALL {
+            let wanted = self.wanted(kind);
+            // Asked for when the stream opens.
+            drop(self.client.want(kind, wanted));
+        }
+        self.answered.extend([Kind::Cluster, Kind::Listener]);
+        info!(resources = self.raw.len(), "begins with what the control plane said last");
+    }
+}
+
+/// Puts requests on the stream; one that has ended takes none, which is told by its responses.
+async fn send(requests: &Requests, all: impl IntoIterator<Item = DeltaDiscoveryRequest>) {
+    for request in all {
+        drop(requests.send(request).await);
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn said(status: &tonic::Status) -> String {
+    format!("{}: {}", status.code(), status.message())
+}
+
+/// An error and what caused it.
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
