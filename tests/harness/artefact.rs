@@ -36,7 +36,7 @@ pub fn test_filter() -> &'static Path {
 }
 
 /// The shipped modules, as `cargo xtask plugins` leaves them: only the callbacks that they need.
-pub(crate) fn shipped_modules() -> PathBuf {
+pub fn shipped_modules() -> PathBuf {
     let folder = target_folder().join("debug").join("plugins");
     assert!(folder.join("auth.wasm").is_file(), "{} has no modules: run `cargo xtask plugins`", folder.display());
     folder

@@ -21,6 +21,7 @@
 
 mod proxy; // One running `weir-proxy`, its pages, its logs.
 mod envoy; // One running Envoy, to compare with.
+mod xds_server; // The control plane of somebody else.
 mod resources; // What it serves, written as a person would.
 mod scenario; // A file of origins, requests and expectations.
 mod client; // Sends requests, reads answers.
@@ -30,7 +31,7 @@ mod body; // Bodies in memory, in steps, and very long ones.
 mod artefact; // What is built: the proxy's binary, filters.
 mod wait; // Until something is so, within a deadline.
 
-pub use artefact::{binary, module_of_wat, test_filter};
+pub use artefact::{binary, module_of_wat, shipped_modules, test_filter};
 pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_steps, with_trailers};
 pub use client::{Answer, Client, read};
 pub use envoy::Envoy;
@@ -40,3 +41,4 @@ pub use resources::{Filter, Module, Resources};
 pub use scenario::run as run_scenario;
 pub use wait::{DEADLINE, beside, until, within};
 pub use wire::{Wire, WireOrigin};
+pub use xds_server::XdsServer;

@@ -32,6 +32,8 @@ pub struct ProxyOptions {
     pub workers: Option<usize>,
     /// A module cache of its own, empty.
     pub fresh_cache: bool,
+    /// This cache folder, in place of the one that all proxies share.
+    pub cache: Option<PathBuf>,
     /// The folder of shipped modules; that of `cargo xtask plugins` when left out.
     pub plugins: Option<PathBuf>,
 }
@@ -59,6 +61,15 @@ impl Proxy {
         let mut proxy = Self::launch(folder, resources.listeners(), &options).await;
         proxy.wait_until_ready().await;
         proxy
+    }
+
+    /// Starts a proxy that gets its configuration from the control plane at `port`; it serves when that has told it.
+    pub async fn follow(port: u16, options: &ProxyOptions) -> Self {
+        let folder = Self::folder_of(&Resources::nothing());
+        let mut options = options.clone();
+        options.arguments.extend(["--xds".to_owned(), format!("http://127.0.0.1:{port}")]);
+        options.arguments.extend(["--node".to_owned(), "test".to_owned()]);
+        Self::launch(folder, &[], &options).await
     }
 
     /// Runs a proxy that is expected not to start: how it ended, and what it logged.
@@ -92,7 +103,7 @@ impl Proxy {
     }
 
     /// Waits until the first configuration serves.
-    async fn wait_until_ready(&mut self) {
+    pub async fn wait_until_ready(&mut self) {
         until("weir-proxy to be ready", async || {
             self.assert_running();
             (self.page("/ready").await.status == 200).then_some(())
@@ -275,9 +286,13 @@ impl Drop for Proxy {
 
 fn command(folder: &TempDir, listeners: &[String], options: &ProxyOptions) -> Command {
     let path = folder.path();
-    let cache = if options.fresh_cache { path.join("cache") } else { module_cache() };
+    let shared = || if options.fresh_cache { path.join("cache") } else { module_cache() };
+    let cache = options.cache.clone().unwrap_or_else(shared);
     let mut command = Command::new(binary());
-    command.arg("--config").arg(path.join("config")).arg("--cache").arg(cache);
+    command.arg("--cache").arg(cache);
+    if !options.arguments.iter().any(|argument| argument == "--xds") {
+        command.arg("--config").arg(path.join("config"));
+    }
     command.args(["--admin", "127.0.0.1:0", "--admin-address-path"]).arg(path.join("admin-address"));
     command.arg("--plugins").arg(options.plugins.clone().unwrap_or_else(shipped_modules));
     command.arg("--workers").arg(options.workers.unwrap_or(1).to_string());

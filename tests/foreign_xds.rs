@@ -1,0 +1,208 @@
+//! Somebody else's control plane: a server written only from Envoy's documentation, in another language, tells a proxy
+//! what to serve. Needs Python; see `cargo xtask test`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+
+use harness::{Client, Origin, Proxy, ProxyOptions, XdsServer, until};
+use serde_json::{Value, json};
+
+const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
+const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+
+fn address(of: SocketAddr) -> Value {
+    json!({"socket_address": {"address": of.ip().to_string(), "port_value": of.port()}})
+}
+
+/// A cluster whose endpoints come apart from it.
+fn cluster(name: &str) -> Value {
+    json!({
+        "@type": CLUSTER, "name": name, "type": "EDS", "connect_timeout": "1s",
+        "eds_cluster_config": {"eds_config": {"ads": {}, "resource_api_version": "V3"}},
+    })
+}
+
+fn endpoints(name: &str, origins: &[&Origin]) -> Value {
+    let endpoint = |origin: &&Origin| json!({"endpoint": {"address": address(origin.address())}});
+    let endpoints: Vec<Value> = origins.iter().map(endpoint).collect();
+    json!({"@type": ENDPOINTS, "cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]})
+}
+
+fn listener(name: &str, filters: &[Value]) -> Value {
+    let router = json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    });
+    let filters: Vec<&Value> = filters.iter().chain([&router]).collect();
+    let manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "rds": {"config_source": {"ads": {}, "resource_api_version": "V3"}, "route_config_name": name},
+        "http_filters": filters,
+    });
+    let manager = json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager});
+    let nowhere = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
+    json!({"@type": LISTENER, "name": name, "address": nowhere, "filter_chains": [{"filters": [manager]}]})
+}
+
+fn routes(name: &str, routes: &[Value]) -> Value {
+    json!({"@type": ROUTES, "name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]})
+}
+
+fn to(path: &str, cluster: &str) -> Value {
+    json!({"match": {"prefix": path}, "route": {"cluster": cluster}})
+}
+
+/// `edge` sends everything to `a`, which is this origin.
+async fn server_with(origin: &Origin) -> XdsServer {
+    let mut server = XdsServer::start().await;
+    let edge = json!([listener("edge", &[]), routes("edge", &[to("/", "a")])]);
+    let a = json!([cluster("a"), endpoints("a", &[origin])]);
+    server.command(json!({"put": {"edge": edge, "a": a}})).await;
+    server
+}
+
+async fn get(proxy: &Proxy, path: &str) -> (u16, String) {
+    let answer = Client::http1(proxy.listener("edge").await).await.get(path).await;
+    (answer.status, answer.text())
+}
+
+async fn wait_for(proxy: &Proxy, path: &str, expected: &str) {
+    until(&format!("{expected} at {path}"), async || (get(proxy, path).await.1 == expected).then_some(())).await;
+}
+
+fn refused(request: &Value) -> bool {
+    request["error"].as_str().is_some_and(|error| !error.is_empty())
+}
+
+#[tokio::test]
+async fn resources_come_change_and_go() {
+    let (old, new) = (Origin::says("old").await, Origin::says("new").await);
+    let mut server = server_with(&old).await;
+    let mut proxy = Proxy::follow(server.port(), &ProxyOptions::default()).await;
+    proxy.wait_until_ready().await;
+    assert_eq!(get(&proxy, "/").await, (200, "old".to_owned()));
+
+    server.command(json!({"put": {"a": endpoints("a", &[&new])}})).await;
+    wait_for(&proxy, "/", "new").await;
+
+    let both = routes("edge", &[to("/b", "b"), to("/", "a")]);
+    server.command(json!({"put": {"b": [cluster("b"), endpoints("b", &[&old])], "edge": both}})).await;
+    wait_for(&proxy, "/b/1", "old").await;
+    assert_eq!(get(&proxy, "/").await.1, "new");
+
+    server.command(json!({"put": {"second": [listener("second", &[]), routes("second", &[to("/", "b")])]}})).await;
+    until("the second listener", async || proxy.find_listener("second").await).await;
+    server.command(json!({"remove": {LISTENER: ["second"]}})).await;
+    until("the end of the second listener", async || proxy.find_listener("second").await.is_none().then_some(())).await;
+
+    // A route to a cluster that nobody sends is answered by the proxy, as in Envoy.
+    let lost = routes("edge", &[to("/lost", "nobody"), to("/", "a")]);
+    server.command(json!({"put": {"edge": lost}})).await;
+    until("503 for the lost cluster", async || (get(&proxy, "/lost").await.0 == 503).then_some(())).await;
+    assert_eq!(get(&proxy, "/").await, (200, "new".to_owned()));
+    assert!(!server.requests().iter().any(refused), "{:#?}", server.requests());
+}
+
+#[tokio::test]
+async fn a_bad_resource_is_refused_by_field_and_the_good_ones_of_its_response_stay() {
+    let (old, new) = (Origin::says("old").await, Origin::says("new").await);
+    let mut server = server_with(&old).await;
+    let mut proxy = Proxy::follow(server.port(), &ProxyOptions::default()).await;
+    proxy.wait_until_ready().await;
+
+    let mut bad = cluster("bad");
+    bad["lb_policy"] = json!("RING_HASH");
+    bad["outlier_detection"] = json!({"consecutive_5xx": 3});
+    let good = json!([cluster("b"), endpoints("b", &[&new])]);
+    server.command(json!({"put": {"bad": bad, "b": good, "edge": routes("edge", &[to("/", "b")])}})).await;
+    let refusal = server.wait_for("a NACK", refused).await;
+    let error = refusal["error"].as_str().unwrap();
+    assert_eq!(refusal["type"], "Cluster");
+    for expected in ["cluster bad: outlier_detection: is not supported", "cluster bad: lb_policy: is not supported"] {
+        assert!(error.contains(expected), "{error}");
+    }
+    wait_for(&proxy, "/", "new").await;
+    assert!(proxy.log().contains("lb_policy"), "the proxy's own log says it too");
+
+    // Put right, it is taken.
+    let (requests, right) = (server.requests().len(), json!([cluster("bad"), endpoints("bad", &[&old])]));
+    server.command(json!({"put": {"bad": right, "edge": routes("edge", &[to("/", "bad")])}})).await;
+    wait_for(&proxy, "/", "old").await;
+    assert!(!server.requests()[requests..].iter().any(refused));
+}
+
+#[tokio::test]
+async fn a_filter_comes_by_extension_discovery_and_runs_where_a_route_turns_it_on() {
+    let origin = Origin::says("origin").await;
+    let mut server = server_with(&origin).await;
+    let mut proxy = Proxy::follow(server.port(), &ProxyOptions::default()).await;
+    proxy.wait_until_ready().await;
+
+    let module = harness::shipped_modules().join("auth.wasm");
+    let rules = json!({"rules": [{"name": "nobody", "action": "deny"}]}).to_string();
+    let plugin = json!({"@type": WASM, "config": {
+        "name": "guard",
+        "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": rules},
+        "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": module}}},
+    }});
+    let discovered = json!({
+        "name": "guard", "disabled": true,
+        "config_discovery": {
+            "config_source": {"ads": {}, "resource_api_version": "V3"},
+            "type_urls": [WASM],
+        },
+    });
+    let mut guarded = to("/guarded", "a");
+    guarded["typed_per_filter_config"] =
+        json!({"guard": {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}});
+    let extension = json!({"@type": EXTENSION, "name": "guard", "typed_config": plugin});
+    let edge = json!([listener("edge", &[discovered]), routes("edge", &[guarded, to("/", "a")])]);
+    server.command(json!({"put": {"guard": extension, "edge": edge}})).await;
+    until("403 where the filter runs", async || (get(&proxy, "/guarded").await.0 == 403).then_some(())).await;
+    assert_eq!(get(&proxy, "/").await, (200, "origin".to_owned()));
+    assert!(!server.requests().iter().any(refused), "{:#?}", server.requests());
+}
+
+#[tokio::test]
+async fn a_lost_stream_is_opened_again_and_nothing_that_is_held_is_sent_twice() {
+    let (old, new) = (Origin::says("old").await, Origin::says("new").await);
+    let mut server = server_with(&old).await;
+    let mut proxy = Proxy::follow(server.port(), &ProxyOptions::default()).await;
+    proxy.wait_until_ready().await;
+    let before = server.requests().len();
+    server.command(json!({"close": true})).await;
+    let again =
+        server.wait_for("a new stream", |request| request["type"] == "Cluster" && request["initial"]["a"].is_string());
+    assert_eq!(again.await["node"], "test");
+    server.command(json!({"put": {"a": endpoints("a", &[&new])}})).await;
+    wait_for(&proxy, "/", "new").await;
+    let after = server.requests().split_off(before);
+    let answers: Vec<&Value> = after.iter().filter(|request| request["nonce"] != "").collect();
+    assert_eq!(answers.len(), 1, "only the changed endpoints were sent: {answers:#?}");
+}
+
+#[tokio::test]
+async fn a_proxy_starts_without_its_control_plane() {
+    let origin = Origin::says("kept").await;
+    let server = server_with(&origin).await;
+    let port = server.port();
+    let cache = tempfile::tempdir().unwrap();
+    let options = ProxyOptions { cache: Some(cache.path().to_owned()), ..ProxyOptions::default() };
+    let mut proxy = Proxy::follow(port, &options).await;
+    proxy.wait_until_ready().await;
+    until("a kept configuration", async || cache.path().join("xds").read_dir().ok()?.next().map(drop)).await;
+    server.stop().await;
+    proxy.wait_for_log("no stream to the control plane").await;
+    assert_eq!(get(&proxy, "/").await, (200, "kept".to_owned()), "what serves goes on");
+    drop(proxy);
+
+    let mut proxy = Proxy::follow(port, &options).await;
+    proxy.wait_until_ready().await;
+    assert_eq!(get(&proxy, "/").await, (200, "kept".to_owned()));
+    assert!(proxy.log().contains("begins with what the control plane said last"), "{}", proxy.log());
+}
