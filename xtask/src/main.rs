@@ -1,10 +1,11 @@
-//! The tasks of this repository, in Rust: `cargo xtask demo | test | plugins | bench`.
+//! The tasks of this repository, in Rust: `cargo xtask demo | test | plugins | release | bench`.
 //!
 //! Each task is a file. They print what they do and how long it took; a failed task ends with exit code 1.
 
 mod bench;
 mod demo;
 mod plugins;
+mod release;
 mod test;
 
 mod strip;
@@ -23,6 +24,7 @@ const USAGE: &str = "\
 cargo xtask demo [--once]       build the proxy, serve the quickstart through a filter, show what it does
 cargo xtask test                run every check; installs the tools it needs and says so first
 cargo xtask plugins [--release] build the filters for Wasm and put them beside the proxy
+cargo xtask release             build the proxy as it is packaged, into target/dist
 cargo xtask bench [--quick]     measure the proxy beside HAProxy, nginx and Envoy, which it installs";
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["test"] => test::run(),
         ["plugins"] => step("filters for Wasm", || plugins::run(plugins::Beside::WhatIsThere)),
         ["plugins", "--release"] => step("filters for Wasm", || plugins::run(plugins::Beside::ReleaseToo)),
+        ["release"] => release::run().map(drop),
         ["bench"] => bench::run(bench::FULL),
         ["bench", "--quick"] => bench::run(bench::QUICK),
         [] | ["help" | "--help" | "-h"] => {

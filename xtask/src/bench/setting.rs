@@ -12,16 +12,25 @@ use super::process::Running;
 use crate::tools;
 use crate::workspace::{Metadata, root};
 
+/// The proxy of ours that is looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Proxy {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// The folder of its modules.
+    pub(crate) plugins: PathBuf,
+}
+
 /// What all runs share. The origin stops when this is dropped.
 pub(super) struct Setting {
     folder: PathBuf,
-    release: PathBuf,
+    proxy: Proxy,
     origin: Running,
 }
 
 impl Setting {
     /// Makes the folder and starts the origin.
-    pub(super) fn prepare() -> Result<Self> {
+    pub(super) fn prepare(proxy: Proxy) -> Result<Self> {
         let target = Metadata::read()?.target()?;
         let folder = target.join("bench");
         let place = folder.join("origin");
@@ -35,12 +44,13 @@ impl Setting {
         command.arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(place.join("err.log"))?);
         let origin = Running::start(command, address, &place)?;
-        Ok(Self { folder, release: target.join("release"), origin })
+        Ok(Self { folder, proxy, origin })
     }
 
     /// How many requests the origin has answered so far.
     pub(super) fn served(&self) -> Result<u64> {
-        let answer = http::send(self.origin.address(), &Message::request("GET", "/served").with_header("host", "bench"))?;
+        let answer =
+            http::send(self.origin.address(), &Message::request("GET", "/served").with_header("host", "bench"))?;
         let text = answer.text();
         // "server accepts handled requests", and below it three numbers.
         let third = || text.split_once("requests")?.1.split_whitespace().nth(2)?.parse().ok();
@@ -52,9 +62,9 @@ impl Setting {
         &self.folder
     }
 
-    /// `target/release`.
-    pub(super) fn release(&self) -> &Path {
-        &self.release
+    /// The proxy of ours.
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.proxy
     }
 
     /// A folder below ours, emptied.
