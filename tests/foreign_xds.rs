@@ -169,20 +169,59 @@ async fn a_filter_comes_by_extension_discovery_and_runs_where_a_route_turns_it_o
 }
 
 #[tokio::test]
+async fn what_does_not_work_keeps_nothing_else_from_changing() {
+    let (old, new) = (Origin::says("old").await, Origin::says("new").await);
+    let mut server = server_with(&old).await;
+    let mut proxy = Proxy::follow(server.port(), &ProxyOptions::default()).await;
+    proxy.wait_until_ready().await;
+
+    // A module that is not there: its route answers 503, every other goes on and changes.
+    let plugin = json!({"@type": WASM, "config": {
+        "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": "/nowhere/lost.wasm"}}},
+    }});
+    let discovered = json!({
+        "name": "lost", "disabled": true,
+        "config_discovery": {"config_source": {"ads": {}, "resource_api_version": "V3"}, "type_urls": [WASM]},
+    });
+    let mut guarded = to("/guarded", "a");
+    guarded["typed_per_filter_config"] =
+        json!({"lost": {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}});
+    let extension = json!({"@type": EXTENSION, "name": "lost", "typed_config": plugin});
+    let edge = json!([listener("edge", &[discovered]), routes("edge", &[guarded, to("/", "a")])]);
+    server.command(json!({"put": {"lost": extension, "edge": edge}})).await;
+    until("503 where the filter should run", async || (get(&proxy, "/guarded").await.0 == 503).then_some(())).await;
+    server.command(json!({"put": {"a": endpoints("a", &[&new])}})).await;
+    wait_for(&proxy, "/", "new").await;
+    assert_eq!(get(&proxy, "/guarded").await.0, 503, "no request passes by a filter that does not run");
+
+    // A listener at an address that is taken stays away; the others change.
+    let mut taken = listener("taken", &[]);
+    taken["address"] = address(new.address());
+    server.command(json!({"put": {"taken": [taken, routes("taken", &[to("/", "a")])]}})).await;
+    proxy.wait_for_log("left out until it changes").await;
+    server.command(json!({"put": {"a": endpoints("a", &[&old])}})).await;
+    wait_for(&proxy, "/", "old").await;
+    assert_eq!(proxy.find_listener("taken").await, None);
+}
+
+#[tokio::test]
 async fn a_lost_stream_is_opened_again_and_nothing_that_is_held_is_sent_twice() {
     let (old, new) = (Origin::says("old").await, Origin::says("new").await);
     let mut server = server_with(&old).await;
     let mut proxy = Proxy::follow(server.port(), &ProxyOptions::default()).await;
     proxy.wait_until_ready().await;
-    let before = server.requests().len();
     server.command(json!({"close": true})).await;
-    let again =
-        server.wait_for("a new stream", |request| request["type"] == "Cluster" && request["initial"]["a"].is_string());
-    assert_eq!(again.await["node"], "test");
+    let comes_again = |request: &Value| request["type"] == "Cluster" && request["initial"]["a"].is_string();
+    let again = server.wait_for("a new stream", comes_again).await;
+    assert_eq!(again["node"], "test");
     server.command(json!({"put": {"a": endpoints("a", &[&new])}})).await;
     wait_for(&proxy, "/", "new").await;
-    let after = server.requests().split_off(before);
-    let answers: Vec<&Value> = after.iter().filter(|request| request["nonce"] != "").collect();
+    let is_answer = |request: &Value| request["type"] == "ClusterLoadAssignment" && request["nonce"] == "1";
+    let requests = server.requests();
+    let since = requests.iter().position(comes_again).unwrap();
+    until("the answer to the endpoints", async || server.requests()[since..].iter().any(is_answer).then_some(())).await;
+    let requests = server.requests();
+    let answers: Vec<&Value> = requests[since..].iter().filter(|request| request["nonce"] != "").collect();
     assert_eq!(answers.len(), 1, "only the changed endpoints were sent: {answers:#?}");
 }
 

@@ -261,6 +261,13 @@ pub(crate) const XDS_REQUEST_QUEUE: usize = 64;
 /// A resource that was asked for by name and does not come in this time is not there (the xDS protocol's own number).
 pub(crate) const MISSING_RESOURCE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// What a control plane sent and did not work (a module that cannot be had, an address in use) is tried again after this
+/// time: it may have become possible, and each try costs a start of a filter.
+pub(crate) const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Messages about what did not work: each is of a change that was tried, which takes longer than reading it.
+pub(crate) const COMPLAINT_QUEUE: usize = 16;
+
 /// Time for the download of a module.
 pub(crate) const MODULE_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -2,6 +2,10 @@
 //! moment names may be referred to that are not there yet: those that are asked for by name are waited for, a cluster that
 //! a route names and nobody has sent is one without endpoints (503, as in Envoy).
 //!
+//! What turns out later not to work (a module that does not load, an address in use) is refused alone: what the resource
+//! said before goes on, or else routes through a plugin that was never good answer 503, and a listener stays away. So one
+//! bad resource keeps nothing else from changing.
+//!
 //! ```text
 //! Cluster ──(its name)──► Endpoints          Listener ──► RouteTable
 //!                                                └──────► Plugin, for each filter
@@ -12,8 +16,8 @@ use std::sync::Arc;
 
 use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
 use weir_model::{
-    Balancing, Cluster, ClusterName, Discovery, Endpoint, FilterChain, Listener, Plugin, PluginName, Rejection,
-    ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName, Snapshot, SnapshotBuilder,
+    Balancing, Cluster, ClusterName, DirectResponse, Discovery, Endpoint, FilterChain, Listener, Plugin, PluginName,
+    Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName, Snapshot, SnapshotBuilder,
     UpstreamProtocol, VirtualHost,
 };
 
@@ -34,6 +38,11 @@ pub struct Held {
     route_tables: BTreeMap<String, DecodedRouteTable>,
     /// Asked for by name, and known not to be there.
     absent: BTreeSet<(Kind, String)>,
+    /// Plugins and listeners that turned out not to work.
+    refused: BTreeSet<(Kind, String)>,
+    /// What worked before what is held now, as far as is known.
+    plugins_before: BTreeMap<String, Arc<Plugin>>,
+    listeners_before: BTreeMap<String, DecodedListener>,
     made: Made,
 }
 
@@ -71,13 +80,19 @@ impl Held {
             Kind::Plugin => {
                 let plugin = decode::extension(name, bytes)?;
                 same_name(kind, name, plugin.name.as_str())?;
-                self.plugins.insert(name.to_owned(), Arc::new(plugin));
+                let before = self.plugins.insert(name.to_owned(), Arc::new(plugin));
+                if !self.take_refusal(kind, name) {
+                    before.map(|before| self.plugins_before.insert(name.to_owned(), before));
+                }
             }
             Kind::Listener => {
                 let listener = decode::listener(name, bytes)?;
                 same_name(kind, name, listener.name.as_str())?;
                 self.made.tables.remove(name);
-                self.listeners.insert(name.to_owned(), listener);
+                let before = self.listeners.insert(name.to_owned(), listener);
+                if !self.take_refusal(kind, name) {
+                    before.map(|before| self.listeners_before.insert(name.to_owned(), before));
+                }
             }
             Kind::RouteTable => {
                 let table = decode::route_table(name, bytes)?;
@@ -103,9 +118,13 @@ impl Held {
             }
             Kind::Plugin => {
                 self.plugins.remove(name);
+                self.plugins_before.remove(name);
+                self.take_refusal(kind, name);
             }
             Kind::Listener => {
                 self.listeners.remove(name);
+                self.listeners_before.remove(name);
+                self.take_refusal(kind, name);
                 self.made.tables.remove(name);
             }
             Kind::RouteTable => {
@@ -131,7 +150,10 @@ impl Held {
             Kind::Cluster | Kind::Listener => {}
             Kind::Endpoints => self.endpoints.retain(|name, _| wanted.contains(name)),
             Kind::RouteTable => self.route_tables.retain(|name, _| wanted.contains(name)),
-            Kind::Plugin => self.plugins.retain(|name, _| wanted.contains(name)),
+            Kind::Plugin => {
+                self.plugins.retain(|name, _| wanted.contains(name));
+                self.plugins_before.retain(|name, _| wanted.contains(name));
+            }
         }
         self.absent.retain(|(of, name)| *of != kind || wanted.contains(name));
         wanted
@@ -157,6 +179,28 @@ impl Held {
         missing.into_iter().collect()
     }
 
+    /// A plugin or a listener turned out not to work. False when that was known, or when it can be neither.
+    pub fn refuse(&mut self, resource: &ResourceId) -> bool {
+        let kind = match resource.kind {
+            ResourceKind::Plugin => Kind::Plugin,
+            ResourceKind::Listener => Kind::Listener,
+            ResourceKind::Cluster | ResourceKind::RouteTable => return false,
+        };
+        self.made.tables.clear();
+        self.refused.insert((kind, resource.name.clone()))
+    }
+
+    /// Gives everything that was refused another chance. False when there is nothing.
+    pub fn retry_refused(&mut self) -> bool {
+        self.made.tables.clear();
+        !std::mem::take(&mut self.refused).is_empty()
+    }
+
+    /// True while something that was refused is left out.
+    pub fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     /// The snapshot, once nothing is missing.
     ///
     /// # Errors
@@ -168,10 +212,24 @@ impl Held {
             let made = self.made.clusters.entry(name.clone()).or_insert_with(|| with_members(cluster, &self.endpoints));
             builder.put_cluster(Arc::clone(made));
         }
+        let mut broken = BTreeSet::new();
+        for (name, plugin) in &self.plugins {
+            match self.standing(Kind::Plugin, name, plugin, &self.plugins_before) {
+                Some(plugin) => builder.put_plugin(Arc::clone(plugin)),
+                None => drop(broken.insert(plugin.name.clone())),
+            }
+        }
         for (name, decoded) in &self.listeners {
+            let Some(decoded) = self.standing(Kind::Listener, name, decoded, &self.listeners_before) else { continue };
+            for plugin in &decoded.plugins {
+                match self.refused.contains(&(Kind::Plugin, plugin.name.to_string())) {
+                    true => drop(broken.insert(plugin.name.clone())),
+                    false => builder.put_plugin(Arc::new(plugin.clone())),
+                }
+            }
             let table = match self.made.tables.get(name) {
                 Some(made) => Arc::clone(made),
-                None => Arc::new(table(decoded, &self.route_tables)?),
+                None => Arc::new(table(decoded, &self.route_tables, &broken)?),
             };
             for route in table.virtual_hosts.iter().flat_map(|host| &host.routes) {
                 named.extend(clusters_of(route));
@@ -183,13 +241,25 @@ impl Held {
             }));
             builder.put_route_table(Arc::clone(&table));
             self.made.tables.insert(name.clone(), table);
-            decoded.plugins.iter().for_each(|plugin| builder.put_plugin(Arc::new(plugin.clone())));
         }
-        self.plugins.values().for_each(|plugin| builder.put_plugin(Arc::clone(plugin)));
         for name in named.into_iter().filter(|name| !self.clusters.contains_key(name.as_str())) {
             builder.put_cluster(Arc::new(empty_cluster(name)));
         }
         builder.complete()
+    }
+
+    /// The resource, or what it said before when it is refused.
+    fn standing<'a, T>(&self, kind: Kind, name: &str, now: &'a T, before: &'a BTreeMap<String, T>) -> Option<&'a T> {
+        if self.refused.contains(&(kind, name.to_owned())) { before.get(name) } else { Some(now) }
+    }
+
+    /// Forgets that a resource was refused: it says something else now. True when it was.
+    fn take_refusal(&mut self, kind: Kind, name: &str) -> bool {
+        let was_refused = self.refused.remove(&(kind, name.to_owned()));
+        if was_refused {
+            self.made.tables.clear();
+        }
+        was_refused
     }
 
     /// The clusters whose endpoints come under this name are made anew.
@@ -250,6 +320,7 @@ fn empty_cluster(name: ClusterName) -> Cluster {
 fn table(
     listener: &DecodedListener,
     tables: &BTreeMap<String, DecodedRouteTable>,
+    broken: &BTreeSet<PluginName>,
 ) -> Result<RouteTable, Vec<Rejection>> {
     let decoded = match &listener.routes {
         RouteSource::Inline(table) => Some(table),
@@ -267,7 +338,7 @@ fn table(
         let known = shared.iter().find(|(known, _)| std::ptr::eq(*known, place)).map(|(_, routes)| routes.clone());
         let routes = match known.filter(|known| known.len() == routes.len()) {
             Some(known) => known,
-            None => routes.iter().map(|route| chained(route, listener)).collect::<Result<_, _>>()?,
+            None => routes.iter().map(|route| chained(route, listener, broken)).collect::<Result<_, _>>()?,
         };
         shared.push((place, routes.clone()));
         virtual_hosts.push(VirtualHost { host: host.clone(), routes });
@@ -276,7 +347,11 @@ fn table(
 }
 
 /// The route with the filters that run on it, in the listener's order.
-fn chained(decoded: &DecodedRoute, listener: &DecodedListener) -> Result<Arc<Route>, Vec<Rejection>> {
+fn chained(
+    decoded: &DecodedRoute,
+    listener: &DecodedListener,
+    broken: &BTreeSet<PluginName>,
+) -> Result<Arc<Route>, Vec<Rejection>> {
     let unknown = decoded.filters.keys().find(|name| !listener.filters.iter().any(|entry| entry.name == **name));
     let name = decoded.route.name.as_str();
     if let Some(unknown) = unknown {
@@ -284,12 +359,18 @@ fn chained(decoded: &DecodedRoute, listener: &DecodedListener) -> Result<Arc<Rou
         return Err(vec![rejection(Kind::Listener, listener.name.as_str(), &reason)]);
     }
     let runs = |entry: &&FilterEntry| decoded.filters.get(&entry.name).copied().unwrap_or(!entry.disabled);
-    let plugins = listener.filters.iter().filter(runs).map(|entry| entry.plugin.clone()).collect();
+    let plugins = listener.filters.iter().filter(runs).map(|entry| entry.plugin.clone());
+    let (lost, plugins): (Vec<_>, Vec<_>) = plugins.partition(|plugin| broken.contains(plugin));
     let chain = FilterChain::new(plugins).map_err(|count| {
         let reason = format!("route {name} has {count} filters, which are too many");
         vec![rejection(Kind::Listener, listener.name.as_str(), &reason)]
     })?;
-    Ok(Arc::new(Route { chain, ..decoded.route.clone() }))
+    let mut route = Route { chain, ..decoded.route.clone() };
+    if !lost.is_empty() {
+        // Without its filter nothing may go by (I8b): the others still see the request.
+        route.action = RouteAction::Respond(DirectResponse { status: 503, detail: "filter_not_loaded".into() });
+    }
+    Ok(Arc::new(route))
 }
 
 fn clusters_of(route: &Route) -> Vec<ClusterName> {

@@ -71,7 +71,7 @@ impl Offer {
                 Ok(filters) => {
                     making.add(Kind::Listener, name.as_str(), &(ENCODING, audience, listener, &filters), || {
                         pack(&encode::listener(listener, &filters, &plugin_url))
-                    })
+                    });
                 }
                 Err((one, other)) => {
                     let reason = format!("its routes disagree on which of {one} and {other} comes first");

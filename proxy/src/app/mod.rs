@@ -18,6 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
+use weir_model::ResourceId;
 
 pub use bootstrap::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
 
@@ -31,7 +32,7 @@ use crate::config::{
 };
 use crate::drain::{DrainTrigger, drain_pair};
 use crate::filter::PluginState;
-use crate::limits::VM_REQUEST_QUEUE;
+use crate::limits::{COMPLAINT_QUEUE, VM_REQUEST_QUEUE};
 use crate::listener::{ListenerSet, ListenerSetOptions};
 use crate::task;
 use crate::telemetry::{AccessLogTarget, AccessLogWriter, LogLevel, Metrics, start_log};
@@ -106,8 +107,11 @@ impl App {
         };
         start_admin(&bootstrap, admin).await?;
         let warmer = warmer(&bootstrap, plugin_state, &metrics);
-        let mut config = ConfigState::new(ConfigStateOptions { warmer, listeners, publisher, status, metrics });
-        let source = begin(&bootstrap, &mut config).await?;
+        let (complaints, heard) = mpsc::channel(COMPLAINT_QUEUE);
+        let complaints = Some(complaints);
+        let options = ConfigStateOptions { warmer, listeners, publisher, status, metrics, complaints };
+        let mut config = ConfigState::new(options);
+        let source = begin(&bootstrap, &mut config, heard).await?;
         Ok(Self { bootstrap, access_log, workers, drain, source, config, signals, endings })
     }
 
@@ -181,13 +185,18 @@ fn warmer(bootstrap: &Bootstrap, state: Arc<PluginState>, metrics: &Arc<Metrics>
 }
 
 /// The source of the configuration. What files say first is read and served; a refusal of it is a bad start.
-async fn begin(bootstrap: &Bootstrap, config: &mut ConfigState) -> anyhow::Result<ConfigSource> {
+async fn begin(
+    bootstrap: &Bootstrap,
+    config: &mut ConfigState,
+    complaints: mpsc::Receiver<Vec<ResourceId>>,
+) -> anyhow::Result<ConfigSource> {
     let path = match &bootstrap.source {
         ConfigFrom::Files(path) => path,
         ConfigFrom::ControlPlane { url, node } => {
             let last_good = LastGood::open(&bootstrap.cache, url, node);
             let options = XdsOptions { url: url.clone(), node: node.clone() };
-            let source = XdsSource::new(options, last_good).map_err(|error| anyhow!("--xds {url}: {error}"))?;
+            let source =
+                XdsSource::new(options, last_good, complaints).map_err(|error| anyhow!("--xds {url}: {error}"))?;
             return Ok(ConfigSource::ControlPlane(Box::new(source)));
         }
     };

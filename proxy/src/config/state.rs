@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 use weir_mesh::{Compiled, Refusal};
-use weir_model::{Discovery, Rejection};
+use weir_model::{Discovery, Rejection, ResourceId};
 
 use crate::active::{ActiveConfig, Warmer, prepare};
 use crate::config::candidate::{Candidate, Candidates, Warmed, Warming};
@@ -31,7 +32,12 @@ pub(crate) struct ConfigStateOptions {
     pub(crate) status: Arc<ConfigStatus>,
     /// Forgets the series of what is gone.
     pub(crate) metrics: Arc<Metrics>,
+    /// Is told which resources did not work, if it can do something about it.
+    pub(crate) complaints: Option<Complaints>,
 }
+
+/// Where it is said which resources did not work.
+pub(crate) type Complaints = mpsc::Sender<Vec<ResourceId>>;
 
 /// What serves, and what is on its way.
 pub(crate) struct ConfigState {
@@ -148,6 +154,10 @@ impl ConfigState {
 
     /// Says rejections in terms of what was written.
     fn reject(&mut self, compiled: &Compiled, rejections: &[Rejection]) -> Applied {
+        if let Some(complaints) = &self.options.complaints {
+            // A source that is behind hears of it with the next change.
+            drop(complaints.try_send(rejections.iter().map(|rejection| rejection.resource.clone()).collect()));
+        }
         self.refuse(Arc::new(refusals(compiled, rejections)))
     }
 

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
 use weir_mesh::Compiled;
-use weir_model::{Rejection, Version};
+use weir_model::{Rejection, ResourceId, Version};
 use weir_xds::client::Changes;
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
@@ -29,7 +29,7 @@ use crate::config::last_good::LastGood;
 use crate::config::source::Update;
 use crate::limits::{
     CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE, CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE,
-    MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT, XDS_REQUEST_QUEUE,
+    MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT, REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
 };
 
 /// Which control plane, and who asks.
@@ -56,6 +56,10 @@ pub(crate) struct XdsSource {
     /// What was handed on last.
     told: Option<Version>,
     last_good: LastGood,
+    /// What the configuration walk says of what did not work.
+    complaints: mpsc::Receiver<Vec<ResourceId>>,
+    /// When what did not work is tried again.
+    retry: Option<Instant>,
 }
 
 /// Where requests of a stream are put.
@@ -69,7 +73,11 @@ impl XdsSource {
     ///
     /// # Errors
     /// The URL is none.
-    pub(crate) fn new(options: XdsOptions, last_good: LastGood) -> Result<Self, String> {
+    pub(crate) fn new(
+        options: XdsOptions,
+        last_good: LastGood,
+        complaints: mpsc::Receiver<Vec<ResourceId>>,
+    ) -> Result<Self, String> {
         let endpoint = Endpoint::from_shared(options.url.clone()).map_err(|error| error.to_string())?;
         let endpoint = endpoint
             .connect_timeout(CONTROL_PLANE_CONNECT_TIMEOUT)
@@ -88,6 +96,8 @@ impl XdsSource {
             patience: None,
             told: None,
             last_good,
+            complaints,
+            retry: None,
         };
         source.restore();
         Ok(source)
@@ -109,11 +119,25 @@ impl XdsSource {
             let (control_plane, pause_ms) = (&self.options.url, pause.as_millis());
             warn!(%control_plane, pause_ms, "no stream to the control plane; what serves goes on: {ended}");
             let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
+            let until = Instant::now() + pause.mul_f64(jitter);
             tokio::select! {
-                () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+                () = self.rest(until, &updates) => {}
                 () = updates.closed() => return,
             }
             pause = (pause * 2).min(MAX_RECONNECT_PAUSE);
+        }
+    }
+
+    /// Waits, and does what has to be done without a stream.
+    async fn rest(&mut self, until: Instant, updates: &Updates) {
+        loop {
+            let retry = self.retry;
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                Some(resources) = self.complaints.recv() => self.leave_out(&resources),
+                () = sleep_until(retry) => self.try_again(),
+            }
+            self.tell(updates);
         }
     }
 
@@ -135,7 +159,7 @@ impl XdsSource {
         };
         info!(control_plane = %self.options.url, node = %self.options.node, "stream to the control plane is open");
         loop {
-            let patience = self.patience;
+            let (patience, retry) = (self.patience, self.retry);
             tokio::select! {
                 response = responses.message() => match response {
                     Ok(Some(response)) => self.take_in(response, &requests).await,
@@ -143,6 +167,8 @@ impl XdsSource {
                     Err(status) => return said(&status),
                 },
                 () = sleep_until(patience) => self.give_up(),
+                Some(resources) = self.complaints.recv() => self.leave_out(&resources),
+                () = sleep_until(retry) => self.try_again(),
             }
             self.tell(updates);
         }
@@ -228,6 +254,23 @@ impl XdsSource {
                 self.held.remove(kind, &name);
             }
         }
+    }
+
+    /// Goes on without what did not work, so that everything else can change.
+    fn leave_out(&mut self, resources: &[ResourceId]) {
+        for resource in resources {
+            if self.held.refuse(resource) {
+                let retry_s = REFUSED_RETRY_INTERVAL.as_secs();
+                warn!(%resource, retry_s, "left out until it changes, or is tried again; what it said before goes on");
+                self.retry.get_or_insert_with(|| Instant::now() + REFUSED_RETRY_INTERVAL);
+            }
+        }
+    }
+
+    /// A module may be there by now, an address free.
+    fn try_again(&mut self) {
+        self.retry = None;
+        self.held.retry_refused();
     }
 
     fn restore(&mut self) {

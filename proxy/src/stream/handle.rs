@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use weir_model::RouteAction;
+use weir_model::{DirectResponse, RouteAction};
 
 use crate::body::Body;
 use crate::connection::Connection;
@@ -72,8 +72,18 @@ async fn respond(stream: &Rc<HttpStream>, incoming: Incoming) -> Result<Origin, 
             Forwarded::Answered => Ok(Origin::local()),
         },
         RouteAction::Redirect(_) => redirect(stream, &route),
-        RouteAction::Respond(direct) => Err(ProxyError::NoTarget(direct.detail.to_string())),
+        RouteAction::Respond(direct) if direct.status == 500 => Err(ProxyError::NoTarget(direct.detail.to_string())),
+        RouteAction::Respond(direct) => Ok(respond_directly(stream, direct)),
     }
+}
+
+/// The answer that a control plane has given a route of its own, without a body.
+fn respond_directly(stream: &HttpStream, direct: &DirectResponse) -> Origin {
+    let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR); // 200 to 599.
+    stream.note_details(&direct.detail);
+    let head = ResponseHead { status, headers: HeaderMap::new() };
+    stream.on_event(Event::Reply(LocalReply { head, body: bytes::Bytes::new() }));
+    Origin::local()
 }
 
 fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<Origin, ProxyError> {
