@@ -1,0 +1,339 @@
+//! What is not supported is refused, by field, and all of it at once.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(deprecated, reason = "deprecated fields are sent too")]
+
+use envoy_types::pb::envoy::config::cluster::v3 as cluster;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
+use envoy_types::pb::google::protobuf;
+use prost::Name;
+use weir_xds::proto::Any;
+use weir_xds::{Held, Kind};
+
+fn pack<M: Name>(message: &M) -> Any {
+    let type_url = format!("type.googleapis.com/{}.{}", M::PACKAGE, M::NAME);
+    Any { type_url, value: message.encode_to_vec() }
+}
+
+/// The faults of a resource that is called `x`, as `field: reason`.
+fn faults<M: Name>(kind: Kind, message: &M) -> Vec<String> {
+    match Held::default().put(kind, "x", &pack(message)) {
+        Ok(()) => Vec::new(),
+        Err(faults) => faults.iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect(),
+    }
+}
+
+fn address(host: &str) -> core::Address {
+    let port = core::socket_address::PortSpecifier::PortValue(80);
+    let socket =
+        core::SocketAddress { address: host.to_owned(), port_specifier: Some(port), ..core::SocketAddress::default() };
+    core::Address { address: Some(core::address::Address::SocketAddress(socket)) }
+}
+
+fn load_assignment(host: &str) -> endpoint::ClusterLoadAssignment {
+    let endpoint = endpoint::Endpoint { address: Some(address(host)), ..endpoint::Endpoint::default() };
+    let host = endpoint::LbEndpoint {
+        host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
+        ..endpoint::LbEndpoint::default()
+    };
+    let locality =
+        endpoint::LocalityLbEndpoints { lb_endpoints: vec![host], ..endpoint::LocalityLbEndpoints::default() };
+    endpoint::ClusterLoadAssignment { endpoints: vec![locality], ..endpoint::ClusterLoadAssignment::default() }
+}
+
+fn good_cluster() -> cluster::Cluster {
+    cluster::Cluster {
+        name: "x".to_owned(),
+        load_assignment: Some(load_assignment("10.0.0.1")),
+        ..cluster::Cluster::default()
+    }
+}
+
+fn truth(value: bool) -> Option<protobuf::BoolValue> {
+    Some(protobuf::BoolValue { value })
+}
+
+/// A change to a message, and the faults that it makes.
+type Row<M> = (fn(&mut M), &'static [&'static str]);
+
+fn check<M: Name + Clone>(kind: Kind, good: &M, rows: &[Row<M>]) {
+    assert_eq!(faults(kind, good), Vec::<String>::new());
+    for (change, expected) in rows {
+        let mut message = good.clone();
+        change(&mut message);
+        assert_eq!(faults(kind, &message), *expected);
+    }
+}
+
+#[test]
+fn clusters() {
+    check(
+        Kind::Cluster,
+        &good_cluster(),
+        &[
+            (|it| it.name = "y".to_owned(), &[": says that its name is `y`"]),
+            (|it| it.name.clear(), &["name: a name must not be empty"]),
+            (|it| it.lb_policy = cluster::cluster::LbPolicy::Maglev as i32, &["lb_policy: is not supported"]),
+            (
+                |it| it.circuit_breakers = Some(cluster::CircuitBreakers::default()),
+                &["circuit_breakers: is not supported"],
+            ),
+            (
+                |it| it.transport_socket = Some(core::TransportSocket::default()),
+                &["transport_socket: is not supported"],
+            ),
+            (
+                |it| it.connect_timeout = Some(protobuf::Duration { seconds: -1, nanos: 0 }),
+                &["connect_timeout: is no duration"],
+            ),
+            (
+                |it| it.load_assignment = Some(load_assignment("name.example")),
+                &["load_assignment.endpoints[0].lb_endpoints[0].endpoint.address: `name.example` is no IP address"],
+            ),
+            (
+                |it| it.load_assignment.as_mut().unwrap().endpoints[0].priority = 1,
+                &["load_assignment.endpoints[0].priority: is not supported"],
+            ),
+            (
+                |it| {
+                    it.health_checks.push(core::HealthCheck::default());
+                    it.use_tcp_for_dns_lookups = true;
+                },
+                &["health_checks: is not supported", "use_tcp_for_dns_lookups: is not supported"],
+            ),
+            (
+                |it| {
+                    let kind = cluster::cluster::DiscoveryType::OriginalDst as i32;
+                    it.cluster_discovery_type = Some(cluster::cluster::ClusterDiscoveryType::Type(kind));
+                },
+                &["type: is not supported"],
+            ),
+        ],
+    );
+    let garbage = Any { type_url: Kind::Cluster.type_url(), value: vec![0xff] };
+    assert!(Held::default().put(Kind::Cluster, "x", &garbage).is_err());
+    let other = pack(&load_assignment("10.0.0.1"));
+    assert!(Held::default().put(Kind::Cluster, "x", &other).is_err());
+}
+
+fn manager(change: impl FnOnce(&mut hcm::HttpConnectionManager)) -> Any {
+    let router = hcm::HttpFilter {
+        name: "router".to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack(&Router::default()))),
+        ..hcm::HttpFilter::default()
+    };
+    let mut manager = hcm::HttpConnectionManager {
+        http_filters: vec![router],
+        route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(good_routes())),
+        ..hcm::HttpConnectionManager::default()
+    };
+    change(&mut manager);
+    pack(&manager)
+}
+
+fn listener_with(change: impl FnOnce(&mut hcm::HttpConnectionManager)) -> listener::Listener {
+    let filter = listener::Filter {
+        name: "hcm".to_owned(),
+        config_type: Some(listener::filter::ConfigType::TypedConfig(manager(change))),
+    };
+    listener::Listener {
+        name: "x".to_owned(),
+        address: Some(address("127.0.0.1")),
+        filter_chains: vec![listener::FilterChain { filters: vec![filter], ..listener::FilterChain::default() }],
+        ..listener::Listener::default()
+    }
+}
+
+#[test]
+fn listeners() {
+    check(
+        Kind::Listener,
+        &listener_with(|_| {}),
+        &[
+            (|it| it.address = None, &["address: is missing"]),
+            (|it| it.filter_chains.clear(), &["filter_chains: is not one filter chain"]),
+            (|it| it.use_original_dst = truth(true), &["use_original_dst: is not supported"]),
+            (
+                |it| it.filter_chains[0].transport_socket = Some(core::TransportSocket::default()),
+                &["filter_chains[0].transport_socket: is not supported"],
+            ),
+            (
+                |it| {
+                    let chain = listener::FilterChainMatch { server_names: vec!["a".to_owned()], ..Default::default() };
+                    it.filter_chains[0].filter_chain_match = Some(chain);
+                },
+                &["filter_chains[0].filter_chain_match: is not supported"],
+            ),
+        ],
+    );
+    let place = "filter_chains[0].filters[0].typed_config";
+    let rows: [(fn(&mut hcm::HttpConnectionManager), &str); 6] = [
+        (|it| it.http_filters.clear(), "http_filters: has no router"),
+        (|it| it.use_remote_address = truth(false), "use_remote_address: is not supported"),
+        (|it| it.merge_slashes = true, "merge_slashes: is not supported"),
+        (|it| it.route_specifier = None, "route_specifier: is missing"),
+        (
+            |it| {
+                let config = Any { type_url: "type.googleapis.com/envoy.x.Lua".to_owned(), value: Vec::new() };
+                it.http_filters[0].config_type = Some(hcm::http_filter::ConfigType::TypedConfig(config));
+            },
+            "http_filters[0].typed_config: is a type.googleapis.com/envoy.x.Lua",
+        ),
+        (|it| it.http_filters.push(it.http_filters[0].clone()), "http_filters[1]: stands behind the router"),
+    ];
+    for (change, expected) in rows {
+        let faults = faults(Kind::Listener, &listener_with(change));
+        assert!(faults.contains(&format!("{place}.{expected}")), "{faults:?}: {expected}");
+    }
+    let same = listener_with(|it| {
+        it.use_remote_address = truth(true);
+        it.normalize_path = truth(true);
+    });
+    assert_eq!(faults(Kind::Listener, &same), Vec::<String>::new(), "what the proxy does in any case may be asked for");
+}
+
+fn good_routes() -> route::RouteConfiguration {
+    let cluster = route::route_action::ClusterSpecifier::Cluster("a".to_owned());
+    let action = route::RouteAction { cluster_specifier: Some(cluster), ..route::RouteAction::default() };
+    let path = route::route_match::PathSpecifier::Prefix("/".to_owned());
+    let one = route::Route {
+        r#match: Some(route::RouteMatch { path_specifier: Some(path), ..route::RouteMatch::default() }),
+        action: Some(route::route::Action::Route(action)),
+        ..route::Route::default()
+    };
+    let host = route::VirtualHost {
+        name: "h".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![one],
+        ..route::VirtualHost::default()
+    };
+    route::RouteConfiguration { name: "x".to_owned(), virtual_hosts: vec![host], ..Default::default() }
+}
+
+fn first_route(table: &mut route::RouteConfiguration) -> &mut route::Route {
+    &mut table.virtual_hosts[0].routes[0]
+}
+
+fn first_match(table: &mut route::RouteConfiguration) -> &mut route::RouteMatch {
+    first_route(table).r#match.as_mut().unwrap()
+}
+
+fn first_action(table: &mut route::RouteConfiguration) -> &mut route::RouteAction {
+    match first_route(table).action.as_mut().unwrap() {
+        route::route::Action::Route(action) => action,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn routes() {
+    check(
+        Kind::RouteTable,
+        &good_routes(),
+        &[
+            (|it| it.vhds = Some(route::Vhds::default()), &["vhds: is not supported"]),
+            (
+                |it| it.virtual_hosts[0].domains = vec!["a.*".to_owned(), "b".to_owned(), "b".to_owned()],
+                &[
+                    "virtual_hosts[0].domains[0]: `a.*` is no domain that is supported",
+                    "virtual_hosts[0].domains[2]: `b` is there twice",
+                ],
+            ),
+            (
+                |it| first_match(it).case_sensitive = truth(false),
+                &["virtual_hosts[0].routes[0].match.case_sensitive: is not supported"],
+            ),
+            (|it| first_route(it).action = None, &["virtual_hosts[0].routes[0].action: is missing"]),
+            (
+                |it| first_action(it).cluster_specifier = None,
+                &["virtual_hosts[0].routes[0].route.cluster_specifier: is missing"],
+            ),
+            (
+                |it| first_action(it).prefix_rewrite = "/b".to_owned(),
+                &["virtual_hosts[0].routes[0].route.prefix_rewrite: does not end with `/`"],
+            ),
+            (
+                |it| {
+                    let policy = route::RetryPolicy { retry_on: "5xx".to_owned(), ..route::RetryPolicy::default() };
+                    first_action(it).retry_policy = Some(policy);
+                },
+                &["virtual_hosts[0].routes[0].route.retry_policy.retry_on: `5xx` is not supported"],
+            ),
+            (
+                |it| {
+                    let header =
+                        core::HeaderValue { key: ":path".to_owned(), value: "%X%".to_owned(), ..Default::default() };
+                    let option = core::HeaderValueOption { header: Some(header), ..Default::default() };
+                    first_route(it).request_headers_to_add.push(option);
+                },
+                &["virtual_hosts[0].routes[0].request_headers_to_add[0].header.key: `:path` is no header name"],
+            ),
+            (
+                |it| {
+                    let header =
+                        core::HeaderValue { key: "a".to_owned(), value: "%X%".to_owned(), ..Default::default() };
+                    let option = core::HeaderValueOption { header: Some(header), ..Default::default() };
+                    first_route(it).response_headers_to_add.push(option);
+                },
+                &["virtual_hosts[0].routes[0].response_headers_to_add[0].header.value: has a variable"],
+            ),
+            (
+                |it| {
+                    first_route(it).typed_per_filter_config.insert("f".to_owned(), pack(&Router::default()));
+                },
+                &["virtual_hosts[0].routes[0].typed_per_filter_config[f]: is a \
+                     type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"],
+            ),
+        ],
+    );
+}
+
+fn plugin() -> wasm::PluginConfig {
+    let source = core::DataSource {
+        specifier: Some(core::data_source::Specifier::Filename("/f.wasm".to_owned())),
+        ..core::DataSource::default()
+    };
+    let code = core::AsyncDataSource { specifier: Some(core::async_data_source::Specifier::Local(source)) };
+    let vm = wasm::VmConfig { code: Some(code), ..wasm::VmConfig::default() };
+    wasm::PluginConfig { vm: Some(wasm::plugin_config::Vm::VmConfig(vm)), ..wasm::PluginConfig::default() }
+}
+
+#[test]
+fn plugins() {
+    let extension = |change: fn(&mut wasm::PluginConfig)| {
+        let mut config = plugin();
+        change(&mut config);
+        let typed = pack(&Wasm { config: Some(config) });
+        core::TypedExtensionConfig { name: "x".to_owned(), typed_config: Some(typed) }
+    };
+    assert_eq!(faults(Kind::Plugin, &extension(|_| {})), Vec::<String>::new());
+    let rows: [(fn(&mut wasm::PluginConfig), &str); 4] = [
+        (|it| it.root_id = "r".to_owned(), "root_id: is not supported"),
+        (|it| it.vm = None, "vm_config: is missing"),
+        (
+            |it| it.configuration = Some(pack(&protobuf::Struct::default())),
+            "configuration: is a type.googleapis.com/google.protobuf.Struct",
+        ),
+        (
+            |it| {
+                let Some(wasm::plugin_config::Vm::VmConfig(vm)) = &mut it.vm else { panic!("it has one") };
+                let uri = core::HttpUri { uri: "https://a/b".to_owned(), ..core::HttpUri::default() };
+                let remote = core::RemoteDataSource { http_uri: Some(uri), ..core::RemoteDataSource::default() };
+                let specifier = Some(core::async_data_source::Specifier::Remote(remote));
+                vm.code = Some(core::AsyncDataSource { specifier });
+            },
+            "vm_config.code.remote.sha256: `` is not a SHA-256",
+        ),
+    ];
+    for (change, expected) in rows {
+        let faults = faults(Kind::Plugin, &extension(change));
+        assert!(faults.contains(&format!("typed_config.config.{expected}")), "{faults:?}: {expected}");
+    }
+}
