@@ -76,8 +76,10 @@ struct Held {
     again: BTreeSet<String>,
     /// Asked for, not there, and told so.
     told_missing: BTreeSet<String>,
-    /// The nonce of the response that is not answered yet.
-    in_flight: Option<String>,
+    /// The nonce of the last response; whoever asks for something else repeats it.
+    last: Option<String>,
+    /// True while the last response is not answered.
+    in_flight: bool,
     /// State of the world: the set of names has changed, so that a response is due even when it is shorter.
     due: bool,
 }
@@ -218,7 +220,7 @@ impl ServerState {
     /// True when the peer has answered everything that it was sent, and everything that is offered was sent.
     pub fn is_settled(&self, offer: &Offer) -> bool {
         self.kinds.iter().all(|(kind, held)| {
-            held.in_flight.is_none() && held.new_in(offer, *kind).is_empty() && held.gone_in(offer, *kind).is_empty()
+            !held.in_flight && held.new_in(offer, *kind).is_empty() && held.gone_in(offer, *kind).is_empty()
         })
     }
 
@@ -230,7 +232,7 @@ impl ServerState {
                 return None;
             }
             let held = &self.kinds[&kind];
-            if held.in_flight.is_some() {
+            if held.in_flight {
                 return None;
             }
             let put = held.new_in(offer, kind);
@@ -287,7 +289,8 @@ impl ServerState {
             }
         }
         held.due = false;
-        held.in_flight = Some(nonce.clone());
+        held.last = Some(nonce.clone());
+        held.in_flight = true;
         Response { kind, put, removed, nonce }
     }
 
@@ -339,10 +342,12 @@ impl Held {
         if nonce.is_empty() {
             return Said::Asked;
         }
-        if self.in_flight.as_deref() != Some(nonce) {
+        if self.last.as_deref() != Some(nonce) {
             return Said::Stale;
         }
-        self.in_flight = None;
+        if !std::mem::replace(&mut self.in_flight, false) {
+            return Said::Asked;
+        }
         match error {
             None => Said::Accepted(kind),
             // What was refused is not sent again until it says something else.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use weir_model::{Rejection, ResourceId, ResourceKind};
 use weir_xds::offer::Offered;
-use weir_xds::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use weir_xds::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node};
 use weir_xds::server::{Protocol, Said};
 use weir_xds::{ClientState, Kind, Offer, ServerState};
 
@@ -122,6 +122,14 @@ impl World {
 
 type Held = BTreeMap<(Kind, String), Vec<u8>>;
 
+/// What a peer asks for by name when it holds this.
+fn wanted(held: &Held) -> Vec<(Kind, BTreeSet<String>)> {
+    let of = |kind: Kind| held.iter().filter(move |((of, _), _)| *of == kind);
+    let names = |kind: Kind| of(kind).map(|((_, name), _)| name.clone()).collect();
+    let plugins = of(Kind::Listener).flat_map(|(_, content)| &content[8..]).map(ToString::to_string).collect();
+    vec![(Kind::Endpoints, names(Kind::Cluster)), (Kind::Plugin, plugins), (Kind::RouteTable, names(Kind::Listener))]
+}
+
 /// A proxy, as far as the protocol knows it.
 struct Proxy {
     state: ClientState,
@@ -154,36 +162,24 @@ impl Proxy {
             self.held.remove(&(changes.kind, name.clone()));
         }
         let mut requests = vec![self.state.answer(&changes, &rejected)];
-        for (kind, wanted) in self.wanted() {
+        for (kind, wanted) in wanted(&self.held) {
             self.held.retain(|(of, name), _| *of != kind || wanted.contains(name));
             requests.extend(self.state.want(kind, wanted));
         }
         requests
     }
+}
 
-    fn wanted(&self) -> Vec<(Kind, BTreeSet<String>)> {
-        let of = |kind: Kind| self.held.iter().filter(move |((of, _), _)| *of == kind);
-        let names = |kind: Kind| of(kind).map(|((_, name), _)| name.clone()).collect();
-        let plugins = of(Kind::Listener).flat_map(|(_, content)| &content[8..]).map(ToString::to_string).collect();
-        vec![
-            (Kind::Endpoints, names(Kind::Cluster)),
-            (Kind::Plugin, plugins),
-            (Kind::RouteTable, names(Kind::Listener)),
-        ]
+/// Nothing that is held refers to something that is not.
+fn check_references(held: &Held) -> Result<(), TestCaseError> {
+    let tables = held.iter().filter(|((kind, _), _)| *kind == Kind::RouteTable);
+    let needs = tables.flat_map(|((_, name), content)| content[8..].iter().map(move |cluster| (name, cluster)));
+    for (name, cluster) in needs {
+        let lacks = |kind: &Kind| !held.contains_key(&(*kind, cluster.to_string()));
+        let lacking = [Kind::Cluster, Kind::Endpoints].into_iter().find(lacks);
+        prop_assert_eq!(lacking, None, "routes {} go to cluster {}, which is not there", name, cluster);
     }
-
-    /// Nothing that is held refers to something that is not.
-    fn check_references(&self) -> Result<(), String> {
-        let tables = self.held.iter().filter(|((kind, _), _)| *kind == Kind::RouteTable);
-        let needs = tables.flat_map(|((_, name), content)| content[8..].iter().map(move |cluster| (name, cluster)));
-        for (name, cluster) in needs {
-            let lacks = |kind: &Kind| !self.held.contains_key(&(*kind, cluster.to_string()));
-            if let Some(lacking) = [Kind::Cluster, Kind::Endpoints].iter().find(|kind| lacks(kind)) {
-                return Err(format!("routes {name} go to {lacking:?} {cluster}, which is not there"));
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Both ends and what is on its way between them.
@@ -237,7 +233,7 @@ fn run(steps: &[Step], refuses: u64) -> Result<(), TestCaseError> {
         }
         stream.push(&world, now);
         if refuses == 0 {
-            proxy.check_references().map_err(TestCaseError::fail)?;
+            check_references(&proxy.held)?;
         }
     }
     settle(&mut stream, &mut proxy, &world, now)?;
@@ -261,7 +257,7 @@ fn settle(stream: &mut Stream, proxy: &mut Proxy, world: &World, mut now: Durati
         stream.deliver_to_client(proxy, false);
         stream.deliver_to_server();
         if proxy.refuses == 0 {
-            proxy.check_references().map_err(TestCaseError::fail)?;
+            check_references(&proxy.held)?;
         }
     }
     Err(TestCaseError::fail("it never ends"))
@@ -269,7 +265,7 @@ fn settle(stream: &mut Stream, proxy: &mut Proxy, world: &World, mut now: Durati
 
 /// What is wanted and offered is held; what was refused is held as it was before, or not at all.
 fn check_kind(kind: Kind, proxy: &Proxy, world: &World) -> Result<(), TestCaseError> {
-    let wanted = proxy.wanted().into_iter().find(|(of, _)| *of == kind).map(|(_, names)| names);
+    let wanted = wanted(&proxy.held).into_iter().find(|(of, _)| *of == kind).map(|(_, names)| names);
     for (name, offered) in world.offer.of_kind(kind) {
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(name)) {
             continue;
@@ -288,6 +284,113 @@ fn check_kind(kind: Kind, proxy: &Proxy, world: &World) -> Result<(), TestCaseEr
     Ok(())
 }
 
+/// A peer that speaks state of the world, as Envoy and gRPC clients do.
+#[derive(Default)]
+struct WholePeer {
+    held: Held,
+    asked: BTreeMap<Kind, BTreeSet<String>>,
+    nonces: BTreeMap<Kind, String>,
+}
+
+impl WholePeer {
+    fn request(&self, kind: Kind) -> DiscoveryRequest {
+        let names = self.asked.get(&kind).into_iter().flatten().cloned().collect();
+        let response_nonce = self.nonces.get(&kind).cloned().unwrap_or_default();
+        DiscoveryRequest { type_url: kind.type_url(), resource_names: names, response_nonce, ..Default::default() }
+    }
+
+    fn connect(&mut self) -> Vec<DiscoveryRequest> {
+        self.nonces.clear();
+        let named = self.asked.iter().filter(|(_, names)| !names.is_empty()).map(|(kind, _)| *kind);
+        let kinds: BTreeSet<Kind> = [Kind::Cluster, Kind::Listener].into_iter().chain(named).collect();
+        kinds.into_iter().map(|kind| self.request(kind)).collect()
+    }
+
+    /// A resource's name is told by its place in the world: contents are unique.
+    fn take_in(&mut self, response: &DiscoveryResponse, names: &BTreeMap<Vec<u8>, String>) -> Vec<DiscoveryRequest> {
+        let kind = Kind::of_url(&response.type_url).unwrap();
+        if kind.is_wildcard() {
+            self.held.retain(|(of, _), _| *of != kind);
+        }
+        for resource in &response.resources {
+            self.held.insert((kind, names[&resource.value].clone()), resource.value.clone());
+        }
+        self.nonces.insert(kind, response.nonce.clone());
+        let mut changed = BTreeSet::from([kind]);
+        for (kind, wanted) in wanted(&self.held) {
+            self.held.retain(|(of, name), _| *of != kind || wanted.contains(name));
+            if *self.asked.entry(kind).or_default() != wanted {
+                self.asked.insert(kind, wanted);
+                changed.insert(kind);
+            }
+        }
+        changed.into_iter().map(|kind| self.request(kind)).collect()
+    }
+}
+
+fn run_whole(steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut world = World::default();
+    let mut names = BTreeMap::new();
+    let mut peer = WholePeer::default();
+    let mut server = ServerState::new(Protocol::StateOfTheWorld);
+    let mut to_server: VecDeque<DiscoveryRequest> = peer.connect().into();
+    let mut to_client: VecDeque<DiscoveryResponse> = VecDeque::new();
+    let mut now = Duration::ZERO;
+    let settling = std::iter::repeat_n([Step::ToClient, Step::ToServer], 400).flatten();
+    for (index, step) in steps.iter().cloned().chain(settling).enumerate() {
+        world.apply(&step);
+        for kind in Kind::ALL {
+            for (name, offered) in world.offer.of_kind(kind) {
+                names.insert(offered.resource.value.clone(), name.clone());
+            }
+        }
+        match step {
+            Step::ToClient | Step::ToClientTwice => {
+                let response = to_client.pop_front();
+                to_server.extend(response.into_iter().flat_map(|response| peer.take_in(&response, &names)));
+            }
+            Step::ToServer => {
+                let request = to_server.pop_front();
+                request.iter().for_each(|request| drop(server.on_request(request)));
+            }
+            Step::Reconnect => {
+                server = ServerState::new(Protocol::StateOfTheWorld);
+                (to_server, to_client) = (peer.connect().into(), VecDeque::new());
+            }
+            Step::Wait => now += Duration::from_secs(2),
+            _ => {}
+        }
+        if index >= steps.len() && to_server.is_empty() && to_client.is_empty() {
+            match server.wait(now) {
+                Some(until) => now = until,
+                None if server.is_settled(&world.offer) => break,
+                None => {}
+            }
+        }
+        while let Some(response) = server.next_state(&world.offer, now) {
+            to_client.push_back(response);
+        }
+        // Who comes from another stream cannot say what it holds in this protocol.
+        if !steps.iter().any(|step| matches!(step, Step::Reconnect)) {
+            check_references(&peer.held)?;
+        }
+    }
+    prop_assert!(to_server.is_empty() && to_client.is_empty(), "it never ends");
+    for kind in Kind::ALL {
+        let wanted = wanted(&peer.held).into_iter().find(|(of, _)| *of == kind).map(|(_, names)| names);
+        for (name, offered) in world.offer.of_kind(kind) {
+            if wanted.as_ref().is_none_or(|wanted| wanted.contains(name)) {
+                let held = peer.held.get(&(kind, name.clone()));
+                prop_assert_eq!(held, Some(&offered.resource.value), "{:?} {}", kind, name);
+            }
+        }
+        let is_offered = |name: &String| world.offer.of_kind(kind).contains_key(name);
+        let stale = peer.held.keys().find(|(of, name)| *of == kind && kind.is_wildcard() && !is_offered(name));
+        prop_assert_eq!(stale, None);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
 
@@ -297,5 +400,12 @@ proptest! {
         refuses in prop_oneof![2 => Just(0u64), 1 => 2u64..6],
     ) {
         run(&steps, refuses)?;
+    }
+
+    #[test]
+    fn a_peer_that_speaks_state_of_the_world_ends_with_what_is_offered(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        run_whole(&steps)?;
     }
 }
