@@ -220,7 +220,8 @@ impl ServerState {
     /// True when the peer has answered everything that it was sent, and everything that is offered was sent.
     pub fn is_settled(&self, offer: &Offer) -> bool {
         self.kinds.iter().all(|(kind, held)| {
-            !held.in_flight && held.new_in(offer, *kind).is_empty() && held.gone_in(offer, *kind).is_empty()
+            let nothing_new = held.new_in(offer, *kind).is_empty() && held.missing_in(offer, *kind).is_empty();
+            !held.in_flight && !held.due && nothing_new && held.gone_in(offer, *kind).is_empty()
         })
     }
 
