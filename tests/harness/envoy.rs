@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::artefact::{shipped_modules, target_folder};
@@ -27,9 +28,19 @@ impl Envoy {
     /// Starts it with shipped modules in this order, each with its configuration. All requests go to `origin`, with the
     /// mark of the routing filter if they have one.
     pub async fn start(filters: &[(&str, Value)], origin: SocketAddr) -> Self {
+        Self::launch(&configuration(filters, origin)).await
+    }
+
+    /// Starts it with nothing but a control plane: where that listens, by which protocol it is asked (`DELTA_GRPC`,
+    /// `GRPC`), and where modules are fetched, by a cluster called `modules`. Waits until it listens.
+    pub async fn follow(control_plane: SocketAddr, protocol: &str, modules: SocketAddr) -> Self {
+        Self::launch(&bootstrap(control_plane, protocol, modules)).await
+    }
+
+    async fn launch(configuration: &Value) -> Self {
         let folder = tempfile::Builder::new().prefix("envoy-test-").tempdir().expect("a temporary folder");
         let config = folder.path().join("envoy.json");
-        fs::write(&config, configuration(filters, origin).to_string()).expect("a temporary folder can be written");
+        fs::write(&config, configuration.to_string()).expect("a temporary folder can be written");
         let file = folder.path().join("admin-address");
         let open = |name| File::create(folder.path().join(name)).expect("a temporary folder can be written");
         let mut command = Command::new(binary());
@@ -48,7 +59,10 @@ impl Envoy {
             let page = Client::http1(envoy.admin).await.get("/listeners?format=json").await;
             let page: Value = serde_json::from_slice(&page.body).ok()?;
             let socket = &page["listener_statuses"][0]["local_address"]["socket_address"];
-            Some(SocketAddr::from(([127, 0, 0, 1], u16::try_from(socket["port_value"].as_u64()?).ok()?)))
+            let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            // The page shows a listener before its workers have it.
+            TcpStream::connect(address).await.ok().map(|_| address)
         })
         .await;
         envoy
@@ -86,6 +100,32 @@ fn binary() -> PathBuf {
     let pythons = fs::read_dir(&lib).into_iter().flatten().filter_map(Result::ok);
     let found = pythons.map(|python| python.path().join("site-packages/envoy/_bin/envoy")).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("there is no Envoy below {}: `cargo xtask test` installs it", lib.display()))
+}
+
+fn bootstrap(control_plane: SocketAddr, protocol: &str, modules: SocketAddr) -> Value {
+    let address = |of: SocketAddr| json!({"socket_address": {"address": of.ip().to_string(), "port_value": of.port()}});
+    let cluster = |name: &str, of: SocketAddr| {
+        let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address(of)}}]}]);
+        json!({"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}})
+    };
+    let mut xds = cluster("xds", control_plane);
+    xds["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }});
+    let ads = json!({"ads": {}, "resource_api_version": "V3"});
+    json!({
+        "admin": {"address": address(SocketAddr::from(([127, 0, 0, 1], 0)))},
+        "node": {"id": "envoy", "cluster": "test"},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": protocol, "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
+            },
+            "cds_config": ads, "lds_config": ads,
+        },
+        "static_resources": {"clusters": [xds, cluster("modules", modules)]},
+    })
 }
 
 fn configuration(filters: &[(&str, Value)], origin: SocketAddr) -> Value {

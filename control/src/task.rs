@@ -1,0 +1,11 @@
+//! Named tasks: every task of the process is spawned here (invariant I10).
+
+use std::future::Future;
+
+use tracing::Instrument;
+
+/// Runs a future beside the caller.
+#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+pub(crate) fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(future.instrument(tracing::debug_span!("task", name))));
+}
