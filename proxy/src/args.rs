@@ -37,7 +37,7 @@ struct RunArgs {
     #[arg(long, value_name = "URL", value_parser = parse_control_plane)]
     xds: Option<String>,
     /// What the control plane knows this proxy by [default: the host's name]
-    #[arg(long, value_name = "ID", requires = "xds")]
+    #[arg(long, value_name = "ID")]
     node: Option<String>,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N")]
@@ -132,6 +132,7 @@ impl CommandLine {
 impl RunArgs {
     fn bootstrap(self) -> Result<Bootstrap, String> {
         let source = match (self.config, self.xds) {
+            (Some(_), _) if self.node.is_some() => return Err("--node goes with --xds, not with --config".to_owned()),
             (Some(path), _) => ConfigFrom::Files(path),
             (None, Some(url)) => ConfigFrom::ControlPlane { url, node: node(self.node)? },
             (None, None) => {

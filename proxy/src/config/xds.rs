@@ -241,10 +241,11 @@ impl XdsSource {
         updates.send_replace(Some(Update { outcome }));
     }
 
-    /// What was asked for by name and did not come counts as absent; a kind that was not answered has nothing.
+    /// What was asked for by name and did not come counts as absent. A control plane that says nothing of clusters has
+    /// none; one that says nothing of listeners is waited for, since a proxy without any is not ready.
     fn give_up(&mut self) {
         self.patience = None;
-        self.answered.extend([Kind::Cluster, Kind::Listener]);
+        self.answered.insert(Kind::Cluster);
         for (kind, name) in self.held.missing() {
             warn!(?kind, name, "the control plane does not send it; requests that need it fail");
             if kind == Kind::Plugin {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench [--quick]`: what a request costs, beside HAProxy, nginx and Envoy on the same machine.
+//! `cargo xtask bench [--quick | --as-it-lies]`: what a request costs, beside HAProxy, nginx and Envoy on the same machine.
 //!
 //! ```text
 //!  wrk, 32 connections ─► one proxy with one worker ─► nginx as the origin
@@ -25,7 +25,7 @@ mod setting;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::plugins::{self, Beside};
 use crate::progress::{Clock, say, step};
@@ -41,11 +41,21 @@ use process::Running;
 use report::Measured;
 use setting::{Proxy, Setting};
 
-/// How much is measured.
+/// Which proxy is measured.
+#[derive(Clone, Copy)]
+enum Build {
+    /// The one that is packaged.
+    Packaged,
+    /// The one that lies in `target/dist`.
+    AsItLies,
+    /// An ordinary release, which is built in half the time.
+    Plain,
+}
+
+/// How much is measured, and of what.
 #[derive(Clone, Copy)]
 pub(crate) struct Extent {
-    /// Whether the proxy is the one that is packaged, or an ordinary release, which is built in half the time.
-    is_packaged: bool,
+    build: Build,
     /// How often each proxy has its turn of a second.
     rounds: usize,
     /// The same, with many routes and many connections.
@@ -55,15 +65,22 @@ pub(crate) struct Extent {
 }
 
 /// What the documentation quotes.
-pub(crate) const FULL: Extent = Extent { is_packaged: true, rounds: 25, scale_rounds: 9, starts: 5 };
+pub(crate) const FULL: Extent = Extent { build: Build::Packaged, rounds: 25, scale_rounds: 9, starts: 5 };
+
+/// As [`FULL`], of what was packaged last.
+pub(crate) const AS_IT_LIES: Extent = Extent { build: Build::AsItLies, ..FULL };
 
 /// Enough to see whether a change did harm.
-pub(crate) const QUICK: Extent = Extent { is_packaged: false, rounds: 7, scale_rounds: 3, starts: 3 };
+pub(crate) const QUICK: Extent = Extent { build: Build::Plain, rounds: 7, scale_rounds: 3, starts: 3 };
 
 pub(crate) fn run(extent: Extent) -> Result<()> {
     let clock = Clock::start();
     say("measures the proxy beside HAProxy, nginx and Envoy");
-    let proxy = if extent.is_packaged { packaged()? } else { plain()? };
+    let proxy = match extent.build {
+        Build::Packaged => in_folder(&release::run()?),
+        Build::AsItLies => as_it_lies()?,
+        Build::Plain => plain()?,
+    };
     let setting = Setting::prepare(proxy)?;
     let contestants = Contestant::all();
     let mut samples = vec![Vec::new(); contestants.len()];
@@ -91,10 +108,18 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     Ok(())
 }
 
-/// As it is packaged.
-fn packaged() -> Result<Proxy> {
-    let dist = release::run()?;
-    Ok(Proxy { program: dist.join("weir-proxy"), plugins: dist.join("plugins") })
+/// The proxy of a folder that was packaged.
+fn in_folder(dist: &Path) -> Proxy {
+    Proxy { program: dist.join("weir-proxy"), plugins: dist.join("plugins") }
+}
+
+/// What was packaged last.
+fn as_it_lies() -> Result<Proxy> {
+    tools::announce_peers();
+    step("peers", tools::install_peers)?;
+    let proxy = in_folder(&Metadata::read()?.target()?.join("dist"));
+    ensure!(proxy.program.exists(), "there is no {}: `cargo xtask release` makes it", proxy.program.display());
+    Ok(proxy)
 }
 
 /// As cargo builds it for release.
