@@ -60,6 +60,9 @@ fn truth(value: bool) -> Option<protobuf::BoolValue> {
     Some(protobuf::BoolValue { value })
 }
 
+/// A change to a part of a message, and a fault that it makes.
+type Part<M> = (fn(&mut M), &'static str);
+
 /// A change to a message, and the faults that it makes.
 type Row<M> = (fn(&mut M), &'static [&'static str]);
 
@@ -174,7 +177,7 @@ fn listeners() {
         ],
     );
     let place = "filter_chains[0].filters[0].typed_config";
-    let rows: [(fn(&mut hcm::HttpConnectionManager), &str); 6] = [
+    let rows: [Part<hcm::HttpConnectionManager>; 6] = [
         (|it| it.http_filters.clear(), "http_filters: has no router"),
         (|it| it.use_remote_address = truth(false), "use_remote_address: is not supported"),
         (|it| it.merge_slashes = true, "merge_slashes: is not supported"),
@@ -314,7 +317,7 @@ fn plugins() {
         core::TypedExtensionConfig { name: "x".to_owned(), typed_config: Some(typed) }
     };
     assert_eq!(faults(Kind::Plugin, &extension(|_| {})), Vec::<String>::new());
-    let rows: [(fn(&mut wasm::PluginConfig), &str); 4] = [
+    let rows: [Part<wasm::PluginConfig>; 4] = [
         (|it| it.root_id = "r".to_owned(), "root_id: is not supported"),
         (|it| it.vm = None, "vm_config: is missing"),
         (
