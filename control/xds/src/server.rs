@@ -229,11 +229,15 @@ impl ServerState {
         self.since.get_or_insert(now);
         let protocol = self.protocol;
         for kind in Kind::ALL {
-            if kind > Kind::Endpoints && !self.awaited.is_empty() && now < self.awaited_until {
+            let waits_for_endpoints = !self.awaited.is_empty() && now < self.awaited_until;
+            if kind > Kind::Endpoints && (waits_for_endpoints || self.kinds[&Kind::Cluster].in_flight) {
                 return None;
             }
             let held = &self.kinds[&kind];
             if held.in_flight {
+                if kind == Kind::Cluster {
+                    continue; // Envoy answers for a new cluster when it has its endpoints.
+                }
                 return None;
             }
             let put = held.new_in(offer, kind);
