@@ -23,4 +23,5 @@ mod error; // The one list of ways in which a request fails.
 mod drain; // Ending gracefully.
 mod hashing; // A fast hash for tables whose keys nobody outside chooses.
 mod task; // Named tasks.
+mod private_file; // Files that are ours alone and appear whole.
 mod limits; // Every bound of the data plane.

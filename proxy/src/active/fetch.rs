@@ -1,9 +1,8 @@
 //! Modules that are known by their hash: fetched once over HTTP into a folder of the cache, checked there, and kept. From
 //! then on they are files like any other. Used by `modules.rs`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +20,7 @@ use crate::limits::{
     CONTROL_PLANE_CONNECT_TIMEOUT, MAX_MODULE_BYTES, MODULE_FETCH_PATIENCE, MODULE_FETCH_PAUSE, MODULE_FETCH_TIMEOUT,
     UNUSED_MODULE_AGE,
 };
+use crate::private_file;
 use crate::task;
 
 /// The file of a module below the cache folder.
@@ -106,19 +106,7 @@ fn store(path: &Path, bytes: &[u8], expected: &ModuleHash) -> Result<(), StoreEr
     if found != *expected {
         return Err(StoreError::OtherHash(found));
     }
-    write(path, bytes).map_err(StoreError::Io)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        drop(fs::remove_file(&temporary)); // The first error is the one that is told.
-    }
-    written
+    private_file::write(path, bytes).map_err(StoreError::Io)
 }
 
 /// Deletes fetched modules that nothing uses and that were not fetched just now. Blocks.

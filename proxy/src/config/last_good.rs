@@ -1,9 +1,8 @@
 //! What the control plane said last, on disk: a proxy that starts while nobody is there to ask serves that. Written beside
 //! the process by a task of its own, the newest only; a file appears whole or not at all.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use weir_xds::SavedResource;
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::saved::{from_bytes, to_bytes};
 
+use crate::private_file;
 use crate::task;
 
 type Resources = Vec<Arc<SavedResource>>;
@@ -63,22 +63,10 @@ impl LastGood {
 }
 
 fn write_or_warn(path: &Path, resources: &[Arc<SavedResource>]) {
-    if let Err(error) = write(path, resources) {
+    let bytes = to_bytes(resources.iter().map(|resource| &**resource));
+    // Routes may name what others must not know.
+    if let Err(error) = private_file::write(path, &bytes) {
         let path = path.display();
         warn!(%path, %error, "what the control plane said cannot be kept; a restart needs it to be there");
     }
-}
-
-/// Routes may name what others must not know: the file and its folder are ours alone.
-fn write(path: &Path, resources: &[Arc<SavedResource>]) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let bytes = to_bytes(resources.iter().map(|resource| &**resource));
-    let written = file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        drop(fs::remove_file(&temporary)); // The first error is the one that is told.
-    }
-    written
 }
