@@ -1,7 +1,7 @@
 //! A Wasm module with its configuration, as put in a filter chain.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,17 @@ pub enum ModuleSource {
     Builtin(Arc<str>),
     /// A module that is known by its hash, and where it can be had.
     Remote(RemoteModule),
+}
+
+impl ModuleSource {
+    /// The file that somebody else writes it to, if there is one; shipped modules lie in the folder `builtins`.
+    pub fn path(&self, builtins: &Path) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Builtin(name) => Some(builtins.join(format!("{name}.wasm"))),
+            Self::Remote(_) => None,
+        }
+    }
 }
 
 /// A module that is known by its hash, and where it can be had.

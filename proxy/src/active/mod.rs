@@ -26,7 +26,7 @@ use crate::upstream::Cluster;
 
 pub(crate) use build::{Prepared, prepare};
 pub(crate) use compile::{CompileRequest, CompilerProcess, compile_here};
-pub(crate) use modules::{Modules, ModulesOptions, module_path};
+pub(crate) use modules::{Modules, ModulesOptions};
 pub(crate) use warm::{Warmer, WarmerOptions};
 
 /// What the data plane serves by: one value, swapped whole.

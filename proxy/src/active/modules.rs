@@ -20,12 +20,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::Instant;
 use tracing::info;
+use weir_files::limits::{MAX_SETTLE_TIME, SETTLE_TIME};
 use weir_host_abi::{Engine, EngineOptions, Module, ModuleCache, ModuleHash};
 use weir_model::ModuleSource;
 
 use crate::active::compile::CompilerProcess;
 use crate::active::fetch;
-use crate::limits::{FRESH_FILE, MAX_CONCURRENT_COMPILATIONS, MAX_MODULE_BYTES, MAX_SETTLE_TIME, SETTLE_TIME};
+use crate::limits::{FRESH_FILE, MAX_CONCURRENT_COMPILATIONS, MAX_MODULE_BYTES};
 use crate::task;
 use crate::telemetry::Metrics;
 
@@ -41,15 +42,6 @@ pub(crate) struct ModuleRefusal {
 impl ModuleRefusal {
     pub(super) fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { reason: reason.into(), hint: hint.into() }
-    }
-}
-
-/// The file that somebody else writes a module to, if there is one; shipped modules lie in the folder `builtins`.
-pub(crate) fn module_path(source: &ModuleSource, builtins: &Path) -> Option<PathBuf> {
-    match source {
-        ModuleSource::File(path) => Some(path.clone()),
-        ModuleSource::Builtin(name) => Some(builtins.join(format!("{name}.wasm"))),
-        ModuleSource::Remote(_) => None,
     }
 }
 
@@ -107,7 +99,7 @@ impl Modules {
         let path = match source {
             ModuleSource::Remote(module) => fetch::fetch(module, &self.options.cache).await?,
             ModuleSource::File(_) | ModuleSource::Builtin(_) => {
-                module_path(source, &self.options.builtins).unwrap_or_default() // They have one.
+                source.path(&self.options.builtins).unwrap_or_default() // They have one.
             }
         };
         let give_up = Instant::now() + MAX_SETTLE_TIME;
@@ -345,7 +337,7 @@ mod tests {
     #[test]
     fn missing_modules_say_what_to_do() {
         let builtin = ModuleSource::Builtin(Arc::from("auth"));
-        let path = module_path(&builtin, Path::new("/opt/plugins")).unwrap();
+        let path = builtin.path(Path::new("/opt/plugins")).unwrap();
         assert_eq!(path, Path::new("/opt/plugins/auth.wasm"));
         let missing = || Unreadable::Io(io::Error::from(io::ErrorKind::NotFound));
         assert!(missing().refusal(&builtin, &path).reason.contains("no shipped module `auth`"));

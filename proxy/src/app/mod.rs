@@ -18,6 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
+use weir_files::{FileSource, WatchSignal, compile_alone};
 use weir_model::ResourceId;
 
 pub use bootstrap::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
@@ -27,8 +28,8 @@ use crate::admin::{Admin, AdminServer, Ending};
 use crate::app::runtimes::{WorkerThreads, WorkersOptions};
 use crate::app::signals::{Asked, Signals};
 use crate::config::{
-    Applied, ConfigSource, ConfigState, ConfigStateOptions, ConfigStatus, FileSource, LastGood, Publisher, WatchSignal,
-    XdsOptions, XdsSource, apply_updates,
+    Applied, ConfigSource, ConfigState, ConfigStateOptions, ConfigStatus, LastGood, Publisher, XdsOptions, XdsSource,
+    apply_updates,
 };
 use crate::drain::{DrainTrigger, drain_pair};
 use crate::filter::PluginState;
@@ -200,7 +201,7 @@ async fn begin(
             return Ok(ConfigSource::ControlPlane(Box::new(source)));
         }
     };
-    let mut source = FileSource::start(path, &bootstrap.plugins)
+    let mut source = FileSource::start(path, &bootstrap.plugins, compile_alone())
         .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;
     let update = source.read().await;
     match config.begin(update).await {

@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
+use weir_files::{FileSource, compile_alone};
 use weir_mesh::{Compiled, Refusal};
 
 use crate::active::{ActiveConfig, CompilerProcess, Modules, ModulesOptions, Warmer, WarmerOptions, prepare};
 use crate::app::ValidateOptions;
-use crate::config::{FileSource, refusals, text};
+use crate::config::{refusals, text};
 use crate::filter::PluginState;
 use crate::telemetry::Metrics;
 
 /// Prints what a running proxy would say.
 pub(super) async fn validate(options: ValidateOptions) -> anyhow::Result<ExitCode> {
-    let mut source = FileSource::start(&options.config, &options.plugins).context("files cannot be watched")?;
+    let mut source =
+        FileSource::start(&options.config, &options.plugins, compile_alone()).context("files cannot be watched")?;
     let outcome = match source.read().await.outcome {
         Ok(compiled) => warm(&options, &compiled).await.map(|()| compiled),
         Err(refusals) => Err(refusals),

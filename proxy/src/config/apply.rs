@@ -13,8 +13,8 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use weir_files::Update;
 
-use crate::config::source::Update;
 use crate::config::state::ConfigState;
 use crate::drain::DrainWatcher;
 

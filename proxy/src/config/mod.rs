@@ -1,7 +1,7 @@
 //! How configuration arrives and becomes active. **The configuration walk is told in `apply.rs`.**
 //!
 //! ```text
-//! files ─► watch ─► source (read, compile) ─┐
+//! files, watched (crate `weir-files`) ───────┐
 //! control plane ─► xds (decode, complete) ──┴─► state: prepare ─► warm ─► publish ─► workers
 //!                            │                        │            │
 //!                            └────────────────────────┴────────────┴─► refused: status (log, /config_dump, metrics)
@@ -11,26 +11,21 @@
 //! not is refused by field. A refused change leaves everything as it was.
 
 use tokio::sync::watch as channel;
+use weir_files::{FileSource, Update, WatchSignal};
 
 mod apply;
 mod candidate;
-mod file;
 mod last_good;
 mod publish;
-mod source;
 mod state;
 mod status;
-mod watch;
 mod xds;
 
 pub(crate) use apply::apply_updates;
 pub(crate) use last_good::LastGood;
 pub(crate) use publish::Publisher;
-pub(crate) use source::FileSource;
-use source::Update;
 pub(crate) use state::{Applied, ConfigState, ConfigStateOptions, refusals};
 pub(crate) use status::{ConfigStatus, StatusReport, text};
-pub(crate) use watch::WatchSignal;
 pub(crate) use xds::{XdsOptions, XdsSource};
 
 /// Where the configuration comes from.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
+use weir_files::Update;
 use weir_mesh::{Compiled, Refusal};
 use weir_model::{Discovery, Rejection, ResourceId};
 
 use crate::active::{ActiveConfig, Warmer, prepare};
 use crate::config::candidate::{Candidate, Candidates, Warmed, Warming};
 use crate::config::publish::Publisher;
-use crate::config::source::Update;
 use crate::config::status::ConfigStatus;
 use crate::listener::ListenerSet;
 use crate::task;

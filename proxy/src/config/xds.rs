@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
+use weir_files::Update;
 use weir_mesh::Compiled;
 use weir_model::{Rejection, ResourceId, Version};
 use weir_xds::client::Changes;
@@ -26,7 +27,6 @@ use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, D
 use weir_xds::{ClientState, Held, Kind, SavedResource};
 
 use crate::config::last_good::LastGood;
-use crate::config::source::Update;
 use crate::limits::{
     CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE, CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE,
     MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT, REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,

@@ -170,22 +170,22 @@ impl Watch {
 
 /// Waits for changes that a [`Watch`] notices.
 #[derive(Clone)]
-pub(crate) struct WatchSignal(Arc<Shared>);
+pub struct WatchSignal(Arc<Shared>);
 
 impl WatchSignal {
     /// Waits until something has changed since the last call. Cancel-safe; changes in between count once.
-    pub(crate) async fn changed(&self) {
+    pub async fn changed(&self) {
         self.0.changed.notified().await;
     }
 
     /// Asks for another look, whether or not something has changed.
-    pub(crate) fn look_again(&self) {
+    pub fn look_again(&self) {
         self.0.lost.store(true, Ordering::Release); // Whoever asks has a reason to think that something was missed.
         self.0.changed.notify_one();
     }
 
     /// Waits until no file that matters is open for writing, at most for `patience` since its last write.
-    pub(crate) async fn closed(&self, patience: Duration) {
+    pub async fn closed(&self, patience: Duration) {
         loop {
             let closed = self.0.closed.notified();
             let oldest_allowed = Instant::now().checked_sub(patience);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use weir_mesh::{Refusal, SourceFile};
 
-use crate::config::watch::{WatchPlan, is_resource_name};
 use crate::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_FILE_BYTES, MAX_RESOURCE_FILES};
+use crate::watch::{WatchPlan, is_resource_name};
 
 /// Lists the files of a configuration in the order they are read in, and what to watch for changes of that list.
 ///

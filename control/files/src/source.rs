@@ -1,5 +1,6 @@
 //! The file source: resource files, watched; on a change the whole set is read again and compiled by `weir-mesh`.
-//! `config/apply.rs` takes its updates, `validate` takes one.
+//! The proxy's
+//! configuration walk and the control plane take its updates, `validate` takes one.
 //!
 //! ```text
 //! change noticed ─► nothing half written ─► read, compile ─► plain? ──────────────────► Update
@@ -9,31 +10,46 @@
 //!
 //! Whoever truncates and writes, or renames away and writes anew, is done by then. What is good is never held back.
 
+use std::mem::take;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::error;
 use weir_mesh::{Compiled, Compiler, Refusal, SourceFile};
 
-use crate::active::module_path;
-use crate::config::file;
-use crate::config::watch::{Watch, WatchPlan, WatchSignal};
+use crate::file;
 use crate::limits::{MAX_SETTLE_TIME, SETTLE_TIME, WRITE_PATIENCE};
-use crate::task;
+use crate::watch::{Watch, WatchPlan, WatchSignal};
 
 /// A whole configuration as it was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Update {
+pub struct Update {
     /// What it says, or why it is refused.
-    pub(crate) outcome: Result<Arc<Compiled>, Arc<Vec<Refusal>>>,
+    pub outcome: Result<Arc<Compiled>, Arc<Vec<Refusal>>>,
+}
+
+/// What makes a configuration of files, and may refuse them. Called off the main thread.
+pub type Compile = Box<dyn FnMut(&[SourceFile]) -> Result<Arc<Compiled>, Vec<Refusal>> + Send>;
+
+/// Compiles files by themselves, to what one proxy is told.
+pub fn compile_alone() -> Compile {
+    let mut compiler = Compiler::new();
+    Box::new(move |files| {
+        let mut taken = take(&mut compiler); // What a panic leaves behind is not used again.
+        let compiled = taken.compile(files);
+        compiler = taken;
+        compiled.map(Arc::new)
+    })
 }
 
 /// Reads and compiles, off the main thread.
 struct Reader {
     root: PathBuf,
     builtins: PathBuf,
-    compiler: Compiler,
+    compile: Compile,
     watch: Watch,
     /// Modules of the last set that compiled: what is watched beside the resource files.
     modules: Vec<PathBuf>,
@@ -46,7 +62,7 @@ struct Reading {
 }
 
 /// Resource files, watched.
-pub(crate) struct FileSource {
+pub struct FileSource {
     /// Away while it reads.
     reader: Option<Reader>,
     signal: WatchSignal,
@@ -55,30 +71,26 @@ pub(crate) struct FileSource {
 }
 
 impl FileSource {
-    /// A source of the files at `root`; shipped modules lie in the folder `builtins`.
+    /// A source of the files at `root`, of which `compile` makes something; shipped modules lie in the folder
+    /// `builtins`.
     ///
     /// # Errors
     /// The system gives no inotify instance.
-    pub(crate) fn start(root: &Path, builtins: &Path) -> notify::Result<Self> {
+    pub fn start(root: &Path, builtins: &Path, compile: Compile) -> notify::Result<Self> {
         let watch = Watch::start()?;
         let signal = watch.signal();
-        let reader = Reader {
-            root: root.to_owned(),
-            builtins: builtins.to_owned(),
-            compiler: Compiler::new(),
-            watch,
-            modules: Vec::new(),
-        };
+        let reader =
+            Reader { root: root.to_owned(), builtins: builtins.to_owned(), compile, watch, modules: Vec::new() };
         Ok(Self { reader: Some(reader), signal, last: Vec::new() })
     }
 
     /// Makes the source read again, whether or not something has changed.
-    pub(crate) fn signal(&self) -> WatchSignal {
+    pub fn signal(&self) -> WatchSignal {
         self.signal.clone()
     }
 
     /// Reads once, waiting until what is there has settled.
-    pub(crate) async fn read(&mut self) -> Update {
+    pub async fn read(&mut self) -> Update {
         self.signal.closed(WRITE_PATIENCE).await;
         let mut reading = self.read_now().await;
         let give_up = Instant::now() + MAX_SETTLE_TIME;
@@ -97,7 +109,7 @@ impl FileSource {
     }
 
     /// Reads at each change, and keeps the newest update where `updates` can be taken from. Ends with its receiver.
-    pub(crate) async fn follow(mut self, updates: watch::Sender<Option<Update>>) {
+    pub async fn follow(mut self, updates: watch::Sender<Option<Update>>) {
         loop {
             tokio::select! {
                 () = self.signal.changed() => {}
@@ -113,11 +125,11 @@ impl FileSource {
     async fn read_now(&mut self) -> Reading {
         // Gone only when a read was given up half way, which is when the process ends.
         let Some(mut reader) = self.reader.take() else { return std::future::pending().await };
-        let read = task::blocking("configuration reader", move || {
+        let read = tokio::task::spawn_blocking(move || {
             let reading = reader.read();
             (reader, reading)
         });
-        let Some((reader, reading)) = read.await else { return std::future::pending().await };
+        let Ok((reader, reading)) = read.await else { return std::future::pending().await };
         self.reader = Some(reader);
         reading
     }
@@ -136,16 +148,16 @@ impl Reader {
             Ok(compiled) => {
                 self.modules = modules(&compiled, &self.builtins);
                 self.cover(&plan);
-                Reading { files, outcome: Ok(Arc::new(compiled)) }
+                Reading { files, outcome: Ok(compiled) }
             }
             Err(refusals) => Reading { files, outcome: Err(Arc::new(refusals)) },
         }
     }
 
-    fn compile(&mut self, files: &[SourceFile]) -> Result<Compiled, Vec<Refusal>> {
-        let compiler = &mut self.compiler;
-        task::caught("configuration compiler", || compiler.compile(files)).unwrap_or_else(|| {
-            self.compiler = Compiler::new(); // What the panic left behind is not trusted.
+    fn compile(&mut self, files: &[SourceFile]) -> Result<Arc<Compiled>, Vec<Refusal>> {
+        let compile = &mut self.compile;
+        catch_unwind(AssertUnwindSafe(|| compile(files))).unwrap_or_else(|_| {
+            error!("the compiler of resources panicked; this is a bug, what was there before goes on");
             let reason = "the compiler of resources panicked; the log says where".to_owned();
             let hint = "this is a bug of weir; please report it with these files";
             Err(vec![file::refusal(&self.root, reason, hint)])
@@ -164,7 +176,7 @@ impl Reader {
 /// Where the modules of a configuration lie.
 fn modules(compiled: &Compiled, builtins: &Path) -> Vec<PathBuf> {
     let plugins = compiled.snapshot.plugins.values();
-    let mut modules: Vec<_> = plugins.filter_map(|plugin| module_path(&plugin.module, builtins)).collect();
+    let mut modules: Vec<_> = plugins.filter_map(|plugin| plugin.module.path(builtins)).collect();
     modules.sort_unstable();
     modules.dedup();
     modules
@@ -199,7 +211,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     fn source(folder: &Path) -> FileSource {
-        FileSource::start(folder, folder).unwrap()
+        FileSource::start(folder, folder, compile_alone()).unwrap()
     }
 
     fn clusters(update: &Update) -> usize {
@@ -245,7 +257,8 @@ mod tests {
         let source = source(folder.path());
         let (sender, mut updates) = watch::channel(None);
         source.signal().look_again();
-        let follows = task::spawn("test", source.follow(sender));
+        let mut beside = tokio::task::JoinSet::new();
+        beside.spawn(source.follow(sender));
         for (text, expected) in [("", 0), (SERVICE, 1), ("kind: [", usize::MAX), (SERVICE, 1)] {
             fs::write(&path, text).unwrap();
             let arrives = updates.wait_for(|update| update.as_ref().is_some_and(|it| clusters(it) == expected));
@@ -253,6 +266,6 @@ mod tests {
             assert!(arrived.is_ok(), "the source goes on");
         }
         drop(updates);
-        follows.await.unwrap();
+        beside.join_next().await.unwrap().unwrap();
     }
 }
