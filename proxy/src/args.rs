@@ -39,6 +39,9 @@ struct RunArgs {
     /// What the control plane knows this proxy by [default: the host's name]
     #[arg(long, value_name = "ID")]
     node: Option<String>,
+    /// Gateway that this proxy serves, with --xds: NAMESPACE/NAME [default: every Gateway]
+    #[arg(long, value_name = "NAME", requires = "xds", value_parser = parse_gateway)]
+    gateway: Option<String>,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -134,7 +137,7 @@ impl RunArgs {
         let source = match (self.config, self.xds) {
             (Some(_), _) if self.node.is_some() => return Err("--node goes with --xds, not with --config".to_owned()),
             (Some(path), _) => ConfigFrom::Files(path),
-            (None, Some(url)) => ConfigFrom::ControlPlane { url, node: node(self.node)? },
+            (None, Some(url)) => ConfigFrom::ControlPlane { url, node: node(self.node)?, gateway: self.gateway },
             (None, None) => {
                 return Err("say what to serve: --config PATH (a file or a folder) or --xds URL".to_owned());
             }
@@ -192,6 +195,17 @@ fn node(given: Option<String>) -> Result<String, String> {
     let name = given.or_else(host).ok_or("say what the control plane knows this proxy by: --node ID")?;
     let is_plain = !name.is_empty() && name.len() <= MAX_NODE_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
     if is_plain { Ok(name) } else { Err(format!("--node `{name}`: write up to {MAX_NODE_BYTES} plain characters")) }
+}
+
+fn parse_gateway(text: &str) -> Result<String, String> {
+    let is_name =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    match text.split_once('/') {
+        Some((namespace, name)) if is_name(namespace) && is_name(name) && text.len() <= MAX_NODE_BYTES => {
+            Ok(text.to_owned())
+        }
+        _ => Err("write NAMESPACE/NAME, as in default/edge".to_owned()),
+    }
 }
 
 /// Without TLS nobody but this machine may say what is served.
@@ -285,7 +299,7 @@ mod tests {
         ] {
             let Ok(Action::Run(bootstrap)) = action(&["--xds", given, "--node", "p1"]) else { panic!("{given}") };
             let (url, node) = (expected.to_owned(), "p1".to_owned());
-            assert_eq!(bootstrap.source, ConfigFrom::ControlPlane { url, node });
+            assert_eq!(bootstrap.source, ConfigFrom::ControlPlane { url, node, gateway: None });
         }
     }
 
@@ -301,6 +315,8 @@ mod tests {
             (&["--confog", "c"], "--config"),
             (&["--config", "c", "--xds", "http://127.0.0.1:1"], "cannot be used with"),
             (&["--config", "c", "--node", "n"], "--xds"),
+            (&["--xds", "http://127.0.0.1:1", "--gateway", "edge"], "NAMESPACE/NAME"),
+            (&["--config", "c", "--gateway", "a/b"], "--gateway"),
             (&["--xds", "127.0.0.1:15010"], "write http://ADDRESS:PORT"),
             (&["--xds", "https://127.0.0.1:15010"], "write http://ADDRESS:PORT"),
             (&["--xds", "http://10.0.0.1:15010"], "is not this machine"),

@@ -243,8 +243,8 @@ pub(crate) const MISSING_RESOURCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// time: it may have become possible, and each try costs a start of a filter.
 pub(crate) const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Messages about what did not work: each is of a change that was tried, which takes longer than reading it.
-pub(crate) const COMPLAINT_QUEUE: usize = 16;
+/// Messages about what became of changes: each change takes longer than reading its message.
+pub(crate) const OUTCOME_QUEUE: usize = 16;
 
 /// Time for the download of a module.
 pub(crate) const MODULE_FETCH_TIMEOUT: Duration = Duration::from_secs(30);

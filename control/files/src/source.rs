@@ -27,6 +27,8 @@ use crate::watch::{Watch, WatchPlan, WatchSignal};
 /// A whole configuration as it was read.
 #[derive(Debug, Clone)]
 pub struct Update {
+    /// Which one of its source: later ones have higher numbers.
+    pub number: u64,
     /// What it says, or why it is refused.
     pub outcome: Result<Arc<Compiled>, Arc<Vec<Refusal>>>,
 }
@@ -66,6 +68,8 @@ pub struct FileSource {
     /// Away while it reads.
     reader: Option<Reader>,
     signal: WatchSignal,
+    /// Updates so far.
+    updates: u64,
     /// The files of the last update: to see that one has gone.
     last: Vec<SourceFile>,
 }
@@ -81,7 +85,7 @@ impl FileSource {
         let signal = watch.signal();
         let reader =
             Reader { root: root.to_owned(), builtins: builtins.to_owned(), compile, watch, modules: Vec::new() };
-        Ok(Self { reader: Some(reader), signal, last: Vec::new() })
+        Ok(Self { reader: Some(reader), signal, updates: 0, last: Vec::new() })
     }
 
     /// Makes the source read again, whether or not something has changed.
@@ -105,7 +109,8 @@ impl FileSource {
             }
         }
         self.last = reading.files;
-        Update { outcome: reading.outcome }
+        self.updates += 1;
+        Update { number: self.updates, outcome: reading.outcome }
     }
 
     /// Reads at each change, and keeps the newest update where `updates` can be taken from. Ends with its receiver.

@@ -46,15 +46,10 @@ impl Compiled {
         Refusal { file: PathBuf::new(), line: 0, column: 0, object, field, reason, hint }
     }
 
-    /// The document that a resource was made of. Names of objects hold no `/`, so a resource's name says which.
+    /// The document that a resource was made of.
     fn origin(&self, resource: &ResourceId) -> Option<(usize, &ObjectId)> {
-        let (namespace, rest) = resource.name.split_once('/')?;
-        let (kind, name) = match resource.kind {
-            ResourceKind::Listener | ResourceKind::RouteTable => (Kind::Gateway, rest.split_once('/')?.0),
-            ResourceKind::Cluster => (Kind::Service, rest.split_once(':')?.0),
-            ResourceKind::Plugin => (Kind::Filter, rest),
-        };
-        let is_it = |id: &&ObjectId| id.kind == kind && *id.namespace == *namespace && *id.name == *name;
+        let object = object_of(resource)?;
+        let is_it = |id: &&ObjectId| **id == object;
         let mut documents = self.sources.documents().iter().enumerate();
         documents.find_map(|(index, source)| Some((index, source.document.id.as_ref().filter(is_it)?)))
     }
@@ -92,6 +87,17 @@ impl Compiled {
         }
         path
     }
+}
+
+/// The object that a resource was made of. Names of objects hold no `/`, so a resource's name says which.
+pub fn object_of(resource: &ResourceId) -> Option<ObjectId> {
+    let (namespace, rest) = resource.name.split_once('/')?;
+    let (kind, name) = match resource.kind {
+        ResourceKind::Listener | ResourceKind::RouteTable => (Kind::Gateway, rest.split_once('/')?.0),
+        ResourceKind::Cluster => (Kind::Service, rest.split_once(':')?.0),
+        ResourceKind::Plugin => (Kind::Filter, rest),
+    };
+    Some(ObjectId { kind, namespace: namespace.into(), name: name.into() })
 }
 
 fn spec(fields: &[&str]) -> FieldPath {

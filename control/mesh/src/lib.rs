@@ -17,6 +17,9 @@ pub mod compiler;
 // The snapshot, and where each part of it was written.
 pub mod compiled;
 
+// The objects of a text, as values.
+pub mod object;
+
 // Resolved references to a snapshot.
 mod compile;
 
@@ -50,9 +53,12 @@ mod suggest;
 // Every bound.
 pub mod limits;
 
-pub use compiled::Compiled;
+pub use compiled::{Compiled, object_of};
 pub use compiler::Compiler;
+pub use object::{WrittenObject, WrittenObjects, to_yaml, written_objects};
 pub use refusal::Refusal;
+pub use resource::ObjectId;
 pub use resource::filter::BUILTIN_MODULES;
 pub use schema::configuration_reference;
 pub use source::SourceFile;
+pub use written::Kind;

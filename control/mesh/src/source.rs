@@ -55,6 +55,18 @@ pub(crate) struct Sources {
 type Position = (usize, u32, u32);
 
 impl Sources {
+    /// One file by itself.
+    pub(crate) fn of(file: &SourceFile) -> Self {
+        ChunkCache::default().read(std::slice::from_ref(file))
+    }
+
+    /// Everything that the documents refuse by themselves, in the order written.
+    pub(crate) fn refusals_in_order(&self) -> Vec<Refusal> {
+        let mut own = self.own_refusals();
+        own.sort_by_key(|(position, _)| *position);
+        own.into_iter().map(|(_, refusal)| refusal).collect()
+    }
+
     /// All documents, in the order written.
     pub(crate) fn documents(&self) -> &[SourceDocument] {
         &self.documents

@@ -186,8 +186,8 @@ impl<E: Envelopes> Peer<E> {
             info!(node = self.name(), ?protocol, program, "a proxy has opened a stream");
         }
         match E::take_in(&mut self.state, request) {
-            Said::Asked | Said::Accepted(_) | Said::Stale => {}
-            Said::Refused(kind, text) => {
+            Said::Asked | Said::Accepted(..) | Said::Reported(_) | Said::Stale => {}
+            Said::Refused(kind, _, text) => {
                 let text: String = text.chars().take(MAX_LOGGED_REFUSAL).collect();
                 warn!(node = self.name(), ?kind, "the proxy refuses what it was told: {text}");
             }

@@ -15,7 +15,8 @@ use weir_model::Rejection;
 
 use crate::kind::Kind;
 use crate::limits::{MAX_ERROR_BYTES, MAX_RESOURCES};
-use crate::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
+use crate::proto::{Any, CONTROL_PLANE, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
+use crate::report::Report;
 
 /// `INVALID_ARGUMENT` of gRPC: what a NACK says.
 const INVALID_ARGUMENT: i32 = 3;
@@ -25,6 +26,8 @@ const INVALID_ARGUMENT: i32 = 3;
 pub struct ClientState {
     node: Node,
     kinds: BTreeMap<Kind, Asked>,
+    /// The number of the last response of a control plane of ours, which wants reports.
+    reports: Option<u64>,
 }
 
 /// What is asked for and held of one kind.
@@ -55,7 +58,8 @@ pub struct Changes {
 impl ClientState {
     /// Asks for everything that has no names yet; `node` says who we are.
     pub fn new(node: Node) -> Self {
-        Self { node, kinds: Kind::ALL.into_iter().map(|kind| (kind, Asked::default())).collect() }
+        let kinds = Kind::ALL.into_iter().map(|kind| (kind, Asked::default())).collect();
+        Self { node, kinds, reports: None }
     }
 
     /// A resource is held that an earlier process was given in this version.
@@ -68,6 +72,7 @@ impl ClientState {
         for asked in self.kinds.values_mut() {
             asked.begun = false;
         }
+        self.reports = None;
         let kinds = Kind::ALL.into_iter().filter(|kind| kind.is_wildcard() || !self.kinds[kind].wanted.is_empty());
         let kinds: Vec<Kind> = kinds.collect();
         let mut requests: Vec<_> = kinds.into_iter().map(|kind| self.begin(kind)).collect();
@@ -99,7 +104,10 @@ impl ClientState {
     }
 
     /// Takes a response apart. `None` for one of a kind that we do not know: there is nothing to answer.
-    pub fn on_response(&self, response: DeltaDiscoveryResponse) -> Option<Changes> {
+    pub fn on_response(&mut self, response: DeltaDiscoveryResponse) -> Option<Changes> {
+        if response.control_plane.is_some_and(|it| it.identifier == CONTROL_PLANE) {
+            self.reports = response.nonce.parse().ok();
+        }
         let kind = Kind::of_url(&response.type_url)?;
         let asked = &self.kinds[&kind];
         let is_asked = |name: &String| kind.is_wildcard() || asked.wanted.contains(name);
@@ -150,6 +158,16 @@ impl ClientState {
             error_detail: (!reasons.is_empty()).then(|| refusal(&reasons.join("; "))),
             ..DeltaDiscoveryRequest::default()
         }
+    }
+
+    /// The number of the last response, when its sender wants to hear what became of it: see [`Report`].
+    pub fn reports(&self) -> Option<u64> {
+        self.reports
+    }
+
+    /// Says what became of everything up to a response.
+    pub fn report(&self, report: &Report) -> DeltaDiscoveryRequest {
+        report.request()
     }
 
     fn begin(&mut self, kind: Kind) -> DeltaDiscoveryRequest {

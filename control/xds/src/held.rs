@@ -196,9 +196,9 @@ impl Held {
         !std::mem::take(&mut self.refused).is_empty()
     }
 
-    /// True while something that was refused is left out.
-    pub fn has_refused(&self) -> bool {
-        !self.refused.is_empty()
+    /// What was refused and is left out.
+    pub fn refused(&self) -> &BTreeSet<(Kind, String)> {
+        &self.refused
     }
 
     /// The snapshot, once nothing is missing.
@@ -388,12 +388,6 @@ fn same_name(kind: Kind, expected: &str, found: &str) -> Result<(), Vec<Rejectio
 }
 
 fn rejection(kind: Kind, name: &str, reason: &str) -> Rejection {
-    let kind = match kind {
-        Kind::Cluster | Kind::Endpoints => ResourceKind::Cluster,
-        Kind::Plugin => ResourceKind::Plugin,
-        Kind::Listener => ResourceKind::Listener,
-        Kind::RouteTable => ResourceKind::RouteTable,
-    };
-    let resource = ResourceId { kind, name: name.to_owned() };
+    let resource = ResourceId { kind: kind.resource(), name: name.to_owned() };
     Rejection { resource, field: String::new(), reason: reason.to_owned(), hint: String::new() }
 }

@@ -1,6 +1,8 @@
 //! Kinds of resources, their type URLs, and the order in which they are sent: what is referred to comes before what
 //! refers to it, so that nothing is ever told to go where there is nothing yet ("make before break").
 
+use weir_model::ResourceKind;
+
 use crate::proto::{cluster, core, endpoint, listener, route, type_url};
 
 /// A kind of resource. The order is the one in which new resources are sent; old ones go in reverse.
@@ -36,6 +38,26 @@ impl Kind {
     /// The kind of a type URL; `None` for one that we do not know.
     pub fn of_url(url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.type_url() == url)
+    }
+
+    /// The kind that a resource of the model is told as.
+    pub const fn of_resource(kind: ResourceKind) -> Self {
+        match kind {
+            ResourceKind::Listener => Self::Listener,
+            ResourceKind::RouteTable => Self::RouteTable,
+            ResourceKind::Cluster => Self::Cluster,
+            ResourceKind::Plugin => Self::Plugin,
+        }
+    }
+
+    /// The kind of the model that this tells of.
+    pub const fn resource(self) -> ResourceKind {
+        match self {
+            Self::Listener => ResourceKind::Listener,
+            Self::RouteTable => ResourceKind::RouteTable,
+            Self::Cluster | Self::Endpoints => ResourceKind::Cluster,
+            Self::Plugin => ResourceKind::Plugin,
+        }
     }
 
     /// True for a kind that a peer asks for without naming what it wants (`*`); the others are asked for by name.

@@ -24,6 +24,9 @@ pub mod client;
 // The control plane's side of a stream.
 pub mod server;
 
+// What a proxy says of what it has accepted.
+pub mod report;
+
 // Everything that a proxy can be told, ready to be sent.
 pub mod offer;
 
@@ -39,7 +42,7 @@ pub mod audience;
 // Kinds of resources.
 pub mod kind;
 
-// Envoy's types, and two of our own.
+// Envoy's types, and a few of our own.
 pub mod proto;
 
 // Every bound.
@@ -50,5 +53,6 @@ pub use client::ClientState;
 pub use held::Held;
 pub use kind::Kind;
 pub use offer::Offer;
+pub use report::Report;
 pub use saved::SavedResource;
 pub use server::ServerState;

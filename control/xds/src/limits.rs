@@ -14,3 +14,6 @@ pub const MAX_ERROR_BYTES: usize = 4 * 1024;
 /// How long a peer is waited for: to ask for the endpoints of clusters that it was just given, before it gets routes, and
 /// to ask for everything that it holds from another stream, before anything is taken from it. It asks at once, or never.
 pub const MAX_PEER_WAIT: Duration = Duration::from_secs(1);
+
+/// Resources that one report names as not working; the rest is in the proxy's own log.
+pub const MAX_REPORTED: usize = 100;

@@ -1,8 +1,9 @@
-//! Envoy's types under short names, the envelopes of the stream, and one message of our own. Beside the envelopes and
+//! Envoy's types under short names, the envelopes of the stream, and two messages of our own. Beside the envelopes and
 //! the service stubs nothing of this leaves the crate (invariant I2).
 
 use prost::Name;
 
+pub(crate) use envoy_types::pb::envoy::config::core::v3::ControlPlane;
 pub use envoy_types::pb::envoy::config::core::v3::Node;
 pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
@@ -54,6 +55,43 @@ impl Name for Plugin {
         type_url::<Self>()
     }
 }
+
+/// `weir.v1.Report`: what became of what a proxy has accepted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ReportMessage {
+    /// The last response that this is about.
+    #[prost(string, tag = "1")]
+    pub(crate) nonce: String,
+    /// What does not work.
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) failed: Vec<FailedResource>,
+}
+
+/// A resource that was accepted and does not work.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct FailedResource {
+    /// The type URL of its kind.
+    #[prost(string, tag = "1")]
+    pub(crate) type_url: String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    /// Why not.
+    #[prost(string, tag = "3")]
+    pub(crate) reason: String,
+}
+
+impl Name for ReportMessage {
+    const NAME: &'static str = "Report";
+    const PACKAGE: &'static str = "weir.v1";
+
+    fn type_url() -> String {
+        type_url::<Self>()
+    }
+}
+
+/// What our control plane calls itself: a proxy of ours reports to nobody else.
+pub(crate) const CONTROL_PLANE: &str = "weir-control";
 
 /// `type.googleapis.com/` and the full name.
 pub(crate) fn type_url<M: Name>() -> String {

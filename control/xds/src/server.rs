@@ -13,6 +13,7 @@
 //! never loses what something still points to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,10 @@ use crate::kind::Kind;
 use crate::limits::{MAX_PEER_WAIT, MAX_RESOURCES};
 use crate::offer::{Offer, Offered};
 use crate::proto::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource, Status,
+    CONTROL_PLANE, ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+    Resource, Status,
 };
+use crate::report::Report;
 
 /// Which of the two protocols a peer speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +40,12 @@ pub enum Protocol {
 pub enum Said {
     /// It only asks.
     Asked,
-    /// The last response of the kind was taken in.
-    Accepted(Kind),
-    /// The last response of the kind was refused, and why.
-    Refused(Kind, String),
+    /// The last response of the kind was taken in: the resources that it brought or took away.
+    Accepted(Kind, Vec<String>),
+    /// The last response of the kind was refused, or some of what it brought, and why.
+    Refused(Kind, Vec<String>, String),
+    /// What became of everything that was taken in.
+    Reported(Report),
     /// It answers a response that is not the last one: what it says of it is void.
     Stale,
     /// It asks for a kind that we do not know, by its type URL.
@@ -80,6 +85,8 @@ struct Held {
     last: Option<String>,
     /// True while the last response is not answered.
     in_flight: bool,
+    /// What the last response brought or took away.
+    moved: Vec<String>,
     /// State of the world: the set of names has changed, so that a response is due even when it is shorter.
     due: bool,
 }
@@ -117,6 +124,9 @@ impl ServerState {
 
     /// Takes in a request of a delta stream.
     pub fn on_delta_request(&mut self, request: &DeltaDiscoveryRequest) -> Said {
+        if let Some(report) = Report::of(request) {
+            return Said::Reported(report);
+        }
         let Some(kind) = Kind::of_url(&request.type_url) else { return Said::Unknown(request.type_url.clone()) };
         let held = self.kinds.entry(kind).or_default();
         let is_first = !std::mem::replace(&mut held.begun, true);
@@ -193,6 +203,7 @@ impl ServerState {
             type_url: kind.type_url(),
             removed_resources: removed,
             nonce,
+            control_plane: Some(ControlPlane { identifier: CONTROL_PLANE.to_owned() }),
             ..DeltaDiscoveryResponse::default()
         })
     }
@@ -206,6 +217,7 @@ impl ServerState {
             resources: sent.filter_map(|sent| Some(sent.offered.as_ref()?.resource.clone())).collect(),
             type_url: kind.type_url(),
             nonce,
+            control_plane: Some(ControlPlane { identifier: CONTROL_PLANE.to_owned() }),
             ..DiscoveryResponse::default()
         })
     }
@@ -215,6 +227,11 @@ impl ServerState {
         let endpoints = (!self.awaited.is_empty()).then_some(self.awaited_until);
         let rest = self.since.filter(|_| self.resumed && !self.has_begun_after(Kind::Cluster));
         endpoints.into_iter().chain(rest.map(|since| since + MAX_PEER_WAIT)).filter(|until| *until > now).min()
+    }
+
+    /// The number of the last response; what a [`Report`] counts by.
+    pub fn last_nonce(&self) -> u64 {
+        self.nonces
     }
 
     /// True when the peer has answered everything that it was sent, and everything that is offered was sent.
@@ -293,6 +310,7 @@ impl ServerState {
                 held.told_missing.insert(name.clone());
             }
         }
+        held.moved = put.iter().map(|(name, _)| name.clone()).chain(removed.iter().cloned()).collect();
         held.due = false;
         held.last = Some(nonce.clone());
         held.in_flight = true;
@@ -354,10 +372,17 @@ impl Held {
             return Said::Asked;
         }
         match error {
-            None => Said::Accepted(kind),
+            None => Said::Accepted(kind, take(&mut self.moved)),
             // What was refused is not sent again until it says something else.
-            Some(status) => Said::Refused(kind, status.message.clone()),
+            Some(status) => Said::Refused(kind, self.blamed(&status.message), status.message.clone()),
         }
+    }
+
+    /// The resources that a refusal is about: those of the response that it names, or else all of them.
+    fn blamed(&mut self, refusal: &str) -> Vec<String> {
+        let moved = take(&mut self.moved);
+        let named: Vec<String> = moved.iter().filter(|name| refusal.contains(name.as_str())).cloned().collect();
+        if named.is_empty() { moved } else { named }
     }
 
     /// What is offered, wanted, and not held in this version.

@@ -9,6 +9,7 @@
 //! `validate()` here; constructors refuse with a [`Rejection`] or a plain reason instead. A [`Snapshot`] is the closed
 //! set: no name in it dangles, it never changes, and its [`Version`] is the hash of its content.
 
+pub mod scope;
 pub mod builder;
 pub mod snapshot;
 pub mod listener;

@@ -47,6 +47,8 @@ pub enum ConfigFrom {
         url: String,
         /// What it knows this proxy by.
         node: String,
+        /// The Gateway that it serves, as `namespace/name`; every Gateway when it says none.
+        gateway: Option<String>,
     },
 }
 

@@ -19,7 +19,6 @@ use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 use weir_files::{FileSource, WatchSignal, compile_alone};
-use weir_model::ResourceId;
 
 pub use bootstrap::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
 
@@ -28,12 +27,12 @@ use crate::admin::{Admin, AdminServer, Ending};
 use crate::app::runtimes::{WorkerThreads, WorkersOptions};
 use crate::app::signals::{Asked, Signals};
 use crate::config::{
-    Applied, ConfigSource, ConfigState, ConfigStateOptions, ConfigStatus, LastGood, Publisher, XdsOptions, XdsSource,
-    apply_updates,
+    Applied, ConfigSource, ConfigState, ConfigStateOptions, ConfigStatus, LastGood, Outcome, Publisher, XdsOptions,
+    XdsSource, apply_updates,
 };
 use crate::drain::{DrainTrigger, drain_pair};
 use crate::filter::PluginState;
-use crate::limits::{COMPLAINT_QUEUE, VM_REQUEST_QUEUE};
+use crate::limits::{OUTCOME_QUEUE, VM_REQUEST_QUEUE};
 use crate::listener::{ListenerSet, ListenerSetOptions};
 use crate::task;
 use crate::telemetry::{AccessLogTarget, AccessLogWriter, LogLevel, Metrics, start_log};
@@ -108,9 +107,9 @@ impl App {
         };
         start_admin(&bootstrap, admin).await?;
         let warmer = warmer(&bootstrap, plugin_state, &metrics);
-        let (complaints, heard) = mpsc::channel(COMPLAINT_QUEUE);
-        let complaints = Some(complaints);
-        let options = ConfigStateOptions { warmer, listeners, publisher, status, metrics, complaints };
+        let (outcomes, heard) = mpsc::channel(OUTCOME_QUEUE);
+        let outcomes = Some(outcomes);
+        let options = ConfigStateOptions { warmer, listeners, publisher, status, metrics, outcomes };
         let mut config = ConfigState::new(options);
         let source = begin(&bootstrap, &mut config, heard).await?;
         Ok(Self { bootstrap, access_log, workers, drain, source, config, signals, endings })
@@ -189,15 +188,15 @@ fn warmer(bootstrap: &Bootstrap, state: Arc<PluginState>, metrics: &Arc<Metrics>
 async fn begin(
     bootstrap: &Bootstrap,
     config: &mut ConfigState,
-    complaints: mpsc::Receiver<Vec<ResourceId>>,
+    outcomes: mpsc::Receiver<Outcome>,
 ) -> anyhow::Result<ConfigSource> {
     let path = match &bootstrap.source {
         ConfigFrom::Files(path) => path,
-        ConfigFrom::ControlPlane { url, node } => {
+        ConfigFrom::ControlPlane { url, node, gateway } => {
             let last_good = LastGood::open(&bootstrap.cache, url, node);
-            let options = XdsOptions { url: url.clone(), node: node.clone() };
+            let options = XdsOptions { url: url.clone(), node: node.clone(), gateway: gateway.clone() };
             let source =
-                XdsSource::new(options, last_good, complaints).map_err(|error| anyhow!("--xds {url}: {error}"))?;
+                XdsSource::new(options, last_good, outcomes).map_err(|error| anyhow!("--xds {url}: {error}"))?;
             return Ok(ConfigSource::ControlPlane(Box::new(source)));
         }
     };

@@ -24,7 +24,7 @@ mod xds;
 pub(crate) use apply::apply_updates;
 pub(crate) use last_good::LastGood;
 pub(crate) use publish::Publisher;
-pub(crate) use state::{Applied, ConfigState, ConfigStateOptions, refusals};
+pub(crate) use state::{Applied, ConfigState, ConfigStateOptions, Outcome, refusals};
 pub(crate) use status::{ConfigStatus, StatusReport, text};
 pub(crate) use xds::{XdsOptions, XdsSource};
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 use weir_files::Update;
 use weir_mesh::{Compiled, Refusal};
-use weir_model::{Discovery, Rejection, ResourceId};
+use weir_model::{Discovery, Rejection};
 
 use crate::active::{ActiveConfig, Warmer, prepare};
 use crate::config::candidate::{Candidate, Candidates, Warmed, Warming};
@@ -32,19 +32,25 @@ pub(crate) struct ConfigStateOptions {
     pub(crate) status: Arc<ConfigStatus>,
     /// Forgets the series of what is gone.
     pub(crate) metrics: Arc<Metrics>,
-    /// Is told which resources did not work, if it can do something about it.
-    pub(crate) complaints: Option<Complaints>,
+    /// Is told what became of updates, if it can do something about it.
+    pub(crate) outcomes: Option<mpsc::Sender<Outcome>>,
 }
 
-/// Where it is said which resources did not work.
-pub(crate) type Complaints = mpsc::Sender<Vec<ResourceId>>;
+/// What became of an update, for the source that it came from.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Which update.
+    pub(crate) number: u64,
+    /// What of it does not work; when nothing is said here, all of it serves.
+    pub(crate) rejections: Vec<Rejection>,
+}
 
 /// What serves, and what is on its way.
 pub(crate) struct ConfigState {
     options: ConfigStateOptions,
     candidates: Candidates,
-    /// How many updates have come: the newest one's number.
-    updates: u64,
+    /// The number of the newest update.
+    newest: u64,
     /// Why the newest update was refused; the same is not said twice.
     refused: Option<Arc<Vec<Refusal>>>,
 }
@@ -63,7 +69,7 @@ pub(crate) enum Applied {
 impl ConfigState {
     /// Serves nothing yet.
     pub(crate) fn new(options: ConfigStateOptions) -> Self {
-        Self { options, candidates: Candidates::default(), updates: 0, refused: None }
+        Self { options, candidates: Candidates::default(), newest: 0, refused: None }
     }
 
     /// Applies the first configuration and says what became of it.
@@ -78,7 +84,7 @@ impl ConfigState {
     /// Builds, shares and binds what can be without waiting, and begins to warm the rest. Says so when it is refused.
     /// A change that is warming already goes on: it was good when it was written.
     pub(crate) fn prepare(&mut self, update: Update) -> Option<Applied> {
-        self.updates += 1;
+        self.newest = update.number;
         let compiled = match update.outcome {
             Ok(compiled) => compiled,
             Err(refusals) => return Some(self.refuse(refusals)),
@@ -92,7 +98,7 @@ impl ConfigState {
         };
         let warming = Arc::clone(&self.options.warmer).warm(prepared, current);
         let warming = Warming(task::spawn("warm configuration", warming));
-        self.candidates.push(Candidate { number: self.updates, compiled, listeners, warming });
+        self.candidates.push(Candidate { number: self.newest, compiled, listeners, warming });
         None
     }
 
@@ -104,7 +110,7 @@ impl ConfigState {
     /// Makes a change that is ready serve: the one swap. Or refuses it.
     pub(crate) fn publish(&mut self, warmed: Warmed) -> Applied {
         let Warmed { number, compiled, listeners, outcome } = warmed;
-        let is_newest = number == self.updates;
+        let is_newest = number == self.newest;
         let next = match outcome {
             Some(Ok(next)) => next,
             Some(Err(rejections)) if !is_newest => {
@@ -128,6 +134,7 @@ impl ConfigState {
         if is_newest {
             self.refused = None;
             self.options.status.confirm();
+            self.tell(Outcome { number, rejections: Vec::new() });
         }
         if unchanged { Applied::Unchanged } else { Applied::Serves }
     }
@@ -154,11 +161,14 @@ impl ConfigState {
 
     /// Says rejections in terms of what was written.
     fn reject(&mut self, compiled: &Compiled, rejections: &[Rejection]) -> Applied {
-        if let Some(complaints) = &self.options.complaints {
-            // A source that is behind hears of it with the next change.
-            drop(complaints.try_send(rejections.iter().map(|rejection| rejection.resource.clone()).collect()));
-        }
+        self.tell(Outcome { number: self.newest, rejections: rejections.to_vec() });
         self.refuse(Arc::new(refusals(compiled, rejections)))
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        if let Some(outcomes) = &self.options.outcomes {
+            drop(outcomes.try_send(outcome)); // A source that is behind hears of it with the next change.
+        }
     }
 
     fn refuse(&mut self, refusals: Arc<Vec<Refusal>>) -> Applied {

@@ -20,13 +20,14 @@ use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
 use weir_files::Update;
 use weir_mesh::Compiled;
-use weir_model::{Rejection, ResourceId, Version};
+use weir_model::{Rejection, Version};
 use weir_xds::client::Changes;
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use weir_xds::{ClientState, Held, Kind, SavedResource};
+use weir_xds::{ClientState, Held, Kind, Report, SavedResource};
 
 use crate::config::last_good::LastGood;
+use crate::config::state::Outcome;
 use crate::limits::{
     CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE, CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE,
     MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT, REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
@@ -39,6 +40,8 @@ pub(crate) struct XdsOptions {
     pub(crate) url: String,
     /// What the control plane knows this proxy by.
     pub(crate) node: String,
+    /// The Gateway that it serves; every Gateway when it says none.
+    pub(crate) gateway: Option<String>,
 }
 
 /// A control plane, asked over one stream.
@@ -55,9 +58,17 @@ pub(crate) struct XdsSource {
     patience: Option<Instant>,
     /// What was handed on last.
     told: Option<Version>,
+    /// Its number, and the last response that it holds.
+    newest: (u64, Option<u64>),
     last_good: LastGood,
-    /// What the configuration walk says of what did not work.
-    complaints: mpsc::Receiver<Vec<ResourceId>>,
+    /// What the configuration walk says of what was handed on.
+    outcomes: mpsc::Receiver<Outcome>,
+    /// The number of what serves.
+    serves: u64,
+    /// What does not work, and why.
+    failed: BTreeMap<(Kind, String), String>,
+    /// What the control plane was told of that on this stream.
+    reported: Option<Report>,
     /// When what did not work is tried again.
     retry: Option<Instant>,
 }
@@ -76,7 +87,7 @@ impl XdsSource {
     pub(crate) fn new(
         options: XdsOptions,
         last_good: LastGood,
-        complaints: mpsc::Receiver<Vec<ResourceId>>,
+        outcomes: mpsc::Receiver<Outcome>,
     ) -> Result<Self, String> {
         let endpoint = Endpoint::from_shared(options.url.clone()).map_err(|error| error.to_string())?;
         let endpoint = endpoint
@@ -85,7 +96,12 @@ impl XdsSource {
             .keep_alive_timeout(CONTROL_PLANE_KEEPALIVE)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let node = Node { id: options.node.clone(), user_agent_name: "weir-proxy".to_owned(), ..Node::default() };
+        let node = Node {
+            id: options.node.clone(),
+            cluster: options.gateway.clone().unwrap_or_default(),
+            user_agent_name: "weir-proxy".to_owned(),
+            ..Node::default()
+        };
         let mut source = Self {
             options,
             endpoint,
@@ -95,8 +111,12 @@ impl XdsSource {
             answered: BTreeSet::new(),
             patience: None,
             told: None,
+            newest: (0, None),
             last_good,
-            complaints,
+            outcomes,
+            serves: 0,
+            failed: BTreeMap::new(),
+            reported: None,
             retry: None,
         };
         source.restore();
@@ -134,7 +154,7 @@ impl XdsSource {
             let retry = self.retry;
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
-                Some(resources) = self.complaints.recv() => self.leave_out(&resources),
+                Some(outcome) = self.outcomes.recv() => self.hear(outcome),
                 () = sleep_until(retry) => self.try_again(),
             }
             self.tell(updates);
@@ -148,6 +168,8 @@ impl XdsSource {
             Err(error) => return chain_of(&error),
         };
         let (requests, receiver) = mpsc::channel(XDS_REQUEST_QUEUE);
+        self.reported = None;
+        self.newest.1 = None; // Counted by the stream before.
         send(&requests, self.client.connect()).await;
         let mut service: AggregatedDiscoveryServiceClient<Channel> = AggregatedDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -167,10 +189,11 @@ impl XdsSource {
                     Err(status) => return said(&status),
                 },
                 () = sleep_until(patience) => self.give_up(),
-                Some(resources) = self.complaints.recv() => self.leave_out(&resources),
+                Some(outcome) = self.outcomes.recv() => self.hear(outcome),
                 () = sleep_until(retry) => self.try_again(),
             }
             self.tell(updates);
+            send(&requests, self.report()).await;
         }
     }
 
@@ -229,6 +252,7 @@ impl XdsSource {
             return;
         }
         self.patience = None;
+        self.newest.1 = self.client.reports();
         let outcome = match self.held.snapshot() {
             Ok(snapshot) if self.told == Some(snapshot.version) => return,
             Ok(snapshot) => {
@@ -238,7 +262,24 @@ impl XdsSource {
             }
             Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::unwritten_refusal).collect())),
         };
-        updates.send_replace(Some(Update { outcome }));
+        self.newest.0 += 1;
+        updates.send_replace(Some(Update { number: self.newest.0, outcome }));
+    }
+
+    /// What to say of what serves and what does not, when that is news to the control plane and it wants to hear it.
+    fn report(&mut self) -> Option<DeltaDiscoveryRequest> {
+        let (newest, nonce) = self.newest;
+        let known = self.reported.as_ref().map_or(0, |report| report.nonce);
+        let nonce = nonce.filter(|_| self.serves == newest).unwrap_or(known);
+        self.client.reports()?;
+        let failed = self.failed.iter().map(|((kind, name), reason)| (*kind, name.clone(), reason.clone()));
+        let report = Report { nonce, failed: failed.collect() };
+        if self.reported.as_ref() == Some(&report) {
+            return None;
+        }
+        let request = self.client.report(&report);
+        self.reported = Some(report);
+        Some(request)
     }
 
     /// What was asked for by name and did not come counts as absent. A control plane that says nothing of clusters has
@@ -257,14 +298,22 @@ impl XdsSource {
         }
     }
 
-    /// Goes on without what did not work, so that everything else can change.
-    fn leave_out(&mut self, resources: &[ResourceId]) {
-        for resource in resources {
+    /// What became of what was handed on. What does not work is left out, so that everything else can change.
+    fn hear(&mut self, outcome: Outcome) {
+        if outcome.rejections.is_empty() {
+            self.serves = outcome.number;
+            let refused = self.held.refused();
+            self.failed.retain(|resource, _| refused.contains(resource));
+        }
+        for rejection in outcome.rejections {
+            let resource = &rejection.resource;
             if self.held.refuse(resource) {
                 let retry_s = REFUSED_RETRY_INTERVAL.as_secs();
                 warn!(%resource, retry_s, "left out until it changes, or is tried again; what it said before goes on");
                 self.retry.get_or_insert_with(|| Instant::now() + REFUSED_RETRY_INTERVAL);
             }
+            let Rejection { resource, field, reason, .. } = rejection;
+            self.failed.insert((Kind::of_resource(resource.kind), resource.name), format!("{field}: {reason}"));
         }
     }
 

@@ -36,13 +36,13 @@ pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 /// Which object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ObjectId {
+pub struct ObjectId {
     /// Its kind.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// Its namespace; empty for a kind without.
-    pub(crate) namespace: Arc<str>,
+    pub namespace: Arc<str>,
     /// Its name.
-    pub(crate) name: Arc<str>,
+    pub name: Arc<str>,
 }
 
 impl fmt::Display for ObjectId {

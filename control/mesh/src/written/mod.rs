@@ -20,19 +20,26 @@ pub(crate) const WEIR_GROUP: &str = "weir.dev";
 
 /// A kind of object that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// `Gateway`.
     Gateway,
+    /// `HTTPRoute`.
     HttpRoute,
+    /// `GatewayClass`.
     GatewayClass,
+    /// `ReferenceGrant`.
     ReferenceGrant,
+    /// `Service`.
     Service,
+    /// `Filter`.
     Filter,
+    /// `BackendPolicy`.
     BackendPolicy,
 }
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub(crate) const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::Gateway,
         Self::HttpRoute,
         Self::Service,
@@ -43,7 +50,7 @@ impl Kind {
     ];
 
     /// What `kind:` says.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
@@ -56,7 +63,7 @@ impl Kind {
     }
 
     /// The group of `apiVersion:`.
-    pub(crate) const fn group(self) -> &'static str {
+    pub const fn group(self) -> &'static str {
         match self {
             Self::Gateway | Self::HttpRoute | Self::GatewayClass | Self::ReferenceGrant => GATEWAY_GROUP,
             Self::Service | Self::Filter | Self::BackendPolicy => WEIR_GROUP,
@@ -73,7 +80,7 @@ impl Kind {
     }
 
     /// False for a kind that belongs to no namespace.
-    pub(crate) const fn is_namespaced(self) -> bool {
+    pub const fn is_namespaced(self) -> bool {
         !matches!(self, Self::GatewayClass)
     }
 }
