@@ -10,7 +10,7 @@ use harness::{Answer, Client, Envoy, Origin, Proxy, ProxyOptions, Resources, bes
 use http::Request;
 use tokio::net::TcpListener;
 use weir_control::serve::{serve_ads, serve_modules};
-use weir_control::{Board, ModuleStore};
+use weir_control::{Board, ModuleStore, ProxyBook};
 use weir_mesh::{Compiler, SourceFile};
 use weir_model::{ClusterName, Listener, Snapshot, SnapshotBuilder};
 
@@ -34,7 +34,7 @@ impl ControlPlane {
             ads: ads.local_addr().unwrap(),
             modules: modules.local_addr().unwrap(),
         };
-        beside(async move { serve_ads(ads, board).await.unwrap() });
+        beside(async move { serve_ads(ads, board, ProxyBook::new()).await.unwrap() });
         beside(async move { serve_modules(modules, store).await.unwrap() });
         this
     }

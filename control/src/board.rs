@@ -1,16 +1,20 @@
-//! What is told now: a snapshot, put up once and read by every stream. A change replaces the whole; streams that wait are
-//! woken and find out by themselves what is new to their proxy.
+//! What is told now: a snapshot, put up once and read by every stream, each in its own scope. A change replaces the whole;
+//! streams that wait are woken and find out by themselves what is new to their proxy.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
-use weir_model::{ClusterName, ModuleSource, Rejection, RemoteModule, Snapshot};
+use weir_mesh::{ObjectId, object_of};
+use weir_model::{ClusterName, Listener, ModuleSource, Rejection, RemoteModule, ResourceId, ResourceKind, Snapshot};
 use weir_xds::{Audience, Offer};
 
+use crate::limits::MAX_SCOPES;
 use crate::module_store::{ModuleHashes, ModuleStore};
 
 /// What is told now.
@@ -20,17 +24,68 @@ pub struct Board {
     module_address: SocketAddr,
     /// The cluster by which an Envoy fetches them.
     module_cluster: ClusterName,
-    offers: ArcSwap<Offers>,
+    told: ArcSwap<Told>,
+    /// What each scope and program was offered last.
+    offers: Mutex<HashMap<(Scope, Program), Arc<ScopedOffer>>>,
     changed: watch::Sender<u64>,
 }
 
-/// What each audience is told.
-#[derive(Debug, Default)]
-pub struct Offers {
-    /// Proxies of ours.
-    pub weir: Offer,
-    /// Envoys.
-    pub envoy: Offer,
+/// A snapshot that can be told, with the modules that it needs.
+#[derive(Debug)]
+pub struct Told {
+    /// Later ones have higher numbers.
+    pub generation: u64,
+    /// Everything.
+    pub snapshot: Snapshot,
+    hashes: ModuleHashes,
+    weir: Offer,
+    envoy: Offer,
+}
+
+/// Which part of everything a proxy may see. It follows from the Gateway that the proxy serves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Every Gateway: a proxy that names none.
+    Everything,
+    /// What this Gateway (`namespace/name`) leads to.
+    Gateway(String),
+}
+
+impl Scope {
+    /// The scope of a proxy that says that it serves this Gateway; empty when it says none.
+    pub fn of(gateway: &str) -> Self {
+        if gateway.is_empty() { Self::Everything } else { Self::Gateway(gateway.to_owned()) }
+    }
+
+    /// The part of a snapshot that it holds.
+    pub fn of_snapshot(&self, snapshot: &Snapshot) -> Snapshot {
+        let Self::Gateway(gateway) = self else { return snapshot.clone() };
+        let is_of_it = |listener: &Listener| {
+            let rest = listener.name.as_str().strip_prefix(gateway.as_str());
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        snapshot.reachable(is_of_it)
+    }
+}
+
+/// What kind of program a proxy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// Our own.
+    Weir,
+    /// Envoy, or what speaks like it.
+    Envoy,
+}
+
+/// What a scope is offered.
+#[derive(Debug)]
+pub struct ScopedOffer {
+    /// Of which snapshot.
+    pub generation: u64,
+    /// The resources.
+    pub offer: Offer,
+    /// The objects that these were made of.
+    pub objects: BTreeSet<ObjectId>,
 }
 
 /// Why a snapshot is not told.
@@ -59,36 +114,90 @@ impl Board {
     /// Nothing is told yet.
     pub fn new(modules: Arc<ModuleStore>, module_address: SocketAddr, module_cluster: ClusterName) -> Arc<Self> {
         let (changed, _) = watch::channel(0);
-        Arc::new(Self { modules, module_address, module_cluster, offers: ArcSwap::default(), changed })
+        let told = Told {
+            generation: 0,
+            snapshot: Snapshot::empty(),
+            hashes: ModuleHashes::new(),
+            weir: Offer::default(),
+            envoy: Offer::default(),
+        };
+        let (told, offers) = (ArcSwap::from_pointee(told), Mutex::default());
+        Arc::new(Self { modules, module_address, module_cluster, told, offers, changed })
     }
 
-    /// Tells a snapshot from now on. Blocks while modules are read.
+    /// Finds out whether a snapshot can be told. Blocks while modules are read.
+    ///
+    /// # Errors
+    /// What cannot be told.
+    pub fn prepare(&self, snapshot: &Snapshot) -> Result<Told, NotTold> {
+        let hashes = self.modules.read(snapshot).map_err(|(path, error)| NotTold::Module(path, error))?;
+        let find = |source: &ModuleSource| self.find(source, &hashes);
+        let before = self.told.load();
+        let offer = |program: Program, previous| {
+            Offer::of(snapshot, &self.audience(program), &find, Some(previous)).map_err(NotTold::Rejected)
+        };
+        let (weir, envoy) = (offer(Program::Weir, &before.weir)?, offer(Program::Envoy, &before.envoy)?);
+        Ok(Told { generation: before.generation + 1, snapshot: snapshot.clone(), hashes, weir, envoy })
+    }
+
+    /// Tells what was prepared, from now on. Whoever prepares and tells must be one at a time.
+    pub fn tell(&self, told: Told) {
+        let generation = told.generation;
+        self.modules.retain(&told.hashes);
+        self.told.store(Arc::new(told));
+        self.changed.send_replace(generation);
+    }
+
+    /// Prepares and tells.
     ///
     /// # Errors
     /// What cannot be told; what was told before goes on.
     pub fn put(&self, snapshot: &Snapshot) -> Result<(), NotTold> {
-        let hashes = self.modules.read(snapshot).map_err(|(path, error)| NotTold::Module(path, error))?;
-        let find = |source: &ModuleSource| self.find(source, &hashes);
-        let before = self.offers.load_full();
-        let envoy = Audience::Envoy { module_cluster: self.module_cluster.clone() };
-        let offers = Offers {
-            weir: Offer::of(snapshot, &Audience::Weir, &find, Some(&before.weir)).map_err(NotTold::Rejected)?,
-            envoy: Offer::of(snapshot, &envoy, &find, Some(&before.envoy)).map_err(NotTold::Rejected)?,
-        };
-        self.offers.store(Arc::new(offers));
-        self.modules.retain(&hashes);
-        self.changed.send_modify(|count| *count += 1);
+        let told = self.prepare(snapshot)?;
+        self.tell(told);
         Ok(())
     }
 
     /// What is told now.
-    pub fn offers(&self) -> Arc<Offers> {
-        self.offers.load_full()
+    pub fn told(&self) -> Arc<Told> {
+        self.told.load_full()
     }
 
-    /// Says when something else is told.
+    /// Says when something else is told: the generation of what is told.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// What a proxy of this scope and program is told now.
+    pub fn offer(&self, scope: &Scope, program: Program) -> Arc<ScopedOffer> {
+        let told = self.told.load_full();
+        let mut offers = self.offers.lock();
+        let key = (scope.clone(), program);
+        let before = offers.get(&key).cloned();
+        if let Some(known) = before.as_ref().filter(|known| known.generation == told.generation) {
+            return Arc::clone(known);
+        }
+        let snapshot = scope.of_snapshot(&told.snapshot);
+        let find = |source: &ModuleSource| self.find(source, &told.hashes);
+        let previous = before.as_ref().map(|before| &before.offer);
+        // All of it could be told, so that a part of it can.
+        let offer = Offer::of(&snapshot, &self.audience(program), &find, previous).unwrap_or_default();
+        let objects = objects_of(&snapshot);
+        let scoped = Arc::new(ScopedOffer { generation: told.generation, offer, objects });
+        if offers.len() >= MAX_SCOPES && !offers.contains_key(&key) {
+            offers.retain(|_, known| known.generation == told.generation);
+        }
+        if offers.len() < MAX_SCOPES || offers.contains_key(&key) {
+            offers.insert(key, Arc::clone(&scoped));
+        }
+        scoped
+    }
+
+    fn audience(&self, program: Program) -> Audience {
+        match program {
+            Program::Weir => Audience::Weir,
+            Program::Envoy => Audience::Envoy { module_cluster: self.module_cluster.clone() },
+        }
     }
 
     fn find(&self, source: &ModuleSource, hashes: &ModuleHashes) -> Option<RemoteModule> {
@@ -99,4 +208,18 @@ impl Board {
         let url = format!("http://{}/modules/{sha256}.wasm", self.module_address);
         Some(RemoteModule { url: url.into(), sha256 })
     }
+}
+
+/// The objects that the resources of a snapshot were made of.
+fn objects_of(snapshot: &Snapshot) -> BTreeSet<ObjectId> {
+    let id = |kind: ResourceKind, name: &str| object_of(&ResourceId { kind, name: name.to_owned() });
+    let listeners = snapshot.listeners.keys().filter_map(|name| id(ResourceKind::Listener, name.as_str()));
+    let clusters = snapshot.clusters.keys().filter_map(|name| id(ResourceKind::Cluster, name.as_str()));
+    let plugins = snapshot.plugins.keys().filter_map(|name| id(ResourceKind::Plugin, name.as_str()));
+    let routes = snapshot.route_tables.values().flat_map(|table| &table.virtual_hosts).flat_map(|host| &host.routes);
+    let routes = routes.filter_map(|route| {
+        let mut parts = route.name.as_str().split('/'); // namespace/route/rule/match
+        ObjectId::new("HTTPRoute", parts.next()?, parts.next()?)
+    });
+    listeners.chain(clusters).chain(plugins).chain(routes).collect()
 }

@@ -1,22 +1,45 @@
-//! The control plane: one for many proxies. What is here so far is the half that faces them: a snapshot goes in, every
-//! proxy has it, each in its own protocol, and fetches each module once.
+//! The control plane: one for many proxies. What people apply, or write into a watched folder, is compiled, kept and told
+//! to every proxy, each in its own scope and protocol.
 //!
 //! ```text
-//! Snapshot ─► Board ─► Offer for our proxies ─┐
-//!               │  └─► Offer for Envoys ──────┴─► serve/ads.rs: one task for each stream ─► proxies
-//!               └────► modules by hash ─────────► serve/modules.rs: plain HTTP
+//! API ────┐                                            ┌─► serve/ads.rs: one task for each stream ─► proxies
+//! files ──┴─► publish ─► store (kept) ─► board (told) ─┴─► serve/modules.rs: modules by hash
+//!                                          status ◄────── ACK, NACK, reports
 //! ```
+//!
+//! The walk of a change is told in `publish.rs`.
 
 // From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
 
+// The command line.
+pub mod args;
+
+// Builds the parts in order and runs them.
+pub mod app;
+
+// What faces people.
+pub mod api;
+
+// The one writer.
+pub mod publish;
+
 // What faces the proxies.
 pub mod serve;
+
+// What became of what was told.
+pub mod status;
 
 // What is told now.
 pub mod board;
 
 // Modules, known by their hash.
 pub mod module_store;
+
+// Who may do what.
+pub mod access;
+
+// What was applied, kept.
+pub mod store;
 
 // Named tasks.
 mod task;
@@ -26,3 +49,4 @@ pub mod limits;
 
 pub use board::Board;
 pub use module_store::ModuleStore;
+pub use status::ProxyBook;

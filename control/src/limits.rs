@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+// Proxies.
+
 /// Bytes of one module: as large as a proxy takes one.
 pub const MAX_MODULE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -11,5 +13,63 @@ pub const RESPONSE_QUEUE: usize = 8;
 /// A stream on which nothing comes is tried with a ping after this time, and ended after as long again.
 pub const PROXY_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Characters of a proxy's refusal that are logged.
-pub const MAX_LOGGED_REFUSAL: usize = 1_000;
+/// Characters of a proxy's refusal that are logged and shown.
+pub const MAX_SHOWN_REFUSAL: usize = 1_000;
+
+/// Refusals of one proxy that are shown: the newest of each resource.
+pub const MAX_SHOWN_REFUSALS: usize = 100;
+
+/// Generations that a proxy has answered and not reported on: what it serves is known as far back as that.
+pub const MAX_UNREPORTED: usize = 64;
+
+/// Streams of proxies at the same time: what the budget of memory for each is measured with, twenty times over.
+pub const MAX_STREAMS: usize = 20_000;
+
+/// Scopes whose offers are kept; more Gateways than that are computed again at each change.
+pub const MAX_SCOPES: usize = 1_000;
+
+// The API.
+
+/// Bytes of one request: as large as one resource file may be.
+pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
+/// Requests that wait for the one writer; more are told to come again.
+pub const MAX_WAITING_WRITERS: usize = 64;
+
+/// Characters of the message of a revision.
+pub const MAX_MESSAGE_CHARACTERS: usize = 1_000;
+
+/// Objects of one deletion.
+pub const MAX_DELETIONS: usize = 10_000;
+
+/// Revisions on one page.
+pub const MAX_PAGE: usize = 200;
+
+/// Lines of a diff that are shown for one resource.
+pub const MAX_DIFF_LINES: usize = 400;
+
+/// Followers of the change feed at the same time.
+pub const MAX_WATCHERS: usize = 1_000;
+
+/// How often the change feed says that it is still there.
+pub const WATCH_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Tokens: people and pipelines, not requests.
+pub const MAX_TOKENS: usize = 10_000;
+
+/// Characters of a token's name.
+pub const MAX_TOKEN_NAME: usize = 100;
+
+/// Bytes of the audit log before it is put aside as `audit.log.1`.
+pub const MAX_AUDIT_BYTES: u64 = 64 * 1024 * 1024;
+
+// The store.
+
+/// Bytes of one value: etcd refuses requests above 1.5 MiB.
+pub const RECORD_PART_BYTES: usize = 512 * 1024;
+
+/// Revisions after which the whole state is written once more, so that a start replays no more than that.
+pub const CHECKPOINT_INTERVAL: u64 = 64;
+
+/// Revisions that are kept: one can go back that far.
+pub const MAX_REVISIONS: u64 = 1_000;

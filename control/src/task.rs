@@ -9,3 +9,8 @@ use tracing::Instrument;
 pub(crate) fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(future.instrument(tracing::debug_span!("task", name))));
 }
+
+/// Runs something that blocks, away from the tasks that must not. `None` when it panicked, or when the process ends.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}

@@ -8,22 +8,25 @@ use std::sync::OnceLock;
 /// The proxy's binary: `WEIR_PROXY`, or built now.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match std::env::var_os("WEIR_PROXY") {
-        Some(path) => path.into(),
-        None => build_binary(),
-    })
+    BINARY.get_or_init(|| std::env::var_os("WEIR_PROXY").map_or_else(|| program("weir-proxy"), PathBuf::from))
 }
 
-fn build_binary() -> PathBuf {
+/// One of our programs, built now: `weir-control`, `weir`.
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(build_programs);
+    let path = target_folder().join("debug").join(name);
+    assert!(path.is_file(), "cargo built no {}", path.display());
+    path
+}
+
+fn build_programs() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // With the whole workspace's features, so that what `cargo test --workspace` has built is not built again.
-    command.args(["build", "--quiet", "--workspace", "--bin", "weir-proxy"]).current_dir(repository());
-    let output = command.output().expect("cargo starts");
-    assert!(output.status.success(), "weir-proxy does not build:\n{}", String::from_utf8_lossy(&output.stderr));
-    let path = target_folder().join("debug").join("weir-proxy");
-    assert!(path.is_file(), "cargo built no {}", path.display());
-    path
+    command.args(["build", "--quiet", "--workspace", "--bin", "weir-proxy", "--bin", "weir-control", "--bin", "weir"]);
+    let output = command.current_dir(repository()).output().expect("cargo starts");
+    assert!(output.status.success(), "our programs do not build:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The filter of `tests/filter`: what it does is in its configuration.

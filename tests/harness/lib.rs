@@ -20,6 +20,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails by panicking, like the test that uses it")]
 
 mod proxy; // One running `weir-proxy`, its pages, its logs.
+mod control; // One running `weir-control`, its API.
 mod envoy; // One running Envoy, to compare with.
 mod xds_server; // The control plane of somebody else.
 mod resources; // What it serves, written as a person would.
@@ -31,9 +32,10 @@ mod body; // Bodies in memory, in steps, and very long ones.
 mod artefact; // What is built: the proxy's binary, filters.
 mod wait; // Until something is so, within a deadline.
 
-pub use artefact::{binary, module_of_wat, shipped_modules, test_filter};
+pub use artefact::{binary, module_of_wat, program, shipped_modules, test_filter};
 pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_steps, with_trailers};
 pub use client::{Answer, Client, read};
+pub use control::{ControlOptions, ControlPlane};
 pub use envoy::Envoy;
 pub use origin::{Codec, Origin, Received, unused_address};
 pub use proxy::{Page, Proxy, ProxyOptions, folders};

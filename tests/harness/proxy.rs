@@ -68,7 +68,9 @@ impl Proxy {
         let folder = Self::folder_of(&Resources::nothing());
         let mut options = options.clone();
         options.arguments.extend(["--xds".to_owned(), format!("http://127.0.0.1:{port}")]);
-        options.arguments.extend(["--node".to_owned(), "test".to_owned()]);
+        if !options.arguments.iter().any(|argument| argument == "--node") {
+            options.arguments.extend(["--node".to_owned(), "test".to_owned()]);
+        }
         Self::launch(folder, &[], &options).await
     }
 

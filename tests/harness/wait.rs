@@ -1,6 +1,7 @@
 //! Waiting for what takes a while: for a condition or a future, never for an amount of time.
 
 use std::future::Future;
+use std::io::Write as _;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -37,4 +38,10 @@ pub fn beside(script: impl Future<Output = ()> + Send + 'static) {
     let mut tasks = JoinSet::new();
     tasks.spawn(script);
     tasks.detach_all();
+}
+
+/// Says something on standard error, beside the failure of a test.
+pub(crate) fn complain(text: &str) {
+    let mut errors = std::io::stderr().lock();
+    writeln!(errors, "{text}").ok();
 }

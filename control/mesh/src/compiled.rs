@@ -1,7 +1,7 @@
 //! A snapshot with the memory of where each part of it was written, so that what the proxy finds out later (a port in
 //! use, a module that does not load) can still be said in terms of the person's own text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use weir_model::{ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
 
@@ -27,6 +27,14 @@ impl Compiled {
     /// A snapshot that nobody has written down here: it came over the wire.
     pub fn unwritten(snapshot: Snapshot) -> Self {
         Self { snapshot, sources: Sources::default() }
+    }
+
+    /// The objects that were written, the file of each, and a hash that changes when its text does.
+    pub fn objects(&self) -> impl Iterator<Item = (&ObjectId, &Path, [u8; 32])> {
+        let documents = self.sources.documents().iter().enumerate();
+        documents.filter_map(|(index, source)| {
+            Some((source.document.id.as_ref()?, self.sources.path(index).as_path(), source.hash))
+        })
     }
 
     /// Says a rejection that came up later in terms of what was written: at the field to blame, or at the beginning of

@@ -40,6 +40,8 @@ pub(crate) struct SourceDocument {
     lines_before: u32,
     /// Which of the chunk's documents it is.
     position: usize,
+    /// The hash of the chunk's text.
+    pub(crate) hash: ChunkHash,
 }
 
 /// The files of one compilation.
@@ -141,7 +143,7 @@ impl Sources {
 }
 
 /// SHA-256 of a chunk's text.
-type ChunkHash = [u8; 32];
+pub(crate) type ChunkHash = [u8; 32];
 
 /// Chunks that were parsed before, by the hash of their text. Holds what the last good files and the last refused files
 /// were made of, no more.
@@ -187,12 +189,12 @@ impl ChunkCache {
     fn read_file(&mut self, file: usize, text: &str, sources: &mut Sources) {
         let mut count = 0_usize;
         for chunk in chunks(text) {
-            let content = self.content(chunk.text);
+            let (hash, content) = self.content(chunk.text);
             let start = (chunk.text.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
             for (position, document) in content.documents.iter().enumerate() {
                 let (document, end) = (document.clone(), start + chunk.text.len());
                 let lines_before = chunk.lines_before;
-                sources.documents.push(SourceDocument { document, file, start, end, lines_before, position });
+                sources.documents.push(SourceDocument { document, file, start, end, lines_before, position, hash });
             }
             if let Some(fault) = &content.broken {
                 sources.broken.push((file, chunk.lines_before, fault.clone()));
@@ -206,12 +208,12 @@ impl ChunkCache {
         }
     }
 
-    fn content(&mut self, text: &str) -> Arc<ChunkContent> {
+    fn content(&mut self, text: &str) -> (ChunkHash, Arc<ChunkContent>) {
         let hash: ChunkHash = Sha256::digest(text.as_bytes()).into();
         let known = self.used.get(&hash).or_else(|| self.good.get(&hash)).or_else(|| self.refused.get(&hash));
         let content = known.cloned().unwrap_or_else(|| Arc::new(content_of(text)));
         self.used.insert(hash, content.clone());
-        content
+        (hash, content)
     }
 }
 

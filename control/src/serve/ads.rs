@@ -7,10 +7,12 @@
 //! a wait is over ─────────┘
 //! ```
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,18 +27,23 @@ use weir_xds::proto::{
     DiscoveryRequest, DiscoveryResponse, Node,
 };
 use weir_xds::server::{Protocol, Said};
-use weir_xds::{Offer, ServerState};
+use weir_xds::{Offer, Report, ServerState};
 
-use crate::board::{Board, Offers};
-use crate::limits::{MAX_LOGGED_REFUSAL, PROXY_KEEPALIVE, RESPONSE_QUEUE};
+use crate::board::{Board, Program, Scope};
+use crate::limits::{MAX_SHOWN_REFUSAL, MAX_UNREPORTED, PROXY_KEEPALIVE, RESPONSE_QUEUE};
+use crate::status::{ProxyBook, ProxyEntry};
 use crate::task;
 
 /// Serves every proxy that connects, until the process ends.
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve_ads(listener: TcpListener, board: Arc<Board>) -> Result<(), tonic::transport::Error> {
-    let service = AggregatedDiscoveryServiceServer::new(AdsServer { board })
+pub async fn serve_ads(
+    listener: TcpListener,
+    board: Arc<Board>,
+    book: Arc<ProxyBook>,
+) -> Result<(), tonic::transport::Error> {
+    let service = AggregatedDiscoveryServiceServer::new(AdsServer { board, book })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let connections = TcpListenerStream::new(listener);
@@ -52,6 +59,7 @@ pub async fn serve_ads(listener: TcpListener, board: Arc<Board>) -> Result<(), t
 #[derive(Clone)]
 pub struct AdsServer {
     board: Arc<Board>,
+    book: Arc<ProxyBook>,
 }
 
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -81,9 +89,13 @@ impl AdsServer {
         let (responses, receiver) = mpsc::channel(RESPONSE_QUEUE);
         let peer: Peer<E> = Peer {
             board: Arc::clone(&self.board),
+            book: Arc::clone(&self.book),
             state: ServerState::new(E::PROTOCOL),
             began: Instant::now(),
-            node: None,
+            proxy: None,
+            settled: VecDeque::new(),
+            settled_last: None,
+            reported_up_to: 0,
             responses,
         };
         task::spawn("proxy stream", peer.run(requests));
@@ -146,11 +158,34 @@ impl Envelopes for Whole {
 /// One proxy's stream.
 struct Peer<E: Envelopes> {
     board: Arc<Board>,
+    book: Arc<ProxyBook>,
     state: ServerState,
     began: Instant,
     /// Who it is; said in the first request.
-    node: Option<Node>,
+    proxy: Option<OpenProxy>,
+    /// Generations that were sent whole, and the last response of each, until the proxy reports on them.
+    settled: VecDeque<(u64, u64)>,
+    /// The last generation that it has answered whole.
+    settled_last: Option<u64>,
+    /// The last response that the proxy has reported on.
+    reported_up_to: u64,
     responses: mpsc::Sender<Result<E::Response, Status>>,
+}
+
+/// A proxy in the book; it leaves it when this is dropped.
+struct OpenProxy {
+    id: u64,
+    node: String,
+    scope: Scope,
+    program: Program,
+    entry: Arc<Mutex<ProxyEntry>>,
+    book: Arc<ProxyBook>,
+}
+
+impl Drop for OpenProxy {
+    fn drop(&mut self) {
+        self.book.close(self.id);
+    }
 }
 
 impl<E: Envelopes> Peer<E> {
@@ -160,7 +195,10 @@ impl<E: Envelopes> Peer<E> {
             let wait = self.state.wait(self.began.elapsed()).map(|until| self.began + until);
             tokio::select! {
                 request = requests.next() => match request {
-                    Some(Ok(request)) => if !self.take_in(&request).await { return },
+                    Some(Ok(request)) => if let Err(status) = self.take_in(&request) {
+                        drop(self.responses.send(Err(status)).await);
+                        break;
+                    },
                     Some(Err(_)) | None => break,
                 },
                 changed = changes.changed() => if changed.is_err() { break },
@@ -173,51 +211,90 @@ impl<E: Envelopes> Peer<E> {
         info!(node = self.name(), "the proxy's stream has ended");
     }
 
-    /// False when the stream has to end.
-    async fn take_in(&mut self, request: &E::Request) -> bool {
-        if self.node.is_none() {
-            let Some(node) = E::node(request) else {
-                let missing = Status::invalid_argument("the first request must say who asks: `node` is missing");
-                drop(self.responses.send(Err(missing)).await);
-                return false;
-            };
-            self.node = Some(node.clone());
-            let (protocol, program) = (E::PROTOCOL, &node.user_agent_name);
-            info!(node = self.name(), ?protocol, program, "a proxy has opened a stream");
+    /// # Errors
+    /// Why the stream has to end.
+    fn take_in(&mut self, request: &E::Request) -> Result<(), Status> {
+        if self.proxy.is_none() {
+            self.proxy = Some(self.open(E::node(request))?);
         }
-        match E::take_in(&mut self.state, request) {
-            Said::Asked | Said::Accepted(..) | Said::Reported(_) | Said::Stale => {}
-            Said::Refused(kind, _, text) => {
-                let text: String = text.chars().take(MAX_LOGGED_REFUSAL).collect();
-                warn!(node = self.name(), ?kind, "the proxy refuses what it was told: {text}");
+        let said = E::take_in(&mut self.state, request);
+        let Some(proxy) = &self.proxy else { return Ok(()) };
+        match said {
+            Said::Asked | Said::Stale => return Ok(()),
+            Said::Accepted(kind, names) => proxy.entry.lock().accepted(kind, &names),
+            Said::Refused(kind, names, text) => {
+                let shown: String = text.chars().take(MAX_SHOWN_REFUSAL).collect();
+                warn!(node = self.name(), ?kind, "the proxy refuses what it was told: {shown}");
+                proxy.entry.lock().refused(kind, names, &text);
             }
+            Said::Reported(report) => self.reported(report),
             Said::Unknown(url) => info!(node = self.name(), url, "the proxy asks for a kind that there is nothing of"),
             Said::TooMany(kind) => {
-                let much = Status::resource_exhausted(format!("too many resources of the kind {kind:?}"));
-                drop(self.responses.send(Err(much)).await);
-                return false;
+                return Err(Status::resource_exhausted(format!("too many resources of the kind {kind:?}")));
             }
         }
-        true
+        self.book.note_change();
+        Ok(())
+    }
+
+    fn open(&self, node: Option<&Node>) -> Result<OpenProxy, Status> {
+        let missing = || Status::invalid_argument("the first request must say who asks: `node` is missing");
+        let Node { id, cluster, user_agent_name, .. } = node.ok_or_else(missing)?;
+        let scope = Scope::of(cluster);
+        let program = if user_agent_name == "weir-proxy" { Program::Weir } else { Program::Envoy };
+        let protocol = match E::PROTOCOL {
+            Protocol::Delta => "delta",
+            Protocol::StateOfTheWorld => "state of the world",
+        };
+        let entry = ProxyEntry::new(id.clone(), scope.clone(), (program, user_agent_name.clone()), protocol);
+        let (number, entry) = self.book.open(entry).ok_or_else(|| Status::unavailable("too many proxies are here"))?;
+        info!(node = id, gateway = cluster, protocol, program = user_agent_name, "a proxy has opened a stream");
+        Ok(OpenProxy { id: number, node: id.clone(), scope, program, entry, book: Arc::clone(&self.book) })
+    }
+
+    /// What became of what was sent up to a response.
+    fn reported(&mut self, report: Report) {
+        let mut serves = None;
+        self.reported_up_to = self.reported_up_to.max(report.nonce);
+        while let Some((generation, _)) = self.settled.pop_front_if(|(_, nonce)| *nonce <= report.nonce) {
+            serves = Some(generation);
+        }
+        if let Some(proxy) = &self.proxy {
+            for (kind, name, reason) in &report.failed {
+                warn!(node = proxy.node, ?kind, name, "the proxy cannot serve what it was told: {reason}");
+            }
+            proxy.entry.lock().reported(report, serves);
+        }
     }
 
     /// Sends what there is to send; `None` when the stream has ended.
     async fn push(&mut self) -> Option<()> {
-        let offers = self.board.offers();
-        let offer = self.offer(&offers);
-        while let Some(response) = E::next(&mut self.state, offer, self.began.elapsed()) {
+        let Some(proxy) = &self.proxy else { return Some(()) };
+        let offer = self.board.offer(&proxy.scope, proxy.program);
+        while let Some(response) = E::next(&mut self.state, &offer.offer, self.began.elapsed()) {
+            proxy.entry.lock().behind_since.get_or_insert_with(jiff::Timestamp::now);
             self.responses.send(Ok(response)).await.ok()?;
+        }
+        if self.settled_last != Some(offer.generation) && self.state.is_settled(&offer.offer) {
+            self.settled_last = Some(offer.generation);
+            let nonce = self.state.last_nonce();
+            let mut entry = proxy.entry.lock();
+            entry.settle(offer.generation);
+            if self.settled.len() >= MAX_UNREPORTED {
+                self.settled.pop_front();
+            }
+            self.settled.push_back((offer.generation, nonce));
+            if self.reported_up_to >= nonce {
+                entry.serve(offer.generation); // Nothing of it was new to this proxy.
+            }
+            drop(entry);
+            self.book.note_change();
         }
         Some(())
     }
 
-    fn offer<'a>(&self, offers: &'a Offers) -> &'a Offer {
-        let is_ours = self.node.as_ref().is_some_and(|node| node.user_agent_name == "weir-proxy");
-        if is_ours { &offers.weir } else { &offers.envoy }
-    }
-
     fn name(&self) -> &str {
-        self.node.as_ref().map_or("", |node| &node.id)
+        self.proxy.as_ref().map_or("", |proxy| &proxy.node)
     }
 }
 

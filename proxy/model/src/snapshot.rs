@@ -47,6 +47,15 @@ pub struct Snapshot {
     pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
 }
 
+impl Snapshot {
+    /// Nothing at all.
+    pub fn empty() -> Self {
+        let version = Version::of(&());
+        let (listeners, route_tables) = (BTreeMap::new(), BTreeMap::new());
+        Self { version, listeners, route_tables, clusters: BTreeMap::new(), plugins: BTreeMap::new() }
+    }
+}
+
 /// Feeds what `#[derive(Hash)]` writes into SHA-256.
 struct ContentHasher(Sha256);
 

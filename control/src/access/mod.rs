@@ -1,0 +1,7 @@
+//! Who may do what: tokens with roles, and the log of what was done with them.
+
+mod audit;
+mod tokens;
+
+pub use audit::{AuditEntry, AuditLog};
+pub use tokens::{NewToken, Role, Token, TokenError, Tokens};

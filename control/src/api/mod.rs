@@ -1,0 +1,131 @@
+//! The control API: JSON over HTTP, described by itself at `/api/v1/openapi.json`. Every operation stands once, in
+//! `operations.rs`, with the role that it needs; `authorize` below runs before each.
+
+mod answer;
+mod diff;
+mod hidden;
+mod objects;
+mod operations;
+mod proxies;
+mod resources;
+mod revisions;
+mod tokens;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{Method, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use operations::openapi;
+
+use crate::access::{AuditEntry, AuditLog, Role, Token, Tokens};
+use crate::api::answer::{Done, Failure};
+use crate::board::Board;
+use crate::limits::{MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS};
+use crate::publish::Publisher;
+use crate::status::ProxyBook;
+
+/// What the API speaks for.
+pub struct Api {
+    /// The one writer.
+    pub publisher: Arc<Publisher>,
+    /// What is told.
+    pub board: Arc<Board>,
+    /// Who is told.
+    pub book: Arc<ProxyBook>,
+    /// Who may ask.
+    pub tokens: Tokens,
+    /// Where changes are noted.
+    pub audit: AuditLog,
+    /// Places for those who wait for the writer.
+    pub(crate) writers: Semaphore,
+    /// Places for those who follow changes.
+    pub(crate) watchers: Arc<Semaphore>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller(pub(crate) Token);
+
+impl Api {
+    /// An API for these.
+    pub fn new(
+        publisher: Arc<Publisher>,
+        board: Arc<Board>,
+        book: Arc<ProxyBook>,
+        (tokens, audit): (Tokens, AuditLog),
+    ) -> Arc<Self> {
+        let (writers, watchers) = (Semaphore::new(MAX_WAITING_WRITERS), Arc::new(Semaphore::new(MAX_WATCHERS)));
+        Arc::new(Self { publisher, board, book, tokens, audit, writers, watchers })
+    }
+}
+
+/// Serves the API until the process ends.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve_api(listener: TcpListener, api: Arc<Api>) -> std::io::Result<()> {
+    axum::serve(listener, router(api).into_make_service_with_connect_info::<SocketAddr>()).await
+}
+
+fn router(api: Arc<Api>) -> Router {
+    let mut router = Router::new();
+    for operation in operations::operations() {
+        let authorized = from_fn_with_state((Arc::clone(&api), operation.role), authorize);
+        router = router.route(operation.path, operation.handler.route_layer(authorized));
+    }
+    router
+        .fallback(|| async { Failure::not_found("there is nothing here; /api/v1/openapi.json says what there is") })
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .with_state(api)
+}
+
+/// Lets a request through whose token may do it, and notes what changes.
+async fn authorize(
+    State((api, role)): State<(Arc<Api>, Role)>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let token = bearer(&request).and_then(|text| api.tokens.find(text));
+    let is_change = request.method() != Method::GET;
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    let response = match &token {
+        None => Failure::unauthorized().into_response(),
+        Some(token) if token.role < role => Failure::forbidden(format!(
+            "this needs the role {role:?}, and the token `{}` has the role {:?}",
+            token.name, token.role
+        ))
+        .into_response(),
+        Some(token) => {
+            request.extensions_mut().insert(Caller(token.clone()));
+            next.run(request).await
+        }
+    };
+    if is_change {
+        let nothing = Done::default();
+        let done = response.extensions().get::<Done>().unwrap_or(&nothing);
+        api.audit.note(&AuditEntry {
+            time: jiff::Timestamp::now(),
+            token: token.as_ref().map(|token| token.id.as_str()),
+            author: token.as_ref().map(|token| token.name.as_str()),
+            address: address.to_string(),
+            request: asked,
+            status: response.status().as_u16(),
+            revision: done.revision,
+            objects: &done.objects,
+        });
+    }
+    response
+}
+
+fn bearer(request: &Request) -> Option<&str> {
+    request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}

@@ -1,0 +1,260 @@
+//! Every operation of the API, once: where it is, who may do it, what it takes and gives. The router and the description
+//! (OpenAPI 3.1) are both made of this table, so that neither can know more than the other.
+
+use std::sync::Arc;
+
+use axum::routing::{self, MethodRouter};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::access::{NewToken, Role, Token};
+use crate::api::answer::{FailureBody, Json};
+use crate::api::proxies::Summary;
+use crate::api::resources::{ChangeAnswer, ChangeQuery, ListQuery};
+use crate::api::revisions::{PageQuery, RevisionAnswer};
+use crate::api::tokens::MadeToken;
+use crate::api::{Api, proxies, resources, revisions, tokens, watch};
+use crate::status::{ObjectStatus, ProxyStatus};
+use crate::store::{ObjectName, RevisionHead};
+
+/// One operation.
+pub(crate) struct Operation {
+    method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) role: Role,
+    summary: &'static str,
+    query: Option<SchemaOf>,
+    body: Body,
+    answer: SchemaOf,
+    pub(crate) handler: MethodRouter<Arc<Api>>,
+}
+
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What a request carries.
+#[derive(Clone, Copy)]
+enum Body {
+    Nothing,
+    /// Resources in YAML or JSON, as many documents as one likes.
+    Resources,
+    Json(SchemaOf),
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// An object as it was written, with its status.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "for the description of the API")]
+struct ShownObject {
+    /// `weir.dev/v1alpha1`, …
+    #[schemars(rename = "apiVersion")]
+    api_version: String,
+    /// `HTTPRoute`, …
+    kind: String,
+    /// Its name, namespace, labels.
+    metadata: Value,
+    /// What it says: `docs/configuration.md`.
+    spec: Value,
+    /// What became of it.
+    status: ObjectStatus,
+}
+
+/// All of them.
+pub(crate) fn operations() -> Vec<Operation> {
+    const OBJECT: &str = "/api/v1/resources/{kind}/{namespace}/{name}";
+    let read = |path, summary, answer, handler| Operation {
+        method: "get",
+        path,
+        role: Role::Viewer,
+        summary,
+        query: None,
+        body: Body::Nothing,
+        answer,
+        handler,
+    };
+    let change = |method, path, summary, body, handler| Operation {
+        method,
+        path,
+        role: Role::Editor,
+        summary,
+        query: Some(schema::<ChangeQuery>),
+        body,
+        answer: schema::<ChangeAnswer>,
+        handler,
+    };
+    let token = |method, path, summary, body, answer, handler| Operation {
+        method,
+        path,
+        role: Role::Admin,
+        summary,
+        query: None,
+        body,
+        answer,
+        handler,
+    };
+    vec![
+        Operation {
+            query: Some(schema::<ListQuery>),
+            ..read(
+                "/api/v1/resources",
+                "All objects that are told, with their status.",
+                schema::<Vec<ShownObject>>,
+                routing::get(resources::list),
+            )
+        },
+        read(OBJECT, "One object, with its status.", schema::<ShownObject>, routing::get(resources::get)),
+        change("put", OBJECT, "Adds or replaces one object.", Body::Resources, routing::put(resources::put)),
+        change("delete", OBJECT, "Deletes one object.", Body::Nothing, routing::delete(resources::delete)),
+        change(
+            "post",
+            "/api/v1/apply",
+            "Adds or replaces objects: all of them, or none.",
+            Body::Resources,
+            routing::post(resources::apply),
+        ),
+        change(
+            "post",
+            "/api/v1/delete",
+            "Deletes objects: all of them, or none.",
+            Body::Json(schema::<Vec<ObjectName>>),
+            routing::post(resources::delete_many),
+        ),
+        Operation {
+            query: Some(schema::<PageQuery>),
+            ..read(
+                "/api/v1/revisions",
+                "The last revisions, newest first.",
+                schema::<Vec<RevisionHead>>,
+                routing::get(revisions::list),
+            )
+        },
+        read(
+            "/api/v1/revisions/{id}",
+            "One revision, with what it changed.",
+            schema::<RevisionAnswer>,
+            routing::get(revisions::get),
+        ),
+        change(
+            "post",
+            "/api/v1/revisions/{id}/rollback",
+            "Makes everything as it was after this revision.",
+            Body::Nothing,
+            routing::post(revisions::roll_back),
+        ),
+        read("/api/v1/proxies", "Every connected proxy.", schema::<Vec<ProxyStatus>>, routing::get(proxies::list)),
+        read("/api/v1/status", "Everything in numbers.", schema::<Summary>, routing::get(proxies::summary)),
+        read("/api/v1/watch", "Server-sent events: what has changed.", schema::<String>, routing::get(watch::watch)),
+        read("/api/v1/openapi.json", "This description.", schema::<Value>, routing::get(async || Json(openapi()))),
+        token(
+            "get",
+            "/api/v1/tokens",
+            "Every token, without its secret.",
+            Body::Nothing,
+            schema::<Vec<Token>>,
+            routing::get(tokens::list),
+        ),
+        token(
+            "post",
+            "/api/v1/tokens",
+            "Makes a token; its secret is shown this once.",
+            Body::Json(schema::<NewToken>),
+            schema::<MadeToken>,
+            routing::post(tokens::make),
+        ),
+        token(
+            "delete",
+            "/api/v1/tokens/{id}",
+            "Ends a token.",
+            Body::Nothing,
+            schema::<Token>,
+            routing::delete(tokens::revoke),
+        ),
+    ]
+}
+
+/// The description of the API, as OpenAPI 3.1.
+pub fn openapi() -> Value {
+    let settings = schemars::generate::SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut generator = settings.into_generator();
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in operations() {
+        let described = describe(&operation, &mut generator);
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[operation.method] = described;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "weir-control", "version": env!("CARGO_PKG_VERSION")},
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": generator.take_definitions(true),
+        },
+    })
+}
+
+fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+    let answer = (operation.answer)(generator);
+    let failure = schema::<FailureBody>(generator);
+    let mut described = json!({
+        "summary": operation.summary,
+        "description": format!("Needs the role {:?}.", operation.role),
+        "parameters": parameters(operation, generator),
+        "responses": {
+            "200": {"description": "It was done.", "content": {"application/json": {"schema": answer}}},
+            "default": {"description": "It was not.", "content": {"application/json": {"schema": failure}}},
+        },
+    });
+    let content = match operation.body {
+        Body::Nothing => return described,
+        Body::Resources => json!({"application/yaml": {"schema": {"type": "string"}}}),
+        Body::Json(body) => json!({"application/json": {"schema": body(generator)}}),
+    };
+    described["requestBody"] = json!({"required": true, "content": content});
+    described
+}
+
+fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Value> {
+    let in_path = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let text = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
+    let mut parameters: Vec<Value> = in_path.map(text).collect();
+    let Some(query) = operation.query else { return parameters };
+    // Queries are flat; each of their fields is a parameter.
+    let reference = query(generator);
+    let name = reference.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+    let fields = name.and_then(|name| generator.definitions().get(name)?.get("properties")?.as_object().cloned());
+    for (name, field) in fields.into_iter().flatten() {
+        let description = field.get("description").cloned().unwrap_or_default();
+        parameters.push(json!({"name": name, "in": "query", "description": description, "schema": field}));
+    }
+    parameters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_whole() {
+        let description = openapi();
+        let text = description.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(description.pointer(pointer).is_some(), "{pointer} is not there");
+        }
+        let apply = &description["paths"]["/api/v1/apply"]["post"];
+        let names: Vec<_> = apply["parameters"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
+        assert!(names.contains(&json!("dry_run")) && names.contains(&json!("expected_revision")), "{names:?}");
+    }
+
+    #[test]
+    fn nothing_but_reading_is_a_viewers() {
+        for operation in operations() {
+            assert_eq!(operation.role == Role::Viewer, operation.method == "get" && !operation.path.contains("token"));
+        }
+    }
+}

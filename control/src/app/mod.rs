@@ -1,0 +1,208 @@
+//! Builds the parts in order and runs them until a signal. Called by `main`; `anyhow` is used here and nowhere below.
+//!
+//! ```text
+//! store ─► tokens ─► publisher (with the files, if any) ─► addresses are bound ─► API, xDS, modules ─► signal ─► end
+//! ```
+//!
+//! Nothing is told to any proxy before everything that is stored and written was understood: a bad start ends with a line
+//! that says what to do, and proxies go on with what they have.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+use tracing_subscriber::filter::LevelFilter;
+use weir_files::{FileSource, Update, WatchSignal};
+use weir_mesh::Refusal;
+use weir_model::ClusterName;
+
+use crate::access::{AuditLog, NewToken, Role, Tokens};
+use crate::api::{Api, serve_api};
+use crate::board::Board;
+use crate::module_store::ModuleStore;
+use crate::publish::{Publisher, Refused};
+use crate::serve::{serve_ads, serve_modules};
+use crate::status::ProxyBook;
+use crate::store::ResourceStore;
+use crate::task;
+
+/// What a control plane is started with.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    /// The file or folder of resources, if any.
+    pub config: Option<PathBuf>,
+    /// The folder of what is applied.
+    pub store: PathBuf,
+    /// Where the API is.
+    pub api: SocketAddr,
+    /// Where proxies connect.
+    pub xds: SocketAddr,
+    /// Where modules are fetched.
+    pub modules: SocketAddr,
+    /// The cluster by which an Envoy fetches them.
+    pub module_cluster: ClusterName,
+    /// The folder of shipped modules.
+    pub plugins: PathBuf,
+    /// Where the real addresses are written to.
+    pub address_path: Option<PathBuf>,
+    /// How the process log looks.
+    pub log_style: LogStyle,
+}
+
+/// How the process log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStyle {
+    /// Lines for people.
+    Text,
+    /// Lines of JSON.
+    Json,
+}
+
+/// Runs a control plane until it is asked to end.
+///
+/// # Errors
+/// A bad start, in one line for whoever started it.
+pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
+    start_log(bootstrap.log_style);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let outcome = runtime.block_on(serve(bootstrap));
+    runtime.shutdown_background(); // What still blocks there has nothing to lose.
+    outcome
+}
+
+async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
+    let store = ResourceStore::open(&bootstrap.store)?;
+    let tokens = Tokens::load(&store)?;
+    make_first_token(&bootstrap.store, &tokens, &store)?;
+    let audit_path = bootstrap.store.join("audit.log");
+    let audit = AuditLog::open(&audit_path).with_context(|| format!("{} cannot be written", audit_path.display()))?;
+    let (api, xds, modules) = (bind(bootstrap.api).await?, bind(bootstrap.xds).await?, bind(bootstrap.modules).await?);
+    let module_store = Arc::new(ModuleStore::new(bootstrap.plugins.clone()));
+    let board = Board::new(Arc::clone(&module_store), modules.local_addr()?, bootstrap.module_cluster.clone());
+    let publisher = Publisher::new(store, Arc::clone(&board))?;
+    let files = begin(&bootstrap, &publisher).await?;
+    let book = ProxyBook::new();
+    announce(&bootstrap, &api, &xds, &modules)?;
+    let ads = serve_ads(xds, Arc::clone(&board), Arc::clone(&book));
+    let served = serve_api(api, Api::new(publisher, board, book, (tokens, audit)));
+    let modules = serve_modules(modules, module_store);
+    tokio::select! {
+        ended = ads => ended.context("proxies are served no more"),
+        ended = served => ended.context("the API is served no more"),
+        ended = modules => ended.context("modules are served no more"),
+        ended = until_asked(files) => ended,
+    }
+}
+
+/// Tells what is stored and written. What is wrong with it is a bad start.
+async fn begin(bootstrap: &Bootstrap, publisher: &Arc<Publisher>) -> anyhow::Result<Option<WatchSignal>> {
+    let Some(path) = &bootstrap.config else {
+        let publisher = Arc::clone(publisher);
+        let begun = task::blocking(move || publisher.begin()).await.context("the start failed by a bug")?;
+        return match begun {
+            Ok(()) => Ok(None),
+            Err(Refused::Invalid(refusals)) => Err(refused("what is stored", &refusals)),
+            Err(other) => Err(anyhow!(other)),
+        };
+    };
+    let writer = Arc::clone(publisher);
+    let compile = Box::new(move |files: &[_]| writer.set_files(files));
+    let mut source = FileSource::start(path, &bootstrap.plugins, compile)
+        .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;
+    if let Err(refusals) = source.read().await.outcome {
+        return Err(refused(&path.display().to_string(), &refusals));
+    }
+    let signal = source.signal();
+    let (updates, changes) = watch::channel(None);
+    task::spawn("file source", source.follow(updates));
+    task::spawn("file refusals", log_refusals(changes));
+    Ok(Some(signal))
+}
+
+fn refused(what: &str, refusals: &[Refusal]) -> anyhow::Error {
+    for refusal in refusals {
+        error!("refused: {refusal}");
+    }
+    anyhow!("{what} is refused for the {} reasons above; nothing is told to any proxy", refusals.len())
+}
+
+async fn log_refusals(mut updates: watch::Receiver<Option<Update>>) {
+    while updates.changed().await.is_ok() {
+        let Some(update) = updates.borrow_and_update().clone() else { continue };
+        match update.outcome {
+            Ok(_) => info!("the files have changed and are told"),
+            Err(refusals) => {
+                refusals.iter().for_each(|refusal| warn!("refused: {refusal}"));
+                warn!(refusals = refusals.len(), "the files are refused; what was told before goes on");
+            }
+        }
+    }
+}
+
+/// Somebody has to be able to do the first thing: the token of the first start lies in the store's folder.
+fn make_first_token(folder: &Path, tokens: &Tokens, store: &ResourceStore) -> anyhow::Result<()> {
+    if !tokens.is_empty() {
+        return Ok(());
+    }
+    let new = NewToken { name: "admin".to_owned(), role: Role::Admin, namespaces: None, expires_in_seconds: None };
+    let (_, text) = tokens.make(store, new)?;
+    let path = folder.join("admin.token");
+    let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    written
+        .and_then(|mut file| writeln!(file, "{text}"))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    info!(path = %path.display(), "made the first token, which may do everything; keep it, or make others and revoke it");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{address} cannot be listened on"))
+}
+
+fn announce(bootstrap: &Bootstrap, api: &TcpListener, xds: &TcpListener, modules: &TcpListener) -> anyhow::Result<()> {
+    let (api, xds, modules) = (api.local_addr()?, xds.local_addr()?, modules.local_addr()?);
+    info!(%api, %xds, %modules, store = %bootstrap.store.display(), "the control plane serves");
+    let Some(path) = &bootstrap.address_path else { return Ok(()) };
+    let text = json!({"api": api, "xds": xds, "modules": modules}).to_string();
+    let draft = path.with_extension("tmp");
+    fs::write(&draft, text)
+        .and_then(|()| fs::rename(&draft, path))
+        .with_context(|| format!("--address-path {} cannot be written", path.display()))
+}
+
+/// Ends at SIGTERM and SIGINT; has the files read again at SIGHUP. What was acknowledged is on disk, so that nothing needs
+/// to be waited for; proxies go on with what they have.
+async fn until_asked(files: Option<WatchSignal>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => files.iter().for_each(WatchSignal::look_again),
+        }
+    }
+    info!("asked to end; proxies go on with what they have");
+    Ok(())
+}
+
+fn start_log(style: LogStyle) {
+    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(LevelFilter::INFO);
+    // Another log is there already in tests.
+    match style {
+        LogStyle::Text => drop(builder.with_ansi(io::stderr().is_terminal()).try_init()),
+        LogStyle::Json => {
+            drop(builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init())
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The command line: flags, checked and turned into what `app` runs. Called by `main`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use weir_model::ClusterName;
+
+use crate::app::{Bootstrap, LogStyle};
+
+/// The control plane: tells every proxy what to serve.
+#[derive(Debug, Parser)]
+#[command(name = "weir-control", version)]
+pub struct CommandLine {
+    /// File or folder of resources, watched; served together with what is applied
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Folder of what is applied [default: weir in the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Loopback address of the control API; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15080")]
+    api: SocketAddr,
+    /// Loopback address that proxies connect to
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
+    xds: SocketAddr,
+    /// Loopback address that proxies fetch modules from
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15011")]
+    modules: SocketAddr,
+    /// Name of the cluster by which an Envoy reaches --modules
+    #[arg(long, value_name = "NAME", default_value = "weir_modules", value_parser = parse_cluster)]
+    module_cluster: ClusterName,
+    /// Folder of shipped modules [default: plugins beside this program]
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// File that the real addresses are written to, as JSON
+    #[arg(long, value_name = "FILE")]
+    address_path: Option<PathBuf>,
+    /// How the log on standard error looks
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormatArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormatArg {
+    Text,
+    Json,
+}
+
+impl CommandLine {
+    /// What is asked for, checked.
+    ///
+    /// # Errors
+    /// Why that cannot be done, in one line.
+    pub fn bootstrap(self) -> Result<Bootstrap, String> {
+        for (flag, address) in [("--api", self.api), ("--xds", self.xds), ("--modules", self.modules)] {
+            if !address.ip().is_loopback() {
+                return Err(format!("{flag} {address} is not a loopback address, and what goes there is plain text"));
+            }
+        }
+        let beside = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("plugins"));
+        Ok(Bootstrap {
+            config: self.config,
+            store: self.store.unwrap_or_else(state_folder),
+            api: self.api,
+            xds: self.xds,
+            modules: self.modules,
+            module_cluster: self.module_cluster,
+            plugins: self.plugins.or_else(beside).unwrap_or_else(|| PathBuf::from("plugins")),
+            address_path: self.address_path,
+            log_style: match self.log_format {
+                LogFormatArg::Text => LogStyle::Text,
+                LogFormatArg::Json => LogStyle::Json,
+            },
+        })
+    }
+}
+
+/// XDG Base Directory Specification: `$XDG_STATE_HOME`, or `~/.local/state`; a daemon without a home has `/var/lib`.
+fn state_folder() -> PathBuf {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let user = || variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+    user().unwrap_or_else(|| PathBuf::from("/var/lib")).join("weir")
+}
+
+fn parse_cluster(text: &str) -> Result<ClusterName, String> {
+    ClusterName::new(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn bootstrap(arguments: &[&str]) -> Result<Bootstrap, String> {
+        let arguments = std::iter::once("weir-control").chain(arguments.iter().copied());
+        CommandLine::try_parse_from(arguments).map_err(|error| error.to_string())?.bootstrap()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn plain_text_stays_on_this_machine() {
+        assert!(bootstrap(&["--store", "s", "--api", "[::1]:0"]).is_ok());
+        for flag in ["--api", "--xds", "--modules"] {
+            let error = bootstrap(&["--store", "s", flag, "0.0.0.0:1"]).unwrap_err();
+            assert!(error.contains("is not a loopback address"), "{error}");
+        }
+    }
+}

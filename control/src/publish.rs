@@ -1,0 +1,480 @@
+//! The one writer: a change comes in (applied, deleted, rolled back, or files that have changed), and is compiled with
+//! everything else, kept, and told; or refused, and nothing has happened. **The walk of a change through the control
+//! plane is told here**, in [`Publisher::change`].
+//!
+//! ```text
+//! request ─► objects ─┐
+//! files ──────────────┴─► compile (weir-mesh) ─► can it be told? ─► keep (store) ─► tell (board) ─► every proxy
+//!                              └─────────────────────┴─► refused: file:line:column, field, reason, hint
+//! ```
+//!
+//! Every call blocks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tracing::{info, warn};
+use weir_mesh::{Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
+use weir_model::{ModuleSource, Rejection, ResourceId, ResourceKind};
+
+use crate::board::{Board, NotTold, Told};
+use crate::store::{Action, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError};
+
+/// The path that stored objects have in refusals.
+const STORED: &str = "stored";
+
+/// A change that somebody asks for.
+#[derive(Debug)]
+pub enum Change {
+    /// Objects to add or replace, in a text that the requester calls by this path.
+    Apply(SourceFile),
+    /// Objects to delete.
+    Delete(Vec<ObjectName>),
+    /// Everything as it was after this revision.
+    Rollback(u64),
+}
+
+/// Who asks for a change, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The name of the token.
+    pub author: String,
+    /// Why, as they say.
+    pub message: Option<String>,
+    /// The revision that the change is meant to follow; any, when left out.
+    pub expected: Option<u64>,
+    /// Only find out what would happen.
+    pub is_dry_run: bool,
+    /// The namespaces that may be changed; all, when left out.
+    pub namespaces: Option<Vec<String>>,
+}
+
+/// What a change did, or would do.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The revision that it made, or the last one if it changed nothing.
+    pub revision: u64,
+    /// What became of each object; those that were named and did not change have the same before and after.
+    pub changes: Vec<ObjectChange>,
+    /// What is told before and after, for a dry run.
+    pub told: Option<(Arc<Told>, Told)>,
+}
+
+/// Why a change did not happen. Nothing of it did.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// What was written is wrong.
+    #[error("refused for {} reasons", .0.len())]
+    Invalid(Vec<Refusal>),
+    /// An object that was named is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Somebody else was first, or the object is not the API's to change.
+    #[error("{0}")]
+    Conflict(String),
+    /// The token may not change this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file that is referred to cannot be read.
+    #[error("{0}")]
+    NotTold(String),
+}
+
+/// The one writer.
+pub struct Publisher {
+    store: ResourceStore,
+    board: Arc<Board>,
+    inner: Mutex<Inner>,
+    /// The last revision, and how often files have changed.
+    changed: watch::Sender<(u64, u64)>,
+}
+
+#[derive(Default)]
+struct Inner {
+    state: State,
+    /// The text of each stored object, as it is compiled.
+    texts: HashMap<ObjectId, Arc<str>>,
+    files: Vec<SourceFile>,
+    compiler: Compiler,
+    /// Objects that are told: where they were written, and since which generation they say what they say.
+    live: BTreeMap<ObjectId, Live>,
+    file_changes: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Live {
+    path: PathBuf,
+    hash: [u8; 32],
+    since: u64,
+}
+
+/// An object that is told.
+#[derive(Debug, Clone)]
+pub struct LiveObject {
+    /// Which one.
+    pub id: ObjectId,
+    /// What it says; nothing is known of one in a file that has just changed.
+    pub value: Option<Arc<Value>>,
+    /// The revision that changed it last; nothing for one in a file.
+    pub revision: Option<u64>,
+    /// Where it was written, for one in a file.
+    pub file: Option<PathBuf>,
+    /// The generation that first said what it says.
+    pub since: u64,
+}
+
+impl Publisher {
+    /// Begins with what the store holds.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn new(store: ResourceStore, board: Arc<Board>) -> Result<Arc<Self>, StoreError> {
+        let state = store.load()?;
+        let texts = state.objects.iter().map(|(id, stored)| (id.clone(), text_of(&stored.value))).collect();
+        let (changed, _) = watch::channel((state.revision, 0));
+        let inner = Mutex::new(Inner { state, texts, ..Inner::default() });
+        Ok(Arc::new(Self { store, board, inner, changed }))
+    }
+
+    /// Tells what the store held when this began.
+    ///
+    /// # Errors
+    /// Why it cannot be told: written by another version of this program, or a shipped module is missing.
+    pub fn begin(&self) -> Result<(), Refused> {
+        let mut inner = self.inner.lock();
+        let (state, files) = (inner.state.clone(), inner.files.clone());
+        let compiled = inner.compile(&state, &files).map_err(Refused::Invalid)?;
+        let told = self.prepare(&compiled)?;
+        self.tell(&mut inner, &compiled, told);
+        Ok(())
+    }
+
+    /// Makes a change, or says why not. Read it downwards.
+    ///
+    /// # Errors
+    /// Nothing has happened.
+    pub fn change(&self, change: &Change, request: &Request) -> Result<Outcome, Refused> {
+        let store = &self.store;
+        let mut inner = self.inner.lock();
+        inner.check_expected(request.expected)?;
+        let changes = inner.changes_of(change, store)?; // What becomes of which object.
+        inner.check_permitted(&changes, request)?;
+        let revision = inner.revision(change, &changes, request);
+        let mut next = inner.state.clone();
+        next.apply(&revision)?;
+        let files = inner.files.clone();
+        let compiled = inner.compile(&next, &files).map_err(|refusals| inner.explain(change, &refusals))?;
+        check_modules(&compiled)?;
+        let told = self.prepare(&compiled)?; // Nothing is kept that could not be told.
+        if request.is_dry_run {
+            return Ok(Outcome { revision: inner.state.revision, changes, told: Some((self.board.told(), told)) });
+        }
+        if revision.changes.is_empty() {
+            return Ok(Outcome { revision: inner.state.revision, changes, told: None });
+        }
+        if !store.commit(&mut inner.state, &revision)? {
+            return Err(Refused::Conflict("another control plane was first; try again".to_owned()));
+        }
+        inner.keep_texts(&revision);
+        self.tell(&mut inner, &compiled, told); // From here on every proxy gets it.
+        let id = revision.head.id;
+        info!(revision = id, author = request.author, objects = revision.head.objects, "a change was applied");
+        if let Err(error) = store.tidy(&inner.state) {
+            warn!(%error, "no checkpoint was written; nothing is lost, the next start takes longer");
+        }
+        Ok(Outcome { revision: id, changes, told: None })
+    }
+
+    /// The files have changed: takes them together with what the store holds.
+    ///
+    /// # Errors
+    /// What is wrong with them; what was told before goes on.
+    pub fn set_files(&self, files: &[SourceFile]) -> Result<Arc<Compiled>, Vec<Refusal>> {
+        let mut inner = self.inner.lock();
+        let state = inner.state.clone();
+        let compiled = inner.compile(&state, files)?;
+        let told = self.prepare(&compiled).map_err(|refused| match refused {
+            Refused::Invalid(refusals) => refusals,
+            other => vec![whole(&other.to_string())],
+        })?;
+        files.clone_into(&mut inner.files);
+        inner.file_changes += 1;
+        self.tell(&mut inner, &compiled, told);
+        Ok(Arc::new(compiled))
+    }
+
+    /// Every object that is told.
+    pub fn objects(&self) -> Vec<LiveObject> {
+        let inner = self.inner.lock();
+        let mut in_files: HashMap<ObjectId, Value> = HashMap::new();
+        for file in &inner.files {
+            in_files.extend(written_objects(file).objects.into_iter().map(|written| (written.id, written.value)));
+        }
+        let object = |(id, live): (&ObjectId, &Live)| {
+            let stored = inner.state.objects.get(id);
+            LiveObject {
+                id: id.clone(),
+                value: stored.map(|stored| Arc::clone(&stored.value)).or_else(|| in_files.remove(id).map(Arc::new)),
+                revision: stored.map(|stored| stored.revision),
+                file: stored.is_none().then(|| live.path.clone()),
+                since: live.since,
+            }
+        };
+        inner.live.iter().map(object).collect()
+    }
+
+    /// Where revisions are kept.
+    pub fn store(&self) -> &ResourceStore {
+        &self.store
+    }
+
+    /// The last revision.
+    pub fn revision(&self) -> u64 {
+        self.inner.lock().state.revision
+    }
+
+    /// Says when something has changed: the last revision, and how often files did.
+    pub fn changes(&self) -> watch::Receiver<(u64, u64)> {
+        self.changed.subscribe()
+    }
+
+    fn prepare(&self, compiled: &Compiled) -> Result<Told, Refused> {
+        self.board.prepare(&compiled.snapshot).map_err(|not_told| match not_told {
+            NotTold::Module(..) => Refused::NotTold(not_told.to_string()),
+            NotTold::Rejected(rejections) => {
+                Refused::Invalid(rejections.iter().map(|rejection| compiled.refusal(rejection)).collect())
+            }
+        })
+    }
+
+    fn tell(&self, inner: &mut Inner, compiled: &Compiled, told: Told) {
+        let generation = told.generation;
+        let mut live = BTreeMap::new();
+        for (id, path, hash) in compiled.objects() {
+            let before = inner.live.get(id).filter(|before| before.hash == hash);
+            let since = before.map_or(generation, |before| before.since);
+            live.insert(id.clone(), Live { path: path.to_owned(), hash, since });
+        }
+        inner.live = live;
+        self.board.tell(told);
+        self.changed.send_replace((inner.state.revision, inner.file_changes));
+    }
+}
+
+impl Inner {
+    fn check_expected(&self, expected: Option<u64>) -> Result<(), Refused> {
+        let last = self.state.revision;
+        match expected {
+            Some(expected) if expected != last => {
+                Err(Refused::Conflict(format!("revision {expected} is not the last one any more, {last} is")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn changes_of(&self, change: &Change, store: &ResourceStore) -> Result<Vec<ObjectChange>, Refused> {
+        match change {
+            Change::Apply(file) => self.applied(file),
+            Change::Delete(names) => names.iter().map(|name| self.deleted(name)).collect(),
+            Change::Rollback(to) => self.rolled_back(*to, store),
+        }
+    }
+
+    fn applied(&self, file: &SourceFile) -> Result<Vec<ObjectChange>, Refused> {
+        let written = written_objects(file);
+        if !written.refusals.is_empty() {
+            return Err(Refused::Invalid(self.compile_as_written(file).unwrap_or(written.refusals)));
+        }
+        let mut changes: Vec<ObjectChange> = Vec::with_capacity(written.objects.len());
+        for object in written.objects {
+            self.check_not_in_file(&object.id)?;
+            let before = self.state.objects.get(&object.id).map(|stored| Arc::clone(&stored.value));
+            let mut after = object.value;
+            set_namespace(&object.id, &mut after);
+            set_creation(before.as_deref(), &mut after);
+            changes.push(ObjectChange { object: (&object.id).into(), before, after: Some(Arc::new(after)) });
+        }
+        let mut names: Vec<_> = changes.iter().map(|change| &change.object).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Refused::Invalid(self.compile_as_written(file).unwrap_or_default()));
+        }
+        Ok(changes)
+    }
+
+    fn deleted(&self, name: &ObjectName) -> Result<ObjectChange, Refused> {
+        let ObjectName { kind, namespace, name: short } = name;
+        let missing = || Refused::NotFound(format!("there is no {kind} {namespace}/{short}"));
+        let id = name.id().ok_or_else(missing)?;
+        self.check_not_in_file(&id)?;
+        let before = self.state.objects.get(&id).ok_or_else(missing)?;
+        Ok(ObjectChange { object: (&id).into(), before: Some(Arc::clone(&before.value)), after: None })
+    }
+
+    /// Undoes every revision after one, the newest first.
+    fn rolled_back(&self, to: u64, store: &ResourceStore) -> Result<Vec<ObjectChange>, Refused> {
+        let last = self.state.revision;
+        if to > last {
+            return Err(Refused::NotFound(format!("there is no revision {to}; the last one is {last}")));
+        }
+        let mut then: BTreeMap<ObjectName, Option<Arc<Value>>> = BTreeMap::new();
+        for id in (to + 1..=last).rev() {
+            let revision = store.revision(id)?;
+            let revision = revision.ok_or_else(|| Refused::NotFound(format!("revision {id} is not kept any more")))?;
+            for change in revision.changes {
+                then.insert(change.object, change.before);
+            }
+        }
+        let now = |name: &ObjectName| Some(Arc::clone(&self.state.objects.get(&name.id()?)?.value));
+        let change = |(object, after): (ObjectName, _)| ObjectChange { before: now(&object), object, after };
+        Ok(then.into_iter().map(change).collect())
+    }
+
+    fn check_not_in_file(&self, id: &ObjectId) -> Result<(), Refused> {
+        match self.live.get(id) {
+            Some(live) if live.path != Path::new(STORED) => {
+                let path = live.path.display();
+                Err(Refused::Conflict(format!("{id} is written in the file {path}; change it there")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_permitted(&self, changes: &[ObjectChange], request: &Request) -> Result<(), Refused> {
+        let Some(namespaces) = &request.namespaces else { return Ok(()) };
+        match changes.iter().find(|change| !namespaces.contains(&change.object.namespace)) {
+            Some(ObjectChange { object: ObjectName { kind, namespace, name }, .. }) => {
+                let allowed = namespaces.join(", ");
+                Err(Refused::Forbidden(format!(
+                    "the token may change objects of {allowed} only, not {kind} {namespace}/{name}"
+                )))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn revision(&self, change: &Change, changes: &[ObjectChange], request: &Request) -> Revision {
+        let changes: Vec<_> = changes.iter().filter(|change| change.before != change.after).cloned().collect();
+        let head = RevisionHead {
+            id: self.state.revision + 1,
+            time: jiff::Timestamp::now(),
+            author: request.author.clone(),
+            message: request.message.clone(),
+            action: match change {
+                Change::Apply(_) => Action::Apply,
+                Change::Delete(_) => Action::Delete,
+                Change::Rollback(to) => Action::Rollback { to: *to },
+            },
+            objects: changes.len(),
+        };
+        Revision { head, changes }
+    }
+
+    fn compile(&mut self, state: &State, files: &[SourceFile]) -> Result<Compiled, Vec<Refusal>> {
+        let mut all = files.to_vec();
+        all.extend(state.objects.iter().map(|(id, stored)| {
+            let is_kept = self.state.objects.get(id).is_some_and(|kept| Arc::ptr_eq(&kept.value, &stored.value));
+            let known = self.texts.get(id).filter(|_| is_kept).cloned();
+            SourceFile { path: PathBuf::from(STORED), text: known.unwrap_or_else(|| text_of(&stored.value)) }
+        }));
+        self.compiler.compile(&all)
+    }
+
+    /// Refusals in terms of the text that was sent, where there is one.
+    fn explain(&self, change: &Change, refusals: &[Refusal]) -> Refused {
+        let as_written = match change {
+            Change::Apply(file) => self.compile_as_written(file),
+            Change::Delete(_) | Change::Rollback(_) => None,
+        };
+        Refused::Invalid(as_written.unwrap_or_else(|| refusals.to_vec()))
+    }
+
+    /// Everything that is wrong with a text together with what is there, at its own lines; `None` when nothing is.
+    fn compile_as_written(&self, file: &SourceFile) -> Option<Vec<Refusal>> {
+        let replaced: Vec<ObjectId> = written_objects(file).objects.into_iter().map(|object| object.id).collect();
+        let mut all = vec![file.clone()];
+        all.extend(self.files.iter().cloned());
+        let kept = self.texts.iter().filter(|(id, _)| !replaced.contains(id));
+        all.extend(kept.map(|(_, text)| SourceFile { path: PathBuf::from(STORED), text: Arc::clone(text) }));
+        // A compiler of its own: what is refused is rare, and the real one remembers what is good.
+        Compiler::new().compile(&all).err()
+    }
+
+    fn keep_texts(&mut self, revision: &Revision) {
+        for change in &revision.changes {
+            let Some(id) = change.object.id() else { continue };
+            match &change.after {
+                Some(value) => drop(self.texts.insert(id, text_of(value))),
+                None => drop(self.texts.remove(&id)),
+            }
+        }
+    }
+}
+
+fn text_of(value: &Value) -> Arc<str> {
+    Arc::from(serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+/// What is stored says its namespace, so that it means the same wherever it is read.
+fn set_namespace(id: &ObjectId, value: &mut Value) {
+    if !id.namespace.is_empty()
+        && let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        metadata.entry("namespace").or_insert_with(|| json!(&*id.namespace));
+    }
+}
+
+/// When an object was made decides between equal matches (Gateway API), so that it is kept when it changes.
+fn set_creation(before: Option<&Value>, after: &mut Value) {
+    const FIELD: &str = "creationTimestamp";
+    let known = before.and_then(|before| before.get("metadata")?.get(FIELD).cloned());
+    let Some(metadata) = after.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let now = || {
+        let now = jiff::Timestamp::now();
+        json!(now.round(jiff::Unit::Second).unwrap_or(now).to_string())
+    };
+    metadata.entry(FIELD).or_insert_with(|| known.unwrap_or_else(now));
+}
+
+/// A stored Filter has no folder that a file could be beside, and the API must not read this machine's files.
+fn check_modules(compiled: &Compiled) -> Result<(), Refused> {
+    let stored: Vec<_> = compiled.objects().filter(|(_, path, _)| *path == Path::new(STORED)).map(|it| it.0).collect();
+    let plugins = compiled.snapshot.plugins.values();
+    let is_bad = |plugin: &&Arc<weir_model::Plugin>| {
+        let name = plugin.name.as_str().split_once('/').unwrap_or_default();
+        let is_stored = stored.iter().any(|id| id.kind.name() == "Filter" && (&*id.namespace, &*id.name) == name);
+        is_stored && matches!(plugin.module, ModuleSource::File(_))
+    };
+    let refusals: Vec<_> = plugins
+        .filter(is_bad)
+        .map(|plugin| {
+            let resource = ResourceId { kind: ResourceKind::Plugin, name: plugin.name.to_string() };
+            compiled.refusal(&Rejection {
+                resource,
+                field: "module".to_owned(),
+                reason: "a Filter in the control plane has no folder that a file could be in".to_owned(),
+                hint: "use `builtin:`, or put the Filter and its module into the folder of --config".to_owned(),
+            })
+        })
+        .collect();
+    if refusals.is_empty() { Ok(()) } else { Err(Refused::Invalid(refusals)) }
+}
+
+fn whole(reason: &str) -> Refusal {
+    Refusal {
+        file: PathBuf::new(),
+        line: 0,
+        column: 0,
+        object: None,
+        field: String::new(),
+        reason: reason.to_owned(),
+        hint: String::new(),
+    }
+}

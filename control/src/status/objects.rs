@@ -1,0 +1,93 @@
+//! The status of an object: accepted (else it would not be there), references resolved, and on how many proxies it
+//! works.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use weir_mesh::{Kind, ObjectId};
+
+use crate::board::{Board, ScopedOffer};
+use crate::status::proxies::ProxyEntry;
+
+/// What an object's conditions are.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectStatus {
+    /// It was understood, and does not contradict the others.
+    pub accepted: Condition,
+    /// Everything that it refers to is there.
+    pub resolved_refs: Condition,
+    /// On how many proxies it works.
+    pub programmed: Programmed,
+}
+
+/// A condition that holds or not, and why not.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Whether it holds.
+    pub status: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// On how many proxies an object works.
+#[derive(Debug, Clone, Serialize, JsonSchema, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Programmed {
+    /// True when it works on every proxy that is to have it.
+    pub status: bool,
+    /// Proxies that are to have it.
+    pub proxies: usize,
+    /// Of these, those that have it.
+    pub programmed: usize,
+    /// Of these, those that refuse it or cannot serve it.
+    pub refused: usize,
+    /// In words: `41/42 proxies, 1 refused: edge-7: …`.
+    pub message: String,
+}
+
+impl ObjectStatus {
+    /// The status of an object that is told since a generation.
+    pub(crate) fn of(object: &ObjectId, since: u64, proxies: &[ProxyEntry], board: &Board) -> Self {
+        let holds = || Condition { status: true, reason: None };
+        let programmed = Programmed::of(object, since, proxies, board);
+        Self { accepted: holds(), resolved_refs: holds(), programmed }
+    }
+}
+
+impl Programmed {
+    fn of(object: &ObjectId, since: u64, proxies: &[ProxyEntry], board: &Board) -> Self {
+        let mut counts = Self::default();
+        let mut text = None;
+        for proxy in proxies {
+            if !is_for(object, &board.offer(&proxy.scope, proxy.program)) {
+                continue;
+            }
+            counts.proxies += 1;
+            match proxy.failure_of(object) {
+                Some(reason) => {
+                    counts.refused += 1;
+                    text = Some(reason);
+                }
+                None if proxy.has() >= since => counts.programmed += 1,
+                None => {}
+            }
+        }
+        counts.status = counts.programmed == counts.proxies;
+        counts.message = match (counts.proxies, text) {
+            (0, _) => "no proxy is connected that needs it".to_owned(),
+            (all, None) => format!("{}/{all} proxies", counts.programmed),
+            (all, Some(text)) => format!("{}/{all} proxies, {} refused: {text}", counts.programmed, counts.refused),
+        };
+        counts
+    }
+}
+
+/// Whether a proxy with this offer is told of the object. Of what becomes part of others, everybody is.
+fn is_for(object: &ObjectId, offer: &ScopedOffer) -> bool {
+    match object.kind {
+        Kind::Gateway | Kind::HttpRoute | Kind::Service | Kind::Filter => offer.objects.contains(object),
+        Kind::GatewayClass | Kind::ReferenceGrant | Kind::BackendPolicy => true,
+    }
+}

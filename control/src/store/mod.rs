@@ -1,0 +1,355 @@
+//! What was applied, kept: the objects, and every revision that led to them. A revision that was acknowledged is on disk
+//! whole; one that was not is not there at all.
+//!
+//! ```text
+//! head ─► the last revision       revisions/ID ─► who, when, why       records/ID-ATTEMPT/PART ─► what it changed
+//! checkpoint ─► all objects at one revision; those after it are replayed on top
+//! ```
+//!
+//! The parts of a record are written first, where nobody looks; the head moves to it in one guarded step. So a change of
+//! any size is atomic even in an engine whose transactions are small, and two writers cannot both follow one revision.
+//!
+//! Every call blocks.
+
+mod engine;
+mod revision;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use weir_mesh::ObjectId;
+
+pub use revision::{Action, ObjectChange, ObjectName, Revision, RevisionHead};
+
+use crate::limits::{CHECKPOINT_INTERVAL, MAX_REVISIONS, MAX_TOKENS, RECORD_PART_BYTES};
+use engine::{Engine, Guard, Order, Write};
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be read or written now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What it holds is not what was written.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+}
+
+/// An object as it is kept.
+#[derive(Debug, Clone)]
+pub struct StoredObject {
+    /// What it says.
+    pub value: Arc<Value>,
+    /// The revision that changed it last.
+    pub revision: u64,
+}
+
+/// All objects, after a revision.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// The last revision; 0 when there was none.
+    pub revision: u64,
+    /// The objects.
+    pub objects: BTreeMap<ObjectId, StoredObject>,
+}
+
+/// What was applied, kept.
+#[derive(Debug)]
+pub struct ResourceStore {
+    engine: Engine,
+}
+
+/// Where the last revision lies.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    revision: u64,
+}
+
+/// A revision without its changes, and where they lie.
+#[derive(Debug, Serialize, Deserialize)]
+struct RevisionEntry {
+    #[serde(flatten)]
+    head: RevisionHead,
+    record: RecordPlace,
+}
+
+/// Where a text lies that may be too long for one value.
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordPlace {
+    prefix: String,
+    parts: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Checkpoint {
+    revision: u64,
+    record: RecordPlace,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CheckpointObject {
+    object: ObjectName,
+    value: Arc<Value>,
+    revision: u64,
+}
+
+impl State {
+    /// What a revision changes.
+    pub fn apply(&mut self, revision: &Revision) -> Result<(), StoreError> {
+        for change in &revision.changes {
+            let id = id_of(&change.object)?;
+            match &change.after {
+                Some(value) => {
+                    let stored = StoredObject { value: Arc::clone(value), revision: revision.head.id };
+                    self.objects.insert(id, stored);
+                }
+                None => drop(self.objects.remove(&id)),
+            }
+        }
+        self.revision = revision.head.id;
+        Ok(())
+    }
+}
+
+fn id_of(name: &ObjectName) -> Result<ObjectId, StoreError> {
+    let unknown = || StoreError::Damaged(format!("there is no kind `{}`; was it written by a newer weir?", name.kind));
+    name.id().ok_or_else(unknown)
+}
+
+impl ResourceStore {
+    /// Opens the store in a folder.
+    ///
+    /// # Errors
+    /// Another process has it open; the folder cannot be written; it is damaged.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self { engine: Engine::open(folder)? })
+    }
+
+    /// All objects after the last revision.
+    pub fn load(&self) -> Result<State, StoreError> {
+        let mut state = match self.read::<Checkpoint>("checkpoint")? {
+            Some(checkpoint) => self.read_checkpoint(&checkpoint)?,
+            None => State::default(),
+        };
+        let head = self.read::<Head>("head")?.map_or(0, |head| head.revision);
+        for id in state.revision + 1..=head {
+            let missing = || StoreError::Damaged(format!("revision {id} of {head} is not there"));
+            let revision = self.revision(id)?.ok_or_else(missing)?;
+            state.apply(&revision)?;
+        }
+        Ok(state)
+    }
+
+    /// Adds a revision after `state`, and moves `state` to it. False when another writer was first: nothing has happened.
+    pub fn commit(&self, state: &mut State, revision: &Revision) -> Result<bool, StoreError> {
+        let mut next = state.clone();
+        next.apply(revision)?;
+        let (mut write, record) = self.write_record(&format!("records/{:020}", revision.head.id), &revision.changes)?;
+        let entry = RevisionEntry { head: revision.head.clone(), record };
+        write.puts.push((revision_key(revision.head.id), to_bytes(&entry)?));
+        write.puts.push(("head".to_owned(), to_bytes(&Head { revision: revision.head.id })?));
+        let expected = (state.revision > 0).then(|| to_bytes(&Head { revision: state.revision })).transpose()?;
+        let guard = Guard { key: "head", value: expected.as_deref() };
+        if !self.engine.write(Some(guard), write)? {
+            return Ok(false);
+        }
+        *state = next;
+        Ok(true)
+    }
+
+    /// Writes a checkpoint when one is due, and forgets revisions that are too old. Nothing is lost when this fails.
+    pub fn tidy(&self, state: &State) -> Result<(), StoreError> {
+        let last = self.read::<Checkpoint>("checkpoint")?;
+        let since = state.revision - last.as_ref().map_or(0, |last| last.revision);
+        if since < CHECKPOINT_INTERVAL {
+            return Ok(());
+        }
+        let object = |(id, stored): (&ObjectId, &StoredObject)| CheckpointObject {
+            object: ObjectName::from(id),
+            value: Arc::clone(&stored.value),
+            revision: stored.revision,
+        };
+        let objects: Vec<_> = state.objects.iter().map(object).collect();
+        let (mut write, record) = self.write_record(&format!("checkpoints/{:020}", state.revision), &objects)?;
+        let checkpoint = Checkpoint { revision: state.revision, record };
+        write.puts.push(("checkpoint".to_owned(), to_bytes(&checkpoint)?));
+        write.deletes = self.outdated(state.revision)?;
+        self.engine.write(None, write).map(drop)
+    }
+
+    /// A revision, if it is still known.
+    pub fn revision(&self, id: u64) -> Result<Option<Revision>, StoreError> {
+        let Some(RevisionEntry { head, record }) = self.read(&revision_key(id))? else { return Ok(None) };
+        Ok(Some(Revision { head, changes: self.read_record(&record)? }))
+    }
+
+    /// The newest revisions before one, newest first.
+    pub fn revisions(&self, before: Option<u64>, limit: usize) -> Result<Vec<RevisionHead>, StoreError> {
+        let to = before.map_or("revisions0".to_owned(), revision_key);
+        let found = self.engine.list(("revisions/", &to), limit, Order::Reverse)?;
+        found.iter().map(|(key, bytes)| from_bytes::<RevisionEntry>(key, bytes).map(|entry| entry.head)).collect()
+    }
+
+    /// All values of a kind of our own: tokens.
+    pub(crate) fn entries<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<T>, StoreError> {
+        let (from, to) = (format!("{kind}/"), format!("{kind}0"));
+        let found = self.engine.list((&from, &to), MAX_TOKENS, Order::Forward)?;
+        found.iter().map(|(key, bytes)| from_bytes(key, bytes)).collect()
+    }
+
+    /// Keeps a value of a kind of our own.
+    pub(crate) fn put_entry(&self, kind: &str, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+        let puts = vec![(format!("{kind}/{name}"), to_bytes(value)?)];
+        self.engine.write(None, Write { puts, deletes: Vec::new() }).map(drop)
+    }
+
+    /// Forgets a value of a kind of our own.
+    pub(crate) fn delete_entry(&self, kind: &str, name: &str) -> Result<(), StoreError> {
+        let deletes = vec![format!("{kind}/{name}")];
+        self.engine.write(None, Write { puts: Vec::new(), deletes }).map(drop)
+    }
+
+    fn read_checkpoint(&self, checkpoint: &Checkpoint) -> Result<State, StoreError> {
+        let objects: Vec<CheckpointObject> = self.read_record(&checkpoint.record)?;
+        let mut state = State { revision: checkpoint.revision, objects: BTreeMap::new() };
+        for CheckpointObject { object, value, revision } in objects {
+            state.objects.insert(id_of(&object)?, StoredObject { value, revision });
+        }
+        Ok(state)
+    }
+
+    /// Keys of what no checkpoint needs and nobody may ask for any more.
+    fn outdated(&self, revision: u64) -> Result<Vec<String>, StoreError> {
+        let oldest = revision.saturating_sub(MAX_REVISIONS);
+        let mut keys = Vec::new();
+        for (from, to) in [
+            ("revisions/".to_owned(), revision_key(oldest)),
+            ("records/".to_owned(), format!("records/{oldest:020}")),
+            ("checkpoints/".to_owned(), format!("checkpoints/{revision:020}")),
+        ] {
+            let found = self.engine.list((&from, &to), usize::MAX, Order::Forward)?;
+            keys.extend(found.into_iter().map(|(key, _)| key));
+        }
+        Ok(keys)
+    }
+
+    /// Cuts a value into parts. All but the last are written now; the last goes with the step that refers to them.
+    fn write_record(&self, prefix: &str, value: &impl Serialize) -> Result<(Write, RecordPlace), StoreError> {
+        let bytes = to_bytes(value)?;
+        let attempt = OsRng.try_next_u64().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let prefix = format!("{prefix}-{attempt:016x}");
+        let parts: Vec<&[u8]> = bytes.chunks(RECORD_PART_BYTES).collect();
+        let mut write = Write::default();
+        for (index, part) in parts.iter().enumerate() {
+            let put = (part_key(&prefix, index), part.to_vec());
+            if index + 1 < parts.len() {
+                self.engine.write(None, Write { puts: vec![put], deletes: Vec::new() })?;
+            } else {
+                write.puts.push(put);
+            }
+        }
+        Ok((write, RecordPlace { prefix, parts: parts.len() }))
+    }
+
+    fn read_record<T: DeserializeOwned>(&self, place: &RecordPlace) -> Result<T, StoreError> {
+        let mut bytes = Vec::new();
+        for index in 0..place.parts {
+            let key = part_key(&place.prefix, index);
+            let missing = || StoreError::Damaged(format!("{key} is not there"));
+            bytes.extend(self.engine.get(&key)?.ok_or_else(missing)?);
+        }
+        from_bytes(&place.prefix, &bytes)
+    }
+
+    fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+        self.engine.get(key)?.map(|bytes| from_bytes(key, &bytes)).transpose()
+    }
+}
+
+fn revision_key(id: u64) -> String {
+    format!("revisions/{id:020}")
+}
+
+fn part_key(prefix: &str, index: usize) -> String {
+    format!("{prefix}/{index:05}")
+}
+
+fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Unavailable(format!("cannot be written as JSON: {error}")))
+}
+
+fn from_bytes<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| StoreError::Damaged(format!("{key}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn revision(id: u64, name: &str, before: Option<Value>, after: Option<Value>) -> Revision {
+        let object = ObjectName { kind: "Service".to_owned(), namespace: "default".to_owned(), name: name.to_owned() };
+        let head = RevisionHead {
+            id,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            author: "me".to_owned(),
+            message: None,
+            action: Action::Apply,
+            objects: 1,
+        };
+        let change = ObjectChange { object, before: before.map(Arc::new), after: after.map(Arc::new) };
+        Revision { head, changes: vec![change] }
+    }
+
+    fn names(state: &State) -> Vec<String> {
+        state.objects.keys().map(|id| id.name.to_string()).collect()
+    }
+
+    #[test]
+    fn what_was_committed_is_loaded_and_only_one_of_two_writers_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ResourceStore::open(folder.path()).unwrap();
+        let mut state = store.load().unwrap();
+        let mut behind = state.clone();
+        assert!(store.commit(&mut state, &revision(1, "a", None, Some(json!({"v": 1})))).unwrap());
+        assert!(!store.commit(&mut behind, &revision(1, "b", None, Some(json!({"v": 1})))).unwrap());
+        assert_eq!((behind.revision, behind.objects.len()), (0, 0));
+        let large = json!({"text": "x".repeat(3 * RECORD_PART_BYTES)});
+        assert!(store.commit(&mut state, &revision(2, "c", None, Some(large.clone()))).unwrap());
+        assert!(store.commit(&mut state, &revision(3, "a", Some(json!({"v": 1})), None)).unwrap());
+        drop(store);
+        let store = ResourceStore::open(folder.path()).unwrap();
+        let loaded = store.load().unwrap();
+        assert_eq!((loaded.revision, names(&loaded)), (3, vec!["c".to_owned()]));
+        assert_eq!(store.revision(2).unwrap().unwrap().changes[0].after.as_deref(), Some(&large));
+        let ids = |before| -> Vec<u64> { store.revisions(before, 2).unwrap().iter().map(|head| head.id).collect() };
+        assert_eq!((ids(None), ids(Some(2))), (vec![3, 2], vec![1]));
+    }
+
+    #[test]
+    fn a_checkpoint_replaces_what_led_to_it_and_old_revisions_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ResourceStore::open(folder.path()).unwrap();
+        let mut state = store.load().unwrap();
+        let last = MAX_REVISIONS + 2 * CHECKPOINT_INTERVAL;
+        for id in 1..=last {
+            let name = format!("s{}", id % 7);
+            assert!(store.commit(&mut state, &revision(id, &name, None, Some(json!({"v": id})))).unwrap());
+            store.tidy(&state).unwrap();
+        }
+        let loaded = store.load().unwrap();
+        assert_eq!((loaded.revision, loaded.objects.len()), (last, 7));
+        assert!(loaded.objects.iter().all(|(id, it)| *it.value == *state.objects[id].value));
+        assert!(store.revision(1).unwrap().is_none(), "too old");
+        assert!(store.revision(last - MAX_REVISIONS + CHECKPOINT_INTERVAL).unwrap().is_some());
+        let checkpoints = store.engine.list(("checkpoints/", "checkpoints0"), 10, Order::Forward).unwrap();
+        assert_eq!(checkpoints.len(), 1);
+    }
+}
