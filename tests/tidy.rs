@@ -18,13 +18,19 @@ const EMPTY_WORDS: [&str; 10] =
 /// A crate of ours, the crates of ours that it may import, and the foreign crates that it must never import.
 type Arrows = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const ARROWS: [Arrows; 7] = [
+const ARROWS: [Arrows; 9] = [
     ("weir-host-abi", &[], &["hyper", "tonic", "rustls"]),
     ("weir-model", &[], &["tokio", "hyper", "tonic", "prost", "rustls", "wasmtime"]),
     ("weir-mesh", &["weir-model"], &["tokio", "hyper", "tonic", "wasmtime"]),
     ("weir-xds", &["weir-model"], &["hyper", "tonic", "tokio"]),
-    ("weir-proxy", &["weir-host-abi", "weir-mesh", "weir-model", "weir-xds"], &["wasmtime", "proxy-wasm"]),
-    ("weir-control", &["weir-mesh", "weir-model", "weir-xds"], &["wasmtime"]),
+    ("weir-files", &["weir-mesh"], &["hyper", "tonic", "wasmtime"]),
+    (
+        "weir-proxy",
+        &["weir-files", "weir-host-abi", "weir-mesh", "weir-model", "weir-xds"],
+        &["wasmtime", "proxy-wasm"],
+    ),
+    ("weir-control", &["weir-files", "weir-mesh", "weir-model", "weir-xds"], &["wasmtime"]),
+    ("weir-cli", &["weir-mesh"], &["tokio", "tonic", "wasmtime"]),
     ("weir-sdk", &[], &["tokio", "hyper", "wasmtime"]),
 ];
 

@@ -52,9 +52,10 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The scope of a proxy that says that it serves this Gateway; empty when it says none.
-    pub fn of(gateway: &str) -> Self {
-        if gateway.is_empty() { Self::Everything } else { Self::Gateway(gateway.to_owned()) }
+    /// The scope of a proxy whose node says this `cluster`: the Gateway that it serves, as `namespace/name`. A text that
+    /// names no Gateway (Envoy must always say something) is everything.
+    pub fn of(cluster: &str) -> Self {
+        if cluster.contains('/') { Self::Gateway(cluster.to_owned()) } else { Self::Everything }
     }
 
     /// The part of a snapshot that it holds.

@@ -165,7 +165,7 @@ impl Publisher {
         let mut inner = self.inner.lock();
         inner.check_expected(request.expected)?;
         let changes = inner.changes_of(change, store)?; // What becomes of which object.
-        inner.check_permitted(&changes, request)?;
+        check_permitted(&changes, request)?;
         let revision = inner.revision(change, &changes, request);
         let mut next = inner.state.clone();
         next.apply(&revision)?;
@@ -347,19 +347,6 @@ impl Inner {
         }
     }
 
-    fn check_permitted(&self, changes: &[ObjectChange], request: &Request) -> Result<(), Refused> {
-        let Some(namespaces) = &request.namespaces else { return Ok(()) };
-        match changes.iter().find(|change| !namespaces.contains(&change.object.namespace)) {
-            Some(ObjectChange { object: ObjectName { kind, namespace, name }, .. }) => {
-                let allowed = namespaces.join(", ");
-                Err(Refused::Forbidden(format!(
-                    "the token may change objects of {allowed} only, not {kind} {namespace}/{name}"
-                )))
-            }
-            None => Ok(()),
-        }
-    }
-
     fn revision(&self, change: &Change, changes: &[ObjectChange], request: &Request) -> Revision {
         let changes: Vec<_> = changes.iter().filter(|change| change.before != change.after).cloned().collect();
         let head = RevisionHead {
@@ -415,6 +402,20 @@ impl Inner {
                 None => drop(self.texts.remove(&id)),
             }
         }
+    }
+}
+
+/// What a token may change.
+fn check_permitted(changes: &[ObjectChange], request: &Request) -> Result<(), Refused> {
+    let Some(namespaces) = &request.namespaces else { return Ok(()) };
+    match changes.iter().find(|change| !namespaces.contains(&change.object.namespace)) {
+        Some(ObjectChange { object: ObjectName { kind, namespace, name }, .. }) => {
+            let allowed = namespaces.join(", ");
+            Err(Refused::Forbidden(format!(
+                "the token may change objects of {allowed} only, not {kind} {namespace}/{name}"
+            )))
+        }
+        None => Ok(()),
     }
 }
 

@@ -11,6 +11,8 @@ mod volume; // Files that are changed in three ways.
 mod hostile; // Filters that mean harm.
 mod module_cache; // Compilations that are killed, artefacts that are damaged.
 mod rate_limits; // Limits that workers share, and floods of keys.
+mod acknowledged; // A control plane that is killed again and again.
+mod applied; // From an apply to its first answer.
 mod load; // wrk.
 mod path_origin; // An origin that answers with the path.
 

@@ -193,7 +193,7 @@ mod tests {
         let tokens = Tokens::load(&store).unwrap();
         let (token, text) = tokens.make(&store, new(Role::Editor)).unwrap();
         assert_eq!(tokens.find(&text).unwrap().id, token.id);
-        for wrong in [format!("{text}0"), text[..text.len() - 1].to_owned(), token.id.clone(), String::new()] {
+        for wrong in [format!("{text}0"), text[..text.len() - 1].to_owned(), token.id, String::new()] {
             assert!(tokens.find(&wrong).is_none(), "{wrong}");
         }
         let again = Tokens::load(&store).unwrap();

@@ -63,112 +63,100 @@ struct ShownObject {
 
 /// All of them.
 pub(crate) fn operations() -> Vec<Operation> {
+    let mut all = object_operations();
+    all.extend(revision_operations());
+    all.extend(status_operations());
+    all.extend(token_operations());
+    all
+}
+
+/// Something to read.
+fn read(path: &'static str, summary: &'static str, answer: SchemaOf, handler: MethodRouter<Arc<Api>>) -> Operation {
+    Operation { method: "get", path, role: Role::Viewer, summary, query: None, body: Body::Nothing, answer, handler }
+}
+
+/// A change of objects.
+fn change(
+    (method, path): (&'static str, &'static str),
+    summary: &'static str,
+    body: Body,
+    handler: MethodRouter<Arc<Api>>,
+) -> Operation {
+    let (query, answer): (Option<SchemaOf>, SchemaOf) = (Some(schema::<ChangeQuery>), schema::<ChangeAnswer>);
+    Operation { method, path, role: Role::Editor, summary, query, body, answer, handler }
+}
+
+/// Something with tokens.
+fn token(
+    (method, path): (&'static str, &'static str),
+    summary: &'static str,
+    (body, answer): (Body, SchemaOf),
+    handler: MethodRouter<Arc<Api>>,
+) -> Operation {
+    Operation { method, path, role: Role::Admin, summary, query: None, body, answer, handler }
+}
+
+fn object_operations() -> Vec<Operation> {
     const OBJECT: &str = "/api/v1/resources/{kind}/{namespace}/{name}";
-    let read = |path, summary, answer, handler| Operation {
-        method: "get",
-        path,
-        role: Role::Viewer,
-        summary,
-        query: None,
-        body: Body::Nothing,
-        answer,
-        handler,
-    };
-    let change = |method, path, summary, body, handler| Operation {
-        method,
-        path,
-        role: Role::Editor,
-        summary,
-        query: Some(schema::<ChangeQuery>),
-        body,
-        answer: schema::<ChangeAnswer>,
-        handler,
-    };
-    let token = |method, path, summary, body, answer, handler| Operation {
-        method,
-        path,
-        role: Role::Admin,
-        summary,
-        query: None,
-        body,
-        answer,
-        handler,
-    };
+    let all = "All objects that are told, with their status.";
+    let list = read("/api/v1/resources", all, schema::<Vec<ShownObject>>, routing::get(resources::list));
+    let names = Body::Json(schema::<Vec<ObjectName>>);
     vec![
-        Operation {
-            query: Some(schema::<ListQuery>),
-            ..read(
-                "/api/v1/resources",
-                "All objects that are told, with their status.",
-                schema::<Vec<ShownObject>>,
-                routing::get(resources::list),
-            )
-        },
+        Operation { query: Some(schema::<ListQuery>), ..list },
         read(OBJECT, "One object, with its status.", schema::<ShownObject>, routing::get(resources::get)),
-        change("put", OBJECT, "Adds or replaces one object.", Body::Resources, routing::put(resources::put)),
-        change("delete", OBJECT, "Deletes one object.", Body::Nothing, routing::delete(resources::delete)),
+        change(("put", OBJECT), "Adds or replaces one object.", Body::Resources, routing::put(resources::put)),
+        change(("delete", OBJECT), "Deletes one object.", Body::Nothing, routing::delete(resources::delete)),
         change(
-            "post",
-            "/api/v1/apply",
+            ("post", "/api/v1/apply"),
             "Adds or replaces objects: all of them, or none.",
             Body::Resources,
             routing::post(resources::apply),
         ),
         change(
-            "post",
-            "/api/v1/delete",
+            ("post", "/api/v1/delete"),
             "Deletes objects: all of them, or none.",
-            Body::Json(schema::<Vec<ObjectName>>),
+            names,
             routing::post(resources::delete_many),
         ),
-        Operation {
-            query: Some(schema::<PageQuery>),
-            ..read(
-                "/api/v1/revisions",
-                "The last revisions, newest first.",
-                schema::<Vec<RevisionHead>>,
-                routing::get(revisions::list),
-            )
-        },
-        read(
-            "/api/v1/revisions/{id}",
-            "One revision, with what it changed.",
-            schema::<RevisionAnswer>,
-            routing::get(revisions::get),
-        ),
+    ]
+}
+
+fn revision_operations() -> Vec<Operation> {
+    let newest = "The last revisions, newest first.";
+    let list = read("/api/v1/revisions", newest, schema::<Vec<RevisionHead>>, routing::get(revisions::list));
+    let one = "One revision, with what it changed.";
+    vec![
+        Operation { query: Some(schema::<PageQuery>), ..list },
+        read("/api/v1/revisions/{id}", one, schema::<RevisionAnswer>, routing::get(revisions::get)),
         change(
-            "post",
-            "/api/v1/revisions/{id}/rollback",
+            ("post", "/api/v1/revisions/{id}/rollback"),
             "Makes everything as it was after this revision.",
             Body::Nothing,
             routing::post(revisions::roll_back),
         ),
+    ]
+}
+
+fn status_operations() -> Vec<Operation> {
+    vec![
         read("/api/v1/proxies", "Every connected proxy.", schema::<Vec<ProxyStatus>>, routing::get(proxies::list)),
         read("/api/v1/status", "Everything in numbers.", schema::<Summary>, routing::get(proxies::summary)),
         read("/api/v1/watch", "Server-sent events: what has changed.", schema::<String>, routing::get(watch::watch)),
         read("/api/v1/openapi.json", "This description.", schema::<Value>, routing::get(async || Json(openapi()))),
+    ]
+}
+
+fn token_operations() -> Vec<Operation> {
+    const ALL: &str = "/api/v1/tokens";
+    let made: (Body, SchemaOf) = (Body::Json(schema::<NewToken>), schema::<MadeToken>);
+    let listed: (Body, SchemaOf) = (Body::Nothing, schema::<Vec<Token>>);
+    vec![
+        token(("get", ALL), "Every token, without its secret.", listed, routing::get(tokens::list)),
+        token(("post", ALL), "Makes a token; its secret is shown this once.", made, routing::post(tokens::make)),
         token(
-            "get",
-            "/api/v1/tokens",
-            "Every token, without its secret.",
-            Body::Nothing,
-            schema::<Vec<Token>>,
-            routing::get(tokens::list),
-        ),
-        token(
-            "post",
-            "/api/v1/tokens",
-            "Makes a token; its secret is shown this once.",
-            Body::Json(schema::<NewToken>),
-            schema::<MadeToken>,
-            routing::post(tokens::make),
-        ),
-        token(
-            "delete",
-            "/api/v1/tokens/{id}",
+            ("delete", "/api/v1/tokens/{id}"),
             "Ends a token.",
-            Body::Nothing,
-            schema::<Token>,
+            (Body::Nothing, schema::<Token>),
             routing::delete(tokens::revoke),
         ),
     ]

@@ -200,9 +200,11 @@ fn start_log(style: LogStyle) {
     let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(LevelFilter::INFO);
     // Another log is there already in tests.
     match style {
-        LogStyle::Text => drop(builder.with_ansi(io::stderr().is_terminal()).try_init()),
+        LogStyle::Text => {
+            drop(builder.with_ansi(io::stderr().is_terminal()).try_init());
+        }
         LogStyle::Json => {
-            drop(builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init())
+            drop(builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init());
         }
     }
 }

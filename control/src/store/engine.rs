@@ -56,7 +56,7 @@ impl Engine {
         let only_ours = fs::Permissions::from_mode(0o600);
         fs::set_permissions(&path, only_ours).map_err(|error| failed("cannot be made private", &error))?;
         let engine = Self { database };
-        engine.write(None, Write::default())?; // So that the table is there for whoever reads first.
+        engine.write(None, &Write::default())?; // So that the table is there for whoever reads first.
         Ok(engine)
     }
 
@@ -92,13 +92,13 @@ impl Engine {
     }
 
     /// Writes, if the guard holds; false when it does not, and nothing has happened. What is acknowledged is on disk.
-    pub(crate) fn write(&self, guard: Option<Guard<'_>>, write: Write) -> Result<bool, StoreError> {
+    pub(crate) fn write(&self, guard: Option<&Guard<'_>>, write: &Write) -> Result<bool, StoreError> {
         let transaction = self.database.begin_write().map_err(unavailable)?;
         {
             let mut table = transaction.open_table(TABLE).map_err(unavailable)?;
             if let Some(Guard { key, value }) = guard {
                 let held = table.get(key).map_err(unavailable)?;
-                if held.as_ref().map(|held| held.value()) != value {
+                if held.as_ref().map(|held| held.value()) != *value {
                     return Ok(false);
                 }
             }
@@ -138,11 +138,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::open(folder.path()).unwrap();
         let absent = Guard { key: "head", value: None };
-        assert!(engine.write(Some(absent), put("head", "1")).unwrap());
+        assert!(engine.write(Some(&absent), &put("head", "1")).unwrap());
         let absent = Guard { key: "head", value: None };
-        assert!(!engine.write(Some(absent), put("head", "2")).unwrap());
+        assert!(!engine.write(Some(&absent), &put("head", "2")).unwrap());
         let one = Guard { key: "head", value: Some(b"1") };
-        assert!(engine.write(Some(one), put("head", "3")).unwrap());
+        assert!(engine.write(Some(&one), &put("head", "3")).unwrap());
         assert_eq!(engine.get("head").unwrap().as_deref(), Some(&b"3"[..]));
     }
 
@@ -151,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::open(folder.path()).unwrap();
         for key in ["a/1", "a/2", "a/3", "b/1"] {
-            engine.write(None, put(key, key)).unwrap();
+            engine.write(None, &put(key, key)).unwrap();
         }
         let taken = Engine::open(folder.path()).unwrap_err().to_string();
         assert!(taken.contains("in use by another weir-control"), "{taken}");

@@ -156,7 +156,7 @@ impl ResourceStore {
         write.puts.push(("head".to_owned(), to_bytes(&Head { revision: revision.head.id })?));
         let expected = (state.revision > 0).then(|| to_bytes(&Head { revision: state.revision })).transpose()?;
         let guard = Guard { key: "head", value: expected.as_deref() };
-        if !self.engine.write(Some(guard), write)? {
+        if !self.engine.write(Some(&guard), &write)? {
             return Ok(false);
         }
         *state = next;
@@ -180,7 +180,7 @@ impl ResourceStore {
         let checkpoint = Checkpoint { revision: state.revision, record };
         write.puts.push(("checkpoint".to_owned(), to_bytes(&checkpoint)?));
         write.deletes = self.outdated(state.revision)?;
-        self.engine.write(None, write).map(drop)
+        self.engine.write(None, &write).map(drop)
     }
 
     /// A revision, if it is still known.
@@ -206,13 +206,13 @@ impl ResourceStore {
     /// Keeps a value of a kind of our own.
     pub(crate) fn put_entry(&self, kind: &str, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
         let puts = vec![(format!("{kind}/{name}"), to_bytes(value)?)];
-        self.engine.write(None, Write { puts, deletes: Vec::new() }).map(drop)
+        self.engine.write(None, &Write { puts, deletes: Vec::new() }).map(drop)
     }
 
     /// Forgets a value of a kind of our own.
     pub(crate) fn delete_entry(&self, kind: &str, name: &str) -> Result<(), StoreError> {
         let deletes = vec![format!("{kind}/{name}")];
-        self.engine.write(None, Write { puts: Vec::new(), deletes }).map(drop)
+        self.engine.write(None, &Write { puts: Vec::new(), deletes }).map(drop)
     }
 
     fn read_checkpoint(&self, checkpoint: &Checkpoint) -> Result<State, StoreError> {
@@ -249,7 +249,7 @@ impl ResourceStore {
         for (index, part) in parts.iter().enumerate() {
             let put = (part_key(&prefix, index), part.to_vec());
             if index + 1 < parts.len() {
-                self.engine.write(None, Write { puts: vec![put], deletes: Vec::new() })?;
+                self.engine.write(None, &Write { puts: vec![put], deletes: Vec::new() })?;
             } else {
                 write.puts.push(put);
             }
