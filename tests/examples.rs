@@ -19,10 +19,21 @@ listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 # A person types slower than a proxy starts, a script does not.
 curl() {
     for attempt in $(seq 600); do
-        if listens 8080 && listens 9000 && { [ "$(basename "$EXAMPLE")" != quickstart ] || listens 9001; }; then break; fi
+        case $EXAMPLE in
+            control-plane) ports="8081 8082 8083 9000 9001" ;;
+            quickstart) ports="8080 9000 9001" ;;
+            *) ports="8080 9000" ;;
+        esac
+        missing=
+        for port in $ports; do listens "$port" || missing=$port; done
+        if [ -z "$missing" ]; then break; fi
         sleep 0.1
     done
     command curl --silent --show-error --max-time 20 "$@"
+}
+weir() {
+    for attempt in $(seq 600); do if listens 15080; then break; else sleep 0.1; fi; done
+    command weir "$@"
 }
 command -v rustup >/dev/null || rustup() { echo "there is no rustup; the target must be here"; }
 "#;
@@ -43,6 +54,11 @@ fn quickstart() {
 #[test]
 fn own_filter() {
     run("own-filter");
+}
+
+#[test]
+fn control_plane() {
+    run("control-plane");
 }
 
 #[test]
@@ -106,7 +122,8 @@ impl Copy {
         let original = root().join("examples").join(name);
         let folder = std::env::temp_dir().join(format!("weir-example-{name}-{}", std::process::id()));
         let mut replacements = BTreeMap::new();
-        for port in ["8080", "9000", "9001"] {
+        let ports = ["8080", "8081", "8082", "8083", "9000", "9001", "15001", "15002", "15010", "15011", "15080"];
+        for port in ports {
             let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
             replacements.insert(port.to_owned(), listener.local_addr().expect("bound").port().to_string());
         }
@@ -114,14 +131,24 @@ impl Copy {
         fs::create_dir_all(&folder).expect("a temporary folder");
         replacements.insert(format!("examples/{name}"), folder.display().to_string());
         let copy = Self { replacements, folder };
-        for entry in fs::read_dir(&original).expect("a folder") {
+        copy.take(&original, &copy.folder);
+        copy
+    }
+
+    /// Copies the texts of a folder, adapted.
+    fn take(&self, from: &Path, to: &Path) {
+        fs::create_dir_all(to).expect("a temporary folder");
+        for entry in fs::read_dir(from).expect("a folder") {
             let path = entry.expect("a readable entry").path();
-            if path.is_file() && path.extension().is_some_and(|end| end == "yaml" || end == "md") {
-                let text = copy.adapt(&fs::read_to_string(&path).expect("a text"));
-                fs::write(copy.folder.join(path.file_name().expect("a name")), text).expect("a writable folder");
+            let target = to.join(path.file_name().expect("a name"));
+            if path.ends_with("bootstrap") {
+                self.take(&path, &target);
+            } else if path.extension().is_some_and(|end| end == "yaml" || end == "md" || end == "sh") {
+                let text = self.adapt(&fs::read_to_string(&path).expect("a text"));
+                fs::write(&target, text).expect("a writable folder");
+                fs::set_permissions(&target, fs::metadata(&path).expect("it is there").permissions()).expect("ours");
             }
         }
-        copy
     }
 
     fn adapt(&self, text: &str) -> String {

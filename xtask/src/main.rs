@@ -23,6 +23,7 @@ use progress::{say, step};
 const USAGE: &str = "\
 cargo xtask demo [--once]       build the proxy, serve the quickstart through a filter, show what it does
 cargo xtask test                run every check; installs the tools it needs and says so first
+cargo xtask tools               install what tests and examples need beside Rust: Envoy and others
 cargo xtask plugins [--release] build the filters for Wasm and put them beside the proxy
 cargo xtask release             build the proxy as it is packaged, into target/dist
 cargo xtask bench               measure the packaged proxy beside HAProxy, nginx and Envoy, which it installs
@@ -46,6 +47,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["demo"] => demo::run(demo::Ending::WhenToldTo),
         ["demo", "--once"] => demo::run(demo::Ending::WhenShown),
         ["test"] => test::run(),
+        ["tools"] => step("tools", tools::install).map(drop),
         ["plugins"] => step("filters for Wasm", || plugins::run(plugins::Beside::WhatIsThere)),
         ["plugins", "--release"] => step("filters for Wasm", || plugins::run(plugins::Beside::ReleaseToo)),
         ["release"] => release::run().map(drop),

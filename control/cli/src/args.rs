@@ -109,6 +109,9 @@ pub(crate) struct FilesAndMessage {
     /// Why; kept with the revision
     #[arg(short, long)]
     pub(crate) message: Option<String>,
+    /// Come back when every connected proxy has it, for 30 seconds at most
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,29 @@
 //! What each command does: asks the API, and says the answer.
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
 use weir_mesh::{Compiler, to_yaml, written_objects};
 
+#[expect(clippy::disallowed_types, reason = "there is no tokio here, and no clock to stop")]
+use std::time::Instant;
+
 use crate::args::{Command, CommandLine, Output, TokenCommand};
 use crate::client::Client;
 use crate::files;
 use crate::table::table;
+
+/// How long `--wait` waits.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a proxy may refuse something before `--wait` gives up.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it asks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Runs a command; what it says.
 pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
@@ -22,7 +36,11 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
     match command {
         Command::Apply(it) => {
             let answer = apply(&client, &it.files.files, it.message.as_deref(), false)?;
-            Ok(say(output, &answer, changes))
+            if it.wait {
+                wait_for_proxies(&client)?;
+            }
+            let waited = if it.wait { "every proxy has it\n" } else { "" };
+            Ok(say(output, &answer, |answer| changes(answer) + waited))
         }
         Command::Diff(it) => {
             let answer = apply(&client, &it.files, None, true)?;
@@ -78,6 +96,25 @@ fn apply(client: &Client, paths: &[PathBuf], message: Option<&str>, dry_run: boo
         ("dry_run", dry_run.then(|| "true".to_owned())),
     ]);
     client.ask_with("POST", &format!("apply{query}"), text, &places)
+}
+
+/// Waits until every connected proxy has what is told.
+fn wait_for_proxies(client: &Client) -> anyhow::Result<()> {
+    let until = Instant::now() + MAX_WAIT;
+    let mut refuses_since = None;
+    loop {
+        let summary = client.get("status")?;
+        if summary["upToDate"] == summary["proxies"] {
+            return Ok(());
+        }
+        // One that refuses may be about to take what was just applied.
+        let refusing = summary["refusing"] != 0;
+        refuses_since = refusing.then(|| refuses_since.unwrap_or_else(Instant::now));
+        if refuses_since.is_some_and(|since| since.elapsed() > REFUSAL_PATIENCE) || Instant::now() > until {
+            bail!("it is applied, and not every proxy has it:\n{}", proxies(&client.get("proxies")?));
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn delete_files(client: &Client, paths: &[PathBuf], message: Option<String>) -> anyhow::Result<Value> {
