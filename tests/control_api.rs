@@ -137,9 +137,11 @@ async fn a_change_that_follows_another_one_is_a_conflict() {
 #[tokio::test]
 async fn who_may_do_what() {
     const GUARD: &str = "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {name: guard, namespace: default}\n\
-        spec:\n  module: {builtin: auth}\n  phase: Authn\n  \
+        spec:\n  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: edge}]\n  \
+        module: {builtin: auth}\n  phase: Authn\n  \
         config: {apiKeys: {keys: [{id: me, key: let-me-in}]}, rules: [{name: all, action: allow}]}\n";
     let control = ControlPlane::start().await;
+    control.apply(&Resources::new()).await;
     let make = async |body: Value| -> Value {
         let answer = control.ask("POST", "tokens", &body.to_string()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -155,6 +157,10 @@ async fn who_may_do_what() {
     let elsewhere = GUARD.replace("namespace: default", "namespace: other");
     assert_eq!(as_(Some(&editor), "POST", "apply", GUARD).await, 200);
     assert_eq!(as_(Some(&editor), "POST", "apply", &elsewhere).await, 403, "another namespace");
+    let for_all = GUARD.replace("targetRefs", "# targetRefs");
+    assert_eq!(as_(Some(&editor), "POST", "apply", &for_all).await, 403, "the whole mesh");
+    let older = GUARD.replace("{name: guard,", "{name: guard, creationTimestamp: \"1970-01-01T00:00:00Z\",");
+    assert_eq!(as_(Some(&editor), "POST", "apply", &older).await, 422, "older than it is");
     assert_eq!(as_(Some(&editor), "GET", "tokens", "").await, 403);
     assert_eq!(as_(Some(&editor), "POST", "tokens", r#"{"name":"x","role":"admin"}"#).await, 403);
     assert_eq!(as_(Some(&viewer), "GET", "resources", "").await, 200);
@@ -182,7 +188,7 @@ async fn who_may_do_what() {
         async { control.ask_as(Some(&{ token }), "GET", "resources/Filter/default/guard", "").await.text() }
     };
     assert!(seen(&editor).await.contains("let-me-in") && !seen(&viewer).await.contains("let-me-in"));
-    let revision = control.ask("GET", "revisions/1", "").await.text();
+    let revision = control.ask("GET", "revisions/2", "").await.text();
     let changed = GUARD.replace("let-me-in", "another-key");
     let diff = control.ask("POST", "apply?dry_run=true", &changed).await.text();
     let audit = std::fs::read_to_string(control.store().join("audit.log")).unwrap();
@@ -192,9 +198,12 @@ async fn who_may_do_what() {
     assert!(!audit.contains(editor.rsplit('_').next().unwrap()), "a token's secret is in the audit log");
     let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let applied = lines.iter().find(|line| line["author"] == "e" && line["status"] == 200).unwrap();
-    assert_eq!((&applied["objects"], &applied["revision"]), (&json!(["Filter default/guard"]), &json!(1)));
+    assert_eq!((&applied["objects"], &applied["revision"]), (&json!(["Filter default/guard"]), &json!(2)));
     assert!(lines.iter().any(|line| line["author"] == "v" && line["status"] == 403));
-    assert!(lines.iter().any(|line| line["author"].is_null() && line["status"] == 401));
+    assert!(lines.iter().all(|line| line["status"] != 401), "whoever has no token could fill the log");
+    let made_line =
+        lines.iter().find(|line| line["request"] == "POST /api/v1/tokens" && line["status"] == 200).unwrap();
+    assert!(made_line["objects"][0].as_str().unwrap().ends_with("`v` Viewer"), "{made_line}");
 
     let id = made["id"].as_str().unwrap();
     assert_eq!(control.ask("DELETE", &format!("tokens/{id}"), "").await.status, 200);

@@ -51,6 +51,13 @@ pub enum Scope {
     Gateway(String),
 }
 
+impl Told {
+    /// True when no proxy would notice a difference.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.snapshot.version == other.snapshot.version && self.hashes == other.hashes
+    }
+}
+
 impl Scope {
     /// The scope of a proxy whose node says this `cluster`: the Gateway that it serves, as `namespace/name`. A text that
     /// names no Gateway (Envoy must always say something) is everything.
@@ -89,6 +96,9 @@ pub struct ScopedOffer {
     pub objects: BTreeSet<ObjectId>,
 }
 
+/// What several scopes are offered.
+pub type ScopedOffers = HashMap<(Scope, Program), Arc<ScopedOffer>>;
+
 /// Why a snapshot is not told.
 #[derive(Debug)]
 pub enum NotTold {
@@ -96,12 +106,15 @@ pub enum NotTold {
     Module(PathBuf, std::io::Error),
     /// Resources that cannot be said on the wire.
     Rejected(Vec<Rejection>),
+    /// More than a proxy takes.
+    TooMuch(String),
 }
 
 impl fmt::Display for NotTold {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Module(path, error) => write!(formatter, "the module {} cannot be read: {error}", path.display()),
+            Self::TooMuch(reason) => formatter.write_str(reason),
             Self::Rejected(rejections) => {
                 rejections.iter().try_for_each(|rejection| writeln!(formatter, "{rejection}"))
             }
@@ -138,6 +151,9 @@ impl Board {
             Offer::of(snapshot, &self.audience(program), &find, Some(previous)).map_err(NotTold::Rejected)
         };
         let (weir, envoy) = (offer(Program::Weir, &before.weir)?, offer(Program::Envoy, &before.envoy)?);
+        if let Some(reason) = weir.excess().or_else(|| envoy.excess()) {
+            return Err(NotTold::TooMuch(reason));
+        }
         Ok(Told { generation: before.generation + 1, snapshot: snapshot.clone(), hashes, weir, envoy })
     }
 
@@ -192,6 +208,16 @@ impl Board {
             offers.insert(key, Arc::clone(&scoped));
         }
         scoped
+    }
+
+    /// What each of these proxies is told now.
+    pub fn offers<'a>(&self, proxies: impl Iterator<Item = (&'a Scope, Program)>) -> ScopedOffers {
+        let mut offers = ScopedOffers::new();
+        for (scope, program) in proxies {
+            let key = (scope.clone(), program);
+            offers.entry(key).or_insert_with(|| self.offer(scope, program));
+        }
+        offers
     }
 
     fn audience(&self, program: Program) -> Audience {

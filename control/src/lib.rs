@@ -7,7 +7,7 @@
 //!                                          status ◄────── ACK, NACK, reports
 //! ```
 //!
-//! The walk of a change is told in `publish.rs`.
+//! The walk of a change is told in `publish/mod.rs`.
 
 // From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
 

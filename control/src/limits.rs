@@ -60,6 +60,15 @@ pub const MAX_TOKENS: usize = 10_000;
 /// Characters of a token's name.
 pub const MAX_TOKEN_NAME: usize = 100;
 
+/// Characters of a request's method and path in the audit log.
+pub const MAX_AUDITED_PATH: usize = 300;
+
+/// Pause between two events of one follower of the change feed: what happens meanwhile is one event.
+pub const WATCH_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of what a proxy calls itself, and of its Gateway's name.
+pub const MAX_NODE_BYTES: usize = 512;
+
 /// Bytes of the audit log before it is put aside as `audit.log.1`.
 pub const MAX_AUDIT_BYTES: u64 = 64 * 1024 * 1024;
 

@@ -40,7 +40,7 @@ struct RunArgs {
     #[arg(long, value_name = "ID")]
     node: Option<String>,
     /// Gateway that this proxy serves, with --xds: NAMESPACE/NAME [default: every Gateway]
-    #[arg(long, value_name = "NAME", requires = "xds", value_parser = parse_gateway)]
+    #[arg(long, value_name = "NAME", value_parser = parse_gateway)]
     gateway: Option<String>,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N")]
@@ -136,6 +136,9 @@ impl RunArgs {
     fn bootstrap(self) -> Result<Bootstrap, String> {
         let source = match (self.config, self.xds) {
             (Some(_), _) if self.node.is_some() => return Err("--node goes with --xds, not with --config".to_owned()),
+            (Some(_), _) if self.gateway.is_some() => {
+                return Err("--gateway goes with --xds, not with --config".to_owned());
+            }
             (Some(path), _) => ConfigFrom::Files(path),
             (None, Some(url)) => ConfigFrom::ControlPlane { url, node: node(self.node)?, gateway: self.gateway },
             (None, None) => {

@@ -41,14 +41,12 @@ async fn what_was_acknowledged_survives_and_nothing_is_half_there() {
     while count < applies {
         let api = control.api();
         let writes = async {
-            loop {
+            while apply(api, &token, attempted + 1).await {
                 attempted += 1;
-                if !apply(api, &token, attempted).await {
-                    return;
-                }
                 acknowledged = attempted;
                 count += 1;
             }
+            attempted += 1;
         };
         let killed = async {
             tokio::time::sleep(Duration::from_micros(rand_below(60_000))).await;

@@ -99,6 +99,7 @@ fn apply(client: &Client, paths: &[PathBuf], message: Option<&str>, dry_run: boo
 }
 
 /// Waits until every connected proxy has what is told.
+#[expect(clippy::disallowed_types, reason = "there is no tokio here, and no clock to stop")]
 fn wait_for_proxies(client: &Client) -> anyhow::Result<()> {
     let until = Instant::now() + MAX_WAIT;
     let mut refuses_since = None;
@@ -119,7 +120,11 @@ fn wait_for_proxies(client: &Client) -> anyhow::Result<()> {
 
 fn delete_files(client: &Client, paths: &[PathBuf], message: Option<String>) -> anyhow::Result<Value> {
     let files = files::read(paths)?;
-    let written = files.iter().flat_map(|file| written_objects(file).objects);
+    let written: Vec<_> = files.iter().map(written_objects).collect();
+    if let Some(refusal) = written.iter().flat_map(|written| &written.refusals).next() {
+        bail!("nothing is deleted: {refusal}");
+    }
+    let written = written.into_iter().flat_map(|written| written.objects);
     let names = written.map(|object| {
         let (namespace, name) = (&*object.id.namespace, &*object.id.name);
         json!({"kind": object.id.kind.name(), "namespace": namespace, "name": name})

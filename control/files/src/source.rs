@@ -31,9 +31,12 @@ pub struct Update {
     pub number: u64,
     /// What it says, or why it is refused.
     pub outcome: Result<Arc<Compiled>, Arc<Vec<Refusal>>>,
+    /// The files that it was read from; none when it came over the wire.
+    pub files: Arc<[SourceFile]>,
 }
 
-/// What makes a configuration of files, and may refuse them. Called off the main thread.
+/// What makes a configuration of files, and may refuse them. Called off the main thread, also for what turns out to be the
+/// middle of a change: it must do nothing but look.
 pub type Compile = Box<dyn FnMut(&[SourceFile]) -> Result<Arc<Compiled>, Vec<Refusal>> + Send>;
 
 /// Compiles files by themselves, to what one proxy is told.
@@ -108,9 +111,10 @@ impl FileSource {
                 break;
             }
         }
-        self.last = reading.files;
         self.updates += 1;
-        Update { number: self.updates, outcome: reading.outcome }
+        let files = Arc::from(reading.files.as_slice());
+        self.last = reading.files;
+        Update { number: self.updates, outcome: reading.outcome, files }
     }
 
     /// Reads at each change, and keeps the newest update where `updates` can be taken from. Ends with its receiver.

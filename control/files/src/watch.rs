@@ -168,7 +168,7 @@ impl Watch {
     }
 }
 
-/// Waits for changes that a [`Watch`] notices.
+/// Waits for changes of what a [`FileSource`](crate::FileSource) reads.
 #[derive(Clone)]
 pub struct WatchSignal(Arc<Shared>);
 

@@ -1,5 +1,6 @@
-//! The audit log: one line of JSON for every change that somebody asked for, also for those that were refused. It names
-//! objects and never repeats what they say.
+//! The audit log: one line of JSON for every change that somebody with a token asked for, also for those that were refused.
+//! It names objects and never repeats what they say. Callers without a token are in the process log: they could fill
+//! this one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -25,14 +26,16 @@ pub struct AuditLog {
 pub struct AuditEntry<'a> {
     /// When.
     pub time: jiff::Timestamp,
-    /// The id of the token; nothing for a caller without.
-    pub token: Option<&'a str>,
+    /// The id of the token.
+    pub token: &'a str,
     /// Its name.
-    pub author: Option<&'a str>,
+    pub author: &'a str,
     /// Where the caller is.
     pub address: String,
     /// The method and path of the request.
     pub request: String,
+    /// True when it only asked what would happen.
+    pub is_dry_run: bool,
     /// The status that it was answered with.
     pub status: u16,
     /// The revision that it made.
@@ -67,7 +70,8 @@ impl AuditLog {
         if file.1 >= MAX_AUDIT_BYTES {
             let mut old = self.path.clone().into_os_string();
             old.push(".1");
-            fs::rename(&self.path, old)?;
+            // When one of these fails, the lines go on where they went.
+            fs::rename(&self.path, old).ok();
             *file = (open(&self.path)?, 0);
         }
         file.0.write_all(&line)?;

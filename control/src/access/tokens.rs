@@ -66,7 +66,7 @@ pub struct NewToken {
 
 /// As the store keeps it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct KeptToken {
+pub(crate) struct KeptToken {
     #[serde(flatten)]
     token: Token,
     /// SHA-256 of the secret, in hexadecimal digits. The secret has 256 random bits: a slow hash would add nothing.
@@ -104,9 +104,13 @@ impl Tokens {
         Ok(Self { tokens: RwLock::new(tokens) })
     }
 
-    /// True when nobody could do anything.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.read().is_empty()
+    /// True when somebody may do everything.
+    pub fn has_admin(&self) -> bool {
+        let now = jiff::Timestamp::now();
+        self.tokens.read().values().any(|kept| {
+            let token = &kept.token;
+            token.role == Role::Admin && token.expires.is_none_or(|expires| expires > now)
+        })
     }
 
     /// The token that a text is, if it is one and has not ended.
@@ -128,9 +132,22 @@ impl Tokens {
     /// # Errors
     /// The name is none, there are too many tokens, or the store fails.
     pub fn make(&self, store: &ResourceStore, new: NewToken) -> Result<(Token, String), TokenError> {
+        let (kept, text) = self.draw(new)?;
+        let token = kept.token.clone();
+        self.keep(store, kept)?;
+        Ok((token, text))
+    }
+
+    /// Draws a token that is none before it is kept.
+    pub(crate) fn draw(&self, new: NewToken) -> Result<(KeptToken, String), TokenError> {
         let NewToken { name, role, namespaces, expires_in_seconds } = new;
         if name.is_empty() || name.chars().count() > MAX_TOKEN_NAME || name.chars().any(char::is_control) {
             return Err(TokenError::Invalid(format!("`name` must have 1 to {MAX_TOKEN_NAME} plain characters")));
+        }
+        if role == Role::Admin && namespaces.is_some() {
+            return Err(TokenError::Invalid(
+                "an admin's token is for every namespace; leave `namespaces` out".to_owned(),
+            ));
         }
         if self.tokens.read().len() >= MAX_TOKENS {
             return Err(TokenError::Invalid(format!("there are {MAX_TOKENS} tokens; revoke some first")));
@@ -140,8 +157,7 @@ impl Tokens {
         let lives = expires_in_seconds.map(|seconds| jiff::SignedDuration::from_secs(i64::from(seconds)));
         let token = Token { id, name, role, namespaces, created, expires: lives.map(|lives| created + lives) };
         let text = format!("weir_{}_{secret}", token.id);
-        self.keep(store, KeptToken { token: token.clone(), secret_hash: hash_of(&secret) })?;
-        Ok((token, text))
+        Ok((KeptToken { token, secret_hash: hash_of(&secret) }, text))
     }
 
     /// Ends a token.
@@ -156,7 +172,8 @@ impl Tokens {
         Ok(token)
     }
 
-    fn keep(&self, store: &ResourceStore, kept: KeptToken) -> Result<(), StoreError> {
+    /// Keeps a token: it is one from now on.
+    pub(crate) fn keep(&self, store: &ResourceStore, kept: KeptToken) -> Result<(), StoreError> {
         store.put_entry("tokens", &kept.token.id, &kept)?;
         self.tokens.write().insert(kept.token.id.clone(), Arc::new(kept));
         Ok(())

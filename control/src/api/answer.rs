@@ -8,7 +8,7 @@ use serde::Serialize;
 use tracing::error;
 use weir_mesh::Refusal;
 
-use crate::access::TokenError;
+use crate::access::{Token, TokenError};
 use crate::publish::Refused;
 use crate::store::StoreError;
 
@@ -36,6 +36,14 @@ impl<T: Serialize> IntoResponse for Json<T> {
 pub(crate) struct Done {
     pub(crate) revision: Option<u64>,
     pub(crate) objects: Vec<String>,
+}
+
+impl Done {
+    /// Something with a token.
+    pub(crate) fn of_token(token: &Token) -> Self {
+        let Token { id, name, role, .. } = token;
+        Self { revision: None, objects: vec![format!("Token {id} `{name}` {role:?}")] }
+    }
 }
 
 /// Why a request was not done.

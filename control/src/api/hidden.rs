@@ -3,10 +3,22 @@
 
 use serde_json::Value;
 
-/// Fields of a filter's configuration that hold secrets, in lower case; those of the filters that come with weir are among
-/// them.
-const SECRET_FIELDS: [&str; 9] =
-    ["key", "secret", "password", "passwords", "token", "privatekey", "clientsecret", "hmac", "credentials"];
+/// How names of fields end that hold secrets in a filter's configuration, in lower case and without `_` and `-`; those of
+/// the filters that come with weir are among them. Rather too much is hidden than too little.
+const SECRET_ENDS: [&str; 12] = [
+    "key",
+    "secret",
+    "secrets",
+    "password",
+    "passwords",
+    "token",
+    "tokens",
+    "credentials",
+    "hmac",
+    "authorization",
+    "cookie",
+    "sha256",
+];
 
 /// What is shown in place of a secret.
 pub(crate) const HIDDEN: &str = "<hidden>";
@@ -20,11 +32,16 @@ pub(crate) fn without_secrets(object: &Value) -> Value {
     object
 }
 
+fn is_secret_name(name: &str) -> bool {
+    let name: String = name.chars().filter(|it| !"_-".contains(*it)).map(|it| it.to_ascii_lowercase()).collect();
+    SECRET_ENDS.iter().any(|end| name.ends_with(end))
+}
+
 fn hide(value: &mut Value, is_secret: bool) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                hide(value, is_secret || SECRET_FIELDS.contains(&name.to_ascii_lowercase().as_str()));
+                hide(value, is_secret || is_secret_name(name));
             }
         }
         Value::Array(entries) => entries.iter_mut().for_each(|entry| hide(entry, is_secret)),
@@ -43,11 +60,15 @@ mod tests {
     fn keys_and_passwords_are_hidden_wherever_they_are() {
         let object = json!({"spec": {"phase": "Authn", "config": {
             "apiKeys": {"keys": [{"id": "me", "key": "let-me-in"}]},
+            "client_secret": "1", "apiKey": 2, "oauth": {"Access-Token": "3"},
             "basic": {"users": [{"name": "a", "password": {"sha256": "00"}}]},
         }}});
         let shown = without_secrets(&object);
         assert_eq!(shown["spec"]["config"]["apiKeys"]["keys"][0], json!({"id": "me", "key": HIDDEN}));
         assert_eq!(shown["spec"]["config"]["basic"]["users"][0]["password"]["sha256"], HIDDEN);
+        for (name, pointer) in [("client_secret", ""), ("apiKey", ""), ("oauth", "/Access-Token")] {
+            assert_eq!(shown["spec"]["config"][name].pointer(pointer).unwrap(), HIDDEN, "{name}");
+        }
         assert!(!shown.to_string().contains("let-me-in"));
     }
 }

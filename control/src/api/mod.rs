@@ -22,15 +22,17 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tracing::debug;
 
 pub use operations::openapi;
 
 use crate::access::{AuditEntry, AuditLog, Role, Token, Tokens};
 use crate::api::answer::{Done, Failure};
 use crate::board::Board;
-use crate::limits::{MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS};
+use crate::limits::{MAX_AUDITED_PATH, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS};
 use crate::publish::Publisher;
 use crate::status::ProxyBook;
+use crate::task;
 
 /// What the API speaks for.
 pub struct Api {
@@ -45,7 +47,7 @@ pub struct Api {
     /// Where changes are noted.
     pub audit: AuditLog,
     /// Places for those who wait for the writer.
-    pub(crate) writers: Semaphore,
+    pub(crate) writers: Arc<Semaphore>,
     /// Places for those who follow changes.
     pub(crate) watchers: Arc<Semaphore>,
 }
@@ -62,7 +64,8 @@ impl Api {
         book: Arc<ProxyBook>,
         (tokens, audit): (Tokens, AuditLog),
     ) -> Arc<Self> {
-        let (writers, watchers) = (Semaphore::new(MAX_WAITING_WRITERS), Arc::new(Semaphore::new(MAX_WATCHERS)));
+        let (writers, watchers) =
+            (Arc::new(Semaphore::new(MAX_WAITING_WRITERS)), Arc::new(Semaphore::new(MAX_WATCHERS)));
         Arc::new(Self { publisher, board, book, tokens, audit, writers, watchers })
     }
 }
@@ -87,43 +90,52 @@ fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// Lets a request through whose token may do it, and notes what changes.
+/// Lets a request through whose token may do it, and notes what changes. It goes on when the caller hangs up: what it
+/// does is noted in any case.
 async fn authorize(
     State((api, role)): State<(Arc<Api>, Role)>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let token = bearer(&request).and_then(|text| api.tokens.find(text));
-    let is_change = request.method() != Method::GET;
-    let asked = format!("{} {}", request.method(), request.uri().path());
-    let response = match &token {
-        None => Failure::unauthorized().into_response(),
-        Some(token) if token.role < role => Failure::forbidden(format!(
-            "this needs the role {role:?}, and the token `{}` has the role {:?}",
-            token.name, token.role
-        ))
-        .into_response(),
-        Some(token) => {
-            request.extensions_mut().insert(Caller(token.clone()));
-            next.run(request).await
-        }
+    let Some(token) = bearer(&request).and_then(|text| api.tokens.find(text)) else {
+        debug!(%address, "a request without a token that is known");
+        return Failure::unauthorized().into_response();
     };
-    if is_change {
-        let nothing = Done::default();
-        let done = response.extensions().get::<Done>().unwrap_or(&nothing);
-        api.audit.note(&AuditEntry {
-            time: jiff::Timestamp::now(),
-            token: token.as_ref().map(|token| token.id.as_str()),
-            author: token.as_ref().map(|token| token.name.as_str()),
-            address: address.to_string(),
-            request: asked,
-            status: response.status().as_u16(),
-            revision: done.revision,
-            objects: &done.objects,
-        });
+    let done = task::complete(async move {
+        let is_change = request.method() != Method::GET;
+        let asked = format!("{} {}", request.method(), request.uri().path());
+        let asked = asked.chars().take(MAX_AUDITED_PATH).collect();
+        let is_dry_run = request.uri().query().is_some_and(|query| query.contains("dry_run=true"));
+        let response = run(&token, role, request, next).await;
+        if is_change {
+            let nothing = Done::default();
+            let done = response.extensions().get::<Done>().unwrap_or(&nothing);
+            api.audit.note(&AuditEntry {
+                time: jiff::Timestamp::now(),
+                token: &token.id,
+                author: &token.name,
+                address: address.to_string(),
+                request: asked,
+                is_dry_run,
+                status: response.status().as_u16(),
+                revision: done.revision,
+                objects: &done.objects,
+            });
+        }
+        response
+    });
+    done.await.unwrap_or_else(|| Failure::busy("this failed by a bug of weir-control").into_response())
+}
+
+async fn run(token: &Token, role: Role, mut request: Request, next: Next) -> Response {
+    if token.role < role {
+        let (name, has) = (&token.name, token.role);
+        let reason = format!("this needs the role {role:?}, and the token `{name}` has the role {has:?}");
+        return Failure::forbidden(reason).into_response();
     }
-    response
+    request.extensions_mut().insert(Caller(token.clone()));
+    next.run(request).await
 }
 
 fn bearer(request: &Request) -> Option<&str> {

@@ -3,20 +3,22 @@
 use serde_json::{Value, json};
 
 use crate::access::Role;
+use crate::api::Caller;
 use crate::api::hidden::without_secrets;
-use crate::api::{Api, Caller};
 use crate::publish::LiveObject;
-use crate::status::{ObjectStatus, ProxyEntry};
+use crate::status::{ObjectStatus, Seen};
 
 /// An object with its status, as this caller may see it.
-pub(crate) fn shown(api: &Api, caller: &Caller, object: &LiveObject, proxies: &[ProxyEntry]) -> Value {
+pub(crate) fn shown(caller: &Caller, object: &LiveObject, proxies: &Seen) -> Value {
     let written = object.value.as_deref();
+    let namespaces = caller.0.namespaces.as_ref();
+    let is_theirs = namespaces.is_none_or(|known| known.iter().any(|it| **it == *object.id.namespace));
     let mut value = match written {
         None => json!({"kind": object.id.kind.name()}),
-        Some(written) if caller.0.role >= Role::Editor => written.clone(),
+        Some(written) if caller.0.role >= Role::Editor && is_theirs => written.clone(),
         Some(written) => without_secrets(written),
     };
-    let mut status = json!(ObjectStatus::of(&object.id, object.since, proxies, &api.board));
+    let mut status = json!(ObjectStatus::of(&object.id, object.since, proxies));
     status["revision"] = json!(object.revision);
     status["file"] = json!(object.file.as_ref().map(|file| file.display().to_string()));
     status["generation"] = json!(object.since);

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::Api;
-use crate::api::answer::Json;
+use crate::api::answer::{Failure, Json};
+use crate::api::resources::blocking;
 
 /// The state of everything, in numbers.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -35,16 +36,19 @@ pub(crate) async fn list(State(api): State<Arc<Api>>) -> Response {
     Json(all).into_response()
 }
 
-pub(crate) async fn summary(State(api): State<Arc<Api>>) -> Response {
+pub(crate) async fn summary(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
+    blocking(move || Ok(Json(summary_of(&api)).into_response())).await
+}
+
+fn summary_of(api: &Api) -> Summary {
     let generation = api.board.told().generation;
-    let proxies: Vec<_> = api.book.all().iter().map(|proxy| (proxy.has(), proxy.status(generation))).collect();
-    let summary = Summary {
+    let all = api.book.all();
+    Summary {
         revision: api.publisher.revision(),
         generation,
         objects: api.publisher.objects().len(),
-        proxies: proxies.len(),
-        up_to_date: proxies.iter().filter(|(has, status)| *has == generation && status.failed.is_empty()).count(),
-        refusing: proxies.iter().filter(|(_, status)| !status.failed.is_empty()).count(),
-    };
-    Json(summary).into_response()
+        proxies: all.len(),
+        up_to_date: all.iter().filter(|proxy| proxy.is_up_to_date(generation)).count(),
+        refusing: all.iter().filter(|proxy| proxy.is_refusing()).count(),
+    }
 }

@@ -16,6 +16,7 @@ use crate::api::diff::{self, Effect, ScopeDiff};
 use crate::api::{Api, Caller, objects};
 use crate::limits::{MAX_DELETIONS, MAX_MESSAGE_CHARACTERS};
 use crate::publish::{Change, Outcome, Request};
+use crate::status::Seen;
 use crate::store::{ObjectChange, ObjectName};
 use crate::task;
 
@@ -86,9 +87,9 @@ pub(crate) async fn list(
             query.kind.as_ref().is_none_or(|kind| kind.eq_ignore_ascii_case(id.kind.name()))
                 && query.namespace.as_ref().is_none_or(|namespace| **namespace == *id.namespace)
         };
-        let (found, proxies) = (api.publisher.objects(), api.book.all());
+        let (found, proxies) = (api.publisher.objects(), Seen::now(&api.book, &api.board));
         let found = found.iter().filter(|object| is_asked(&object.id));
-        let items: Vec<Value> = found.map(|object| objects::shown(&api, &caller, object, &proxies)).collect();
+        let items: Vec<Value> = found.map(|object| objects::shown(&caller, object, &proxies)).collect();
         Ok(Json(items).into_response())
     })
     .await
@@ -104,7 +105,7 @@ pub(crate) async fn get(
         let found = api.publisher.objects().into_iter().find(|object| object.id == id);
         let missing = || Failure::not_found(format!("there is no {id}"));
         let object = found.ok_or_else(missing)?;
-        Ok(Json(objects::shown(&api, &caller, &object, &api.book.all())).into_response())
+        Ok(Json(objects::shown(&caller, &object, &Seen::now(&api.book, &api.board))).into_response())
     })
     .await
 }
@@ -118,11 +119,14 @@ pub(crate) async fn put(
 ) -> Result<Response, Failure> {
     let id = id(&kind, &namespace, &name)?;
     let file = file(&query, body);
-    let written = written_objects(&file);
-    if written.refusals.is_empty() && !matches!(&*written.objects, [one] if one.id == id) {
-        return Err(Failure::bad_request(format!("the body must be one object, {id}")));
-    }
-    change(api, caller, Change::Apply(file), query).await
+    let file = blocking(move || {
+        let written = written_objects(&file);
+        if written.refusals.is_empty() && !matches!(&*written.objects, [one] if one.id == id) {
+            return Err(Failure::bad_request(format!("the body must be one object, {id}")));
+        }
+        Ok(file)
+    });
+    change(api, caller, Change::Apply(file.await?), query).await
 }
 
 pub(crate) async fn delete(
@@ -177,9 +181,10 @@ pub(crate) async fn change(
         is_dry_run: query.dry_run,
         namespaces: token.namespaces,
     };
-    let waiting = Arc::clone(&api);
-    let _place = waiting.writers.try_acquire().map_err(|_| Failure::busy("too many changes wait; try again soon"))?;
+    let place = Arc::clone(&api.writers).try_acquire_owned();
+    let place = place.map_err(|_| Failure::busy("too many changes wait; try again soon"))?;
     blocking(move || {
+        let _place = place; // For as long as the change waits and is made.
         let outcome = api.publisher.change(&change, &request)?;
         Ok(answer(&api, &outcome, request.is_dry_run))
     })

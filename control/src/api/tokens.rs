@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::access::{NewToken, Token};
 use crate::api::Api;
-use crate::api::answer::{Failure, Json};
+use crate::api::answer::{Done, Failure, Json};
 use crate::api::resources::blocking;
 
 /// A token that was just made.
@@ -32,11 +32,21 @@ pub(crate) async fn make(State(api): State<Arc<Api>>, body: String) -> Result<Re
         .map_err(|error| Failure::bad_request(format!("the body must say {{name, role}} in JSON: {error}")))?;
     blocking(move || {
         let (token, secret) = api.tokens.make(api.publisher.store(), new)?;
-        Ok(Json(MadeToken { token, secret }).into_response())
+        let done = Done::of_token(&token);
+        let mut response = Json(MadeToken { token, secret }).into_response();
+        response.extensions_mut().insert(done);
+        Ok(response)
     })
     .await
 }
 
 pub(crate) async fn revoke(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Failure> {
-    blocking(move || Ok(Json(api.tokens.revoke(api.publisher.store(), &id)?).into_response())).await
+    blocking(move || {
+        let token = api.tokens.revoke(api.publisher.store(), &id)?;
+        let done = Done::of_token(&token);
+        let mut response = Json(token).into_response();
+        response.extensions_mut().insert(done);
+        Ok(response)
+    })
+    .await
 }

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::Api;
 use crate::api::answer::Failure;
-use crate::limits::WATCH_KEEPALIVE;
+use crate::limits::{WATCH_KEEPALIVE, WATCH_PAUSE};
 use crate::task;
 
 pub(crate) async fn watch(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
@@ -36,7 +36,7 @@ pub(crate) async fn watch(State(api): State<Arc<Api>>) -> Result<Response, Failu
                     proxies.mark_unchanged();
                     let generation = api.board.told().generation;
                     let all = api.book.all();
-                    let up_to_date = all.iter().filter(|proxy| proxy.has() == generation).count();
+                    let up_to_date = all.iter().filter(|proxy| proxy.is_up_to_date(generation)).count();
                     let counts = json!({"generation": generation, "proxies": all.len(), "upToDate": up_to_date});
                     Event::default().event("proxies").data(counts.to_string())
                 }
@@ -45,6 +45,7 @@ pub(crate) async fn watch(State(api): State<Arc<Api>>) -> Result<Response, Failu
             if events.send(event).await.is_err() {
                 return;
             }
+            tokio::time::sleep(WATCH_PAUSE).await;
         }
     });
     let events = ReceiverStream::new(receiver).map(Ok::<_, Infallible>);

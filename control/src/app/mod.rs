@@ -115,16 +115,17 @@ async fn begin(bootstrap: &Bootstrap, publisher: &Arc<Publisher>) -> anyhow::Res
         };
     };
     let writer = Arc::clone(publisher);
-    let compile = Box::new(move |files: &[_]| writer.set_files(files));
+    let compile = Box::new(move |files: &[_]| writer.check_files(files));
     let mut source = FileSource::start(path, &bootstrap.plugins, compile)
         .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;
-    if let Err(refusals) = source.read().await.outcome {
+    let first = source.read().await;
+    if let Err(refusals) = take_files(publisher, first).await {
         return Err(refused(&path.display().to_string(), &refusals));
     }
     let signal = source.signal();
     let (updates, changes) = watch::channel(None);
     task::spawn("file source", source.follow(updates));
-    task::spawn("file refusals", log_refusals(changes));
+    task::spawn("files", follow_files(Arc::clone(publisher), changes));
     Ok(Some(signal))
 }
 
@@ -135,11 +136,11 @@ fn refused(what: &str, refusals: &[Refusal]) -> anyhow::Error {
     anyhow!("{what} is refused for the {} reasons above; nothing is told to any proxy", refusals.len())
 }
 
-async fn log_refusals(mut updates: watch::Receiver<Option<Update>>) {
+async fn follow_files(publisher: Arc<Publisher>, mut updates: watch::Receiver<Option<Update>>) {
     while updates.changed().await.is_ok() {
         let Some(update) = updates.borrow_and_update().clone() else { continue };
-        match update.outcome {
-            Ok(_) => info!("the files have changed and are told"),
+        match take_files(&publisher, update).await {
+            Ok(()) => info!("the files have changed and are told"),
             Err(refusals) => {
                 refusals.iter().for_each(|refusal| warn!("refused: {refusal}"));
                 warn!(refusals = refusals.len(), "the files are refused; what was told before goes on");
@@ -148,20 +149,39 @@ async fn log_refusals(mut updates: watch::Receiver<Option<Update>>) {
     }
 }
 
-/// Somebody has to be able to do the first thing: the token of the first start lies in the store's folder.
+/// Tells files that have settled.
+async fn take_files(publisher: &Arc<Publisher>, update: Update) -> Result<(), Vec<Refusal>> {
+    if let Err(refusals) = update.outcome {
+        return Err(refusals.to_vec());
+    }
+    let publisher = Arc::clone(publisher);
+    let taken = task::blocking(move || publisher.set_files(&update.files)).await;
+    taken.unwrap_or(Ok(())) // The process ends.
+}
+
+/// Somebody has to be able to do the first thing: when nobody may do everything, a token that may lies in the store's
+/// folder. It is in the file before it is one, so that it cannot be lost in between.
 fn make_first_token(folder: &Path, tokens: &Tokens, store: &ResourceStore) -> anyhow::Result<()> {
-    if !tokens.is_empty() {
+    if tokens.has_admin() {
         return Ok(());
     }
     let new = NewToken { name: "admin".to_owned(), role: Role::Admin, namespaces: None, expires_in_seconds: None };
-    let (_, text) = tokens.make(store, new)?;
+    let (token, text) = tokens.draw(new)?;
     let path = folder.join("admin.token");
-    let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-    written
-        .and_then(|mut file| writeln!(file, "{text}"))
-        .with_context(|| format!("{} cannot be written", path.display()))?;
-    info!(path = %path.display(), "made the first token, which may do everything; keep it, or make others and revoke it");
+    write_private(&path, &format!("{text}\n")).with_context(|| format!("{} cannot be written", path.display()))?;
+    tokens.keep(store, token)?;
+    info!(path = %path.display(), "made a token that may do everything; keep it, or make others and revoke it");
     Ok(())
+}
+
+/// A file for this user alone, which appears whole and is on disk.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let draft = path.with_extension("tmp");
+    drop(fs::remove_file(&draft)); // One that a crash has left may have another mode.
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -30,7 +30,7 @@ use weir_xds::server::{Protocol, Said};
 use weir_xds::{Offer, Report, ServerState};
 
 use crate::board::{Board, Program, Scope};
-use crate::limits::{MAX_SHOWN_REFUSAL, MAX_UNREPORTED, PROXY_KEEPALIVE, RESPONSE_QUEUE};
+use crate::limits::{MAX_NODE_BYTES, MAX_SHOWN_REFUSAL, MAX_UNREPORTED, PROXY_KEEPALIVE, RESPONSE_QUEUE};
 use crate::status::{ProxyBook, ProxyEntry};
 use crate::task;
 
@@ -240,6 +240,9 @@ impl<E: Envelopes> Peer<E> {
     fn open(&self, node: Option<&Node>) -> Result<OpenProxy, Status> {
         let missing = || Status::invalid_argument("the first request must say who asks: `node` is missing");
         let Node { id, cluster, user_agent_name, .. } = node.ok_or_else(missing)?;
+        if id.len() > MAX_NODE_BYTES || cluster.len() > MAX_NODE_BYTES || user_agent_name.len() > MAX_NODE_BYTES {
+            return Err(Status::invalid_argument(format!("names of a node have at most {MAX_NODE_BYTES} bytes")));
+        }
         let scope = Scope::of(cluster);
         let program = if user_agent_name == "weir-proxy" { Program::Weir } else { Program::Envoy };
         let protocol = match E::PROTOCOL {

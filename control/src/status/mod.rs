@@ -3,5 +3,5 @@
 mod objects;
 mod proxies;
 
-pub use objects::{Condition, ObjectStatus, Programmed};
+pub use objects::{Condition, ObjectStatus, Programmed, Seen};
 pub use proxies::{FailedResource, ProxyBook, ProxyEntry, ProxyStatus};

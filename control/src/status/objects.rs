@@ -5,8 +5,23 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use weir_mesh::{Kind, ObjectId};
 
-use crate::board::{Board, ScopedOffer};
-use crate::status::proxies::ProxyEntry;
+use crate::board::{Board, ScopedOffer, ScopedOffers};
+use crate::status::proxies::{ProxyBook, ProxyEntry};
+
+/// The proxies as they are at one moment, and what each is told.
+pub struct Seen {
+    proxies: Vec<ProxyEntry>,
+    offers: ScopedOffers,
+}
+
+impl Seen {
+    /// At this moment.
+    pub fn now(book: &ProxyBook, board: &Board) -> Self {
+        let proxies = book.all();
+        let offers = board.offers(proxies.iter().map(|proxy| (&proxy.scope, proxy.program)));
+        Self { proxies, offers }
+    }
+}
 
 /// What an object's conditions are.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -35,7 +50,7 @@ pub struct Condition {
 #[derive(Debug, Clone, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Programmed {
-    /// True when it works on every proxy that is to have it.
+    /// True when there are proxies that are to have it, and it works on each of them.
     pub status: bool,
     /// Proxies that are to have it.
     pub proxies: usize,
@@ -49,19 +64,20 @@ pub struct Programmed {
 
 impl ObjectStatus {
     /// The status of an object that is told since a generation.
-    pub(crate) fn of(object: &ObjectId, since: u64, proxies: &[ProxyEntry], board: &Board) -> Self {
+    pub(crate) fn of(object: &ObjectId, since: u64, seen: &Seen) -> Self {
         let holds = || Condition { status: true, reason: None };
-        let programmed = Programmed::of(object, since, proxies, board);
+        let programmed = Programmed::of(object, since, seen);
         Self { accepted: holds(), resolved_refs: holds(), programmed }
     }
 }
 
 impl Programmed {
-    fn of(object: &ObjectId, since: u64, proxies: &[ProxyEntry], board: &Board) -> Self {
+    fn of(object: &ObjectId, since: u64, seen: &Seen) -> Self {
         let mut counts = Self::default();
         let mut text = None;
-        for proxy in proxies {
-            if !is_for(object, &board.offer(&proxy.scope, proxy.program)) {
+        for proxy in &seen.proxies {
+            let offer = seen.offers.get(&(proxy.scope.clone(), proxy.program));
+            if !offer.is_some_and(|offer| is_for(object, offer)) {
                 continue;
             }
             counts.proxies += 1;
@@ -74,7 +90,7 @@ impl Programmed {
                 None => {}
             }
         }
-        counts.status = counts.programmed == counts.proxies;
+        counts.status = counts.proxies > 0 && counts.programmed == counts.proxies;
         counts.message = match (counts.proxies, text) {
             (0, _) => "no proxy is connected that needs it".to_owned(),
             (all, None) => format!("{}/{all} proxies", counts.programmed),

@@ -203,6 +203,16 @@ impl ProxyEntry {
         }
     }
 
+    /// True when it has everything of a generation and refuses nothing.
+    pub fn is_up_to_date(&self, generation: u64) -> bool {
+        self.has() == generation && self.failed.is_empty()
+    }
+
+    /// True when it refuses something, or cannot serve it.
+    pub fn is_refusing(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// Why this object does not work there; `None` when nothing is known against it.
     pub fn failure_of(&self, object: &ObjectId) -> Option<String> {
         let of_it = |(kind, name): &(Kind, String)| object_of(&resource(*kind, name)).as_ref() == Some(object);

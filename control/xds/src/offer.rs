@@ -9,6 +9,7 @@ use weir_model::{ModuleSource, Rejection, RemoteModule, ResourceId, ResourceKind
 use crate::audience::Audience;
 use crate::encode;
 use crate::kind::Kind;
+use crate::limits::{MAX_MESSAGE_BYTES, MAX_RESOURCES};
 use crate::proto::{self, Any, Wasm, pack, type_url};
 
 /// Changes when the same model is encoded in another way: peers must then get what they hold once more.
@@ -93,6 +94,21 @@ impl Offer {
     /// Takes a resource out.
     pub fn remove(&mut self, kind: Kind, name: &str) {
         self.kinds[kind as usize].remove(name);
+    }
+
+    /// Why this is more than one response may carry, if it is.
+    pub fn excess(&self) -> Option<String> {
+        for (kind, resources) in Kind::ALL.into_iter().zip(&self.kinds) {
+            let (count, most) = (resources.len(), MAX_RESOURCES);
+            if count > most {
+                return Some(format!("{count} resources of the kind {kind:?}; a proxy takes at most {most}"));
+            }
+            let bytes: usize = resources.iter().map(|(name, it)| name.len() + it.resource.value.len() + 128).sum();
+            if bytes > MAX_MESSAGE_BYTES {
+                return Some(format!("{bytes} bytes of the kind {kind:?}; a proxy takes at most {MAX_MESSAGE_BYTES}"));
+            }
+        }
+        None
     }
 
     /// The resources of a kind, by name.

@@ -236,10 +236,13 @@ impl ServerState {
 
     /// True when the peer has answered everything that it was sent, and everything that is offered was sent.
     pub fn is_settled(&self, offer: &Offer) -> bool {
-        self.kinds.iter().all(|(kind, held)| {
-            let nothing_new = held.new_in(offer, *kind).is_empty() && held.missing_in(offer, *kind).is_empty();
-            !held.in_flight && !held.due && nothing_new && held.gone_in(offer, *kind).is_empty()
-        })
+        let has_all_asked =
+            self.kinds.iter().all(|(kind, held)| held.begun || !kind.is_wildcard() || offer.of_kind(*kind).is_empty());
+        has_all_asked
+            && self.kinds.iter().all(|(kind, held)| {
+                let nothing_new = held.new_in(offer, *kind).is_empty() && held.missing_in(offer, *kind).is_empty();
+                !held.in_flight && !held.due && nothing_new && held.gone_in(offer, *kind).is_empty()
+            })
     }
 
     fn next(&mut self, offer: &Offer, now: Duration) -> Option<Response> {
@@ -310,7 +313,11 @@ impl ServerState {
                 held.told_missing.insert(name.clone());
             }
         }
-        held.moved = put.iter().map(|(name, _)| name.clone()).chain(removed.iter().cloned()).collect();
+        held.moved = match self.protocol {
+            Protocol::Delta => put.iter().map(|(name, _)| name.clone()).chain(removed.iter().cloned()).collect(),
+            // Every response says everything, so that every answer is about everything.
+            Protocol::StateOfTheWorld => held.sent.keys().chain(&removed).cloned().collect(),
+        };
         held.due = false;
         held.last = Some(nonce.clone());
         held.in_flight = true;
@@ -381,7 +388,7 @@ impl Held {
     /// The resources that a refusal is about: those of the response that it names, or else all of them.
     fn blamed(&mut self, refusal: &str) -> Vec<String> {
         let moved = take(&mut self.moved);
-        let named: Vec<String> = moved.iter().filter(|name| refusal.contains(name.as_str())).cloned().collect();
+        let named: Vec<String> = moved.iter().filter(|name| names_it(refusal, name)).cloned().collect();
         if named.is_empty() { moved } else { named }
     }
 
@@ -418,5 +425,32 @@ impl Held {
         }
         let offered = offer.of_kind(kind);
         self.sent.keys().filter(|name| !offered.contains_key(*name) || !self.wants(name)).cloned().collect()
+    }
+}
+
+/// True when a text holds a name, and not only one that begins or ends like it.
+fn names_it(text: &str, name: &str) -> bool {
+    let is_part = |character: char| character.is_ascii_alphanumeric() || "-_/@".contains(character);
+    text.match_indices(name).any(|(start, _)| {
+        let (before, after) = (text[..start].chars().next_back(), text[start + name.len()..].chars().next());
+        !name.is_empty() && !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_whole() {
+        for (text, name, expected) in [
+            ("cluster a/web: is refused", "a/web", true),
+            ("cluster a/web2: is refused", "a/web", false),
+            ("cluster b-a/web: is refused", "a/web", false),
+            ("Error adding listener(s) a/web", "a/web", true),
+            ("x", "", false),
+        ] {
+            assert_eq!(names_it(text, name), expected, "{name} in {text}");
+        }
     }
 }

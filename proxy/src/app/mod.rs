@@ -193,7 +193,7 @@ async fn begin(
     let path = match &bootstrap.source {
         ConfigFrom::Files(path) => path,
         ConfigFrom::ControlPlane { url, node, gateway } => {
-            let last_good = LastGood::open(&bootstrap.cache, url, node);
+            let last_good = LastGood::open(&bootstrap.cache, url, (node, gateway.as_deref()));
             let options = XdsOptions { url: url.clone(), node: node.clone(), gateway: gateway.clone() };
             let source =
                 XdsSource::new(options, last_good, outcomes).map_err(|error| anyhow!("--xds {url}: {error}"))?;

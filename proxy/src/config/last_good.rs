@@ -24,8 +24,8 @@ pub(crate) struct LastGood {
 }
 
 impl LastGood {
-    /// Kept in the folder `cache` for this control plane and node, so that two proxies with one cache do not mix.
-    pub(crate) fn open(cache: &Path, control_plane: &str, node: &str) -> Self {
+    /// Kept in the folder `cache` for this control plane, node and Gateway, so that two proxies with one cache do not mix.
+    pub(crate) fn open(cache: &Path, control_plane: &str, node: (&str, Option<&str>)) -> Self {
         let who = weir_model::Version::of(&(control_plane, node));
         let path = cache.join("xds").join(format!("{who}.resources"));
         let (newest, mut changes) = watch::channel(Resources::new());

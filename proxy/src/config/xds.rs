@@ -67,6 +67,8 @@ pub(crate) struct XdsSource {
     serves: u64,
     /// What does not work, and why.
     failed: BTreeMap<(Kind, String), String>,
+    /// What was refused as it came, and has not come anew since.
+    rejected: BTreeMap<(Kind, String), String>,
     /// What the control plane was told of that on this stream.
     reported: Option<Report>,
     /// When what did not work is tried again.
@@ -116,6 +118,7 @@ impl XdsSource {
             outcomes,
             serves: 0,
             failed: BTreeMap::new(),
+            rejected: BTreeMap::new(),
             reported: None,
             retry: None,
         };
@@ -206,6 +209,7 @@ impl XdsSource {
             let Rejection { resource, field, reason, hint } = rejection;
             warn!(%resource, field, hint, "refused what the control plane sent: {reason}");
         }
+        self.note_rejected(&changes, &rejected);
         send(requests, [self.client.answer(&changes, &rejected)]).await;
         for kind in Kind::ALL {
             let wanted = self.wanted(kind);
@@ -232,6 +236,20 @@ impl XdsSource {
             self.raw.remove(&(changes.kind, name.clone()));
         }
         rejected
+    }
+
+    /// What was refused is reported until it comes anew: an ACK of something else does not make it work.
+    fn note_rejected(&mut self, changes: &Changes, rejected: &BTreeMap<String, Vec<Rejection>>) {
+        for name in changes.put.iter().map(|(name, ..)| name).chain(&changes.removed) {
+            let key = (changes.kind, name.clone());
+            match rejected.get(name) {
+                Some(rejections) => {
+                    let reasons: Vec<String> = rejections.iter().map(ToString::to_string).collect();
+                    self.rejected.insert(key, reasons.join("; "));
+                }
+                None => drop(self.rejected.remove(&key)),
+            }
+        }
     }
 
     fn wanted(&mut self, kind: Kind) -> BTreeSet<String> {
@@ -263,7 +281,7 @@ impl XdsSource {
             Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::unwritten_refusal).collect())),
         };
         self.newest.0 += 1;
-        updates.send_replace(Some(Update { number: self.newest.0, outcome }));
+        updates.send_replace(Some(Update { number: self.newest.0, outcome, files: Arc::default() }));
     }
 
     /// What to say of what serves and what does not, when that is news to the control plane and it wants to hear it.
@@ -272,7 +290,8 @@ impl XdsSource {
         let known = self.reported.as_ref().map_or(0, |report| report.nonce);
         let nonce = nonce.filter(|_| self.serves == newest).unwrap_or(known);
         self.client.reports()?;
-        let failed = self.failed.iter().map(|((kind, name), reason)| (*kind, name.clone(), reason.clone()));
+        let failed = self.rejected.iter().chain(&self.failed);
+        let failed = failed.map(|((kind, name), reason)| (*kind, name.clone(), reason.clone()));
         let report = Report { nonce, failed: failed.collect() };
         if self.reported.as_ref() == Some(&report) {
             return None;

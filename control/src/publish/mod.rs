@@ -10,18 +10,21 @@
 //!
 //! Every call blocks.
 
+mod rules;
+
 use std::collections::{BTreeMap, HashMap};
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{info, warn};
 use weir_mesh::{Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
-use weir_model::{ModuleSource, Rejection, ResourceId, ResourceKind};
 
 use crate::board::{Board, NotTold, Told};
+use crate::publish::rules::{check_modules, check_permitted, set_creation, set_namespace, whole};
 use crate::store::{Action, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError};
 
 /// The path that stored objects have in refusals.
@@ -192,22 +195,43 @@ impl Publisher {
         Ok(Outcome { revision: id, changes, told: None })
     }
 
+    /// Whether files would be taken together with what the store holds. Nothing is told: they may be the middle of a
+    /// change.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_files(&self, files: &[SourceFile]) -> Result<Arc<Compiled>, Vec<Refusal>> {
+        let mut inner = self.inner.lock();
+        let (compiled, _) = self.prepare_files(&mut inner, files)?;
+        Ok(Arc::new(compiled))
+    }
+
     /// The files have changed: takes them together with what the store holds.
     ///
     /// # Errors
     /// What is wrong with them; what was told before goes on.
-    pub fn set_files(&self, files: &[SourceFile]) -> Result<Arc<Compiled>, Vec<Refusal>> {
+    pub fn set_files(&self, files: &[SourceFile]) -> Result<(), Vec<Refusal>> {
         let mut inner = self.inner.lock();
+        let (compiled, told) = self.prepare_files(&mut inner, files)?;
+        let before = self.board.told();
+        if before.generation > 0 && told.says_the_same(&before) {
+            files.clone_into(&mut inner.files);
+            return Ok(());
+        }
+        files.clone_into(&mut inner.files);
+        inner.file_changes += 1;
+        self.tell(&mut inner, &compiled, told);
+        Ok(())
+    }
+
+    fn prepare_files(&self, inner: &mut Inner, files: &[SourceFile]) -> Result<(Compiled, Told), Vec<Refusal>> {
         let state = inner.state.clone();
         let compiled = inner.compile(&state, files)?;
         let told = self.prepare(&compiled).map_err(|refused| match refused {
             Refused::Invalid(refusals) => refusals,
             other => vec![whole(&other.to_string())],
         })?;
-        files.clone_into(&mut inner.files);
-        inner.file_changes += 1;
-        self.tell(&mut inner, &compiled, told);
-        Ok(Arc::new(compiled))
+        Ok((compiled, told))
     }
 
     /// Every object that is told.
@@ -247,7 +271,7 @@ impl Publisher {
 
     fn prepare(&self, compiled: &Compiled) -> Result<Told, Refused> {
         self.board.prepare(&compiled.snapshot).map_err(|not_told| match not_told {
-            NotTold::Module(..) => Refused::NotTold(not_told.to_string()),
+            NotTold::Module(..) | NotTold::TooMuch(_) => Refused::NotTold(not_told.to_string()),
             NotTold::Rejected(rejections) => {
                 Refused::Invalid(rejections.iter().map(|rejection| compiled.refusal(rejection)).collect())
             }
@@ -298,7 +322,7 @@ impl Inner {
             let before = self.state.objects.get(&object.id).map(|stored| Arc::clone(&stored.value));
             let mut after = object.value;
             set_namespace(&object.id, &mut after);
-            set_creation(before.as_deref(), &mut after);
+            set_creation(&object.id, before.as_deref(), &mut after)?;
             changes.push(ObjectChange { object: (&object.id).into(), before, after: Some(Arc::new(after)) });
         }
         let mut names: Vec<_> = changes.iter().map(|change| &change.object).collect();
@@ -371,7 +395,10 @@ impl Inner {
             let known = self.texts.get(id).filter(|_| is_kept).cloned();
             SourceFile { path: PathBuf::from(STORED), text: known.unwrap_or_else(|| text_of(&stored.value)) }
         }));
-        self.compiler.compile(&all)
+        let mut compiler = take(&mut self.compiler); // What a panic leaves behind is not used again.
+        let compiled = compiler.compile(&all);
+        self.compiler = compiler;
+        compiled
     }
 
     /// Refusals in terms of the text that was sent, where there is one.
@@ -405,77 +432,39 @@ impl Inner {
     }
 }
 
-/// What a token may change.
-fn check_permitted(changes: &[ObjectChange], request: &Request) -> Result<(), Refused> {
-    let Some(namespaces) = &request.namespaces else { return Ok(()) };
-    match changes.iter().find(|change| !namespaces.contains(&change.object.namespace)) {
-        Some(ObjectChange { object: ObjectName { kind, namespace, name }, .. }) => {
-            let allowed = namespaces.join(", ");
-            Err(Refused::Forbidden(format!(
-                "the token may change objects of {allowed} only, not {kind} {namespace}/{name}"
-            )))
-        }
-        None => Ok(()),
-    }
-}
-
 fn text_of(value: &Value) -> Arc<str> {
     Arc::from(serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
-/// What is stored says its namespace, so that it means the same wherever it is read.
-fn set_namespace(id: &ObjectId, value: &mut Value) {
-    if !id.namespace.is_empty()
-        && let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
-    {
-        metadata.entry("namespace").or_insert_with(|| json!(&*id.namespace));
-    }
-}
+#[cfg(test)]
+mod tests {
+    use weir_model::ClusterName;
 
-/// When an object was made decides between equal matches (Gateway API), so that it is kept when it changes.
-fn set_creation(before: Option<&Value>, after: &mut Value) {
-    const FIELD: &str = "creationTimestamp";
-    let known = before.and_then(|before| before.get("metadata")?.get(FIELD).cloned());
-    let Some(metadata) = after.get_mut("metadata").and_then(Value::as_object_mut) else { return };
-    let now = || {
-        let now = jiff::Timestamp::now();
-        json!(now.round(jiff::Unit::Second).unwrap_or(now).to_string())
-    };
-    metadata.entry(FIELD).or_insert_with(|| known.unwrap_or_else(now));
-}
+    use super::*;
+    use crate::module_store::ModuleStore;
 
-/// A stored Filter has no folder that a file could be beside, and the API must not read this machine's files.
-fn check_modules(compiled: &Compiled) -> Result<(), Refused> {
-    let stored: Vec<_> = compiled.objects().filter(|(_, path, _)| *path == Path::new(STORED)).map(|it| it.0).collect();
-    let plugins = compiled.snapshot.plugins.values();
-    let is_bad = |plugin: &&Arc<weir_model::Plugin>| {
-        let name = plugin.name.as_str().split_once('/').unwrap_or_default();
-        let is_stored = stored.iter().any(|id| id.kind.name() == "Filter" && (&*id.namespace, &*id.name) == name);
-        is_stored && matches!(plugin.module, ModuleSource::File(_))
-    };
-    let refusals: Vec<_> = plugins
-        .filter(is_bad)
-        .map(|plugin| {
-            let resource = ResourceId { kind: ResourceKind::Plugin, name: plugin.name.to_string() };
-            compiled.refusal(&Rejection {
-                resource,
-                field: "module".to_owned(),
-                reason: "a Filter in the control plane has no folder that a file could be in".to_owned(),
-                hint: "use `builtin:`, or put the Filter and its module into the folder of --config".to_owned(),
-            })
-        })
-        .collect();
-    if refusals.is_empty() { Ok(()) } else { Err(Refused::Invalid(refusals)) }
-}
-
-fn whole(reason: &str) -> Refusal {
-    Refusal {
-        file: PathBuf::new(),
-        line: 0,
-        column: 0,
-        object: None,
-        field: String::new(),
-        reason: reason.to_owned(),
-        hint: String::new(),
+    #[test]
+    fn files_are_told_when_they_are_set_and_only_if_they_say_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ResourceStore::open(folder.path()).unwrap();
+        let modules = Arc::new(ModuleStore::new(folder.path().to_owned()));
+        let board = Board::new(modules, ([127, 0, 0, 1], 1).into(), ClusterName::new("modules").unwrap());
+        let publisher = Publisher::new(store, Arc::clone(&board)).unwrap();
+        let service = |port: u16| {
+            let text = format!(
+                "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: a}}\nspec: {{ports: [{{name: http, \
+                 port: 80, protocol: HTTP}}], endpoints: [{{address: \"127.0.0.1:{port}\"}}]}}\n"
+            );
+            [SourceFile { path: "a.yaml".into(), text: text.into() }]
+        };
+        publisher.check_files(&service(1)).unwrap();
+        assert_eq!(board.told().generation, 0, "a look is only a look");
+        publisher.set_files(&service(1)).unwrap();
+        publisher.set_files(&service(1)).unwrap();
+        assert_eq!(board.told().generation, 1);
+        publisher.check_files(&[]).unwrap();
+        assert_eq!(board.told().snapshot.clusters.len(), 1, "what is gone for a moment is not gone");
+        publisher.set_files(&service(2)).unwrap();
+        assert_eq!(board.told().generation, 2);
     }
 }
