@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use http::Request;
 use serde_json::Value;
@@ -109,6 +110,32 @@ impl ControlPlane {
     /// Where its API is.
     pub fn api(&self) -> SocketAddr {
         self.addresses.api
+    }
+
+    /// Where proxies connect.
+    pub fn xds(&self) -> SocketAddr {
+        self.addresses.xds
+    }
+
+    /// Bytes of memory that it uses.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok()).expect("its memory is known") * 1024
+    }
+
+    /// CPU time that it has used.
+    pub fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).expect("it runs");
+        let nanoseconds = tasks.filter_map(Result::ok).filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// The token that it made at its first start.

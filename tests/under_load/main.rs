@@ -13,6 +13,7 @@ mod module_cache; // Compilations that are killed, artefacts that are damaged.
 mod rate_limits; // Limits that workers share, and floods of keys.
 mod acknowledged; // A control plane that is killed again and again.
 mod applied; // From an apply to its first answer.
+mod scale; // Many proxies, many services.
 mod load; // wrk.
 mod path_origin; // An origin that answers with the path.
 
