@@ -101,15 +101,7 @@ fn missing(root: &Path) -> Refusal {
 
 /// A refusal of a whole file or folder.
 pub(crate) fn refusal(path: &Path, reason: String, hint: &str) -> Refusal {
-    Refusal {
-        file: path.to_owned(),
-        line: 0,
-        column: 0,
-        object: None,
-        field: String::new(),
-        reason,
-        hint: hint.to_owned(),
-    }
+    Refusal { file: path.to_owned(), ..Refusal::unplaced(reason, hint) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A snapshot with the memory of where each part of it was written, so that what the proxy finds out later (a port in
 //! use, a module that does not load) can still be said in terms of the person's own text.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use weir_model::{ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
 
@@ -50,8 +50,7 @@ impl Compiled {
     /// A rejection of something that nobody has written down here.
     pub fn unwritten_refusal(rejection: Rejection) -> Refusal {
         let Rejection { resource, field, reason, hint } = rejection;
-        let object = Some(resource.to_string());
-        Refusal { file: PathBuf::new(), line: 0, column: 0, object, field, reason, hint }
+        Refusal { object: Some(resource.to_string()), field, ..Refusal::unplaced(reason, hint) }
     }
 
     /// The document that a resource was made of.

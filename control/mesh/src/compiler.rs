@@ -67,13 +67,10 @@ fn all_refusals(sources: &Sources, problems: &Problems) -> Vec<Refusal> {
 
 /// A rejection that cannot happen: everything was checked. Shown as it is rather than lost.
 fn unplaced(rejection: &Rejection) -> Refusal {
+    let hint = "this is a mistake of the proxy's own: report it";
     Refusal {
-        file: std::path::PathBuf::new(),
-        line: 0,
-        column: 0,
         object: Some(rejection.resource.to_string()),
         field: rejection.field.clone(),
-        reason: rejection.reason.clone(),
-        hint: "this is a mistake of the proxy's own: report it".to_owned(),
+        ..Refusal::unplaced(&*rejection.reason, hint)
     }
 }

@@ -26,6 +26,14 @@ pub struct Refusal {
     pub hint: String,
 }
 
+impl Refusal {
+    /// A refusal whose place nobody knows.
+    pub fn unplaced(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        let (file, object, field) = (PathBuf::new(), None, String::new());
+        Self { file, line: 0, column: 0, object, field, reason: reason.into(), hint: hint.into() }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.as_os_str().is_empty() {

@@ -181,7 +181,7 @@ impl Tokens {
 }
 
 fn hash_of(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(secret.as_bytes()))
 }
 
 /// In a time that says nothing about where they differ.
@@ -192,6 +192,10 @@ fn is_equal(one: &[u8], other: &[u8]) -> bool {
 fn random_hex<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
     OsRng.try_fill_bytes(&mut bytes).expect("the system gives random numbers");
+    hex(&bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use weir_mesh::{Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
 
 use crate::board::{Board, NotTold, Told};
-use crate::publish::rules::{check_modules, check_permitted, set_creation, set_namespace, whole};
+use crate::publish::rules::{check_modules, check_permitted, set_creation, set_namespace};
 use crate::store::{Action, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError};
 
 /// The path that stored objects have in refusals.
@@ -229,7 +229,7 @@ impl Publisher {
         let compiled = inner.compile(&state, files)?;
         let told = self.prepare(&compiled).map_err(|refused| match refused {
             Refused::Invalid(refusals) => refusals,
-            other => vec![whole(&other.to_string())],
+            other => vec![Refusal::unplaced(other.to_string(), "")],
         })?;
         Ok((compiled, told))
     }

@@ -1,6 +1,6 @@
 //! What holds for every change, whatever it says: who may change what, and what an object gets that is kept.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -51,8 +51,7 @@ pub(super) fn set_creation(id: &ObjectId, before: Option<&Value>, after: &mut Va
         return Err(Refused::Invalid(vec![Refusal {
             object: Some(id.to_string()),
             field: format!("metadata.{FIELD}"),
-            hint: "remove it".to_owned(),
-            ..whole("the control plane says when an object was made")
+            ..Refusal::unplaced("the control plane says when an object was made", "remove it")
         }]));
     }
     let now = || {
@@ -85,16 +84,4 @@ pub(super) fn check_modules(compiled: &Compiled) -> Result<(), Refused> {
         })
         .collect();
     if refusals.is_empty() { Ok(()) } else { Err(Refused::Invalid(refusals)) }
-}
-
-pub(super) fn whole(reason: &str) -> Refusal {
-    Refusal {
-        file: PathBuf::new(),
-        line: 0,
-        column: 0,
-        object: None,
-        field: String::new(),
-        reason: reason.to_owned(),
-        hint: String::new(),
-    }
 }

@@ -1,7 +1,6 @@
 //! What the configuration walk works on: what serves, what is on its way, and who is told.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,13 +197,5 @@ pub(crate) fn refusals(compiled: &Compiled, rejections: &[Rejection]) -> Vec<Ref
 }
 
 fn bug() -> Refusal {
-    Refusal {
-        file: PathBuf::new(),
-        line: 0,
-        column: 0,
-        object: None,
-        field: String::new(),
-        reason: "making it ready failed by a bug of the proxy".to_owned(),
-        hint: "the log says where".to_owned(),
-    }
+    Refusal::unplaced("making it ready failed by a bug of the proxy", "the log says where")
 }
