@@ -194,11 +194,20 @@ impl Board {
         if let Some(known) = before.as_ref().filter(|known| known.generation == told.generation) {
             return Arc::clone(known);
         }
+        let whole = match program {
+            Program::Weir => &told.weir,
+            Program::Envoy => &told.envoy,
+        };
         let snapshot = scope.of_snapshot(&told.snapshot);
         let find = |source: &ModuleSource| self.find(source, &told.hashes);
         let previous = before.as_ref().map(|before| &before.offer);
-        // All of it could be told, so that a part of it can.
-        let offer = Offer::of(&snapshot, &self.audience(program), &find, previous).unwrap_or_default();
+        let offer = match scope {
+            Scope::Everything => whole.clone(),
+            // All of it could be told, so that a part of it can.
+            Scope::Gateway(_) => {
+                Offer::of(&snapshot, &self.audience(program), &find, previous.or(Some(whole))).unwrap_or_default()
+            }
+        };
         let objects = objects_of(&snapshot);
         let scoped = Arc::new(ScopedOffer { generation: told.generation, offer, objects });
         if offers.len() >= MAX_SCOPES && !offers.contains_key(&key) {

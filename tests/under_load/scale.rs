@@ -5,7 +5,6 @@
 //! `WEIR_PROXIES=1000 WEIR_SERVICES=1000` is the size that `docs/scale.md` tells of; the suite runs fewer.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +37,7 @@ async fn a_change_reaches_many_proxies() {
     let _machine = machine().await;
     let (proxies, services) = (setting("WEIR_PROXIES", PROXIES), setting("WEIR_SERVICES", SERVICES));
     let control = ControlPlane::start().await;
-    control.apply(&mesh(services, 0, 0)).await;
+    control.apply(&mesh(services)).await;
     let before = control.memory();
     let (wanted, look) = watch::channel(Wanted { kind: Kind::Listener, name: String::new(), round: 0 });
     let (seen, mut seen_by) = mpsc::channel::<(usize, Instant)>(proxies);
@@ -80,9 +79,9 @@ async fn a_change_reaches_many_proxies() {
         for _ in 0..ROUNDS {
             round += 1;
             wanted.send_replace(Wanted { kind, name: name.to_owned(), round });
-            let (endpoint, route) = if kind == Kind::Endpoints { (round, 0) } else { (ROUNDS, round) };
+            let changed = if kind == Kind::Endpoints { service(0, round) } else { route(0, round) };
             let (began, cpu_before) = (Instant::now(), control.cpu());
-            control.apply(&mesh(services, endpoint, route)).await;
+            control.apply(&Resources::nothing().yaml(&changed)).await;
             applied.push(began.elapsed().as_millis());
             for _ in 0..proxies {
                 let (of, at) = within("the change to reach a proxy", seen_by.recv()).await.unwrap();
@@ -109,33 +108,29 @@ async fn within_long(what: &str, future: impl Future<Output = ()>) {
 }
 
 /// Services with endpoints, a route to each.
-fn mesh(services: usize, endpoint: usize, route: usize) -> Resources {
-    let mut text = String::new();
-    let mut rules = String::new();
-    for service in 0..services {
-        let last = if service == 0 { endpoint } else { 0 };
-        let endpoints: Vec<String> = (0..ENDPOINTS)
-            .map(|index| {
-                format!("{{address: \"10.{}.{}.{}:{}\"}}", service / 250, service % 250, index + 1, 1000 + last)
-            })
-            .collect();
-        write!(
-            text,
-            "---\napiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: s{service}}}\nspec: {{ports: \
-             [{{name: http, port: 80, protocol: HTTP}}], endpoints: [{}]}}\n",
-            endpoints.join(", ")
-        )
-        .unwrap();
-        let version = if service == 0 { route } else { 0 };
-        write!(
-            rules,
-            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r{service}}}\nspec: \
-             {{parentRefs: [{{name: edge}}], rules: [{{matches: [{{path: {{type: Exact, value: \
-             /r{service}/{version}}}}}], backendRefs: [{{name: s{service}, port: 80}}]}}]}}\n"
-        )
-        .unwrap();
-    }
-    Resources::new().yaml(&format!("{text}{rules}"))
+fn mesh(services: usize) -> Resources {
+    let text: String = (0..services).map(|number| service(number, 0) + &route(number, 0)).collect();
+    Resources::new().yaml(&text)
+}
+
+/// A Service whose endpoints' ports tell rounds apart.
+fn service(number: usize, round: usize) -> String {
+    let address = |index| format!("{{address: \"10.{}.{}.{index}:{}\"}}", number / 250, number % 250, 1000 + round);
+    let endpoints: Vec<String> = (1..=ENDPOINTS).map(address).collect();
+    format!(
+        "---\napiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: s{number}}}\nspec: {{ports: [{{name: \
+         http, port: 80, protocol: HTTP}}], endpoints: [{}]}}\n",
+        endpoints.join(", ")
+    )
+}
+
+/// A route whose path tells rounds apart.
+fn route(number: usize, round: usize) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r{number}}}\nspec: \
+         {{parentRefs: [{{name: edge}}], rules: [{{matches: [{{path: {{type: Exact, value: /r{number}/{round}}}}}], \
+         backendRefs: [{{name: s{number}, port: 80}}]}}]}}\n"
+    )
 }
 
 /// A light client: keeps what a proxy keeps of the protocol, and looks into nothing.

@@ -110,7 +110,7 @@ trait Envelopes: Send + 'static {
     const PROTOCOL: Protocol;
 
     fn node(request: &Self::Request) -> Option<&Node>;
-    fn take_in(state: &mut ServerState, request: &Self::Request) -> Said;
+    fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said;
     fn next(state: &mut ServerState, offer: &Offer, now: Duration) -> Option<Self::Response>;
 }
 
@@ -125,8 +125,8 @@ impl Envelopes for Delta {
         request.node.as_ref()
     }
 
-    fn take_in(state: &mut ServerState, request: &Self::Request) -> Said {
-        state.on_delta_request(request)
+    fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said {
+        state.on_delta_request(request, offer)
     }
 
     fn next(state: &mut ServerState, offer: &Offer, now: Duration) -> Option<Self::Response> {
@@ -146,8 +146,8 @@ impl Envelopes for Whole {
         request.node.as_ref()
     }
 
-    fn take_in(state: &mut ServerState, request: &Self::Request) -> Said {
-        state.on_request(request)
+    fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said {
+        state.on_request(request, offer)
     }
 
     fn next(state: &mut ServerState, offer: &Offer, now: Duration) -> Option<Self::Response> {
@@ -217,15 +217,16 @@ impl<E: Envelopes> Peer<E> {
         if self.proxy.is_none() {
             self.proxy = Some(self.open(E::node(request))?);
         }
-        let said = E::take_in(&mut self.state, request);
         let Some(proxy) = &self.proxy else { return Ok(()) };
+        let offer = self.board.offer(&proxy.scope, proxy.program);
+        let said = E::take_in(&mut self.state, request, &offer.offer);
         match said {
             Said::Asked | Said::Stale => return Ok(()),
             Said::Accepted(kind, names) => proxy.entry.lock().accepted(kind, &names),
             Said::Refused(kind, names, text) => {
                 let shown: String = text.chars().take(MAX_SHOWN_REFUSAL).collect();
                 warn!(node = self.name(), ?kind, "the proxy refuses what it was told: {shown}");
-                proxy.entry.lock().refused(kind, names, &text);
+                proxy.entry.lock().refused(kind, &names, &text);
             }
             Said::Reported(report) => self.reported(report),
             Said::Unknown(url) => info!(node = self.name(), url, "the proxy asks for a kind that there is nothing of"),

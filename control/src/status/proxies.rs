@@ -151,18 +151,18 @@ impl ProxyEntry {
     }
 
     /// It took these in.
-    pub(crate) fn accepted(&mut self, kind: Kind, names: &[String]) {
-        for name in names {
-            self.failed.remove(&(kind, name.clone()));
+    pub(crate) fn accepted(&mut self, kind: Kind, names: &[Arc<str>]) {
+        if !self.failed.is_empty() {
+            names.iter().for_each(|name| drop(self.failed.remove(&(kind, name.as_ref().to_owned()))));
         }
     }
 
     /// It refused these.
-    pub(crate) fn refused(&mut self, kind: Kind, names: Vec<String>, text: &str) {
+    pub(crate) fn refused(&mut self, kind: Kind, names: &[Arc<str>], text: &str) {
         let text: String = text.chars().take(MAX_SHOWN_REFUSAL).collect();
         for name in names {
             if self.failed.len() < MAX_SHOWN_REFUSALS {
-                self.failed.insert((kind, name), text.clone());
+                self.failed.insert((kind, name.as_ref().to_owned()), text.clone());
             }
         }
         self.last_refusal = Some((jiff::Timestamp::now(), text));

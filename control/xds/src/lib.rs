@@ -24,6 +24,9 @@ pub mod client;
 // The control plane's side of a stream.
 pub mod server;
 
+// What a peer has asked for and holds of one kind, and what remains to be said to it.
+mod subscription;
+
 // What a proxy says of what it has accepted.
 pub mod report;
 

@@ -15,8 +15,11 @@ use crate::proto::{self, Any, Wasm, pack, type_url};
 /// Changes when the same model is encoded in another way: peers must then get what they hold once more.
 const ENCODING: u32 = 1;
 
+/// Resources of one kind by name.
+pub type Resources = BTreeMap<Arc<str>, Arc<Offered>>;
+
 /// One resource, ready to be sent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Offered {
     /// The hash of what it says, as text.
     pub version: String,
@@ -30,7 +33,7 @@ pub type FindModule<'a> = &'a dyn Fn(&ModuleSource) -> Option<RemoteModule>;
 /// Everything that a proxy can be told.
 #[derive(Debug, Clone, Default)]
 pub struct Offer {
-    kinds: [BTreeMap<String, Arc<Offered>>; Kind::ALL.len()],
+    kinds: [Arc<Resources>; Kind::ALL.len()],
 }
 
 impl Offer {
@@ -83,17 +86,18 @@ impl Offer {
         for (name, table) in &snapshot.route_tables {
             making.add(Kind::RouteTable, name.as_str(), &(ENCODING, table), || pack(&encode::route_table(table)));
         }
+        making.share();
         if making.faults.is_empty() { Ok(making.offer) } else { Err(making.faults) }
     }
 
     /// Adds or replaces a resource.
     pub fn put(&mut self, kind: Kind, name: &str, offered: Offered) {
-        self.kinds[kind as usize].insert(name.to_owned(), Arc::new(offered));
+        Arc::make_mut(&mut self.kinds[kind as usize]).insert(name.into(), Arc::new(offered));
     }
 
     /// Takes a resource out.
     pub fn remove(&mut self, kind: Kind, name: &str) {
-        self.kinds[kind as usize].remove(name);
+        Arc::make_mut(&mut self.kinds[kind as usize]).remove(name);
     }
 
     /// Why this is more than one response may carry, if it is.
@@ -111,9 +115,22 @@ impl Offer {
         None
     }
 
-    /// The resources of a kind, by name.
-    pub fn of_kind(&self, kind: Kind) -> &BTreeMap<String, Arc<Offered>> {
+    /// The resources of a kind. What did not change since the previous offer is the same map.
+    pub fn of_kind(&self, kind: Kind) -> &Arc<Resources> {
         &self.kinds[kind as usize]
+    }
+
+    /// A name, sharing its memory with the resource of that name if it is offered.
+    pub(crate) fn name(&self, kind: Kind, name: &str) -> Arc<str> {
+        self.of_kind(kind).get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name))
+    }
+
+    /// What a peer holds that says so: what is offered if it is that version, or else only the version.
+    pub(crate) fn known(&self, kind: Kind, name: &str, version: &str) -> (Arc<str>, Arc<Offered>) {
+        match self.of_kind(kind).get_key_value(name) {
+            Some((name, offered)) if offered.version == version => (Arc::clone(name), Arc::clone(offered)),
+            _ => (self.name(kind, name), Arc::new(Offered { version: version.to_owned(), ..Offered::default() })),
+        }
     }
 }
 
@@ -127,12 +144,24 @@ struct Making<'a> {
 impl Making<'_> {
     fn add(&mut self, kind: Kind, name: &str, content: &impl std::hash::Hash, encode: impl FnOnce() -> Any) {
         let version = Version::of(content).to_string();
-        let known = self.previous.and_then(|previous| previous.of_kind(kind).get(name));
-        let offered = match known.filter(|known| known.version == version) {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(Offered { version, resource: encode() }),
+        let known = self.previous.and_then(|previous| previous.of_kind(kind).get_key_value(name));
+        let (name, offered) = match known {
+            Some((name, known)) if known.version == version => (Arc::clone(name), Arc::clone(known)),
+            Some((name, _)) => (Arc::clone(name), Arc::new(Offered { version, resource: encode() })),
+            None => (name.into(), Arc::new(Offered { version, resource: encode() })),
         };
-        self.offer.kinds[kind as usize].insert(name.to_owned(), offered);
+        Arc::make_mut(&mut self.offer.kinds[kind as usize]).insert(name, offered);
+    }
+
+    /// Takes over the maps in which nothing has changed.
+    fn share(&mut self) {
+        let Some(previous) = self.previous else { return };
+        for (now, before) in self.offer.kinds.iter_mut().zip(&previous.kinds) {
+            let mut pairs = now.values().zip(before.values());
+            if now.len() == before.len() && pairs.all(|(now, before)| Arc::ptr_eq(now, before)) {
+                *now = Arc::clone(before);
+            }
+        }
     }
 
     fn fault(&mut self, kind: ResourceKind, name: &str, field: &str, reason: &str) {

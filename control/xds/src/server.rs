@@ -13,18 +13,18 @@
 //! never loses what something still points to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kind::Kind;
 use crate::limits::{MAX_PEER_WAIT, MAX_RESOURCES};
-use crate::offer::{Offer, Offered};
+use crate::offer::{Offer, Offered, Resources};
 use crate::proto::{
     CONTROL_PLANE, ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    Resource, Status,
+    Resource,
 };
 use crate::report::Report;
+use crate::subscription::{Remaining, Subscription};
 
 /// Which of the two protocols a peer speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,9 @@ pub enum Said {
     /// It only asks.
     Asked,
     /// The last response of the kind was taken in: the resources that it brought or took away.
-    Accepted(Kind, Vec<String>),
+    Accepted(Kind, Vec<Arc<str>>),
     /// The last response of the kind was refused, or some of what it brought, and why.
-    Refused(Kind, Vec<String>, String),
+    Refused(Kind, Vec<Arc<str>>, String),
     /// What became of everything that was taken in.
     Reported(Report),
     /// It answers a response that is not the last one: what it says of it is void.
@@ -58,10 +58,10 @@ pub enum Said {
 #[derive(Debug)]
 pub struct ServerState {
     protocol: Protocol,
-    kinds: BTreeMap<Kind, Held>,
+    kinds: BTreeMap<Kind, Subscription>,
     nonces: u64,
     /// Endpoints that the peer was given clusters for and has not asked for, and until when that is waited for.
-    awaited: BTreeSet<String>,
+    awaited: BTreeSet<Arc<str>>,
     awaited_until: Duration,
     /// True when the peer came with what another stream has given it.
     resumed: bool,
@@ -69,42 +69,12 @@ pub struct ServerState {
     since: Option<Duration>,
 }
 
-/// What one peer has asked for and holds of one kind.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a thing that has been said, or not")]
-struct Held {
-    begun: bool,
-    wildcard: bool,
-    names: BTreeSet<String>,
-    sent: BTreeMap<String, Sent>,
-    /// To be sent although the peer holds them.
-    again: BTreeSet<String>,
-    /// Asked for, not there, and told so.
-    told_missing: BTreeSet<String>,
-    /// The nonce of the last response; whoever asks for something else repeats it.
-    last: Option<String>,
-    /// True while the last response is not answered.
-    in_flight: bool,
-    /// What the last response brought or took away.
-    moved: Vec<String>,
-    /// State of the world: the set of names has changed, so that a response is due even when it is shorter.
-    due: bool,
-}
-
-/// What a peer holds under a name.
-#[derive(Debug)]
-struct Sent {
-    version: String,
-    /// Not known when another stream has sent it.
-    offered: Option<Arc<Offered>>,
-}
-
 /// A response before it has a form.
 #[derive(Debug)]
 struct Response {
     kind: Kind,
-    put: Vec<(String, Arc<Offered>)>,
-    removed: Vec<String>,
+    put: Vec<(Arc<str>, Arc<Offered>)>,
+    removed: Vec<Arc<str>>,
     nonce: String,
 }
 
@@ -113,7 +83,7 @@ impl ServerState {
     pub fn new(protocol: Protocol) -> Self {
         Self {
             protocol,
-            kinds: Kind::ALL.into_iter().map(|kind| (kind, Held::default())).collect(),
+            kinds: Kind::ALL.into_iter().map(|kind| (kind, Subscription::default())).collect(),
             nonces: 0,
             awaited: BTreeSet::new(),
             awaited_until: Duration::ZERO,
@@ -122,8 +92,8 @@ impl ServerState {
         }
     }
 
-    /// Takes in a request of a delta stream.
-    pub fn on_delta_request(&mut self, request: &DeltaDiscoveryRequest) -> Said {
+    /// Takes in a request of a delta stream. Names that are offered now share memory with the offer.
+    pub fn on_delta_request(&mut self, request: &DeltaDiscoveryRequest, offer: &Offer) -> Said {
         if let Some(report) = Report::of(request) {
             return Said::Reported(report);
         }
@@ -132,21 +102,24 @@ impl ServerState {
         let is_first = !std::mem::replace(&mut held.begun, true);
         if is_first {
             let versions = request.initial_resource_versions.iter();
-            let known =
-                |(name, version): (&String, &String)| (name.clone(), Sent { version: version.clone(), offered: None });
-            held.sent = versions.map(known).collect();
+            held.sent = Arc::new(versions.map(|(name, version)| offer.known(kind, name, version)).collect());
             self.resumed |= !held.sent.is_empty();
             held.wildcard = request.resource_names_subscribe.is_empty();
             held.due = held.wildcard; // Who asks for everything is told when that is nothing.
+        }
+        let changes = !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty();
+        if is_first || changes {
+            held.look_again();
         }
         for name in &request.resource_names_subscribe {
             if name == "*" {
                 held.wildcard = true;
                 continue;
             }
-            held.told_missing.remove(name);
-            if !held.names.insert(name.clone()) && !is_first {
-                held.again.insert(name.clone()); // Who asks for what he has asked for has lost it.
+            held.told_missing.remove(name.as_str());
+            let name = offer.name(kind, name);
+            if !held.names.insert(Arc::clone(&name)) && !is_first {
+                held.again.insert(name); // Who asks for what he has asked for has lost it.
             }
         }
         for name in &request.resource_names_unsubscribe {
@@ -161,7 +134,7 @@ impl ServerState {
     }
 
     /// Takes in a request of a stream that speaks state of the world.
-    pub fn on_request(&mut self, request: &DiscoveryRequest) -> Said {
+    pub fn on_request(&mut self, request: &DiscoveryRequest, offer: &Offer) -> Said {
         let Some(kind) = Kind::of_url(&request.type_url) else { return Said::Unknown(request.type_url.clone()) };
         let held = self.kinds.entry(kind).or_default();
         let is_first = !std::mem::replace(&mut held.begun, true);
@@ -169,19 +142,22 @@ impl ServerState {
         if said == Said::Stale {
             return said; // Its names are those of a moment ago.
         }
-        let names: BTreeSet<String> = request.resource_names.iter().filter(|name| *name != "*").cloned().collect();
+        let names = request.resource_names.iter().filter(|name| *name != "*");
+        let names: BTreeSet<Arc<str>> = names.map(|name| offer.name(kind, name)).collect();
         if names.len() > MAX_RESOURCES {
             return Said::TooMany(kind);
         }
         // Everything until a name was given; after that an empty list is nothing.
-        held.wildcard = kind.is_wildcard()
+        let wildcard = kind.is_wildcard()
             && ((held.wildcard || is_first) && names.is_empty()
                 || request.resource_names.iter().any(|name| name == "*"));
+        if std::mem::replace(&mut held.wildcard, wildcard) != wildcard || held.names != names {
+            held.look_again();
+        }
         if held.names != names {
             held.told_missing.clear();
             held.due |= names.difference(&held.names).next().is_some();
-            let wildcard = held.wildcard;
-            held.sent.retain(|name, _| wildcard || names.contains(name));
+            held.retain_sent(|name| wildcard || names.contains(name));
             held.names = names;
         }
         held.due |= is_first && held.wildcard;
@@ -192,8 +168,8 @@ impl ServerState {
     /// The next response of a delta stream; `now` is any clock that never goes back.
     pub fn next_delta(&mut self, offer: &Offer, now: Duration) -> Option<DeltaDiscoveryResponse> {
         let Response { kind, put, removed, nonce } = self.next(offer, now)?;
-        let resource = |(name, offered): (String, Arc<Offered>)| Resource {
-            name,
+        let resource = |(name, offered): (Arc<str>, Arc<Offered>)| Resource {
+            name: name.as_ref().to_owned(),
             version: offered.version.clone(),
             resource: Some(offered.resource.clone()),
             ..Resource::default()
@@ -201,7 +177,7 @@ impl ServerState {
         Some(DeltaDiscoveryResponse {
             resources: put.into_iter().map(resource).collect(),
             type_url: kind.type_url(),
-            removed_resources: removed,
+            removed_resources: removed.iter().map(|name| name.as_ref().to_owned()).collect(),
             nonce,
             control_plane: Some(ControlPlane { identifier: CONTROL_PLANE.to_owned() }),
             ..DeltaDiscoveryResponse::default()
@@ -214,7 +190,7 @@ impl ServerState {
         let sent = self.kinds[&kind].sent.values();
         Some(DiscoveryResponse {
             version_info: nonce.clone(),
-            resources: sent.filter_map(|sent| Some(sent.offered.as_ref()?.resource.clone())).collect(),
+            resources: sent.map(|sent| sent.resource.clone()).collect(),
             type_url: kind.type_url(),
             nonce,
             control_plane: Some(ControlPlane { identifier: CONTROL_PLANE.to_owned() }),
@@ -239,37 +215,39 @@ impl ServerState {
         let has_all_asked =
             self.kinds.iter().all(|(kind, held)| held.begun || !kind.is_wildcard() || offer.of_kind(*kind).is_empty());
         has_all_asked
-            && self.kinds.iter().all(|(kind, held)| {
-                let nothing_new = held.new_in(offer, *kind).is_empty() && held.missing_in(offer, *kind).is_empty();
-                !held.in_flight && !held.due && nothing_new && held.gone_in(offer, *kind).is_empty()
-            })
+            && self.kinds.values().all(|held| !held.in_flight && !held.due)
+            && self.kinds.iter().all(|(kind, held)| held.remaining(offer.of_kind(*kind)).is_empty())
     }
 
     fn next(&mut self, offer: &Offer, now: Duration) -> Option<Response> {
         self.since.get_or_insert(now);
         let protocol = self.protocol;
+        let mut gone_from = Vec::new();
         for kind in Kind::ALL {
             let waits_for_endpoints = !self.awaited.is_empty() && now < self.awaited_until;
             if kind > Kind::Endpoints && (waits_for_endpoints || self.kinds[&Kind::Cluster].in_flight) {
                 return None;
             }
-            let held = &self.kinds[&kind];
+            let held = self.kinds.entry(kind).or_default();
             if held.in_flight {
                 if kind == Kind::Cluster {
                     continue; // Envoy answers for a new cluster when it has its endpoints.
                 }
                 return None;
             }
-            let put = held.new_in(offer, kind);
-            let missing = held.missing_in(offer, kind);
-            if put.is_empty() && missing.is_empty() && !held.due {
-                continue;
+            let offered = offer.of_kind(kind);
+            let Remaining { put, missing, gone } = held.remaining(offered);
+            if !put.is_empty() || !missing.is_empty() || held.due {
+                self.note_given(kind, &put, now);
+                return Some(self.send(kind, (offered, gone.is_empty()), put, missing));
             }
-            self.note_given(kind, &put, now);
-            return Some(self.send(kind, put, missing));
+            if gone.is_empty() {
+                held.set_done(offered);
+            } else {
+                gone_from.push((kind, gone));
+            }
         }
-        let gone = Kind::ALL.into_iter().rev().map(|kind| (kind, self.kinds[&kind].gone_in(offer, kind)));
-        let (kind, gone) = gone.into_iter().find(|(_, gone)| !gone.is_empty())?;
+        let (kind, gone) = gone_from.pop()?;
         // What a peer holds from another stream of kinds that it has not asked for yet may refer to what is gone.
         let patience = self.since.map(|since| since + MAX_PEER_WAIT);
         if self.resumed && !self.has_begun_after(kind) && patience.is_some_and(|until| now < until) {
@@ -280,7 +258,7 @@ impl ServerState {
         if protocol == Protocol::StateOfTheWorld && !kind.is_wildcard() {
             return self.forget(offer, now, kind, &gone);
         }
-        Some(self.send(kind, Vec::new(), gone))
+        Some(self.send(kind, (offer.of_kind(kind), false), Vec::new(), gone))
     }
 
     fn has_begun_after(&self, kind: Kind) -> bool {
@@ -288,169 +266,45 @@ impl ServerState {
     }
 
     /// Forgets what was sent without a word, and looks for something else.
-    fn forget(&mut self, offer: &Offer, now: Duration, kind: Kind, gone: &[String]) -> Option<Response> {
+    fn forget(&mut self, offer: &Offer, now: Duration, kind: Kind, gone: &[Arc<str>]) -> Option<Response> {
         let held = self.kinds.entry(kind).or_default();
-        for name in gone {
-            held.sent.remove(name);
-        }
+        let gone: BTreeSet<&Arc<str>> = gone.iter().collect();
+        Arc::make_mut(&mut held.sent).retain(|name, _| !gone.contains(name));
         self.next(offer, now)
     }
 
-    fn send(&mut self, kind: Kind, put: Vec<(String, Arc<Offered>)>, removed: Vec<String>) -> Response {
+    fn send(
+        &mut self,
+        kind: Kind,
+        offered: (&Arc<Resources>, bool),
+        put: Vec<(Arc<str>, Arc<Offered>)>,
+        removed: Vec<Arc<str>>,
+    ) -> Response {
         self.nonces += 1;
         let nonce = self.nonces.to_string();
-        let held = self.kinds.entry(kind).or_default();
-        for (name, offered) in &put {
-            held.again.remove(name);
-            held.told_missing.remove(name);
-            let sent = Sent { version: offered.version.clone(), offered: Some(Arc::clone(offered)) };
-            held.sent.insert(name.clone(), sent);
-        }
-        for name in &removed {
-            held.sent.remove(name);
-            held.again.remove(name);
-            if held.names.contains(name) {
-                held.told_missing.insert(name.clone());
-            }
-        }
-        held.moved = match self.protocol {
-            Protocol::Delta => put.iter().map(|(name, _)| name.clone()).chain(removed.iter().cloned()).collect(),
-            // Every response says everything, so that every answer is about everything.
-            Protocol::StateOfTheWorld => held.sent.keys().chain(&removed).cloned().collect(),
-        };
-        held.due = false;
-        held.last = Some(nonce.clone());
-        held.in_flight = true;
+        self.kinds.entry(kind).or_default().send((&put, &removed), offered, (self.protocol, &nonce));
         Response { kind, put, removed, nonce }
     }
 
     /// A peer that was given a cluster gets its endpoints once more, even unchanged: else Envoy waits for them for ever.
-    fn note_given(&mut self, kind: Kind, put: &[(String, Arc<Offered>)], now: Duration) {
+    fn note_given(&mut self, kind: Kind, put: &[(Arc<str>, Arc<Offered>)], now: Duration) {
         if kind != Kind::Cluster || !self.kinds[&kind].wildcard {
             return;
         }
         let endpoints = self.kinds.entry(Kind::Endpoints).or_default();
         for (name, _) in put {
             if endpoints.sent.contains_key(name) {
-                endpoints.again.insert(name.clone());
+                endpoints.repeat(Arc::clone(name));
             }
         }
-        let asks_for_endpoints = |name: &String| endpoints.wildcard || endpoints.names.contains(name);
-        self.awaited.extend(put.iter().map(|(name, _)| name.clone()).filter(|name| !asks_for_endpoints(name)));
+        self.awaited.extend(put.iter().map(|(name, _)| name).filter(|name| !endpoints.wants(name)).cloned());
         self.awaited_until = now + MAX_PEER_WAIT;
     }
 
     fn note_asked(&mut self, kind: Kind) {
         if kind == Kind::Endpoints {
             let held = &self.kinds[&kind];
-            self.awaited.retain(|name| !held.wildcard && !held.names.contains(name));
-        }
-    }
-}
-
-impl Held {
-    fn wants(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
-    }
-
-    fn unsubscribe(&mut self, name: &str) {
-        if name == "*" {
-            self.wildcard = false;
-            let names = &self.names;
-            self.sent.retain(|name, _| names.contains(name));
-            return;
-        }
-        self.names.remove(name);
-        self.again.remove(name);
-        self.told_missing.remove(name);
-        if !self.wildcard {
-            self.sent.remove(name);
-        }
-    }
-
-    fn answered(&mut self, kind: Kind, nonce: &str, error: Option<&Status>) -> Said {
-        if nonce.is_empty() {
-            return Said::Asked;
-        }
-        if self.last.as_deref() != Some(nonce) {
-            return Said::Stale;
-        }
-        if !std::mem::replace(&mut self.in_flight, false) {
-            return Said::Asked;
-        }
-        match error {
-            None => Said::Accepted(kind, take(&mut self.moved)),
-            // What was refused is not sent again until it says something else.
-            Some(status) => Said::Refused(kind, self.blamed(&status.message), status.message.clone()),
-        }
-    }
-
-    /// The resources that a refusal is about: those of the response that it names, or else all of them.
-    fn blamed(&mut self, refusal: &str) -> Vec<String> {
-        let moved = take(&mut self.moved);
-        let named: Vec<String> = moved.iter().filter(|name| names_it(refusal, name)).cloned().collect();
-        if named.is_empty() { moved } else { named }
-    }
-
-    /// What is offered, wanted, and not held in this version.
-    fn new_in(&self, offer: &Offer, kind: Kind) -> Vec<(String, Arc<Offered>)> {
-        if !self.begun {
-            return Vec::new();
-        }
-        let offered = offer.of_kind(kind);
-        let is_new = |(name, offered): &(&String, &Arc<Offered>)| {
-            let held = self.sent.get(*name).is_some_and(|sent| sent.version == offered.version);
-            !held || self.again.contains(*name)
-        };
-        let copy = |(name, offered): (&String, &Arc<Offered>)| (name.clone(), Arc::clone(offered));
-        if self.wildcard {
-            return offered.iter().filter(is_new).map(copy).collect();
-        }
-        self.names.iter().filter_map(|name| offered.get_key_value(name)).filter(is_new).map(copy).collect()
-    }
-
-    /// What was asked for, was never there, and is not known to be missing.
-    fn missing_in(&self, offer: &Offer, kind: Kind) -> Vec<String> {
-        let offered = offer.of_kind(kind);
-        let is_missing = |name: &&String| {
-            !offered.contains_key(*name) && !self.sent.contains_key(*name) && !self.told_missing.contains(*name)
-        };
-        self.names.iter().filter(is_missing).cloned().collect()
-    }
-
-    /// What is held and no longer offered.
-    fn gone_in(&self, offer: &Offer, kind: Kind) -> Vec<String> {
-        if !self.begun {
-            return Vec::new();
-        }
-        let offered = offer.of_kind(kind);
-        self.sent.keys().filter(|name| !offered.contains_key(*name) || !self.wants(name)).cloned().collect()
-    }
-}
-
-/// True when a text holds a name, and not only one that begins or ends like it.
-fn names_it(text: &str, name: &str) -> bool {
-    let is_part = |character: char| character.is_ascii_alphanumeric() || "-_/@".contains(character);
-    text.match_indices(name).any(|(start, _)| {
-        let (before, after) = (text[..start].chars().next_back(), text[start + name.len()..].chars().next());
-        !name.is_empty() && !before.is_some_and(is_part) && !after.is_some_and(is_part)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_found_whole() {
-        for (text, name, expected) in [
-            ("cluster a/web: is refused", "a/web", true),
-            ("cluster a/web2: is refused", "a/web", false),
-            ("cluster b-a/web: is refused", "a/web", false),
-            ("Error adding listener(s) a/web", "a/web", true),
-            ("x", "", false),
-        ] {
-            assert_eq!(names_it(text, name), expected, "{name} in {text}");
+            self.awaited.retain(|name| !held.wants(name));
         }
     }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -209,9 +210,9 @@ impl Stream {
         self.to_server.extend(proxy.take_in(response));
     }
 
-    fn deliver_to_server(&mut self) {
+    fn deliver_to_server(&mut self, offer: &Offer) {
         let Some(request) = self.to_server.pop_front() else { return };
-        let said = self.server.on_delta_request(&request);
+        let said = self.server.on_delta_request(&request, offer);
         assert!(!matches!(said, Said::Unknown(_) | Said::TooMany(_)), "{said:?}");
     }
 }
@@ -226,7 +227,7 @@ fn run(steps: &[Step], refuses: u64) -> Result<(), TestCaseError> {
         match step {
             Step::ToClient => stream.deliver_to_client(&mut proxy, false),
             Step::ToClientTwice => stream.deliver_to_client(&mut proxy, true),
-            Step::ToServer => stream.deliver_to_server(),
+            Step::ToServer => stream.deliver_to_server(&world.offer),
             Step::Reconnect => stream = Stream::connect(&mut proxy),
             Step::Wait => now += Duration::from_secs(2),
             _ => {}
@@ -255,7 +256,7 @@ fn settle(stream: &mut Stream, proxy: &mut Proxy, world: &World, mut now: Durati
             }
         }
         stream.deliver_to_client(proxy, false);
-        stream.deliver_to_server();
+        stream.deliver_to_server(&world.offer);
         if proxy.refuses == 0 {
             check_references(&proxy.held)?;
         }
@@ -266,11 +267,11 @@ fn settle(stream: &mut Stream, proxy: &mut Proxy, world: &World, mut now: Durati
 /// What is wanted and offered is held; what was refused is held as it was before, or not at all.
 fn check_kind(kind: Kind, proxy: &Proxy, world: &World) -> Result<(), TestCaseError> {
     let wanted = wanted(&proxy.held).into_iter().find(|(of, _)| *of == kind).map(|(_, names)| names);
-    for (name, offered) in world.offer.of_kind(kind) {
-        if wanted.as_ref().is_some_and(|wanted| !wanted.contains(name)) {
+    for (name, offered) in world.offer.of_kind(kind).iter() {
+        if wanted.as_ref().is_some_and(|wanted| !wanted.contains(name.as_ref())) {
             continue;
         }
-        let held = proxy.held.get(&(kind, name.clone()));
+        let held = proxy.held.get(&(kind, name.to_string()));
         if proxy.is_refused(&offered.resource.value) {
             prop_assert!(held.is_none_or(|held| !proxy.is_refused(held)));
         } else {
@@ -278,7 +279,7 @@ fn check_kind(kind: Kind, proxy: &Proxy, world: &World) -> Result<(), TestCaseEr
         }
     }
     for (of, name) in proxy.held.keys() {
-        let offered = world.offer.of_kind(kind).contains_key(name);
+        let offered = world.offer.of_kind(kind).contains_key(name.as_str());
         prop_assert!(*of != kind || offered, "{:?} {} is held and not offered", kind, name);
     }
     Ok(())
@@ -307,13 +308,13 @@ impl WholePeer {
     }
 
     /// A resource's name is told by its place in the world: contents are unique.
-    fn take_in(&mut self, response: &DiscoveryResponse, names: &BTreeMap<Vec<u8>, String>) -> Vec<DiscoveryRequest> {
+    fn take_in(&mut self, response: &DiscoveryResponse, names: &BTreeMap<Vec<u8>, Arc<str>>) -> Vec<DiscoveryRequest> {
         let kind = Kind::of_url(&response.type_url).unwrap();
         if kind.is_wildcard() {
             self.held.retain(|(of, _), _| *of != kind);
         }
         for resource in &response.resources {
-            self.held.insert((kind, names[&resource.value].clone()), resource.value.clone());
+            self.held.insert((kind, names[&resource.value].to_string()), resource.value.clone());
         }
         self.nonces.insert(kind, response.nonce.clone());
         let mut changed = BTreeSet::from([kind]);
@@ -340,7 +341,7 @@ fn run_whole(steps: &[Step]) -> Result<(), TestCaseError> {
     for (index, step) in steps.iter().cloned().chain(settling).enumerate() {
         world.apply(&step);
         for kind in Kind::ALL {
-            for (name, offered) in world.offer.of_kind(kind) {
+            for (name, offered) in world.offer.of_kind(kind).iter() {
                 names.insert(offered.resource.value.clone(), name.clone());
             }
         }
@@ -351,7 +352,7 @@ fn run_whole(steps: &[Step]) -> Result<(), TestCaseError> {
             }
             Step::ToServer => {
                 let request = to_server.pop_front();
-                request.iter().for_each(|request| drop(server.on_request(request)));
+                request.iter().for_each(|request| drop(server.on_request(request, &world.offer)));
             }
             Step::Reconnect => {
                 server = ServerState::new(Protocol::StateOfTheWorld);
@@ -378,13 +379,13 @@ fn run_whole(steps: &[Step]) -> Result<(), TestCaseError> {
     prop_assert!(to_server.is_empty() && to_client.is_empty(), "it never ends");
     for kind in Kind::ALL {
         let wanted = wanted(&peer.held).into_iter().find(|(of, _)| *of == kind).map(|(_, names)| names);
-        for (name, offered) in world.offer.of_kind(kind) {
-            if wanted.as_ref().is_none_or(|wanted| wanted.contains(name)) {
-                let held = peer.held.get(&(kind, name.clone()));
+        for (name, offered) in world.offer.of_kind(kind).iter() {
+            if wanted.as_ref().is_none_or(|wanted| wanted.contains(name.as_ref())) {
+                let held = peer.held.get(&(kind, name.to_string()));
                 prop_assert_eq!(held, Some(&offered.resource.value), "{:?} {}", kind, name);
             }
         }
-        let is_offered = |name: &String| world.offer.of_kind(kind).contains_key(name);
+        let is_offered = |name: &String| world.offer.of_kind(kind).contains_key(name.as_str());
         let stale = peer.held.keys().find(|(of, name)| *of == kind && kind.is_wildcard() && !is_offered(name));
         prop_assert_eq!(stale, None);
     }

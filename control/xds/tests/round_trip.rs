@@ -213,7 +213,7 @@ proptest! {
         let mut held = Held::default();
         for kind in [Kind::Cluster, Kind::Listener, Kind::Endpoints, Kind::Plugin, Kind::RouteTable] {
             let wanted = held.wanted(kind);
-            for (name, offered) in offer.of_kind(kind).iter().filter(|(name, _)| kind.is_wildcard() || wanted.contains(*name)) {
+            for (name, offered) in offer.of_kind(kind).iter().filter(|(name, _)| kind.is_wildcard() || wanted.contains(&***name)) {
                 held.put(kind, name, &offered.resource).map_err(|it| TestCaseError::fail(format!("{it:?}")))?;
             }
         }
