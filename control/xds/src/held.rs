@@ -238,6 +238,7 @@ impl Held {
                 name: decoded.name.clone(),
                 address: decoded.address,
                 route_table: table.name.clone(),
+                tls: decoded.tls.clone(),
             }));
             builder.put_route_table(Arc::clone(&table));
             self.made.tables.insert(name.clone(), table);
@@ -313,6 +314,7 @@ fn empty_cluster(name: ClusterName) -> Cluster {
         balancing: Balancing::default(),
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,
         request_timeout: None,
+        tls: None,
     }
 }
 

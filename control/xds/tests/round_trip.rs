@@ -159,10 +159,11 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
     ];
     let protocol = prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2)];
     let balancing = prop_oneof![Just(Balancing::RoundRobin), Just(Balancing::LeastRequest), Just(Balancing::Random)];
-    (discovery, protocol, balancing, milliseconds(), option::of(milliseconds())).prop_map(
-        move |(discovery, protocol, balancing, connect_timeout, request_timeout)| {
+    let tls = "[a-z]{1,4}".prop_map(|account| UpstreamTls { workload: Workload::of_account("n", &account).unwrap() });
+    (discovery, protocol, balancing, milliseconds(), option::of(milliseconds()), option::of(tls)).prop_map(
+        move |(discovery, protocol, balancing, connect_timeout, request_timeout, tls)| {
             let name = ClusterName::new(name).unwrap();
-            Arc::new(Cluster { name, discovery, protocol, balancing, connect_timeout, request_timeout })
+            Arc::new(Cluster { name, discovery, protocol, balancing, connect_timeout, request_timeout, tls })
         },
     )
 }
@@ -171,7 +172,8 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     let hosts = vec(vec(route(), 0..3), 3);
     let clusters = (cluster("a/a:80"), cluster("a/b:80"), cluster("b/a:80"), cluster("b/b:80"));
     let plugins = (plugin(0), plugin(1), plugin(2));
-    (hosts, clusters, plugins, any::<SocketAddr>()).prop_map(|(hosts, (a, b, c, d), (e, f, g), address)| {
+    let listener = (any::<SocketAddr>(), option::of(Just(DownstreamTls::Mesh)));
+    (hosts, clusters, plugins, listener).prop_map(|(hosts, (a, b, c, d), (e, f, g), (address, tls))| {
         let mut builder = SnapshotBuilder::default();
         [a, b, c, d].into_iter().for_each(|cluster| builder.put_cluster(cluster));
         [e, f, g].into_iter().for_each(|plugin| builder.put_plugin(plugin));
@@ -180,7 +182,8 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         let route_table = RouteTableName::new("n/g/http").unwrap();
         builder.put_route_table(Arc::new(RouteTable { name: route_table.clone(), virtual_hosts }));
         let address = SocketAddr::new(address.ip(), address.port());
-        builder.put_listener(Arc::new(Listener { name: ListenerName::new("n/g/http").unwrap(), address, route_table }));
+        let name = ListenerName::new("n/g/http").unwrap();
+        builder.put_listener(Arc::new(Listener { name, address, route_table, tls }));
         builder.complete().unwrap()
     })
 }

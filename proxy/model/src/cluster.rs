@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::endpoint::Endpoint;
 use crate::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
 use crate::name::ClusterName;
+use crate::tls::UpstreamTls;
 
 /// How a cluster's endpoints are known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -64,6 +65,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Time for a whole request and response, where the route says nothing; `None` = no limit.
     pub request_timeout: Option<Duration>,
+    /// Who its endpoints must be; `None` is plain text to anybody.
+    pub tls: Option<UpstreamTls>,
 }
 
 impl Cluster {
@@ -82,6 +85,7 @@ impl Cluster {
             balancing: Balancing::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: None,
+            tls: None,
         })
     }
 }

@@ -19,6 +19,8 @@ pub mod matcher;
 pub mod plugin;
 pub mod cluster;
 pub mod endpoint;
+pub mod tls;
+pub mod identity;
 pub mod rejection;
 pub mod name;
 pub mod units;
@@ -27,6 +29,7 @@ pub mod limits;
 pub use builder::SnapshotBuilder;
 pub use cluster::{Balancing, Cluster, Discovery, UpstreamProtocol};
 pub use endpoint::{Endpoint, ServiceVersion, Weight};
+pub use identity::{NoIdentity, SpiffeId, TrustDomain, Workload};
 pub use listener::Listener;
 pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName};
@@ -40,4 +43,5 @@ pub use route::{
     WeightedCluster,
 };
 pub use snapshot::{Snapshot, Version};
+pub use tls::{DownstreamTls, UpstreamTls};
 pub use units::{ByteSize, Fraction, HumanDuration, UnitError};

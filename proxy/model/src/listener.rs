@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::name::{ListenerName, RouteTableName};
+use crate::tls::DownstreamTls;
 
 /// An address that the proxy accepts HTTP/1.1 and HTTP/2 (prior knowledge) connections on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -16,4 +17,6 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Where its requests go.
     pub route_table: RouteTableName,
+    /// Who may connect; `None` is plain text from anybody.
+    pub tls: Option<DownstreamTls>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weir_model::{Cluster, ClusterName, Discovery, Endpoint};
+use weir_model::{Cluster, ClusterName, Discovery, Endpoint, UpstreamTls, Workload};
 
 use crate::resolve::{Catalog, Resolved};
 use crate::resource::backend_policy::BackendSettings;
@@ -16,6 +16,10 @@ pub(crate) fn clusters(catalog: &Catalog<'_>, resolved: &Resolved<'_>) -> Vec<Cl
     for (document, id, service) in catalog.services() {
         let settings = resolved.policies.get(&document).map(|settings| **settings).unwrap_or_default();
         let BackendSettings { balancing, connect_timeout, request_timeout } = settings;
+        let workload = |account: &String| {
+            Workload::of_account(&id.namespace, account).expect("RFC 1123 names are segments of a SPIFFE ID")
+        };
+        let tls = service.account.as_ref().map(|account| UpstreamTls { workload: workload(account) });
         for port in &service.ports {
             let whole = Cluster {
                 name: cluster_name(&format!("{}/{}:{}", id.namespace, id.name, port.port)),
@@ -24,6 +28,7 @@ pub(crate) fn clusters(catalog: &Catalog<'_>, resolved: &Resolved<'_>) -> Vec<Cl
                 balancing,
                 connect_timeout,
                 request_timeout,
+                tls: tls.clone(),
             };
             clusters.extend(versions(service, port).into_iter().map(|version| of_version(&whole, version)));
             clusters.push(whole);

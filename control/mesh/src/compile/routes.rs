@@ -48,6 +48,7 @@ pub(crate) fn listeners(
                     name: ListenerName::new(&name).expect("made of RFC 1123 names and an IP address"),
                     address: SocketAddr::new(address, port),
                     route_table: table_name.clone(),
+                    tls: gateway.listeners[first].tls.clone(),
                 };
                 // The last one takes the virtual hosts: thousands of routes are not copied for nothing.
                 let virtual_hosts = if index == last { take(&mut virtual_hosts) } else { virtual_hosts.clone() };

@@ -8,7 +8,7 @@ use gateway_api::gateways::{
     GatewayAddresses, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces,
     GatewayListenersAllowedRoutesNamespacesFrom, GatewaySpec,
 };
-use weir_model::HostMatch;
+use weir_model::{DownstreamTls, HostMatch};
 
 use crate::document::{Faults, Path};
 use crate::grammar::name;
@@ -16,6 +16,9 @@ use crate::limits::{MAX_ADDRESSES, MAX_LISTENERS};
 use crate::resource::field::{is_bounded, port};
 use crate::suggest::quoted;
 use crate::written::{GATEWAY_GROUP, Kind};
+
+/// The protocol of a listener for workloads of the mesh: HTTP in TLS, and both sides prove who they are.
+const MESH_PROTOCOL: &str = "weir.dev/MTLS";
 
 /// Where the proxy listens.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct GatewayListener {
     pub(crate) host: HostMatch,
     /// Its port.
     pub(crate) port: u16,
+    /// Who may connect.
+    pub(crate) tls: Option<DownstreamTls>,
     /// Whose routes may attach.
     pub(crate) admits: Admits,
 }
@@ -106,13 +111,18 @@ fn check_listener(listener: GatewayListeners, path: &Path<'_>, faults: &mut Faul
     if let Err(objection) = name::object_name(&listener_name) {
         faults.object(&path.field("name"), objection);
     }
-    if protocol != "HTTP" {
-        let hint = match protocol.as_str() {
-            "HTTPS" | "TLS" => "write `HTTP`: listeners speak plain HTTP for now",
-            _ => "write `HTTP`",
-        };
-        faults.add(&path.field("protocol"), format!("{} is not supported", quoted(&protocol)), hint);
-    }
+    let tls = match protocol.as_str() {
+        "HTTP" => None,
+        MESH_PROTOCOL => Some(DownstreamTls::Mesh),
+        other => {
+            let hint = match other {
+                "HTTPS" | "TLS" => "write `HTTP`, or `weir.dev/MTLS` for workloads of the mesh; HTTPS is not there yet",
+                _ => "write `HTTP`, or `weir.dev/MTLS` for workloads of the mesh",
+            };
+            faults.add(&path.field("protocol"), format!("{} is not supported", quoted(other)), hint);
+            None
+        }
+    };
     let host = match hostname.as_deref() {
         None | Some("") => Some(HostMatch::Any),
         Some(hostname) => {
@@ -122,7 +132,7 @@ fn check_listener(listener: GatewayListeners, path: &Path<'_>, faults: &mut Faul
     };
     let admits = check_allowed_routes(allowed_routes, &path.field("allowedRoutes"), faults);
     let port = port(number.into(), &path.field("port"), faults);
-    Some(GatewayListener { name: Arc::from(listener_name), host: host?, port: port?, admits })
+    Some(GatewayListener { name: Arc::from(listener_name), host: host?, port: port?, tls, admits })
 }
 
 fn check_allowed_routes(
@@ -152,7 +162,8 @@ fn check_allowed_routes(
     }
 }
 
-/// Two listeners of a Gateway differ in name, and in port or host name (Gateway API, "distinct listeners").
+/// Two listeners of a Gateway differ in name, and in port or host name (Gateway API, "distinct listeners"). On one port
+/// all of them say who may connect in the same way.
 fn check_distinct(listeners: &[GatewayListener], path: &Path<'_>, faults: &mut Faults) {
     let mut names = HashMap::new();
     let mut places = HashMap::new();
@@ -165,6 +176,10 @@ fn check_distinct(listeners: &[GatewayListener], path: &Path<'_>, faults: &mut F
         if let Some(other) = places.insert((listener.port, &listener.host), index) {
             let reason = format!("the same port and host name as listener {}", quoted(&listeners[other].name));
             faults.add(&at.field("port"), reason, "change the port, or the host name");
+        }
+        if let Some(other) = listeners[..index].iter().find(|it| it.port == listener.port && it.tls != listener.tls) {
+            let reason = format!("listener {} on the same port has another protocol", quoted(&other.name));
+            faults.add(&at.field("protocol"), reason, "give both the same protocol, or one of them another port");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::grammar::{Objection, name};
 use crate::limits::MAX_PORTS;
 use crate::resource::field::{is_bounded, port};
 use crate::suggest::{hint, quoted};
-use crate::written::{DnsSpec, EndpointSpec, PortSpec, Protocol, ServiceSpec};
+use crate::written::{DnsSpec, EndpointSpec, IdentitySpec, PortSpec, Protocol, ServiceSpec};
 
 /// Where requests can go.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Service {
     pub(crate) ports: Vec<ServicePort>,
     /// Who serves it.
     pub(crate) endpoints: Endpoints,
+    /// The service account that its endpoints must prove.
+    pub(crate) account: Option<String>,
 }
 
 /// A port of a Service.
@@ -44,7 +46,7 @@ pub(crate) enum Endpoints {
 
 /// Checks the fields of a Service.
 pub(crate) fn check(spec: ServiceSpec, path: &Path<'_>, faults: &mut Faults) -> Option<Service> {
-    let ServiceSpec { ports, endpoints, dns } = spec;
+    let ServiceSpec { ports, endpoints, dns, identity } = spec;
     let ports = check_ports(ports, &path.field("ports"), faults)?;
     let endpoints = match (endpoints, dns) {
         (Some(endpoints), None) => check_endpoints(endpoints, &ports, &path.field("endpoints"), faults)?,
@@ -59,7 +61,11 @@ pub(crate) fn check(spec: ServiceSpec, path: &Path<'_>, faults: &mut Faults) -> 
             return None;
         }
     };
-    Some(Service { ports, endpoints })
+    let account = identity.map(|IdentitySpec { service_account }| service_account);
+    if let Some(Err(objection)) = account.as_deref().map(name::object_name) {
+        faults.object(&path.field("identity").field("serviceAccount"), objection);
+    }
+    Some(Service { ports, endpoints, account })
 }
 
 fn check_ports(ports: Vec<PortSpec>, path: &Path<'_>, faults: &mut Faults) -> Option<Vec<ServicePort>> {

@@ -11,7 +11,7 @@ pub(crate) use filter::{
     FailureName, FilterSpec, HeaderPauseName, Isolation, LimitsSpec, ModuleSpec, Phase, TargetRef,
 };
 pub(crate) use metadata::Metadata;
-pub(crate) use service::{DnsSpec, EndpointSpec, PortSpec, Protocol, ServiceSpec};
+pub(crate) use service::{DnsSpec, EndpointSpec, IdentitySpec, PortSpec, Protocol, ServiceSpec};
 
 /// The group of the upstream kinds.
 pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";

@@ -14,6 +14,16 @@ pub(crate) struct ServiceSpec {
     pub(crate) endpoints: Option<Vec<EndpointSpec>>,
     /// The name whose addresses serve it, instead of `endpoints`.
     pub(crate) dns: Option<DnsSpec>,
+    /// Who its endpoints are. They are then reached by mutual TLS alone, and must prove it.
+    pub(crate) identity: Option<IdentitySpec>,
+}
+
+/// Who the endpoints of a Service are.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct IdentitySpec {
+    /// Their service account: `spiffe://<trust domain>/ns/<namespace of the Service>/sa/<this>`.
+    pub(crate) service_account: String,
 }
 
 /// A port of a Service.

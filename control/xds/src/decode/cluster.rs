@@ -102,7 +102,7 @@ fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
         upstream_http_protocol_options, common_http_protocol_options, dns_refresh_rate, dns_jitter,
         dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups,
         dns_resolution_config, typed_dns_resolver_config, outlier_detection, upstream_bind_config, lb_subset_config,
-        common_lb_config, transport_socket, protocol_selection, upstream_connection_options,
+        common_lb_config, protocol_selection, upstream_connection_options,
         close_connections_on_host_health_failure, ignore_health_on_host_removal, filters, load_balancing_policy,
         lrs_server, lrs_report_endpoint_metrics, upstream_config, preconnect_policy,
         connection_pool_per_downstream_connection, queuing_policies, lb_config);
@@ -124,6 +124,7 @@ fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
             None => DEFAULT_CONNECT_TIMEOUT,
         },
         request_timeout,
+        tls: super::tls::upstream(transport_socket, &spot.field("transport_socket"))?,
     };
     Some(DecodedCluster { cluster, members })
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use prost::Message;
-use weir_model::{ListenerName, Plugin, PluginName, Rejection, ResourceId, ResourceKind, RouteTableName};
+use weir_model::{DownstreamTls, ListenerName, Plugin, PluginName, Rejection, ResourceId, ResourceKind, RouteTableName};
 
 use super::fault::{Spot, unsupported};
 use super::metadata;
@@ -20,6 +20,8 @@ pub(crate) struct DecodedListener {
     pub(crate) name: ListenerName,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Who may connect.
+    pub(crate) tls: Option<DownstreamTls>,
     /// Its filters before the router, in request order.
     pub(crate) filters: Vec<FilterEntry>,
     /// Plugins that came with it.
@@ -102,16 +104,16 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
     let name = spot.field("name").checked(ListenerName::new(&name))?;
     let address = socket_address(address, &spot.field("address"));
     let manager = filter_chain(filter_chains, &spot.field("filter_chains"))?;
-    let (manager, spot) = manager;
+    let (tls, manager, spot) = manager;
     let (filters, plugins, routes) = connection_manager(manager, &name, &spot)?;
-    Some(DecodedListener { name, address: address?, filters, plugins, routes })
+    Some(DecodedListener { name, address: address?, tls, filters, plugins, routes })
 }
 
 /// The connection manager of the only filter chain.
 fn filter_chain<'a>(
     mut chains: Vec<pb::FilterChain>,
     spot: &Spot<'a>,
-) -> Option<(hcm::HttpConnectionManager, Spot<'a>)> {
+) -> Option<(Option<DownstreamTls>, hcm::HttpConnectionManager, Spot<'a>)> {
     let (Some(chain), true) = (chains.pop(), chains.is_empty()) else {
         return spot.none("is not one filter chain", "several chains for one address are not supported yet");
     };
@@ -122,12 +124,13 @@ fn filter_chain<'a>(
         use_proxy_proto,
         metadata,
         transport_socket,
-        transport_socket_connect_timeout: _, // There is no transport socket.
+        transport_socket_connect_timeout: _, // As long as a request head may take.
         name: _,
     } = chain;
     // A match that asks for nothing matches everything.
     let filter_chain_match = filter_chain_match.filter(|asked| *asked != pb::FilterChainMatch::default());
-    unsupported!(spot; filter_chain_match, use_proxy_proto, transport_socket);
+    unsupported!(spot; filter_chain_match, use_proxy_proto);
+    let tls = super::tls::downstream(transport_socket, &spot.field("transport_socket"))?;
     metadata::nothing(metadata, &spot);
     let spot = spot.field("filters");
     let (Some(pb::Filter { name: _, config_type }), true) = (filters.pop(), filters.is_empty()) else {
@@ -141,7 +144,7 @@ fn filter_chain<'a>(
         return spot.none(&format!("is a {}", config.type_url), "only the HTTP connection manager is supported");
     }
     let manager = spot.checked(hcm::HttpConnectionManager::decode(&*config.value))?;
-    Some((manager, spot))
+    Some((tls, manager, spot))
 }
 
 type Parts = (Vec<FilterEntry>, Vec<Plugin>, RouteSource);

@@ -41,6 +41,7 @@ pub(crate) fn cluster(cluster: &Cluster) -> pb::Cluster {
             let timeout = HumanDuration(timeout).to_string();
             ("requestTimeout", text(&timeout))
         })),
+        transport_socket: cluster.tls.as_ref().map(super::tls::upstream),
         cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(kind as i32)),
         ..pb::Cluster::default()
     }

@@ -20,7 +20,8 @@ pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: 
         name: CONNECTION_MANAGER.to_owned(),
         config_type: Some(pb::filter::ConfigType::TypedConfig(pack(&manager))),
     };
-    let chain = pb::FilterChain { filters: vec![filter], ..pb::FilterChain::default() };
+    let transport_socket = listener.tls.as_ref().map(super::tls::downstream);
+    let chain = pb::FilterChain { filters: vec![filter], transport_socket, ..pb::FilterChain::default() };
     pb::Listener {
         name: listener.name.to_string(),
         address: Some(socket_address(&listener.address.ip().to_string(), listener.address.port())),

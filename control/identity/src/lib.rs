@@ -1,0 +1,23 @@
+//! Workload identities: who a workload is (its certificate and key), whom it believes (the roots of its trust domain), and
+//! how it gets both from the control plane. Used by the proxy and by the control plane; no policy, no files.
+//!
+//! ```text
+//! proxy: CertificateRequest ──── /weir.v1.Certificates/Sign ────► control plane: may it be that? ─► signs
+//!          key stays here  ◄──── chain, roots ───────────────────
+//! ```
+
+// How an identity is asked for.
+pub mod enrol;
+
+// The call that it is asked for with.
+pub mod wire;
+
+// One's own identity, and TLS with it.
+pub mod own;
+
+// Who is at the other end.
+pub mod peer;
+
+pub use enrol::{CertificateRequest, JoinToken};
+pub use own::{Roots, WorkloadIdentity, provider};
+pub use peer::{PeerError, peer_of, reason_of};

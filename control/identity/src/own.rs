@@ -1,0 +1,179 @@
+//! One's own identity: a certificate, its key, and the roots that one believes. TLS with it is 1.3 alone, without
+//! resumption: a session is never taken up again with somebody else's authority.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ServerConfig};
+use sha2::{Digest, Sha256};
+use weir_model::{SpiffeId, Workload};
+
+use crate::peer::{PeerVerifier, PinVerifier, peer_of};
+
+/// The cryptography of every connection.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
+}
+
+/// Who the control plane is in every trust domain.
+pub fn control_plane() -> Workload {
+    Workload::new("/weir/control-plane").expect("it is the path of a SPIFFE ID")
+}
+
+/// The root certificates of a trust domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roots(Vec<CertificateDer<'static>>);
+
+impl Roots {
+    /// These.
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
+        Self(certificates)
+    }
+
+    /// Their certificates.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.0
+    }
+
+    pub(crate) fn anchors(&self) -> Result<Vec<TrustAnchor<'_>>, webpki::Error> {
+        self.0.iter().map(webpki::anchor_from_trusted_cert).collect()
+    }
+}
+
+/// SHA-256 of a certificate: what a join token names its root by.
+pub fn hash_of(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+/// Why something is not an identity.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotOurs(String);
+
+fn not_ours(what: &str, error: impl fmt::Display) -> NotOurs {
+    NotOurs(format!("{what}: {error}"))
+}
+
+/// A workload's identity.
+#[derive(Clone)]
+pub struct WorkloadIdentity {
+    /// Who it is.
+    pub id: SpiffeId,
+    /// When its certificate ends.
+    pub not_after: SystemTime,
+    /// When it began.
+    pub not_before: SystemTime,
+    chain: Vec<CertificateDer<'static>>,
+    /// PKCS #8, for whoever keeps it on disk.
+    key: Vec<u8>,
+    roots: Arc<Roots>,
+    certified: Arc<CertifiedKey>,
+}
+
+impl fmt::Debug for WorkloadIdentity {
+    /// Without the key.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("WorkloadIdentity").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl WorkloadIdentity {
+    /// The identity that a chain proves with its key (PKCS #8).
+    ///
+    /// # Errors
+    /// The chain says no identity, or the key is not its own.
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: Vec<u8>, roots: Roots) -> Result<Self, NotOurs> {
+        let first = chain.first().ok_or_else(|| NotOurs("the chain is empty".to_owned()))?;
+        let id = peer_of(first).map_err(|error| not_ours("the certificate", error))?;
+        let (_, read) = x509_parser::parse_x509_certificate(first).map_err(|error| not_ours("the certificate", error))?;
+        let time = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let (not_before, not_after) =
+            (time(read.validity().not_before.timestamp()), time(read.validity().not_after.timestamp()));
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.clone()));
+        let certified = CertifiedKey::from_der(chain.clone(), der, &provider()).map_err(|error| not_ours("the key", error))?;
+        let (roots, certified) = (Arc::new(roots), Arc::new(certified));
+        Ok(Self { id, not_after, not_before, chain, key, roots, certified })
+    }
+
+    /// The roots that it believes.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// Its certificate, and those between it and a root.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// Certificate, key and roots as PEM, for a file that nobody else may read.
+    pub fn to_pem(&self) -> String {
+        let certificate = |label: &str, der: &[u8]| pem::encode(&pem::Pem::new(label, der));
+        let chain = self.chain.iter().map(|der| certificate("CERTIFICATE", der));
+        let roots = self.roots.0.iter().map(|der| certificate("TRUSTED CERTIFICATE", der));
+        let key = std::iter::once(certificate("PRIVATE KEY", &self.key));
+        chain.chain(key).chain(roots).collect()
+    }
+
+    /// What [`WorkloadIdentity::to_pem`] has written.
+    ///
+    /// # Errors
+    /// The text is something else.
+    pub fn from_pem(text: &str) -> Result<Self, NotOurs> {
+        let parts = pem::parse_many(text).map_err(|error| not_ours("the file", error))?;
+        let of = |label: &str| {
+            let parts = parts.iter().filter(|part| part.tag() == label);
+            parts.map(|part| part.contents().to_vec()).collect::<Vec<_>>()
+        };
+        let key = of("PRIVATE KEY").pop().ok_or_else(|| NotOurs("there is no key".to_owned()))?;
+        let certificates = |label| of(label).into_iter().map(CertificateDer::from).collect();
+        Self::new(certificates("CERTIFICATE"), key, Roots::new(certificates("TRUSTED CERTIFICATE")))
+    }
+
+    /// TLS of one who is connected to; `protocols` are those of ALPN, best first. Whoever `must_prove` nothing may stay
+    /// unknown; who shows a certificate must be of the same trust domain in any case.
+    pub fn server_config(&self, protocols: &[&[u8]], must_prove: bool) -> Arc<ServerConfig> {
+        let verifier = PeerVerifier::new(Arc::clone(&self.roots), self.id.domain.clone(), None, must_prove);
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the provider knows TLS 1.3")
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
+    }
+
+    /// TLS of one who connects to a workload of the same trust domain.
+    pub fn client_config(&self, workload: &Workload, protocol: &[u8]) -> Arc<ClientConfig> {
+        let expected = self.id.domain.id(workload);
+        let verifier = PeerVerifier::new(Arc::clone(&self.roots), self.id.domain.clone(), Some(expected), true);
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the provider knows TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
+        config.alpn_protocols = vec![protocol.to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        Arc::new(config)
+    }
+}
+
+/// TLS of one who has no identity yet and knows the hash of its control plane's root.
+pub(crate) fn pinned_config(pin: [u8; 32]) -> Arc<ClientConfig> {
+    let verifier = PinVerifier { pin, algorithms: provider().signature_verification_algorithms };
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider knows TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
