@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use weir_model::ClusterName;
+use weir_model::{ClusterName, HumanDuration, TrustDomain, UnitError};
 
 use crate::app::{Bootstrap, LogStyle};
+use crate::limits::{DEFAULT_CERTIFICATE_LIFETIME, MAX_CERTIFICATE_LIFETIME, MIN_CERTIFICATE_LIFETIME};
 
 /// The control plane: tells every proxy what to serve.
 #[derive(Debug, Parser)]
@@ -24,6 +26,15 @@ pub struct CommandLine {
     /// Loopback address that proxies connect to
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
     xds: SocketAddr,
+    /// Address that proxies connect to by mutual TLS, and get their certificates from
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15012")]
+    xds_mtls: SocketAddr,
+    /// Namespace of the identities that are signed
+    #[arg(long, value_name = "NAME", default_value = "weir.local", value_parser = parse_domain)]
+    trust_domain: TrustDomain,
+    /// How long a certificate lives, 4s to 720h; proxies renew at half of it [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = parse_lifetime)]
+    certificate_lifetime: Option<Duration>,
     /// Loopback address that proxies fetch modules from
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15011")]
     modules: SocketAddr,
@@ -64,6 +75,9 @@ impl CommandLine {
             store: self.store.unwrap_or_else(state_folder),
             api: self.api,
             xds: self.xds,
+            xds_mtls: self.xds_mtls,
+            trust_domain: self.trust_domain,
+            certificate_lifetime: self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME),
             modules: self.modules,
             module_cluster: self.module_cluster,
             plugins: self.plugins.or_else(beside).unwrap_or_else(|| PathBuf::from("plugins")),
@@ -85,6 +99,19 @@ fn state_folder() -> PathBuf {
 
 fn parse_cluster(text: &str) -> Result<ClusterName, String> {
     ClusterName::new(text).map_err(|error| error.to_string())
+}
+
+fn parse_domain(text: &str) -> Result<TrustDomain, String> {
+    TrustDomain::new(text).map_err(|error| error.to_string())
+}
+
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let HumanDuration(lifetime) = text.parse().map_err(|error: UnitError| error.to_string())?;
+    if (MIN_CERTIFICATE_LIFETIME..=MAX_CERTIFICATE_LIFETIME).contains(&lifetime) {
+        return Ok(lifetime);
+    }
+    let (least, most) = (HumanDuration(MIN_CERTIFICATE_LIFETIME), HumanDuration(MAX_CERTIFICATE_LIFETIME));
+    Err(format!("a certificate lives {least} to {most}"))
 }
 
 #[cfg(test)]

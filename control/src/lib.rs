@@ -26,6 +26,9 @@ pub mod publish;
 // What faces the proxies.
 pub mod serve;
 
+// Who is who.
+pub mod authority;
+
 // What became of what was told.
 pub mod status;
 
@@ -40,6 +43,9 @@ pub mod access;
 
 // What was applied, kept.
 pub mod store;
+
+// Files for this user alone.
+mod private_file;
 
 // Named tasks.
 mod task;

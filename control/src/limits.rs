@@ -28,6 +28,32 @@ pub const MAX_STREAMS: usize = 20_000;
 /// Scopes whose offers are kept; more Gateways than that are computed again at each change.
 pub const MAX_SCOPES: usize = 1_000;
 
+/// Handshakes under way at the same time; more wait in the system's queue.
+pub const MAX_HANDSHAKES: usize = 256;
+
+/// A handshake that is not done after this time is given up.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after a connection that could not be accepted: no file descriptor is free any sooner.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// Identities.
+
+/// How long a certificate lives when nothing is said: half of it is how long the control plane may be away.
+pub const DEFAULT_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+
+/// The shortest life of a certificate: below that nobody can renew in time.
+pub const MIN_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(4);
+
+/// The longest life of a certificate: it cannot be taken back.
+pub const MAX_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How far the clocks of a mesh may be apart.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+/// How long a root lives when nobody rotates it.
+pub const ROOT_LIFETIME: Duration = Duration::from_secs(3_650 * 24 * 3_600);
+
 // The API.
 
 /// Bytes of one request: as large as one resource file may be.

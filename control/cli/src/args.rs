@@ -120,12 +120,15 @@ pub(crate) enum TokenCommand {
     Make {
         /// Whose it is
         name: String,
-        /// viewer, editor or admin
+        /// proxy, viewer, editor or admin
         #[arg(long, default_value = "editor")]
         role: String,
         /// A namespace that it may change; may be repeated [default: all]
         #[arg(long)]
         namespace: Vec<String>,
+        /// The workload that it makes a proxy be, with --role proxy: NAMESPACE/ACCOUNT
+        #[arg(long)]
+        workload: Option<String>,
         /// Seconds until it ends [default: never]
         #[arg(long)]
         expires_in_seconds: Option<u32>,

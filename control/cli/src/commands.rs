@@ -167,9 +167,9 @@ fn status(client: &Client, output: Output) -> anyhow::Result<String> {
 
 fn token(client: &Client, output: Output, command: TokenCommand) -> anyhow::Result<String> {
     match command {
-        TokenCommand::Make { name, role, namespace, expires_in_seconds } => {
+        TokenCommand::Make { name, role, namespace, workload, expires_in_seconds } => {
             let namespaces = (!namespace.is_empty()).then_some(namespace);
-            let body = json!({"name": name, "role": role, "namespaces": namespaces,
+            let body = json!({"name": name, "role": role, "namespaces": namespaces, "workload": workload,
                               "expiresInSeconds": expires_in_seconds});
             let made = client.ask("POST", "tokens", body.to_string())?;
             Ok(say(output, &made, |made| format!("{}\n", text(made, "secret"))))

@@ -10,6 +10,7 @@ use rand::rngs::OsRng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use weir_model::Workload;
 
 use crate::limits::{MAX_TOKEN_NAME, MAX_TOKENS};
 use crate::store::{ResourceStore, StoreError};
@@ -18,6 +19,8 @@ use crate::store::{ResourceStore, StoreError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// Nothing of the API: a workload gets its first certificate with it.
+    Proxy,
     /// Read everything.
     Viewer,
     /// Change objects.
@@ -39,6 +42,9 @@ pub struct Token {
     /// The namespaces that it may change; all, when left out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub namespaces: Option<Vec<String>>,
+    /// The workload that it makes a proxy be: `namespace/account`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub workload: Option<String>,
     /// When it was made.
     #[schemars(with = "String")]
     pub created: jiff::Timestamp,
@@ -59,6 +65,9 @@ pub struct NewToken {
     /// The namespaces that it may change; all, when left out.
     #[serde(default)]
     pub namespaces: Option<Vec<String>>,
+    /// The workload that it makes a proxy be, `namespace/account`; for the role `proxy` alone.
+    #[serde(default)]
+    pub workload: Option<String>,
     /// Seconds until it ends; never, when left out.
     #[serde(default)]
     pub expires_in_seconds: Option<u32>,
@@ -140,7 +149,7 @@ impl Tokens {
 
     /// Draws a token that is none before it is kept.
     pub(crate) fn draw(&self, new: NewToken) -> Result<(KeptToken, String), TokenError> {
-        let NewToken { name, role, namespaces, expires_in_seconds } = new;
+        let NewToken { name, role, namespaces, workload, expires_in_seconds } = new;
         if name.is_empty() || name.chars().count() > MAX_TOKEN_NAME || name.chars().any(char::is_control) {
             return Err(TokenError::Invalid(format!("`name` must have 1 to {MAX_TOKEN_NAME} plain characters")));
         }
@@ -149,13 +158,14 @@ impl Tokens {
                 "an admin's token is for every namespace; leave `namespaces` out".to_owned(),
             ));
         }
+        check_workload(role, workload.as_deref())?;
         if self.tokens.read().len() >= MAX_TOKENS {
             return Err(TokenError::Invalid(format!("there are {MAX_TOKENS} tokens; revoke some first")));
         }
         let (id, secret) = (random_hex::<6>(), random_hex::<32>());
         let created = jiff::Timestamp::now();
         let lives = expires_in_seconds.map(|seconds| jiff::SignedDuration::from_secs(i64::from(seconds)));
-        let token = Token { id, name, role, namespaces, created, expires: lives.map(|lives| created + lives) };
+        let token = Token { id, name, role, namespaces, workload, created, expires: lives.map(|lives| created + lives) };
         let text = format!("weir_{}_{secret}", token.id);
         Ok((KeptToken { token, secret_hash: hash_of(&secret) }, text))
     }
@@ -177,6 +187,20 @@ impl Tokens {
         store.put_entry("tokens", &kept.token.id, &kept)?;
         self.tokens.write().insert(kept.token.id.clone(), Arc::new(kept));
         Ok(())
+    }
+}
+
+/// A proxy's token says which workload it is for; no other does.
+fn check_workload(role: Role, workload: Option<&str>) -> Result<(), TokenError> {
+    let parts = workload.map(|text| text.split_once('/').ok_or(text));
+    match (role, parts) {
+        (Role::Proxy, Some(Ok((namespace, account)))) => match Workload::of_account(namespace, account) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(TokenError::Invalid(format!("`workload`: {error}"))),
+        },
+        (Role::Proxy, _) => Err(TokenError::Invalid("write `workload` as NAMESPACE/ACCOUNT for a proxy".to_owned())),
+        (_, None) => Ok(()),
+        (_, Some(_)) => Err(TokenError::Invalid("`workload` is for the role `proxy`; leave it out".to_owned())),
     }
 }
 
@@ -204,7 +228,7 @@ mod tests {
     use super::*;
 
     fn new(role: Role) -> NewToken {
-        NewToken { name: "me".to_owned(), role, namespaces: None, expires_in_seconds: None }
+        NewToken { name: "me".to_owned(), role, namespaces: None, workload: None, expires_in_seconds: None }
     }
 
     #[test]

@@ -105,6 +105,10 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
+    pub(crate) fn conflict(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, error)
+    }
+
     pub(crate) fn busy(error: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }

@@ -2,6 +2,7 @@
 //! `operations.rs`, with the role that it needs; `authorize` below runs before each.
 
 mod answer;
+mod authority;
 mod diff;
 mod hidden;
 mod objects;
@@ -28,6 +29,7 @@ pub use operations::openapi;
 
 use crate::access::{AuditEntry, AuditLog, Role, Token, Tokens};
 use crate::api::answer::{Done, Failure};
+use crate::authority::Authority;
 use crate::board::Board;
 use crate::limits::{MAX_AUDITED_PATH, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS};
 use crate::publish::Publisher;
@@ -43,7 +45,9 @@ pub struct Api {
     /// Who is told.
     pub book: Arc<ProxyBook>,
     /// Who may ask.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
+    /// Who says who is who.
+    pub authority: Arc<Authority>,
     /// Where changes are noted.
     pub audit: AuditLog,
     /// Places for those who wait for the writer.
@@ -62,11 +66,12 @@ impl Api {
         publisher: Arc<Publisher>,
         board: Arc<Board>,
         book: Arc<ProxyBook>,
-        (tokens, audit): (Tokens, AuditLog),
+        (tokens, audit): (Arc<Tokens>, AuditLog),
+        authority: Arc<Authority>,
     ) -> Arc<Self> {
         let (writers, watchers) =
             (Arc::new(Semaphore::new(MAX_WAITING_WRITERS)), Arc::new(Semaphore::new(MAX_WATCHERS)));
-        Arc::new(Self { publisher, board, book, tokens, audit, writers, watchers })
+        Arc::new(Self { publisher, board, book, tokens, authority, audit, writers, watchers })
     }
 }
 

@@ -13,7 +13,8 @@ use crate::api::proxies::Summary;
 use crate::api::resources::{ChangeAnswer, ChangeQuery, ListQuery};
 use crate::api::revisions::{PageQuery, RevisionAnswer};
 use crate::api::tokens::MadeToken;
-use crate::api::{Api, proxies, resources, revisions, tokens, watch};
+use crate::api::{Api, authority, proxies, resources, revisions, tokens, watch};
+use crate::authority::AuthorityStatus;
 use crate::status::{ObjectStatus, ProxyStatus};
 use crate::store::{ObjectName, RevisionHead};
 
@@ -66,6 +67,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     let mut all = object_operations();
     all.extend(revision_operations());
     all.extend(status_operations());
+    all.extend(authority_operations());
     all.extend(token_operations());
     all
 }
@@ -86,7 +88,7 @@ fn change(
     Operation { method, path, role: Role::Editor, summary, query, body, answer, handler }
 }
 
-/// Something with tokens.
+/// Something for admins: tokens, the authority.
 fn token(
     (method, path): (&'static str, &'static str),
     summary: &'static str,
@@ -143,6 +145,21 @@ fn status_operations() -> Vec<Operation> {
         read("/api/v1/status", "Everything in numbers.", schema::<Summary>, routing::get(proxies::summary)),
         read("/api/v1/watch", "Server-sent events: what has changed.", schema::<String>, routing::get(watch::watch)),
         read("/api/v1/openapi.json", "This description.", schema::<Value>, routing::get(async || Json(openapi()))),
+    ]
+}
+
+fn authority_operations() -> Vec<Operation> {
+    let status = "The certificate authority: its trust domain and its roots.";
+    let rotates = "Begins the change to another root, which takes two lifetimes of a certificate.";
+    let answer: SchemaOf = schema::<AuthorityStatus>;
+    vec![
+        read("/api/v1/authority", status, answer, routing::get(authority::get)),
+        token(
+            ("post", "/api/v1/authority/rotation"),
+            rotates,
+            (Body::Nothing, answer),
+            routing::post(authority::rotate),
+        ),
     ]
 }
 

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::access::{NewToken, Token};
+use crate::access::{NewToken, Role, Token};
 use crate::api::Api;
 use crate::api::answer::{Done, Failure, Json};
 use crate::api::resources::blocking;
@@ -19,7 +19,7 @@ pub(crate) struct MadeToken {
     /// The token.
     #[serde(flatten)]
     token: Token,
-    /// What to send as `Authorization: Bearer …`. Nobody can get it a second time.
+    /// What to send as `Authorization: Bearer …`, or a proxy's join token. Nobody can get it a second time.
     secret: String,
 }
 
@@ -31,7 +31,11 @@ pub(crate) async fn make(State(api): State<Arc<Api>>, body: String) -> Result<Re
     let new: NewToken = serde_json::from_str(&body)
         .map_err(|error| Failure::bad_request(format!("the body must say {{name, role}} in JSON: {error}")))?;
     blocking(move || {
-        let (token, secret) = api.tokens.make(api.publisher.store(), new)?;
+        let (token, mut secret) = api.tokens.make(api.publisher.store(), new)?;
+        if token.role == Role::Proxy {
+            // So that a proxy knows its control plane by it.
+            secret = format!("{secret}.{}", api.authority.pin()?);
+        }
         let done = Done::of_token(&token);
         let mut response = Json(MadeToken { token, secret }).into_response();
         response.extensions_mut().insert(done);

@@ -8,11 +8,11 @@
 //! that says what to do, and proxies go on with what they have.
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use serde_json::json;
@@ -23,14 +23,16 @@ use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 use weir_files::{FileSource, Update, WatchSignal};
 use weir_mesh::Refusal;
-use weir_model::ClusterName;
+use weir_model::{ClusterName, TrustDomain};
 
 use crate::access::{AuditLog, NewToken, Role, Tokens};
 use crate::api::{Api, serve_api};
+use crate::authority::{Authority, AuthorityOptions};
 use crate::board::Board;
 use crate::module_store::ModuleStore;
+use crate::private_file;
 use crate::publish::{Publisher, Refused};
-use crate::serve::{serve_ads, serve_modules};
+use crate::serve::{CertificateSigner, serve_ads, serve_modules, serve_mutual};
 use crate::status::ProxyBook;
 use crate::store::ResourceStore;
 use crate::task;
@@ -46,6 +48,12 @@ pub struct Bootstrap {
     pub api: SocketAddr,
     /// Where proxies connect.
     pub xds: SocketAddr,
+    /// Where proxies connect that prove who they are.
+    pub xds_mtls: SocketAddr,
+    /// Whose identities are signed.
+    pub trust_domain: TrustDomain,
+    /// How long a certificate lives.
+    pub certificate_lifetime: Duration,
     /// Where modules are fetched.
     pub modules: SocketAddr,
     /// The cluster by which an Envoy fetches them.
@@ -81,22 +89,32 @@ pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
 
 async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let store = ResourceStore::open(&bootstrap.store)?;
-    let tokens = Tokens::load(&store)?;
+    let tokens = Arc::new(Tokens::load(&store)?);
     make_first_token(&bootstrap.store, &tokens, &store)?;
     let audit_path = bootstrap.store.join("audit.log");
     let audit = AuditLog::open(&audit_path).with_context(|| format!("{} cannot be written", audit_path.display()))?;
+    let authority = Arc::new(Authority::open(AuthorityOptions {
+        path: bootstrap.store.join("authority.json"),
+        domain: bootstrap.trust_domain.clone(),
+        lifetime: bootstrap.certificate_lifetime,
+    })?);
+    let mutual = bind(bootstrap.xds_mtls).await?;
     let (api, xds, modules) = (bind(bootstrap.api).await?, bind(bootstrap.xds).await?, bind(bootstrap.modules).await?);
     let module_store = Arc::new(ModuleStore::new(bootstrap.plugins.clone()));
     let board = Board::new(Arc::clone(&module_store), modules.local_addr()?, bootstrap.module_cluster.clone());
     let publisher = Publisher::new(store, Arc::clone(&board))?;
     let files = begin(&bootstrap, &publisher).await?;
     let book = ProxyBook::new();
-    announce(&bootstrap, &api, &xds, &modules)?;
+    announce(&bootstrap, (&api, &xds, &mutual), &modules)?;
     let ads = serve_ads(xds, Arc::clone(&board), Arc::clone(&book));
-    let served = serve_api(api, Api::new(publisher, board, book, (tokens, audit)));
+    let signer = CertificateSigner::new(Arc::clone(&authority), Arc::clone(&tokens));
+    let told = (Arc::clone(&board), Arc::clone(&book));
+    let mutual = serve_mutual(mutual, told, (Arc::clone(&authority), signer));
+    let served = serve_api(api, Api::new(publisher, board, book, (tokens, audit), authority));
     let modules = serve_modules(modules, module_store);
     tokio::select! {
         ended = ads => ended.context("proxies are served no more"),
+        ended = mutual => ended.context("proxies are served no more"),
         ended = served => ended.context("the API is served no more"),
         ended = modules => ended.context("modules are served no more"),
         ended = until_asked(files) => ended,
@@ -165,34 +183,29 @@ fn make_first_token(folder: &Path, tokens: &Tokens, store: &ResourceStore) -> an
     if tokens.has_admin() {
         return Ok(());
     }
-    let new = NewToken { name: "admin".to_owned(), role: Role::Admin, namespaces: None, expires_in_seconds: None };
+    let new = NewToken { name: "admin".to_owned(), role: Role::Admin, namespaces: None, workload: None, expires_in_seconds: None };
     let (token, text) = tokens.draw(new)?;
     let path = folder.join("admin.token");
-    write_private(&path, &format!("{text}\n")).with_context(|| format!("{} cannot be written", path.display()))?;
+    private_file::write(&path, &format!("{text}\n")).with_context(|| format!("{} cannot be written", path.display()))?;
     tokens.keep(store, token)?;
     info!(path = %path.display(), "made a token that may do everything; keep it, or make others and revoke it");
     Ok(())
-}
-
-/// A file for this user alone, which appears whole and is on disk.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let draft = path.with_extension("tmp");
-    drop(fs::remove_file(&draft)); // One that a crash has left may have another mode.
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{address} cannot be listened on"))
 }
 
-fn announce(bootstrap: &Bootstrap, api: &TcpListener, xds: &TcpListener, modules: &TcpListener) -> anyhow::Result<()> {
+fn announce(
+    bootstrap: &Bootstrap,
+    (api, xds, mutual): (&TcpListener, &TcpListener, &TcpListener),
+    modules: &TcpListener,
+) -> anyhow::Result<()> {
     let (api, xds, modules) = (api.local_addr()?, xds.local_addr()?, modules.local_addr()?);
-    info!(%api, %xds, %modules, store = %bootstrap.store.display(), "the control plane serves");
+    let xds_mtls = mutual.local_addr()?;
+    info!(%api, %xds, %xds_mtls, %modules, store = %bootstrap.store.display(), "the control plane serves");
     let Some(path) = &bootstrap.address_path else { return Ok(()) };
-    let text = json!({"api": api, "xds": xds, "modules": modules}).to_string();
+    let text = json!({"api": api, "xds": xds, "xdsMtls": xds_mtls, "modules": modules}).to_string();
     let draft = path.with_extension("tmp");
     fs::write(&draft, text)
         .and_then(|()| fs::rename(&draft, path))

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -21,6 +21,8 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
+use weir_identity::wire::CertificatesServer;
+use weir_model::SpiffeId;
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer, DeltaDiscoveryRequest, DeltaDiscoveryResponse,
@@ -29,8 +31,10 @@ use weir_xds::proto::{
 use weir_xds::server::{Protocol, Said};
 use weir_xds::{Offer, Report, ServerState};
 
+use crate::authority::Authority;
 use crate::board::{Board, Program, Scope};
 use crate::limits::{MAX_NODE_BYTES, MAX_SHOWN_REFUSAL, MAX_UNREPORTED, PROXY_KEEPALIVE, RESPONSE_QUEUE};
+use crate::serve::{CertificateSigner, mutual};
 use crate::status::{ProxyBook, ProxyEntry};
 use crate::task;
 
@@ -55,6 +59,27 @@ pub async fn serve_ads(
         .await
 }
 
+/// Serves those who prove by mutual TLS who they are, and signs for those who have to prove it yet.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve_mutual(
+    listener: TcpListener,
+    (board, book): (Arc<Board>, Arc<ProxyBook>),
+    (authority, signer): (Arc<Authority>, Arc<CertificateSigner>),
+) -> Result<(), tonic::transport::Error> {
+    let service = AggregatedDiscoveryServiceServer::new(AdsServer { board, book })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Server::builder()
+        .http2_keepalive_interval(Some(PROXY_KEEPALIVE))
+        .http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
+        .add_service(service)
+        .add_service(CertificatesServer::new(signer))
+        .serve_with_incoming(mutual::accept(listener, authority))
+        .await
+}
+
 /// The service.
 #[derive(Clone)]
 pub struct AdsServer {
@@ -73,25 +98,34 @@ impl AggregatedDiscoveryService for AdsServer {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Ok(Response::new(Box::pin(self.open::<Whole>(request.into_inner()))))
+        Ok(Response::new(Box::pin(self.open::<Whole>(request)?)))
     }
 
     async fn delta_aggregated_resources(
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Ok(Response::new(Box::pin(self.open::<Delta>(request.into_inner()))))
+        Ok(Response::new(Box::pin(self.open::<Delta>(request)?)))
     }
 }
 
 impl AdsServer {
-    fn open<E: Envelopes>(&self, requests: Streaming<E::Request>) -> ReceiverStream<Result<E::Response, Status>> {
+    fn open<E: Envelopes>(
+        &self,
+        request: Request<Streaming<E::Request>>,
+    ) -> Result<ReceiverStream<Result<E::Response, Status>>, Status> {
+        let proof = request.extensions().get::<mutual::Peer>().cloned();
+        if proof.as_ref().is_some_and(|proof| proof.id.is_none()) {
+            return Err(Status::unauthenticated("show a certificate of this mesh; `Certificates/Sign` gives one"));
+        }
+        let requests = request.into_inner();
         let (responses, receiver) = mpsc::channel(RESPONSE_QUEUE);
         let peer: Peer<E> = Peer {
             board: Arc::clone(&self.board),
             book: Arc::clone(&self.book),
             state: ServerState::new(E::PROTOCOL),
             began: Instant::now(),
+            proof,
             proxy: None,
             settled: VecDeque::new(),
             settled_last: None,
@@ -99,7 +133,7 @@ impl AdsServer {
             responses,
         };
         task::spawn("proxy stream", peer.run(requests));
-        ReceiverStream::new(receiver)
+        Ok(ReceiverStream::new(receiver))
     }
 }
 
@@ -161,6 +195,8 @@ struct Peer<E: Envelopes> {
     book: Arc<ProxyBook>,
     state: ServerState,
     began: Instant,
+    /// Who it has proved to be, on a connection where that is asked.
+    proof: Option<mutual::Peer>,
     /// Who it is; said in the first request.
     proxy: Option<OpenProxy>,
     /// Generations that were sent whole, and the last response of each, until the proxy reports on them.
@@ -191,6 +227,9 @@ impl Drop for OpenProxy {
 impl<E: Envelopes> Peer<E> {
     async fn run(mut self, mut requests: Streaming<E::Request>) {
         let mut changes = self.board.changes();
+        let ends = self.proof.as_ref().and_then(|proof| proof.ends).map(|ends| {
+            Instant::now() + ends.duration_since(SystemTime::now()).unwrap_or_default()
+        });
         loop {
             let wait = self.state.wait(self.began.elapsed()).map(|until| self.began + until);
             tokio::select! {
@@ -203,6 +242,11 @@ impl<E: Envelopes> Peer<E> {
                 },
                 changed = changes.changed() => if changed.is_err() { break },
                 () = sleep_until(wait) => {}
+                () = sleep_until(ends) => {
+                    let status = Status::unauthenticated("the certificate of this connection has ended; open another");
+                    drop(self.responses.send(Err(status)).await);
+                    break;
+                }
             }
             if self.push().await.is_none() {
                 break;
@@ -245,12 +289,18 @@ impl<E: Envelopes> Peer<E> {
             return Err(Status::invalid_argument(format!("names of a node have at most {MAX_NODE_BYTES} bytes")));
         }
         let scope = Scope::of(cluster);
+        let identity = self.proof.as_ref().and_then(|proof| proof.id.clone());
+        if let Some(id) = &identity {
+            check_scope(id, &scope)?;
+        }
         let program = if user_agent_name == "weir-proxy" { Program::Weir } else { Program::Envoy };
         let protocol = match E::PROTOCOL {
             Protocol::Delta => "delta",
             Protocol::StateOfTheWorld => "state of the world",
         };
         let entry = ProxyEntry::new(id.clone(), scope.clone(), (program, user_agent_name.clone()), protocol);
+        let mut entry = entry;
+        entry.proved(identity);
         let (number, entry) = self.book.open(entry).ok_or_else(|| Status::unavailable("too many proxies are here"))?;
         info!(node = id, gateway = cluster, protocol, program = user_agent_name, "a proxy has opened a stream");
         Ok(OpenProxy { id: number, node: id.clone(), scope, program, entry, book: Arc::clone(&self.book) })
@@ -300,6 +350,23 @@ impl<E: Envelopes> Peer<E> {
     fn name(&self) -> &str {
         self.proxy.as_ref().map_or("", |proxy| &proxy.node)
     }
+}
+
+/// A workload may be told of the Gateways of its own namespace.
+fn check_scope(id: &SpiffeId, scope: &Scope) -> Result<(), Status> {
+    let namespace = match scope {
+        Scope::Everything => None,
+        Scope::Gateway(gateway) => gateway.split_once('/').map(|(namespace, _)| namespace),
+    };
+    if namespace.is_some() && namespace == id.workload.namespace() {
+        return Ok(());
+    }
+    let asked = match scope {
+        Scope::Everything => "every Gateway",
+        Scope::Gateway(gateway) => gateway,
+    };
+    let reason = format!("{id} may follow the Gateways of its own namespace, not {asked}: say --gateway NAMESPACE/NAME");
+    Err(Status::permission_denied(reason))
 }
 
 async fn sleep_until(time: Option<Instant>) {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_mesh::{ObjectId, object_of};
-use weir_model::ResourceId;
+use weir_model::{ResourceId, SpiffeId};
 use weir_xds::Kind;
 use weir_xds::Report;
 
@@ -33,6 +33,7 @@ pub struct ProxyEntry {
     pub scope: Scope,
     /// What kind of program it is.
     pub program: Program,
+    identity: Option<SpiffeId>,
     program_name: String,
     protocol: &'static str,
     since: jiff::Timestamp,
@@ -55,6 +56,8 @@ pub struct ProxyStatus {
     pub node: String,
     /// The Gateway that it serves; nothing when it serves every Gateway.
     pub gateway: Option<String>,
+    /// Who it has proved to be; nothing for one that is believed.
+    pub identity: Option<String>,
     /// `weir-proxy`, `envoy`, …
     pub program: String,
     /// `delta` or `state of the world`.
@@ -139,6 +142,7 @@ impl ProxyEntry {
             node,
             scope,
             program: program.0,
+            identity: None,
             program_name: program.1,
             protocol,
             since: jiff::Timestamp::now(),
@@ -148,6 +152,11 @@ impl ProxyEntry {
             last_refusal: None,
             behind_since: None,
         }
+    }
+
+    /// It has proved to be this.
+    pub(crate) fn proved(&mut self, identity: Option<SpiffeId>) {
+        self.identity = identity;
     }
 
     /// It took these in.
@@ -236,6 +245,7 @@ impl ProxyEntry {
                 Scope::Everything => None,
                 Scope::Gateway(name) => Some(name.clone()),
             },
+            identity: self.identity.as_ref().map(ToString::to_string),
             program: self.program_name.clone(),
             protocol: self.protocol,
             connected: self.since,

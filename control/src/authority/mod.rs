@@ -1,0 +1,346 @@
+//! The mesh's certificate authority: it says who is who in one trust domain.
+//!
+//! ```text
+//! rotation asked        the new root signs             the old root is gone
+//!       │── one lifetime ──────│── one lifetime ─────────────│
+//! roots:  old, new               old, new                      new
+//! signs:  old                    new                           new
+//! ```
+//!
+//! Whoever has a certificate renews it at half of its life and gets all roots with it, so that after one lifetime everybody
+//! believes the new root, and after another one nothing is left that the old one has signed. Certificate and key of each
+//! root lie in one file of the store's folder that nobody else may read.
+
+mod root;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use rcgen::{CertificateSigningRequestParams, KeyPair};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weir_identity::own::{control_plane, hash_of};
+use weir_identity::wire::Signed;
+use weir_identity::{Roots, WorkloadIdentity};
+use weir_model::{SpiffeId, TrustDomain};
+
+use crate::authority::root::Root;
+use crate::limits::CLOCK_SKEW;
+use crate::private_file;
+
+/// What an authority is made from.
+#[derive(Debug, Clone)]
+pub struct AuthorityOptions {
+    /// Where its roots are kept.
+    pub path: PathBuf,
+    /// Whose identities it signs.
+    pub domain: TrustDomain,
+    /// How long a certificate lives.
+    pub lifetime: Duration,
+}
+
+/// The certificate authority of a trust domain.
+pub struct Authority {
+    options: AuthorityOptions,
+    state: Mutex<State>,
+}
+
+/// What is kept, and the control plane's own identity.
+struct State {
+    kept: Kept,
+    own: Option<Arc<WorkloadIdentity>>,
+}
+
+/// The file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    trust_domain: String,
+    /// Oldest first; the last one whose time has come signs.
+    roots: Vec<Root>,
+}
+
+/// What the API says of the authority.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityStatus {
+    /// Whose identities it signs.
+    pub trust_domain: String,
+    /// How long a certificate lives, in seconds.
+    pub certificate_lifetime_seconds: u64,
+    /// The roots that are believed, oldest first.
+    pub roots: Vec<RootStatus>,
+}
+
+/// One root.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RootStatus {
+    /// SHA-256 of its certificate.
+    pub sha256: String,
+    /// Since when it signs, or from when on.
+    #[schemars(with = "String")]
+    pub signs_from: Timestamp,
+    /// When it is believed no more; nothing when a rotation has not taken its place yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub ends: Option<Timestamp>,
+    /// True for the one that signs now.
+    pub signs: bool,
+}
+
+/// Why the authority did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// Its file cannot be read or written.
+    #[error("{0}: {1}")]
+    File(PathBuf, io::Error),
+    /// Its file is not one of ours, or of another trust domain.
+    #[error("{0}: {1}")]
+    Unreadable(PathBuf, String),
+    /// A certificate cannot be made.
+    #[error("a certificate cannot be made: {0}")]
+    Signing(#[from] rcgen::Error),
+    /// What is to be signed is wrong.
+    #[error("the request to sign is wrong: {0}")]
+    Request(String),
+    /// A rotation is under way.
+    #[error("a rotation is under way; the old root is believed until {0}")]
+    Rotating(Timestamp),
+}
+
+impl Authority {
+    /// The authority whose roots are at a path; with a new root, if there are none.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or is of another trust domain.
+    pub fn open(options: AuthorityOptions) -> Result<Self, AuthorityError> {
+        let path = &options.path;
+        let kept = match std::fs::read_to_string(path) {
+            Ok(text) => read(path, &text, &options.domain)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let root = Root::new(&options.domain, Timestamp::now())?;
+                let kept = Kept { trust_domain: options.domain.to_string(), roots: vec![root] };
+                write(path, &kept)?;
+                kept
+            }
+            Err(error) => return Err(AuthorityError::File(path.clone(), error)),
+        };
+        Ok(Self { options, state: Mutex::new(State { kept, own: None }) })
+    }
+
+    /// Whose identities it signs.
+    pub fn domain(&self) -> &TrustDomain {
+        &self.options.domain
+    }
+
+    /// Signs a request (PKCS #10, in DER) for a workload. Of the request only the key is used, and the proof that whoever
+    /// asks has it. Blocks for a millisecond.
+    ///
+    /// # Errors
+    /// The request is none.
+    pub fn sign(&self, request: &[u8], id: &SpiffeId) -> Result<Signed, AuthorityError> {
+        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
+            .map_err(|error| AuthorityError::Request(error.to_string()))?;
+        let now = Timestamp::now();
+        let mut state = self.state.lock();
+        self.forget_ended(&mut state.kept, now)?;
+        let root = signer(&state.kept, now);
+        let certificate = root.sign(&request.public_key, id, (now, self.options.lifetime))?;
+        let roots = state.kept.roots.iter().map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
+        Ok(Signed { chain: vec![certificate.to_vec()], roots: roots.iter().map(|root| root.to_vec()).collect() })
+    }
+
+    /// The control plane's own identity, made anew when half of its life is over. Its chain has the root in it, for those
+    /// who know nothing but the root's hash.
+    ///
+    /// # Errors
+    /// A certificate cannot be made.
+    pub fn own_identity(&self) -> Result<Arc<WorkloadIdentity>, AuthorityError> {
+        let now = Timestamp::now();
+        let mut state = self.state.lock();
+        let rotated = self.forget_ended(&mut state.kept, now)?;
+        let root = signer(&state.kept, now).certificate()?;
+        let is_fresh = |own: &&Arc<WorkloadIdentity>| {
+            let half = Timestamp::try_from(own.not_after).map(|end| end - half_of(self.options.lifetime));
+            half.is_ok_and(|half| now < half) && own.chain().last() == Some(&root) && !rotated
+        };
+        let roots = state.kept.roots.iter().map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
+        if let Some(own) = state.own.as_ref().filter(is_fresh).filter(|own| own.roots().certificates() == roots) {
+            return Ok(Arc::clone(own));
+        }
+        let key = KeyPair::generate()?;
+        let id = self.options.domain.id(&control_plane());
+        let certificate = signer(&state.kept, now).sign(&key, &id, (now, self.options.lifetime))?;
+        let own = WorkloadIdentity::new(vec![certificate, root], key.serialize_der(), Roots::new(roots))
+            .map_err(|error| AuthorityError::Request(error.to_string()))?;
+        let own = Arc::new(own);
+        state.own = Some(Arc::clone(&own));
+        Ok(own)
+    }
+
+    /// SHA-256 of the certificate of the root that signs now, in hexadecimal digits.
+    ///
+    /// # Errors
+    /// Its certificate cannot be read.
+    pub fn pin(&self) -> Result<String, AuthorityError> {
+        let state = self.state.lock();
+        Ok(fingerprint(&signer(&state.kept, Timestamp::now()).certificate()?))
+    }
+
+    /// Begins a rotation: a new root is believed from now on, signs after one lifetime of a certificate, and takes the old
+    /// one's place after two.
+    ///
+    /// # Errors
+    /// One is under way, or the file cannot be written.
+    pub fn rotate(&self) -> Result<AuthorityStatus, AuthorityError> {
+        let now = Timestamp::now();
+        {
+            let mut state = self.state.lock();
+            self.forget_ended(&mut state.kept, now)?;
+            if let Some(ends) = state.kept.roots.iter().find_map(|root| root.ends) {
+                return Err(AuthorityError::Rotating(ends));
+            }
+            let lifetime = signed(self.options.lifetime) + signed(CLOCK_SKEW);
+            let mut roots = state.kept.roots.clone();
+            roots.iter_mut().for_each(|root| root.ends = Some(now + lifetime + lifetime));
+            roots.push(Root::new(&self.options.domain, now + lifetime)?);
+            let kept = Kept { trust_domain: state.kept.trust_domain.clone(), roots };
+            write(&self.options.path, &kept)?;
+            state.kept = kept;
+        }
+        Ok(self.status())
+    }
+
+    /// What there is to say of it.
+    pub fn status(&self) -> AuthorityStatus {
+        let (now, state) = (Timestamp::now(), self.state.lock());
+        let signs = signer(&state.kept, now);
+        let roots = state.kept.roots.iter().filter(|root| root.ends.is_none_or(|ends| now < ends));
+        let roots = roots.map(|root| RootStatus {
+            sha256: root.certificate().map(|certificate| fingerprint(&certificate)).unwrap_or_default(),
+            signs_from: root.signs_from,
+            ends: root.ends,
+            signs: std::ptr::eq(root, signs),
+        });
+        AuthorityStatus {
+            trust_domain: self.options.domain.to_string(),
+            certificate_lifetime_seconds: self.options.lifetime.as_secs(),
+            roots: roots.collect(),
+        }
+    }
+
+    /// Says whether a root has gone.
+    fn forget_ended(&self, kept: &mut Kept, now: Timestamp) -> Result<bool, AuthorityError> {
+        let before = kept.roots.len();
+        if kept.roots.iter().all(|root| root.ends.is_none_or(|ends| now < ends)) {
+            return Ok(false);
+        }
+        kept.roots.retain(|root| root.ends.is_none_or(|ends| now < ends));
+        write(&self.options.path, kept)?;
+        Ok(kept.roots.len() < before)
+    }
+}
+
+/// The newest root whose time has come.
+fn signer(kept: &Kept, now: Timestamp) -> &Root {
+    let begun = kept.roots.iter().rev().find(|root| root.signs_from <= now);
+    // The clock may have gone back: then the oldest one.
+    begun.or(kept.roots.first()).expect("there is always a root that does not end")
+}
+
+fn read(path: &Path, text: &str, domain: &TrustDomain) -> Result<Kept, AuthorityError> {
+    let bad = |reason: String| AuthorityError::Unreadable(path.to_owned(), reason);
+    let kept: Kept = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+    if kept.trust_domain != domain.as_str() {
+        let reason = format!("it is the authority of `{}`, not of `{domain}`; see --trust-domain", kept.trust_domain);
+        return Err(bad(reason));
+    }
+    if kept.roots.is_empty() || kept.roots.iter().any(|root| root.certificate().is_err()) {
+        return Err(bad("there is no root in it, or one that cannot be read".to_owned()));
+    }
+    Ok(kept)
+}
+
+fn write(path: &Path, kept: &Kept) -> Result<(), AuthorityError> {
+    let text = serde_json::to_string_pretty(kept).map_err(|error| AuthorityError::File(path.to_owned(), error.into()))?;
+    private_file::write(path, &text).map_err(|error| AuthorityError::File(path.to_owned(), error))
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    hash_of(certificate).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+fn half_of(lifetime: Duration) -> SignedDuration {
+    signed(lifetime / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_identity::peer_of;
+    use weir_model::Workload;
+
+    use super::*;
+
+    fn open(folder: &Path, domain: &str, lifetime: Duration) -> Result<Authority, AuthorityError> {
+        let domain = TrustDomain::new(domain).unwrap();
+        Authority::open(AuthorityOptions { path: folder.join("authority.json"), domain, lifetime })
+    }
+
+    fn request() -> Vec<u8> {
+        let key = KeyPair::generate().unwrap();
+        rcgen::CertificateParams::default().serialize_request(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn signs_for_whom_it_is_told_whatever_the_request_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = open(folder.path(), "mesh.example", Duration::from_secs(60)).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut odd = rcgen::CertificateParams::new(vec!["evil.example".to_owned()]).unwrap();
+        odd.subject_alt_names.push(rcgen::SanType::URI("spiffe://mesh.example/ns/x/sa/root".try_into().unwrap()));
+        let odd = odd.serialize_request(&key).unwrap();
+        let id = authority.domain().id(&Workload::of_account("shop", "edge").unwrap());
+        let signed = authority.sign(odd.der(), &id).unwrap();
+        assert_eq!(peer_of(&CertificateDer::from(signed.chain[0].clone())), Ok(id.clone()));
+        assert_eq!(signed.roots.len(), 1);
+        let mut broken = request();
+        *broken.last_mut().unwrap() ^= 1;
+        assert!(authority.sign(&broken, &id).is_err(), "a request whose signature does not fit");
+    }
+
+    #[test]
+    fn is_the_same_after_a_restart_and_of_one_trust_domain() {
+        let folder = tempfile::tempdir().unwrap();
+        let lifetime = Duration::from_secs(60);
+        let pin = open(folder.path(), "mesh.example", lifetime).unwrap().pin().unwrap();
+        assert_eq!(open(folder.path(), "mesh.example", lifetime).unwrap().pin().unwrap(), pin);
+        let error = open(folder.path(), "other.example", lifetime).err().unwrap().to_string();
+        assert!(error.contains("it is the authority of `mesh.example`, not of `other.example`"), "{error}");
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(folder.path().join("authority.json")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_rotation_is_one_at_a_time_and_the_old_root_signs_at_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = open(folder.path(), "mesh.example", Duration::from_secs(3_600)).unwrap();
+        let old = authority.pin().unwrap();
+        let status = authority.rotate().unwrap();
+        assert_eq!(status.roots.iter().map(|root| root.signs).collect::<Vec<_>>(), [true, false]);
+        assert_eq!((authority.pin().unwrap(), status.roots.len()), (old, 2));
+        let id = authority.domain().id(&control_plane());
+        assert_eq!(authority.sign(&request(), &id).unwrap().roots.len(), 2);
+        assert!(matches!(authority.rotate(), Err(AuthorityError::Rotating(_))));
+    }
+}
