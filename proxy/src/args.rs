@@ -33,12 +33,15 @@ struct RunArgs {
     /// File or folder of resources; watched
     #[arg(long, value_name = "PATH", conflicts_with = "xds")]
     config: Option<PathBuf>,
-    /// Control plane that tells the configuration, in place of --config: http://ADDR, on this machine
+    /// Control plane that tells the configuration, in place of --config: https://ADDR, or http://ADDR on this machine
     #[arg(long, value_name = "URL", value_parser = parse_control_plane)]
     xds: Option<String>,
     /// What the control plane knows this proxy by [default: the host's name]
     #[arg(long, value_name = "ID")]
     node: Option<String>,
+    /// File of the join token that gives this proxy its identity, with --xds https://
+    #[arg(long, value_name = "FILE")]
+    join_token_path: Option<PathBuf>,
     /// Gateway that this proxy serves, with --xds: NAMESPACE/NAME [default: every Gateway]
     #[arg(long, value_name = "NAME", value_parser = parse_gateway)]
     gateway: Option<String>,
@@ -139,8 +142,19 @@ impl RunArgs {
             (Some(_), _) if self.gateway.is_some() => {
                 return Err("--gateway goes with --xds, not with --config".to_owned());
             }
+            (_, url) if self.join_token_path.is_some() && !url.as_ref().is_some_and(|url| url.starts_with("https:")) => {
+                return Err("--join-token-path goes with --xds https://".to_owned());
+            }
+            (None, Some(url)) if url.starts_with("https:") && self.gateway.is_none() => {
+                return Err("say which Gateway this proxy serves: --gateway NAMESPACE/NAME".to_owned());
+            }
             (Some(path), _) => ConfigFrom::Files(path),
-            (None, Some(url)) => ConfigFrom::ControlPlane { url, node: node(self.node)?, gateway: self.gateway },
+            (None, Some(url)) => ConfigFrom::ControlPlane {
+                url,
+                node: node(self.node)?,
+                gateway: self.gateway,
+                join_token: self.join_token_path,
+            },
             (None, None) => {
                 return Err("say what to serve: --config PATH (a file or a folder) or --xds URL".to_owned());
             }
@@ -213,9 +227,15 @@ fn parse_gateway(text: &str) -> Result<String, String> {
 
 /// Without TLS nobody but this machine may say what is served.
 fn parse_control_plane(text: &str) -> Result<String, String> {
+    if let Some(address) = text.strip_prefix("https://") {
+        let (host, port) = address.trim_end_matches('/').rsplit_once(':').unwrap_or((address, "15012"));
+        let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+        let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte));
+        return if is_host { Ok(format!("https://{host}:{port}")) } else { Err(format!("`{host}` is not a host")) };
+    }
     let host = text.strip_prefix("http://").and_then(|rest| rest.trim_end_matches('/').rsplit_once(':'));
     let Some((host, port)) = host else {
-        return Err("write http://ADDRESS:PORT, as in http://127.0.0.1:15010".to_owned());
+        return Err("write https://HOST:PORT, or http://ADDRESS:PORT as in http://127.0.0.1:15010".to_owned());
     };
     let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -302,7 +322,7 @@ mod tests {
         ] {
             let Ok(Action::Run(bootstrap)) = action(&["--xds", given, "--node", "p1"]) else { panic!("{given}") };
             let (url, node) = (expected.to_owned(), "p1".to_owned());
-            assert_eq!(bootstrap.source, ConfigFrom::ControlPlane { url, node, gateway: None });
+            assert_eq!(bootstrap.source, ConfigFrom::ControlPlane { url, node, gateway: None, join_token: None });
         }
     }
 

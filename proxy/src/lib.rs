@@ -16,6 +16,8 @@ mod active; // A snapshot made ready to serve.
 mod filter; // A request's way through its filter chain.
 mod route; // Which route a request takes, and what the route does to it.
 mod upstream; // To an endpoint and back.
+mod tls; // Connections that prove who is there.
+mod identity; // Who this proxy is.
 mod telemetry; // Metrics, access log, process log.
 mod body; // The one body type that goes to hyper.
 mod head; // Heads of requests and responses.

@@ -227,6 +227,15 @@ pub(crate) const CONTROL_PLANE_KEEPALIVE: Duration = Duration::from_secs(30);
 /// A stream that lived this long was a good one: the next one is tried at once.
 pub(crate) const CONTROL_PLANE_STEADY_TIME: Duration = Duration::from_secs(10);
 
+/// Time to have a certificate signed: a connection and one call.
+pub(crate) const CERTIFICATE_SIGN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// First pause before a certificate that was not signed is asked for again.
+pub(crate) const MIN_RENEWAL_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest pause: half of a certificate's life is there to find the control plane again.
+pub(crate) const MAX_RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+
 /// First pause before a lost stream is opened again: a control plane that restarts is back within a second.
 pub(crate) const MIN_RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -43,12 +43,14 @@ pub enum ConfigFrom {
     Files(PathBuf),
     /// A control plane.
     ControlPlane {
-        /// `http://` and its address.
+        /// `http://` and its address on this machine, or `https://` and its address for mutual TLS.
         url: String,
         /// What it knows this proxy by.
         node: String,
         /// The Gateway that it serves, as `namespace/name`; every Gateway when it says none.
         gateway: Option<String>,
+        /// The file of the join token, for a proxy that has no identity yet.
+        join_token: Option<PathBuf>,
     },
 }
 

@@ -32,6 +32,7 @@ use crate::config::{
 };
 use crate::drain::{DrainTrigger, drain_pair};
 use crate::filter::PluginState;
+use crate::identity::{ControlAddress, Identity, IdentityOptions, keep, restore};
 use crate::limits::{OUTCOME_QUEUE, VM_REQUEST_QUEUE};
 use crate::listener::{ListenerSet, ListenerSetOptions};
 use crate::task;
@@ -81,11 +82,13 @@ impl App {
         let metrics = Arc::new(Metrics::new(bootstrap.workers));
         let access_log = start_access_log(&bootstrap, &metrics)?;
         let publisher = Publisher::new();
+        let identity = begin_identity(&bootstrap)?;
         let workers = WorkerThreads::start(&WorkersOptions {
             workers: bootstrap.workers,
             active: publisher.active(),
             metrics: Arc::clone(&metrics),
             drain_timeout: bootstrap.drain_timeout,
+            identity: Arc::clone(&identity),
             access_log: &access_log,
         })?;
         let signals = Signals::listen().context("signals cannot be listened for")?;
@@ -111,7 +114,7 @@ impl App {
         let outcomes = Some(outcomes);
         let options = ConfigStateOptions { warmer, listeners, publisher, status, metrics, outcomes };
         let mut config = ConfigState::new(options);
-        let source = begin(&bootstrap, &mut config, heard).await?;
+        let source = begin(&bootstrap, &mut config, (heard, identity)).await?;
         Ok(Self { bootstrap, access_log, workers, drain, source, config, signals, endings })
     }
 
@@ -184,17 +187,42 @@ fn warmer(bootstrap: &Bootstrap, state: Arc<PluginState>, metrics: &Arc<Metrics>
     Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers })
 }
 
+/// Where a control plane is that wants to know who we are.
+fn mutual_address(source: &ConfigFrom) -> Option<ControlAddress> {
+    let ConfigFrom::ControlPlane { url, .. } = source else { return None };
+    let (host, port) = url.strip_prefix("https://")?.rsplit_once(':')?;
+    Some(ControlAddress { host: host.to_owned(), port: port.parse().ok()? })
+}
+
+/// Who the proxy is: nobody, or whom the control plane says, as soon as it does.
+fn begin_identity(bootstrap: &Bootstrap) -> anyhow::Result<Arc<Identity>> {
+    let identity = Identity::none();
+    let Some(control_plane) = mutual_address(&bootstrap.source) else { return Ok(identity) };
+    let ConfigFrom::ControlPlane { node, join_token, .. } = &bootstrap.source else { return Ok(identity) };
+    let name: String = node.chars().map(|it| if it.is_ascii_alphanumeric() || it == '-' { it } else { '_' }).collect();
+    let path = bootstrap.cache.join("identity").join(format!("{name}.pem"));
+    let options = IdentityOptions { control_plane, join_token: join_token.clone(), path };
+    restore(&options, &identity);
+    if identity.get().is_none() && join_token.is_none() {
+        return Err(anyhow!("this proxy has no identity: give --join-token-path FILE, made by `weir token make`"));
+    }
+    task::spawn("identity", keep(options, Arc::clone(&identity)));
+    Ok(identity)
+}
+
 /// The source of the configuration. What files say first is read and served; a refusal of it is a bad start.
 async fn begin(
     bootstrap: &Bootstrap,
     config: &mut ConfigState,
-    outcomes: mpsc::Receiver<Outcome>,
+    (outcomes, identity): (mpsc::Receiver<Outcome>, Arc<Identity>),
 ) -> anyhow::Result<ConfigSource> {
     let path = match &bootstrap.source {
         ConfigFrom::Files(path) => path,
-        ConfigFrom::ControlPlane { url, node, gateway } => {
+        ConfigFrom::ControlPlane { url, node, gateway, .. } => {
             let last_good = LastGood::open(&bootstrap.cache, url, (node, gateway.as_deref()));
-            let options = XdsOptions { url: url.clone(), node: node.clone(), gateway: gateway.clone() };
+            let (url, node, gateway) = (url.clone(), node.clone(), gateway.clone());
+            let mutual = mutual_address(&bootstrap.source).map(|address| (address, identity));
+            let options = XdsOptions { url: url.clone(), node, gateway, mutual };
             let source =
                 XdsSource::new(options, last_good, outcomes).map_err(|error| anyhow!("--xds {url}: {error}"))?;
             return Ok(ConfigSource::ControlPlane(Box::new(source)));

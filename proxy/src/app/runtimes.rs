@@ -14,6 +14,7 @@ use tokio::task::LocalSet;
 use tracing::{error, info};
 
 use crate::active::ActiveConfig;
+use crate::identity::Identity;
 use crate::limits::{BLOCKING_THREAD_IDLE, MAX_BLOCKING_THREADS};
 use crate::listener::{Accepting, AcceptingOptions, Assignment};
 use crate::telemetry::{AccessLog, AccessLogWriter, Metrics};
@@ -50,6 +51,8 @@ pub(super) struct WorkersOptions<'a> {
     pub(super) metrics: Arc<Metrics>,
     /// How long connections of a removed listener may take to end.
     pub(super) drain_timeout: Duration,
+    /// Who the proxy is.
+    pub(super) identity: Arc<Identity>,
     /// Where their lines go.
     pub(super) access_log: &'a AccessLogWriter,
 }
@@ -75,6 +78,7 @@ impl WorkerThreads {
                 active: Arc::clone(&options.active),
                 metrics: Arc::clone(&options.metrics),
                 drain_timeout: options.drain_timeout,
+                identity: Arc::clone(&options.identity),
                 access_log: options.access_log.worker_end(),
                 _ended: EndNotice { index, sender: ended_sender.clone() },
             };
@@ -129,17 +133,18 @@ struct WorkerThread {
     active: Arc<ArcSwap<ActiveConfig>>,
     metrics: Arc<Metrics>,
     drain_timeout: Duration,
+    identity: Arc<Identity>,
     access_log: AccessLog,
     _ended: EndNotice,
 }
 
 impl WorkerThread {
     async fn run(self) {
-        let Self { index, mut assigned, active, metrics, drain_timeout, access_log, _ended } = self;
+        let Self { index, mut assigned, active, metrics, drain_timeout, identity, access_log, _ended } = self;
         let Some(metrics) = metrics.workers.get(index).cloned() else {
             return error!(worker = index, "a worker has no metrics; this is a bug of the proxy");
         };
-        let worker = Worker::new(WorkerOptions { index, active, access_log, metrics });
+        let worker = Worker::new(WorkerOptions { index, active, access_log, metrics, identity });
         let mut accepting = Accepting::new(AcceptingOptions { worker: Rc::clone(&worker), drain_timeout });
         // Ends with its sender too, which is with the process.
         while assigned.changed().await.is_ok() {

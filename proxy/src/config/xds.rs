@@ -26,15 +26,17 @@ use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use weir_xds::{ClientState, Held, Kind, Report, SavedResource};
 
+use weir_identity::own::control_plane;
 use crate::config::last_good::LastGood;
 use crate::config::state::Outcome;
+use crate::identity::{self, ControlAddress, Identity};
 use crate::limits::{
     CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE, CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE,
     MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT, REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
 };
 
 /// Which control plane, and who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct XdsOptions {
     /// `http://` and its address.
     pub(crate) url: String,
@@ -42,6 +44,8 @@ pub(crate) struct XdsOptions {
     pub(crate) node: String,
     /// The Gateway that it serves; every Gateway when it says none.
     pub(crate) gateway: Option<String>,
+    /// Where it is, and who we are, when it is to be reached by mutual TLS.
+    pub(crate) mutual: Option<(ControlAddress, Arc<Identity>)>,
 }
 
 /// A control plane, asked over one stream.
@@ -166,9 +170,9 @@ impl XdsSource {
 
     /// One stream, until it ends; why it did.
     async fn stream(&mut self, updates: &Updates) -> String {
-        let channel = match self.endpoint.connect().await {
+        let channel = match self.connect().await {
             Ok(channel) => channel,
-            Err(error) => return chain_of(&error),
+            Err(reason) => return reason,
         };
         let (requests, receiver) = mpsc::channel(XDS_REQUEST_QUEUE);
         self.reported = None;
@@ -198,6 +202,14 @@ impl XdsSource {
             self.tell(updates);
             send(&requests, self.report()).await;
         }
+    }
+
+    async fn connect(&self) -> Result<Channel, String> {
+        let Some((address, identity)) = &self.options.mutual else {
+            return self.endpoint.connect().await.map_err(|error| chain_of(&error));
+        };
+        let own = identity.get().ok_or("this proxy has no identity yet")?;
+        identity::connect(address, own.identity.client_config(&control_plane(), b"h2")).await
     }
 
     /// Takes in a response: decodes, answers, and asks for what it refers to.

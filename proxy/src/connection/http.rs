@@ -7,7 +7,6 @@ use std::rc::Rc;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::connection::Connection;
@@ -18,6 +17,7 @@ use crate::limits::{
 };
 use crate::stream;
 use crate::task;
+use crate::tls::Transport;
 use crate::worker::Worker;
 
 /// Runs HTTP/2's streams on the worker.
@@ -31,7 +31,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnWorker {
 }
 
 /// Serves requests until the connection ends.
-pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (socket, codec): (TcpStream, Codec)) {
+pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (socket, codec): (Transport, Codec)) {
     let io = TokioIo::new(Watched { socket, connection: Rc::clone(connection) });
     let service = service_fn(|request| stream::handle(Rc::clone(worker), Rc::clone(connection), request));
     match codec {

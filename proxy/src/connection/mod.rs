@@ -5,7 +5,7 @@ mod detect;
 mod http;
 mod watched;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -13,12 +13,14 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::debug;
-use weir_model::ListenerName;
+use tracing::{debug, info};
+use weir_model::{DownstreamTls, ListenerName};
 
+use crate::connection::detect::Codec;
 use crate::drain::DrainWatcher;
 use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, DRAIN_GRACE, HEAD_TIMEOUT};
 use crate::telemetry::ListenerMetrics;
+use crate::tls::{self, Transport};
 use crate::worker::{Overdue, Worker};
 
 /// What a worker knows of a listener.
@@ -41,6 +43,8 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// Unlike any other's in this process.
     pub(crate) id: u64,
+    /// Who its other end has proved to be: a SPIFFE ID.
+    pub(crate) identity: OnceCell<Arc<str>>,
     /// Streams under way.
     streams: Cell<u32>,
     /// When the last stream ended, or the connection began.
@@ -56,16 +60,36 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerFacts>, socke
     let weak: Weak<dyn Overdue> = Rc::downgrade(&connection) as Weak<dyn Overdue>;
     let watch = worker.deadlines.watch(weak);
     let _in_flight = connection.listener.drain.guard();
-    let codec = tokio::select! {
-        codec = detect::detect(&socket) => codec,
+    let begun = tokio::select! {
+        begun = begin(&worker, &connection, socket) => begun,
         () = connection.overdue.notified() => None,
         () = grace_ended(&connection.listener.drain) => None, // Not a byte of a request has come.
     };
-    match codec {
-        Some(codec) => http::serve(&worker, &connection, (socket, codec)).await,
+    match begun {
+        Some(begun) => http::serve(&worker, &connection, begun).await,
         None => debug!(%peer, listener = %connection.listener.name, "connection ended before its first request"),
     }
     worker.deadlines.forget(watch);
+}
+
+/// Finds out who is there, where the listener asks for it, and which codec it speaks. `None` when nobody is, or nobody who
+/// may.
+async fn begin(worker: &Worker, connection: &Connection, socket: TcpStream) -> Option<(Transport, Codec)> {
+    match worker.config(&connection.listener.name).downstream_tls(&connection.listener.name) {
+        None => detect::detect(&socket).await.map(|codec| (Transport::Plain(socket), codec)),
+        Some(DownstreamTls::Mesh) => match tls::accept(socket, &worker.identity).await {
+            Ok(accepted) => {
+                drop(connection.identity.set(accepted.peer.to_string().into()));
+                let codec = if accepted.is_http2 { Codec::Http2 } else { Codec::Http1 };
+                Some((accepted.transport, codec))
+            }
+            Err(reason) => {
+                let (peer, listener) = (connection.peer, &connection.listener.name);
+                info!(%peer, %listener, "a connection is refused: {reason}");
+                None
+            }
+        },
+    }
 }
 
 /// Waits until the listener drains, and then as long as a first request may still be on its way.
@@ -81,6 +105,7 @@ impl Connection {
             listener,
             peer,
             id,
+            identity: OnceCell::new(),
             streams: Cell::new(0),
             idle_since: Cell::new(now),
             head_since: Cell::new(Some(now)), // The first head is waited for as long as any other.

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::connection::Connection;
+use crate::tls::Transport;
 
 /// A downstream socket.
 pub(super) struct Watched {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Transport,
     pub(super) connection: Rc<Connection>,
 }
 

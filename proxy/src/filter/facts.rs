@@ -19,6 +19,8 @@ pub(crate) struct Facts {
     pub(crate) local: SocketAddr,
     /// Unlike any other downstream connection's in this process.
     pub(crate) connection_id: u64,
+    /// Who the downstream has proved to be: a SPIFFE ID.
+    pub(crate) identity: Option<Arc<str>>,
     /// The listener.
     pub(crate) listener: Option<ListenerName>,
     /// The route, once chosen.
@@ -54,6 +56,7 @@ impl Facts {
             peer,
             local,
             connection_id,
+            identity: None,
             listener: None,
             route: None,
             cluster: None,

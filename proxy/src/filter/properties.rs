@@ -200,7 +200,12 @@ fn upstream(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
 fn connection(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
     match rest.first().copied() {
         Some(b"id") => put_number(exchange.facts.connection_id, out),
-        Some(b"mtls") => put(&[0], out),
+        Some(b"mtls") => put(&[u8::from(exchange.facts.identity.is_some())], out),
+        Some(b"uri_san_peer_certificate") => match &exchange.facts.identity {
+            Some(identity) => put(identity.as_bytes(), out),
+            None => false,
+        },
+        Some(b"tls_version") if exchange.facts.identity.is_some() => put(b"TLSv1.3", out),
         _ => false,
     }
 }

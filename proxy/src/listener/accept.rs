@@ -292,6 +292,7 @@ mod tests {
             active: Arc::new(ArcSwap::from_pointee(ActiveConfig::empty())),
             access_log,
             metrics: Arc::clone(&metrics.workers[0]),
+            identity: crate::identity::Identity::none(),
         });
         Accepting::new(AcceptingOptions { worker, drain_timeout: SOON })
     }

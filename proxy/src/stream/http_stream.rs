@@ -307,6 +307,7 @@ impl HttpStream {
             duration,
             listener: self.connection.listener.name.as_str(),
             peer: self.connection.peer,
+            peer_identity: self.connection.identity.get().map(|identity| &**identity),
             request_id: self.sent.request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
             method: &self.sent.method,
             authority: Some(&self.sent.authority),
@@ -363,14 +364,15 @@ impl Drop for Finisher {
 /// The head as the proxy goes on with it; when it is refused, as much of it as the log can show, and why.
 fn head_of(parts: http::request::Parts, connection: &Connection) -> (RequestHead, Option<ProxyError>) {
     let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
-    match sanitize::request(parts, connection.peer.ip(), "http") {
+    let scheme = if connection.identity.get().is_some() { "https" } else { "http" };
+    match sanitize::request(parts, connection.peer.ip(), scheme) {
         Ok(head) => (head, None),
         Err(error) => {
             let path = uri.path_and_query().cloned();
             let authority = uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
             let head = RequestHead {
                 method,
-                scheme: "http",
+                scheme,
                 authority: authority.unwrap_or_else(|| HeaderValue::from_static("")),
                 path: path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
                 headers: HeaderMap::new(),
@@ -390,6 +392,7 @@ fn first_timeout(route: &Route) -> Option<Duration> {
 
 fn facts(connection: &Connection, route: Option<&Arc<Route>>) -> Facts {
     let mut facts = Facts::new(connection.peer, connection.listener.address, connection.id);
+    facts.identity = connection.identity.get().cloned();
     facts.listener = Some(connection.listener.name.clone());
     facts.route = route.map(|route| route.model.name.clone());
     facts

@@ -203,6 +203,7 @@ mod tests {
             duration: Duration::ZERO,
             listener: "",
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            peer_identity: None,
             request_id: b"",
             method: &Method::GET,
             authority: None,

@@ -26,6 +26,8 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) listener: &'a str,
     /// Who sent it.
     pub(crate) peer: SocketAddr,
+    /// Who the downstream has proved to be.
+    pub(crate) peer_identity: Option<&'a str>,
     /// `x-request-id`.
     pub(crate) request_id: &'a [u8],
     /// `:method`.
@@ -84,6 +86,9 @@ impl AccessRecord<'_> {
         milliseconds(line, self.duration);
         self.write_outcome(line);
         address(line, "peer", Some(self.peer));
+        if let Some(identity) = self.peer_identity {
+            text(line, "peer_identity", identity.as_bytes());
+        }
         self.write_fields(line);
         line.extend_from_slice(b"}\n");
     }
@@ -246,6 +251,7 @@ mod tests {
             duration: Duration::from_micros(12_034),
             listener: "default/shop/http",
             peer: SocketAddr::from(([127, 0, 0, 1], 5000)),
+            peer_identity: None,
             request_id: b"id",
             method: &Method::GET,
             authority: None,

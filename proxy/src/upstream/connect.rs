@@ -16,14 +16,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
+use weir_model::Workload;
 
 use super::cluster::Shard;
 use crate::body::Body;
 use crate::error::ProxyError;
+use crate::identity::Identity;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES, UPSTREAM_UNACKED_TIMEOUT,
 };
 use crate::task;
+use crate::tls::{self, Transport};
 
 /// Whether anything has come from the endpoint since `forget`.
 #[derive(Debug, Default)]
@@ -60,14 +63,31 @@ impl Drop for Open {
     }
 }
 
+/// How to an endpoint.
+pub(super) struct Way<'a> {
+    /// Where it is.
+    pub(super) address: SocketAddr,
+    /// Time for everything before the first request.
+    pub(super) timeout: Duration,
+    /// Who it must be, and who we are.
+    pub(super) proof: Option<&'a Proof>,
+}
+
+/// Who an endpoint must be, and who we are.
+pub(super) struct Proof {
+    /// Who we are.
+    pub(super) identity: Arc<Identity>,
+    /// Who it must be.
+    pub(super) workload: Workload,
+}
+
 /// Opens an HTTP/1.1 connection. `open` is held until it is closed.
 pub(super) async fn http1(
-    address: SocketAddr,
-    timeout: Duration,
+    way: Way<'_>,
     open: Open,
 ) -> Result<(http1::SendRequest<Body>, Rc<Heard>), ProxyError> {
     let heard = Rc::new(Heard::default());
-    let socket = Socket { stream: tcp(address, timeout).await?, heard: Rc::clone(&heard) };
+    let socket = Socket { stream: transport(way, b"http/1.1").await?, heard: Rc::clone(&heard) };
     let (sender, connection) = http1::Builder::new()
         // hyper reads past the first bound when its buffer happens to have room. Its own limit of 100 headers is ours.
         .max_buf_size(MAX_HEAD_BYTES)
@@ -80,12 +100,8 @@ pub(super) async fn http1(
 }
 
 /// Opens an HTTP/2 connection with prior knowledge. `open` is held until it is closed.
-pub(super) async fn http2(
-    address: SocketAddr,
-    timeout: Duration,
-    open: Open,
-) -> Result<http2::SendRequest<Body>, ProxyError> {
-    let stream = tcp(address, timeout).await?;
+pub(super) async fn http2(way: Way<'_>, open: Open) -> Result<http2::SendRequest<Body>, ProxyError> {
+    let stream = transport(way, b"h2").await?;
     let max_head_bytes = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
     let (sender, connection) = http2::Builder::new(OnWorker)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -99,12 +115,19 @@ pub(super) async fn http2(
     Ok(sender)
 }
 
-async fn tcp(address: SocketAddr, timeout: Duration) -> Result<TcpStream, ProxyError> {
-    let stream = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(ProxyError::ConnectFailed(error.to_string())),
-        Err(_) => return Err(ProxyError::ConnectTimeout),
+/// A connection on which requests may go: to whoever should be there, if that is asked.
+async fn transport(Way { address, timeout, proof }: Way<'_>, protocol: &[u8]) -> Result<Transport, ProxyError> {
+    let opened = async {
+        let socket = tcp(address).await?;
+        let Some(Proof { identity, workload }) = proof else { return Ok(Transport::Plain(socket)) };
+        let proved = tls::connect(socket, address, (identity, workload), protocol).await;
+        proved.map_err(ProxyError::ConnectFailed)
     };
+    tokio::time::timeout(timeout, opened).await.unwrap_or(Err(ProxyError::ConnectTimeout))
+}
+
+async fn tcp(address: SocketAddr) -> Result<TcpStream, ProxyError> {
+    let stream = TcpStream::connect(address).await.map_err(|error| ProxyError::ConnectFailed(error.to_string()))?;
     // Heads and bodies are written as a whole; waiting for more to come would only add latency. An endpoint that has
     // vanished without a word must not hold an idle or a shared connection for the kernel's quarter of an hour.
     let socket = socket2::SockRef::from(&stream);
@@ -136,9 +159,9 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnWorker {
     }
 }
 
-/// A TCP stream that notes when anything comes in.
+/// A connection that notes when anything comes in.
 struct Socket {
-    stream: TcpStream,
+    stream: Transport,
     heard: Rc<Heard>,
 }
 

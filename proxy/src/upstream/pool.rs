@@ -16,10 +16,11 @@ use tokio::sync::watch;
 use weir_model::UpstreamProtocol;
 
 use super::cluster::Shard;
-use super::connect::{self, Heard, Open};
+use super::connect::{self, Heard, Open, Proof, Way};
 use super::endpoints::Endpoint;
 use crate::body::Body;
 use crate::error::ProxyError;
+use crate::identity::Identity;
 use crate::limits::{
     MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, MAX_STREAMS_PER_UPSTREAM_CONNECTION, UPSTREAM_IDLE_SWEEPS,
 };
@@ -53,6 +54,8 @@ pub(super) struct Pool {
     endpoint: Arc<Endpoint>,
     protocol: UpstreamProtocol,
     connect_timeout: Duration,
+    /// Who the endpoint must be.
+    proof: Option<Proof>,
     shard: Arc<Shard>,
     clock: Rc<Clock>,
     /// Requests whose response has not ended.
@@ -118,13 +121,15 @@ impl Pool {
     pub(super) fn new(
         endpoint: Arc<Endpoint>,
         model: &weir_model::Cluster,
-        shard: &Arc<Shard>,
-        clock: &Rc<Clock>,
+        (shard, clock): (&Arc<Shard>, &Rc<Clock>),
+        identity: &Arc<Identity>,
     ) -> Rc<Self> {
+        let asked = model.tls.as_ref();
         Rc::new(Self {
             endpoint,
             protocol: model.protocol,
             connect_timeout: model.connect_timeout,
+            proof: asked.map(|tls| Proof { identity: Arc::clone(identity), workload: tls.workload.clone() }),
             shard: Arc::clone(shard),
             clock: Rc::clone(clock),
             load: Cell::new(0),
@@ -171,9 +176,13 @@ impl Pool {
             return Ok(Connection::Http1 { sender, heard, reused: true });
         }
         let open = self.begin_open()?;
-        let opened = connect::http1(self.endpoint.address, self.connect_timeout, open).await;
+        let opened = connect::http1(self.way(), open).await;
         let (sender, heard) = opened.inspect_err(|_| self.shard.connect_failures.increment())?;
         Ok(Connection::Http1 { sender, heard, reused: false })
+    }
+
+    fn way(&self) -> Way<'_> {
+        Way { address: self.endpoint.address, timeout: self.connect_timeout, proof: self.proof.as_ref() }
     }
 
     fn last_used(&self) -> Option<Idle> {
@@ -223,7 +232,7 @@ impl Pool {
         *self.opening.borrow_mut() = Some(opening.clone());
         let pool = Rc::clone(self);
         drop(task::spawn_local("upstream_http2_connect", async move {
-            let opened = connect::http2(pool.endpoint.address, pool.connect_timeout, open).await;
+            let opened = connect::http2(pool.way(), open).await;
             *pool.opening.borrow_mut() = None;
             let failure = match opened {
                 Ok(sender) => {

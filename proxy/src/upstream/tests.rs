@@ -18,6 +18,7 @@ use super::testing::*;
 use super::*;
 use crate::body::Body;
 use crate::error::ProxyError;
+use crate::identity::Identity;
 use crate::limits::{MIRROR_BUFFER_BYTES, UPSTREAM_IDLE_SWEEPS};
 
 const NONE: SendOptions = SendOptions { attempt_timeout: None };
@@ -42,7 +43,7 @@ async fn answer_all(mut stream: TcpStream, seen: Rc<Seen>) {
 fn a_connection_serves_again_when_both_bodies_have_ended() {
     on_worker(async {
         let (address, seen) = endpoint(UpstreamProtocol::Http1, echo).await;
-        let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |_| {}));
+        let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
         for _ in 0..5 {
             for (body, expected) in [
                 (Body::Empty, ""),
@@ -67,7 +68,7 @@ fn a_response_that_is_not_read_to_its_end_closes_the_connection() {
             Response::new(Body::full(Bytes::from(vec![b'x'; 4 << 20])))
         })
         .await;
-        let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |_| {}));
+        let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
         let mut answer = send(&upstreams, &cluster, get(), NONE).await.unwrap();
         answer.response.body_mut().frame().await.unwrap().unwrap();
         drop(answer);
@@ -82,7 +83,7 @@ fn a_request_that_is_not_sent_whole_closes_the_connection() {
     on_worker(async {
         // Answers when it has seen the head, without waiting for the body.
         let (address, seen) = sockets(|_, stream, seen| answer_all(stream, seen)).await;
-        let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |_| {}));
+        let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
         let body = Body::made(Never);
         let answer = send(&upstreams, &cluster, outgoing(Method::POST, body), NONE).await.unwrap();
         finish(answer).await;
@@ -110,7 +111,7 @@ fn a_refused_connection_is_tried_elsewhere() {
     on_worker(async {
         let (address, seen) = endpoint(UpstreamProtocol::Http1, echo).await;
         let (one, two) = (refusing().await, refusing().await);
-        let upstreams = Upstreams::new();
+        let upstreams = Upstreams::new(Identity::none());
         let cluster = cluster(&[one, address, two], |_| {});
         for _ in 0..6 {
             let request = outgoing(Method::POST, chunks(vec![b"once"], None));
@@ -128,7 +129,7 @@ fn without_another_endpoint_a_refused_connection_is_the_answer() {
     on_worker(async {
         let address = refusing().await;
         for (addresses, attempts, endpoint) in [(vec![address], 1, Some(address)), (vec![], 0, None)] {
-            let (upstreams, cluster) = (Upstreams::new(), cluster(&addresses, |_| {}));
+            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&addresses, |_| {}));
             let failure = send(&upstreams, &cluster, get(), NONE).await.err().unwrap();
             match endpoint {
                 Some(_) => assert!(matches!(failure.error, ProxyError::ConnectFailed(_)), "{failure:?}"),
@@ -150,7 +151,7 @@ fn an_endpoint_that_does_not_accept_is_given_up_in_time() {
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let _waiting = TcpStream::connect(address).await.unwrap();
         let (upstreams, cluster) =
-            (Upstreams::new(), cluster(&[address], |model| model.connect_timeout = Duration::from_millis(50)));
+            (Upstreams::new(Identity::none()), cluster(&[address], |model| model.connect_timeout = Duration::from_millis(50)));
         let failure = send(&upstreams, &cluster, get(), NONE).await.err().unwrap();
         assert_eq!((failure.error, failure.endpoint), (ProxyError::ConnectTimeout, Some(address)));
         assert_eq!(cluster.counts().connections, 0);
@@ -165,7 +166,7 @@ fn a_connection_that_the_endpoint_has_closed_is_not_used() {
             write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         })
         .await;
-        let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |_| {}));
+        let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
         for count in 1..4 {
             let request = outgoing(Method::POST, Body::full(Bytes::from_static(b"")));
             finish(send(&upstreams, &cluster, request, NONE).await.unwrap()).await;
@@ -199,7 +200,7 @@ fn the_keep_alive_race_is_retried_for_idempotent_requests_only() {
             (Method::GET, "HTTP/1.1 ", false),
         ] {
             let (address, seen) = closing(last_words).await;
-            let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |_| {}));
+            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
             finish(send(&upstreams, &cluster, get(), NONE).await.unwrap()).await;
             let result = send(&upstreams, &cluster, outgoing(method.clone(), Body::Empty), NONE).await;
             if again {
@@ -224,7 +225,7 @@ fn a_new_connection_that_closes_is_not_retried() {
             read_head(&mut stream, &seen).await;
         })
         .await;
-        let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |_| {}));
+        let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
         let failure = send(&upstreams, &cluster, get(), NONE).await.err().unwrap();
         assert!(matches!(failure.error, ProxyError::UpstreamReset(_)), "{failure:?}");
         assert_eq!((failure.attempts, seen.requests()), (1, 1));
@@ -236,7 +237,7 @@ fn an_attempt_ends_at_its_timeout() {
     on_worker(async {
         for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
             let (address, seen) = endpoint(protocol, |_| pending()).await;
-            let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |model| model.protocol = protocol));
+            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
             let options = SendOptions { attempt_timeout: Some(Duration::from_millis(50)) };
             let failure = send(&upstreams, &cluster, get(), options).await.err().unwrap();
             assert_eq!((failure.error, failure.endpoint), (ProxyError::AttemptTimeout, Some(address)));
@@ -263,7 +264,7 @@ fn the_framing_is_that_of_the_body_whatever_the_headers_say() {
             (Method::DELETE, None, made(), "transfer-encoding: chunked\r\n"),
         ] {
             let (address, seen) = sockets(|_, stream, seen| answer_all(stream, seen)).await;
-            let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |_| {}));
+            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
             let mut request = outgoing(method.clone(), body);
             if let Some(told) = told {
                 request.headers.insert(CONTENT_LENGTH, HeaderValue::from_static(told));
@@ -300,7 +301,7 @@ fn a_head_beyond_the_limits_is_a_protocol_error() {
                 }
             })
             .await;
-            let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |_| {}));
+            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
             let failure = send(&upstreams, &cluster, get(), NONE).await.err().expect(&shown);
             assert!(matches!(failure.error, ProxyError::UpstreamProtocol(_)), "{shown} {failure:?}");
         }
@@ -312,7 +313,7 @@ fn http2_requests_share_a_connection_up_to_its_limit() {
     on_worker(async {
         let (address, seen) = endpoint(UpstreamProtocol::Http2, hello).await;
         let (upstreams, cluster) =
-            (Upstreams::new(), cluster(&[address], |model| model.protocol = UpstreamProtocol::Http2));
+            (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = UpstreamProtocol::Http2));
         let mut answers = Vec::new();
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..150 {
@@ -341,7 +342,7 @@ fn trailers_pass_both_ways() {
     on_worker(async {
         for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
             let (address, _) = endpoint(protocol, echo).await;
-            let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |model| model.protocol = protocol));
+            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
             let mut trailers = HeaderMap::new();
             trailers.insert("x-sum", HeaderValue::from_static("3"));
             let mut request = outgoing(Method::POST, chunks(vec![b"abc"], Some(trailers.clone())));
@@ -359,7 +360,7 @@ fn idle_connections_are_closed_in_time() {
     on_worker(async {
         for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
             let (address, seen) = endpoint(protocol, hello).await;
-            let (upstreams, cluster) = (Upstreams::new(), cluster(&[address], |model| model.protocol = protocol));
+            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
             finish(send(&upstreams, &cluster, get(), NONE).await.unwrap()).await;
             let busy = send(&upstreams, &cluster, get(), NONE).await.unwrap();
             for _ in 0..UPSTREAM_IDLE_SWEEPS * 2 {
@@ -380,7 +381,7 @@ fn connections_end_with_their_endpoint_their_cluster_and_their_worker() {
     on_worker(async {
         let (one, seen) = endpoint(UpstreamProtocol::Http1, hello).await;
         let (two, others) = endpoint(UpstreamProtocol::Http1, hello).await;
-        let (upstreams, first) = (Upstreams::new(), cluster(&[one], |_| {}));
+        let (upstreams, first) = (Upstreams::new(Identity::none()), cluster(&[one], |_| {}));
         finish(send(&upstreams, &first, get(), NONE).await.unwrap()).await;
         first.set_endpoints(&models(&[two]));
         finish(send(&upstreams, &first, get(), NONE).await.unwrap()).await;
@@ -407,7 +408,7 @@ fn every_balancer_reaches_every_endpoint() {
         for balancing in [Balancing::RoundRobin, Balancing::LeastRequest, Balancing::Random] {
             let (one, seen) = endpoint(UpstreamProtocol::Http1, hello).await;
             let (two, others) = endpoint(UpstreamProtocol::Http1, hello).await;
-            let (upstreams, cluster) = (Upstreams::new(), cluster(&[one, two], |model| model.balancing = balancing));
+            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[one, two], |model| model.balancing = balancing));
             for _ in 0..40 {
                 finish(send(&upstreams, &cluster, get(), NONE).await.unwrap()).await;
             }
@@ -423,7 +424,7 @@ fn a_mirror_gets_a_faithful_copy() {
     on_worker(async {
         let (address, seen) = endpoint(UpstreamProtocol::Http1, hello).await;
         let (shadow, copies) = sockets(|_, stream, seen| answer_all(stream, seen)).await;
-        let upstreams = Upstreams::new();
+        let upstreams = Upstreams::new(Identity::none());
         let (cluster, shadow) = (cluster(&[address], |_| {}), cluster(&[shadow], |_| {}));
         let (body, copy) = tee(chunks(vec![b"abc", b"def"], None));
         mirror(&upstreams, &shadow, outgoing(Method::POST, copy));
@@ -443,7 +444,7 @@ fn a_slow_mirror_loses_its_copy_and_never_slows_the_request() {
             pending::<()>().await;
         })
         .await;
-        let upstreams = Upstreams::new();
+        let upstreams = Upstreams::new(Identity::none());
         let (cluster, shadow) = (cluster(&[address], |_| {}), cluster(&[shadow], |_| {}));
         // Far more than the buffer and the sockets hold together.
         const CHUNK: &[u8] = &[b'x'; 64 * 1024];
@@ -459,7 +460,7 @@ fn a_slow_mirror_loses_its_copy_and_never_slows_the_request() {
 
 #[test]
 fn the_future_of_a_request_is_small() {
-    let (upstreams, cluster) = (Upstreams::new(), cluster(&[], |_| {}));
+    let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[], |_| {}));
     let size = size_of_val(&send(&upstreams, &cluster, get(), NONE));
     assert!(size <= 3_072, "{size} bytes for each request in flight");
 }

@@ -17,6 +17,7 @@ use super::cluster::{Cluster, Shard};
 use super::endpoints::EndpointSet;
 use super::pool::{Clock, Pool};
 use crate::hashing::FastMap;
+use crate::identity::Identity;
 use crate::limits::{MAX_MIRRORS_IN_FLIGHT, MAX_PICKS, POOL_SWEEP_INTERVAL};
 use crate::task;
 
@@ -27,17 +28,20 @@ pub(crate) struct Upstreams {
     clock: Rc<Clock>,
     sweeping: Cell<bool>,
     mirrors: Cell<usize>,
+    /// Who the proxy is.
+    identity: Arc<Identity>,
 }
 
 impl Upstreams {
     /// Nothing open, nothing known.
-    pub(crate) fn new() -> Rc<Self> {
+    pub(crate) fn new(identity: Arc<Identity>) -> Rc<Self> {
         Rc::new(Self {
             clusters: RefCell::default(),
             rng: RefCell::new(SmallRng::from_os_rng()),
             clock: Rc::default(),
             sweeping: Cell::new(false),
             mirrors: Cell::new(0),
+            identity,
         })
     }
 
@@ -68,6 +72,7 @@ impl Upstreams {
             shard: cluster.join(),
             clock: Rc::clone(&self.clock),
             view: RefCell::new(None),
+            identity: Arc::clone(&self.identity),
         });
         self.clusters.borrow_mut().insert(cluster.id(), Rc::clone(&state));
         state
@@ -127,6 +132,7 @@ pub(super) struct WorkerCluster {
     cluster: Arc<Cluster>,
     shard: Arc<Shard>,
     clock: Rc<Clock>,
+    identity: Arc<Identity>,
     /// `None` until the first pick.
     view: RefCell<Option<View>>,
 }
@@ -181,7 +187,8 @@ impl WorkerCluster {
                 Some(pool) if Arc::ptr_eq(pool.endpoint(), endpoint) => pool,
                 other => {
                     other.inspect(|pool| pool.close());
-                    Pool::new(Arc::clone(endpoint), self.cluster.model(), &self.shard, &self.clock)
+                    let (model, shared) = (self.cluster.model(), (&self.shard, &self.clock));
+                    Pool::new(Arc::clone(endpoint), model, shared, &self.identity)
                 }
             })
             .collect();

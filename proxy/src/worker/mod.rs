@@ -11,11 +11,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use weir_model::ListenerName;
+use weir_model::{DownstreamTls, ListenerName};
 
 use crate::active::ActiveConfig;
 use crate::filter::{Filters, Slot};
 use crate::hashing::FastMap;
+use crate::identity::Identity;
 use crate::limits::REMOVED_LISTENER_TIME;
 use crate::route::{Route, RouteTable};
 use crate::task;
@@ -34,6 +35,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) access_log: AccessLog,
     /// What it counts.
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// Who the proxy is.
+    pub(crate) identity: Arc<Identity>,
 }
 
 /// One worker. Lives on its thread.
@@ -46,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) access_log: Rc<AccessLog>,
     /// What it counts.
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// Who the proxy is.
+    pub(crate) identity: Arc<Identity>,
     /// What must not take for ever.
     pub(crate) deadlines: Rc<Deadlines>,
     active: Arc<ArcSwap<ActiveConfig>>,
@@ -69,8 +74,8 @@ pub(crate) struct WorkerConfig {
 impl Worker {
     /// A worker that serves what is active. On its thread, inside its runtime.
     pub(crate) fn new(options: WorkerOptions) -> Rc<Self> {
-        let WorkerOptions { index, active, access_log, metrics } = options;
-        let upstreams = Upstreams::new();
+        let WorkerOptions { index, active, access_log, metrics, identity } = options;
+        let upstreams = Upstreams::new(Arc::clone(&identity));
         let filters = Filters::new(index, Rc::clone(&upstreams), Arc::clone(&metrics));
         let current = WorkerConfig::new(active.load_full(), &filters);
         let (access_log, deadlines) = (Rc::new(access_log), Rc::<Deadlines>::default());
@@ -81,6 +86,7 @@ impl Worker {
             upstreams,
             access_log,
             metrics,
+            identity,
             deadlines,
             active,
             current: RefCell::new(current),
@@ -152,6 +158,11 @@ impl WorkerConfig {
     /// The routes of a listener.
     pub(crate) fn route_table(&self, listener: &ListenerName) -> Option<&Arc<RouteTable>> {
         self.active.route_tables.get(listener)
+    }
+
+    /// Who may connect to a listener.
+    pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<DownstreamTls> {
+        self.active.snapshot.listeners.get(listener)?.tls.clone()
     }
 
     /// The slots of a route's chain, in request order. `route` must be one of this configuration.
