@@ -276,7 +276,7 @@ async fn a_proxy_sees_what_its_gateway_leads_to_and_no_more() {
 async fn files_and_what_is_applied_are_served_together() {
     let (one, two) = (Origin::says("one").await, Origin::says("two").await);
     let files = Some(Resources::forward_to(one.address()));
-    let control = ControlPlane::start_with(ControlOptions { files }).await;
+    let control = ControlPlane::start_with(ControlOptions { files, ..ControlOptions::default() }).await;
     let proxy = control.proxy("p1", &[]).await;
     says(&proxy, "/", "one").await;
 

@@ -19,3 +19,4 @@ mod drain; // The end of a process.
 mod admin; // Pages for operators, and the command line's answers.
 mod refusals; // What only a proxy can see of a bad change.
 mod control_api; // The control plane: applied, refused, rolled back, told; who may do what.
+mod identity; // Who proves to be whom, and who is refused.

@@ -23,6 +23,8 @@ use crate::wait::{until, within};
 pub struct ControlOptions {
     /// Resource files, in a folder that is watched.
     pub files: Option<Resources>,
+    /// More arguments.
+    pub arguments: Vec<String>,
 }
 
 /// A control plane process. It is killed when this is dropped.
@@ -38,6 +40,7 @@ pub struct ControlPlane {
 struct Addresses {
     api: SocketAddr,
     xds: SocketAddr,
+    mutual: SocketAddr,
 }
 
 impl ControlPlane {
@@ -54,8 +57,8 @@ impl ControlPlane {
             files.write_to(&folder.path().join("config"));
         }
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let child = command(folder.path(), &options, (nowhere, nowhere)).spawn().expect("weir-control starts");
-        let addresses = Addresses { api: nowhere, xds: nowhere };
+        let addresses = Addresses { api: nowhere, xds: nowhere, mutual: nowhere };
+        let child = command(folder.path(), &options, &addresses).spawn().expect("weir-control starts");
         let mut this = Self { child, folder, options, addresses };
         this.wait_for_addresses().await;
         this
@@ -70,8 +73,7 @@ impl ControlPlane {
     pub async fn restart(&mut self) {
         drop(self.child.kill().await);
         fs::remove_file(self.address_path()).ok();
-        let Addresses { api, xds } = self.addresses;
-        let mut command = command(self.folder.path(), &self.options, (api, xds));
+        let mut command = command(self.folder.path(), &self.options, &self.addresses);
         self.child = command.spawn().expect("weir-control starts");
         self.wait_for_addresses().await;
     }
@@ -90,7 +92,7 @@ impl ControlPlane {
         })
         .await;
         let address = |name: &str| said[name].as_str().and_then(|text| text.parse().ok()).expect("an address");
-        self.addresses = Addresses { api: address("api"), xds: address("xds") };
+        self.addresses = Addresses { api: address("api"), xds: address("xds"), mutual: address("xdsMtls") };
     }
 
     fn address_path(&self) -> PathBuf {
@@ -158,6 +160,37 @@ impl ControlPlane {
         Proxy::follow(self.addresses.xds.port(), &options).await
     }
 
+    /// Where proxies connect by mutual TLS.
+    pub fn mutual(&self) -> SocketAddr {
+        self.addresses.mutual
+    }
+
+    /// What a proxy becomes a workload with: `namespace/account`.
+    pub async fn join_token(&self, workload: &str) -> String {
+        let body = serde_json::json!({"name": workload, "role": "proxy", "workload": workload}).to_string();
+        let made = self.ask("POST", "tokens", &body).await;
+        assert_eq!(made.status, 200, "{}", made.text());
+        json(&made)["secret"].as_str().expect("a token").to_owned()
+    }
+
+    /// A proxy that follows one Gateway by mutual TLS, and is the workload of the same name.
+    pub async fn mesh_proxy(&self, name: &str, arguments: &[&str]) -> Proxy {
+        let token = self.join_token(&format!("default/{name}")).await;
+        self.mesh_proxy_with(&token, name, arguments).await
+    }
+
+    /// As [`ControlPlane::mesh_proxy`], with this join token; what an earlier proxy of the name has left is there.
+    pub async fn mesh_proxy_with(&self, token: &str, name: &str, arguments: &[&str]) -> Proxy {
+        let path = self.folder.path().join(format!("{name}.token"));
+        fs::write(&path, token).expect("a temporary folder can be written");
+        let (url, gateway) = (format!("https://{}", self.addresses.mutual), format!("default/{name}"));
+        let path = path.to_string_lossy();
+        let own = ["--node", name, "--xds", &url, "--join-token-path", &path, "--gateway", &gateway];
+        let arguments = own.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
+        let cache = Some(self.folder.path().join(format!("cache-{name}")));
+        Proxy::follow(0, &ProxyOptions { arguments, cache, ..ProxyOptions::default() }).await
+    }
+
     /// Asks the API, with the first token.
     pub async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         self.ask_as(Some(&self.admin_token()), method, path, body).await
@@ -214,10 +247,12 @@ fn json(answer: &Answer) -> Value {
     serde_json::from_str(&answer.text()).unwrap_or_else(|error| panic!("{error}: {}", answer.text()))
 }
 
-fn command(folder: &Path, options: &ControlOptions, (api, xds): (SocketAddr, SocketAddr)) -> Command {
+fn command(folder: &Path, options: &ControlOptions, addresses: &Addresses) -> Command {
+    let Addresses { api, xds, mutual } = addresses;
     let mut command = Command::new(program("weir-control"));
     command.arg("--store").arg(folder.join("store")).arg("--plugins").arg(shipped_modules());
     command.args(["--api", &api.to_string(), "--xds", &xds.to_string(), "--modules", "127.0.0.1:0"]);
+    command.args(["--xds-mtls", &mutual.to_string()]).args(&options.arguments);
     command.arg("--address-path").arg(folder.join("addresses.json"));
     if options.files.is_some() {
         command.arg("--config").arg(folder.join("config"));

@@ -67,7 +67,9 @@ impl Proxy {
     pub async fn follow(port: u16, options: &ProxyOptions) -> Self {
         let folder = Self::folder_of(&Resources::nothing());
         let mut options = options.clone();
-        options.arguments.extend(["--xds".to_owned(), format!("http://127.0.0.1:{port}")]);
+        if !options.arguments.iter().any(|argument| argument == "--xds") {
+            options.arguments.extend(["--xds".to_owned(), format!("http://127.0.0.1:{port}")]);
+        }
         if !options.arguments.iter().any(|argument| argument == "--node") {
             options.arguments.extend(["--node".to_owned(), "test".to_owned()]);
         }

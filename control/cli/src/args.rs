@@ -90,6 +90,11 @@ pub(crate) enum Command {
     Proxies,
     /// Checks files without a control plane
     Validate(Files),
+    /// Shows the certificate authority, or begins the change to another root
+    Authority {
+        #[command(subcommand)]
+        command: Option<AuthorityCommand>,
+    },
     /// Makes, lists and revokes tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -112,6 +117,12 @@ pub(crate) struct FilesAndMessage {
     /// Come back when every connected proxy has it, for 30 seconds at most
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthorityCommand {
+    /// A new root: believed at once, signs after one lifetime of a certificate
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use weir_mesh::{Compiler, to_yaml, written_objects};
 #[expect(clippy::disallowed_types, reason = "there is no tokio here, and no clock to stop")]
 use std::time::Instant;
 
-use crate::args::{Command, CommandLine, Output, TokenCommand};
+use crate::args::{AuthorityCommand, Command, CommandLine, Output, TokenCommand};
 use crate::client::Client;
 use crate::files;
 use crate::table::table;
@@ -74,6 +74,7 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
         }
         Command::Status => status(&client, output),
         Command::Proxies => Ok(say(output, &client.get("proxies")?, proxies)),
+        Command::Authority { command } => authority(&client, output, command),
         Command::Token(command) => token(&client, output, command),
         Command::Validate(_) => bail!("`validate` asks nobody"), // Done above.
     }
@@ -162,6 +163,22 @@ fn status(client: &Client, output: Output) -> anyhow::Result<String> {
             objects(&all["objects"]),
             proxies(&all["proxies"]),
         )
+    }))
+}
+
+fn authority(client: &Client, output: Output, command: Option<AuthorityCommand>) -> anyhow::Result<String> {
+    let status = match command {
+        None => client.get("authority")?,
+        Some(AuthorityCommand::Rotate) => client.ask("POST", "authority/rotation", String::new())?,
+    };
+    Ok(say(output, &status, |status| {
+        let roots = list(&status["roots"]).map(|root| {
+            let signs = if root["signs"] == true { "signs" } else { "" };
+            vec![text(root, "sha256"), signs.to_owned(), text(root, "signsFrom"), text(root, "ends")]
+        });
+        let lives = &status["certificateLifetimeSeconds"];
+        let head = format!("trust domain {}; certificates live {lives} s\n", text(status, "trustDomain"));
+        head + &table(&["ROOT", "", "SIGNS FROM", "ENDS"], &roots.collect::<Vec<_>>())
     }))
 }
 

@@ -206,7 +206,8 @@ impl Authority {
             if let Some(ends) = state.kept.roots.iter().find_map(|root| root.ends) {
                 return Err(AuthorityError::Rotating(ends));
             }
-            let lifetime = signed(self.options.lifetime) + signed(CLOCK_SKEW);
+            let skew = CLOCK_SKEW.min(self.options.lifetime / 4);
+            let lifetime = signed(self.options.lifetime) + signed(skew);
             let mut roots = state.kept.roots.clone();
             roots.iter_mut().for_each(|root| root.ends = Some(now + lifetime + lifetime));
             roots.push(Root::new(&self.options.domain, now + lifetime)?);
