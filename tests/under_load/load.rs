@@ -56,7 +56,7 @@ impl Load {
         let file = folder.path().join("load.lua");
         fs::write(&file, format!("{script}\n{REPORT}")).unwrap();
         let child = Command::new("wrk")
-            .args(["--threads", "1", "--connections", &connections.to_string(), "--duration", "600s", "--script"])
+            .args(["--threads", "1", "--connections", &connections.to_string(), "--duration", "3600s", "--script"])
             .arg(&file)
             .arg(format!("http://{address}/"))
             .stdin(Stdio::null())

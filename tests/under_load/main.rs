@@ -14,6 +14,7 @@ mod rate_limits; // Limits that workers share, and floods of keys.
 mod acknowledged; // A control plane that is killed again and again.
 mod applied; // From an apply to its first answer.
 mod scale; // Many proxies, many services.
+mod certificates; // Short lives, and a root that rotates.
 mod load; // wrk.
 mod path_origin; // An origin that answers with the path.
 
