@@ -8,28 +8,25 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 use tracing::{info, warn};
 use weir_identity::wire::CertificatesServer;
 use weir_model::SpiffeId;
-use weir_xds::limits::MAX_MESSAGE_BYTES;
-use weir_xds::proto::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer, DeltaDiscoveryRequest, DeltaDiscoveryResponse,
-    DiscoveryRequest, DiscoveryResponse, Node,
-};
+use weir_xds::proto::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
 use weir_xds::server::{Protocol, Said};
-use weir_xds::{Offer, Report, ServerState};
+use weir_xds::{Offer, Outgoing, Report, ServerState};
 
 use crate::authority::Authority;
 use crate::board::{Board, Program, Scope};
@@ -47,15 +44,13 @@ pub async fn serve_ads(
     board: Arc<Board>,
     book: Arc<ProxyBook>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = AggregatedDiscoveryServiceServer::new(AdsServer { board, book })
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let connections = TcpListenerStream::new(listener);
     Server::builder()
         .http2_keepalive_interval(Some(PROXY_KEEPALIVE))
         .http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
         .tcp_nodelay(true)
-        .serve_with_incoming(service, connections)
+        .add_service(AdsServer { board, book })
+        .serve_with_incoming(connections)
         .await
 }
 
@@ -68,13 +63,10 @@ pub async fn serve_mutual(
     (board, book): (Arc<Board>, Arc<ProxyBook>),
     (authority, signer): (Arc<Authority>, Arc<CertificateSigner>),
 ) -> Result<(), tonic::transport::Error> {
-    let service = AggregatedDiscoveryServiceServer::new(AdsServer { board, book })
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
         .http2_keepalive_interval(Some(PROXY_KEEPALIVE))
         .http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
-        .add_service(service)
+        .add_service(AdsServer { board, book })
         .add_service(CertificatesServer::new(signer))
         .serve_with_incoming(mutual::accept(listener, authority))
         .await
@@ -87,33 +79,15 @@ pub struct AdsServer {
     book: Arc<ProxyBook>,
 }
 
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for AdsServer {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Ok(Response::new(Box::pin(self.open::<Whole>(request)?)))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Ok(Response::new(Box::pin(self.open::<Delta>(request)?)))
-    }
-}
-
 impl AdsServer {
-    fn open<E: Envelopes>(
+    /// Opens a stream: what is to be sent on it comes out of the receiver.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn open<E: Envelopes>(
         &self,
         request: Request<Streaming<E::Request>>,
-    ) -> Result<ReceiverStream<Result<E::Response, Status>>, Status> {
+    ) -> Result<mpsc::Receiver<Result<Outgoing, Status>>, Status> {
         let proof = request.extensions().get::<mutual::Peer>().cloned();
         if proof.as_ref().is_some_and(|proof| proof.id.is_none()) {
             return Err(Status::unauthenticated("show a certificate of this mesh; `Certificates/Sign` gives one"));
@@ -131,28 +105,26 @@ impl AdsServer {
             settled_last: None,
             reported_up_to: 0,
             responses,
+            protocol: PhantomData,
         };
         task::spawn("proxy stream", peer.run(requests));
-        Ok(ReceiverStream::new(receiver))
+        Ok(receiver)
     }
 }
 
 /// What the two protocols call their messages.
-trait Envelopes: Send + 'static {
-    type Request: Send + Sync + 'static;
-    type Response: Send + 'static;
+pub(super) trait Envelopes: Send + 'static {
+    type Request: Message + Default + Send + Sync + 'static;
     const PROTOCOL: Protocol;
 
     fn node(request: &Self::Request) -> Option<&Node>;
     fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said;
-    fn next(state: &mut ServerState, offer: &Offer, now: Duration) -> Option<Self::Response>;
 }
 
-struct Delta;
+pub(super) struct Delta;
 
 impl Envelopes for Delta {
     type Request = DeltaDiscoveryRequest;
-    type Response = DeltaDiscoveryResponse;
     const PROTOCOL: Protocol = Protocol::Delta;
 
     fn node(request: &Self::Request) -> Option<&Node> {
@@ -162,18 +134,13 @@ impl Envelopes for Delta {
     fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said {
         state.on_delta_request(request, offer)
     }
-
-    fn next(state: &mut ServerState, offer: &Offer, now: Duration) -> Option<Self::Response> {
-        state.next_delta(offer, now)
-    }
 }
 
 /// State of the world.
-struct Whole;
+pub(super) struct Whole;
 
 impl Envelopes for Whole {
     type Request = DiscoveryRequest;
-    type Response = DiscoveryResponse;
     const PROTOCOL: Protocol = Protocol::StateOfTheWorld;
 
     fn node(request: &Self::Request) -> Option<&Node> {
@@ -182,10 +149,6 @@ impl Envelopes for Whole {
 
     fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said {
         state.on_request(request, offer)
-    }
-
-    fn next(state: &mut ServerState, offer: &Offer, now: Duration) -> Option<Self::Response> {
-        state.next_state(offer, now)
     }
 }
 
@@ -205,7 +168,8 @@ struct Peer<E: Envelopes> {
     settled_last: Option<u64>,
     /// The last response that the proxy has reported on.
     reported_up_to: u64,
-    responses: mpsc::Sender<Result<E::Response, Status>>,
+    responses: mpsc::Sender<Result<Outgoing, Status>>,
+    protocol: PhantomData<E>,
 }
 
 /// A proxy in the book; it leaves it when this is dropped.
@@ -325,7 +289,7 @@ impl<E: Envelopes> Peer<E> {
     async fn push(&mut self) -> Option<()> {
         let Some(proxy) = &self.proxy else { return Some(()) };
         let offer = self.board.offer(&proxy.scope, proxy.program);
-        while let Some(response) = E::next(&mut self.state, &offer.offer, self.began.elapsed()) {
+        while let Some(response) = self.state.next_response(&offer.offer, self.began.elapsed()) {
             proxy.entry.lock().behind_since.get_or_insert_with(jiff::Timestamp::now);
             self.responses.send(Ok(response)).await.ok()?;
         }

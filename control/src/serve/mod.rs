@@ -2,6 +2,7 @@
 
 mod ads;
 mod certificates;
+mod grpc;
 mod modules;
 mod mutual;
 

@@ -27,6 +27,9 @@ pub mod server;
 // What a peer has asked for and holds of one kind, and what remains to be said to it.
 mod subscription;
 
+// A response on its way.
+pub mod outgoing;
+
 // What a proxy says of what it has accepted.
 pub mod report;
 
@@ -56,6 +59,7 @@ pub use client::ClientState;
 pub use held::Held;
 pub use kind::Kind;
 pub use offer::Offer;
+pub use outgoing::Outgoing;
 pub use report::Report;
 pub use saved::SavedResource;
 pub use server::ServerState;

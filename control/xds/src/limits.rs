@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Bytes of one message of a stream: 5,000 routes are about 3 MiB, a state of the world of 10,000 endpoints about 1 MiB.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Bytes of one piece of a response on its way, about: a few of HTTP/2's frames.
+pub const RESPONSE_PIECE_BYTES: usize = 64 * 1024;
+
 /// Resources of one kind that a peer may hold or ask for.
 pub const MAX_RESOURCES: usize = 100_000;
 

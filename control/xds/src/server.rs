@@ -19,10 +19,8 @@ use std::time::Duration;
 use crate::kind::Kind;
 use crate::limits::{MAX_PEER_WAIT, MAX_RESOURCES};
 use crate::offer::{Offer, Offered, Resources};
-use crate::proto::{
-    CONTROL_PLANE, ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    Resource,
-};
+use crate::outgoing::Outgoing;
+use crate::proto::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::report::Report;
 use crate::subscription::{Remaining, Subscription};
 
@@ -165,36 +163,15 @@ impl ServerState {
         said
     }
 
-    /// The next response of a delta stream; `now` is any clock that never goes back.
-    pub fn next_delta(&mut self, offer: &Offer, now: Duration) -> Option<DeltaDiscoveryResponse> {
+    /// The next response, if one is due; `now` is any clock that never goes back.
+    pub fn next_response(&mut self, offer: &Offer, now: Duration) -> Option<Outgoing> {
         let Response { kind, put, removed, nonce } = self.next(offer, now)?;
-        let resource = |(name, offered): (Arc<str>, Arc<Offered>)| Resource {
-            name: name.as_ref().to_owned(),
-            version: offered.version.clone(),
-            resource: Some(offered.resource.clone()),
-            ..Resource::default()
-        };
-        Some(DeltaDiscoveryResponse {
-            resources: put.into_iter().map(resource).collect(),
-            type_url: kind.type_url(),
-            removed_resources: removed.iter().map(|name| name.as_ref().to_owned()).collect(),
-            nonce,
-            control_plane: Some(ControlPlane { identifier: CONTROL_PLANE.to_owned() }),
-            ..DeltaDiscoveryResponse::default()
-        })
-    }
-
-    /// The next response of a stream that speaks state of the world.
-    pub fn next_state(&mut self, offer: &Offer, now: Duration) -> Option<DiscoveryResponse> {
-        let Response { kind, nonce, .. } = self.next(offer, now)?;
-        let sent = self.kinds[&kind].sent.values();
-        Some(DiscoveryResponse {
-            version_info: nonce.clone(),
-            resources: sent.map(|sent| sent.resource.clone()).collect(),
-            type_url: kind.type_url(),
-            nonce,
-            control_plane: Some(ControlPlane { identifier: CONTROL_PLANE.to_owned() }),
-            ..DiscoveryResponse::default()
+        Some(match self.protocol {
+            Protocol::Delta => Outgoing::delta(kind, put, &removed, nonce),
+            Protocol::StateOfTheWorld => {
+                let sent = self.kinds[&kind].sent.iter();
+                Outgoing::state(kind, sent.map(|(name, sent)| (Arc::clone(name), Arc::clone(sent))).collect(), nonce)
+            }
         })
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use weir_model::{Rejection, ResourceId, ResourceKind};
 use weir_xds::offer::Offered;
+use prost::Message as _;
 use weir_xds::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node};
 use weir_xds::server::{Protocol, Said};
 use weir_xds::{ClientState, Kind, Offer, ServerState};
@@ -197,7 +198,8 @@ impl Stream {
     }
 
     fn push(&mut self, world: &World, now: Duration) {
-        while let Some(response) = self.server.next_delta(&world.offer, now) {
+        while let Some(response) = self.server.next_response(&world.offer, now) {
+            let response = DeltaDiscoveryResponse::decode(&*response.into_bytes()).unwrap();
             self.to_client.push_back(response);
         }
     }
@@ -368,7 +370,8 @@ fn run_whole(steps: &[Step]) -> Result<(), TestCaseError> {
                 None => {}
             }
         }
-        while let Some(response) = server.next_state(&world.offer, now) {
+        while let Some(response) = server.next_response(&world.offer, now) {
+            let response = DiscoveryResponse::decode(&*response.into_bytes()).unwrap();
             to_client.push_back(response);
         }
         // Who comes from another stream cannot say what it holds in this protocol.

@@ -90,7 +90,7 @@ fn clusters() {
             ),
             (
                 |it| it.transport_socket = Some(core::TransportSocket::default()),
-                &["transport_socket: is not supported"],
+                &["transport_socket: is not the mesh's own TLS"],
             ),
             (
                 |it| it.connect_timeout = Some(protobuf::Duration { seconds: -1, nanos: 0 }),
@@ -165,7 +165,7 @@ fn listeners() {
             (|it| it.use_original_dst = truth(true), &["use_original_dst: is not supported"]),
             (
                 |it| it.filter_chains[0].transport_socket = Some(core::TransportSocket::default()),
-                &["filter_chains[0].transport_socket: is not supported"],
+                &["filter_chains[0].transport_socket: is not the mesh's own TLS"],
             ),
             (
                 |it| {
