@@ -45,7 +45,8 @@ async fn an_endpoint_that_is_somebody_else_gets_no_request() {
         (answer.status == 503).then_some(answer)
     })
     .await;
-    let expected = "it is spiffe://weir.local/ns/default/sa/inner, and spiffe://weir.local/ns/default/sa/somebody should";
+    let expected =
+        "it is spiffe://weir.local/ns/default/sa/inner, and spiffe://weir.local/ns/default/sa/somebody should";
     let line = until("the line of the failure", async || {
         mesh.edge.access_log().into_iter().find(|line| line.to_string().contains(expected))
     })
@@ -176,7 +177,10 @@ async fn whoever_is_not_of_the_mesh_is_refused_with_the_reason() {
             stranger.sign(&["spiffe://other.example/ns/a/sa/b"], Ok(hour)),
             "spiffe://other.example/ns/a/sa/b is of another trust domain than weir.local".to_owned(),
         ),
-        (stranger.sign(&[me], Ok(hour)), format!("the certificate of {me} is not valid: no root of weir.local has signed")),
+        (
+            stranger.sign(&[me], Ok(hour)),
+            format!("the certificate of {me} is not valid: no root of weir.local has signed"),
+        ),
         (own.sign(&[], Ok(hour)), "its certificate has no SPIFFE ID: there is no URI in it".to_owned()),
         (own.sign(&[me, "spiffe://weir.local/b"], Ok(hour)), "there are several URIs in it".to_owned()),
     ];

@@ -18,18 +18,19 @@ const EMPTY_WORDS: [&str; 10] =
 /// A crate of ours, the crates of ours that it may import, and the foreign crates that it must never import.
 type Arrows = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const ARROWS: [Arrows; 9] = [
+const ARROWS: [Arrows; 10] = [
     ("weir-host-abi", &[], &["hyper", "tonic", "rustls"]),
     ("weir-model", &[], &["tokio", "hyper", "tonic", "prost", "rustls", "wasmtime"]),
     ("weir-mesh", &["weir-model"], &["tokio", "hyper", "tonic", "wasmtime"]),
     ("weir-xds", &["weir-model"], &["hyper", "tonic", "tokio"]),
     ("weir-files", &["weir-mesh"], &["hyper", "tonic", "wasmtime"]),
+    ("weir-identity", &["weir-model"], &["hyper", "wasmtime"]),
     (
         "weir-proxy",
-        &["weir-files", "weir-host-abi", "weir-mesh", "weir-model", "weir-xds"],
+        &["weir-files", "weir-host-abi", "weir-identity", "weir-mesh", "weir-model", "weir-xds"],
         &["wasmtime", "proxy-wasm"],
     ),
-    ("weir-control", &["weir-files", "weir-mesh", "weir-model", "weir-xds"], &["wasmtime"]),
+    ("weir-control", &["weir-files", "weir-identity", "weir-mesh", "weir-model", "weir-xds"], &["wasmtime"]),
     ("weir-cli", &["weir-mesh"], &["tokio", "tonic", "wasmtime"]),
     ("weir-sdk", &[], &["tokio", "hyper", "wasmtime"]),
 ];
@@ -41,9 +42,9 @@ const HOMES: [(&str, &str); 9] = [
     ("gateway_api", "control/mesh/"),
     ("k8s_openapi", "control/mesh/"),
     ("proxy_wasm", "sdk/"),
-    ("prost", "control/xds/"),
+    ("prost", "control/"),
     ("envoy_types", "control/xds/"),
-    ("rustls", "proxy/src/tls/"),
+    ("rustls", "control/identity/"),
     ("hyper", "proxy/"),
 ];
 

@@ -142,7 +142,9 @@ impl RunArgs {
             (Some(_), _) if self.gateway.is_some() => {
                 return Err("--gateway goes with --xds, not with --config".to_owned());
             }
-            (_, url) if self.join_token_path.is_some() && !url.as_ref().is_some_and(|url| url.starts_with("https:")) => {
+            (_, url)
+                if self.join_token_path.is_some() && !url.as_ref().is_some_and(|url| url.starts_with("https:")) =>
+            {
                 return Err("--join-token-path goes with --xds https://".to_owned());
             }
             (None, Some(url)) if url.starts_with("https:") && self.gateway.is_none() => {
@@ -230,7 +232,8 @@ fn parse_control_plane(text: &str) -> Result<String, String> {
     if let Some(address) = text.strip_prefix("https://") {
         let (host, port) = address.trim_end_matches('/').rsplit_once(':').unwrap_or((address, "15012"));
         let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
-        let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte));
+        let is_host =
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte));
         return if is_host { Ok(format!("https://{host}:{port}")) } else { Err(format!("`{host}` is not a host")) };
     }
     let host = text.strip_prefix("http://").and_then(|rest| rest.trim_end_matches('/').rsplit_once(':'));

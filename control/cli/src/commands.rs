@@ -74,7 +74,7 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
         }
         Command::Status => status(&client, output),
         Command::Proxies => Ok(say(output, &client.get("proxies")?, proxies)),
-        Command::Authority { command } => authority(&client, output, command),
+        Command::Authority { command } => authority(&client, output, command.as_ref()),
         Command::Token(command) => token(&client, output, command),
         Command::Validate(_) => bail!("`validate` asks nobody"), // Done above.
     }
@@ -166,7 +166,7 @@ fn status(client: &Client, output: Output) -> anyhow::Result<String> {
     }))
 }
 
-fn authority(client: &Client, output: Output, command: Option<AuthorityCommand>) -> anyhow::Result<String> {
+fn authority(client: &Client, output: Output, command: Option<&AuthorityCommand>) -> anyhow::Result<String> {
     let status = match command {
         None => client.get("authority")?,
         Some(AuthorityCommand::Rotate) => client.ask("POST", "authority/rotation", String::new())?,

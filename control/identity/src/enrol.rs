@@ -11,7 +11,8 @@ use tonic::Request;
 use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
 
-use crate::own::{NotOurs, Roots, WorkloadIdentity, pinned_config};
+use crate::own::{NotOurs, WorkloadIdentity, pinned_config};
+use crate::roots::Roots;
 use crate::wire::{MAX_MESSAGE_BYTES, SIGN, SignRequest, Signed};
 
 /// What a workload without an identity proves itself with: `weir_<id>_<secret>.<SHA-256 of the root's certificate>`. By the
@@ -33,7 +34,8 @@ impl FromStr for JoinToken {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const SHAPE: &str = "is not a join token; make one by `weir token make NAME --role proxy --workload NS/ACCOUNT`";
+        const SHAPE: &str =
+            "is not a join token; make one by `weir token make NAME --role proxy --workload NS/ACCOUNT`";
         let (secret, pin) = text.trim().rsplit_once('.').ok_or(SHAPE)?;
         let is_plain = pin.len() == 64 && pin.is_ascii() && secret.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain || secret.is_empty() {
@@ -89,7 +91,8 @@ impl CertificateRequest {
         let answer = grpc.unary(request, path, codec).await;
         let Signed { chain, roots } = answer.map_err(|status| status.message().to_owned())?.into_inner();
         let certificates = |all: Vec<Vec<u8>>| all.into_iter().map(CertificateDer::from).collect();
-        let identity = WorkloadIdentity::new(certificates(chain), self.key.serialize_der(), Roots::new(certificates(roots)));
+        let identity =
+            WorkloadIdentity::new(certificates(chain), self.key.serialize_der(), Roots::new(certificates(roots)));
         identity.map_err(|error: NotOurs| format!("the control plane has signed something odd: {error}"))
     }
 }

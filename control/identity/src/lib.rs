@@ -18,6 +18,11 @@ pub mod own;
 // Who is at the other end.
 pub mod peer;
 
+// The roots of a trust domain.
+pub mod roots;
+
 pub use enrol::{CertificateRequest, JoinToken};
-pub use own::{Roots, WorkloadIdentity, provider};
+pub use own::WorkloadIdentity;
 pub use peer::{PeerError, peer_of, reason_of};
+pub use roots::{Roots, provider};
+pub use rustls::{ClientConfig, ServerConfig, pki_types};

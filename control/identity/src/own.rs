@@ -5,50 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
-use sha2::{Digest, Sha256};
 use weir_model::{SpiffeId, Workload};
 
 use crate::peer::{PeerVerifier, PinVerifier, peer_of};
-
-/// The cryptography of every connection.
-pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
-}
-
-/// Who the control plane is in every trust domain.
-pub fn control_plane() -> Workload {
-    Workload::new("/weir/control-plane").expect("it is the path of a SPIFFE ID")
-}
-
-/// The root certificates of a trust domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roots(Vec<CertificateDer<'static>>);
-
-impl Roots {
-    /// These.
-    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self(certificates)
-    }
-
-    /// Their certificates.
-    pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.0
-    }
-
-    pub(crate) fn anchors(&self) -> Result<Vec<TrustAnchor<'_>>, webpki::Error> {
-        self.0.iter().map(webpki::anchor_from_trusted_cert).collect()
-    }
-}
-
-/// SHA-256 of a certificate: what a join token names its root by.
-pub fn hash_of(certificate: &CertificateDer<'_>) -> [u8; 32] {
-    Sha256::digest(certificate).into()
-}
+use crate::roots::{Roots, provider};
 
 /// Why something is not an identity.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +53,14 @@ impl WorkloadIdentity {
     pub fn new(chain: Vec<CertificateDer<'static>>, key: Vec<u8>, roots: Roots) -> Result<Self, NotOurs> {
         let first = chain.first().ok_or_else(|| NotOurs("the chain is empty".to_owned()))?;
         let id = peer_of(first).map_err(|error| not_ours("the certificate", error))?;
-        let (_, read) = x509_parser::parse_x509_certificate(first).map_err(|error| not_ours("the certificate", error))?;
+        let (_, read) =
+            x509_parser::parse_x509_certificate(first).map_err(|error| not_ours("the certificate", error))?;
         let time = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let (not_before, not_after) =
             (time(read.validity().not_before.timestamp()), time(read.validity().not_after.timestamp()));
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.clone()));
-        let certified = CertifiedKey::from_der(chain.clone(), der, &provider()).map_err(|error| not_ours("the key", error))?;
+        let certified =
+            CertifiedKey::from_der(chain.clone(), der, &provider()).map_err(|error| not_ours("the key", error))?;
         let (roots, certified) = (Arc::new(roots), Arc::new(certified));
         Ok(Self { id, not_after, not_before, chain, key, roots, certified })
     }
@@ -114,7 +79,7 @@ impl WorkloadIdentity {
     pub fn to_pem(&self) -> String {
         let certificate = |label: &str, der: &[u8]| pem::encode(&pem::Pem::new(label, der));
         let chain = self.chain.iter().map(|der| certificate("CERTIFICATE", der));
-        let roots = self.roots.0.iter().map(|der| certificate("TRUSTED CERTIFICATE", der));
+        let roots = self.roots.certificates().iter().map(|der| certificate("TRUSTED CERTIFICATE", der));
         let key = std::iter::once(certificate("PRIVATE KEY", &self.key));
         chain.chain(key).chain(roots).collect()
     }

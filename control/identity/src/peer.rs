@@ -13,7 +13,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherEr
 use webpki::{EndEntityCert, KeyUsage};
 use weir_model::{SpiffeId, TrustDomain};
 
-use crate::own::{Roots, provider};
+use crate::roots::{Roots, control_plane, hash_of, provider};
 
 /// Why a peer is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,9 +115,7 @@ impl PeerVerifier {
         };
         let entity = EndEntityCert::try_from(certificate).map_err(not_valid)?;
         let anchors = self.roots.anchors().map_err(not_valid)?;
-        entity
-            .verify_for_usage(self.algorithms.all, &anchors, others, now, usage, None, None)
-            .map_err(not_valid)?;
+        entity.verify_for_usage(self.algorithms.all, &anchors, others, now, usage, None, None).map_err(not_valid)?;
         match &self.expected {
             Some(expected) if *expected != id => Err(PeerError::SomebodyElse { id, expected: expected.clone() }),
             _ => Ok(()),
@@ -231,13 +229,14 @@ impl ServerCertVerifier for PinVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let id = peer_of(certificate).map_err(refused)?;
-        let Some(root) = others.iter().find(|other| crate::own::hash_of(other) == self.pin) else {
-            let reason = "the root that the join token names has not signed it; the token may be of another control plane";
+        let Some(root) = others.iter().find(|other| hash_of(other) == self.pin) else {
+            let reason =
+                "the root that the join token names has not signed it; the token may be of another control plane";
             return Err(refused(PeerError::NotValid { id, reason: reason.to_owned() }));
         };
         let roots = Arc::new(Roots::new(vec![root.clone().into_owned()]));
-        let domain = id.domain.clone();
-        let verifier = PeerVerifier::new(roots, domain.clone(), Some(domain.id(&crate::own::control_plane())), true);
+        let domain = id.domain;
+        let verifier = PeerVerifier::new(roots, domain.clone(), Some(domain.id(&control_plane())), true);
         verifier.verify_server_cert(certificate, others, name, ocsp, now)
     }
 

@@ -165,7 +165,8 @@ impl Tokens {
         let (id, secret) = (random_hex::<6>(), random_hex::<32>());
         let created = jiff::Timestamp::now();
         let lives = expires_in_seconds.map(|seconds| jiff::SignedDuration::from_secs(i64::from(seconds)));
-        let token = Token { id, name, role, namespaces, workload, created, expires: lives.map(|lives| created + lives) };
+        let token =
+            Token { id, name, role, namespaces, workload, created, expires: lives.map(|lives| created + lives) };
         let text = format!("weir_{}_{secret}", token.id);
         Ok((KeptToken { token, secret_hash: hash_of(&secret) }, text))
     }

@@ -183,10 +183,17 @@ fn make_first_token(folder: &Path, tokens: &Tokens, store: &ResourceStore) -> an
     if tokens.has_admin() {
         return Ok(());
     }
-    let new = NewToken { name: "admin".to_owned(), role: Role::Admin, namespaces: None, workload: None, expires_in_seconds: None };
+    let new = NewToken {
+        name: "admin".to_owned(),
+        role: Role::Admin,
+        namespaces: None,
+        workload: None,
+        expires_in_seconds: None,
+    };
     let (token, text) = tokens.draw(new)?;
     let path = folder.join("admin.token");
-    private_file::write(&path, &format!("{text}\n")).with_context(|| format!("{} cannot be written", path.display()))?;
+    private_file::write(&path, &format!("{text}\n"))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     tokens.keep(store, token)?;
     info!(path = %path.display(), "made a token that may do everything; keep it, or make others and revoke it");
     Ok(())

@@ -21,10 +21,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use rcgen::{CertificateSigningRequestParams, KeyPair};
-use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weir_identity::own::{control_plane, hash_of};
+use weir_identity::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use weir_identity::roots::{control_plane, hash_of};
 use weir_identity::wire::Signed;
 use weir_identity::{Roots, WorkloadIdentity};
 use weir_model::{SpiffeId, TrustDomain};
@@ -269,7 +269,8 @@ fn read(path: &Path, text: &str, domain: &TrustDomain) -> Result<Kept, Authority
 }
 
 fn write(path: &Path, kept: &Kept) -> Result<(), AuthorityError> {
-    let text = serde_json::to_string_pretty(kept).map_err(|error| AuthorityError::File(path.to_owned(), error.into()))?;
+    let text =
+        serde_json::to_string_pretty(kept).map_err(|error| AuthorityError::File(path.to_owned(), error.into()))?;
     private_file::write(path, &text).map_err(|error| AuthorityError::File(path.to_owned(), error))
 }
 

@@ -7,9 +7,9 @@ use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
+use weir_identity::pki_types::CertificateDer;
+use weir_identity::pki_types::pem::PemObject;
 use weir_model::{SpiffeId, TrustDomain};
 
 use crate::limits::{CLOCK_SKEW, ROOT_LIFETIME};

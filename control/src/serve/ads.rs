@@ -191,9 +191,11 @@ impl Drop for OpenProxy {
 impl<E: Envelopes> Peer<E> {
     async fn run(mut self, mut requests: Streaming<E::Request>) {
         let mut changes = self.board.changes();
-        let ends = self.proof.as_ref().and_then(|proof| proof.ends).map(|ends| {
-            Instant::now() + ends.duration_since(SystemTime::now()).unwrap_or_default()
-        });
+        let ends = self
+            .proof
+            .as_ref()
+            .and_then(|proof| proof.ends)
+            .map(|ends| Instant::now() + ends.duration_since(SystemTime::now()).unwrap_or_default());
         loop {
             let wait = self.state.wait(self.began.elapsed()).map(|until| self.began + until);
             tokio::select! {
@@ -329,7 +331,8 @@ fn check_scope(id: &SpiffeId, scope: &Scope) -> Result<(), Status> {
         Scope::Everything => "every Gateway",
         Scope::Gateway(gateway) => gateway,
     };
-    let reason = format!("{id} may follow the Gateways of its own namespace, not {asked}: say --gateway NAMESPACE/NAME");
+    let reason =
+        format!("{id} may follow the Gateways of its own namespace, not {asked}: say --gateway NAMESPACE/NAME");
     Err(Status::permission_denied(reason))
 }
 

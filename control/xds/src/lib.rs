@@ -30,6 +30,9 @@ mod subscription;
 // A response on its way.
 pub mod outgoing;
 
+// The two protocols, and what requests say.
+pub mod protocol;
+
 // What a proxy says of what it has accepted.
 pub mod report;
 

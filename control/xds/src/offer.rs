@@ -18,6 +18,9 @@ const ENCODING: u32 = 1;
 /// Resources of one kind by name.
 pub type Resources = BTreeMap<Arc<str>, Arc<Offered>>;
 
+/// A resource by its name, as it is on its way.
+pub(crate) type Named = (Arc<str>, Arc<Offered>);
+
 /// One resource, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Offered {

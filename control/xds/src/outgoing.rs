@@ -10,9 +10,9 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use crate::kind::Kind;
 use crate::limits::RESPONSE_PIECE_BYTES;
-use crate::offer::Offered;
+use crate::offer::{Named, Offered};
 use crate::proto::{CONTROL_PLANE, ControlPlane, DeltaDiscoveryResponse, DiscoveryResponse};
-use crate::server::Protocol;
+use crate::protocol::Protocol;
 
 /// `resources`: in both protocols' responses.
 const RESOURCES: u32 = 2;
@@ -32,13 +32,13 @@ pub struct Outgoing {
     protocol: Protocol,
     /// Everything but the resources, encoded.
     head: Vec<u8>,
-    resources: VecDeque<(Arc<str>, Arc<Offered>)>,
+    resources: VecDeque<Named>,
     length: usize,
 }
 
 impl Outgoing {
     /// A response of the delta protocol.
-    pub(crate) fn delta(kind: Kind, put: Vec<(Arc<str>, Arc<Offered>)>, removed: &[Arc<str>], nonce: String) -> Self {
+    pub(crate) fn delta(kind: Kind, put: Vec<Named>, removed: &[Arc<str>], nonce: String) -> Self {
         let head = DeltaDiscoveryResponse {
             type_url: kind.type_url(),
             removed_resources: removed.iter().map(|name| name.as_ref().to_owned()).collect(),
@@ -50,7 +50,7 @@ impl Outgoing {
     }
 
     /// A response that says the state of the world.
-    pub(crate) fn state(kind: Kind, all: Vec<(Arc<str>, Arc<Offered>)>, nonce: String) -> Self {
+    pub(crate) fn state(kind: Kind, all: Vec<Named>, nonce: String) -> Self {
         let head = DiscoveryResponse {
             version_info: nonce.clone(),
             type_url: kind.type_url(),
@@ -61,8 +61,8 @@ impl Outgoing {
         Self::new(Protocol::StateOfTheWorld, head.encode_to_vec(), all)
     }
 
-    fn new(protocol: Protocol, head: Vec<u8>, resources: Vec<(Arc<str>, Arc<Offered>)>) -> Self {
-        let of = |(name, offered): &(Arc<str>, Arc<Offered>)| field_len(RESOURCES, entry_len(protocol, name, offered));
+    fn new(protocol: Protocol, head: Vec<u8>, resources: Vec<Named>) -> Self {
+        let of = |(name, offered): &Named| field_len(RESOURCES, entry_len(protocol, name, offered));
         let length = head.len() + resources.iter().map(of).sum::<usize>();
         Self { protocol, head, resources: resources.into(), length }
     }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::proto::{Any, Resource};
 
-    fn offered(count: usize) -> Vec<(Arc<str>, Arc<Offered>)> {
+    fn offered(count: usize) -> Vec<Named> {
         let one = |number: usize| {
             let value = vec![7; number * 37];
             let resource = Any { type_url: "type.googleapis.com/x".to_owned(), value };
@@ -162,7 +162,7 @@ mod tests {
             assert_eq!(bytes.len(), length);
             let read = DeltaDiscoveryResponse::decode(&*bytes).unwrap();
             assert_eq!((read.nonce.as_str(), read.removed_resources), ("17", vec!["gone".to_owned()]));
-            let resource = |(name, offered): (Arc<str>, Arc<Offered>)| Resource {
+            let resource = |(name, offered): Named| Resource {
                 name: name.to_string(),
                 version: offered.version.clone(),
                 resource: Some(offered.resource.clone()),

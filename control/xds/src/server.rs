@@ -18,39 +18,12 @@ use std::time::Duration;
 
 use crate::kind::Kind;
 use crate::limits::{MAX_PEER_WAIT, MAX_RESOURCES};
-use crate::offer::{Offer, Offered, Resources};
+use crate::offer::{Named, Offer, Resources};
 use crate::outgoing::Outgoing;
 use crate::proto::{DeltaDiscoveryRequest, DiscoveryRequest};
+pub use crate::protocol::{Protocol, Said};
 use crate::report::Report;
 use crate::subscription::{Remaining, Subscription};
-
-/// Which of the two protocols a peer speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// Each response says what has changed.
-    Delta,
-    /// Each response says everything of its kind that was asked for.
-    StateOfTheWorld,
-}
-
-/// What a request said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
-    /// It only asks.
-    Asked,
-    /// The last response of the kind was taken in: the resources that it brought or took away.
-    Accepted(Kind, Vec<Arc<str>>),
-    /// The last response of the kind was refused, or some of what it brought, and why.
-    Refused(Kind, Vec<Arc<str>>, String),
-    /// What became of everything that was taken in.
-    Reported(Report),
-    /// It answers a response that is not the last one: what it says of it is void.
-    Stale,
-    /// It asks for a kind that we do not know, by its type URL.
-    Unknown(String),
-    /// It asks for too much.
-    TooMany(Kind),
-}
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -71,7 +44,7 @@ pub struct ServerState {
 #[derive(Debug)]
 struct Response {
     kind: Kind,
-    put: Vec<(Arc<str>, Arc<Offered>)>,
+    put: Vec<Named>,
     removed: Vec<Arc<str>>,
     nonce: String,
 }
@@ -254,7 +227,7 @@ impl ServerState {
         &mut self,
         kind: Kind,
         offered: (&Arc<Resources>, bool),
-        put: Vec<(Arc<str>, Arc<Offered>)>,
+        put: Vec<Named>,
         removed: Vec<Arc<str>>,
     ) -> Response {
         self.nonces += 1;
@@ -264,7 +237,7 @@ impl ServerState {
     }
 
     /// A peer that was given a cluster gets its endpoints once more, even unchanged: else Envoy waits for them for ever.
-    fn note_given(&mut self, kind: Kind, put: &[(Arc<str>, Arc<Offered>)], now: Duration) {
+    fn note_given(&mut self, kind: Kind, put: &[Named], now: Duration) {
         if kind != Kind::Cluster || !self.kinds[&kind].wildcard {
             return;
         }

@@ -12,9 +12,9 @@ use std::mem::take;
 use std::sync::Arc;
 
 use crate::kind::Kind;
-use crate::offer::{Offered, Resources};
+use crate::offer::{Named, Offered, Resources};
 use crate::proto::Status;
-use crate::server::{Protocol, Said};
+use crate::protocol::{Protocol, Said};
 
 /// What one peer has asked for and holds of one kind.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ pub(crate) struct Subscription {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Remaining {
     /// Offered, wanted, and not held in this version.
-    pub(crate) put: Vec<(Arc<str>, Arc<Offered>)>,
+    pub(crate) put: Vec<Named>,
     /// Asked for, never there, and not known to be missing.
     pub(crate) missing: Vec<Arc<str>>,
     /// Held and no longer offered, or no longer wanted.
@@ -125,7 +125,8 @@ impl Subscription {
         let (held, is_wanted) = (self.sent.get(name), self.wants(name));
         match (offered.get_key_value(name), held) {
             (Some(offered), held) if is_wanted => {
-                let is_held = held.is_some_and(|held| Arc::ptr_eq(held, offered.1) || held.version == offered.1.version);
+                let is_held =
+                    held.is_some_and(|held| Arc::ptr_eq(held, offered.1) || held.version == offered.1.version);
                 if !is_held || self.again.contains(name) {
                     remaining.put.push(shared(offered));
                 }
@@ -153,7 +154,7 @@ impl Subscription {
     /// A response with this nonce is sent; `is_all` when nothing remains to be taken away after it.
     pub(crate) fn send(
         &mut self,
-        (put, removed): (&[(Arc<str>, Arc<Offered>)], &[Arc<str>]),
+        (put, removed): (&[Named], &[Arc<str>]),
         (offered, is_all): (&Arc<Resources>, bool),
         (protocol, nonce): (Protocol, &str),
     ) {
@@ -216,7 +217,7 @@ impl Subscription {
     }
 }
 
-fn shared((name, offered): (&Arc<str>, &Arc<Offered>)) -> (Arc<str>, Arc<Offered>) {
+fn shared((name, offered): (&Arc<str>, &Arc<Offered>)) -> Named {
     (Arc::clone(name), Arc::clone(offered))
 }
 

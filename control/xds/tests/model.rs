@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use prost::Message as _;
 use weir_model::{Rejection, ResourceId, ResourceKind};
 use weir_xds::offer::Offered;
-use prost::Message as _;
 use weir_xds::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node};
 use weir_xds::server::{Protocol, Said};
 use weir_xds::{ClientState, Kind, Offer, ServerState};

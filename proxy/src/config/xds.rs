@@ -26,7 +26,6 @@ use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use weir_xds::{ClientState, Held, Kind, Report, SavedResource};
 
-use weir_identity::own::control_plane;
 use crate::config::last_good::LastGood;
 use crate::config::state::Outcome;
 use crate::identity::{self, ControlAddress, Identity};
@@ -34,6 +33,7 @@ use crate::limits::{
     CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE, CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE,
     MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT, REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
 };
+use weir_identity::roots::control_plane;
 
 /// Which control plane, and who asks.
 #[derive(Clone)]

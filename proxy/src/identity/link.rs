@@ -2,20 +2,20 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::io;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
+use weir_identity::ClientConfig;
+use weir_identity::pki_types::ServerName;
 use weir_identity::reason_of;
 
 use crate::limits::{CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE};
@@ -89,4 +89,3 @@ impl Service<Uri> for Connector {
         })
     }
 }
-

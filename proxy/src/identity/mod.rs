@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwapOption, Guard};
-use rustls::ServerConfig;
+use weir_identity::ServerConfig;
 use weir_identity::WorkloadIdentity;
 
 pub(crate) use link::{ControlAddress, connect};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tracing::{error, info, warn};
-use weir_identity::own::control_plane;
+use weir_identity::roots::control_plane;
 use weir_identity::{CertificateRequest, JoinToken, WorkloadIdentity};
 
 use crate::identity::link::{ControlAddress, connect};

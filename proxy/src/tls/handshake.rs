@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use weir_identity::pki_types::ServerName;
 use weir_identity::{peer_of, reason_of};
 use weir_model::{SpiffeId, Workload};
 

@@ -82,10 +82,7 @@ pub(super) struct Proof {
 }
 
 /// Opens an HTTP/1.1 connection. `open` is held until it is closed.
-pub(super) async fn http1(
-    way: Way<'_>,
-    open: Open,
-) -> Result<(http1::SendRequest<Body>, Rc<Heard>), ProxyError> {
+pub(super) async fn http1(way: Way<'_>, open: Open) -> Result<(http1::SendRequest<Body>, Rc<Heard>), ProxyError> {
     let heard = Rc::new(Heard::default());
     let socket = Socket { stream: transport(way, b"http/1.1").await?, heard: Rc::clone(&heard) };
     let (sender, connection) = http1::Builder::new()

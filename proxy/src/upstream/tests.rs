@@ -150,8 +150,10 @@ fn an_endpoint_that_does_not_accept_is_given_up_in_time() {
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let _waiting = TcpStream::connect(address).await.unwrap();
-        let (upstreams, cluster) =
-            (Upstreams::new(Identity::none()), cluster(&[address], |model| model.connect_timeout = Duration::from_millis(50)));
+        let (upstreams, cluster) = (
+            Upstreams::new(Identity::none()),
+            cluster(&[address], |model| model.connect_timeout = Duration::from_millis(50)),
+        );
         let failure = send(&upstreams, &cluster, get(), NONE).await.err().unwrap();
         assert_eq!((failure.error, failure.endpoint), (ProxyError::ConnectTimeout, Some(address)));
         assert_eq!(cluster.counts().connections, 0);
@@ -237,7 +239,8 @@ fn an_attempt_ends_at_its_timeout() {
     on_worker(async {
         for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
             let (address, seen) = endpoint(protocol, |_| pending()).await;
-            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
+            let (upstreams, cluster) =
+                (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
             let options = SendOptions { attempt_timeout: Some(Duration::from_millis(50)) };
             let failure = send(&upstreams, &cluster, get(), options).await.err().unwrap();
             assert_eq!((failure.error, failure.endpoint), (ProxyError::AttemptTimeout, Some(address)));
@@ -342,7 +345,8 @@ fn trailers_pass_both_ways() {
     on_worker(async {
         for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
             let (address, _) = endpoint(protocol, echo).await;
-            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
+            let (upstreams, cluster) =
+                (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
             let mut trailers = HeaderMap::new();
             trailers.insert("x-sum", HeaderValue::from_static("3"));
             let mut request = outgoing(Method::POST, chunks(vec![b"abc"], Some(trailers.clone())));
@@ -360,7 +364,8 @@ fn idle_connections_are_closed_in_time() {
     on_worker(async {
         for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
             let (address, seen) = endpoint(protocol, hello).await;
-            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
+            let (upstreams, cluster) =
+                (Upstreams::new(Identity::none()), cluster(&[address], |model| model.protocol = protocol));
             finish(send(&upstreams, &cluster, get(), NONE).await.unwrap()).await;
             let busy = send(&upstreams, &cluster, get(), NONE).await.unwrap();
             for _ in 0..UPSTREAM_IDLE_SWEEPS * 2 {
@@ -408,7 +413,8 @@ fn every_balancer_reaches_every_endpoint() {
         for balancing in [Balancing::RoundRobin, Balancing::LeastRequest, Balancing::Random] {
             let (one, seen) = endpoint(UpstreamProtocol::Http1, hello).await;
             let (two, others) = endpoint(UpstreamProtocol::Http1, hello).await;
-            let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[one, two], |model| model.balancing = balancing));
+            let (upstreams, cluster) =
+                (Upstreams::new(Identity::none()), cluster(&[one, two], |model| model.balancing = balancing));
             for _ in 0..40 {
                 finish(send(&upstreams, &cluster, get(), NONE).await.unwrap()).await;
             }

@@ -64,7 +64,7 @@ const GATEWAY_CLASS: [Unsupported; 1] = [entry("spec.parametersRef", "remove it:
 
 const SERVICE: [Unsupported; 7] = [
     entry("spec.ports[].protocol=TCP", "use HTTP, HTTP2 or GRPC: only HTTP is proxied for now"),
-    entry("spec.ports[].protocol=TLS", "use HTTP, HTTP2 or GRPC: upstream TLS is not supported yet"),
+    entry("spec.ports[].protocol=TLS", "use HTTP, HTTP2 or GRPC; for mutual TLS of the mesh write `identity`"),
     entry("spec.ports[].targetPort", "the port of an endpoint is in its `address`"),
     entry("spec.selector", "list the `endpoints`, or write `dns`"),
     entry("spec.clusterIP", "remove it: a Service is found by its name"),
@@ -82,7 +82,7 @@ const FILTER: [Unsupported; 4] = [
 const BACKEND_POLICY: [Unsupported; 3] = [
     entry("spec.healthChecks", "remove it: health checks are not supported yet"),
     entry("spec.outlierDetection", "remove it: outlier detection is not supported yet"),
-    entry("spec.tls", "remove it: upstream TLS is not supported yet"),
+    entry("spec.tls", "remove it; for mutual TLS of the mesh write `identity` into the Service"),
 ];
 
 /// What is not supported of a kind.
@@ -105,12 +105,15 @@ pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 16] = [
     ("TCPRoute", "only HTTP is proxied for now"),
     ("TLSRoute", "only HTTP is proxied for now"),
     ("UDPRoute", "only HTTP is proxied"),
-    ("BackendTLSPolicy", "upstream TLS is not supported yet"),
+    (
+        "BackendTLSPolicy",
+        "for mutual TLS of the mesh write `identity` into the Service; other upstream TLS is not there yet",
+    ),
     ("ListenerSet", "write the listeners into the Gateway"),
     ("XListenerSet", "write the listeners into the Gateway"),
     ("Mesh", "there is nothing to set for the whole mesh yet"),
     ("AccessPolicy", "use a Filter with `module: {builtin: auth}`"),
-    ("Secret", "TLS is not supported yet, and nothing else refers to one"),
+    ("Secret", "HTTPS is not supported yet, and nothing else refers to one"),
     ("ConfigMap", "write a filter's configuration into its `config`"),
     ("Ingress", "use a Gateway and an HTTPRoute"),
     ("EndpointSlice", "write the addresses into `endpoints` of a Service"),

@@ -124,7 +124,7 @@ fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
             None => DEFAULT_CONNECT_TIMEOUT,
         },
         request_timeout,
-        tls: super::tls::upstream(transport_socket, &spot.field("transport_socket"))?,
+        tls: super::tls::upstream(transport_socket, &spot.field("transport_socket")),
     };
     Some(DecodedCluster { cluster, members })
 }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use prost::Message;
-use weir_model::{DownstreamTls, ListenerName, Plugin, PluginName, Rejection, ResourceId, ResourceKind, RouteTableName};
+use weir_model::{
+    DownstreamTls, ListenerName, Plugin, PluginName, Rejection, ResourceId, ResourceKind, RouteTableName,
+};
 
 use super::fault::{Spot, unsupported};
 use super::metadata;
@@ -130,7 +132,7 @@ fn filter_chain<'a>(
     // A match that asks for nothing matches everything.
     let filter_chain_match = filter_chain_match.filter(|asked| *asked != pb::FilterChainMatch::default());
     unsupported!(spot; filter_chain_match, use_proxy_proto);
-    let tls = super::tls::downstream(transport_socket, &spot.field("transport_socket"))?;
+    let tls = super::tls::downstream(transport_socket, &spot.field("transport_socket"));
     metadata::nothing(metadata, &spot);
     let spot = spot.field("filters");
     let (Some(pb::Filter { name: _, config_type }), true) = (filters.pop(), filters.is_empty()) else {

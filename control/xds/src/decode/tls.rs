@@ -10,21 +10,21 @@ use crate::proto::{core, matcher, tls as pb};
 
 const HINT: &str = "use mutual TLS with the secrets `default` and `ROOTCA` by ADS, as `weir-control` does";
 
-/// What a listener asks of those that connect; an error is in `spot`.
-pub(super) fn downstream(socket: Option<core::TransportSocket>, spot: &Spot<'_>) -> Option<Option<DownstreamTls>> {
-    let Some(socket) = socket else { return Some(None) };
+/// What a listener asks of those that connect.
+pub(super) fn downstream(socket: Option<core::TransportSocket>, spot: &Spot<'_>) -> Option<DownstreamTls> {
+    let socket = socket?;
     if socket != encode::downstream_tls(&DownstreamTls::Mesh) {
-        return spot.none("is not the mesh's own TLS", HINT);
+        spot.refuse("is not the mesh's own TLS", HINT);
     }
-    Some(Some(DownstreamTls::Mesh))
+    Some(DownstreamTls::Mesh)
 }
 
-/// What a cluster's endpoints are asked; an error is in `spot`.
-pub(super) fn upstream(socket: Option<core::TransportSocket>, spot: &Spot<'_>) -> Option<Option<UpstreamTls>> {
-    let Some(socket) = socket else { return Some(None) };
+/// What a cluster's endpoints are asked.
+pub(super) fn upstream(socket: Option<core::TransportSocket>, spot: &Spot<'_>) -> Option<UpstreamTls> {
+    let socket = socket?;
     let tls = path(&socket).and_then(|path| Some(UpstreamTls { workload: Workload::new(&path).ok()? }));
     match tls.filter(|tls| socket == encode::upstream_tls(tls)) {
-        Some(tls) => Some(Some(tls)),
+        Some(tls) => Some(tls),
         None => spot.none("is not the mesh's own TLS", HINT),
     }
 }
