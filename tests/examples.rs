@@ -21,6 +21,7 @@ curl() {
     for attempt in $(seq 600); do
         case $EXAMPLE in
             control-plane) ports="8081 8082 8083 9000 9001" ;;
+            mtls-mesh) ports="8080 9000 15008" ;;
             quickstart) ports="8080 9000 9001" ;;
             *) ports="8080 9000" ;;
         esac
@@ -59,6 +60,11 @@ fn own_filter() {
 #[test]
 fn control_plane() {
     run("control-plane");
+}
+
+#[test]
+fn mtls_mesh() {
+    run("mtls-mesh");
 }
 
 #[test]
@@ -122,7 +128,10 @@ impl Copy {
         let original = root().join("examples").join(name);
         let folder = std::env::temp_dir().join(format!("weir-example-{name}-{}", std::process::id()));
         let mut replacements = BTreeMap::new();
-        let ports = ["8080", "8081", "8082", "8083", "9000", "9001", "15001", "15002", "15010", "15011", "15080"];
+        let ports = [
+            "8080", "8081", "8082", "8083", "9000", "9001", "15001", "15002", "15008", "15010", "15011", "15012",
+            "15080",
+        ];
         for port in ports {
             let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
             replacements.insert(port.to_owned(), listener.local_addr().expect("bound").port().to_string());

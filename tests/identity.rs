@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use harness::mesh::{EDGE, resources};
-use harness::{Client, ControlOptions, ControlPlane, Mesh, Origin, until};
+use harness::{Client, ControlOptions, ControlPlane, Mesh, Origin, Proxy, Resources, until};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
@@ -139,6 +139,8 @@ impl Signer {
     fn unknown() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "root of weir.local"); // As the real one is named.
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         Self(Issuer::new(params, key))
     }
@@ -230,7 +232,7 @@ async fn who_cannot_prove_to_be_a_workload_becomes_none() {
 async fn a_workload_is_told_of_its_own_namespace_alone() {
     let control = ControlPlane::start().await;
     let origin = Origin::says("here").await;
-    control.apply(&harness::Resources::forward_to(origin.address())).await;
+    control.apply(&Resources::forward_to(origin.address())).await;
     let token = control.join_token("shop/edge").await;
     let proxy = control.mesh_proxy_with(&token, "edge", &EDGE).await;
     let reason = "spiffe://weir.local/ns/shop/sa/edge may follow the Gateways of its own namespace, not default/edge";
@@ -261,10 +263,13 @@ async fn certificates_outlive_their_control_plane_and_are_renewed_when_it_is_bac
     mesh.wait_until_it_serves().await;
     assert!(mesh.edge.log().contains("begins with the identity of the last process"), "{}", mesh.edge.log());
 
+    let signed = |proxy: &Proxy| proxy.log().matches("the control plane has signed our certificate").count();
+    let before = [signed(&mesh.edge), signed(&mesh.inner)];
     control.restart().await;
-    for proxy in [&mesh.edge, &mesh.inner] {
-        proxy.wait_for_log("the control plane has signed our certificate").await;
-    }
+    until("both to have new certificates", async || {
+        (signed(&mesh.edge) > before[0] && signed(&mesh.inner) > before[1]).then_some(())
+    })
+    .await;
     let proxies = until("both to be back", async || {
         let proxies = control.get("proxies").await;
         (proxies.as_array()?.len() == 2).then_some(proxies)
@@ -272,6 +277,42 @@ async fn certificates_outlive_their_control_plane_and_are_renewed_when_it_is_bac
     .await;
     assert!(proxies.to_string().contains("spiffe://weir.local/ns/default/sa/edge"));
     assert_eq!(mesh.edge.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn another_join_token_makes_a_proxy_somebody_else() {
+    let control = ControlPlane::start().await;
+    let origin = Origin::says("here").await;
+    control.apply(&Resources::forward_to(origin.address())).await;
+    let proxy = control.mesh_proxy("edge", &EDGE).await;
+    proxy.wait_for_log("signed our certificate id=spiffe://weir.local/ns/default/sa/edge").await;
+    until("the proxy to be told", async || proxy.find_listener("default/edge/http").await).await;
+    drop(proxy);
+    let token = control.join_token("default/other").await;
+    let proxy = control.mesh_proxy_with(&token, "edge", &EDGE).await;
+    proxy.wait_for_log("signed our certificate id=spiffe://weir.local/ns/default/sa/other").await;
+}
+
+#[tokio::test]
+async fn an_open_connection_does_not_outlive_the_plain_text_of_its_listener() {
+    let control = ControlPlane::start().await;
+    let origin = Origin::says("here").await;
+    let resources = Resources::forward_to(origin.address());
+    control.apply(&resources).await;
+    let proxy = control.mesh_proxy("edge", &EDGE).await;
+    let address = until("the listener", async || proxy.find_listener("default/edge/http").await).await;
+    let (mut http1, mut http2) = (Client::http1(address).await, Client::http2(address).await);
+    assert_eq!((http1.get("/").await.status, http2.get("/").await.status), (200, 200));
+    let version = proxy.version().await;
+    let text = resources.text().replace("protocol: HTTP}", "protocol: weir.dev/MTLS}");
+    let gateway = text.split("---").find(|document| document.contains("kind: Gateway\n")).unwrap().to_owned();
+    assert_eq!(control.ask("POST", "apply", &gateway).await.status, 200);
+    until("the change", async || (proxy.version().await != version).then_some(())).await;
+    for client in [&mut http1, &mut http2] {
+        let answer = client.get("/").await;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+    }
+    assert_eq!(origin.count(), 2);
 }
 
 #[tokio::test]

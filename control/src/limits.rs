@@ -32,7 +32,13 @@ pub const MAX_SCOPES: usize = 1_000;
 pub const MAX_HANDSHAKES: usize = 256;
 
 /// A handshake that is not done after this time is given up.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections by TLS whose peers have shown no certificate: each asks for one, and goes.
+pub const MAX_STRANGERS: usize = 256;
+
+/// How long such a connection lasts.
+pub const STRANGER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Pause after a connection that could not be accepted: no file descriptor is free any sooner.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

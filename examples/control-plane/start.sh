@@ -18,7 +18,7 @@ started="$started $!"
 
 # The control plane.
 target/debug/weir-control --store "$work/store" --api 127.0.0.1:15080 --xds 127.0.0.1:15010 \
-    --modules 127.0.0.1:15011 2>"$work/control.log" &
+    --xds-mtls 127.0.0.1:15012 --modules 127.0.0.1:15011 2>"$work/control.log" &
 started="$started $!"
 
 # Three proxies; each says which Gateway it serves, and sees no more than that leads to.

@@ -15,6 +15,7 @@ mod acknowledged; // A control plane that is killed again and again.
 mod applied; // From an apply to its first answer.
 mod scale; // Many proxies, many services.
 mod certificates; // Short lives, and a root that rotates.
+mod fuzz; // Nonsense for the control plane.
 mod load; // wrk.
 mod path_origin; // An origin that answers with the path.
 

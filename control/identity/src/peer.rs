@@ -108,7 +108,10 @@ impl PeerVerifier {
             let reason = match error {
                 webpki::Error::CertExpired { not_after, .. } => format!("it has expired at {}", time(not_after)),
                 webpki::Error::CertNotValidYet { not_before, .. } => format!("it begins at {}", time(not_before)),
-                webpki::Error::UnknownIssuer => format!("no root of {} has signed it", self.domain),
+                // The latter for one who calls himself as a root is called.
+                webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+                    format!("no root of {} has signed it", self.domain)
+                }
                 other => other.to_string(),
             };
             PeerError::NotValid { id: id.clone(), reason }

@@ -63,6 +63,9 @@ struct Kept {
     trust_domain: String,
     /// Oldest first; the last one whose time has come signs.
     roots: Vec<Root>,
+    /// The longest life of a certificate that any process has signed since the last rotation: a rotation waits for it.
+    #[serde(default)]
+    longest_lifetime_seconds: u64,
 }
 
 /// What the API says of the authority.
@@ -121,16 +124,18 @@ impl Authority {
     /// The file cannot be read or written, or is of another trust domain.
     pub fn open(options: AuthorityOptions) -> Result<Self, AuthorityError> {
         let path = &options.path;
-        let kept = match std::fs::read_to_string(path) {
+        let mut kept = match std::fs::read_to_string(path) {
             Ok(text) => read(path, &text, &options.domain)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let root = Root::new(&options.domain, Timestamp::now())?;
-                let kept = Kept { trust_domain: options.domain.to_string(), roots: vec![root] };
-                write(path, &kept)?;
-                kept
+                Kept { trust_domain: options.domain.to_string(), roots: vec![root], longest_lifetime_seconds: 0 }
             }
             Err(error) => return Err(AuthorityError::File(path.clone(), error)),
         };
+        if options.lifetime.as_secs() > kept.longest_lifetime_seconds {
+            kept.longest_lifetime_seconds = options.lifetime.as_secs();
+            write(&options.path, &kept)?;
+        }
         Ok(Self { options, state: Mutex::new(State { kept, own: None }) })
     }
 
@@ -206,12 +211,14 @@ impl Authority {
             if let Some(ends) = state.kept.roots.iter().find_map(|root| root.ends) {
                 return Err(AuthorityError::Rotating(ends));
             }
-            let skew = CLOCK_SKEW.min(self.options.lifetime / 4);
-            let lifetime = signed(self.options.lifetime) + signed(skew);
+            let longest = Duration::from_secs(state.kept.longest_lifetime_seconds).max(self.options.lifetime);
+            let lifetime = signed(longest) + signed(CLOCK_SKEW.min(longest / 4));
             let mut roots = state.kept.roots.clone();
             roots.iter_mut().for_each(|root| root.ends = Some(now + lifetime + lifetime));
             roots.push(Root::new(&self.options.domain, now + lifetime)?);
-            let kept = Kept { trust_domain: state.kept.trust_domain.clone(), roots };
+            let trust_domain = state.kept.trust_domain.clone();
+            let longest_lifetime_seconds = state.kept.longest_lifetime_seconds;
+            let kept = Kept { trust_domain, roots, longest_lifetime_seconds };
             write(&self.options.path, &kept)?;
             state.kept = kept;
         }
@@ -243,6 +250,7 @@ impl Authority {
             return Ok(false);
         }
         kept.roots.retain(|root| root.ends.is_none_or(|ends| now < ends));
+        kept.longest_lifetime_seconds = self.options.lifetime.as_secs(); // What was signed before is over.
         write(&self.options.path, kept)?;
         Ok(kept.roots.len() < before)
     }

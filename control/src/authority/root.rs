@@ -54,6 +54,9 @@ impl Root {
         id: &SpiffeId,
         lives: (Timestamp, Duration),
     ) -> Result<CertificateDer<'static>, rcgen::Error> {
+        // Nothing outlives who has signed it.
+        let left = self.ends.map(|ends| Duration::try_from(ends.duration_since(lives.0)).unwrap_or_default());
+        let lives = (lives.0, left.map_or(lives.1, |left| left.min(lives.1)));
         let issuer = Issuer::from_ca_cert_pem(&self.certificate, KeyPair::from_pem(&self.key)?)?;
         let mut params = params(lives);
         params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];

@@ -49,7 +49,7 @@ pub async fn serve_ads(
         .http2_keepalive_interval(Some(PROXY_KEEPALIVE))
         .http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
         .tcp_nodelay(true)
-        .add_service(AdsServer { board, book })
+        .add_service(AdsServer { board, book, asks_for_identity: false })
         .serve_with_incoming(connections)
         .await
 }
@@ -66,7 +66,7 @@ pub async fn serve_mutual(
     Server::builder()
         .http2_keepalive_interval(Some(PROXY_KEEPALIVE))
         .http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
-        .add_service(AdsServer { board, book })
+        .add_service(AdsServer { board, book, asks_for_identity: true })
         .add_service(CertificatesServer::new(signer))
         .serve_with_incoming(mutual::accept(listener, authority))
         .await
@@ -77,6 +77,8 @@ pub async fn serve_mutual(
 pub struct AdsServer {
     board: Arc<Board>,
     book: Arc<ProxyBook>,
+    /// Nobody is told anything who has not proved who it is.
+    asks_for_identity: bool,
 }
 
 impl AdsServer {
@@ -88,8 +90,8 @@ impl AdsServer {
         &self,
         request: Request<Streaming<E::Request>>,
     ) -> Result<mpsc::Receiver<Result<Outgoing, Status>>, Status> {
-        let proof = request.extensions().get::<mutual::Peer>().cloned();
-        if proof.as_ref().is_some_and(|proof| proof.id.is_none()) {
+        let proof = request.extensions().get::<mutual::Peer>().cloned().filter(|_| self.asks_for_identity);
+        if self.asks_for_identity && proof.as_ref().and_then(mutual::Peer::id_now).is_none() {
             return Err(Status::unauthenticated("show a certificate of this mesh; `Certificates/Sign` gives one"));
         }
         let requests = request.into_inner();
@@ -199,6 +201,12 @@ impl<E: Envelopes> Peer<E> {
         loop {
             let wait = self.state.wait(self.began.elapsed()).map(|until| self.began + until);
             tokio::select! {
+                biased;
+                () = sleep_until(ends) => {
+                    let status = Status::unauthenticated("the certificate of this connection has ended; open another");
+                    drop(self.responses.send(Err(status)).await);
+                    break;
+                }
                 request = requests.next() => match request {
                     Some(Ok(request)) => if let Err(status) = self.take_in(&request) {
                         drop(self.responses.send(Err(status)).await);
@@ -208,11 +216,6 @@ impl<E: Envelopes> Peer<E> {
                 },
                 changed = changes.changed() => if changed.is_err() { break },
                 () = sleep_until(wait) => {}
-                () = sleep_until(ends) => {
-                    let status = Status::unauthenticated("the certificate of this connection has ended; open another");
-                    drop(self.responses.send(Err(status)).await);
-                    break;
-                }
             }
             if self.push().await.is_none() {
                 break;
@@ -255,9 +258,11 @@ impl<E: Envelopes> Peer<E> {
             return Err(Status::invalid_argument(format!("names of a node have at most {MAX_NODE_BYTES} bytes")));
         }
         let scope = Scope::of(cluster);
-        let identity = self.proof.as_ref().and_then(|proof| proof.id.clone());
-        if let Some(id) = &identity {
-            check_scope(id, &scope)?;
+        let identity = self.proof.as_ref().and_then(|proof| proof.id_now().cloned());
+        match (&self.proof, &identity) {
+            (None, _) => {} // On loopback everybody is believed.
+            (Some(_), Some(id)) => check_scope(id, &scope)?,
+            (Some(_), None) => return Err(Status::unauthenticated("the certificate of this connection has ended")),
         }
         let program = if user_agent_name == "weir-proxy" { Program::Weir } else { Program::Envoy };
         let protocol = match E::PROTOCOL {

@@ -26,9 +26,10 @@ impl CertificateSigner {
     }
 
     /// Who asks.
-    fn attest(&self, request: &Request<SignRequest>) -> Result<SpiffeId, Status> {
-        if let Some(Peer { id: Some(id), .. }) = request.extensions().get::<Peer>() {
-            return Ok(id.clone());
+    fn attest(&self, request: &Request<SignRequest>) -> Result<(SpiffeId, String), Status> {
+        let bearer = request.metadata().contains_key("authorization");
+        if let Some(id) = request.extensions().get::<Peer>().and_then(Peer::id_now).filter(|_| !bearer) {
+            return Ok((id.clone(), "its certificate".to_owned()));
         }
         let text = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let text = text.and_then(|text| text.strip_prefix("Bearer "));
@@ -43,14 +44,14 @@ impl CertificateSigner {
         let workload = workload.ok_or_else(|| {
             Status::permission_denied(format!("the token `{}` is for the API, not for a workload", token.name))
         })?;
-        Ok(self.authority.domain().id(&workload))
+        Ok((self.authority.domain().id(&workload), format!("the token {}", token.id)))
     }
 }
 
 impl Certificates for CertificateSigner {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Signed, Status> {
         let address = request.extensions().get::<Peer>().map(|peer| peer.address);
-        let id = self.attest(&request).inspect_err(|status| {
+        let (id, proof) = self.attest(&request).inspect_err(|status| {
             warn!(?address, "a certificate is refused: {}", status.message());
         })?;
         let (authority, who) = (Arc::clone(&self.authority), id.clone());
@@ -59,7 +60,7 @@ impl Certificates for CertificateSigner {
         let signed = signed.ok_or_else(|| Status::internal("signing failed by a bug of weir-control"))?;
         match signed {
             Ok(signed) => {
-                info!(%id, ?address, "signed");
+                info!(%id, proof, ?address, "signed");
                 Ok(signed)
             }
             Err(AuthorityError::Request(reason)) => Err(Status::invalid_argument(reason)),

@@ -12,6 +12,9 @@ const MAX_ID_BYTES: usize = 2_048;
 /// Bytes of a trust domain (SPIFFE-ID, section 2.3).
 const MAX_DOMAIN_BYTES: usize = 255;
 
+/// Characters of a text that is none that are shown.
+const MAX_SHOWN: usize = 200;
+
 /// The namespace of identities: who trusts its roots believes what they sign of it, and of nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -43,6 +46,12 @@ impl fmt::Display for NoIdentity {
 
 impl std::error::Error for NoIdentity {}
 
+/// A text that a stranger may have written, fit for a log: without line breaks, and not long.
+fn shown(text: &str) -> String {
+    let short: String = text.chars().take(MAX_SHOWN).collect();
+    format!("{short:?}")
+}
+
 impl TrustDomain {
     /// A trust domain: 1 to 255 lower-case letters, digits, dots, hyphens and underscores.
     ///
@@ -52,7 +61,7 @@ impl TrustDomain {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
         if text.is_empty() || text.len() > MAX_DOMAIN_BYTES || !text.bytes().all(is_plain) {
             let reason = "is not a trust domain: write lower-case letters, digits, `.`, `-` and `_`";
-            return Err(NoIdentity(format!("`{text}` {reason}")));
+            return Err(NoIdentity(format!("{} {reason}", shown(text))));
         }
         Ok(Self(text.into()))
     }
@@ -78,7 +87,8 @@ impl Workload {
         let is_segment = |text: &str| !matches!(text, "" | "." | "..") && text.bytes().all(is_plain);
         let segments = path.strip_prefix('/').filter(|_| path.len() <= MAX_ID_BYTES - MAX_DOMAIN_BYTES);
         if !segments.is_some_and(|segments| segments.split('/').all(is_segment)) {
-            return Err(NoIdentity(format!("`{path}` is not the path of a SPIFFE ID, as `/ns/shop/sa/reviews` is")));
+            let path = shown(path);
+            return Err(NoIdentity(format!("{path} is not the path of a SPIFFE ID, as `/ns/shop/sa/reviews` is")));
         }
         Ok(Self(path.into()))
     }
@@ -88,7 +98,13 @@ impl Workload {
     /// # Errors
     /// One of the names does not go into a SPIFFE ID.
     pub fn of_account(namespace: &str, account: &str) -> Result<Self, NoIdentity> {
-        Self::new(&format!("/ns/{namespace}/sa/{account}"))
+        match Self::new(&format!("/ns/{namespace}/sa/{account}")) {
+            Ok(workload) if workload.namespace() == Some(namespace) => Ok(workload),
+            Ok(workload) => {
+                Err(NoIdentity(format!("{} is not one namespace and one account", shown(workload.as_str()))))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The namespace, of one that is a service account.
@@ -129,7 +145,8 @@ impl FromStr for SpiffeId {
     fn from_str(text: &str) -> Result<Self, NoIdentity> {
         let rest = text.strip_prefix("spiffe://").filter(|_| text.len() <= MAX_ID_BYTES);
         let parts = rest.and_then(|rest| Some(rest.split_at(rest.find('/')?)));
-        let (domain, path) = parts.ok_or_else(|| NoIdentity(format!("`{text}` is not a SPIFFE ID of a workload")))?;
+        let (domain, path) =
+            parts.ok_or_else(|| NoIdentity(format!("{} is not a SPIFFE ID of a workload", shown(text))))?;
         Ok(Self { domain: TrustDomain::new(domain)?, workload: Workload::new(path)? })
     }
 }
@@ -172,6 +189,8 @@ mod tests {
         let workload = Workload::of_account("shop", "reviews").unwrap();
         assert_eq!((workload.as_str(), workload.namespace()), ("/ns/shop/sa/reviews", Some("shop")));
         assert_eq!(Workload::new("/ns/shop/sa/reviews/x").unwrap().namespace(), None);
-        assert!(Workload::of_account("a/b", "c/../d").is_err());
+        assert!(Workload::of_account("a", "b/ns/c/sa/d").is_err() && Workload::of_account("a/b", "c").is_err());
+        let forged = "spiffe://a/\n2026 INFO all is well".parse::<SpiffeId>().unwrap_err().to_string();
+        assert!(!forged.contains('\n'), "{forged}");
     }
 }

@@ -198,15 +198,16 @@ fn mutual_address(source: &ConfigFrom) -> Option<ControlAddress> {
 fn begin_identity(bootstrap: &Bootstrap) -> anyhow::Result<Arc<Identity>> {
     let identity = Identity::none();
     let Some(control_plane) = mutual_address(&bootstrap.source) else { return Ok(identity) };
-    let ConfigFrom::ControlPlane { node, join_token, .. } = &bootstrap.source else { return Ok(identity) };
-    let name: String = node.chars().map(|it| if it.is_ascii_alphanumeric() || it == '-' { it } else { '_' }).collect();
-    let path = bootstrap.cache.join("identity").join(format!("{name}.pem"));
+    let ConfigFrom::ControlPlane { url, node, gateway, join_token } = &bootstrap.source else { return Ok(identity) };
+    // Two proxies with one cache do not mix.
+    let who = weir_model::Version::of(&(url, node, gateway));
+    let path = bootstrap.cache.join("identity").join(format!("{who}.pem"));
     let options = IdentityOptions { control_plane, join_token: join_token.clone(), path };
-    restore(&options, &identity);
+    let left = restore(&options, &identity);
     if identity.get().is_none() && join_token.is_none() {
         return Err(anyhow!("this proxy has no identity: give --join-token-path FILE, made by `weir token make`"));
     }
-    task::spawn("identity", keep(options, Arc::clone(&identity)));
+    task::spawn("identity", keep(options, Arc::clone(&identity), left));
     Ok(identity)
 }
 

@@ -74,6 +74,10 @@ impl HttpStream {
         let table = config.route_table(&connection.listener.name);
         let route = match refused {
             Some(error) => Err(error),
+            // The connection is older than what its listener asks for now.
+            None if connection.identity.get().is_none() && config.asks_for_identity(&connection.listener.name) => {
+                Err(ProxyError::BadRequest("this listener asks for a certificate of the mesh now; connect again"))
+            }
             None => table.and_then(|table| table.find(&head)).cloned().ok_or(ProxyError::NoRoute),
         };
         let routed_by_headers = table.is_some_and(|table| table.looks_at_headers());

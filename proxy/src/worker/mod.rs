@@ -69,6 +69,7 @@ pub(crate) struct WorkerConfig {
     /// The slots of each route's chain, by the route's address; made with the route's first request.
     chains: RefCell<FastMap<usize, Rc<[Rc<Slot>]>>>,
     no_filters: Rc<[Rc<Slot>]>,
+    has_mesh_listeners: bool,
 }
 
 impl Worker {
@@ -148,11 +149,20 @@ impl Worker {
     }
 }
 
+/// What a listener asks of those that connect.
+pub(crate) enum Asked {
+    /// Plain text, from anybody.
+    Nothing,
+    /// This.
+    Tls(DownstreamTls),
+}
+
 impl WorkerConfig {
     fn new(active: Arc<ActiveConfig>, filters: &Rc<Filters>) -> Rc<Self> {
         filters.refresh(active.plugins.values(), &active.clusters);
         let (filters, no_filters) = (Rc::clone(filters), Rc::from([]));
-        Rc::new(Self { active, filters, chains: RefCell::default(), no_filters })
+        let has_mesh_listeners = active.snapshot.listeners.values().any(|listener| listener.tls.is_some());
+        Rc::new(Self { active, filters, chains: RefCell::default(), no_filters, has_mesh_listeners })
     }
 
     /// The routes of a listener.
@@ -160,9 +170,15 @@ impl WorkerConfig {
         self.active.route_tables.get(listener)
     }
 
-    /// Who may connect to a listener.
-    pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<DownstreamTls> {
-        self.active.snapshot.listeners.get(listener)?.tls.clone()
+    /// Who may connect to a listener; nothing when there is no such listener.
+    pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<Asked> {
+        let listener = self.active.snapshot.listeners.get(listener)?;
+        Some(listener.tls.clone().map_or(Asked::Nothing, Asked::Tls))
+    }
+
+    /// True when whoever is at a listener must have proved who it is. Free where no listener asks for that.
+    pub(crate) fn asks_for_identity(&self, listener: &ListenerName) -> bool {
+        self.has_mesh_listeners && self.active.snapshot.listeners.get(listener).is_none_or(|it| it.tls.is_some())
     }
 
     /// The slots of a route's chain, in request order. `route` must be one of this configuration.
