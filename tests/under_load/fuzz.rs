@@ -195,7 +195,7 @@ async fn check(control: &ControlPlane, before: u64) {
     println!("{} MiB gained", gain / 1024 / 1024);
     assert!(!control.log().contains("panicked") && !control.log().contains("by a bug"), "see the log");
     assert!(gain < MAX_GAIN, "{gain} bytes gained");
-    assert_eq!(control.get("resources/Gateway/default/edge").await["name"], "edge");
+    assert_eq!(control.get("resources/Gateway/default/edge").await["metadata"]["name"], "edge");
     let origin = Origin::says("there").await;
     control.apply(&Resources::forward_to(origin.address())).await;
     let proxy = control.proxy("after", &[]).await;
