@@ -21,7 +21,7 @@ use crate::drain::DrainWatcher;
 use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, DRAIN_GRACE, HEAD_TIMEOUT};
 use crate::telemetry::ListenerMetrics;
 use crate::tls::{self, Transport};
-use crate::worker::{Asked, Overdue, Worker};
+use crate::worker::{Overdue, Worker};
 
 /// What a worker knows of a listener.
 pub(crate) struct ListenerFacts {
@@ -76,9 +76,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerFacts>, socke
 /// may.
 async fn begin(worker: &Worker, connection: &Connection, socket: TcpStream) -> Option<(Transport, Codec)> {
     match worker.config(&connection.listener.name).downstream_tls(&connection.listener.name) {
-        None => None, // There is no such listener any more.
-        Some(Asked::Nothing) => detect::detect(&socket).await.map(|codec| (Transport::Plain(socket), codec)),
-        Some(Asked::Tls(DownstreamTls::Mesh)) => match tls::accept(socket, &worker.identity).await {
+        None => detect::detect(&socket).await.map(|codec| (Transport::Plain(socket), codec)),
+        Some(DownstreamTls::Mesh) => match tls::accept(socket, &worker.identity).await {
             Ok(accepted) => {
                 drop(connection.identity.set(accepted.peer.to_string().into()));
                 let codec = if accepted.is_http2 { Codec::Http2 } else { Codec::Http1 };

@@ -149,14 +149,6 @@ impl Worker {
     }
 }
 
-/// What a listener asks of those that connect.
-pub(crate) enum Asked {
-    /// Plain text, from anybody.
-    Nothing,
-    /// This.
-    Tls(DownstreamTls),
-}
-
 impl WorkerConfig {
     fn new(active: Arc<ActiveConfig>, filters: &Rc<Filters>) -> Rc<Self> {
         filters.refresh(active.plugins.values(), &active.clusters);
@@ -170,10 +162,9 @@ impl WorkerConfig {
         self.active.route_tables.get(listener)
     }
 
-    /// Who may connect to a listener; nothing when there is no such listener.
-    pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<Asked> {
-        let listener = self.active.snapshot.listeners.get(listener)?;
-        Some(listener.tls.clone().map_or(Asked::Nothing, Asked::Tls))
+    /// Who may connect to a listener. One that is not there serves nothing, to anybody.
+    pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<DownstreamTls> {
+        self.active.snapshot.listeners.get(listener)?.tls.clone()
     }
 
     /// True when whoever is at a listener must have proved who it is. Free where no listener asks for that.
