@@ -44,11 +44,13 @@ pub async fn serve_ads(
     board: Arc<Board>,
     book: Arc<ProxyBook>,
 ) -> Result<(), tonic::transport::Error> {
-    let connections = TcpListenerStream::new(listener);
+    // tonic sets this only on sockets that it accepts itself; without it a response may wait for the ACK of another.
+    let connections = TcpListenerStream::new(listener).map(|accepted| {
+        accepted.inspect(|socket| drop(socket.set_nodelay(true))) // Only slower without.
+    });
     Server::builder()
         .http2_keepalive_interval(Some(PROXY_KEEPALIVE))
         .http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
-        .tcp_nodelay(true)
         .add_service(AdsServer { board, book, asks_for_identity: false })
         .serve_with_incoming(connections)
         .await
