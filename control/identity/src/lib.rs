@@ -23,6 +23,6 @@ pub mod roots;
 
 pub use enrol::{CertificateRequest, JoinToken};
 pub use own::WorkloadIdentity;
-pub use peer::{PeerError, peer_of, reason_of};
+pub use peer::{PeerError, end_of, peer_of, reason_of};
 pub use roots::{Roots, provider};
 pub use rustls::{ClientConfig, ServerConfig, pki_types};

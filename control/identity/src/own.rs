@@ -3,14 +3,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, ServerConfig};
 use weir_model::{SpiffeId, Workload};
 
-use crate::peer::{PeerVerifier, PinVerifier, peer_of};
+use crate::peer::{PeerVerifier, Trust, end_of, peer_of};
 use crate::roots::{Roots, provider};
 
 /// Why something is not an identity.
@@ -29,8 +30,6 @@ pub struct WorkloadIdentity {
     pub id: SpiffeId,
     /// When its certificate ends.
     pub not_after: SystemTime,
-    /// When it began.
-    pub not_before: SystemTime,
     chain: Vec<CertificateDer<'static>>,
     /// PKCS #8, for whoever keeps it on disk.
     key: Vec<u8>,
@@ -53,16 +52,12 @@ impl WorkloadIdentity {
     pub fn new(chain: Vec<CertificateDer<'static>>, key: Vec<u8>, roots: Roots) -> Result<Self, NotOurs> {
         let first = chain.first().ok_or_else(|| NotOurs("the chain is empty".to_owned()))?;
         let id = peer_of(first).map_err(|error| not_ours("the certificate", error))?;
-        let (_, read) =
-            x509_parser::parse_x509_certificate(first).map_err(|error| not_ours("the certificate", error))?;
-        let time = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let (not_before, not_after) =
-            (time(read.validity().not_before.timestamp()), time(read.validity().not_after.timestamp()));
+        let not_after = end_of(first).map_err(|error| not_ours("the certificate", error))?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.clone()));
         let certified =
             CertifiedKey::from_der(chain.clone(), der, &provider()).map_err(|error| not_ours("the key", error))?;
         let (roots, certified) = (Arc::new(roots), Arc::new(certified));
-        Ok(Self { id, not_after, not_before, chain, key, roots, certified })
+        Ok(Self { id, not_after, chain, key, roots, certified })
     }
 
     /// The roots that it believes.
@@ -102,7 +97,7 @@ impl WorkloadIdentity {
     /// TLS of one who is connected to; `protocols` are those of ALPN, best first. Whoever `must_prove` nothing may stay
     /// unknown; who shows a certificate must be of the same trust domain in any case.
     pub fn server_config(&self, protocols: &[&[u8]], must_prove: bool) -> Arc<ServerConfig> {
-        let verifier = PeerVerifier::new(Arc::clone(&self.roots), self.id.domain.clone(), None, must_prove);
+        let verifier = PeerVerifier::new(self.trust(None), must_prove);
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("the provider knows TLS 1.3")
@@ -115,30 +110,31 @@ impl WorkloadIdentity {
 
     /// TLS of one who connects to a workload of the same trust domain.
     pub fn client_config(&self, workload: &Workload, protocol: &[u8]) -> Arc<ClientConfig> {
-        let expected = self.id.domain.id(workload);
-        let verifier = PeerVerifier::new(Arc::clone(&self.roots), self.id.domain.clone(), Some(expected), true);
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the provider knows TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
-        config.alpn_protocols = vec![protocol.to_vec()];
-        config.resumption = rustls::client::Resumption::disabled();
-        Arc::new(config)
+        let builder = client_builder(self.trust(Some(self.id.domain.id(workload))));
+        let own = SingleCertAndKey::from(Arc::clone(&self.certified));
+        finished(builder.with_client_cert_resolver(Arc::new(own)), protocol)
+    }
+
+    fn trust(&self, expected: Option<SpiffeId>) -> Trust {
+        Trust::Domain { roots: Arc::clone(&self.roots), domain: self.id.domain.clone(), expected }
     }
 }
 
 /// TLS of one who has no identity yet and knows the hash of its control plane's root.
 pub(crate) fn pinned_config(pin: [u8; 32]) -> Arc<ClientConfig> {
-    let verifier = PinVerifier { pin, algorithms: provider().signature_verification_algorithms };
-    let mut config = ClientConfig::builder_with_provider(provider())
+    finished(client_builder(Trust::Pinned(pin)).with_no_client_auth(), b"h2")
+}
+
+fn client_builder(trust: Trust) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider knows TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    config.resumption = rustls::client::Resumption::disabled();
+        .with_custom_certificate_verifier(Arc::new(PeerVerifier::new(trust, true)))
+}
+
+fn finished(mut config: ClientConfig, protocol: &[u8]) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config.resumption = Resumption::disabled();
     Arc::new(config)
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -12,6 +13,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 use weir_model::{SpiffeId, TrustDomain};
+use x509_parser::parse_x509_certificate;
 
 use crate::roots::{Roots, control_plane, hash_of, provider};
 
@@ -65,6 +67,16 @@ pub fn peer_of(certificate: &CertificateDer<'_>) -> Result<SpiffeId, PeerError> 
     }
 }
 
+/// When a certificate ends.
+///
+/// # Errors
+/// It is none.
+pub fn end_of(certificate: &CertificateDer<'_>) -> Result<SystemTime, PeerError> {
+    let read = parse_x509_certificate(certificate).map_err(|error| PeerError::NoIdentity(error.to_string()))?;
+    let seconds = u64::try_from(read.1.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
 /// Why a handshake has failed, in words that name what is wrong with the peer.
 pub fn reason_of(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -77,52 +89,91 @@ pub fn reason_of(error: &io::Error) -> String {
     }
 }
 
-/// Judges peers by the roots of one trust domain.
+/// Who is believed.
+#[derive(Debug)]
+pub(crate) enum Trust {
+    /// Whoever a root of our own trust domain has signed.
+    Domain {
+        /// The roots.
+        roots: Arc<Roots>,
+        /// Whose they are.
+        domain: TrustDomain,
+        /// Who must be there; anybody of the domain when nobody is named.
+        expected: Option<SpiffeId>,
+    },
+    /// The control plane whose root has this hash, and shows it: how a workload without an identity finds its own.
+    Pinned([u8; 32]),
+}
+
+/// Judges peers.
 #[derive(Debug)]
 pub(crate) struct PeerVerifier {
-    roots: Arc<Roots>,
-    domain: TrustDomain,
-    /// Who must be there; anybody of the domain when nobody is named.
-    expected: Option<SpiffeId>,
+    trust: Trust,
+    /// Whether a client may stay unknown.
     is_required: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl PeerVerifier {
-    pub(crate) fn new(roots: Arc<Roots>, domain: TrustDomain, expected: Option<SpiffeId>, is_required: bool) -> Self {
-        let algorithms = provider().signature_verification_algorithms;
-        Self { roots, domain, expected, is_required, algorithms }
+    pub(crate) fn new(trust: Trust, is_required: bool) -> Self {
+        Self { trust, is_required, algorithms: provider().signature_verification_algorithms }
     }
 
     fn judge(
         &self,
         certificate: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
-        (now, usage): (UnixTime, KeyUsage),
+        when: (UnixTime, KeyUsage),
     ) -> Result<(), PeerError> {
         let id = peer_of(certificate)?;
-        if id.domain != self.domain {
-            return Err(PeerError::OtherDomain { id, ours: self.domain.clone() });
+        let shown = (&id, certificate, others);
+        let expected = match &self.trust {
+            Trust::Domain { roots, domain, expected } => {
+                if id.domain != *domain {
+                    return Err(PeerError::OtherDomain { id, ours: domain.clone() });
+                }
+                self.check_chain(shown, roots, when)?;
+                expected.clone()
+            }
+            Trust::Pinned(pin) => {
+                let Some(root) = others.iter().find(|other| hash_of(other) == *pin) else {
+                    let reason = "the root that the join token names has not signed it; the token may be of another \
+                                  control plane";
+                    return Err(PeerError::NotValid { id, reason: reason.to_owned() });
+                };
+                self.check_chain(shown, &Roots::new(vec![root.clone().into_owned()]), when)?;
+                Some(id.domain.id(&control_plane()))
+            }
+        };
+        match expected {
+            Some(expected) if expected != id => Err(PeerError::SomebodyElse { id, expected }),
+            _ => Ok(()),
         }
+    }
+
+    /// One of the roots has signed it, directly or through the others, and it is valid now.
+    fn check_chain(
+        &self,
+        (id, certificate, others): (&SpiffeId, &CertificateDer<'_>, &[CertificateDer<'_>]),
+        roots: &Roots,
+        (now, usage): (UnixTime, KeyUsage),
+    ) -> Result<(), PeerError> {
         let not_valid = |error: webpki::Error| {
             let reason = match error {
                 webpki::Error::CertExpired { not_after, .. } => format!("it has expired at {}", time(not_after)),
                 webpki::Error::CertNotValidYet { not_before, .. } => format!("it begins at {}", time(not_before)),
                 // The latter for one who calls himself as a root is called.
                 webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
-                    format!("no root of {} has signed it", self.domain)
+                    format!("no root of {} has signed it", id.domain)
                 }
                 other => other.to_string(),
             };
             PeerError::NotValid { id: id.clone(), reason }
         };
         let entity = EndEntityCert::try_from(certificate).map_err(not_valid)?;
-        let anchors = self.roots.anchors().map_err(not_valid)?;
-        entity.verify_for_usage(self.algorithms.all, &anchors, others, now, usage, None, None).map_err(not_valid)?;
-        match &self.expected {
-            Some(expected) if *expected != id => Err(PeerError::SomebodyElse { id, expected: expected.clone() }),
-            _ => Ok(()),
-        }
+        let anchors = roots.anchors().map_err(not_valid)?;
+        let verified = entity.verify_for_usage(self.algorithms.all, &anchors, others, now, usage, None, None).map(drop);
+        verified.map_err(not_valid)
     }
 }
 
@@ -189,58 +240,6 @@ impl ClientCertVerifier for PeerVerifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         self.judge(certificate, others, (now, KeyUsage::client_auth())).map_err(refused)?;
         Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Believes whoever shows a certificate that a root with this hash has signed: how a workload without an identity finds its
-/// control plane.
-#[derive(Debug)]
-pub(crate) struct PinVerifier {
-    pub(crate) pin: [u8; 32],
-    pub(crate) algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for PinVerifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let id = peer_of(certificate).map_err(refused)?;
-        let Some(root) = others.iter().find(|other| hash_of(other) == self.pin) else {
-            let reason =
-                "the root that the join token names has not signed it; the token may be of another control plane";
-            return Err(refused(PeerError::NotValid { id, reason: reason.to_owned() }));
-        };
-        let roots = Arc::new(Roots::new(vec![root.clone().into_owned()]));
-        let domain = id.domain;
-        let verifier = PeerVerifier::new(roots, domain.clone(), Some(domain.id(&control_plane())), true);
-        verifier.verify_server_cert(certificate, others, name, ocsp, now)
     }
 
     fn verify_tls12_signature(

@@ -4,4 +4,5 @@ mod audit;
 mod tokens;
 
 pub use audit::{AuditEntry, AuditLog};
+pub(crate) use tokens::hex;
 pub use tokens::{NewToken, Role, Token, TokenError, Tokens};

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use rcgen::{CertificateSigningRequestParams, KeyPair};
 use schemars::JsonSchema;
@@ -29,7 +29,8 @@ use weir_identity::wire::Signed;
 use weir_identity::{Roots, WorkloadIdentity};
 use weir_model::{SpiffeId, TrustDomain};
 
-use crate::authority::root::Root;
+use crate::access::hex;
+use crate::authority::root::{Root, signed};
 use crate::limits::CLOCK_SKEW;
 use crate::private_file;
 
@@ -169,14 +170,15 @@ impl Authority {
     pub fn own_identity(&self) -> Result<Arc<WorkloadIdentity>, AuthorityError> {
         let now = Timestamp::now();
         let mut state = self.state.lock();
-        let rotated = self.forget_ended(&mut state.kept, now)?;
+        self.forget_ended(&mut state.kept, now)?;
         let root = signer(&state.kept, now).certificate()?;
-        let is_fresh = |own: &&Arc<WorkloadIdentity>| {
-            let half = Timestamp::try_from(own.not_after).map(|end| end - half_of(self.options.lifetime));
-            half.is_ok_and(|half| now < half) && own.chain().last() == Some(&root) && !rotated
-        };
         let roots = state.kept.roots.iter().map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
-        if let Some(own) = state.own.as_ref().filter(is_fresh).filter(|own| own.roots().certificates() == roots) {
+        let is_fresh = |own: &&Arc<WorkloadIdentity>| {
+            let left = Timestamp::try_from(own.not_after).map(|end| end.duration_since(now));
+            let is_young = left.is_ok_and(|left| left > signed(self.options.lifetime / 2));
+            is_young && own.chain().last() == Some(&root) && own.roots().certificates() == roots
+        };
+        if let Some(own) = state.own.as_ref().filter(is_fresh) {
             return Ok(Arc::clone(own));
         }
         let key = KeyPair::generate()?;
@@ -243,16 +245,14 @@ impl Authority {
         }
     }
 
-    /// Says whether a root has gone.
-    fn forget_ended(&self, kept: &mut Kept, now: Timestamp) -> Result<bool, AuthorityError> {
-        let before = kept.roots.len();
+    /// Forgets roots that are believed no more.
+    fn forget_ended(&self, kept: &mut Kept, now: Timestamp) -> Result<(), AuthorityError> {
         if kept.roots.iter().all(|root| root.ends.is_none_or(|ends| now < ends)) {
-            return Ok(false);
+            return Ok(());
         }
         kept.roots.retain(|root| root.ends.is_none_or(|ends| now < ends));
         kept.longest_lifetime_seconds = self.options.lifetime.as_secs(); // What was signed before is over.
-        write(&self.options.path, kept)?;
-        Ok(kept.roots.len() < before)
+        write(&self.options.path, kept)
     }
 }
 
@@ -283,15 +283,7 @@ fn write(path: &Path, kept: &Kept) -> Result<(), AuthorityError> {
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    hash_of(certificate).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
-}
-
-fn half_of(lifetime: Duration) -> SignedDuration {
-    signed(lifetime / 2)
+    hex(&hash_of(certificate))
 }
 
 #[cfg(test)]

@@ -72,10 +72,14 @@ impl Root {
 /// Valid from a little before now, for clocks that go slow, until a lifetime from now.
 fn params((now, lifetime): (Timestamp, Duration)) -> CertificateParams {
     let time = |time: Timestamp| std::time::SystemTime::from(time).into();
-    let signed = |duration: Duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.not_before = time(now - signed(CLOCK_SKEW));
     params.not_after = time(now + signed(lifetime));
     params
+}
+
+/// A length of time that can be added to a moment.
+pub(super) fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

@@ -48,12 +48,7 @@ pub async fn serve_ads(
     let connections = TcpListenerStream::new(listener).map(|accepted| {
         accepted.inspect(|socket| drop(socket.set_nodelay(true))) // Only slower without.
     });
-    Server::builder()
-        .http2_keepalive_interval(Some(PROXY_KEEPALIVE))
-        .http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
-        .add_service(AdsServer { board, book, asks_for_identity: false })
-        .serve_with_incoming(connections)
-        .await
+    server().add_service(AdsServer { board, book, asks_for_identity: false }).serve_with_incoming(connections).await
 }
 
 /// Serves those who prove by mutual TLS who they are, and signs for those who have to prove it yet.
@@ -65,13 +60,15 @@ pub async fn serve_mutual(
     (board, book): (Arc<Board>, Arc<ProxyBook>),
     (authority, signer): (Arc<Authority>, Arc<CertificateSigner>),
 ) -> Result<(), tonic::transport::Error> {
-    Server::builder()
-        .http2_keepalive_interval(Some(PROXY_KEEPALIVE))
-        .http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
+    server()
         .add_service(AdsServer { board, book, asks_for_identity: true })
         .add_service(CertificatesServer::new(signer))
         .serve_with_incoming(mutual::accept(listener, authority))
         .await
+}
+
+fn server() -> Server {
+    Server::builder().http2_keepalive_interval(Some(PROXY_KEEPALIVE)).http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
 }
 
 /// The service.
@@ -272,8 +269,7 @@ impl<E: Envelopes> Peer<E> {
             Protocol::StateOfTheWorld => "state of the world",
         };
         let entry = ProxyEntry::new(id.clone(), scope.clone(), (program, user_agent_name.clone()), protocol);
-        let mut entry = entry;
-        entry.proved(identity);
+        let entry = entry.proved(identity);
         let (number, entry) = self.book.open(entry).ok_or_else(|| Status::unavailable("too many proxies are here"))?;
         info!(node = id, gateway = cluster, protocol, program = user_agent_name, "a proxy has opened a stream");
         Ok(OpenProxy { id: number, node: id.clone(), scope, program, entry, book: Arc::clone(&self.book) })

@@ -17,9 +17,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, error, info, warn};
-use weir_identity::{peer_of, reason_of};
+use weir_identity::{end_of, peer_of, reason_of};
 use weir_model::SpiffeId;
-use x509_parser::parse_x509_certificate;
 
 use crate::authority::Authority;
 use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, MAX_STRANGERS, MAX_STREAMS, STRANGER_TIMEOUT};
@@ -108,11 +107,7 @@ async fn handshake(
         Ok(stream) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let id = certificate.and_then(|certificate| peer_of(certificate).ok());
-            let ends = certificate.and_then(|certificate| {
-                let (_, read) = parse_x509_certificate(certificate).ok()?;
-                let seconds = u64::try_from(read.validity().not_after.timestamp()).ok()?;
-                Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
-            });
+            let ends = certificate.and_then(|certificate| end_of(certificate).ok());
             Some((stream, Peer { address, id, ends }))
         }
         Err(error) => {

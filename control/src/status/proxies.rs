@@ -155,8 +155,8 @@ impl ProxyEntry {
     }
 
     /// It has proved to be this.
-    pub(crate) fn proved(&mut self, identity: Option<SpiffeId>) {
-        self.identity = identity;
+    pub(crate) fn proved(self, identity: Option<SpiffeId>) -> Self {
+        Self { identity, ..self }
     }
 
     /// It took these in.

@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
 use weir_files::Update;
+use weir_identity::roots::control_plane;
 use weir_mesh::Compiled;
 use weir_model::{Rejection, Version};
 use weir_xds::client::Changes;
@@ -30,10 +31,9 @@ use crate::config::last_good::LastGood;
 use crate::config::state::Outcome;
 use crate::identity::{self, ControlAddress, Identity};
 use crate::limits::{
-    CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE, CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE,
-    MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT, REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
+    CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE, MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT,
+    REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
 };
-use weir_identity::roots::control_plane;
 
 /// Which control plane, and who asks.
 #[derive(Clone)]
@@ -95,13 +95,7 @@ impl XdsSource {
         last_good: LastGood,
         outcomes: mpsc::Receiver<Outcome>,
     ) -> Result<Self, String> {
-        let endpoint = Endpoint::from_shared(options.url.clone()).map_err(|error| error.to_string())?;
-        let endpoint = endpoint
-            .connect_timeout(CONTROL_PLANE_CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(CONTROL_PLANE_KEEPALIVE)
-            .keep_alive_timeout(CONTROL_PLANE_KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
+        let endpoint = identity::endpoint(&options.url)?;
         let node = Node {
             id: options.node.clone(),
             cluster: options.gateway.clone().unwrap_or_default(),

@@ -35,18 +35,27 @@ impl fmt::Display for ControlAddress {
     }
 }
 
+/// How a control plane is reached at a URL, with TLS or without.
+///
+/// # Errors
+/// The URL is none.
+pub(crate) fn endpoint(url: &str) -> Result<Endpoint, String> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| error.to_string())?;
+    Ok(endpoint
+        .connect_timeout(CONTROL_PLANE_CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(CONTROL_PLANE_KEEPALIVE)
+        .keep_alive_timeout(CONTROL_PLANE_KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true))
+}
+
 /// Opens a connection, and proves who we are with `config`.
 ///
 /// # Errors
 /// Why there is none, in one line.
 pub(crate) async fn connect(address: &ControlAddress, config: Arc<ClientConfig>) -> Result<Channel, String> {
     // The scheme is what tonic would encrypt for by itself; the connector below does.
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
-    let endpoint = endpoint
-        .connect_timeout(CONTROL_PLANE_CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(CONTROL_PLANE_KEEPALIVE)
-        .keep_alive_timeout(CONTROL_PLANE_KEEPALIVE)
-        .keep_alive_while_idle(true);
+    let endpoint = endpoint(&format!("http://{address}"))?;
     let connector = Connector { address: Arc::new(address.clone()), config };
     endpoint.connect_with_connector(connector).await.map_err(|error| root_of(&error))
 }

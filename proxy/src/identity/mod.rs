@@ -12,11 +12,10 @@ mod renew;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::{ArcSwapOption, Guard};
-use weir_identity::ServerConfig;
-use weir_identity::WorkloadIdentity;
+use arc_swap::ArcSwapOption;
+use weir_identity::{ServerConfig, WorkloadIdentity};
 
-pub(crate) use link::{ControlAddress, connect};
+pub(crate) use link::{ControlAddress, connect, endpoint};
 pub(crate) use renew::{IdentityOptions, keep, restore};
 
 /// Who this proxy is now, if it is anybody.
@@ -41,11 +40,7 @@ impl Identity {
 
     /// Who we are; nothing when nobody has said so, or when that has ended.
     pub(crate) fn get(&self) -> Option<Arc<Own>> {
-        self.load().as_ref().filter(|own| SystemTime::now() < own.identity.not_after).map(Arc::clone)
-    }
-
-    fn load(&self) -> Guard<Option<Arc<Own>>> {
-        self.current.load()
+        self.current.load().as_ref().filter(|own| SystemTime::now() < own.identity.not_after).map(Arc::clone)
     }
 
     /// From now on this.
