@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use harness::{Answer, Client, Envoy, Origin, Proxy, ProxyOptions, Resources, beside, shipped_modules, until};
+use harness::{
+    Answer, Certificate, Client, Codec, Envoy, Origin, Proxy, ProxyOptions, Resources, beside, shipped_modules, until,
+};
 use http::Request;
 use tokio::net::TcpListener;
 use weir_control::serve::{serve_ads, serve_modules};
@@ -55,6 +57,7 @@ fn on_free_ports(snapshot: &Snapshot) -> Snapshot {
     let mut builder = SnapshotBuilder::default();
     snapshot.clusters.values().for_each(|it| builder.put_cluster(Arc::clone(it)));
     snapshot.plugins.values().for_each(|it| builder.put_plugin(Arc::clone(it)));
+    snapshot.secrets.values().for_each(|it| builder.put_secret(Arc::clone(it)));
     snapshot.route_tables.values().for_each(|it| builder.put_route_table(Arc::clone(it)));
     for listener in snapshot.listeners.values() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -150,4 +153,42 @@ async fn a_filter_reaches_both_by_its_hash_and_runs_where_its_route_says() {
     both_say(&both, "/guarded", Some(("x-api-key", "let-me-in")), (200, "origin")).await;
     both_say(&both, "/", None, (200, "origin")).await;
     assert_no_refusal(&both).await;
+}
+
+#[tokio::test]
+async fn a_certificate_reaches_both_and_its_successor_too() {
+    let origin = Origin::says("here").await;
+    let (old, new) = (Certificate::of("a.example"), Certificate::of("a.example"));
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec: {gatewayClassName: \
+                   weir, listeners: [{name: http, port: 8443, protocol: HTTPS, hostname: a.example, tls: {certificateRefs: \
+                   [{name: a}]}}, {name: rest, port: 8443, protocol: HTTPS, hostname: \"*.b.example\", tls: \
+                   {certificateRefs: [{name: b}]}}]}\n";
+    let b = Certificate::of("*.b.example");
+    let all = |a: &Certificate| {
+        let resources = Resources::nothing().yaml(gateway).service("origin", &[origin.address()]).route_everything();
+        resources.yaml(&a.secret("a")).yaml(&b.secret("b"))
+    };
+    let mut control = ControlPlane::start().await;
+    control.apply(&all(&old));
+    let both = proxies(&control, "DELTA_GRPC").await;
+    for (now, before) in [(&old, &new), (&new, &old)] {
+        control.apply(&all(now));
+        for (name, address) in [("weir", both.0.address().await), ("envoy", both.1.address())] {
+            shows(address, now, "a.example", &both).await;
+            shows(address, &b, "x.b.example", &both).await;
+            let gone = before.connect(address, ("a.example", true), Codec::Http1).await;
+            let unknown = now.connect(address, ("c.example", true), Codec::Http1).await;
+            assert!(gone.is_err() && unknown.is_err(), "{name}");
+        }
+    }
+    assert_no_refusal(&both).await;
+}
+
+/// Waits until a certificate is shown for a host, and gets an answer there.
+async fn shows(address: SocketAddr, certificate: &Certificate, host: &str, both: &(Proxy, Envoy)) {
+    let what = format!("{host} at {address}; the log of Envoy:\n{}", both.1.log());
+    let connected = async || certificate.connect(address, (host, true), Codec::Http2).await.ok();
+    let mut client = Box::pin(until(&what, connected)).await;
+    let request = Request::get(format!("https://{host}/")).body(harness::empty()).unwrap();
+    assert_eq!(client.send(request).await.text(), "here", "{host} at {address}");
 }

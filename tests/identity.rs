@@ -64,24 +64,34 @@ struct Shown(CertificateDer<'static>, Vec<u8>);
 
 /// One who connects to `inner`, shows this or nothing, and asks for something: the answer.
 async fn knock(address: SocketAddr, shown: Option<&Shown>) -> std::io::Result<String> {
+    let mut stream = connect(address, shown, b"http/1.1").await?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A connection that shows this or nothing, to whoever is there.
+async fn connect(
+    address: SocketAddr,
+    shown: Option<&Shown>,
+    protocol: &[u8],
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let builder = rustls::ClientConfig::builder_with_provider(weir_identity::provider());
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
     let trusting = Arc::new(Trusting(weir_identity::provider()));
     let builder = builder.dangerous().with_custom_certificate_verifier(trusting);
-    let config = match shown {
+    let mut config = match shown {
         Some(Shown(certificate, key)) => {
             let key = PrivateKeyDer::Pkcs8(key.clone().into());
             builder.with_client_auth_cert(vec![certificate.clone()], key).unwrap()
         }
         None => builder.with_no_client_auth(),
     };
+    config.alpn_protocols = vec![protocol.to_vec()];
     let socket = TcpStream::connect(address).await?;
     let name = ServerName::IpAddress(address.ip().into());
-    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }
 
 /// Believes every server: it is the client that is on trial.
@@ -226,6 +236,33 @@ async fn who_cannot_prove_to_be_a_workload_becomes_none() {
     let joining = control.join_token("default/edge").await;
     let secret = joining.rsplit_once('.').unwrap().0;
     assert_eq!(control.ask_as(Some(secret), "GET", "resources", "").await.status, 403);
+}
+
+#[tokio::test]
+async fn modules_come_over_the_connection_that_proves_who_asks() {
+    let origin = Origin::says("here").await;
+    let control = ControlPlane::start().await;
+    let mesh = Mesh::start(&control, origin.address()).await;
+    let guard = "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {name: guard}\nspec: {targetRefs: [{kind: \
+                 Gateway, name: inner}], module: {builtin: auth}, config: {apiKeys: {keys: [{id: me, key: \
+                 let-me-in}]}, rules: [{name: all, action: allow}]}}\n";
+    control.apply(&Resources::nothing().yaml(guard)).await;
+    until("the filter", async || (mesh.edge.get("/").await.status == 401).then_some(())).await;
+    mesh.inner.wait_for_log("by mutual TLS").await;
+
+    let modules = control.store().parent().unwrap().join("cache-inner/modules");
+    let name = std::fs::read_dir(modules).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    let path = format!("/modules/{name}");
+    let signer = Signer::of(&control);
+    let now = Duration::from_secs(600);
+    for (shown, status) in [(None, 401), (Some(signer.sign(&["spiffe://weir.local/ns/shop/sa/other"], Ok(now))), 200)] {
+        let stream = connect(control.mutual(), shown.as_ref(), b"h2").await.unwrap();
+        let mut client = Client::http2_over(stream, control.mutual()).await;
+        assert_eq!(client.get(&path).await.status, status, "{}", shown.is_some());
+        let unknown = format!("/modules/{}.wasm", "0".repeat(64));
+        let expected = if status == 200 { 404 } else { status };
+        assert_eq!(client.get(&unknown).await.status, expected);
+    }
 }
 
 #[tokio::test]

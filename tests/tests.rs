@@ -19,4 +19,7 @@ mod drain; // The end of a process.
 mod admin; // Pages for operators, and the command line's answers.
 mod refusals; // What only a proxy can see of a bad change.
 mod control_api; // The control plane: applied, refused, rolled back, told; who may do what.
+mod bundles; // Filters pushed to the control plane: tried, signed, named, deleted.
+mod access_policy; // Who may do what.
+mod https; // Certificates for the world, by host.
 mod identity; // Who proves to be whom, and who is refused.

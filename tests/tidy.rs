@@ -18,20 +18,35 @@ const EMPTY_WORDS: [&str; 10] =
 /// A crate of ours, the crates of ours that it may import, and the foreign crates that it must never import.
 type Arrows = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const ARROWS: [Arrows; 10] = [
+const ARROWS: [Arrows; 12] = [
     ("weir-host-abi", &[], &["hyper", "tonic", "rustls"]),
     ("weir-model", &[], &["tokio", "hyper", "tonic", "prost", "rustls", "wasmtime"]),
     ("weir-mesh", &["weir-model"], &["tokio", "hyper", "tonic", "wasmtime"]),
     ("weir-xds", &["weir-model"], &["hyper", "tonic", "tokio"]),
+    ("weir-loader", &["weir-host-abi", "weir-model"], &["hyper", "tonic", "wasmtime"]),
+    ("weir-bundle", &[], &["tokio", "hyper", "wasmtime"]),
     ("weir-files", &["weir-mesh"], &["hyper", "tonic", "wasmtime"]),
     ("weir-identity", &["weir-model"], &["hyper", "wasmtime"]),
     (
         "weir-proxy",
-        &["weir-files", "weir-host-abi", "weir-identity", "weir-mesh", "weir-model", "weir-xds"],
+        &["weir-files", "weir-host-abi", "weir-identity", "weir-loader", "weir-mesh", "weir-model", "weir-xds"],
         &["wasmtime", "proxy-wasm"],
     ),
-    ("weir-control", &["weir-files", "weir-identity", "weir-mesh", "weir-model", "weir-xds"], &["wasmtime"]),
-    ("weir-cli", &["weir-mesh"], &["tokio", "tonic", "wasmtime"]),
+    (
+        "weir-control",
+        &[
+            "weir-bundle",
+            "weir-files",
+            "weir-host-abi",
+            "weir-identity",
+            "weir-loader",
+            "weir-mesh",
+            "weir-model",
+            "weir-xds",
+        ],
+        &["wasmtime"],
+    ),
+    ("weir-cli", &["weir-bundle", "weir-mesh"], &["tokio", "tonic", "wasmtime"]),
     ("weir-sdk", &[], &["tokio", "hyper", "wasmtime"]),
 ];
 

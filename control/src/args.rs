@@ -4,16 +4,48 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_loader::{CompileRequest, cache_folder};
 use weir_model::{ClusterName, HumanDuration, TrustDomain, UnitError};
 
 use crate::app::{Bootstrap, LogStyle};
+use crate::bundle::TrustedSigners;
 use crate::limits::{DEFAULT_CERTIFICATE_LIFETIME, MAX_CERTIFICATE_LIFETIME, MIN_CERTIFICATE_LIFETIME};
 
 /// The control plane: tells every proxy what to serve.
 #[derive(Debug, Parser)]
-#[command(name = "weir-control", version)]
+#[command(name = "weir-control", version, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<CommandArgs>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum CommandArgs {
+    /// Compiles a module into the cache (the control plane runs this as a child process)
+    #[command(hide = true)]
+    Compile {
+        /// The module; `-` is standard input
+        module: PathBuf,
+        /// Folder of compiled modules
+        #[arg(long, value_name = "DIR")]
+        cache: PathBuf,
+    },
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub enum Action {
+    /// To run.
+    Run(Box<Bootstrap>),
+    /// To compile a module.
+    Compile(CompileRequest),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
     /// File or folder of resources, watched; served together with what is applied
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
@@ -44,6 +76,12 @@ pub struct CommandLine {
     /// Folder of shipped modules [default: plugins beside this program]
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
+    /// Folder of compiled modules: filters are started before they are told [default: weir in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Public keys (PEM, Ed25519) of those whose bundles are taken [default: everybody's are, signed or not]
+    #[arg(long, value_name = "FILE")]
+    trusted_signers: Option<PathBuf>,
     /// File that the real addresses are written to, as JSON
     #[arg(long, value_name = "FILE")]
     address_path: Option<PathBuf>,
@@ -63,7 +101,16 @@ impl CommandLine {
     ///
     /// # Errors
     /// Why that cannot be done, in one line.
-    pub fn bootstrap(self) -> Result<Bootstrap, String> {
+    pub fn action(self) -> Result<Action, String> {
+        match self.command {
+            Some(CommandArgs::Compile { module, cache }) => Ok(Action::Compile(CompileRequest { module, cache })),
+            None => self.run.bootstrap().map(|bootstrap| Action::Run(Box::new(bootstrap))),
+        }
+    }
+}
+
+impl RunArgs {
+    fn bootstrap(self) -> Result<Bootstrap, String> {
         for (flag, address) in [("--api", self.api), ("--xds", self.xds), ("--modules", self.modules)] {
             if !address.ip().is_loopback() {
                 return Err(format!("{flag} {address} is not a loopback address, and what goes there is plain text"));
@@ -81,6 +128,11 @@ impl CommandLine {
             modules: self.modules,
             module_cluster: self.module_cluster,
             plugins: self.plugins.or_else(beside).unwrap_or_else(|| PathBuf::from("plugins")),
+            cache: cache_folder(self.cache)?,
+            trusted_signers: match &self.trusted_signers {
+                None => TrustedSigners::default(),
+                Some(path) => TrustedSigners::read(path)?,
+            },
             address_path: self.address_path,
             log_style: match self.log_format {
                 LogFormatArg::Text => LogStyle::Text,
@@ -122,12 +174,26 @@ mod tests {
 
     fn bootstrap(arguments: &[&str]) -> Result<Bootstrap, String> {
         let arguments = std::iter::once("weir-control").chain(arguments.iter().copied());
-        CommandLine::try_parse_from(arguments).map_err(|error| error.to_string())?.bootstrap()
+        CommandLine::try_parse_from(arguments).map_err(|error| error.to_string())?.run.bootstrap()
     }
 
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn lives_and_domains_have_bounds() {
+        assert!(bootstrap(&["--certificate-lifetime", "4s", "--trust-domain", "mesh.example"]).is_ok());
+        for (arguments, expected) in [
+            (["--certificate-lifetime", "3s"], "a certificate lives 4s to"),
+            (["--certificate-lifetime", "721h"], "a certificate lives 4s to"),
+            (["--certificate-lifetime", "soon"], "--certificate-lifetime"),
+            (["--trust-domain", "Mesh"], "is not a trust domain"),
+        ] {
+            let error = bootstrap(&arguments).err().unwrap();
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
     }
 
     #[test]

@@ -4,14 +4,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_mesh::{ObjectId, object_of};
-use weir_model::{ClusterName, Listener, ModuleSource, Rejection, RemoteModule, ResourceId, ResourceKind, Snapshot};
+use weir_model::{
+    ClusterName, Listener, ModuleHash, ModuleSource, Plugin, Rejection, RemoteModule, ResourceId, ResourceKind, Secret,
+    Snapshot,
+};
 use weir_xds::{Audience, Offer};
 
 use crate::limits::MAX_SCOPES;
@@ -52,6 +54,33 @@ pub enum Scope {
 }
 
 impl Told {
+    /// The plugins, each with its module.
+    pub fn plugins(&self) -> impl Iterator<Item = (&Arc<Plugin>, ModuleHash)> {
+        self.snapshot.plugins.values().filter_map(|plugin| Some((plugin, *self.hashes.get(&plugin.module)?)))
+    }
+
+    /// The plugins that another does not tell just so, each with its module.
+    pub fn plugins_not_in<'a>(&'a self, other: &Self) -> impl Iterator<Item = (&'a Arc<Plugin>, ModuleHash)> {
+        let is_new = |plugin: &Arc<Plugin>, hash: ModuleHash| {
+            let told = other.snapshot.plugins.get(&plugin.name);
+            // A bundle of the same name and version is the same module, whoever else has signed it.
+            let is_bundle = matches!(plugin.module, ModuleSource::Bundle(_));
+            told != Some(plugin) || (!is_bundle && other.hashes.get(&plugin.module) != Some(&hash))
+        };
+        self.plugins().filter(move |(plugin, hash)| is_new(plugin, *hash))
+    }
+
+    /// The secrets that another does not tell just so.
+    pub fn secrets_not_in<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Arc<Secret>> {
+        let secrets = self.snapshot.secrets.values();
+        secrets.filter(|secret| other.snapshot.secrets.get(&secret.name) != Some(*secret))
+    }
+
+    /// Whether a module is used.
+    pub fn uses(&self, module: &ModuleHash) -> bool {
+        self.hashes.values().any(|used| used == module)
+    }
+
     /// True when no proxy would notice a difference.
     pub fn says_the_same(&self, other: &Self) -> bool {
         self.snapshot.version == other.snapshot.version && self.hashes == other.hashes
@@ -103,7 +132,7 @@ pub type ScopedOffers = HashMap<(Scope, Program), Arc<ScopedOffer>>;
 #[derive(Debug)]
 pub enum NotTold {
     /// A module cannot be read.
-    Module(PathBuf, std::io::Error),
+    Module(String),
     /// Resources that cannot be said on the wire.
     Rejected(Vec<Rejection>),
     /// More than a proxy takes.
@@ -113,8 +142,7 @@ pub enum NotTold {
 impl fmt::Display for NotTold {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Module(path, error) => write!(formatter, "the module {} cannot be read: {error}", path.display()),
-            Self::TooMuch(reason) => formatter.write_str(reason),
+            Self::Module(reason) | Self::TooMuch(reason) => formatter.write_str(reason),
             Self::Rejected(rejections) => {
                 rejections.iter().try_for_each(|rejection| writeln!(formatter, "{rejection}"))
             }
@@ -139,12 +167,17 @@ impl Board {
         Arc::new(Self { modules, module_address, module_cluster, told, offers, changed })
     }
 
+    /// The bytes of a module that is told, or was prepared to be.
+    pub fn module(&self, hash: &ModuleHash) -> Option<Arc<[u8]>> {
+        self.modules.get(hash)
+    }
+
     /// Finds out whether a snapshot can be told. Blocks while modules are read.
     ///
     /// # Errors
     /// What cannot be told.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<Told, NotTold> {
-        let hashes = self.modules.read(snapshot).map_err(|(path, error)| NotTold::Module(path, error))?;
+        let hashes = self.modules.read(snapshot).map_err(NotTold::Module)?;
         let find = |source: &ModuleSource| self.find(source, &hashes);
         let before = self.told.load();
         let offer = |program: Program, previous| {
@@ -157,10 +190,14 @@ impl Board {
         Ok(Told { generation: before.generation + 1, snapshot: snapshot.clone(), hashes, weir, envoy })
     }
 
+    /// Forgets modules that were read and are not told.
+    pub fn forget_modules(&self, told: &Told) {
+        self.modules.retain(&told.hashes);
+    }
+
     /// Tells what was prepared, from now on. Whoever prepares and tells must be one at a time.
     pub fn tell(&self, told: Told) {
         let generation = told.generation;
-        self.modules.retain(&told.hashes);
         self.told.store(Arc::new(told));
         self.changed.send_replace(generation);
     }
@@ -252,10 +289,11 @@ fn objects_of(snapshot: &Snapshot) -> BTreeSet<ObjectId> {
     let listeners = snapshot.listeners.keys().filter_map(|name| id(ResourceKind::Listener, name.as_str()));
     let clusters = snapshot.clusters.keys().filter_map(|name| id(ResourceKind::Cluster, name.as_str()));
     let plugins = snapshot.plugins.keys().filter_map(|name| id(ResourceKind::Plugin, name.as_str()));
+    let secrets = snapshot.secrets.keys().filter_map(|name| id(ResourceKind::Secret, name.as_str()));
     let routes = snapshot.route_tables.values().flat_map(|table| &table.virtual_hosts).flat_map(|host| &host.routes);
     let routes = routes.filter_map(|route| {
         let mut parts = route.name.as_str().split('/'); // namespace/route/rule/match
         ObjectId::new("HTTPRoute", parts.next()?, parts.next()?)
     });
-    listeners.chain(clusters).chain(plugins).chain(routes).collect()
+    listeners.chain(clusters).chain(plugins).chain(secrets).chain(routes).collect()
 }

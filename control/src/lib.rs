@@ -38,6 +38,12 @@ pub mod board;
 // Modules, known by their hash.
 pub mod module_store;
 
+// Filters, started before they are told.
+pub mod loader;
+
+// Modules that were pushed.
+pub mod bundle;
+
 // Who may do what.
 pub mod access;
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use weir_model::ByteSize;
+
 // Proxies.
 
 /// Bytes of one module: as large as a proxy takes one.
-pub const MAX_MODULE_BYTES: usize = 64 * 1024 * 1024;
+pub const MAX_MODULE_BYTES: usize = weir_host_abi::limits::MAX_MODULE_BYTES;
 
 /// Responses on their way to one proxy: one is in flight for each kind, so more than a few never wait.
 pub const RESPONSE_QUEUE: usize = 8;
@@ -60,6 +62,29 @@ pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
 /// How long a root lives when nobody rotates it.
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
+// Bundles.
+
+/// Bundles that are kept: ten versions of a hundred filters.
+pub const MAX_BUNDLES: usize = 1_000;
+
+/// Bytes of all of them.
+pub const MAX_BUNDLES_BYTES: usize = 4 * 1024 * 1024 * 1024;
+
+/// Memory of a filter that is tried; one that may have more is tried by proxies alone.
+pub const MAX_TRIAL_MEMORY: ByteSize = ByteSize(256 * 1024 * 1024);
+
+/// CPU time of a filter's start that is tried; as for its memory.
+pub const MAX_TRIAL_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes that a filter that is tried may put into queues; what is more is dropped.
+pub const MAX_TRIAL_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+
+/// All filters of one change are tried within this time: others wait for the writer.
+pub const MAX_TRIALS_TIME: Duration = Duration::from_secs(30);
+
+/// Filters of one change that do not start and are told; more say nothing new.
+pub const MAX_FAILED_TRIALS: usize = 16;
+
 // The API.
 
 /// Bytes of one request: as large as one resource file may be.
@@ -67,6 +92,9 @@ pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
 /// Requests that wait for the one writer; more are told to come again.
 pub const MAX_WAITING_WRITERS: usize = 64;
+
+/// Bundles that are pushed at the same time: each may be as large as a module, and is compiled.
+pub const MAX_PUSHES: usize = 4;
 
 /// Characters of the message of a revision.
 pub const MAX_MESSAGE_CHARACTERS: usize = 1_000;

@@ -5,10 +5,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use weir_control::app;
-use weir_control::args::CommandLine;
+use weir_control::args::{Action, CommandLine};
+use weir_loader::compile_here;
 
 fn main() -> ExitCode {
-    let outcome = CommandLine::parse().bootstrap().map_err(anyhow::Error::msg).and_then(app::run);
+    let outcome = match CommandLine::parse().action() {
+        Ok(Action::Run(bootstrap)) => app::run(*bootstrap),
+        Ok(Action::Compile(request)) if compile_here(&request) => Ok(()),
+        Ok(Action::Compile(_)) => return ExitCode::FAILURE, // It has said why.
+        Err(reason) => Err(anyhow::Error::msg(reason)),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,4 +1,5 @@
-//! Modules, known by their hash: what proxies fetch. A file is read when a snapshot names it, and again when it changes.
+//! Modules, known by their hash: what proxies fetch. A file is read when a snapshot names it, and again when it changes;
+//! a bundle when a snapshot names it.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
-use weir_model::{ModuleHash, ModuleSource, Snapshot};
+use weir_model::{BundleName, ModuleHash, ModuleSource, Snapshot};
 
+use crate::bundle::BundleShelf;
 use crate::limits::MAX_MODULE_BYTES;
 
 /// The bytes of a module.
@@ -25,6 +27,8 @@ const FRESH: Duration = Duration::from_secs(1);
 pub struct ModuleStore {
     /// The folder of shipped modules.
     builtins: PathBuf,
+    /// Modules that were pushed.
+    bundles: Option<Arc<BundleShelf>>,
     modules: RwLock<HashMap<ModuleHash, Bytes>>,
     /// What each file was when it was read.
     files: RwLock<HashMap<PathBuf, (Stamp, ModuleHash)>>,
@@ -39,7 +43,13 @@ pub type ModuleHashes = HashMap<ModuleSource, ModuleHash>;
 impl ModuleStore {
     /// No module yet; shipped ones lie in the folder `builtins`.
     pub fn new(builtins: PathBuf) -> Self {
-        Self { builtins, modules: RwLock::default(), files: RwLock::default() }
+        Self { builtins, bundles: None, modules: RwLock::default(), files: RwLock::default() }
+    }
+
+    /// The same with modules that were pushed.
+    #[must_use]
+    pub fn with_bundles(self, bundles: Arc<BundleShelf>) -> Self {
+        Self { bundles: Some(bundles), ..self }
     }
 
     /// The folder of shipped modules.
@@ -50,8 +60,8 @@ impl ModuleStore {
     /// Reads the modules that a snapshot names. Blocks.
     ///
     /// # Errors
-    /// The file that cannot be read, and why.
-    pub fn read(&self, snapshot: &Snapshot) -> Result<ModuleHashes, (PathBuf, io::Error)> {
+    /// Which one cannot be read, and why.
+    pub fn read(&self, snapshot: &Snapshot) -> Result<ModuleHashes, String> {
         let mut hashes = ModuleHashes::new();
         for plugin in snapshot.plugins.values() {
             if hashes.contains_key(&plugin.module) {
@@ -59,7 +69,10 @@ impl ModuleStore {
             }
             let hash = match (plugin.module.path(&self.builtins), &plugin.module) {
                 (_, ModuleSource::Remote(module)) => module.sha256,
-                (Some(path), _) => self.read_file(&path).map_err(|error| (path, error))?,
+                (_, ModuleSource::Bundle(name)) => self.read_bundle(name)?,
+                (Some(path), _) => self
+                    .read_file(&path)
+                    .map_err(|error| format!("the module {} cannot be read: {error}", path.display()))?,
                 (None, _) => continue,
             };
             hashes.insert(plugin.module.clone(), hash);
@@ -76,6 +89,17 @@ impl ModuleStore {
     pub fn retain(&self, used: &ModuleHashes) {
         self.modules.write().retain(|hash, _| used.values().any(|used| used == hash));
         self.files.write().retain(|_, (_, hash)| used.values().any(|used| used == hash));
+    }
+
+    fn read_bundle(&self, name: &BundleName) -> Result<ModuleHash, String> {
+        let missing = || format!("the bundle {name} is not here");
+        let bundles = self.bundles.as_ref().ok_or_else(missing)?;
+        let hash = bundles.hash(name).ok_or_else(missing)?;
+        if !self.modules.read().contains_key(&hash) {
+            let bytes = bundles.bytes(name).map_err(|error| error.to_string())?;
+            self.modules.write().insert(hash, bytes);
+        }
+        Ok(hash)
     }
 
     fn read_file(&self, path: &Path) -> io::Result<ModuleHash> {

@@ -17,6 +17,8 @@
 //! A method's `Err(Status)` goes to the guest as it is. Rust guests panic on most of them: each method says which are
 //! safe.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::abi::buffer::BufferKind;
@@ -27,6 +29,7 @@ use crate::abi::metric::MetricKind;
 use crate::abi::pairs::Pairs;
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
+use crate::shared::{MetricTable, Namespace};
 
 /// A response that a filter makes itself (`proxy_send_local_response`).
 #[derive(Debug, Clone, Copy)]
@@ -214,65 +217,97 @@ pub trait Host {
     /// None is safe.
     fn call_status(&mut self, root: ContextId, out: &mut Vec<u8>) -> Result<u32, Status>;
 
+    /// This plugin's part of what plugins share: shared data, queues and metrics are answered from it.
+    fn namespace(&self) -> &Namespace;
+
+    /// The metrics that the guest knows by number.
+    fn metrics(&self) -> &RefCell<MetricTable>;
+
     /// Appends a shared value and returns its version for compare-and-swap (`proxy_get_shared_data`).
     ///
     /// # Errors
     /// `NotFound` is safe.
-    fn shared_data(&mut self, key: &[u8], out: &mut Vec<u8>) -> Result<u32, Status>;
+    fn shared_data(&mut self, key: &[u8], out: &mut Vec<u8>) -> Result<u32, Status> {
+        self.namespace().data().get(key, out)
+    }
 
     /// Stores a shared value (`proxy_set_shared_data`); `version` 0 stores without comparing.
     ///
     /// # Errors
     /// `CasMismatch` is safe.
-    fn set_shared_data(&mut self, key: &[u8], value: &[u8], version: u32) -> Result<(), Status>;
+    fn set_shared_data(&mut self, key: &[u8], value: &[u8], version: u32) -> Result<(), Status> {
+        self.namespace().data().set(key, value, version)
+    }
 
-    /// Creates a queue or takes over its notifications (`proxy_register_shared_queue`).
+    /// Creates a queue or takes over its notifications (`proxy_register_shared_queue`). Nobody is notified by default:
+    /// VMs of several workers share a queue, and each takes from it in its ticks.
     ///
     /// # Errors
     /// None is safe.
-    fn register_queue(&mut self, root: ContextId, name: &[u8]) -> Result<u32, Status>;
+    fn register_queue(&mut self, _root: ContextId, name: &[u8]) -> Result<u32, Status> {
+        let namespace = self.namespace();
+        Ok(namespace.queues().register(namespace.vm_id(), name, Arc::new(|_| {})))
+    }
 
     /// Finds a queue; an empty `vm_id` is the plugin's own (`proxy_resolve_shared_queue`).
     ///
     /// # Errors
     /// `NotFound` is safe.
-    fn resolve_queue(&mut self, vm_id: &[u8], name: &[u8]) -> Result<u32, Status>;
+    fn resolve_queue(&mut self, vm_id: &[u8], name: &[u8]) -> Result<u32, Status> {
+        let namespace = self.namespace();
+        let vm_id = std::str::from_utf8(vm_id).map_err(|_| Status::NotFound)?;
+        let vm_id = if vm_id.is_empty() { namespace.vm_id() } else { vm_id };
+        namespace.queues().resolve(vm_id, name).ok_or(Status::NotFound)
+    }
 
     /// Appends to a queue (`proxy_enqueue_shared_queue`).
     ///
     /// # Errors
     /// `NotFound` is safe.
-    fn enqueue(&mut self, queue: u32, value: &[u8]) -> Result<(), Status>;
+    fn enqueue(&mut self, queue: u32, value: &[u8]) -> Result<(), Status> {
+        self.namespace().queues().enqueue(queue, value)
+    }
 
     /// Takes the oldest entry of a queue (`proxy_dequeue_shared_queue`).
     ///
     /// # Errors
     /// `Empty` and `NotFound` are safe.
-    fn dequeue(&mut self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status>;
+    fn dequeue(&mut self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
+        self.namespace().queues().dequeue(queue, out)
+    }
 
     /// Names a metric, the same one for the same kind and name (`proxy_define_metric`).
     ///
     /// # Errors
     /// None is safe.
-    fn define_metric(&mut self, kind: MetricKind, name: &[u8]) -> Result<u32, Status>;
+    fn define_metric(&mut self, kind: MetricKind, name: &[u8]) -> Result<u32, Status> {
+        Ok(self.metrics().borrow_mut().define(self.namespace().metrics(), kind, name))
+    }
 
     /// Adds to a counter or gauge (`proxy_increment_metric`).
     ///
     /// # Errors
     /// `NotFound` and `BadArgument` are safe.
-    fn increment_metric(&mut self, metric: u32, offset: i64) -> Result<(), Status>;
+    fn increment_metric(&mut self, metric: u32, offset: i64) -> Result<(), Status> {
+        self.metrics().borrow().find(metric)?.increment(offset)
+    }
 
     /// Sets a gauge, adds to a counter or records in a histogram (`proxy_record_metric`).
     ///
     /// # Errors
     /// `NotFound` is safe.
-    fn record_metric(&mut self, metric: u32, value: u64) -> Result<(), Status>;
+    fn record_metric(&mut self, metric: u32, value: u64) -> Result<(), Status> {
+        self.metrics().borrow().find(metric)?.record(value);
+        Ok(())
+    }
 
     /// Value of a counter or gauge (`proxy_get_metric`).
     ///
     /// # Errors
     /// `NotFound` and `BadArgument` are safe.
-    fn metric(&mut self, metric: u32) -> Result<u64, Status>;
+    fn metric(&mut self, metric: u32) -> Result<u64, Status> {
+        self.metrics().borrow().find(metric)?.value()
+    }
 
     /// Calls a function of the host by name (`proxy_call_foreign_function`). What was appended to `out` reaches the
     /// guest whatever the status.

@@ -15,6 +15,7 @@
 //!
 //! The modules below are in reading order; each imports only from those after it.
 
+pub mod start_host;
 pub mod test_host;
 pub mod vm;
 
@@ -37,12 +38,13 @@ mod interface;
 mod lend;
 mod log_budget;
 
+pub mod host;
+
 pub mod engine;
 pub mod settings;
 pub mod shared;
 
 pub mod failure;
-pub mod host;
 
 pub mod abi;
 pub mod limits;
@@ -60,4 +62,5 @@ pub use module::{Module, ModuleError, ModuleHash};
 pub use plugin::Plugin;
 pub use settings::PluginSettings;
 pub use shared::{Metric, MetricTable, Metrics, Namespace, SharedData, SharedQueues, SharedState};
+pub use start_host::{StartHost, StartRefusal, start};
 pub use vm::{CalloutResponse, StartError, StartStep, Vm};

@@ -14,6 +14,9 @@ pub const MAX_CACHED_ARTEFACTS: usize = 256;
 /// Age after which a temporary file in a cache folder is left over from a process that died: writing one takes seconds.
 pub const STALE_TEMPORARY: Duration = Duration::from_secs(600);
 
+/// Log text of a guest that does not start, in bytes, kept for the refusal.
+pub const MAX_START_LOG_BYTES: usize = 2_048;
+
 /// Imports a module may declare; the contract has about 90, and duplicates are legal.
 pub const MAX_IMPORTS: usize = 1024;
 

@@ -4,6 +4,7 @@
 //!
 //! Nothing is mocked below it: guests run in real VMs. A test sets the fields, makes a call, and reads the fields.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +15,6 @@ use crate::abi::buffer::BufferKind;
 use crate::abi::context::ContextId;
 use crate::abi::log::LogLevel;
 use crate::abi::map::MapKind;
-use crate::abi::metric::MetricKind;
 use crate::abi::pairs::Pairs;
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
@@ -99,7 +99,7 @@ pub struct TestHost {
     /// Notifications of queues: each number once per new entry.
     pub ready_queues: Arc<Mutex<Vec<u32>>>,
     namespace: Arc<Namespace>,
-    metrics: MetricTable,
+    metrics: RefCell<MetricTable>,
     last_call: u32,
 }
 
@@ -119,7 +119,7 @@ impl TestHost {
             call_status: (0, Vec::new()),
             ready_queues: Arc::default(),
             namespace: shared.namespace(vm_id),
-            metrics: MetricTable::default(),
+            metrics: RefCell::default(),
             last_call: 0,
         }
     }
@@ -128,12 +128,6 @@ impl TestHost {
     pub fn set_map(&mut self, context: ContextId, map: MapKind, headers: &[(&str, &str)]) {
         let owned = headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         self.maps.insert((context, map), owned.collect());
-    }
-
-    /// The shared data, queues and metrics of its VM id.
-    #[must_use]
-    pub const fn namespace(&self) -> &Arc<Namespace> {
-        &self.namespace
     }
 
     /// The messages without their levels.
@@ -301,48 +295,17 @@ impl Host for TestHost {
         Ok(self.call_status.0)
     }
 
-    fn shared_data(&mut self, key: &[u8], out: &mut Vec<u8>) -> Result<u32, Status> {
-        self.namespace.data().get(key, out)
+    fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 
-    fn set_shared_data(&mut self, key: &[u8], value: &[u8], version: u32) -> Result<(), Status> {
-        self.namespace.data().set(key, value, version)
+    fn metrics(&self) -> &RefCell<MetricTable> {
+        &self.metrics
     }
 
     fn register_queue(&mut self, _root: ContextId, name: &[u8]) -> Result<u32, Status> {
         let ready = Arc::clone(&self.ready_queues);
         let notify = Arc::new(move |queue| ready.lock().push(queue));
         Ok(self.namespace.queues().register(self.namespace.vm_id(), name, notify))
-    }
-
-    fn resolve_queue(&mut self, vm_id: &[u8], name: &[u8]) -> Result<u32, Status> {
-        let vm_id = if vm_id.is_empty() { self.namespace.vm_id().as_bytes() } else { vm_id };
-        let vm_id = std::str::from_utf8(vm_id).map_err(|_| Status::NotFound)?;
-        self.namespace.queues().resolve(vm_id, name).ok_or(Status::NotFound)
-    }
-
-    fn enqueue(&mut self, queue: u32, value: &[u8]) -> Result<(), Status> {
-        self.namespace.queues().enqueue(queue, value)
-    }
-
-    fn dequeue(&mut self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
-        self.namespace.queues().dequeue(queue, out)
-    }
-
-    fn define_metric(&mut self, kind: MetricKind, name: &[u8]) -> Result<u32, Status> {
-        Ok(self.metrics.define(self.namespace.metrics(), kind, name))
-    }
-
-    fn increment_metric(&mut self, metric: u32, offset: i64) -> Result<(), Status> {
-        self.metrics.find(metric)?.increment(offset)
-    }
-
-    fn record_metric(&mut self, metric: u32, value: u64) -> Result<(), Status> {
-        self.metrics.find(metric)?.record(value);
-        Ok(())
-    }
-
-    fn metric(&mut self, metric: u32) -> Result<u64, Status> {
-        self.metrics.find(metric)?.value()
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_loader::cache_folder;
 use weir_model::{HumanDuration, ListenerName};
 
 use crate::app::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
@@ -188,14 +189,8 @@ impl RunArgs {
 }
 
 impl FolderArgs {
-    /// XDG Base Directory Specification: `$XDG_CACHE_HOME`, or `~/.cache`; a daemon without a home has `/var/cache`.
     fn cache(&self) -> Result<PathBuf, String> {
-        let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let user = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-        let chosen = self.cache.clone().or_else(|| user().map(|folder| folder.join("weir")));
-        // Absolute, because the child process that compiles gets it too.
-        let chosen = chosen.unwrap_or_else(|| PathBuf::from("/var/cache/weir"));
-        std::path::absolute(&chosen).map_err(|error| format!("--cache {}: {error}", chosen.display()))
+        cache_folder(self.cache.clone())
     }
 
     fn plugins(&self) -> PathBuf {

@@ -166,9 +166,6 @@ pub(crate) const MAX_HOST_BYTES: usize = 264;
 /// Longest `x-request-id` that is taken over from the downstream, in bytes: a UUID has 36.
 pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Log text of a filter that does not start, in bytes, kept for the refusal.
-pub(crate) const MAX_START_LOG_BYTES: usize = 2_048;
-
 /// How often a retiring plugin is looked at: nobody waits for it.
 pub(crate) const RETIRE_POLL: Duration = Duration::from_millis(100);
 
@@ -184,21 +181,6 @@ pub(crate) const MAX_MODULE_BYTES: usize = weir_host_abi::limits::MAX_MODULE_BYT
 
 /// Modules compiled at the same time, each by a child process that fills a core.
 pub(crate) const MAX_CONCURRENT_COMPILATIONS: usize = 2;
-
-/// Wall-clock time of a child process that compiles: a module of 1 MiB takes 0.3 s alone.
-pub(crate) const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// CPU time of a child process that compiles, in seconds.
-pub(crate) const COMPILE_CPU_SECONDS: u64 = 45;
-
-/// Address space of a child process that compiles, in bytes: 40 times what a module of 1 MiB takes.
-pub(crate) const COMPILE_MEMORY_BYTES: u64 = 4 * 1024 * 1024 * 1024;
-
-/// Niceness of a child process that compiles: requests come first, and yet it ends soon on busy cores.
-pub(crate) const COMPILE_NICENESS: i32 = 5;
-
-/// What a child process that compiles may say, in bytes: an error with its context.
-pub(crate) const MAX_COMPILER_MESSAGE_BYTES: u64 = 16 * 1024;
 
 /// A file that changed less than this ago may change again without another time stamp, so it is read each time.
 pub(crate) const FRESH_FILE: Duration = Duration::from_secs(1);

@@ -63,17 +63,32 @@ impl Answer {
 impl Client {
     /// A connection that speaks HTTP/1.1.
     pub async fn http1(address: SocketAddr) -> Self {
-        let io = TokioIo::new(connect(address).await);
-        let (sender, connection) = http1::handshake(io).await.expect("HTTP/1.1 needs no handshake");
+        Self::http1_over(connect(address).await, address).await
+    }
+
+    /// A connection that speaks HTTP/2, with prior knowledge.
+    pub async fn http2(address: SocketAddr) -> Self {
+        Self::http2_over(connect(address).await, address).await
+    }
+
+    /// HTTP/1.1 over a stream that is open already.
+    pub async fn http1_over(
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        address: SocketAddr,
+    ) -> Self {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1 needs no handshake");
         let mut tasks = JoinSet::new();
         tasks.spawn(async { drop(connection.await) }); // Its error is the request's, too.
         Self { sender: Sender::Http1(sender), address, tasks }
     }
 
-    /// A connection that speaks HTTP/2, with prior knowledge.
-    pub async fn http2(address: SocketAddr) -> Self {
-        let io = TokioIo::new(connect(address).await);
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.expect("a preface can be written");
+    /// HTTP/2 over a stream that is open already.
+    pub async fn http2_over(
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        address: SocketAddr,
+    ) -> Self {
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = handshake.await.expect("a preface can be written");
         let mut tasks = JoinSet::new();
         tasks.spawn(async { drop(connection.await) });
         Self { sender: Sender::Http2(sender), address, tasks }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::artefact::{program, shipped_modules};
+use crate::artefact::{module_cache, program, shipped_modules};
 use crate::body::full;
 use crate::client::{Answer, Client};
 use crate::proxy::{Proxy, ProxyOptions};
@@ -76,6 +76,12 @@ impl ControlPlane {
         let mut command = command(self.folder.path(), &self.options, &self.addresses);
         self.child = command.spawn().expect("weir-control starts");
         self.wait_for_addresses().await;
+    }
+
+    /// Starts it where it was, and does not wait: it may not want to.
+    pub fn try_restart(&mut self) {
+        let mut command = command(self.folder.path(), &self.options, &self.addresses);
+        self.child = command.spawn().expect("weir-control starts");
     }
 
     /// How it ended, when it was expected to.
@@ -213,6 +219,13 @@ impl ControlPlane {
         json(&answer)
     }
 
+    /// Pushes a bundle through the API, as the owner of a token.
+    pub async fn push(&self, token: &str, name: &str, version: &str, bytes: Vec<u8>) -> Answer {
+        let request = Request::put(format!("/api/v1/bundles/{name}/{version}"));
+        let request = request.header("authorization", format!("Bearer {token}")).body(full(bytes));
+        Client::http1(self.addresses.api).await.send(request.expect("a valid request")).await
+    }
+
     /// A page of the API.
     pub async fn get(&self, path: &str) -> Value {
         json(&self.ask("GET", path, "").await)
@@ -229,8 +242,8 @@ impl ControlPlane {
     }
 
     /// A file in its folder, for `weir` to read.
-    pub fn write(&self, name: &str, text: &str) {
-        fs::write(self.folder.path().join(name), text).expect("a temporary folder can be written");
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.folder.path().join(name), bytes).expect("a temporary folder can be written");
     }
 }
 
@@ -252,7 +265,7 @@ fn command(folder: &Path, options: &ControlOptions, addresses: &Addresses) -> Co
     let mut command = Command::new(program("weir-control"));
     command.arg("--store").arg(folder.join("store")).arg("--plugins").arg(shipped_modules());
     command.args(["--api", &api.to_string(), "--xds", &xds.to_string(), "--modules", "127.0.0.1:0"]);
-    command.args(["--xds-mtls", &mutual.to_string()]).args(&options.arguments);
+    command.args(["--xds-mtls", &mutual.to_string()]).args(&options.arguments).arg("--cache").arg(module_cache());
     command.arg("--address-path").arg(folder.join("addresses.json"));
     if options.files.is_some() {
         command.arg("--config").arg(folder.join("config"));

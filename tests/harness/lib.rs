@@ -21,6 +21,7 @@
 
 mod proxy; // One running `weir-proxy`, its pages, its logs.
 mod control; // One running `weir-control`, its API.
+mod https; // Certificates for the world.
 pub mod mesh; // Two proxies of one mesh.
 mod envoy; // One running Envoy, to compare with.
 mod xds_server; // The control plane of somebody else.
@@ -38,6 +39,7 @@ pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_st
 pub use client::{Answer, Client, read};
 pub use control::{ControlOptions, ControlPlane};
 pub use envoy::Envoy;
+pub use https::Certificate;
 pub use mesh::Mesh;
 pub use origin::{Codec, Origin, Received, unused_address};
 pub use proxy::{Page, Proxy, ProxyOptions, folders};

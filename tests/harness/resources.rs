@@ -191,6 +191,12 @@ impl Resources {
         self
     }
 
+    /// A listener of [`Resources::yaml`] whose port `--bind` makes a free one.
+    pub fn bind(mut self, listener: &str) -> Self {
+        self.listeners.push(listener.to_owned());
+        self
+    }
+
     /// The listeners, named like `default/edge/http`.
     pub fn listeners(&self) -> &[String] {
         &self.listeners

@@ -177,7 +177,7 @@ impl Follower {
             Kind::Endpoints => self.endpoints.extend(names()),
             Kind::Listener => requests.extend(self.state.want(Kind::RouteTable, names().collect())),
             Kind::RouteTable => self.has_routes = true,
-            Kind::Plugin => {}
+            Kind::Plugin | Kind::Secret => {}
         }
         let wanted = self.look.borrow().clone();
         if wanted.kind == changes.kind && names().any(|name| name == wanted.name) {

@@ -95,6 +95,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<AuthorityCommand>,
     },
+    /// Bundles of filters: makes, signs, pushes, lists and deletes them
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Makes, lists and revokes tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -123,6 +126,62 @@ pub(crate) struct FilesAndMessage {
 pub(crate) enum AuthorityCommand {
     /// A new root: believed at once, signs after one lifetime of a certificate
     Rotate,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Puts a manifest into a module, so that it can be signed and pushed
+    Pack {
+        /// The module
+        module: PathBuf,
+        /// What it says of itself, in YAML
+        #[arg(short, long, value_name = "FILE")]
+        manifest: PathBuf,
+        /// Where the bundle goes [default: NAME-VERSION.wasm]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Makes a key to sign with: KEY, which stays with you, and KEY.pub, for --trusted-signers
+    Key {
+        /// The file of the key
+        key: PathBuf,
+    },
+    /// Signs a bundle, in its own file
+    Sign {
+        /// The bundle
+        bundle: PathBuf,
+        /// The key: Ed25519, PEM
+        #[arg(short, long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Shows what a bundle says of itself, and who signed it
+    Inspect {
+        /// The bundle
+        bundle: PathBuf,
+    },
+    /// Pushes a bundle: it is compiled, started and tried with its example before it is kept
+    Push {
+        /// The bundle, or a module with --manifest
+        bundle: PathBuf,
+        /// What it says of itself, in YAML; put into it first
+        #[arg(short, long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+        /// Signs it first, with this key
+        #[arg(short, long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Only say whether it would be kept
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Lists bundles, with the Filters that name them
+    List,
+    /// Deletes a bundle that no Filter names
+    Delete {
+        /// Its name
+        name: String,
+        /// Which one of that name
+        version: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

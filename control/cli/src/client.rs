@@ -41,6 +41,11 @@ impl Client {
         self.ask_with(method, path, body, &[])
     }
 
+    /// Sends bytes.
+    pub(crate) fn send(&self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+        self.run(method, path, body, &[])
+    }
+
     /// As [`Client::ask`], with a body that was put together from files: refusals say the places in these.
     pub(crate) fn ask_with(
         &self,
@@ -49,6 +54,10 @@ impl Client {
         body: String,
         places: &[FilePlace],
     ) -> anyhow::Result<Value> {
+        self.run(method, path, body.into_bytes(), places)
+    }
+
+    fn run(&self, method: &str, path: &str, body: Vec<u8>, places: &[FilePlace]) -> anyhow::Result<Value> {
         let url = format!("{}/api/v1/{path}", self.url);
         let request = Request::builder().method(method).uri(&url);
         let request = request.header("authorization", format!("Bearer {}", self.token)).body(body)?;

@@ -1,20 +1,21 @@
 //! What each command does: asks the API, and says the answer.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
-use weir_mesh::{Compiler, to_yaml, written_objects};
+use weir_mesh::{Bundles, Compiler, to_yaml, written_objects};
 
 #[expect(clippy::disallowed_types, reason = "there is no tokio here, and no clock to stop")]
 use std::time::Instant;
 
 use crate::args::{AuthorityCommand, Command, CommandLine, Output, TokenCommand};
 use crate::client::Client;
-use crate::files;
 use crate::table::table;
+use crate::{files, plugin};
 
 /// How long `--wait` waits.
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -31,6 +32,11 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
     let output = server.output;
     if let Command::Validate(files) = &command {
         return validate(&files.files);
+    }
+    if let Command::Plugin(plugin) = &command
+        && let Some(done) = plugin::alone(plugin, output)
+    {
+        return done;
     }
     let client = Client::new(&server)?;
     match command {
@@ -75,12 +81,13 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
         Command::Status => status(&client, output),
         Command::Proxies => Ok(say(output, &client.get("proxies")?, proxies)),
         Command::Authority { command } => authority(&client, output, command.as_ref()),
+        Command::Plugin(command) => plugin::push_list_delete(&client, output, command),
         Command::Token(command) => token(&client, output, command),
         Command::Validate(_) => bail!("`validate` asks nobody"), // Done above.
     }
 }
 
-fn say(output: Output, answer: &Value, in_words: impl Fn(&Value) -> String) -> String {
+pub(crate) fn say(output: Output, answer: &Value, in_words: impl Fn(&Value) -> String) -> String {
     match output {
         Output::Table => in_words(answer),
         Output::Json => format!("{answer:#}\n"),
@@ -139,7 +146,9 @@ fn delete_files(client: &Client, paths: &[PathBuf], message: Option<String>) -> 
 
 fn validate(paths: &[PathBuf]) -> anyhow::Result<String> {
     let files = files::read(paths)?;
-    match Compiler::new().compile(&files) {
+    let mut compiler = Compiler::new();
+    compiler.set_bundles(&Arc::new(Bundles::elsewhere()));
+    match compiler.compile(&files) {
         Ok(compiled) => Ok(format!("valid: {} objects\n", compiled.objects().count())),
         Err(refusals) => {
             let texts: Vec<String> = refusals.iter().map(ToString::to_string).collect();
@@ -291,23 +300,23 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
-fn text(value: &Value, name: &str) -> String {
+pub(crate) fn text(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap_or_default().to_owned()
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 /// `?name=value&…` of those that are there, escaped.
-fn query(fields: &[(&str, Option<String>)]) -> String {
+pub(crate) fn query(fields: &[(&str, Option<String>)]) -> String {
     let fields = fields.iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value.as_ref()?))));
     let fields: Vec<String> = fields.collect();
     if fields.is_empty() { String::new() } else { format!("?{}", fields.join("&")) }
 }
 
 /// RFC 3986 §2.3: unreserved characters stand for themselves.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         byte => format!("%{byte:02X}"),

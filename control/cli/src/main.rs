@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod commands;
 mod files;
+mod plugin;
 mod table;
 
 use std::io::{self, Write};

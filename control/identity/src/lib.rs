@@ -15,6 +15,9 @@ pub mod wire;
 // One's own identity, and TLS with it.
 pub mod own;
 
+// Certificates for the world.
+pub mod https;
+
 // Who is at the other end.
 pub mod peer;
 
@@ -22,6 +25,7 @@ pub mod peer;
 pub mod roots;
 
 pub use enrol::{CertificateRequest, JoinToken};
+pub use https::{BadCertificate, ServerCertificate, https_config};
 pub use own::WorkloadIdentity;
 pub use peer::{PeerError, end_of, peer_of, reason_of};
 pub use roots::{Roots, provider};

@@ -83,6 +83,10 @@ pub fn reason_of(error: &io::Error) -> String {
     match inner {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(error)))) => error.to_string(),
         Some(rustls::Error::NoCertificatesPresented) => PeerError::NoCertificate.to_string(),
+        // What rustls says when a resolver has no certificate for a name.
+        Some(rustls::Error::General(text)) if text.starts_with("no server certificate chain resolved") => {
+            "there is no certificate for the host that it asks for (SNI)".to_owned()
+        }
         Some(rustls::Error::AlertReceived(alert)) => format!("it has refused us: {alert:?}"),
         Some(error) => error.to_string(),
         None => error.to_string(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use weir_model::{ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
 
+use crate::compile::plugins::POLICY;
 use crate::document::{FieldPath, FieldStep};
 use crate::refusal::Refusal;
 use crate::resource::{ObjectId, Resource};
@@ -63,6 +64,11 @@ impl Compiled {
 
     fn field(&self, document: usize, id: &ObjectId, rejection: &Rejection) -> FieldPath {
         let field = rejection.field.split(['.', '[']).next().unwrap_or_default();
+        match id.kind {
+            Kind::AccessPolicy => return spec(&[]),
+            Kind::Secret => return FieldPath::default(),
+            _ => {}
+        }
         match (rejection.resource.kind, field) {
             (ResourceKind::Listener, "address") => self.listener_port(document, &rejection.resource.name),
             (ResourceKind::Plugin, "module") => spec(&["module", self.module_field(id)]),
@@ -77,6 +83,7 @@ impl Compiled {
         let plugin = name.and_then(|name| self.snapshot.plugins.get(&name));
         match plugin.map(|plugin| &plugin.module) {
             Some(ModuleSource::Builtin(_)) => "builtin",
+            Some(ModuleSource::Bundle(_)) => "bundle",
             Some(ModuleSource::File(_) | ModuleSource::Remote(_)) | None => "file",
         }
     }
@@ -102,7 +109,11 @@ pub fn object_of(resource: &ResourceId) -> Option<ObjectId> {
     let (kind, name) = match resource.kind {
         ResourceKind::Listener | ResourceKind::RouteTable => (Kind::Gateway, rest.split_once('/')?.0),
         ResourceKind::Cluster => (Kind::Service, rest.split_once(':')?.0),
-        ResourceKind::Plugin => (Kind::Filter, rest),
+        ResourceKind::Secret => (Kind::Secret, rest),
+        ResourceKind::Plugin => match rest.strip_prefix(POLICY) {
+            Some(policy) => (Kind::AccessPolicy, policy),
+            None => (Kind::Filter, rest),
+        },
     };
     Some(ObjectId { kind, namespace: namespace.into(), name: name.into() })
 }

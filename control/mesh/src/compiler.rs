@@ -1,8 +1,11 @@
 //! From files to a snapshot, or to every reason why not. Called by the proxy (for `--config` and `validate`) and by the
 //! control plane. Pure: it reads no file, and a set of files that it refuses changes nothing of what comes after.
 
+use std::sync::Arc;
+
 use weir_model::Rejection;
 
+use crate::bundle::Bundles;
 use crate::compile::{self, Memory};
 use crate::compiled::Compiled;
 use crate::refusal::Refusal;
@@ -15,12 +18,18 @@ use crate::source::{ChunkCache, SourceFile, Sources};
 pub struct Compiler {
     chunks: ChunkCache,
     memory: Memory,
+    bundles: Arc<Bundles>,
 }
 
 impl Compiler {
     /// A compiler that remembers nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// These bundles may be named from now on; before, none.
+    pub fn set_bundles(&mut self, bundles: &Arc<Bundles>) {
+        self.bundles = Arc::clone(bundles);
     }
 
     /// The snapshot that the files describe together. Read it downwards: this is the order in which things happen.
@@ -30,7 +39,7 @@ impl Compiler {
     pub fn compile(&mut self, files: &[SourceFile]) -> Result<Compiled, Vec<Refusal>> {
         let sources = self.chunks.read(files); // What is new is parsed and checked, each document by itself.
         let mut problems = Problems::default();
-        let catalog = Catalog::new(&sources, &mut problems);
+        let catalog = Catalog::new(&sources, &self.bundles, &mut problems);
         let resolved = resolve(&catalog, &mut problems); // What they say about each other.
         compile::check(&catalog, &resolved, &mut problems);
         let refusals = all_refusals(&sources, &problems);

@@ -26,6 +26,9 @@ mod compile;
 // What each object means by the names it gives.
 mod resolve;
 
+// Modules that were pushed, and what they say of themselves.
+pub mod bundle;
+
 // The files, their documents, and what was parsed before.
 pub mod source;
 
@@ -53,6 +56,7 @@ mod suggest;
 // Every bound.
 pub mod limits;
 
+pub use bundle::{Bundles, Manifest};
 pub use compiled::{Compiled, object_of};
 pub use compiler::Compiler;
 pub use object::{WrittenObject, WrittenObjects, to_yaml, written_objects};

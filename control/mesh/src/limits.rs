@@ -16,6 +16,9 @@ pub const MAX_VALUES: usize = 100_000;
 /// Lists and maps inside each other: the deepest field of any kind is at 12.
 pub const MAX_DEPTH: usize = 64;
 
+/// Bytes that are read of a bundle's schema, what refers to itself as often as it is met: twice as large as a manifest.
+pub const MAX_SCHEMA_BYTES: usize = 512 * 1024;
+
 /// Longest object name, in bytes (RFC 1123 subdomain, as in Kubernetes).
 pub const MAX_OBJECT_NAME_BYTES: usize = 253;
 
@@ -57,6 +60,9 @@ pub const MAX_PORTS: usize = 64;
 
 /// Targets of one Filter or BackendPolicy (the Gateway API's bound on policy targets).
 pub const MAX_TARGET_REFS: usize = 16;
+
+/// Rules of one AccessPolicy: each is looked at for each request.
+pub const MAX_POLICY_RULES: usize = 256;
 
 /// Most differences of a text to one that is proposed instead of it: `reviewz` for `reviews`, but not `api` for `web`.
 pub const MAX_SUGGESTION_EDITS: usize = 3;

@@ -421,3 +421,35 @@ fn versions_of_a_service_are_clusters_that_a_route_may_be_marked_for() {
     let same = compile("v3");
     assert_eq!(addresses(&same, "default/web:80@v3"), [2]);
 }
+
+#[test]
+fn a_policy_of_a_service_is_before_the_rules_that_reach_it_and_no_others() {
+    let other = "---\napiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {name: other}\nspec: {ports: [{port: 80}], \
+                 endpoints: [{address: \"127.0.0.1:1\"}]}\n";
+    let policy = |name: &str, targets: &str| {
+        format!(
+            "---\napiVersion: weir.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: {name}}}\nspec: {{{targets}rules: \
+             [{{name: all, action: Allow, workloads: [{{serviceAccount: web}}, {{namespace: ops}}]}}]}}\n"
+        )
+    };
+    let route = route(
+        "r",
+        "rules: [{matches: [{path: {value: /a}}], backendRefs: [{name: web, port: 80}]}, {matches: [{path: {value: /b}}], \
+         backendRefs: [{name: other, port: 80}]}, {matches: [{path: {value: /c}}], backendRefs: [{name: other, port: 80}], \
+         filters: [{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}}}]}]",
+    );
+    let (all, web) = (policy("all", ""), policy("web", "targetRefs: [{kind: Service, name: web}], "));
+    let compiled = compiled(&[&gateway(LISTENER), SERVICE, other, &route, &all, &web]);
+    let table = table(&compiled, "default/web/http");
+    let chains: Vec<String> = table.virtual_hosts[0]
+        .routes
+        .iter()
+        .map(|it| it.chain.plugins().iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        .collect();
+    let (both, one) = ("default/access:all default/access:web", "default/access:all");
+    assert_eq!(chains, [both, one, both]);
+    let plugin = &compiled.snapshot.plugins[&PluginName::new("default/access:web").unwrap()];
+    let told: serde_json::Value = serde_json::from_slice(&plugin.configuration).unwrap();
+    let workloads = serde_json::json!(["/ns/default/sa/web", "/ns/ops/*"]);
+    assert_eq!(told["rules"][0], serde_json::json!({"name": "all", "action": "allow", "workloads": workloads}));
+}

@@ -252,6 +252,21 @@ mod tests {
     }
 
     #[test]
+    fn a_proxys_token_is_for_one_workload_and_no_other_token_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ResourceStore::open(folder.path()).unwrap();
+        let tokens = Tokens::load(&store).unwrap();
+        let made = |role, workload: Option<&str>| {
+            tokens.make(&store, NewToken { workload: workload.map(str::to_owned), ..new(role) }).is_ok()
+        };
+        assert!(made(Role::Proxy, Some("shop/edge")) && made(Role::Viewer, None));
+        for wrong in [None, Some("edge"), Some("shop/"), Some("shop/edge/x"), Some("shop/../x"), Some("shop/e dge")] {
+            assert!(!made(Role::Proxy, wrong), "{wrong:?}");
+        }
+        assert!(!made(Role::Editor, Some("shop/edge")));
+    }
+
+    #[test]
     fn revoked_and_expired_tokens_are_none() {
         let folder = tempfile::tempdir().unwrap();
         let store = ResourceStore::open(folder.path()).unwrap();

@@ -52,7 +52,7 @@ pub(crate) struct ScopeDiff {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ResourceDiff {
-    /// `listener`, `routeTable`, `cluster` or `plugin`.
+    /// `listener`, `routeTable`, `cluster`, `plugin` or `secret`.
     kind: &'static str,
     /// Its name.
     name: String,
@@ -94,6 +94,9 @@ fn of_snapshots(before: &Snapshot, after: &Snapshot) -> Vec<ResourceDiff> {
     let mut plugins = of_maps("plugin", &before.plugins, &after.plugins);
     plugins.iter_mut().for_each(|plugin| plugin.diff.clear());
     diffs.extend(plugins);
+    let mut secrets = of_maps("secret", &before.secrets, &after.secrets);
+    secrets.iter_mut().for_each(|secret| secret.diff.clear());
+    diffs.extend(secrets);
     diffs
 }
 

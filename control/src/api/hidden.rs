@@ -26,8 +26,20 @@ pub(crate) const HIDDEN: &str = "<hidden>";
 /// The object without its secrets.
 pub(crate) fn without_secrets(object: &Value) -> Value {
     let mut object = object.clone();
-    if let Some(configuration) = object.pointer_mut("/spec/config") {
-        hide(configuration, false);
+    if object["kind"] == "Secret"
+        && let Some(annotations) = object.pointer_mut("/metadata/annotations")
+    {
+        hide(annotations, true); // kubectl keeps the whole object in one of them.
+    }
+    for place in ["/data", "/stringData"] {
+        if let Some(held) = object.pointer_mut(place) {
+            hide(held, true);
+        }
+    }
+    for place in ["/spec/config", "/spec/credentials"] {
+        if let Some(configuration) = object.pointer_mut(place) {
+            hide(configuration, false);
+        }
     }
     object
 }

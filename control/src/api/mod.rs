@@ -3,6 +3,7 @@
 
 mod answer;
 mod authority;
+mod bundles;
 mod diff;
 mod hidden;
 mod objects;
@@ -31,7 +32,7 @@ use crate::access::{AuditEntry, AuditLog, Role, Token, Tokens};
 use crate::api::answer::{Done, Failure};
 use crate::authority::Authority;
 use crate::board::Board;
-use crate::limits::{MAX_AUDITED_PATH, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS};
+use crate::limits::{MAX_AUDITED_PATH, MAX_PUSHES, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS};
 use crate::publish::Publisher;
 use crate::status::ProxyBook;
 use crate::task;
@@ -52,6 +53,8 @@ pub struct Api {
     pub audit: AuditLog,
     /// Places for those who wait for the writer.
     pub(crate) writers: Arc<Semaphore>,
+    /// Places for those who push bundles.
+    pub(crate) pushes: Arc<Semaphore>,
     /// Places for those who follow changes.
     pub(crate) watchers: Arc<Semaphore>,
 }
@@ -71,7 +74,8 @@ impl Api {
     ) -> Arc<Self> {
         let (writers, watchers) =
             (Arc::new(Semaphore::new(MAX_WAITING_WRITERS)), Arc::new(Semaphore::new(MAX_WATCHERS)));
-        Arc::new(Self { publisher, board, book, tokens, authority, audit, writers, watchers })
+        let pushes = Arc::new(Semaphore::new(MAX_PUSHES));
+        Arc::new(Self { publisher, board, book, tokens, authority, audit, writers, pushes, watchers })
     }
 }
 
@@ -91,7 +95,7 @@ fn router(api: Arc<Api>) -> Router {
     }
     router
         .fallback(|| async { Failure::not_found("there is nothing here; /api/v1/openapi.json says what there is") })
-        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES)) // A bundle is read by its own handler, in its own bounds.
         .with_state(api)
 }
 

@@ -1,6 +1,7 @@
 //! One object as the API gives it: as it was written, with its status.
 
 use serde_json::{Value, json};
+use weir_mesh::Kind;
 
 use crate::access::Role;
 use crate::api::Caller;
@@ -15,6 +16,8 @@ pub(crate) fn shown(caller: &Caller, object: &LiveObject, proxies: &Seen) -> Val
     let is_theirs = namespaces.is_none_or(|known| known.iter().any(|it| **it == *object.id.namespace));
     let mut value = match written {
         None => json!({"kind": object.id.kind.name()}),
+        // What a Secret holds is for proxies alone.
+        Some(written) if object.id.kind == Kind::Secret => without_secrets(written),
         Some(written) if caller.0.role >= Role::Editor && is_theirs => written.clone(),
         Some(written) => without_secrets(written),
     };

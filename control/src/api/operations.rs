@@ -9,12 +9,14 @@ use serde_json::{Map, Value, json};
 
 use crate::access::{NewToken, Role, Token};
 use crate::api::answer::{FailureBody, Json};
+use crate::api::bundles::{BundleQuery, PushAnswer, ShownBundle};
 use crate::api::proxies::Summary;
 use crate::api::resources::{ChangeAnswer, ChangeQuery, ListQuery};
 use crate::api::revisions::{PageQuery, RevisionAnswer};
 use crate::api::tokens::MadeToken;
-use crate::api::{Api, authority, proxies, resources, revisions, tokens, watch};
+use crate::api::{Api, authority, bundles, proxies, resources, revisions, tokens, watch};
 use crate::authority::AuthorityStatus;
+use crate::bundle::KeptBundle;
 use crate::status::{ObjectStatus, ProxyStatus};
 use crate::store::{ObjectName, RevisionHead};
 
@@ -38,6 +40,8 @@ enum Body {
     Nothing,
     /// Resources in YAML or JSON, as many documents as one likes.
     Resources,
+    /// A bundle: a Wasm module with a manifest in it.
+    Module,
     Json(SchemaOf),
 }
 
@@ -65,6 +69,7 @@ struct ShownObject {
 /// All of them.
 pub(crate) fn operations() -> Vec<Operation> {
     let mut all = object_operations();
+    all.extend(bundle_operations());
     all.extend(revision_operations());
     all.extend(status_operations());
     all.extend(authority_operations());
@@ -120,6 +125,22 @@ fn object_operations() -> Vec<Operation> {
             names,
             routing::post(resources::delete_many),
         ),
+    ]
+}
+
+fn bundle_operations() -> Vec<Operation> {
+    const BUNDLE: &str = "/api/v1/bundles/{name}/{version}";
+    let all = "Every bundle that was pushed, with the Filters that name it.";
+    let pushes = "Keeps a bundle, once it was compiled, started, and configured with its example.";
+    let push = change(("put", BUNDLE), pushes, Body::Module, routing::put(bundles::push));
+    let deletes = "Deletes a bundle that no Filter names.";
+    let delete = change(("delete", BUNDLE), deletes, Body::Nothing, routing::delete(bundles::delete));
+    let query: Option<SchemaOf> = Some(schema::<BundleQuery>);
+    vec![
+        read("/api/v1/bundles", all, schema::<Vec<ShownBundle>>, routing::get(bundles::list)),
+        read(BUNDLE, "One bundle.", schema::<ShownBundle>, routing::get(bundles::get)),
+        Operation { query, answer: schema::<PushAnswer>, ..push },
+        Operation { query, answer: schema::<KeptBundle>, ..delete },
     ]
 }
 
@@ -216,6 +237,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     });
     let content = match operation.body {
         Body::Nothing => return described,
+        Body::Module => json!({"application/wasm": {"schema": {"type": "string", "format": "binary"}}}),
         Body::Resources => json!({"application/yaml": {"schema": {"type": "string"}}}),
         Body::Json(body) => json!({"application/json": {"schema": body(generator)}}),
     };

@@ -29,6 +29,8 @@ use crate::access::{AuditLog, NewToken, Role, Tokens};
 use crate::api::{Api, serve_api};
 use crate::authority::{Authority, AuthorityOptions};
 use crate::board::Board;
+use crate::bundle::{BundleShelf, TrustedSigners};
+use crate::loader::Loader;
 use crate::module_store::ModuleStore;
 use crate::private_file;
 use crate::publish::{Publisher, Refused};
@@ -60,6 +62,10 @@ pub struct Bootstrap {
     pub module_cluster: ClusterName,
     /// The folder of shipped modules.
     pub plugins: PathBuf,
+    /// The folder of compiled modules.
+    pub cache: PathBuf,
+    /// Whose bundles are taken.
+    pub trusted_signers: TrustedSigners,
     /// Where the real addresses are written to.
     pub address_path: Option<PathBuf>,
     /// How the process log looks.
@@ -88,7 +94,7 @@ pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
 }
 
 async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
-    let store = ResourceStore::open(&bootstrap.store)?;
+    let store = Arc::new(ResourceStore::open(&bootstrap.store)?);
     let tokens = Arc::new(Tokens::load(&store)?);
     make_first_token(&bootstrap.store, &tokens, &store)?;
     let audit_path = bootstrap.store.join("audit.log");
@@ -100,16 +106,17 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     })?);
     let mutual = bind(bootstrap.xds_mtls).await?;
     let (api, xds, modules) = (bind(bootstrap.api).await?, bind(bootstrap.xds).await?, bind(bootstrap.modules).await?);
-    let module_store = Arc::new(ModuleStore::new(bootstrap.plugins.clone()));
+    let bundles = Arc::new(BundleShelf::open(Arc::clone(&store), bootstrap.trusted_signers.clone())?);
+    let module_store = Arc::new(ModuleStore::new(bootstrap.plugins.clone()).with_bundles(Arc::clone(&bundles)));
     let board = Board::new(Arc::clone(&module_store), modules.local_addr()?, bootstrap.module_cluster.clone());
-    let publisher = Publisher::new(store, Arc::clone(&board))?;
+    let publisher = Publisher::new(store, Arc::clone(&board), (bundles, Loader::new(bootstrap.cache.clone())))?;
     let files = begin(&bootstrap, &publisher).await?;
     let book = ProxyBook::new();
     announce(&bootstrap, (&api, &xds, &mutual), &modules)?;
     let ads = serve_ads(xds, Arc::clone(&board), Arc::clone(&book));
     let signer = CertificateSigner::new(Arc::clone(&authority), Arc::clone(&tokens));
     let told = (Arc::clone(&board), Arc::clone(&book));
-    let mutual = serve_mutual(mutual, told, (Arc::clone(&authority), signer));
+    let mutual = serve_mutual(mutual, told, (Arc::clone(&authority), signer), Arc::clone(&module_store));
     let served = serve_api(api, Api::new(publisher, board, book, (tokens, audit), authority));
     let modules = serve_modules(modules, module_store);
     tokio::select! {

@@ -334,6 +334,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rotation_waits_for_the_longest_life_that_was_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path(), "mesh.example", Duration::from_secs(3_600)).unwrap());
+        let authority = open(folder.path(), "mesh.example", Duration::from_secs(60)).unwrap();
+        let status = authority.rotate().unwrap();
+        let waits = status.roots[1].signs_from.duration_since(Timestamp::now());
+        assert!(waits > jiff::SignedDuration::from_secs(3_500), "{waits:?}");
+    }
+
+    #[test]
+    fn nothing_outlives_the_root_that_has_signed_it() {
+        let (domain, now) = (TrustDomain::new("mesh.example").unwrap(), Timestamp::now());
+        let mut root = Root::new(&domain, now).unwrap();
+        root.ends = Some(now + jiff::SignedDuration::from_secs(10));
+        let id = domain.id(&control_plane());
+        let signed = root.sign(&KeyPair::generate().unwrap(), &id, (now, Duration::from_secs(3_600))).unwrap();
+        let end = Timestamp::try_from(weir_identity::end_of(&signed).unwrap()).unwrap();
+        assert!(end <= now + jiff::SignedDuration::from_secs(10), "{end}");
+    }
+
+    #[test]
     fn a_rotation_is_one_at_a_time_and_the_old_root_signs_at_first() {
         let folder = tempfile::tempdir().unwrap();
         let authority = open(folder.path(), "mesh.example", Duration::from_secs(3_600)).unwrap();

@@ -4,13 +4,16 @@
 //!
 //! ```text
 //! request ─► objects ─┐
-//! files ──────────────┴─► compile (weir-mesh) ─► can it be told? ─► keep (store) ─► tell (board) ─► every proxy
+//! files ──────────────┴─► compile (weir-mesh) ─► filters start? ─► keep (store) ─► tell (board) ─► every proxy
 //!                              └─────────────────────┴─► refused: file:line:column, field, reason, hint
 //! ```
 //!
 //! Every call blocks.
 
+mod bundles;
+mod explain;
 mod rules;
+mod trial;
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::take;
@@ -21,9 +24,14 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{info, warn};
-use weir_mesh::{Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
+use weir_mesh::{Bundles, Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
 
-use crate::board::{Board, NotTold, Told};
+pub use bundles::Pushed;
+
+use crate::board::{Board, Told};
+use crate::bundle::BundleShelf;
+use crate::loader::Loader;
+use crate::publish::explain::refused;
 use crate::publish::rules::{check_modules, check_permitted, set_creation, set_namespace};
 use crate::store::{Action, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError};
 
@@ -92,8 +100,10 @@ pub enum Refused {
 
 /// The one writer.
 pub struct Publisher {
-    store: ResourceStore,
+    store: Arc<ResourceStore>,
     board: Arc<Board>,
+    bundles: Arc<BundleShelf>,
+    loader: Loader,
     inner: Mutex<Inner>,
     /// The last revision, and how often files have changed.
     changed: watch::Sender<(u64, u64)>,
@@ -138,12 +148,16 @@ impl Publisher {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn new(store: ResourceStore, board: Arc<Board>) -> Result<Arc<Self>, StoreError> {
+    pub fn new(
+        store: Arc<ResourceStore>,
+        board: Arc<Board>,
+        (bundles, loader): (Arc<BundleShelf>, Loader),
+    ) -> Result<Arc<Self>, StoreError> {
         let state = store.load()?;
         let texts = state.objects.iter().map(|(id, stored)| (id.clone(), text_of(&stored.value))).collect();
         let (changed, _) = watch::channel((state.revision, 0));
         let inner = Mutex::new(Inner { state, texts, ..Inner::default() });
-        Ok(Arc::new(Self { store, board, inner, changed }))
+        Ok(Arc::new(Self { store, board, bundles, loader, inner, changed }))
     }
 
     /// Tells what the store held when this began.
@@ -153,8 +167,10 @@ impl Publisher {
     pub fn begin(&self) -> Result<(), Refused> {
         let mut inner = self.inner.lock();
         let (state, files) = (inner.state.clone(), inner.files.clone());
-        let compiled = inner.compile(&state, &files).map_err(Refused::Invalid)?;
-        let told = self.prepare(&compiled)?;
+        let compiled = inner.compile(&state, &files, &self.bundles.known()).map_err(Refused::Invalid)?;
+        // It was tried when it was applied. What another version of this program would not take then is told all the same:
+        // proxies look for themselves, and nobody could mend it while nothing is told at all.
+        let told = self.board.prepare(&compiled.snapshot).map_err(|not_told| refused(&compiled, not_told))?;
         self.tell(&mut inner, &compiled, told);
         Ok(())
     }
@@ -167,15 +183,21 @@ impl Publisher {
         let store = &self.store;
         let mut inner = self.inner.lock();
         inner.check_expected(request.expected)?;
-        let changes = inner.changes_of(change, store)?; // What becomes of which object.
+        let bundles = self.bundles.known();
+        let changes = inner.changes_of(change, (store, &bundles))?; // What becomes of which object.
         check_permitted(&changes, request)?;
         let revision = inner.revision(change, &changes, request);
         let mut next = inner.state.clone();
         next.apply(&revision)?;
         let files = inner.files.clone();
-        let compiled = inner.compile(&next, &files).map_err(|refusals| inner.explain(change, &refusals))?;
-        check_modules(&compiled)?;
-        let told = self.prepare(&compiled)?; // Nothing is kept that could not be told.
+        let compiled = inner.compile(&next, &files, &bundles);
+        let compiled = compiled.map_err(|refusals| inner.explain(change, &bundles, &refusals))?;
+        let told = check_modules(&compiled).and_then(|()| self.prepare(&compiled));
+        // Nothing is kept that could not be told.
+        if told.is_err() || request.is_dry_run {
+            self.forget_unused();
+        }
+        let told = told.map_err(|not_told| inner.explain_untold((change, &bundles), &compiled, not_told))?;
         if request.is_dry_run {
             return Ok(Outcome { revision: inner.state.revision, changes, told: Some((self.board.told(), told)) });
         }
@@ -224,10 +246,25 @@ impl Publisher {
         Ok(())
     }
 
+    /// Tells what is there once more: the bytes of a bundle have changed.
+    fn tell_again(&self, inner: &mut Inner) -> Result<(), Refused> {
+        let (state, files) = (inner.state.clone(), inner.files.clone());
+        let compiled = inner.compile(&state, &files, &self.bundles.known()).map_err(Refused::Invalid)?;
+        let told = self.prepare(&compiled).map_err(|not_told| refused(&compiled, not_told))?;
+        self.tell(inner, &compiled, told);
+        Ok(())
+    }
+
     fn prepare_files(&self, inner: &mut Inner, files: &[SourceFile]) -> Result<(Compiled, Told), Vec<Refusal>> {
         let state = inner.state.clone();
-        let compiled = inner.compile(&state, files)?;
-        let told = self.prepare(&compiled).map_err(|refused| match refused {
+        let compiled = inner.compile(&state, files, &self.bundles.known())?;
+        // What was stored before this process began was tried when it was applied.
+        let is_first = self.board.told().generation == 0;
+        let prepared = self.prepare_but(&compiled, |id| is_first && state.objects.contains_key(id));
+        if prepared.is_err() {
+            self.forget_unused();
+        }
+        let told = prepared.map_err(|not_told| match refused(&compiled, not_told) {
             Refused::Invalid(refusals) => refusals,
             other => vec![Refusal::unplaced(other.to_string(), "")],
         })?;
@@ -255,7 +292,7 @@ impl Publisher {
     }
 
     /// Where revisions are kept.
-    pub fn store(&self) -> &ResourceStore {
+    pub fn store(&self) -> &Arc<ResourceStore> {
         &self.store
     }
 
@@ -269,15 +306,6 @@ impl Publisher {
         self.changed.subscribe()
     }
 
-    fn prepare(&self, compiled: &Compiled) -> Result<Told, Refused> {
-        self.board.prepare(&compiled.snapshot).map_err(|not_told| match not_told {
-            NotTold::Module(..) | NotTold::TooMuch(_) => Refused::NotTold(not_told.to_string()),
-            NotTold::Rejected(rejections) => {
-                Refused::Invalid(rejections.iter().map(|rejection| compiled.refusal(rejection)).collect())
-            }
-        })
-    }
-
     fn tell(&self, inner: &mut Inner, compiled: &Compiled, told: Told) {
         let generation = told.generation;
         let mut live = BTreeMap::new();
@@ -288,6 +316,7 @@ impl Publisher {
         }
         inner.live = live;
         self.board.tell(told);
+        self.forget_unused();
         self.changed.send_replace((inner.state.revision, inner.file_changes));
     }
 }
@@ -303,18 +332,22 @@ impl Inner {
         }
     }
 
-    fn changes_of(&self, change: &Change, store: &ResourceStore) -> Result<Vec<ObjectChange>, Refused> {
+    fn changes_of(
+        &self,
+        change: &Change,
+        (store, bundles): (&ResourceStore, &Arc<Bundles>),
+    ) -> Result<Vec<ObjectChange>, Refused> {
         match change {
-            Change::Apply(file) => self.applied(file),
+            Change::Apply(file) => self.applied(file, bundles),
             Change::Delete(names) => names.iter().map(|name| self.deleted(name)).collect(),
             Change::Rollback(to) => self.rolled_back(*to, store),
         }
     }
 
-    fn applied(&self, file: &SourceFile) -> Result<Vec<ObjectChange>, Refused> {
+    fn applied(&self, file: &SourceFile, bundles: &Arc<Bundles>) -> Result<Vec<ObjectChange>, Refused> {
         let written = written_objects(file);
         if !written.refusals.is_empty() {
-            return Err(Refused::Invalid(self.compile_as_written(file).unwrap_or(written.refusals)));
+            return Err(Refused::Invalid(self.compile_as_written(file, bundles).unwrap_or(written.refusals)));
         }
         let mut changes: Vec<ObjectChange> = Vec::with_capacity(written.objects.len());
         for object in written.objects {
@@ -328,7 +361,7 @@ impl Inner {
         let mut names: Vec<_> = changes.iter().map(|change| &change.object).collect();
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Refused::Invalid(self.compile_as_written(file).unwrap_or_default()));
+            return Err(Refused::Invalid(self.compile_as_written(file, bundles).unwrap_or_default()));
         }
         Ok(changes)
     }
@@ -388,7 +421,12 @@ impl Inner {
         Revision { head, changes }
     }
 
-    fn compile(&mut self, state: &State, files: &[SourceFile]) -> Result<Compiled, Vec<Refusal>> {
+    fn compile(
+        &mut self,
+        state: &State,
+        files: &[SourceFile],
+        bundles: &Arc<Bundles>,
+    ) -> Result<Compiled, Vec<Refusal>> {
         let mut all = files.to_vec();
         all.extend(state.objects.iter().map(|(id, stored)| {
             let is_kept = self.state.objects.get(id).is_some_and(|kept| Arc::ptr_eq(&kept.value, &stored.value));
@@ -396,29 +434,10 @@ impl Inner {
             SourceFile { path: PathBuf::from(STORED), text: known.unwrap_or_else(|| text_of(&stored.value)) }
         }));
         let mut compiler = take(&mut self.compiler); // What a panic leaves behind is not used again.
+        compiler.set_bundles(bundles);
         let compiled = compiler.compile(&all);
         self.compiler = compiler;
         compiled
-    }
-
-    /// Refusals in terms of the text that was sent, where there is one.
-    fn explain(&self, change: &Change, refusals: &[Refusal]) -> Refused {
-        let as_written = match change {
-            Change::Apply(file) => self.compile_as_written(file),
-            Change::Delete(_) | Change::Rollback(_) => None,
-        };
-        Refused::Invalid(as_written.unwrap_or_else(|| refusals.to_vec()))
-    }
-
-    /// Everything that is wrong with a text together with what is there, at its own lines; `None` when nothing is.
-    fn compile_as_written(&self, file: &SourceFile) -> Option<Vec<Refusal>> {
-        let replaced: Vec<ObjectId> = written_objects(file).objects.into_iter().map(|object| object.id).collect();
-        let mut all = vec![file.clone()];
-        all.extend(self.files.iter().cloned());
-        let kept = self.texts.iter().filter(|(id, _)| !replaced.contains(id));
-        all.extend(kept.map(|(_, text)| SourceFile { path: PathBuf::from(STORED), text: Arc::clone(text) }));
-        // A compiler of its own: what is refused is rare, and the real one remembers what is good.
-        Compiler::new().compile(&all).err()
     }
 
     fn keep_texts(&mut self, revision: &Revision) {
@@ -441,15 +460,18 @@ mod tests {
     use weir_model::ClusterName;
 
     use super::*;
+    use crate::bundle::TrustedSigners;
     use crate::module_store::ModuleStore;
 
     #[test]
     fn files_are_told_when_they_are_set_and_only_if_they_say_something_else() {
         let folder = tempfile::tempdir().unwrap();
-        let store = ResourceStore::open(folder.path()).unwrap();
+        let store = Arc::new(ResourceStore::open(folder.path()).unwrap());
+        let shelf = Arc::new(BundleShelf::open(Arc::clone(&store), TrustedSigners::default()).unwrap());
+        let loader = Loader::new(folder.path().join("cache"));
         let modules = Arc::new(ModuleStore::new(folder.path().to_owned()));
         let board = Board::new(modules, ([127, 0, 0, 1], 1).into(), ClusterName::new("modules").unwrap());
-        let publisher = Publisher::new(store, Arc::clone(&board)).unwrap();
+        let publisher = Publisher::new(store, Arc::clone(&board), (shelf, loader)).unwrap();
         let service = |port: u16| {
             let text = format!(
                 "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: a}}\nspec: {{ports: [{{name: http, \

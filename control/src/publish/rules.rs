@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use weir_mesh::{Compiled, ObjectId, Refusal};
 use weir_model::{ModuleSource, Rejection, ResourceId, ResourceKind};
 
+use crate::board::NotTold;
 use crate::publish::{Refused, Request, STORED};
 use crate::store::{ObjectChange, ObjectName};
 
-/// What a token may change: objects of its namespaces, and none of them a Filter that is for the whole mesh.
+/// What a token may change: objects of its namespaces, and none of them a Filter or AccessPolicy for the whole mesh.
 pub(super) fn check_permitted(changes: &[ObjectChange], request: &Request) -> Result<(), Refused> {
     let Some(namespaces) = &request.namespaces else { return Ok(()) };
     let allowed = namespaces.join(", ");
@@ -20,8 +21,8 @@ pub(super) fn check_permitted(changes: &[ObjectChange], request: &Request) -> Re
             let reason = format!("the token may change objects of {allowed} only, not {kind} {namespace}/{name}");
             return Err(Refused::Forbidden(reason));
         }
-        let is_for_all = |value: &Arc<Value>| value.pointer("/spec/targetRefs").is_none();
-        if kind == "Filter" && before.iter().chain(after).any(is_for_all) {
+        let is_for_all = |value: &Arc<Value>| value.pointer("/spec/targetRefs").is_none_or(Value::is_null);
+        if ["Filter", "AccessPolicy"].contains(&kind.as_str()) && before.iter().chain(after).any(is_for_all) {
             let reason = format!(
                 "{kind} {namespace}/{name} has no `targetRefs`: it is for the whole mesh, and the token \
                                   is for {allowed} only"
@@ -63,7 +64,7 @@ pub(super) fn set_creation(id: &ObjectId, before: Option<&Value>, after: &mut Va
 }
 
 /// A stored Filter has no folder that a file could be beside, and the API must not read this machine's files.
-pub(super) fn check_modules(compiled: &Compiled) -> Result<(), Refused> {
+pub(super) fn check_modules(compiled: &Compiled) -> Result<(), NotTold> {
     let stored: Vec<_> = compiled.objects().filter(|(_, path, _)| *path == Path::new(STORED)).map(|it| it.0).collect();
     let plugins = compiled.snapshot.plugins.values();
     let is_bad = |plugin: &&Arc<weir_model::Plugin>| {
@@ -71,17 +72,15 @@ pub(super) fn check_modules(compiled: &Compiled) -> Result<(), Refused> {
         let is_stored = stored.iter().any(|id| id.kind.name() == "Filter" && (&*id.namespace, &*id.name) == name);
         is_stored && matches!(plugin.module, ModuleSource::File(_))
     };
-    let refusals: Vec<_> = plugins
+    let rejections: Vec<_> = plugins
         .filter(is_bad)
-        .map(|plugin| {
-            let resource = ResourceId { kind: ResourceKind::Plugin, name: plugin.name.to_string() };
-            compiled.refusal(&Rejection {
-                resource,
-                field: "module".to_owned(),
-                reason: "a Filter in the control plane has no folder that a file could be in".to_owned(),
-                hint: "use `builtin:`, or put the Filter and its module into the folder of --config".to_owned(),
-            })
+        .map(|plugin| Rejection {
+            resource: ResourceId { kind: ResourceKind::Plugin, name: plugin.name.to_string() },
+            field: "module".to_owned(),
+            reason: "a Filter in the control plane has no folder that a file could be in".to_owned(),
+            hint: "push the module with `weir plugin push` and use `bundle`, or put both into the folder of --config"
+                .to_owned(),
         })
         .collect();
-    if refusals.is_empty() { Ok(()) } else { Err(Refused::Invalid(refusals)) }
+    if rejections.is_empty() { Ok(()) } else { Err(NotTold::Rejected(rejections)) }
 }

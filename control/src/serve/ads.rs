@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Request, Status, Streaming};
 use tracing::{info, warn};
@@ -31,6 +32,8 @@ use weir_xds::{Offer, Outgoing, Report, ServerState};
 use crate::authority::Authority;
 use crate::board::{Board, Program, Scope};
 use crate::limits::{MAX_NODE_BYTES, MAX_SHOWN_REFUSAL, MAX_UNREPORTED, PROXY_KEEPALIVE, RESPONSE_QUEUE};
+use crate::module_store::ModuleStore;
+use crate::serve::modules::modules_for_workloads;
 use crate::serve::{CertificateSigner, mutual};
 use crate::status::{ProxyBook, ProxyEntry};
 use crate::task;
@@ -59,12 +62,13 @@ pub async fn serve_mutual(
     listener: TcpListener,
     (board, book): (Arc<Board>, Arc<ProxyBook>),
     (authority, signer): (Arc<Authority>, Arc<CertificateSigner>),
+    modules: Arc<ModuleStore>,
 ) -> Result<(), tonic::transport::Error> {
-    server()
-        .add_service(AdsServer { board, book, asks_for_identity: true })
-        .add_service(CertificatesServer::new(signer))
-        .serve_with_incoming(mutual::accept(listener, authority))
-        .await
+    let mut routes = Routes::builder();
+    routes.add_service(AdsServer { board, book, asks_for_identity: true });
+    routes.add_service(CertificatesServer::new(signer));
+    let routes = routes.routes().into_axum_router().merge(modules_for_workloads(modules));
+    server().add_routes(Routes::from(routes)).serve_with_incoming(mutual::accept(listener, authority)).await
 }
 
 fn server() -> Server {

@@ -1,10 +1,10 @@
-//! `GET /modules/SHA256.wasm`: a module by its hash, over plain HTTP. Whoever fetches it checks the hash, so that nothing
-//! can be put in its place on the way.
+//! `GET /modules/SHA256.wasm`: a module by its hash. Over plain HTTP on this machine, and by mutual TLS for workloads of
+//! the mesh. Whoever fetches it checks the hash, so that nothing can be put in its place on the way.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -12,14 +12,30 @@ use tokio::net::TcpListener;
 use weir_model::ModuleHash;
 
 use crate::module_store::ModuleStore;
+use crate::serve::mutual::Peer;
+
+const PATH: &str = "/modules/{name}";
 
 /// Serves modules until the process ends.
 ///
 /// # Errors
 /// The listener fails.
 pub async fn serve_modules(listener: TcpListener, modules: Arc<ModuleStore>) -> std::io::Result<()> {
-    let router = Router::new().route("/modules/{name}", get(module)).with_state(modules);
-    axum::serve(listener, router).await
+    axum::serve(listener, Router::new().route(PATH, get(module)).with_state(modules)).await
+}
+
+/// The same for those who have proved who they are.
+pub(super) fn modules_for_workloads(modules: Arc<ModuleStore>) -> Router {
+    let proved = |State(modules): State<Arc<ModuleStore>>, request: Request| async move {
+        let peer = request.extensions().get::<Peer>().and_then(Peer::id_now);
+        if peer.is_none() {
+            let reason = "modules are for workloads of this mesh: show a certificate that has not ended\n";
+            return (StatusCode::UNAUTHORIZED, reason).into_response();
+        }
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        module(State(modules), Path(name)).await
+    };
+    Router::new().route(PATH, get(proved)).with_state(modules)
 }
 
 async fn module(State(modules): State<Arc<ModuleStore>>, Path(name): Path<String>) -> Response {
@@ -31,7 +47,7 @@ async fn module(State(modules): State<Arc<ModuleStore>>, Path(name): Path<String
                 (header::CONTENT_TYPE, "application/wasm"),
                 (header::CACHE_CONTROL, "public, immutable, max-age=31536000"),
             ];
-            (headers, bytes.to_vec()).into_response()
+            (headers, bytes::Bytes::from_owner(bytes)).into_response()
         }
         None => (StatusCode::NOT_FOUND, "there is no module of this hash\n").into_response(),
     }

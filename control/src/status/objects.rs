@@ -103,7 +103,9 @@ impl Programmed {
 /// Whether a proxy with this offer is told of the object. Of what becomes part of others, everybody is.
 fn is_for(object: &ObjectId, offer: &ScopedOffer) -> bool {
     match object.kind {
-        Kind::Gateway | Kind::HttpRoute | Kind::Service | Kind::Filter => offer.objects.contains(object),
+        Kind::Gateway | Kind::HttpRoute | Kind::Service | Kind::Filter | Kind::AccessPolicy | Kind::Secret => {
+            offer.objects.contains(object)
+        }
         Kind::GatewayClass | Kind::ReferenceGrant | Kind::BackendPolicy => true,
     }
 }

@@ -80,8 +80,8 @@ struct RevisionEntry {
 }
 
 /// Where a text lies that may be too long for one value.
-#[derive(Debug, Serialize, Deserialize)]
-struct RecordPlace {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordPlace {
     prefix: String,
     parts: usize,
 }
@@ -215,6 +215,33 @@ impl ResourceStore {
         self.engine.write(None, &Write { puts: Vec::new(), deletes }).map(drop)
     }
 
+    /// Keeps bytes of any length in parts below a prefix that nothing else has; what was there is replaced.
+    pub(crate) fn write_bytes(&self, prefix: &str, bytes: &[u8]) -> Result<RecordPlace, StoreError> {
+        let parts: Vec<&[u8]> = bytes.chunks(RECORD_PART_BYTES).collect();
+        for (index, part) in parts.iter().enumerate() {
+            let puts = vec![(part_key(prefix, index), part.to_vec())];
+            self.engine.write(None, &Write { puts, deletes: Vec::new() })?;
+        }
+        Ok(RecordPlace { prefix: prefix.to_owned(), parts: parts.len() })
+    }
+
+    /// The bytes that were kept.
+    pub(crate) fn read_bytes(&self, place: &RecordPlace) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        for index in 0..place.parts {
+            let key = part_key(&place.prefix, index);
+            let missing = || StoreError::Damaged(format!("{key} is not there"));
+            bytes.extend(self.engine.get(&key)?.ok_or_else(missing)?);
+        }
+        Ok(bytes)
+    }
+
+    /// Forgets bytes that were kept.
+    pub(crate) fn delete_bytes(&self, place: &RecordPlace) -> Result<(), StoreError> {
+        let deletes = (0..place.parts).map(|index| part_key(&place.prefix, index)).collect();
+        self.engine.write(None, &Write { puts: Vec::new(), deletes }).map(drop)
+    }
+
     fn read_checkpoint(&self, checkpoint: &Checkpoint) -> Result<State, StoreError> {
         let objects: Vec<CheckpointObject> = self.read_record(&checkpoint.record)?;
         let mut state = State { revision: checkpoint.revision, objects: BTreeMap::new() };
@@ -258,13 +285,7 @@ impl ResourceStore {
     }
 
     fn read_record<T: DeserializeOwned>(&self, place: &RecordPlace) -> Result<T, StoreError> {
-        let mut bytes = Vec::new();
-        for index in 0..place.parts {
-            let key = part_key(&place.prefix, index);
-            let missing = || StoreError::Damaged(format!("{key} is not there"));
-            bytes.extend(self.engine.get(&key)?.ok_or_else(missing)?);
-        }
-        from_bytes(&place.prefix, &bytes)
+        from_bytes(&place.prefix, &self.read_bytes(place)?)
     }
 
     fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {

@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! Cluster ──(its name)──► Endpoints          Listener ──► RouteTable
-//!                                                └──────► Plugin, for each filter
+//!                                                ├──────► Plugin, for each filter
+//!                                                └──────► Secret, for each host of HTTPS
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +17,9 @@ use std::sync::Arc;
 
 use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
 use weir_model::{
-    Balancing, Cluster, ClusterName, DirectResponse, Discovery, Endpoint, FilterChain, Listener, Plugin, PluginName,
-    Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName, Snapshot, SnapshotBuilder,
-    UpstreamProtocol, VirtualHost,
+    Balancing, Cluster, ClusterName, DirectResponse, Discovery, DownstreamTls, Endpoint, FilterChain, Listener, Plugin,
+    PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName, Secret,
+    SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol, VirtualHost,
 };
 
 use crate::decode::{
@@ -34,6 +35,7 @@ pub struct Held {
     clusters: BTreeMap<String, DecodedCluster>,
     endpoints: BTreeMap<String, Vec<Endpoint>>,
     plugins: BTreeMap<String, Arc<Plugin>>,
+    secrets: BTreeMap<String, Arc<Secret>>,
     listeners: BTreeMap<String, DecodedListener>,
     route_tables: BTreeMap<String, DecodedRouteTable>,
     /// Asked for by name, and known not to be there.
@@ -85,6 +87,12 @@ impl Held {
                     before.map(|before| self.plugins_before.insert(name.to_owned(), before));
                 }
             }
+            Kind::Secret => {
+                let secret = decode::secret(name, bytes)?;
+                same_name(kind, name, secret.name.as_str())?;
+                self.secrets.insert(name.to_owned(), Arc::new(secret));
+                self.try_listeners_with(name);
+            }
             Kind::Listener => {
                 let listener = decode::listener(name, bytes)?;
                 same_name(kind, name, listener.name.as_str())?;
@@ -121,6 +129,7 @@ impl Held {
                 self.plugins_before.remove(name);
                 self.take_refusal(kind, name);
             }
+            Kind::Secret => drop(self.secrets.remove(name)),
             Kind::Listener => {
                 self.listeners.remove(name);
                 self.listeners_before.remove(name);
@@ -145,6 +154,7 @@ impl Held {
             Kind::Endpoints => self.clusters.values().filter_map(|it| members(it).map(ToOwned::to_owned)).collect(),
             Kind::RouteTable => self.listeners.values().filter_map(|it| Some(named_routes(it)?.to_string())).collect(),
             Kind::Plugin => self.listeners.values().flat_map(discovered).map(ToString::to_string).collect(),
+            Kind::Secret => self.shown().map(ToString::to_string).collect(),
         };
         match kind {
             Kind::Cluster | Kind::Listener => {}
@@ -154,6 +164,7 @@ impl Held {
                 self.plugins.retain(|name, _| wanted.contains(name));
                 self.plugins_before.retain(|name, _| wanted.contains(name));
             }
+            Kind::Secret => self.secrets.retain(|name, _| wanted.contains(name)),
         }
         self.absent.retain(|(of, name)| *of != kind || wanted.contains(name));
         wanted
@@ -165,17 +176,19 @@ impl Held {
         let endpoints = self.clusters.values().filter_map(members).map(|name| (Kind::Endpoints, name.to_owned()));
         let routes = self.listeners.values().filter_map(named_routes).map(|name| (Kind::RouteTable, name.to_string()));
         let plugins = self.listeners.values().flat_map(discovered).map(|name| (Kind::Plugin, name.to_string()));
+        let secrets = self.shown().map(|name| (Kind::Secret, name.to_string()));
         let is_missing = |(kind, name): &(Kind, String)| {
             let there = match kind {
                 Kind::Endpoints => self.endpoints.contains_key(name),
                 Kind::RouteTable => self.route_tables.contains_key(name),
                 Kind::Plugin => self.plugins.contains_key(name),
+                Kind::Secret => self.secrets.contains_key(name),
                 Kind::Cluster | Kind::Listener => true,
             };
             // A filter that is not there cannot be left out: that would let requests pass it by.
             !there && (*kind == Kind::Plugin || !self.absent.contains(&(*kind, name.clone())))
         };
-        let missing: BTreeSet<_> = endpoints.chain(routes).chain(plugins).filter(is_missing).collect();
+        let missing: BTreeSet<_> = endpoints.chain(routes).chain(plugins).chain(secrets).filter(is_missing).collect();
         missing.into_iter().collect()
     }
 
@@ -184,7 +197,7 @@ impl Held {
         let kind = match resource.kind {
             ResourceKind::Plugin => Kind::Plugin,
             ResourceKind::Listener => Kind::Listener,
-            ResourceKind::Cluster | ResourceKind::RouteTable => return false,
+            ResourceKind::Cluster | ResourceKind::RouteTable | ResourceKind::Secret => return false,
         };
         self.made.tables.clear();
         self.refused.insert((kind, resource.name.clone()))
@@ -221,6 +234,14 @@ impl Held {
         }
         for (name, decoded) in &self.listeners {
             let Some(decoded) = self.standing(Kind::Listener, name, decoded, &self.listeners_before) else { continue };
+            if decoded.tls.is_none() && self.listeners.get(name).is_some_and(|now| now.tls.is_some()) {
+                continue; // What was plain text before does not stand in for TLS.
+            }
+            // Without its certificate a listener stays away.
+            let secrets: Option<Vec<_>> =
+                decoded.tls.iter().flat_map(DownstreamTls::secrets).map(|it| self.secrets.get(it.as_str())).collect();
+            let Some(secrets) = secrets else { continue };
+            secrets.into_iter().for_each(|secret| builder.put_secret(Arc::clone(secret)));
             for plugin in &decoded.plugins {
                 match self.refused.contains(&(Kind::Plugin, plugin.name.to_string())) {
                     true => drop(broken.insert(plugin.name.clone())),
@@ -252,6 +273,31 @@ impl Held {
     /// The resource, or what it said before when it is refused.
     fn standing<'a, T>(&self, kind: Kind, name: &str, now: &'a T, before: &'a BTreeMap<String, T>) -> Option<&'a T> {
         if self.refused.contains(&(kind, name.to_owned())) { before.get(name) } else { Some(now) }
+    }
+
+    /// The secrets that listeners name, those that stand in for refused ones among them.
+    fn shown(&self) -> impl Iterator<Item = &SecretName> {
+        let is_refused = |name: &String| self.refused.contains(&(Kind::Listener, name.clone()));
+        let before = self.listeners_before.iter().filter(move |(name, _)| is_refused(name)).map(|(_, before)| before);
+        self.listeners
+            .values()
+            .chain(before)
+            .filter_map(|listener| listener.tls.as_ref())
+            .flat_map(DownstreamTls::secrets)
+    }
+
+    /// Listeners that were refused and show this secret get another chance: it is another certificate now.
+    fn try_listeners_with(&mut self, secret: &str) {
+        let listeners = &self.listeners;
+        let shows = |name: &str| {
+            let tls = listeners.get(name).and_then(|listener| listener.tls.as_ref());
+            tls.is_some_and(|tls| tls.secrets().any(|it| it.as_str() == secret))
+        };
+        let before = self.refused.len();
+        self.refused.retain(|(kind, name)| *kind != Kind::Listener || !shows(name));
+        if self.refused.len() < before {
+            self.made.tables.clear();
+        }
     }
 
     /// Forgets that a resource was refused: it says something else now. True when it was.

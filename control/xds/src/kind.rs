@@ -3,7 +3,7 @@
 
 use weir_model::ResourceKind;
 
-use crate::proto::{cluster, core, endpoint, listener, route, type_url};
+use crate::proto::{cluster, core, endpoint, listener, route, tls, type_url};
 
 /// A kind of resource. The order is the one in which new resources are sent; old ones go in reverse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,8 @@ pub enum Kind {
     Endpoints,
     /// `TypedExtensionConfig` (ECDS): a plugin.
     Plugin,
+    /// `Secret` (SDS): a certificate that listeners show.
+    Secret,
     /// `Listener` (LDS).
     Listener,
     /// `RouteConfiguration` (RDS).
@@ -22,7 +24,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of sending.
-    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoints, Self::Plugin, Self::Listener, Self::RouteTable];
+    pub const ALL: [Self; 6] =
+        [Self::Cluster, Self::Endpoints, Self::Plugin, Self::Secret, Self::Listener, Self::RouteTable];
 
     /// Its type URL.
     pub fn type_url(self) -> String {
@@ -30,6 +33,7 @@ impl Kind {
             Self::Cluster => type_url::<cluster::Cluster>(),
             Self::Endpoints => type_url::<endpoint::ClusterLoadAssignment>(),
             Self::Plugin => type_url::<core::TypedExtensionConfig>(),
+            Self::Secret => type_url::<tls::Secret>(),
             Self::Listener => type_url::<listener::Listener>(),
             Self::RouteTable => type_url::<route::RouteConfiguration>(),
         }
@@ -47,6 +51,7 @@ impl Kind {
             ResourceKind::RouteTable => Self::RouteTable,
             ResourceKind::Cluster => Self::Cluster,
             ResourceKind::Plugin => Self::Plugin,
+            ResourceKind::Secret => Self::Secret,
         }
     }
 
@@ -57,6 +62,7 @@ impl Kind {
             Self::RouteTable => ResourceKind::RouteTable,
             Self::Cluster | Self::Endpoints => ResourceKind::Cluster,
             Self::Plugin => ResourceKind::Plugin,
+            Self::Secret => ResourceKind::Secret,
         }
     }
 
@@ -79,6 +85,7 @@ mod tests {
                 "cluster.v3.Cluster",
                 "endpoint.v3.ClusterLoadAssignment",
                 "core.v3.TypedExtensionConfig",
+                "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
                 "listener.v3.Listener",
                 "route.v3.RouteConfiguration"
             ]

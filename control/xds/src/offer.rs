@@ -68,6 +68,9 @@ impl Offer {
                 None => making.fault(ResourceKind::Plugin, name.as_str(), "module", "its bytes are not there"),
             }
         }
+        for (name, secret) in &snapshot.secrets {
+            making.add(Kind::Secret, name.as_str(), &(ENCODING, secret), || pack(&encode::secret(secret)));
+        }
         let plugin_url = match audience {
             Audience::Weir => type_url::<proto::Plugin>(),
             Audience::Envoy { .. } => type_url::<Wasm>(),

@@ -161,11 +161,19 @@ fn listeners() {
         &listener_with(|_| {}),
         &[
             (|it| it.address = None, &["address: is missing"]),
-            (|it| it.filter_chains.clear(), &["filter_chains: is not one filter chain"]),
+            (|it| it.filter_chains.clear(), &["filter_chains: has no filter chain"]),
+            (
+                |it| it.filter_chains.push(it.filter_chains[0].clone()),
+                &["filter_chains: is one of several filter chains"],
+            ),
+            (
+                |it| it.listener_filters.push(listener::ListenerFilter::default()),
+                &["listener_filters: is not supported"],
+            ),
             (|it| it.use_original_dst = truth(true), &["use_original_dst: is not supported"]),
             (
                 |it| it.filter_chains[0].transport_socket = Some(core::TransportSocket::default()),
-                &["filter_chains[0].transport_socket: is not the mesh's own TLS"],
+                &["filter_chains[0].transport_socket: is not supported"],
             ),
             (
                 |it| {

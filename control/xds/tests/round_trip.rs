@@ -168,15 +168,32 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
     )
 }
 
+fn downstream_tls() -> impl Strategy<Value = DownstreamTls> {
+    let host = prop_oneof![
+        Just(HostMatch::Any),
+        "[a-z]{1,3}\\.com".prop_map(|name| HostMatch::Exact(name.into())),
+        "\\.[a-z]{1,3}\\.com".prop_map(|suffix| HostMatch::Suffix(suffix.into())),
+    ];
+    let certificate =
+        (host, "n/[ab]").prop_map(|(host, secret)| HostCertificate { host, secret: SecretName::new(&secret).unwrap() });
+    prop_oneof![Just(DownstreamTls::Mesh), vec(certificate, 1..4).prop_map(DownstreamTls::Https)]
+}
+
+fn secret(name: &str) -> Arc<Secret> {
+    let (name, key) = (SecretName::new(name).unwrap(), SecretText("a key".into()));
+    Arc::new(Secret { name, certificates: "a certificate".into(), key })
+}
+
 fn snapshot() -> impl Strategy<Value = Snapshot> {
     let hosts = vec(vec(route(), 0..3), 3);
     let clusters = (cluster("a/a:80"), cluster("a/b:80"), cluster("b/a:80"), cluster("b/b:80"));
     let plugins = (plugin(0), plugin(1), plugin(2));
-    let listener = (any::<SocketAddr>(), option::of(Just(DownstreamTls::Mesh)));
+    let listener = (any::<SocketAddr>(), option::of(downstream_tls()));
     (hosts, clusters, plugins, listener).prop_map(|(hosts, (a, b, c, d), (e, f, g), (address, tls))| {
         let mut builder = SnapshotBuilder::default();
         [a, b, c, d].into_iter().for_each(|cluster| builder.put_cluster(cluster));
         [e, f, g].into_iter().for_each(|plugin| builder.put_plugin(plugin));
+        ["n/a", "n/b"].into_iter().for_each(|name| builder.put_secret(secret(name)));
         let matches = [HostMatch::Exact("a.com".into()), HostMatch::Suffix(".a.com".into()), HostMatch::Any];
         let virtual_hosts = matches.into_iter().zip(hosts).map(|(host, routes)| VirtualHost { host, routes }).collect();
         let route_table = RouteTableName::new("n/g/http").unwrap();
@@ -197,6 +214,8 @@ fn as_told(snapshot: &Snapshot) -> Snapshot {
     let mut builder = SnapshotBuilder::default();
     let routes = snapshot.route_tables.values().flat_map(|table| &table.virtual_hosts).flat_map(|host| &host.routes);
     let used: Vec<PluginName> = routes.flat_map(|route| route.chain.plugins()).cloned().collect();
+    let shown = snapshot.listeners.values().filter_map(|it| it.tls.as_ref()).flat_map(DownstreamTls::secrets);
+    shown.for_each(|name| builder.put_secret(Arc::clone(&snapshot.secrets[name])));
     snapshot.listeners.values().for_each(|it| builder.put_listener(Arc::clone(it)));
     snapshot.route_tables.values().for_each(|it| builder.put_route_table(Arc::clone(it)));
     snapshot.clusters.values().for_each(|it| builder.put_cluster(Arc::clone(it)));
@@ -214,7 +233,7 @@ proptest! {
     fn a_snapshot_comes_through(snapshot in snapshot()) {
         let offer = Offer::of(&snapshot, &Audience::Weir, &|_| Some(module()), None).unwrap();
         let mut held = Held::default();
-        for kind in [Kind::Cluster, Kind::Listener, Kind::Endpoints, Kind::Plugin, Kind::RouteTable] {
+        for kind in [Kind::Cluster, Kind::Listener, Kind::Endpoints, Kind::Plugin, Kind::Secret, Kind::RouteTable] {
             let wanted = held.wanted(kind);
             for (name, offered) in offer.of_kind(kind).iter().filter(|(name, _)| kind.is_wildcard() || wanted.contains(&***name)) {
                 held.put(kind, name, &offered.resource).map_err(|it| TestCaseError::fail(format!("{it:?}")))?;

@@ -29,6 +29,16 @@ pub enum AbiVersion {
     V0_2_1,
 }
 
+impl std::fmt::Display for AbiVersion {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::V0_1_0 => "0.1.0",
+            Self::V0_2_0 => "0.2.0",
+            Self::V0_2_1 => "0.2.1",
+        })
+    }
+}
+
 impl AbiVersion {
     /// Every version, oldest first.
     pub const ALL: &'static [Self] = &[Self::V0_1_0, Self::V0_2_0, Self::V0_2_1];

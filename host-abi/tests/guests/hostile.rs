@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use weir_host_abi::test_host::TestHost;
-use weir_host_abi::{BodyAction, EndOfStream, Failure, FailureKind, Limits, PluginSettings, StartError, StartStep, Vm};
+use weir_host_abi::{
+    BodyAction, EndOfStream, Failure, FailureKind, Host, Limits, PluginSettings, StartError, StartStep, Vm,
+};
 
 use crate::fixture::{call, data, guest, host, import, plugin, settings, start, start_error};
 

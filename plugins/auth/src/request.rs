@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::path;
+use crate::peer::Peer;
 
 /// What is judged: the request as it arrived. A value is bytes, since HTTP lets it be any.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub struct Request<'a> {
     pub method: &'a [u8],
     /// The path with its query; empty if there is none.
     pub path: &'a [u8],
+    /// Who is at the other end of the connection, as far as a rule asks.
+    pub peer: Peer,
     /// All headers; names are lower case.
     headers: Vec<(&'a [u8], &'a [u8])>,
     /// When it arrived, in seconds since 1970; 0 if nobody knows.
@@ -30,7 +33,12 @@ impl<'a> Request<'a> {
     pub fn new(headers: Vec<(&'a [u8], &'a [u8])>, now: u64) -> Self {
         let first = |name: &[u8]| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
         let (method, path) = (first(b":method").unwrap_or_default(), first(b":path").unwrap_or_default());
-        Self { method, path, headers, now, readings: OnceCell::new() }
+        Self { method, path, peer: Peer::default(), headers, now, readings: OnceCell::new() }
+    }
+
+    /// The same from this peer.
+    pub fn from_peer(self, peer: Peer) -> Self {
+        Self { peer, ..self }
     }
 
     /// Every value of a header.

@@ -1,4 +1,4 @@
-//! May they do that? Rules on method, path, headers, and who it is.
+//! May they do that? Rules on method, path, headers, where the connection is from, and who it is.
 //!
 //! A request can often be read in more than one way: `/%61dmin`, `/x/../admin`, two `x-role` headers. A deny rule
 //! matches when **any** reading matches, an allow rule when **all** do, so no reading slips through.
@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use weir_sdk::matching::PathMatch;
 
+use crate::peer::{Network, Peer, WorkloadMatch};
 use crate::request::Request;
 use crate::who::{Identity, Who};
 
@@ -23,6 +24,10 @@ pub struct Rule {
     pub paths: Vec<PathMatch>,
     /// All of these headers.
     pub headers: Vec<HeaderMatch>,
+    /// Any of these workloads at the other end of the connection; empty is everybody.
+    pub workloads: Vec<WorkloadMatch>,
+    /// An address of any of these networks at the other end; empty is every address.
+    pub networks: Vec<Network>,
     /// This identity.
     pub who: Who,
 }
@@ -55,6 +60,7 @@ impl Rule {
         (self.methods.is_empty() || self.methods.iter().any(method))
             && (self.paths.is_empty() || request.path_readings().iter().any(path))
             && self.headers.iter().all(|header| header.denies(request))
+            && self.is_from(&request.peer)
             && self.who.denies(identity)
     }
 
@@ -65,7 +71,16 @@ impl Rule {
         (self.methods.is_empty() || self.methods.iter().any(method))
             && (self.paths.is_empty() || request.path_readings().iter().all(path))
             && self.headers.iter().all(|header| header.allows(request))
+            && self.is_from(&request.peer)
             && self.who.allows(identity)
+    }
+
+    /// A peer that has proved nothing is no workload, and one whose address nobody knows is in no network.
+    fn is_from(&self, peer: &Peer) -> bool {
+        let is_workload = |wanted: &WorkloadMatch| peer.workload().is_some_and(|path| wanted.matches(path));
+        let is_near = |network: &Network| peer.is_in(network);
+        (self.workloads.is_empty() || self.workloads.iter().any(is_workload))
+            && (self.networks.is_empty() || self.networks.iter().any(is_near))
     }
 }
 

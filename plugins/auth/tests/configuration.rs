@@ -68,8 +68,8 @@ fn every_error_is_named() {
             "rules[3].name: is the name of an earlier rule",
             "rules[3].headers[0].name: is not a legal header name",
             "rules[3].headers[1]: needs exactly one of exact, prefix, present: true",
-            "rules[3].path: unknown field; known are: name, action, anonymous, methods, paths, headers, consumers, issuers, claims",
-            "apikeys: unknown field; known are: realm, jwt, apiKeys, basic, rules",
+            "rules[3].path: unknown field; known are: name, action, anonymous, methods, paths, headers, workloads, networks, consumers, issuers, claims",
+            "apikeys: unknown field; known are: realm, shadow, jwt, apiKeys, basic, rules",
         ],
     );
 }
@@ -252,4 +252,20 @@ fn claims_and_issuers_need_tokens() {
         &["rules[0].claims: needs jwt"],
     );
     check(r#"{"jwt": {}}"#, &["jwt.providers: needs at least one provider; without one nobody could pass"]);
+}
+
+#[test]
+fn workloads_and_networks_are_checked() {
+    check(
+        r#"{"shadow": 1, "rules": [{"name": "a", "action": "allow", "workloads": ["web", "/ns/*/sa"], "networks":
+           ["10.0.0.1/8", "10.0.0.0/33", "here", "::/0"]}]}"#,
+        &[
+            "shadow: must be true or false, not a number",
+            "rules[0].workloads: names a workload like /ns/shop/sa/web, or all of a namespace like /ns/shop/*",
+            "rules[0].workloads: names a workload like /ns/shop/sa/web, or all of a namespace like /ns/shop/*",
+            "rules[0].networks: has bits beyond its length; write its first address",
+            "rules[0].networks: has more bits than an address, or none",
+            "rules[0].networks: is no network like 10.0.0.0/8 or fd00::/8",
+        ],
+    );
 }

@@ -2,6 +2,7 @@
 
 use weir_plugin_auth::config::Config;
 use weir_plugin_auth::decide::{Decision, decide};
+use weir_plugin_auth::peer::Peer;
 use weir_plugin_auth::request::Request;
 
 /// `s3cret` is partner's key; `wonderland`, with the salt `x1`, is alice's password.
@@ -205,5 +206,42 @@ fn a_key_that_comes_again_has_the_same_holder() {
                 assert!(matches!(decide(&config, &Request::of(&headers, 0)), Decision::Refuse(_)), "{wrong}");
             }
         }
+    }
+}
+
+/// Who asks, from where, and what becomes of it.
+#[test]
+fn rules_may_ask_where_the_connection_is_from() {
+    let config = config(
+        r#"{"apiKeys": {"keys": [{"id": "mobile", "key": "m0bile"}]}, "rules": [
+          {"name": "no-lab", "action": "deny", "workloads": ["/ns/lab/*"]},
+          {"name": "no-bots", "action": "deny", "networks": ["10.66.0.0/16"], "paths": [{"prefix": "/shop"}]},
+          {"name": "mesh", "action": "allow", "anonymous": true, "workloads": ["/ns/shop/sa/web", "/ns/ops/*"]},
+          {"name": "office", "action": "allow", "networks": ["10.0.0.0/8", "fd00::/8"]}
+        ]}"#,
+    );
+    let config = config.unwrap();
+    let web = "spiffe://a/ns/shop/sa/web";
+    for (id, address, key, expected) in [
+        (Some(web), "192.0.2.1:5", false, "200 -"),
+        (Some("spiffe://a/ns/ops/sa/x"), "192.0.2.1:5", false, "200 -"),
+        (Some("spiffe://a/ns/shop/sa/other"), "10.1.1.1:5", false, "401 auth_missing_credentials"),
+        (Some("spiffe://a/ns/shop/sa/other"), "10.1.1.1:5", true, "200 mobile"),
+        (Some("spiffe://a/ns/shop/sa/other"), "192.0.2.1:5", true, "403 auth_no_allow_rule"),
+        (None, "[fd00::1]:5", true, "200 mobile"),
+        (None, "192.0.2.1:5", true, "403 auth_no_allow_rule"),
+        (None, "nonsense", true, "403 auth_no_allow_rule"),
+        (Some("spiffe://a/ns/lab/sa/web"), "10.1.1.1:5", true, "403 auth_rule_no_lab"),
+        (Some(web), "10.66.1.1:5", false, "403 auth_rule_no_bots"),
+    ] {
+        let mut headers = vec![(":method", b"GET".as_slice()), (":path", b"/shop")];
+        headers.extend(key.then_some(MOBILE));
+        let peer = Peer::new(id.map(str::to_owned), Some(address));
+        let request = Request::of(&headers, 0).from_peer(peer);
+        let found = match decide(&config, &request) {
+            Decision::Allow { identity, .. } => format!("200 {}", identity.as_ref().map_or("-", |it| it.consumer())),
+            Decision::Refuse(refusal) => format!("{} {}", refusal.status, refusal.details),
+        };
+        assert_eq!(found, expected, "{id:?} {address} {key}");
     }
 }

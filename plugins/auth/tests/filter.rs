@@ -97,7 +97,7 @@ fn another_configuration_serves_and_a_wrong_one_is_refused() -> Result<(), Error
     assert_eq!(with("m0bile"), 401);
 
     harness.reconfigure(&CONFIG.replace("\"rules\"", "\"rulez\""))?;
-    let refusal = "rulez: unknown field; known are: realm, jwt, apiKeys, basic, rules";
+    let refusal = "rulez: unknown field; known are: realm, shadow, jwt, apiKeys, basic, rules";
     harness.proxy().wait_until("the refusal is logged", |proxy| proxy.log().contains(refusal))?;
     assert_eq!(with("n3w"), 200, "what served before goes on serving");
     Ok(())

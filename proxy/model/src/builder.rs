@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::cluster::Cluster;
 use crate::listener::Listener;
-use crate::name::{ClusterName, ListenerName, PluginName, RouteTableName};
+use crate::name::{ClusterName, ListenerName, PluginName, RouteTableName, SecretName};
 use crate::plugin::Plugin;
 use crate::rejection::{Rejection, ResourceId, ResourceKind};
 use crate::route::{Route, RouteAction, RouteTable};
+use crate::secret::Secret;
 use crate::snapshot::{Snapshot, Version};
+use crate::tls::DownstreamTls;
 
 /// Resources on their way to a snapshot. Adding one with the name of another replaces it.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +20,7 @@ pub struct SnapshotBuilder {
     route_tables: BTreeMap<RouteTableName, Arc<RouteTable>>,
     clusters: BTreeMap<ClusterName, Arc<Cluster>>,
     plugins: BTreeMap<PluginName, Arc<Plugin>>,
+    secrets: BTreeMap<SecretName, Arc<Secret>>,
 }
 
 impl SnapshotBuilder {
@@ -41,6 +44,11 @@ impl SnapshotBuilder {
         self.plugins.insert(plugin.name.clone(), plugin);
     }
 
+    /// Adds or replaces a secret.
+    pub fn put_secret(&mut self, secret: Arc<Secret>) {
+        self.secrets.insert(secret.name.clone(), secret);
+    }
+
     /// The snapshot, once no name dangles.
     ///
     /// # Errors
@@ -50,6 +58,11 @@ impl SnapshotBuilder {
         for listener in self.listeners.values() {
             if !self.route_tables.contains_key(&listener.route_table) {
                 missing.push(dangling(ResourceKind::Listener, &listener.name, "routeTable", &listener.route_table));
+            }
+            for secret in listener.tls.iter().flat_map(DownstreamTls::secrets) {
+                if !self.secrets.contains_key(secret) {
+                    missing.push(dangling(ResourceKind::Listener, &listener.name, "tls", secret));
+                }
             }
         }
         for table in self.route_tables.values() {
@@ -63,9 +76,9 @@ impl SnapshotBuilder {
         if !missing.is_empty() {
             return Err(missing);
         }
-        let version = Version::of(&(&self.listeners, &self.route_tables, &self.clusters, &self.plugins));
-        let Self { listeners, route_tables, clusters, plugins } = self;
-        Ok(Snapshot { version, listeners, route_tables, clusters, plugins })
+        let version = Version::of(&(&self.listeners, &self.route_tables, &self.clusters, &self.plugins, &self.secrets));
+        let Self { listeners, route_tables, clusters, plugins, secrets } = self;
+        Ok(Snapshot { version, listeners, route_tables, clusters, plugins, secrets })
     }
 
     fn check_route(&self, table: &RouteTable, route: &Route, field: &str, missing: &mut Vec<Rejection>) {

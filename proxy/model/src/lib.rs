@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Listener ─► RouteTable ─► VirtualHost ─► Route ─► RouteAction::Forward ─► Cluster ─► Endpoint
-//!                                            └─► FilterChain ─► Plugin ─► ModuleSource
+//!    └─► Secret                              └─► FilterChain ─► Plugin ─► ModuleSource
 //! ```
 //!
 //! A value that exists is valid (invariant I3): names are bounded, regexes are compiled, weights add up. There is no
@@ -15,11 +15,12 @@ pub mod snapshot;
 pub mod listener;
 pub mod route;
 pub mod rewrite;
-pub mod matcher;
 pub mod plugin;
+pub mod secret;
 pub mod cluster;
-pub mod endpoint;
 pub mod tls;
+pub mod endpoint;
+pub mod matcher;
 pub mod identity;
 pub mod rejection;
 pub mod name;
@@ -32,9 +33,9 @@ pub use endpoint::{Endpoint, ServiceVersion, Weight};
 pub use identity::{NoIdentity, SpiffeId, TrustDomain, Workload};
 pub use listener::Listener;
 pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
-pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName};
+pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
 pub use plugin::{
-    FailurePolicy, FilterChain, HeaderPause, ModuleHash, ModuleSource, Plugin, PluginLimits, RemoteModule,
+    BundleName, FailurePolicy, FilterChain, HeaderPause, ModuleHash, ModuleSource, Plugin, PluginLimits, RemoteModule,
 };
 pub use rejection::{Rejection, ResourceId, ResourceKind};
 pub use rewrite::{HeaderEdits, HostRewrite, PathRewrite, Rewrite};
@@ -42,6 +43,7 @@ pub use route::{
     DirectResponse, Forward, Mirror, Redirect, Route, RouteAction, RouteTable, TargetVersion, Timeouts, VirtualHost,
     WeightedCluster,
 };
+pub use secret::{Secret, SecretText};
 pub use snapshot::{Snapshot, Version};
-pub use tls::{DownstreamTls, UpstreamTls};
+pub use tls::{DownstreamTls, HostCertificate, UpstreamTls};
 pub use units::{ByteSize, Fraction, HumanDuration, UnitError};

@@ -76,6 +76,8 @@ names! {
     ClusterName;
     /// Name of a plugin: `namespace/filter`.
     PluginName;
+    /// Name of a secret: `namespace/secret`.
+    SecretName;
 }
 
 fn as_text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {

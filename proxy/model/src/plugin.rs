@@ -24,6 +24,23 @@ pub enum ModuleSource {
     Builtin(Arc<str>),
     /// A module that is known by its hash, and where it can be had.
     Remote(RemoteModule),
+    /// A module that was pushed to the control plane: it says where proxies find it.
+    Bundle(BundleName),
+}
+
+/// A filter bundle: what it is called, and which one of that name. The same name and version are always the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct BundleName {
+    /// As in `header-stamp`.
+    pub name: Arc<str>,
+    /// As in `1.2.0`.
+    pub version: Arc<str>,
+}
+
+impl fmt::Display for BundleName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.name, self.version)
+    }
 }
 
 impl ModuleSource {
@@ -32,7 +49,7 @@ impl ModuleSource {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::Builtin(name) => Some(builtins.join(format!("{name}.wasm"))),
-            Self::Remote(_) => None,
+            Self::Remote(_) | Self::Bundle(_) => None,
         }
     }
 }

@@ -13,6 +13,7 @@ pub enum ResourceKind {
     RouteTable,
     Cluster,
     Plugin,
+    Secret,
 }
 
 /// One resource of a snapshot, by kind and name.
@@ -31,6 +32,7 @@ impl fmt::Display for ResourceId {
             ResourceKind::RouteTable => "route table",
             ResourceKind::Cluster => "cluster",
             ResourceKind::Plugin => "plugin",
+            ResourceKind::Secret => "secret",
         };
         write!(formatter, "{kind} {}", self.name)
     }

@@ -9,6 +9,7 @@ use crate::name::{ClusterName, PluginName};
 use crate::plugin::Plugin;
 use crate::route::{Route, RouteAction};
 use crate::snapshot::Snapshot;
+use crate::tls::DownstreamTls;
 
 impl Snapshot {
     /// What a proxy with these listeners can reach: their route tables, the plugins of their routes, and the clusters
@@ -19,6 +20,10 @@ impl Snapshot {
         let mut plugins = BTreeSet::new();
         for listener in self.listeners.values().filter(|listener| is_ours(listener)) {
             builder.put_listener(Arc::clone(listener));
+            let secrets = listener.tls.iter().flat_map(DownstreamTls::secrets);
+            for secret in secrets.filter_map(|name| self.secrets.get(name)) {
+                builder.put_secret(Arc::clone(secret));
+            }
             let Some(table) = self.route_tables.get(&listener.route_table) else { continue };
             builder.put_route_table(Arc::clone(table));
             for route in table.virtual_hosts.iter().flat_map(|host| &*host.routes) {

@@ -10,9 +10,10 @@ use sha2::{Digest, Sha256};
 
 use crate::cluster::Cluster;
 use crate::listener::Listener;
-use crate::name::{ClusterName, ListenerName, PluginName, RouteTableName};
+use crate::name::{ClusterName, ListenerName, PluginName, RouteTableName, SecretName};
 use crate::plugin::Plugin;
 use crate::route::RouteTable;
+use crate::secret::Secret;
 
 /// The hash of a snapshot's content: equal contents have equal versions, on every replica of one build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,14 +46,16 @@ pub struct Snapshot {
     pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
     /// By name.
     pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
+    /// By name; without their keys where they are shown.
+    pub secrets: BTreeMap<SecretName, Arc<Secret>>,
 }
 
 impl Snapshot {
     /// Nothing at all.
     pub fn empty() -> Self {
         let version = Version::of(&());
-        let (listeners, route_tables) = (BTreeMap::new(), BTreeMap::new());
-        Self { version, listeners, route_tables, clusters: BTreeMap::new(), plugins: BTreeMap::new() }
+        let (listeners, route_tables, clusters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { version, listeners, route_tables, clusters, plugins: BTreeMap::new(), secrets: BTreeMap::new() }
     }
 }
 

@@ -1,27 +1,39 @@
-//! Modules that are known by their hash: fetched once over HTTP into a folder of the cache, checked there, and kept. From
-//! then on they are files like any other. Used by `modules.rs`.
+//! Modules that are known by their hash: fetched once into a folder of the cache, checked there, and kept. From then on
+//! they are files like any other. Used by `modules.rs`.
+//!
+//! A proxy that has proved to its control plane who it is fetches from there in the same way, whatever host the URL names:
+//! only its path counts then. Any other goes to the URL, over plain HTTP.
 
 use std::fs;
+use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Request, Uri, header};
+use http::{Request, Response, Uri, header};
+use http_body::Body;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tower_service::Service;
 use tracing::{info, warn};
+use weir_identity::roots::control_plane;
+use weir_loader::ModuleRefusal;
 use weir_model::{ModuleHash, RemoteModule};
 
-use crate::active::modules::ModuleRefusal;
+use crate::identity::{self, ControlAddress, Identity};
 use crate::limits::{
     CONTROL_PLANE_CONNECT_TIMEOUT, MAX_MODULE_BYTES, MODULE_FETCH_PATIENCE, MODULE_FETCH_PAUSE, MODULE_FETCH_TIMEOUT,
     UNUSED_MODULE_AGE,
 };
 use crate::private_file;
 use crate::task;
+
+/// A control plane to which this proxy proves who it is, and what it is known as.
+pub(crate) type ControlPlaneLink = (ControlAddress, Arc<Identity>);
 
 /// The file of a module below the cache folder.
 fn place(cache: &Path, hash: &ModuleHash) -> PathBuf {
@@ -32,17 +44,28 @@ fn place(cache: &Path, hash: &ModuleHash) -> PathBuf {
 ///
 /// # Errors
 /// It cannot be had, or what is there is something else.
-pub(super) async fn fetch(module: &RemoteModule, cache: &Path) -> Result<PathBuf, ModuleRefusal> {
+pub(super) async fn fetch(
+    module: &RemoteModule,
+    cache: &Path,
+    link: Option<&ControlPlaneLink>,
+) -> Result<PathBuf, ModuleRefusal> {
     let path = place(cache, &module.sha256);
     if path.exists() {
         return Ok(path); // Checked before it got its name.
     }
     let give_up = Instant::now() + MODULE_FETCH_PATIENCE;
     let started = Instant::now();
+    let by = if link.is_some() { "by mutual TLS" } else { "by plain HTTP" };
     loop {
-        let fetched = timeout(MODULE_FETCH_TIMEOUT, download(&module.url)).await;
+        let fetched = timeout(MODULE_FETCH_TIMEOUT, async {
+            match link {
+                Some(link) => download_by(link, &module.url).await,
+                None => download(&module.url).await,
+            }
+        });
+        let fetched = fetched.await;
         let reason = match fetched.unwrap_or_else(|_| Err("takes too long".to_owned())) {
-            Ok(bytes) => return keep(module, path, bytes, started).await,
+            Ok(bytes) => return keep(module, path, bytes, (started, by)).await,
             Err(reason) => reason,
         };
         if Instant::now() > give_up {
@@ -54,13 +77,18 @@ pub(super) async fn fetch(module: &RemoteModule, cache: &Path) -> Result<PathBuf
     }
 }
 
-async fn keep(module: &RemoteModule, path: PathBuf, bytes: Bytes, started: Instant) -> Result<PathBuf, ModuleRefusal> {
+async fn keep(
+    module: &RemoteModule,
+    path: PathBuf,
+    bytes: Bytes,
+    (started, by): (Instant, &str),
+) -> Result<PathBuf, ModuleRefusal> {
     let (expected, size, target) = (module.sha256, bytes.len(), path.clone());
     let stored = task::blocking("module store", move || store(&target, &bytes, &expected)).await;
     match stored {
         Some(Ok(())) => {
             let duration_ms = started.elapsed().as_millis();
-            info!(sha256 = %expected, bytes = size, duration_ms, "module fetched");
+            info!(sha256 = %expected, bytes = size, duration_ms, by, "module fetched");
             Ok(path)
         }
         Some(Err(StoreError::OtherHash(found))) => Err(ModuleRefusal::new(
@@ -72,6 +100,17 @@ async fn keep(module: &RemoteModule, path: PathBuf, bytes: Bytes, started: Insta
         }
         None => Err(ModuleRefusal::new("storing it failed by a bug of the proxy", "the log says where")),
     }
+}
+
+/// By mutual TLS, from the control plane.
+async fn download_by((address, identity): &ControlPlaneLink, url: &str) -> Result<Bytes, String> {
+    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+    let own = identity.get().ok_or("this proxy has no identity yet")?;
+    let mut channel = identity::connect(address, own.identity.client_config(&control_plane(), b"h2")).await?;
+    let request = Request::get(uri.path()).body(tonic::body::Body::empty()).map_err(|error| error.to_string())?;
+    poll_fn(|context| channel.poll_ready(context)).await.map_err(|error| error.to_string())?;
+    let response = channel.call(request).await.map_err(|error| error.to_string())?;
+    read(response).await
 }
 
 async fn download(url: &str) -> Result<Bytes, String> {
@@ -87,7 +126,14 @@ async fn download(url: &str) -> Result<Bytes, String> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::get(path).header(header::HOST, authority.as_str()).body(Empty::<Bytes>::new());
     let response = sender.send_request(request.map_err(|error| error.to_string())?).await;
-    let response = response.map_err(|error| error.to_string())?;
+    read(response.map_err(|error| error.to_string())?).await
+}
+
+async fn read<B>(response: Response<B>) -> Result<Bytes, String>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     if response.status() != http::StatusCode::OK {
         return Err(format!("the answer is {}", response.status()));
     }

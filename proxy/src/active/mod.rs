@@ -8,7 +8,7 @@
 //! What is equal in the configuration before is shared with it, so that its state lives on.
 
 mod build;
-mod compile;
+mod certificates;
 mod fetch;
 mod modules;
 mod warm;
@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use weir_host_abi::ModuleHash;
+use weir_identity::ServerConfig;
 use weir_model::{ClusterName, ListenerName, PluginName, Snapshot, SnapshotBuilder};
 
 use crate::filter::ActivePlugin;
@@ -25,7 +26,6 @@ use crate::route::RouteTable;
 use crate::upstream::Cluster;
 
 pub(crate) use build::{Prepared, prepare};
-pub(crate) use compile::{CompileRequest, CompilerProcess, compile_here};
 pub(crate) use modules::{Modules, ModulesOptions};
 pub(crate) use warm::{Warmer, WarmerOptions};
 
@@ -39,6 +39,8 @@ pub(crate) struct ActiveConfig {
     pub(crate) clusters: HashMap<ClusterName, Arc<Cluster>>,
     /// Loaded plugins: unchanged ones are shared with the previous configuration.
     pub(crate) plugins: HashMap<PluginName, Arc<ActivePlugin>>,
+    /// TLS of the listeners with certificates for the world: unchanged ones are shared with the previous configuration.
+    pub(crate) https: FastMap<ListenerName, Arc<ServerConfig>>,
     /// Which code each plugin runs: a module may change under the same path.
     pub(crate) modules: HashMap<PluginName, ModuleHash>,
 }
@@ -52,6 +54,7 @@ impl ActiveConfig {
             route_tables: FastMap::default(),
             clusters: HashMap::new(),
             plugins: HashMap::new(),
+            https: FastMap::default(),
             modules: HashMap::new(),
         }
     }

@@ -21,32 +21,17 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::Instant;
 use tracing::info;
 use weir_files::limits::{MAX_SETTLE_TIME, SETTLE_TIME};
-use weir_host_abi::{Engine, EngineOptions, Module, ModuleCache, ModuleHash};
+use weir_host_abi::{Module, ModuleHash};
+use weir_loader::{CompilerProcess, LazyEngine, ModuleRefusal};
 use weir_model::ModuleSource;
 
-use crate::active::compile::CompilerProcess;
-use crate::active::fetch;
+use crate::active::fetch::{self, ControlPlaneLink};
 use crate::limits::{FRESH_FILE, MAX_CONCURRENT_COMPILATIONS, MAX_MODULE_BYTES};
 use crate::task;
 use crate::telemetry::Metrics;
 
-/// Why a module cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ModuleRefusal {
-    /// What is wrong, in words.
-    pub(crate) reason: String,
-    /// What to do about it.
-    pub(crate) hint: String,
-}
-
-impl ModuleRefusal {
-    pub(super) fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { reason: reason.into(), hint: hint.into() }
-    }
-}
-
 /// Where modules come from and go to.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct ModulesOptions {
     /// The cache folder.
     pub(crate) cache: PathBuf,
@@ -54,13 +39,15 @@ pub(crate) struct ModulesOptions {
     pub(crate) builtins: PathBuf,
     /// Who compiles.
     pub(crate) compiler: CompilerProcess,
+    /// Who has the modules that are known by their hash, when it wants to know who we are.
+    pub(crate) control_plane: Option<ControlPlaneLink>,
 }
 
 /// Every module of the process.
 pub(crate) struct Modules {
     options: ModulesOptions,
     metrics: Arc<Metrics>,
-    engine: Mutex<Option<(Engine, Arc<ModuleCache>)>>,
+    engine: LazyEngine,
     loaded: Mutex<HashMap<ModuleHash, Module>>,
     read: Mutex<HashMap<PathBuf, (FileStamp, ModuleHash)>>,
     compilations: Semaphore,
@@ -82,7 +69,7 @@ impl Modules {
         Arc::new(Self {
             options,
             metrics,
-            engine: Mutex::new(None),
+            engine: LazyEngine::default(),
             loaded: Mutex::default(),
             read: Mutex::default(),
             compilations: Semaphore::new(MAX_CONCURRENT_COMPILATIONS),
@@ -97,7 +84,13 @@ impl Modules {
     /// It is missing, unreadable, too large, no module for this host, or takes too long to compile.
     pub(crate) async fn load(self: &Arc<Self>, source: &ModuleSource) -> Result<Module, ModuleRefusal> {
         let path = match source {
-            ModuleSource::Remote(module) => fetch::fetch(module, &self.options.cache).await?,
+            ModuleSource::Remote(module) => {
+                fetch::fetch(module, &self.options.cache, self.options.control_plane.as_ref()).await?
+            }
+            // No configuration that gets here names one: files are refused, and a control plane says the hash.
+            ModuleSource::Bundle(name) => {
+                return Err(ModuleRefusal::new(format!("the bundle {name} is not here"), "use `file`"));
+            }
             ModuleSource::File(_) | ModuleSource::Builtin(_) => {
                 source.path(&self.options.builtins).unwrap_or_default() // They have one.
             }
@@ -214,24 +207,11 @@ impl Modules {
         if let Some(module) = self.loaded.lock().get(hash) {
             return Ok(Some(module.clone()));
         }
-        let (engine, cache) = self.engine()?;
+        let (engine, cache) = self.engine.get(&self.options.cache)?;
         let Some(module) = cache.load(&engine, hash) else { return Ok(None) };
         self.metrics.process.modules_cached.fetch_add(1, Ordering::Relaxed);
         self.loaded.lock().insert(*hash, module.clone());
         Ok(Some(module))
-    }
-
-    fn engine(&self) -> Result<(Engine, Arc<ModuleCache>), ModuleRefusal> {
-        let mut made = self.engine.lock();
-        if let Some((engine, cache)) = &*made {
-            return Ok((engine.clone(), Arc::clone(cache)));
-        }
-        let engine =
-            Engine::new(EngineOptions::default()).map_err(|error| ModuleRefusal::new(error.to_string(), ""))?;
-        let cache = ModuleCache::open(&self.options.cache)
-            .map_err(|error| ModuleRefusal::new(error.to_string(), "give --cache a folder that is yours alone"))?;
-        let (engine, cache) = made.insert((engine, Arc::new(cache)));
-        Ok((engine.clone(), Arc::clone(cache)))
     }
 }
 
@@ -253,6 +233,7 @@ fn source_name(source: &ModuleSource) -> String {
         ModuleSource::File(path) => path.display().to_string(),
         ModuleSource::Builtin(name) => name.to_string(),
         ModuleSource::Remote(module) => module.url.to_string(),
+        ModuleSource::Bundle(name) => name.to_string(),
     }
 }
 
@@ -354,6 +335,7 @@ mod tests {
             cache: folder.path().join("cache"),
             builtins: folder.path().to_owned(),
             compiler: CompilerProcess::this_program(),
+            control_plane: None,
         };
         let modules = Modules::new(options, Arc::new(Metrics::new(1)));
         let first = modules.identify(&path).unwrap_or_else(|_| panic!("the file is there")).0;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
 use weir_host_abi::{Module, ModuleHash};
+use weir_loader::ModuleRefusal;
 use weir_model::{ModuleSource, Plugin, PluginName, Rejection, ResourceId, ResourceKind};
 
-use crate::active::modules::{ModuleRefusal, Modules};
-use crate::active::{ActiveConfig, Prepared};
+use crate::active::modules::Modules;
+use crate::active::{ActiveConfig, Prepared, certificates};
 use crate::filter::{ActivePlugin, PluginStart, PluginState, VmRequest};
 use crate::limits::{FIRST_RESOLVE_TIMEOUT, MAX_CONCURRENT_STARTS};
 use crate::task::{self, TaskSet};
@@ -51,7 +52,7 @@ impl Warmer {
     /// Makes a prepared configuration ready. Plugins that are the same in `previous`, code included, go on as they are.
     ///
     /// # Errors
-    /// Every plugin that does not load or start.
+    /// Every plugin that does not load or start; every listener whose certificates are none.
     pub(crate) async fn warm(
         self: Arc<Self>,
         prepared: Prepared,
@@ -70,13 +71,14 @@ impl Warmer {
                 Err(rejection) => rejections.push(rejection),
             }
         }
+        let https = certificates::https(&prepared.snapshot, &previous, &mut rejections);
         if !rejections.is_empty() {
             rejections.sort_by(|one, other| one.resource.cmp(&other.resource));
             return Err(rejections);
         }
         resolve_new(&prepared.new_clusters).await;
         let Prepared { snapshot, route_tables, clusters, .. } = prepared;
-        Ok(ActiveConfig { snapshot, route_tables, clusters, plugins, modules: hashes })
+        Ok(ActiveConfig { snapshot, route_tables, clusters, plugins, https, modules: hashes })
     }
 
     /// Each module once, however many plugins run it.
@@ -155,7 +157,7 @@ impl Warmer {
                 info!(plugin = %name, duration_ms = began.elapsed().as_millis(), "plugin started");
                 Ok((plugin, hash))
             }
-            Some(Err(error)) => Err(rejection(&name, error.field, error.reason, error.hint)),
+            Some(Err(error)) => Err(rejection(&name, error.field, error.reason, error.hint.to_owned())),
             None => {
                 let reason = "starting it failed by a bug of the proxy".to_owned();
                 Err(rejection(&name, "module", reason, "the log says where".to_owned()))

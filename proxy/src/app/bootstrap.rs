@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use weir_loader::CompileRequest;
 use weir_model::ListenerName;
 
-use crate::active::CompileRequest;
 use crate::telemetry::LogFormat;
 
 /// What a proxy is started with.

@@ -22,7 +22,7 @@ use weir_files::{FileSource, WatchSignal, compile_alone};
 
 pub use bootstrap::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
 
-use crate::active::{CompilerProcess, Modules, ModulesOptions, Warmer, WarmerOptions, compile_here};
+use crate::active::{Modules, ModulesOptions, Warmer, WarmerOptions};
 use crate::admin::{Admin, AdminServer, Ending};
 use crate::app::runtimes::{WorkerThreads, WorkersOptions};
 use crate::app::signals::{Asked, Signals};
@@ -37,6 +37,7 @@ use crate::limits::{OUTCOME_QUEUE, VM_REQUEST_QUEUE};
 use crate::listener::{ListenerSet, ListenerSetOptions};
 use crate::task;
 use crate::telemetry::{AccessLogTarget, AccessLogWriter, LogLevel, Metrics, start_log};
+use weir_loader::{CompilerProcess, compile_here};
 
 /// Runs a proxy until it has drained.
 ///
@@ -59,7 +60,7 @@ pub fn validate(options: ValidateOptions) -> anyhow::Result<ExitCode> {
     valid
 }
 
-/// The child process that compiles a module; see `active/compile.rs`.
+/// The child process that compiles a module; see `weir-loader`.
 pub fn compile(options: CompileOptions) -> ExitCode {
     if compile_here(&options.into()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -109,7 +110,7 @@ impl App {
             endings: ending_sender,
         };
         start_admin(&bootstrap, admin).await?;
-        let warmer = warmer(&bootstrap, plugin_state, &metrics);
+        let warmer = warmer(&bootstrap, plugin_state, (&metrics, Arc::clone(&identity)));
         let (outcomes, heard) = mpsc::channel(OUTCOME_QUEUE);
         let outcomes = Some(outcomes);
         let options = ConfigStateOptions { warmer, listeners, publisher, status, metrics, outcomes };
@@ -167,11 +168,16 @@ async fn start_admin(bootstrap: &Bootstrap, admin: Admin) -> anyhow::Result<()> 
 }
 
 /// What loads modules and starts plugins, for `run`.
-fn warmer(bootstrap: &Bootstrap, state: Arc<PluginState>, metrics: &Arc<Metrics>) -> Arc<Warmer> {
+fn warmer(
+    bootstrap: &Bootstrap,
+    state: Arc<PluginState>,
+    (metrics, identity): (&Arc<Metrics>, Arc<Identity>),
+) -> Arc<Warmer> {
     let modules = ModulesOptions {
         cache: bootstrap.cache.clone(),
         builtins: bootstrap.plugins.clone(),
         compiler: CompilerProcess::this_program(),
+        control_plane: mutual_address(&bootstrap.source).map(|address| (address, identity)),
     };
     let modules = Modules::new(modules, Arc::clone(metrics));
     let (restarts, mut requests) = mpsc::channel::<crate::filter::VmRequest>(VM_REQUEST_QUEUE);

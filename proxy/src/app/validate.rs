@@ -8,9 +8,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::mpsc;
 use weir_files::{FileSource, compile_alone};
+use weir_loader::CompilerProcess;
 use weir_mesh::{Compiled, Refusal};
 
-use crate::active::{ActiveConfig, CompilerProcess, Modules, ModulesOptions, Warmer, WarmerOptions, prepare};
+use crate::active::{ActiveConfig, Modules, ModulesOptions, Warmer, WarmerOptions, prepare};
 use crate::app::ValidateOptions;
 use crate::config::{refusals, text};
 use crate::filter::PluginState;
@@ -41,6 +42,7 @@ async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<
         cache: options.cache.clone(),
         builtins: options.plugins.clone(),
         compiler: CompilerProcess::this_program(),
+        control_plane: None,
     };
     let modules = Modules::new(modules, Arc::new(Metrics::new(1)));
     let (restarts, _requests) = mpsc::channel(1);

@@ -14,14 +14,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, info};
-use weir_model::{DownstreamTls, ListenerName};
+use weir_model::ListenerName;
 
 use crate::connection::detect::Codec;
 use crate::drain::DrainWatcher;
 use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, DRAIN_GRACE, HEAD_TIMEOUT};
 use crate::telemetry::ListenerMetrics;
-use crate::tls::{self, Transport};
-use crate::worker::{Overdue, Worker};
+use crate::tls::{self, Accepted, Transport};
+use crate::worker::{Overdue, SecuredBy, Worker};
 
 /// What a worker knows of a listener.
 pub(crate) struct ListenerFacts {
@@ -45,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     /// Who its other end has proved to be: a SPIFFE ID.
     pub(crate) identity: OnceCell<Arc<str>>,
+    /// Set when it is encrypted: the host that it asked for (SNI), if it did.
+    pub(crate) tls: OnceCell<Option<Arc<str>>>,
     /// Streams under way.
     streams: Cell<u32>,
     /// When the last stream ended, or the connection began.
@@ -75,20 +77,24 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerFacts>, socke
 /// Finds out who is there, where the listener asks for it, and which codec it speaks. `None` when nobody is, or nobody who
 /// may.
 async fn begin(worker: &Worker, connection: &Connection, socket: TcpStream) -> Option<(Transport, Codec)> {
-    match worker.config(&connection.listener.name).downstream_tls(&connection.listener.name) {
-        None => detect::detect(&socket).await.map(|codec| (Transport::Plain(socket), codec)),
-        Some(DownstreamTls::Mesh) => match tls::accept(socket, &worker.identity).await {
-            Ok(accepted) => {
-                drop(connection.identity.set(accepted.peer.to_string().into()));
-                let codec = if accepted.is_http2 { Codec::Http2 } else { Codec::Http1 };
-                Some((accepted.transport, codec))
-            }
-            Err(reason) => {
-                let (peer, listener) = (connection.peer, &connection.listener.name);
-                info!(%peer, %listener, "a connection is refused: {reason}");
-                None
-            }
-        },
+    let config = worker.config(&connection.listener.name);
+    let accepted = match config.downstream_tls(&connection.listener.name) {
+        Some(SecuredBy::Mesh) => tls::accept(socket, &worker.identity).await,
+        Some(SecuredBy::Https(config)) => tls::accept_https(socket, config).await,
+        None => return detect::detect(&socket).await.map(|codec| (Transport::Plain(socket), codec)),
+    };
+    match accepted {
+        Ok(Accepted { transport, peer, host, is_http2 }) => {
+            // Nobody else sets them, and this once.
+            drop(peer.map(|peer| connection.identity.set(peer.to_string().into())));
+            drop(connection.tls.set(host));
+            Some((transport, if is_http2 { Codec::Http2 } else { Codec::Http1 }))
+        }
+        Err(reason) => {
+            let (peer, listener) = (connection.peer, &connection.listener.name);
+            info!(%peer, %listener, "a connection is refused: {reason}");
+            None
+        }
     }
 }
 
@@ -106,11 +112,22 @@ impl Connection {
             peer,
             id,
             identity: OnceCell::new(),
+            tls: OnceCell::new(),
             streams: Cell::new(0),
             idle_since: Cell::new(now),
             head_since: Cell::new(Some(now)), // The first head is waited for as long as any other.
             overdue: Notify::new(),
         })
+    }
+
+    /// True when it is encrypted.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.get().is_some()
+    }
+
+    /// Whether it is encrypted, and whether its other end has proved who it is.
+    pub(crate) fn secured(&self) -> (bool, bool) {
+        (self.is_tls(), self.identity.get().is_some())
     }
 
     /// A stream begins.

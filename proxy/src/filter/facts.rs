@@ -21,6 +21,10 @@ pub(crate) struct Facts {
     pub(crate) connection_id: u64,
     /// Who the downstream has proved to be: a SPIFFE ID.
     pub(crate) identity: Option<Arc<str>>,
+    /// Whether the downstream connection is encrypted.
+    pub(crate) is_tls: bool,
+    /// The host that it asked for (SNI).
+    pub(crate) server_name: Option<Arc<str>>,
     /// The listener.
     pub(crate) listener: Option<ListenerName>,
     /// The route, once chosen.
@@ -57,6 +61,8 @@ impl Facts {
             local,
             connection_id,
             identity: None,
+            is_tls: false,
+            server_name: None,
             listener: None,
             route: None,
             cluster: None,

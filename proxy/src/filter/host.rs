@@ -2,6 +2,7 @@
 //! answer). The effective context decides which stream: the current one is at hand, another one of the same VM is found
 //! in the slot's table. What a guest asks for is queued; nothing is called from here.
 
+use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -12,11 +13,10 @@ use tracing::{debug, error, info, trace, warn};
 use weir_host_abi::abi::buffer::BufferKind;
 use weir_host_abi::abi::log::LogLevel;
 use weir_host_abi::abi::map::MapKind;
-use weir_host_abi::abi::metric::MetricKind;
 use weir_host_abi::abi::pairs::Pairs;
 use weir_host_abi::abi::stream::StreamKind;
 use weir_host_abi::host::{BufferRange, HttpCall, LocalReply as GuestReply};
-use weir_host_abi::{ContextId, Host, Status};
+use weir_host_abi::{ContextId, Host, MetricTable, Namespace, Status};
 
 use crate::error::ProxyError;
 use crate::filter::callout::CallAnswer;
@@ -392,45 +392,12 @@ impl Host for HostView<'_> {
         }
     }
 
-    fn shared_data(&mut self, key: &[u8], out: &mut Vec<u8>) -> Result<u32, Status> {
-        self.slot.plugin.namespace.data().get(key, out)
+    fn namespace(&self) -> &Namespace {
+        &self.slot.plugin.namespace
     }
 
-    fn set_shared_data(&mut self, key: &[u8], value: &[u8], version: u32) -> Result<(), Status> {
-        self.slot.plugin.namespace.data().set(key, value, version)
-    }
-
-    fn register_queue(&mut self, _root: ContextId, name: &[u8]) -> Result<u32, Status> {
-        Ok(self.slot.plugin.register_queue(name))
-    }
-
-    fn resolve_queue(&mut self, vm_id: &[u8], name: &[u8]) -> Result<u32, Status> {
-        self.slot.plugin.resolve_queue(vm_id, name).ok_or(Status::NotFound)
-    }
-
-    fn enqueue(&mut self, queue: u32, value: &[u8]) -> Result<(), Status> {
-        self.slot.plugin.namespace.queues().enqueue(queue, value)
-    }
-
-    fn dequeue(&mut self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
-        self.slot.plugin.namespace.queues().dequeue(queue, out)
-    }
-
-    fn define_metric(&mut self, kind: MetricKind, name: &[u8]) -> Result<u32, Status> {
-        Ok(self.slot.guest_metrics.borrow_mut().define(self.slot.plugin.namespace.metrics(), kind, name))
-    }
-
-    fn increment_metric(&mut self, metric: u32, offset: i64) -> Result<(), Status> {
-        self.slot.guest_metrics.borrow().find(metric)?.increment(offset)
-    }
-
-    fn record_metric(&mut self, metric: u32, value: u64) -> Result<(), Status> {
-        self.slot.guest_metrics.borrow().find(metric)?.record(value);
-        Ok(())
-    }
-
-    fn metric(&mut self, metric: u32) -> Result<u64, Status> {
-        self.slot.guest_metrics.borrow().find(metric)?.value()
+    fn metrics(&self) -> &RefCell<MetricTable> {
+        &self.slot.guest_metrics
     }
 
     fn foreign_function(

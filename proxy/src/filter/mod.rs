@@ -28,7 +28,6 @@ mod reply; // Answers of the proxy's own.
 mod event; // The driver's words.
 mod facts; // What else is known of a stream.
 mod plugin; // A plugin loaded and started.
-mod start_host; // The host of a VM that starts.
 mod state; // What plugins share within the process.
 
 pub(crate) use event::{Event, LocalReply, MessageEnd, Side};

@@ -9,10 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use weir_host_abi::shared::{MetricTable, Namespace};
-use weir_host_abi::{Exports, Limits, Module, PluginSettings, StartError, StartStep, Vm};
-use weir_model::HeaderPause;
+use weir_host_abi::{Exports, Module, StartHost, StartRefusal, Vm};
+use weir_loader::settings;
 
-use crate::filter::start_host::StartHost;
 use crate::filter::state::PluginState;
 use crate::limits::VMS_PER_WORKER;
 
@@ -28,17 +27,6 @@ pub(crate) struct PluginStart {
     pub(crate) state: Arc<PluginState>,
     /// Where workers ask for another VM.
     pub(crate) restarts: mpsc::Sender<VmRequest>,
-}
-
-/// Why a plugin did not start.
-#[derive(Debug, Clone)]
-pub(crate) struct PluginStartError {
-    /// The field of the model to blame: `module`, `configuration` or `limits`.
-    pub(crate) field: &'static str,
-    /// What happened, with the guest's own words.
-    pub(crate) reason: String,
-    /// What to do next.
-    pub(crate) hint: String,
 }
 
 /// A worker's wish for one more VM.
@@ -61,7 +49,7 @@ impl VmRequest {
         match start_vm(&plugin.plugin, (&plugin.model, &plugin.state, &plugin.namespace)) {
             // A full queue means that the worker has a spare already.
             Ok(vm) => drop(plugin.spares[worker].push(vm)),
-            Err((error, _)) => {
+            Err(StartRefusal { reason: error, .. }) => {
                 plugin.stats.restart_failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(plugin = %plugin.model.name, worker, %error, "a filter's new VM did not start; tried again");
                 plugin.request_vm(worker, Instant::now() + crate::limits::BREAKER_PAUSE);
@@ -123,7 +111,7 @@ impl ActivePlugin {
     ///
     /// # Errors
     /// The first VM that did not start; none is left over then.
-    pub(crate) fn start(start: PluginStart) -> Result<Arc<Self>, PluginStartError> {
+    pub(crate) fn start(start: PluginStart) -> Result<Arc<Self>, StartRefusal> {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let PluginStart { model, module, workers, state, restarts } = start;
         let plugin = Arc::new(weir_host_abi::Plugin::new(settings(&model), module));
@@ -132,8 +120,7 @@ impl ActivePlugin {
         for _ in 0..workers {
             let queue = ArrayQueue::new(VMS_PER_WORKER);
             for _ in 0..VMS_PER_WORKER {
-                let vm = start_vm(&plugin, (&model, &state, &namespace));
-                let vm = vm.map_err(|(error, said)| start_error(&error, &said))?;
+                let vm = start_vm(&plugin, (&model, &state, &namespace))?;
                 drop(queue.push(vm)); // It has room for exactly these.
             }
             spares.push(queue);
@@ -161,14 +148,6 @@ impl ActivePlugin {
         self.spares.iter().map(ArrayQueue::len).sum()
     }
 
-    pub(super) fn register_queue(&self, name: &[u8]) -> u32 {
-        register_queue(&self.namespace, name)
-    }
-
-    pub(super) fn resolve_queue(&self, vm_id: &[u8], name: &[u8]) -> Option<u32> {
-        resolve_queue(&self.namespace, vm_id, name)
-    }
-
     /// A started VM, if one waits.
     pub(super) fn take_spare(&self, worker: usize) -> Option<StartedVm> {
         self.spares.get(worker)?.pop()
@@ -191,58 +170,14 @@ impl ActivePlugin {
     }
 }
 
-/// Starts a VM; when it does not, the error comes with what the guest itself said.
+/// Starts a VM; when it does not, the refusal says what the guest itself said.
 fn start_vm(
     plugin: &Arc<weir_host_abi::Plugin>,
     (model, state, namespace): (&Arc<weir_model::Plugin>, &Arc<PluginState>, &Arc<Namespace>),
-) -> Result<StartedVm, (StartError, String)> {
-    let mut host = StartHost::new(model, state, namespace);
-    match Vm::start(plugin, &mut host) {
-        Ok(vm) => Ok(StartedVm { vm, metrics: host.into_metrics() }),
-        Err(error) => Err((error, host.said().to_owned())),
-    }
-}
-
-/// Registers a queue. Nobody is notified: VMs of several workers share it, and each takes from it in its ticks.
-pub(super) fn register_queue(namespace: &Namespace, name: &[u8]) -> u32 {
-    namespace.queues().register(namespace.vm_id(), name, Arc::new(|_| {}))
-}
-
-/// The number of a queue; an empty VM id is the plugin's own.
-pub(super) fn resolve_queue(namespace: &Namespace, vm_id: &[u8], name: &[u8]) -> Option<u32> {
-    let vm_id = std::str::from_utf8(vm_id).ok()?;
-    namespace.queues().resolve(if vm_id.is_empty() { namespace.vm_id() } else { vm_id }, name)
-}
-
-fn settings(model: &weir_model::Plugin) -> PluginSettings {
-    let memory = usize::try_from(model.limits.memory.0).unwrap_or(usize::MAX);
-    let limits =
-        Limits { memory, call_time: model.limits.call_time, start_time: model.limits.start_time, ..Limits::default() };
-    let header_pause = match model.header_pause {
-        HeaderPause::HoldAll => weir_host_abi::HeaderPause::HoldAll,
-        HeaderPause::HoldHeaders => weir_host_abi::HeaderPause::HoldHeaders,
-    };
-    PluginSettings {
-        name: model.name.to_string(),
-        vm_id: model.name.to_string(),
-        configuration: model.configuration.to_vec(),
-        limits,
-        header_pause,
-        ..PluginSettings::default()
-    }
-}
-
-/// Whose fault a failed start is, with what the guest itself said.
-fn start_error(error: &StartError, said: &str) -> PluginStartError {
-    let (field, hint) = match error {
-        StartError::Failed { step: StartStep::Configure, .. } | StartError::Refused { step: StartStep::Configure } => {
-            ("configuration", "the filter's README says what it takes")
-        }
-        StartError::Failed { .. } | StartError::Refused { .. } => {
-            ("module", "the module loads but does not start; try it with the test of its own")
-        }
-        StartError::NoRoom(_) => ("limits", "fewer filters or less memory for each"),
-    };
-    let reason = if said.is_empty() { error.to_string() } else { format!("{error}; the filter says: {said}") };
-    PluginStartError { field, reason, hint: hint.to_owned() }
+) -> Result<StartedVm, StartRefusal> {
+    let state = Arc::clone(state);
+    let clock = move || state.since_start();
+    let host = StartHost::new(model.name.as_str(), namespace, clock, super::host::current_log_level());
+    let (vm, metrics) = weir_host_abi::start(plugin, host)?;
+    Ok(StartedVm { vm, metrics })
 }

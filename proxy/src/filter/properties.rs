@@ -20,7 +20,7 @@ pub(super) fn of_stream(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> 
         false => first_of(path.splitn(MAX_SEGMENTS, |byte| *byte == b'.')),
     };
     let [first, rest @ ..] = &segments[..count] else { return false };
-    let found = match *first {
+    match *first {
         b"request" => request(exchange, rest, out),
         b"response" => response(exchange, rest, out),
         b"source" => address(Some(exchange.facts.peer), rest, out),
@@ -31,9 +31,9 @@ pub(super) fn of_stream(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> 
         b"xds" => xds(exchange, rest, out),
         // Names that Envoy had before 1.33 and deployed filters still read.
         b"route_name" | b"cluster_name" => xds(exchange, &[first], out),
-        _ => false,
-    };
-    found || custom(exchange, path, out)
+        // What is built in is never what a filter has set, not even where there is nothing: policies believe it.
+        _ => custom(exchange, path, out),
+    }
 }
 
 /// The longest path that is built in.
@@ -205,7 +205,11 @@ fn connection(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
             Some(identity) => put(identity.as_bytes(), out),
             None => false,
         },
-        Some(b"tls_version") if exchange.facts.identity.is_some() => put(b"TLSv1.3", out),
+        Some(b"requested_server_name") => match &exchange.facts.server_name {
+            Some(name) => put(name.as_bytes(), out),
+            None => false,
+        },
+        Some(b"tls_version") if exchange.facts.is_tls => put(b"TLSv1.3", out),
         _ => false,
     }
 }

@@ -74,11 +74,10 @@ impl HttpStream {
         let table = config.route_table(&connection.listener.name);
         let route = match refused {
             Some(error) => Err(error),
-            // The connection is older than what its listener asks for now.
-            None if connection.identity.get().is_none() && config.asks_for_identity(&connection.listener.name) => {
-                Err(ProxyError::BadRequest("this listener asks for a certificate of the mesh now; connect again"))
-            }
-            None => table.and_then(|table| table.find(&head)).cloned().ok_or(ProxyError::NoRoute),
+            None => match config.asks_for_more(&connection.listener.name, connection.secured()) {
+                Some(reason) => Err(ProxyError::BadRequest(reason)),
+                None => table.and_then(|table| table.find(&head)).cloned().ok_or(ProxyError::NoRoute),
+            },
         };
         let routed_by_headers = table.is_some_and(|table| table.looks_at_headers());
         let chain = route.as_ref().ok().map(|route| config.chain(route)).unwrap_or_default();
@@ -368,7 +367,7 @@ impl Drop for Finisher {
 /// The head as the proxy goes on with it; when it is refused, as much of it as the log can show, and why.
 fn head_of(parts: http::request::Parts, connection: &Connection) -> (RequestHead, Option<ProxyError>) {
     let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
-    let scheme = if connection.identity.get().is_some() { "https" } else { "http" };
+    let scheme = if connection.is_tls() { "https" } else { "http" };
     match sanitize::request(parts, connection.peer.ip(), scheme) {
         Ok(head) => (head, None),
         Err(error) => {
@@ -397,6 +396,8 @@ fn first_timeout(route: &Route) -> Option<Duration> {
 fn facts(connection: &Connection, route: Option<&Arc<Route>>) -> Facts {
     let mut facts = Facts::new(connection.peer, connection.listener.address, connection.id);
     facts.identity = connection.identity.get().cloned();
+    facts.is_tls = connection.is_tls();
+    facts.server_name = connection.tls.get().cloned().flatten();
     facts.listener = Some(connection.listener.name.clone());
     facts.route = route.map(|route| route.model.name.clone());
     facts

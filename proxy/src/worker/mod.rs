@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+use weir_identity::ServerConfig;
 use weir_model::{DownstreamTls, ListenerName};
 
 use crate::active::ActiveConfig;
@@ -62,6 +63,14 @@ pub(crate) struct Worker {
     connections: Cell<u64>,
 }
 
+/// How connections to a listener are secured.
+pub(crate) enum SecuredBy {
+    /// By mutual TLS of the mesh.
+    Mesh,
+    /// By TLS with these certificates.
+    Https(Arc<ServerConfig>),
+}
+
 /// The configuration that serves, as one worker sees it. A request takes it once and keeps it to its end (invariant I4).
 pub(crate) struct WorkerConfig {
     active: Arc<ActiveConfig>,
@@ -69,7 +78,7 @@ pub(crate) struct WorkerConfig {
     /// The slots of each route's chain, by the route's address; made with the route's first request.
     chains: RefCell<FastMap<usize, Rc<[Rc<Slot>]>>>,
     no_filters: Rc<[Rc<Slot>]>,
-    has_mesh_listeners: bool,
+    has_tls_listeners: bool,
 }
 
 impl Worker {
@@ -153,8 +162,8 @@ impl WorkerConfig {
     fn new(active: Arc<ActiveConfig>, filters: &Rc<Filters>) -> Rc<Self> {
         filters.refresh(active.plugins.values(), &active.clusters);
         let (filters, no_filters) = (Rc::clone(filters), Rc::from([]));
-        let has_mesh_listeners = active.snapshot.listeners.values().any(|listener| listener.tls.is_some());
-        Rc::new(Self { active, filters, chains: RefCell::default(), no_filters, has_mesh_listeners })
+        let has_tls_listeners = active.snapshot.listeners.values().any(|listener| listener.tls.is_some());
+        Rc::new(Self { active, filters, chains: RefCell::default(), no_filters, has_tls_listeners })
     }
 
     /// The routes of a listener.
@@ -163,13 +172,33 @@ impl WorkerConfig {
     }
 
     /// Who may connect to a listener. One that is not there serves nothing, to anybody.
-    pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<DownstreamTls> {
-        self.active.snapshot.listeners.get(listener)?.tls.clone()
+    pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<SecuredBy> {
+        match self.active.snapshot.listeners.get(listener)?.tls.as_ref()? {
+            DownstreamTls::Mesh => Some(SecuredBy::Mesh),
+            // Each has one, or the configuration would not be there.
+            DownstreamTls::Https(_) => self.active.https.get(listener).cloned().map(SecuredBy::Https),
+        }
     }
 
-    /// True when whoever is at a listener must have proved who it is. Free where no listener asks for that.
-    pub(crate) fn asks_for_identity(&self, listener: &ListenerName) -> bool {
-        self.has_mesh_listeners && self.active.snapshot.listeners.get(listener).is_none_or(|it| it.tls.is_some())
+    /// Why a connection may not go on at a listener that asks for more now than when it began. Free where no listener has
+    /// TLS.
+    pub(crate) fn asks_for_more(
+        &self,
+        listener: &ListenerName,
+        (is_tls, is_proved): (bool, bool),
+    ) -> Option<&'static str> {
+        if !self.has_tls_listeners {
+            return None;
+        }
+        match self.active.snapshot.listeners.get(listener).map(|listener| &listener.tls) {
+            Some(None) => None,
+            Some(Some(DownstreamTls::Https(_))) if is_tls => None,
+            Some(Some(DownstreamTls::Https(_))) => Some("this listener speaks TLS now; connect again"),
+            Some(Some(DownstreamTls::Mesh)) | None if is_proved => None,
+            Some(Some(DownstreamTls::Mesh)) | None => {
+                Some("this listener asks for a certificate of the mesh now; connect again")
+            }
+        }
     }
 
     /// The slots of a route's chain, in request order. `route` must be one of this configuration.

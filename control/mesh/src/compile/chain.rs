@@ -1,40 +1,96 @@
-//! Which plugins a request goes through: the Filters of the whole mesh, of its Gateway and of its HTTPRoute, ordered by
-//! phase, priority, and namespace and name.
+//! Which plugins a request goes through: the Filters and AccessPolicies of the whole mesh, of its Gateway, of its
+//! HTTPRoute, and of the Services that its rule forwards to; ordered by phase, priority, and namespace and name.
 
 use std::collections::HashMap;
 
 use weir_model::limits::MAX_CHAIN_PLUGINS;
 use weir_model::{FilterChain, PluginName};
 
-use crate::compile::plugins::plugin_name;
+use crate::bundle::Manifest;
+use crate::compile::plugins::{plugin_name, policy_name};
 use crate::document::Path;
-use crate::resolve::{Catalog, Problems, Resolved};
-use crate::resource::{Filter, ObjectId, TargetKind};
+use crate::resolve::{Catalog, Problems, Resolved, namespace};
+use crate::resource::{BackendRef, Filter, HttpRoute, ObjectId, Resource, Rule, RuleAction, TargetKind};
+use crate::written::Phase;
 
-/// All Filters in request order, and the chains made of them so far.
+/// All plugins in request order, and the chains made of them so far.
 #[derive(Debug)]
 pub(crate) struct Chains<'a> {
-    filters: Vec<(PluginName, &'a ObjectId, &'a Filter)>,
+    links: Vec<Link<'a>>,
+    /// Those for the whole mesh.
+    everywhere: Vec<usize>,
+    /// Those for an object, by its kind, namespace and name.
+    by_target: HashMap<(TargetKind, &'a str, &'a str), Vec<usize>>,
+    /// Whether the rules of one route may differ.
+    has_service_targets: bool,
     made: HashMap<Vec<usize>, FilterChain>,
 }
 
+/// A plugin, and what it is put before.
+#[derive(Debug)]
+struct Link<'a> {
+    plugin: PluginName,
+    id: &'a ObjectId,
+    /// Phase and priority. A policy stands before the filters of its phase.
+    order: (Phase, Option<i32>),
+    targets: Option<&'a [(TargetKind, String)]>,
+}
+
+/// The chains of an HTTPRoute's rules: one for all of them, or one for each.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RuleChains(Vec<FilterChain>);
+
+impl RuleChains {
+    /// That of one rule.
+    pub(crate) fn of(&self, rule: usize) -> &FilterChain {
+        self.0.get(rule).unwrap_or(&self.0[0])
+    }
+}
+
 impl<'a> Chains<'a> {
-    /// All Filters, in the order that requests pass them.
+    /// All plugins, in the order that requests pass them.
     pub(crate) fn new(catalog: &Catalog<'a>) -> Self {
-        let mut filters: Vec<_> = catalog.filters().map(|(_, id, filter)| (plugin_name(id), id, filter)).collect();
-        filters.sort_by(|(_, left_id, left), (_, right_id, right)| {
-            let left = (left.phase, left.priority, &left_id.namespace, &left_id.name);
-            left.cmp(&(right.phase, right.priority, &right_id.namespace, &right_id.name))
+        let filter = |(_, id, filter): (usize, &'a ObjectId, &'a Filter)| {
+            let phase = filter.phase.or_else(|| catalog.manifest(filter).and_then(Manifest::phase));
+            let order = (phase.unwrap_or(Phase::Transform), Some(filter.priority));
+            Link { plugin: plugin_name(id), id, order, targets: filter.targets.as_deref() }
+        };
+        let policies = catalog.access_policies().map(|(_, id, policy)| {
+            let (plugin, targets) = (policy_name(id), policy.targets.as_deref());
+            Link { plugin, id, order: (Phase::Authz, None), targets }
         });
-        Self { filters, made: HashMap::new() }
+        let mut links: Vec<_> = catalog.filters().map(filter).chain(policies).collect();
+        links.sort_by(|left, right| {
+            let of = |link: &Link<'a>| (link.order, &link.id.namespace, &link.id.name);
+            of(left).cmp(&of(right))
+        });
+        let (mut everywhere, mut by_target) = (Vec::new(), HashMap::<_, Vec<usize>>::new());
+        for (index, link) in links.iter().enumerate() {
+            let Some(targets) = link.targets else {
+                everywhere.push(index);
+                continue;
+            };
+            for (kind, name) in targets {
+                by_target.entry((*kind, &*link.id.namespace, name.as_str())).or_default().push(index);
+            }
+        }
+        let has_service_targets = by_target.keys().any(|(kind, ..)| *kind == TargetKind::Service);
+        Self { links, everywhere, by_target, has_service_targets, made: HashMap::new() }
     }
 
-    /// The chain of the requests that come through a Gateway and match an HTTPRoute.
-    pub(crate) fn chain(&mut self, gateway: &ObjectId, route: &ObjectId) -> FilterChain {
-        let chosen = self.chosen(gateway, route);
-        let filters = &self.filters;
+    /// The chains of the requests that come through a Gateway and match an HTTPRoute.
+    pub(crate) fn chains(&mut self, gateway: &ObjectId, id: &ObjectId, route: &HttpRoute) -> RuleChains {
+        if !self.has_service_targets || route.rules.is_empty() {
+            return RuleChains(vec![self.chain((gateway, id, None))]);
+        }
+        RuleChains(route.rules.iter().map(|rule| self.chain((gateway, id, Some(rule)))).collect())
+    }
+
+    fn chain(&mut self, request: (&ObjectId, &ObjectId, Option<&Rule>)) -> FilterChain {
+        let chosen = self.chosen(request);
+        let links = &self.links;
         let make = |chosen: &Vec<usize>| {
-            let plugins = chosen.iter().map(|index| filters[*index].0.clone()).collect();
+            let plugins = chosen.iter().map(|index| links[*index].plugin.clone()).collect();
             FilterChain::new(plugins).expect("`check` has refused longer chains")
         };
         self.made.entry(chosen).or_insert_with_key(make).clone()
@@ -43,34 +99,51 @@ impl<'a> Chains<'a> {
     /// Refuses routes whose chain is too long.
     pub(crate) fn check(&self, catalog: &Catalog<'_>, resolved: &Resolved<'_>, problems: &mut Problems) {
         // No chain can be too long then, as nearly always.
-        if self.filters.len() <= MAX_CHAIN_PLUGINS {
+        if self.links.len() <= MAX_CHAIN_PLUGINS {
             return;
         }
         let mut reported = None;
         for attachment in &resolved.attachments {
             let (gateway, route) = (catalog.document(attachment.gateway), catalog.document(attachment.route));
-            let (Some(gateway), Some(route)) = (&gateway.id, &route.id) else { continue };
-            let count = self.chosen(gateway, route).len();
+            let (Some(gateway), Some(id), Some(Resource::HttpRoute(spec))) = (&gateway.id, &route.id, &route.resource)
+            else {
+                continue;
+            };
+            let longest = spec.rules.iter().map(|rule| self.chosen((gateway, id, Some(rule))).len()).max();
+            let count = longest.unwrap_or_default();
             if count > MAX_CHAIN_PLUGINS && reported != Some(attachment.route) {
-                let reason = format!("{count} Filters are put before this route");
+                let reason = format!("{count} Filters and AccessPolicies are put before this route");
                 problems.add(attachment.route, &Path::ROOT, reason, format!("use at most {MAX_CHAIN_PLUGINS}"));
                 reported = Some(attachment.route);
             }
         }
     }
 
-    fn chosen(&self, gateway: &ObjectId, route: &ObjectId) -> Vec<usize> {
-        let is_for = |id: &ObjectId, filter: &Filter| {
-            let Some(targets) = &filter.targets else { return true };
-            targets.iter().any(|(kind, name)| {
-                let target = match kind {
-                    TargetKind::Gateway => gateway,
-                    TargetKind::HttpRoute => route,
-                };
-                target.namespace == id.namespace && *target.name == **name
-            })
+    fn chosen(&self, (gateway, route, rule): (&ObjectId, &ObjectId, Option<&Rule>)) -> Vec<usize> {
+        let mut chosen = self.everywhere.clone();
+        let mut add = |kind: TargetKind, namespace: &str, name: &str| {
+            chosen.extend(self.by_target.get(&(kind, namespace, name)).into_iter().flatten());
         };
-        let filters = self.filters.iter().enumerate();
-        filters.filter(|(_, (_, id, filter))| is_for(id, filter)).map(|(index, _)| index).collect()
+        add(TargetKind::Gateway, &gateway.namespace, &gateway.name);
+        add(TargetKind::HttpRoute, &route.namespace, &route.name);
+        if self.has_service_targets {
+            for backend in rule.into_iter().flat_map(reached) {
+                add(TargetKind::Service, namespace(backend.namespace.as_deref(), route), &backend.name);
+            }
+        }
+        chosen.sort_unstable();
+        chosen.dedup();
+        chosen
     }
+}
+
+/// What a rule forwards or mirrors to.
+fn reached(rule: &Rule) -> impl Iterator<Item = &BackendRef> {
+    let forward = match &rule.action {
+        RuleAction::Forward { backends, mirrors, .. } => Some((backends, mirrors)),
+        RuleAction::Redirect(_) => None,
+    };
+    forward.into_iter().flat_map(|(backends, mirrors)| {
+        backends.iter().map(|(backend, _)| backend).chain(mirrors.iter().map(|(backend, ..)| backend))
+    })
 }

@@ -7,6 +7,9 @@ pub(crate) mod plugins;
 pub(crate) mod precedence;
 pub(crate) mod reuse;
 pub(crate) mod routes;
+pub(crate) mod secrets;
+
+use std::collections::BTreeSet;
 
 use weir_model::{Rejection, Snapshot, SnapshotBuilder};
 
@@ -34,9 +37,14 @@ pub(crate) fn compile(
         builder.put_plugin(memory.plugin(plugin));
     }
     let mut chains = Chains::new(catalog);
+    let mut shown = BTreeSet::new();
     for (listener, table) in routes::listeners(sources, catalog, resolved, &mut chains, memory) {
+        shown.extend(secrets::of_listener(&listener));
         builder.put_listener(memory.listener(listener));
         builder.put_route_table(memory.route_table(table));
+    }
+    for secret in secrets::secrets(catalog, &shown) {
+        builder.put_secret(memory.secret(secret));
     }
     let snapshot = builder.complete()?;
     memory.remember(&snapshot);

@@ -1,14 +1,16 @@
-//! Filters to plugins.
+//! Filters and AccessPolicies to plugins.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use weir_model::{ModuleSource, Plugin, PluginName};
+use weir_model::{FailurePolicy, HeaderPause, ModuleSource, Plugin, PluginLimits, PluginName};
 
+use crate::bundle::Manifest;
 use crate::resolve::Catalog;
-use crate::resource::ObjectId;
+use crate::resource::{AccessPolicy, ObjectId};
 use crate::source::Sources;
 
-/// The plugins of all Filters.
+/// The plugins of all Filters and AccessPolicies.
 pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
     let plugin = |(document, id, filter): (usize, &ObjectId, &crate::resource::Filter)| Plugin {
         name: plugin_name(id),
@@ -19,10 +21,27 @@ pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
         configuration: filter.configuration.clone(),
         failure: filter.failure,
         header_pause: filter.header_pause,
-        limits: filter.limits,
+        limits: filter.limits.or(catalog.manifest(filter).map(Manifest::limits).unwrap_or_default()),
     };
-    catalog.filters().map(plugin).collect()
+    let guard = |(_, id, policy): (usize, &ObjectId, &AccessPolicy)| Plugin {
+        name: policy_name(id),
+        module: ModuleSource::Builtin(Arc::from("auth")),
+        configuration: policy.configuration.clone(),
+        failure: FailurePolicy::Closed,
+        header_pause: HeaderPause::HoldAll,
+        limits: PluginLimits::default(),
+    };
+    catalog.filters().map(plugin).chain(catalog.access_policies().map(guard)).collect()
 }
+
+/// The name of the plugin that an AccessPolicy becomes: no Filter can have it.
+pub(crate) fn policy_name(id: &ObjectId) -> PluginName {
+    PluginName::new(&format!("{}/{POLICY}{}", id.namespace, id.name))
+        .expect("namespace and policy are RFC 1123 names, which are short and without white space")
+}
+
+/// What an AccessPolicy's plugin is called before its name.
+pub(crate) const POLICY: &str = "access:";
 
 /// A plugin's name: `namespace/filter`.
 pub(crate) fn plugin_name(id: &ObjectId) -> PluginName {

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use weir_model::{Cluster, FilterChain, Listener, Plugin, Route, RouteTable, Snapshot, TargetVersion};
+use weir_model::{Cluster, Listener, Plugin, Route, RouteTable, Secret, Snapshot, TargetVersion};
 
+use crate::compile::chain::RuleChains;
 use crate::resource::Document;
 
 /// The parts of the last snapshot.
@@ -16,9 +17,9 @@ pub(crate) struct Memory {
     used: RouteMemory,
 }
 
-/// The routes of each HTTPRoute document, for each chain and versions that they were built with. The document is held,
+/// The routes of each HTTPRoute document, for all chains and versions that they were built with. The document is held,
 /// so that its address stays its own.
-type RouteMemory = HashMap<usize, (Arc<Document>, Vec<(FilterChain, Vec<TargetVersion>, Routes)>)>;
+type RouteMemory = HashMap<usize, (Arc<Document>, Vec<(RuleChains, Vec<TargetVersion>, Routes)>)>;
 
 /// The routes of one document: one for each match of each rule, in order.
 pub(crate) type Routes = Arc<[Arc<Route>]>;
@@ -41,22 +42,24 @@ impl Memory {
         plugin, plugins, Plugin;
         /// The listener of before, when it is equal.
         listener, listeners, Listener;
+        /// The secret of before, when it is equal.
+        secret, secrets, Secret;
         /// The route table of before, when it is equal.
         route_table, route_tables, RouteTable;
     }
 
-    /// The routes of a document with a chain and the versions of what it forwards to: those of before, or what `build`
+    /// The routes of a document with its chains and the versions of what it forwards to: those of before, or what `build`
     /// makes.
     pub(crate) fn routes(
         &mut self,
         document: &Arc<Document>,
-        (chain, versions): (&FilterChain, &[TargetVersion]),
+        (chain, versions): (&RuleChains, &[TargetVersion]),
         build: impl FnOnce() -> Vec<Arc<Route>>,
     ) -> Routes {
         let address = Arc::as_ptr(document) as usize;
         let of = |memory: &RouteMemory| {
             let (_, chains) = memory.get(&address)?;
-            let is_same = |(other, of, _): &&(FilterChain, Vec<_>, Routes)| other == chain && of == versions;
+            let is_same = |(other, of, _): &&(RuleChains, Vec<_>, Routes)| other == chain && of == versions;
             chains.iter().find(is_same).map(|(_, _, routes)| routes.clone())
         };
         if let Some(routes) = of(&self.used) {

@@ -7,18 +7,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_model::{
-    DirectResponse, FilterChain, Forward, HostMatch, Listener, ListenerName, Mirror, Route, RouteAction, RouteName,
-    RouteTable, RouteTableName, TargetVersion, VirtualHost, WeightedCluster,
+    DirectResponse, DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName, Mirror, Route,
+    RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion, VirtualHost, WeightedCluster,
 };
 
-use crate::compile::chain::Chains;
+use crate::compile::chain::{Chains, RuleChains};
 use crate::compile::clusters::{self, cluster_name};
 use crate::compile::precedence::{Candidate, compare};
 use crate::compile::reuse::{Memory, Routes};
+use crate::compile::secrets::secret_name;
 use crate::resolve::attach::addresses;
 use crate::resolve::catalog::Found;
 use crate::resolve::{Attachment, Catalog, Resolved, backend_id, namespace};
-use crate::resource::{Gateway, HttpRoute, ObjectId, Resource, Rule, RuleAction};
+use crate::resource::{Gateway, GatewayListener, HttpRoute, ObjectId, Resource, Rule, RuleAction, Security};
 use crate::source::Sources;
 use crate::written::Kind;
 
@@ -48,7 +49,7 @@ pub(crate) fn listeners(
                     name: ListenerName::new(&name).expect("made of RFC 1123 names and an IP address"),
                     address: SocketAddr::new(address, port),
                     route_table: table_name.clone(),
-                    tls: gateway.listeners[first].tls.clone(),
+                    tls: tls(id, gateway, port, first),
                 };
                 // The last one takes the virtual hosts: thousands of routes are not copied for nothing.
                 let virtual_hosts = if index == last { take(&mut virtual_hosts) } else { virtual_hosts.clone() };
@@ -57,6 +58,24 @@ pub(crate) fn listeners(
         }
     }
     built
+}
+
+/// Who may connect to a port; all of its listeners say it in the same way.
+fn tls(id: &ObjectId, gateway: &Gateway, port: u16, first: usize) -> Option<DownstreamTls> {
+    match gateway.listeners[first].security {
+        Security::Plain => None,
+        Security::Mesh => Some(DownstreamTls::Mesh),
+        Security::Https(_) => {
+            let here = gateway.listeners.iter().filter(|listener| listener.port == port);
+            let certificate = |listener: &GatewayListener| match &listener.security {
+                Security::Https(secret) => {
+                    Some(HostCertificate { host: listener.host.clone(), secret: secret_name(&id.namespace, secret) })
+                }
+                Security::Plain | Security::Mesh => None,
+            };
+            Some(DownstreamTls::Https(here.filter_map(certificate).collect()))
+        }
+    }
 }
 
 /// The ports of a Gateway, each with the index of its first listener.
@@ -107,10 +126,10 @@ impl<'c> Tables<'_, '_, 'c> {
         let (Some(Resource::HttpRoute(route)), Some(id)) = (&document.resource, &document.id) else {
             return Vec::new();
         };
-        let chain = self.chains.chain(gateway, id);
+        let chains = self.chains.chains(gateway, id, route);
         let source = &self.sources.documents()[attachment.route].document;
         let versions = route_versions(self.catalog, id, route);
-        let routes: Routes = self.memory.routes(source, (&chain, &versions), || routes(id, route, &chain, &versions));
+        let routes: Routes = self.memory.routes(source, (&chains, &versions), || routes(id, route, &chains, &versions));
         let created = document.created.as_deref();
         let candidate =
             |(position, route): (usize, &Arc<Route>)| Candidate { route: route.clone(), created, id, position };
@@ -119,7 +138,7 @@ impl<'c> Tables<'_, '_, 'c> {
 }
 
 /// The routes of an HTTPRoute: one for each match of each rule.
-fn routes(id: &ObjectId, route: &HttpRoute, chain: &FilterChain, versions: &[TargetVersion]) -> Vec<Arc<Route>> {
+fn routes(id: &ObjectId, route: &HttpRoute, chains: &RuleChains, versions: &[TargetVersion]) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
     for (rule_index, rule) in route.rules.iter().enumerate() {
         let action = action(id, rule, versions);
@@ -128,7 +147,7 @@ fn routes(id: &ObjectId, route: &HttpRoute, chain: &FilterChain, versions: &[Tar
             routes.push(Arc::new(Route {
                 name: RouteName::new(&name).expect("made of RFC 1123 names and numbers"),
                 matches: matches.clone(),
-                chain: chain.clone(),
+                chain: chains.of(rule_index).clone(),
                 request_headers: rule.request_headers.clone(),
                 response_headers: rule.response_headers.clone(),
                 action: action.clone(),

@@ -47,6 +47,21 @@ pub(crate) struct Key {
 }
 
 impl Tree {
+    /// A value that nobody has written down here.
+    pub(crate) fn of(json: &serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let key = |text: &String| Key { text: text.clone(), mark: Mark::default() };
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Boolean(*value),
+            Json::Number(number) => Value::Number(number.clone()),
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(entries) => Value::List(entries.iter().map(Self::of).collect()),
+            Json::Object(fields) => Value::Map(fields.iter().map(|(name, it)| (key(name), Self::of(it))).collect()),
+        };
+        Self { value, mark: Mark::default() }
+    }
+
     /// The field of a map.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match &self.value {

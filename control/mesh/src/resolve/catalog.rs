@@ -1,11 +1,16 @@
 //! Every object by kind, namespace and name; and whether one that is not there may be among what could not be read.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use weir_model::ModuleSource;
+
+use crate::bundle::{Bundles, Manifest};
 use crate::document::Path;
 use crate::resolve::problem::Problems;
 use crate::resource::{
-    BackendPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute, ObjectId, ReferenceGrant, Resource, Service,
+    AccessPolicy, BackendPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute, ObjectId, ReferenceGrant,
+    Resource, Secret, Service,
 };
 use crate::source::Sources;
 use crate::suggest::{hint, nearest, quoted};
@@ -19,6 +24,7 @@ pub(crate) struct Catalog<'a> {
     /// Kinds of which a document could be read so badly that its name is not known.
     nameless: HashSet<Kind>,
     is_partly_unreadable: bool,
+    bundles: &'a Bundles,
 }
 
 /// What became of looking up a name.
@@ -34,12 +40,13 @@ pub(crate) enum Found {
 
 impl<'a> Catalog<'a> {
     /// A catalog of all documents. The second object of the same name is refused.
-    pub(crate) fn new(sources: &'a Sources, problems: &mut Problems) -> Self {
+    pub(crate) fn new(sources: &'a Sources, bundles: &'a Bundles, problems: &mut Problems) -> Self {
         let mut catalog = Self {
             by_name: HashMap::with_capacity(sources.documents().len()),
             documents: sources.documents().iter().map(|source| &*source.document).collect(),
             nameless: HashSet::new(),
             is_partly_unreadable: sources.is_partly_unreadable(),
+            bundles,
         };
         for (index, source) in sources.documents().iter().enumerate() {
             match (&source.document.id, source.document.kind) {
@@ -158,6 +165,29 @@ impl<'a> Catalog<'a> {
     /// All Filters.
     pub(crate) fn filters(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a Filter)> {
         self.objects(|it| if let Resource::Filter(it) = it { Some(it) } else { None })
+    }
+
+    /// All AccessPolicies.
+    pub(crate) fn access_policies(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a AccessPolicy)> {
+        self.objects(|it| if let Resource::AccessPolicy(it) = it { Some(it) } else { None })
+    }
+
+    /// All Secrets.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a Secret)> {
+        self.objects(|it| if let Resource::Secret(it) = it { Some(it) } else { None })
+    }
+
+    /// The bundles that Filters may name.
+    pub(crate) const fn bundles(&self) -> &'a Bundles {
+        self.bundles
+    }
+
+    /// What the bundle of a Filter says of itself; `None` when it has none, or one that nobody here knows.
+    pub(crate) fn manifest(&self, filter: &Filter) -> Option<&'a Manifest> {
+        match &filter.module {
+            ModuleSource::Bundle(name) => self.bundles.get(name).map(Arc::as_ref),
+            ModuleSource::File(_) | ModuleSource::Builtin(_) | ModuleSource::Remote(_) => None,
+        }
     }
 
     /// All BackendPolicies.

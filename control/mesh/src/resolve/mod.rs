@@ -2,7 +2,7 @@
 //! attaches to nothing. Called with all documents of a compilation; what it hands on is enough to build a snapshot.
 //!
 //! ```text
-//! documents ─► Catalog ─► attach (HTTPRoute to listeners) ─► backends (to Services) ─► targets (Filter, BackendPolicy)
+//! documents ─► Catalog ─► attach (HTTPRoute to listeners) ─► backends (to Services) ─► targets (Filter, AccessPolicy, …)
 //! ```
 
 pub(crate) mod attach;
@@ -35,6 +35,7 @@ pub(crate) fn resolve<'a>(catalog: &Catalog<'a>, problems: &mut Problems) -> Res
     let attachments = attach::attach_routes(catalog, problems);
     backends::check_routes(catalog, problems);
     targets::check_filters(catalog, problems);
+    targets::check_certificates(catalog, problems);
     let policies = targets::policies(catalog, problems);
     Resolved { attachments, policies }
 }

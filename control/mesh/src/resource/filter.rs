@@ -8,12 +8,13 @@ use weir_model::limits::{
     MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CONFIGURATION_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_START_TIME,
     MIN_PLUGIN_MEMORY_BYTES,
 };
-use weir_model::{ByteSize, FailurePolicy, HeaderPause, HumanDuration, ModuleSource, PluginLimits};
+use weir_model::{BundleName, ByteSize, FailurePolicy, HeaderPause, HumanDuration, ModuleSource, PluginLimits};
 
 use crate::document::{Faults, Path};
+use crate::grammar;
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::{duration, is_bounded};
-use crate::suggest::{hint, quoted};
+use crate::suggest::{hint, listing, quoted};
 use crate::written::{
     FailureName, FilterSpec, HeaderPauseName, Isolation, Kind, LimitsSpec, ModuleSpec, Phase, TargetRef,
 };
@@ -28,8 +29,8 @@ pub(crate) struct Filter {
     pub(crate) targets: Option<Vec<(TargetKind, String)>>,
     /// Where its module comes from; a relative file is relative to the folder of the Filter's own file.
     pub(crate) module: ModuleSource,
-    /// Where it stands among the filters of a request.
-    pub(crate) phase: Phase,
+    /// Where it stands among the filters of a request, if it says so.
+    pub(crate) phase: Option<Phase>,
     /// And among those of the same phase: lower first.
     pub(crate) priority: i32,
     /// JSON text, or nothing.
@@ -38,15 +39,36 @@ pub(crate) struct Filter {
     pub(crate) failure: FailurePolicy,
     /// What its Pause in a headers callback holds.
     pub(crate) header_pause: HeaderPause,
-    /// What a VM of it may use.
-    pub(crate) limits: PluginLimits,
+    /// What a VM of it may use, as far as it says so.
+    pub(crate) limits: SaidLimits,
 }
 
-/// What a Filter can be put before.
+/// Limits, as far as somebody has said some.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SaidLimits {
+    memory: Option<ByteSize>,
+    call_time: Option<Duration>,
+    start_time: Option<Duration>,
+}
+
+impl SaidLimits {
+    /// These, then what somebody else has said, then the defaults.
+    pub(crate) fn or(self, other: Self) -> PluginLimits {
+        let defaults = PluginLimits::default();
+        PluginLimits {
+            memory: self.memory.or(other.memory).unwrap_or(defaults.memory),
+            call_time: self.call_time.or(other.call_time).unwrap_or(defaults.call_time),
+            start_time: self.start_time.or(other.start_time).unwrap_or(defaults.start_time),
+        }
+    }
+}
+
+/// What a Filter or an AccessPolicy can be put before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TargetKind {
     Gateway,
     HttpRoute,
+    Service,
 }
 
 impl TargetKind {
@@ -55,6 +77,7 @@ impl TargetKind {
         match self {
             Self::Gateway => Kind::Gateway,
             Self::HttpRoute => Kind::HttpRoute,
+            Self::Service => Kind::Service,
         }
     }
 }
@@ -66,7 +89,10 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
     let (None | Some(Isolation::Worker)) = isolation;
     let targets = match target_refs {
         None => None,
-        Some(targets) => Some(check_targets(targets, &path.field("targetRefs"), faults)?),
+        Some(targets) => {
+            const TARGETS: [TargetKind; 2] = [TargetKind::Gateway, TargetKind::HttpRoute];
+            Some(check_targets(targets, (&TARGETS, "a Filter"), &path.field("targetRefs"), faults)?)
+        }
     };
     let module = check_module(module, &path.field("module"), faults);
     let limits = check_limits(limits, &path.field("limits"), faults);
@@ -78,7 +104,7 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
     Some(Filter {
         targets,
         module: module?,
-        phase: phase.unwrap_or(Phase::Transform),
+        phase,
         priority: priority.unwrap_or_default(),
         configuration: Arc::from(configuration.into_bytes()),
         failure: match failure {
@@ -89,13 +115,21 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
             None | Some(HeaderPauseName::HoldAll) => HeaderPause::HoldAll,
             Some(HeaderPauseName::HoldHeaders) => HeaderPause::HoldHeaders,
         },
-        limits: limits?,
+        limits,
     })
 }
 
-fn check_targets(targets: Vec<TargetRef>, path: &Path<'_>, faults: &mut Faults) -> Option<Vec<(TargetKind, String)>> {
+/// What something is put before; `kinds` may be, and `what` it is.
+pub(crate) fn check_targets(
+    targets: Vec<TargetRef>,
+    (kinds, what): (&[TargetKind], &str),
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<Vec<(TargetKind, String)>> {
+    let names = || kinds.iter().map(|kind| kind.kind().name());
     if targets.is_empty() {
-        faults.add(path, "no target", "leave `targetRefs` out for the whole mesh, or name a Gateway or an HTTPRoute");
+        let hint = format!("leave `targetRefs` out for the whole mesh, or name one of {}", listing(names()));
+        faults.add(path, "no target", hint);
     }
     if !is_bounded(&targets, MAX_TARGET_REFS, path, faults) {
         return None;
@@ -103,19 +137,19 @@ fn check_targets(targets: Vec<TargetRef>, path: &Path<'_>, faults: &mut Faults) 
     let mut checked = Vec::with_capacity(targets.len());
     for (index, TargetRef { group, kind, name }) in targets.into_iter().enumerate() {
         let at = path.entry(index);
-        let target = match kind.as_str() {
-            "Gateway" => TargetKind::Gateway,
-            "HTTPRoute" => TargetKind::HttpRoute,
-            "Service" => {
-                let hint = "name the HTTPRoutes that forward to it, or their Gateway";
-                faults.add(&at.field("kind"), "a Filter on a Service is not supported yet", hint);
-                continue;
-            }
-            other => {
-                let hint = hint(other, ["Gateway", "HTTPRoute"], "a Filter is put before one of");
-                faults.add(&at.field("kind"), format!("{} cannot have a Filter", quoted(other)), hint);
-                continue;
-            }
+        let Some(target) = kinds.iter().copied().find(|known| known.kind().name() == kind) else {
+            let (reason, hint) = match kind.as_str() {
+                "Service" => (
+                    format!("{what} on a Service is not supported yet"),
+                    "name the HTTPRoutes that forward to it, or their Gateway".to_owned(),
+                ),
+                other => (
+                    format!("{} cannot have {what}", quoted(other)),
+                    hint(other, names().collect::<Vec<_>>(), &format!("{what} is put before one of")),
+                ),
+            };
+            faults.add(&at.field("kind"), reason, hint);
+            continue;
         };
         if let Some(group) = group.filter(|group| group != target.kind().group()) {
             let reason = format!("{} is not the group of {kind}", quoted(&group));
@@ -130,47 +164,59 @@ fn check_targets(targets: Vec<TargetRef>, path: &Path<'_>, faults: &mut Faults) 
 }
 
 fn check_module(module: ModuleSpec, path: &Path<'_>, faults: &mut Faults) -> Option<ModuleSource> {
-    match module {
-        ModuleSpec { file: Some(file), builtin: None } if file.is_empty() => {
+    let ModuleSpec { file, builtin, bundle, version } = module;
+    if version.is_some() && bundle.is_none() {
+        faults.add(&path.field("version"), "a version without `bundle`", "only bundles have versions");
+    }
+    match (file, builtin, bundle) {
+        (Some(file), None, None) if file.is_empty() => {
             faults.add(&path.field("file"), "the path is empty", "write the path of a `.wasm` file");
             None
         }
-        ModuleSpec { file: Some(file), builtin: None } => Some(ModuleSource::File(PathBuf::from(file))),
-        ModuleSpec { file: None, builtin: Some(name) } if BUILTIN_MODULES.contains(&name.as_str()) => {
+        (Some(file), None, None) => Some(ModuleSource::File(PathBuf::from(file))),
+        (None, Some(name), None) if BUILTIN_MODULES.contains(&name.as_str()) => {
             Some(ModuleSource::Builtin(Arc::from(name)))
         }
-        ModuleSpec { file: None, builtin: Some(name) } => {
+        (None, Some(name), None) => {
             let reason = format!("no module {} is shipped with the proxy", quoted(&name));
             faults.add(&path.field("builtin"), reason, hint(&name, BUILTIN_MODULES, "there is"));
             None
         }
-        ModuleSpec { file: Some(_), builtin: Some(_) } => {
-            faults.add(&path.field("builtin"), "both `file` and `builtin`", "keep one of the two");
+        (None, None, Some(name)) => check_bundle(&name, version, path, faults).map(ModuleSource::Bundle),
+        (None, None, None) => {
+            let hint = "write `file: ./my_filter.wasm`, or `builtin: auth`, or `bundle` with a `version`";
+            faults.add(path, "none of `file`, `builtin`, `bundle`", hint);
             None
         }
-        ModuleSpec { file: None, builtin: None } => {
-            faults.add(path, "neither `file` nor `builtin`", "write `file: ./my_filter.wasm`, or `builtin: auth`");
+        (file, builtin, bundle) => {
+            let named = [("file", file), ("builtin", builtin), ("bundle", bundle)];
+            let named: Vec<_> = named.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name).collect();
+            let reason = format!("both `{}` and `{}`", named[0], named[1]);
+            faults.add(&path.field(named[1]), reason, "keep one of the two");
             None
         }
     }
 }
 
-fn check_limits(limits: Option<LimitsSpec>, path: &Path<'_>, faults: &mut Faults) -> Option<PluginLimits> {
-    let defaults = PluginLimits::default();
-    let Some(LimitsSpec { memory, call_time, start_time }) = limits else { return Some(defaults) };
-    let memory = match memory {
-        None => Some(defaults.memory),
-        Some(text) => check_memory(&text, &path.field("memory"), faults),
+fn check_bundle(name: &str, version: Option<String>, path: &Path<'_>, faults: &mut Faults) -> Option<BundleName> {
+    faults.check(&path.field("bundle"), grammar::name::object_name(name));
+    let Some(version) = version else {
+        faults.add(&path.field("version"), "missing", "say which version of the bundle: `version: 1.2.0`");
+        return None;
     };
-    let call_time = match call_time {
-        None => Some(defaults.call_time),
-        Some(text) => check_time(&text, MAX_PLUGIN_CALL_TIME, &path.field("callTime"), faults),
-    };
-    let start_time = match start_time {
-        None => Some(defaults.start_time),
-        Some(text) => check_time(&text, MAX_PLUGIN_START_TIME, &path.field("startTime"), faults),
-    };
-    Some(PluginLimits { memory: memory?, call_time: call_time?, start_time: start_time? })
+    faults.check(&path.field("version"), grammar::name::version(&version));
+    Some(BundleName { name: Arc::from(name), version: Arc::from(version) })
+}
+
+/// What somebody says of limits.
+pub(crate) fn check_limits(limits: Option<LimitsSpec>, path: &Path<'_>, faults: &mut Faults) -> SaidLimits {
+    let Some(LimitsSpec { memory, call_time, start_time }) = limits else { return SaidLimits::default() };
+    SaidLimits {
+        memory: memory.and_then(|text| check_memory(&text, &path.field("memory"), faults)),
+        call_time: call_time.and_then(|text| check_time(&text, MAX_PLUGIN_CALL_TIME, &path.field("callTime"), faults)),
+        start_time: start_time
+            .and_then(|text| check_time(&text, MAX_PLUGIN_START_TIME, &path.field("startTime"), faults)),
+    }
 }
 
 fn check_memory(text: &str, path: &Path<'_>, faults: &mut Faults) -> Option<ByteSize> {

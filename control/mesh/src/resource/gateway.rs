@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use gateway_api::gateways::{
     GatewayAddresses, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces,
-    GatewayListenersAllowedRoutesNamespacesFrom, GatewaySpec,
+    GatewayListenersAllowedRoutesNamespacesFrom, GatewayListenersTls, GatewayListenersTlsCertificateRefs, GatewaySpec,
 };
-use weir_model::{DownstreamTls, HostMatch};
+use weir_model::HostMatch;
 
 use crate::document::{Faults, Path};
 use crate::grammar::name;
@@ -40,10 +40,28 @@ pub(crate) struct GatewayListener {
     pub(crate) host: HostMatch,
     /// Its port.
     pub(crate) port: u16,
-    /// Who may connect.
-    pub(crate) tls: Option<DownstreamTls>,
+    /// Who may connect, and how.
+    pub(crate) security: Security,
     /// Whose routes may attach.
     pub(crate) admits: Admits,
+}
+
+/// Who may connect to a listener, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Security {
+    /// Everybody, in plain text.
+    Plain,
+    /// Workloads of the mesh, by mutual TLS.
+    Mesh,
+    /// Everybody, by TLS with the certificate of this Secret of the Gateway's namespace.
+    Https(Arc<str>),
+}
+
+impl Security {
+    /// Whether two listeners can share a port.
+    fn fits(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 /// Whose routes may attach to a listener.
@@ -107,22 +125,11 @@ fn check_addresses(addresses: Vec<GatewayAddresses>, path: &Path<'_>, faults: &m
 }
 
 fn check_listener(listener: GatewayListeners, path: &Path<'_>, faults: &mut Faults) -> Option<GatewayListener> {
-    let GatewayListeners { allowed_routes, hostname, name: listener_name, port: number, protocol, tls: _ } = listener;
+    let GatewayListeners { allowed_routes, hostname, name: listener_name, port: number, protocol, tls } = listener;
     if let Err(objection) = name::object_name(&listener_name) {
         faults.object(&path.field("name"), objection);
     }
-    let tls = match protocol.as_str() {
-        "HTTP" => None,
-        MESH_PROTOCOL => Some(DownstreamTls::Mesh),
-        other => {
-            let hint = match other {
-                "HTTPS" | "TLS" => "write `HTTP`, or `weir.dev/MTLS` for workloads of the mesh; HTTPS is not there yet",
-                _ => "write `HTTP`, or `weir.dev/MTLS` for workloads of the mesh",
-            };
-            faults.add(&path.field("protocol"), format!("{} is not supported", quoted(other)), hint);
-            None
-        }
-    };
+    let security = check_security(&protocol, tls, path, faults);
     let host = match hostname.as_deref() {
         None | Some("") => Some(HostMatch::Any),
         Some(hostname) => {
@@ -132,7 +139,57 @@ fn check_listener(listener: GatewayListeners, path: &Path<'_>, faults: &mut Faul
     };
     let admits = check_allowed_routes(allowed_routes, &path.field("allowedRoutes"), faults);
     let port = port(number.into(), &path.field("port"), faults);
-    Some(GatewayListener { name: Arc::from(listener_name), host: host?, port: port?, tls, admits })
+    Some(GatewayListener { name: Arc::from(listener_name), host: host?, port: port?, security: security?, admits })
+}
+
+fn check_security(
+    protocol: &str,
+    tls: Option<GatewayListenersTls>,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<Security> {
+    let at = path.field("tls");
+    match (protocol, tls) {
+        ("HTTPS", Some(tls)) => check_certificate(tls, &at, faults).map(Security::Https),
+        ("HTTPS", None) => {
+            faults.add(&at, "HTTPS without a certificate", "add `tls: {certificateRefs: [{name: my-secret}]}`");
+            None
+        }
+        ("HTTP" | MESH_PROTOCOL, Some(_)) => {
+            faults.add(&at, format!("{protocol} takes no certificate"), "remove it, or write `protocol: HTTPS`");
+            None
+        }
+        ("HTTP", None) => Some(Security::Plain),
+        (MESH_PROTOCOL, None) => Some(Security::Mesh),
+        (other, _) => {
+            let hint = "write `HTTP`, `HTTPS`, or `weir.dev/MTLS` for workloads of the mesh";
+            faults.add(&path.field("protocol"), format!("{} is not supported", quoted(other)), hint);
+            None
+        }
+    }
+}
+
+/// The Secret of a listener.
+fn check_certificate(tls: GatewayListenersTls, path: &Path<'_>, faults: &mut Faults) -> Option<Arc<str>> {
+    // What else there is has been refused by `schema::unsupported`.
+    let GatewayListenersTls { certificate_refs, mode: _, options: _ } = tls;
+    let at = path.field("certificateRefs");
+    let mut certificates = certificate_refs.unwrap_or_default();
+    let (Some(certificate), true) = (certificates.pop(), certificates.is_empty()) else {
+        let hint = "name one Secret; another host is another listener on the same port";
+        faults.add(&at, "is not one certificate", hint);
+        return None;
+    };
+    let at = at.entry(0);
+    let GatewayListenersTlsCertificateRefs { group, kind, name, namespace } = certificate;
+    if group.is_some_and(|group| !group.is_empty()) || kind.is_some_and(|kind| kind != Kind::Secret.name()) {
+        faults.add(&at.field("kind"), "is no Secret", "leave `group` and `kind` out");
+    }
+    if namespace.is_some() {
+        let hint = "leave it out, and have the Secret in the Gateway's namespace";
+        faults.add(&at.field("namespace"), "Secrets are used in their own namespace alone", hint);
+    }
+    Some(Arc::from(name))
 }
 
 fn check_allowed_routes(
@@ -177,7 +234,9 @@ fn check_distinct(listeners: &[GatewayListener], path: &Path<'_>, faults: &mut F
             let reason = format!("the same port and host name as listener {}", quoted(&listeners[other].name));
             faults.add(&at.field("port"), reason, "change the port, or the host name");
         }
-        if let Some(other) = listeners[..index].iter().find(|it| it.port == listener.port && it.tls != listener.tls) {
+        if let Some(other) =
+            listeners[..index].iter().find(|it| it.port == listener.port && !it.security.fits(&listener.security))
+        {
             let reason = format!("listener {} on the same port has another protocol", quoted(&other.name));
             faults.add(&at.field("protocol"), reason, "give both the same protocol, or one of them another port");
         }

@@ -6,6 +6,7 @@
 //!               └────────────────┴───────────────┴──────────────┴─► faults, all of them, each with its place
 //! ```
 
+pub(crate) mod access_policy;
 pub(crate) mod backend_policy;
 pub(crate) mod field;
 pub(crate) mod filter;
@@ -13,6 +14,7 @@ pub(crate) mod gateway;
 pub(crate) mod grants;
 pub(crate) mod header;
 pub(crate) mod http_route;
+pub(crate) mod secret;
 pub(crate) mod service;
 
 use std::fmt;
@@ -24,11 +26,13 @@ use crate::resource::field::{object, typed};
 use crate::schema;
 use crate::written::{Kind, Metadata};
 
+pub(crate) use access_policy::AccessPolicy;
 pub(crate) use backend_policy::BackendPolicy;
 pub(crate) use filter::{Filter, TargetKind};
-pub(crate) use gateway::{Admits, Gateway, GatewayListener};
+pub(crate) use gateway::{Admits, Gateway, GatewayListener, Security};
 pub(crate) use grants::{GatewayClass, ReferenceGrant};
 pub(crate) use http_route::{BackendRef, HttpRoute, ParentRef, Rule, RuleAction};
+pub(crate) use secret::Secret;
 pub(crate) use service::{Service, ServicePort};
 
 /// The namespace of an object that names none.
@@ -65,6 +69,8 @@ pub(crate) enum Resource {
     Service(Service),
     Filter(Filter),
     BackendPolicy(BackendPolicy),
+    AccessPolicy(AccessPolicy),
+    Secret(Secret),
 }
 
 /// A document after all checks that need no other document.
@@ -164,8 +170,12 @@ fn check_metadata(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<String
 fn check_spec(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<Resource> {
     let root = Path::ROOT;
     let at = root.field("spec");
+    if kind == Kind::Secret {
+        return Some(Resource::Secret(secret::check(typed(tree, &root, faults)?, faults)?));
+    }
     let spec = tree.field("spec")?;
     Some(match kind {
+        Kind::Secret => return None, // Done above.
         Kind::Gateway => Resource::Gateway(gateway::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::HttpRoute => Resource::HttpRoute(http_route::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::GatewayClass => Resource::GatewayClass(grants::check_class(typed(spec, &at, faults)?)),
@@ -173,5 +183,10 @@ fn check_spec(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<Resource> 
         Kind::Service => Resource::Service(service::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::Filter => Resource::Filter(filter::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::BackendPolicy => Resource::BackendPolicy(backend_policy::check(typed(spec, &at, faults)?, &at, faults)?),
+        Kind::AccessPolicy => {
+            let id = object(tree, kind)?;
+            let policy = access_policy::check(typed(spec, &at, faults)?, &id.namespace, &at, faults)?;
+            Resource::AccessPolicy(policy)
+        }
     })
 }

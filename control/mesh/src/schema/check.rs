@@ -29,16 +29,25 @@ pub(crate) fn check(tree: &Tree, shape: &Shape, path: &Path<'_>, faults: &mut Fa
                 check(entry, element, &path.field(&key.text), faults);
             }
         }
-        (Shape::Record(fields), Value::Map(_)) => check_record(tree, fields, path, faults),
+        (Shape::Record(fields), Value::Map(_)) => check_record(tree, fields, Unknown::Refused, path, faults),
+        (Shape::Open(fields), Value::Map(_)) => check_record(tree, fields, Unknown::Allowed, path, faults),
         (shape, value) => faults.add(path, mismatch(shape, value), mismatch_hint(shape, value)),
     }
 }
 
-fn check_record(tree: &Tree, fields: &[Field], path: &Path<'_>, faults: &mut Faults) {
+/// What becomes of fields that a record does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Refused,
+    Allowed,
+}
+
+fn check_record(tree: &Tree, fields: &[Field], unknown: Unknown, path: &Path<'_>, faults: &mut Faults) {
     let Value::Map(entries) = &tree.value else { return };
     for (key, value) in entries {
         let at = path.field(&key.text);
         match fields.iter().find(|field| field.name == key.text) {
+            None if unknown == Unknown::Allowed => {}
             None => faults.add(&at, "unknown field", unknown_hint(&key.text, fields)),
             Some(Field { refused: Some(hint), .. }) => faults.add(&at, "not supported", *hint),
             Some(field) if !field.required && matches!(value.value, Value::Null) => {}
@@ -87,7 +96,9 @@ fn mismatch_hint(shape: &Shape, value: &Value) -> String {
         (Shape::Boolean, Value::Text(_)) => "write `true` or `false`, without quotes".to_owned(),
         (Shape::Integer { .. } | Shape::Number, Value::Text(_)) => "write a number, without quotes".to_owned(),
         (Shape::List(_), _) => "begin each entry with `- `, or write `[first, second]`".to_owned(),
-        (Shape::Record(_) | Shape::Map(_), Value::List(_)) => "write `name: value` lines, without `- `".to_owned(),
+        (Shape::Record(_) | Shape::Open(_) | Shape::Map(_), Value::List(_)) => {
+            "write `name: value` lines, without `- `".to_owned()
+        }
         (shape, _) => format!("write {}", expectation(shape)),
     }
 }
@@ -98,7 +109,7 @@ fn expectation(shape: &Shape) -> String {
             let allowed = choices.iter().filter(|choice| choice.refused.is_none()).map(|choice| choice.text.as_str());
             format!("one of {}", listing(allowed))
         }
-        Shape::Record(fields) => {
+        Shape::Record(fields) | Shape::Open(fields) => {
             let fields = fields.iter().filter(|field| field.refused.is_none()).map(|field| field.name.as_str());
             format!("a map with {}", listing(fields))
         }

@@ -19,7 +19,9 @@ use gateway_api::referencegrants::ReferenceGrantSpec;
 use schemars::{Schema, schema_for};
 use serde_json::json;
 
-use crate::written::{BackendPolicySpec, FilterSpec, Kind, Metadata, ServiceSpec};
+use crate::written::{
+    AccessPolicySpec, BackendPolicySpec, FilterSpec, Kind, ManifestSpec, Metadata, SecretDocument, ServiceSpec,
+};
 
 pub use reference::configuration_reference;
 
@@ -39,6 +41,11 @@ pub fn json_schema(kind: &str) -> Option<Schema> {
     Kind::ALL.iter().find(|it| it.name() == kind).map(|kind| spec_schema(*kind))
 }
 
+/// The JSON Schema of a bundle's manifest.
+pub(crate) fn manifest_schema() -> Schema {
+    schema_for!(ManifestSpec)
+}
+
 fn spec_schema(kind: Kind) -> Schema {
     match kind {
         Kind::Gateway => schema_for!(GatewaySpec),
@@ -48,11 +55,18 @@ fn spec_schema(kind: Kind) -> Schema {
         Kind::Service => schema_for!(ServiceSpec),
         Kind::Filter => schema_for!(FilterSpec),
         Kind::BackendPolicy => schema_for!(BackendPolicySpec),
+        Kind::AccessPolicy => schema_for!(AccessPolicySpec),
+        Kind::Secret => schema_for!(SecretDocument),
     }
 }
 
 fn document_shape(kind: Kind) -> Shape {
     let text = || Shape::from_schema(&json!({"type": "string"}));
+    if kind == Kind::Secret {
+        let mut shape = Shape::from_schema(schema_for!(SecretDocument).as_value()); // It has no `spec`.
+        unsupported::of(kind).for_each(|entry| shape.refuse(entry.path, entry.hint));
+        return shape;
+    }
     let mut shape = Shape::record(vec![
         ("apiVersion", text(), "The group and version of the kind."),
         ("kind", text(), "The kind."),

@@ -61,6 +61,12 @@ fn describe(kind: Kind, text: &mut String) {
     line(text, &introduction(kind));
     line(text, "\n| field | value | meaning |\n|---|---|---|");
     let Shape::Record(fields) = shape(kind) else { return };
+    if kind == Kind::Secret {
+        let own = |field: &&Field| ["type", "data", "stringData"].contains(&field.name.as_str());
+        for field in fields.iter().filter(own) {
+            line(text, &row(kind, field, &field.name));
+        }
+    }
     for field in fields.iter().filter(|field| field.name == "spec") {
         describe_fields(kind, &field.shape, "spec", text);
     }
@@ -96,7 +102,7 @@ fn introduction(kind: Kind) -> String {
         Kind::GatewayClass => {
             "A class of Gateways; optional. Its controller is `weir.dev/gateway-controller`, or its Gateways are refused."
         }
-        Kind::Service | Kind::Filter | Kind::BackendPolicy => {
+        Kind::Service | Kind::Filter | Kind::BackendPolicy | Kind::AccessPolicy | Kind::Secret => {
             let schema = spec_schema(kind);
             let doc = schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default();
             return doc.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -141,10 +147,10 @@ fn value(shape: &Shape) -> String {
             allowed.map(|choice| format!("`{}`", choice.text)).collect::<Vec<_>>().join(", ")
         }
         Shape::List(element) => match &**element {
-            Shape::Record(_) => "list".to_owned(),
+            Shape::Record(_) | Shape::Open(_) => "list".to_owned(),
             element => format!("list of {}", value(element)),
         },
-        Shape::Record(_) | Shape::Map(_) => "map".to_owned(),
+        Shape::Record(_) | Shape::Open(_) | Shape::Map(_) => "map".to_owned(),
         Shape::Text => "text".to_owned(),
         other => other.in_words().to_owned(),
     }

@@ -2,6 +2,8 @@
 
 use serde_json::Value as Json;
 
+use crate::limits::{MAX_DEPTH, MAX_SCHEMA_BYTES};
+
 /// What a value may look like.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Shape {
@@ -23,6 +25,8 @@ pub(crate) enum Shape {
     Map(Box<Self>),
     /// These fields and no others.
     Record(Vec<Field>),
+    /// These fields, and others.
+    Open(Vec<Field>),
 }
 
 /// A text that is allowed.
@@ -67,50 +71,12 @@ impl Shape {
     /// The shape that a generated schema describes. What it does not understand it takes for anything; a test holds
     /// that against every kind.
     pub(crate) fn from_schema(root: &Json) -> Self {
-        Self::convert(root, root)
+        SchemaReader { root, is_ours: true, left: usize::MAX }.shape(root, 0)
     }
 
-    fn convert(schema: &Json, root: &Json) -> Self {
-        if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
-            return Self::convert(&root["$defs"][name], root);
-        }
-        let is_null = |schema: &Json| schema["type"] == "null";
-        if let Some(either) = schema["anyOf"].as_array() {
-            // `Option<T>`: the null is allowed by the field being optional.
-            return either.iter().find(|it| !is_null(it)).map_or(Self::Any, |it| Self::convert(it, root));
-        }
-        if let Some(choices) = choices(schema) {
-            return Self::Choice(choices);
-        }
-        let kind = match &schema["type"] {
-            Json::Array(kinds) => kinds.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")),
-            kind => kind.as_str(),
-        };
-        match kind {
-            Some("string") => Self::Text,
-            Some("boolean") => Self::Boolean,
-            Some("number") => Self::Number,
-            Some("integer") => integer(schema),
-            Some("array") => Self::List(Box::new(Self::convert(&schema["items"], root))),
-            Some("object") => Self::object(schema, root),
-            _ => Self::Any,
-        }
-    }
-
-    fn object(schema: &Json, root: &Json) -> Self {
-        let Some(properties) = schema["properties"].as_object() else {
-            return Self::Map(Box::new(Self::convert(&schema["additionalProperties"], root)));
-        };
-        let is_required =
-            |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|it| it == name));
-        let field = |(name, property): (&String, &Json)| Field {
-            name: name.clone(),
-            doc: doc(property),
-            required: is_required(name),
-            shape: Self::convert(property, root),
-            refused: None,
-        };
-        Self::Record(properties.iter().map(field).collect())
+    /// As much as can be said of the shape that somebody else's schema describes; the rest is anything.
+    pub(crate) fn from_foreign_schema(root: &Json) -> Self {
+        SchemaReader { root, is_ours: false, left: MAX_SCHEMA_BYTES }.shape(root, 0)
     }
 
     /// Marks a field (`spec.rules[].name`), or one value of a choice (`spec.rules[].filters[].type=CORS`), as known
@@ -158,8 +124,105 @@ impl Shape {
             Self::Number => "a number",
             Self::Integer { .. } => "a whole number",
             Self::List(_) => "a list",
-            Self::Map(_) | Self::Record(_) => "a map",
+            Self::Map(_) | Self::Record(_) | Self::Open(_) => "a map",
         }
+    }
+}
+
+/// Reads a schema; what refers to itself ends.
+struct SchemaReader<'a> {
+    root: &'a Json,
+    /// Generated from our types: every record is closed, and of several shapes the first that is not null counts.
+    is_ours: bool,
+    /// How many bytes of names and choices may still be read, and a little for each part.
+    left: usize,
+}
+
+/// What a part of a schema costs beside its texts, in bytes.
+const PART_BYTES: usize = 64;
+
+impl SchemaReader<'_> {
+    fn pay(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+
+    fn shape(&mut self, schema: &Json, depth: usize) -> Shape {
+        if self.left == 0 || depth > MAX_DEPTH {
+            return Shape::Any;
+        }
+        self.pay(PART_BYTES);
+        let root = self.root;
+        if let Some(name) = schema["$ref"].as_str() {
+            let named = name.strip_prefix("#/$defs/").map_or(&Json::Null, |name| &root["$defs"][name]);
+            return self.shape(named, depth + 1);
+        }
+        let is_null = |schema: &Json| schema["type"] == "null";
+        if let Some(either) = schema["anyOf"].as_array() {
+            // `Option<T>`: the null is allowed by the field being optional.
+            if !self.is_ours && either.iter().any(is_null) {
+                return Shape::Any;
+            }
+            let mut others = either.iter().filter(|it| !is_null(it));
+            return match (others.next(), others.next()) {
+                (Some(only), second) if self.is_ours || second.is_none() => self.shape(only, depth + 1),
+                _ => Shape::Any,
+            };
+        }
+        if let Some(mut choices) = choices(schema) {
+            self.pay(choices.iter().map(|choice| choice.text.len() + PART_BYTES).sum());
+            if self.left == 0 {
+                return Shape::Any;
+            }
+            if !self.is_ours {
+                choices.iter_mut().for_each(|choice| choice.doc.clear());
+            }
+            return Shape::Choice(choices);
+        }
+        let kind = match &schema["type"] {
+            // `null` is a value like any other to somebody else.
+            Json::Array(kinds) if !self.is_ours && kinds.iter().any(|kind| kind == "null") => None,
+            Json::Array(kinds) => {
+                let mut kinds = kinds.iter().filter_map(|kind| kind.as_str().filter(|kind| *kind != "null"));
+                let first = kinds.next();
+                first.filter(|_| self.is_ours || kinds.next().is_none())
+            }
+            kind => kind.as_str(),
+        };
+        match kind {
+            Some("string") => Shape::Text,
+            Some("boolean") => Shape::Boolean,
+            Some("number") => Shape::Number,
+            Some("integer") if !self.is_ours => Shape::Number, // As large as one likes, and 5.0 is one.
+            Some("integer") => integer(schema),
+            Some("array") => Shape::List(Box::new(self.shape(&schema["items"], depth + 1))),
+            Some("object") => self.object(schema, depth),
+            _ => Shape::Any,
+        }
+    }
+
+    fn object(&mut self, schema: &Json, depth: usize) -> Shape {
+        let Some(properties) = schema["properties"].as_object() else {
+            return Shape::Map(Box::new(self.shape(&schema["additionalProperties"], depth + 1)));
+        };
+        let is_required =
+            |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|it| it == name));
+        let mut fields = Vec::new();
+        for (name, property) in properties {
+            self.pay(name.len());
+            if self.left == 0 {
+                return Shape::Any;
+            }
+            fields.push(Field {
+                name: name.clone(),
+                doc: if self.is_ours { doc(property) } else { String::new() },
+                required: is_required(name),
+                shape: self.shape(property, depth + 1),
+                refused: None,
+            });
+        }
+        let may_hold_more = schema.get("patternProperties").is_some() || schema["additionalProperties"] != false;
+        let is_closed = self.is_ours || !may_hold_more;
+        if is_closed { Shape::Record(fields) } else { Shape::Open(fields) }
     }
 }
 
@@ -212,13 +275,16 @@ mod tests {
         }
     }
 
-    /// Every part of every generated schema is understood: nothing passes for anything but a plugin's configuration.
+    /// Every part of every generated schema is understood: nothing passes for anything but what is handed to a plugin.
     #[test]
     fn the_shapes_have_no_holes() {
         let mut found = Vec::new();
         for kind in Kind::ALL {
             holes(shape_of(kind), kind.name(), &mut found);
         }
-        assert_eq!(found, ["Filter.spec.config{}"]);
+        let foreign: Vec<String> =
+            ["apiKeys", "basic", "jwt"].iter().map(|it| format!("AccessPolicy.spec.credentials.{it}{{}}")).collect();
+        assert_eq!(found[0], "Filter.spec.config{}");
+        assert_eq!(found[1..], foreign, "these are the auth filter's");
     }
 }

@@ -35,15 +35,21 @@ const METADATA: [Unsupported; 8] = [
 const GATEWAY: [Unsupported; 5] = [
     entry("spec.allowedListeners", "remove it: ListenerSets are not supported, so none can attach"),
     entry("spec.infrastructure", "remove it: the proxy that reads this file is the infrastructure"),
-    entry("spec.tls", "remove it: listeners speak plain HTTP for now"),
-    entry("spec.listeners[].tls", "remove it, and write `protocol: HTTP`: listeners speak plain HTTP for now"),
+    entry(
+        "spec.tls",
+        "remove it: downstreams are asked for no certificates; for workloads write `protocol: weir.dev/MTLS`",
+    ),
+    entry("spec.listeners[].tls.options", "remove it: there is one way, TLS 1.3"),
     entry("spec.listeners[].allowedRoutes.namespaces.selector", "write `from: Same` or `from: All`"),
 ];
 
-const GATEWAY_CHOICES: [Unsupported; 1] = [entry(
-    "spec.listeners[].allowedRoutes.namespaces.from=Selector",
-    "write `from: Same` or `from: All`: namespaces have no labels in files",
-)];
+const GATEWAY_CHOICES: [Unsupported; 2] = [
+    entry("spec.listeners[].tls.mode=Passthrough", "write `Terminate`: TLS is not passed through yet"),
+    entry(
+        "spec.listeners[].allowedRoutes.namespaces.from=Selector",
+        "write `from: Same` or `from: All`: namespaces have no labels in files",
+    ),
+];
 
 const HTTP_ROUTE: [Unsupported; 6] = [
     entry("spec.rules[].backendRefs[].filters", "put the filters on the rule; use two rules where they differ"),
@@ -72,10 +78,9 @@ const SERVICE: [Unsupported; 7] = [
     entry("spec.externalName", "write `dns: {host: ..., port: ...}`"),
 ];
 
-const FILTER: [Unsupported; 4] = [
-    entry("spec.module.bundle", "use `file` or `builtin`: bundles come with the control plane"),
-    entry("spec.module.url", "download the module, and use `file`"),
-    entry("spec.module.oci", "pull the module, and use `file`"),
+const FILTER: [Unsupported; 3] = [
+    entry("spec.module.url", "download the module, and push it as a bundle"),
+    entry("spec.module.oci", "pull the module, and push it as a bundle"),
     entry("spec.isolation=Stream", "use Worker: one VM for all requests of a worker thread"),
 ];
 
@@ -95,12 +100,13 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
         Kind::Service => [&SERVICE, &[]],
         Kind::Filter => [&FILTER, &[]],
         Kind::BackendPolicy => [&BACKEND_POLICY, &[]],
+        Kind::AccessPolicy | Kind::Secret => [&[], &[]],
     };
     own.into_iter().flatten().chain(std::iter::once(&STATUS)).chain(&METADATA)
 }
 
 /// Kinds of upstream that are known and not supported, and what to do instead.
-pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 16] = [
+pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 14] = [
     ("GRPCRoute", "use an HTTPRoute: a gRPC method is a path, `/package.Service/Method`"),
     ("TCPRoute", "only HTTP is proxied for now"),
     ("TLSRoute", "only HTTP is proxied for now"),
@@ -112,8 +118,6 @@ pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 16] = [
     ("ListenerSet", "write the listeners into the Gateway"),
     ("XListenerSet", "write the listeners into the Gateway"),
     ("Mesh", "there is nothing to set for the whole mesh yet"),
-    ("AccessPolicy", "use a Filter with `module: {builtin: auth}`"),
-    ("Secret", "HTTPS is not supported yet, and nothing else refers to one"),
     ("ConfigMap", "write a filter's configuration into its `config`"),
     ("Ingress", "use a Gateway and an HTTPRoute"),
     ("EndpointSlice", "write the addresses into `endpoints` of a Service"),

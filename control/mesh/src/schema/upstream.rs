@@ -6,7 +6,14 @@ use crate::written::Kind;
 /// Field and meaning.
 type Meaning = (&'static str, &'static str);
 
-const GATEWAY: [Meaning; 15] = [
+const GATEWAY: [Meaning; 22] = [
+    ("spec.listeners[].tls", "The certificate; for `HTTPS`, and for nothing else."),
+    ("spec.listeners[].tls.mode", "`Terminate`, as when left out."),
+    ("spec.listeners[].tls.certificateRefs", "One Secret of the Gateway's namespace."),
+    ("spec.listeners[].tls.certificateRefs[].group", "The empty text, as when left out."),
+    ("spec.listeners[].tls.certificateRefs[].kind", "`Secret`, as when left out."),
+    ("spec.listeners[].tls.certificateRefs[].name", "The Secret's name."),
+    ("spec.listeners[].tls.certificateRefs[].namespace", "Leave it out: the Gateway's own."),
     ("spec.addresses", "The addresses to listen on; 127.0.0.1 when left out."),
     ("spec.addresses[].type", "`IPAddress`, as when left out."),
     ("spec.addresses[].value", "An IP address without port; `0.0.0.0` for all of the machine's."),
@@ -18,7 +25,10 @@ const GATEWAY: [Meaning; 15] = [
         "The host it serves, or `*.example.com` for all hosts below one; every host when left out.",
     ),
     ("spec.listeners[].port", "The port. Listeners may share one when their host names differ."),
-    ("spec.listeners[].protocol", "`HTTP`: HTTP/1.1, and HTTP/2 by prior knowledge."),
+    (
+        "spec.listeners[].protocol",
+        "`HTTP`: HTTP/1.1, and HTTP/2 by prior knowledge; `HTTPS`: both in TLS 1.3; `weir.dev/MTLS`: both for workloads of the mesh.",
+    ),
     ("spec.listeners[].allowedRoutes", "Which routes may attach."),
     ("spec.listeners[].allowedRoutes.kinds", "The kinds that may; HTTPRoute, as when left out."),
     ("spec.listeners[].allowedRoutes.kinds[].group", "`gateway.networking.k8s.io`, as when left out."),
@@ -129,7 +139,7 @@ pub(super) fn meaning(kind: Kind, path: &str) -> Option<&'static str> {
         Kind::HttpRoute => &HTTP_ROUTE,
         Kind::ReferenceGrant => &REFERENCE_GRANT,
         Kind::GatewayClass => &GATEWAY_CLASS,
-        Kind::Service | Kind::Filter | Kind::BackendPolicy => return None,
+        Kind::Service | Kind::Filter | Kind::BackendPolicy | Kind::AccessPolicy | Kind::Secret => return None,
     };
     let exact = own.iter().find(|(other, _)| *other == path);
     let shared = || EVERYWHERE.iter().find(|(end, _)| path.ends_with(end));

@@ -11,15 +11,15 @@ pub(crate) struct FilterSpec {
     pub(crate) target_refs: Option<Vec<TargetRef>>,
     /// Where the Wasm module comes from; exactly one of the fields.
     pub(crate) module: ModuleSpec,
-    /// Where it stands among the filters of a request; `Transform` when left out.
+    /// Where it stands among the filters of a request; what its bundle says, or `Transform`, when left out.
     pub(crate) phase: Option<Phase>,
     /// Among filters of the same phase lower numbers come first, then names in alphabetical order; 0 when left out.
     pub(crate) priority: Option<i32>,
-    /// Handed to the module as JSON; what may stand here is the module's own affair.
+    /// Handed to the module as JSON; what may stand here is the module's own affair. A bundle may say it in a schema.
     pub(crate) config: Option<serde_json::Map<String, serde_json::Value>>,
     /// What happens to a request when the filter fails; `Closed` when left out.
     pub(crate) failure: Option<FailureName>,
-    /// What one VM of it may use.
+    /// What one VM of it may use; what is left out is as its bundle says, or a default.
     pub(crate) limits: Option<LimitsSpec>,
     /// How many requests share a VM; `Worker` when left out.
     pub(crate) isolation: Option<Isolation>,
@@ -47,6 +47,10 @@ pub(crate) struct ModuleSpec {
     pub(crate) file: Option<String>,
     /// A module shipped with the proxy, by name: `auth`.
     pub(crate) builtin: Option<String>,
+    /// A bundle that was pushed to the control plane, by name; needs `version`.
+    pub(crate) bundle: Option<String>,
+    /// Which version of the bundle: `1.2.0`.
+    pub(crate) version: Option<String>,
 }
 
 /// Where a filter stands among the filters of a request, on the way in; responses pass them in reverse.

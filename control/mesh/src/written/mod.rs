@@ -1,16 +1,24 @@
 //! What people write, as types: the kinds, and the fields of our own. The upstream kinds are the `gateway-api` crate's.
 //! The doc comments here are what `docs/configuration.md` says; nothing here is checked beyond its type.
 
+pub(crate) mod access_policy;
 pub(crate) mod backend_policy;
 pub(crate) mod filter;
+pub(crate) mod manifest;
 pub(crate) mod metadata;
+pub(crate) mod secret;
 pub(crate) mod service;
 
+pub(crate) use access_policy::{
+    AccessAction, AccessPolicySpec, AccessRule, ClaimSpec, HeaderSpec, PathSpec, PolicyMode, WorkloadRef,
+};
 pub(crate) use backend_policy::{BackendPolicySpec, BalancingName, PolicyTimeouts, ServiceRef};
 pub(crate) use filter::{
     FailureName, FilterSpec, HeaderPauseName, Isolation, LimitsSpec, ModuleSpec, Phase, TargetRef,
 };
+pub(crate) use manifest::ManifestSpec;
 pub(crate) use metadata::Metadata;
+pub(crate) use secret::SecretDocument;
 pub(crate) use service::{DnsSpec, EndpointSpec, IdentitySpec, PortSpec, Protocol, ServiceSpec};
 
 /// The group of the upstream kinds.
@@ -35,16 +43,22 @@ pub enum Kind {
     Filter,
     /// `BackendPolicy`.
     BackendPolicy,
+    /// `AccessPolicy`.
+    AccessPolicy,
+    /// `Secret`.
+    Secret,
 }
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Gateway,
         Self::HttpRoute,
         Self::Service,
         Self::Filter,
+        Self::AccessPolicy,
         Self::BackendPolicy,
+        Self::Secret,
         Self::ReferenceGrant,
         Self::GatewayClass,
     ];
@@ -59,6 +73,8 @@ impl Kind {
             Self::Service => "Service",
             Self::Filter => "Filter",
             Self::BackendPolicy => "BackendPolicy",
+            Self::AccessPolicy => "AccessPolicy",
+            Self::Secret => "Secret",
         }
     }
 
@@ -66,7 +82,8 @@ impl Kind {
     pub const fn group(self) -> &'static str {
         match self {
             Self::Gateway | Self::HttpRoute | Self::GatewayClass | Self::ReferenceGrant => GATEWAY_GROUP,
-            Self::Service | Self::Filter | Self::BackendPolicy => WEIR_GROUP,
+            Self::Service | Self::Filter | Self::BackendPolicy | Self::AccessPolicy => WEIR_GROUP,
+            Self::Secret => "",
         }
     }
 
@@ -75,7 +92,8 @@ impl Kind {
         match self {
             Self::Gateway | Self::HttpRoute | Self::GatewayClass => &["gateway.networking.k8s.io/v1"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
-            Self::Service | Self::Filter | Self::BackendPolicy => &["weir.dev/v1alpha1"],
+            Self::Service | Self::Filter | Self::BackendPolicy | Self::AccessPolicy => &["weir.dev/v1alpha1"],
+            Self::Secret => &["v1"],
         }
     }
 

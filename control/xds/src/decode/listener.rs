@@ -11,8 +11,10 @@ use super::fault::{Spot, unsupported};
 use super::metadata;
 use super::plugin::inline_plugin;
 use super::route::{DecodedRouteTable, inline_route_table};
+use super::tls::{ChainTls, downstream};
 use super::value::{config_source, socket_address};
 use super::whole;
+use crate::encode;
 use crate::proto::{self, Router, core, hcm, listener as pb, protobuf};
 
 /// A listener as it was sent.
@@ -99,27 +101,56 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
     } = message;
     unsupported!(spot; additional_addresses, fcds_config, filter_chain_matcher, use_original_dst, default_filter_chain,
         per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout, deprecated_v1, drain_type,
-        listener_filters, transparent, freebind, socket_options, tcp_fast_open_queue_length, udp_listener_config,
+        transparent, freebind, socket_options, tcp_fast_open_queue_length, udp_listener_config,
         api_listener, connection_balance_config, access_log, tcp_backlog_size, bind_to_port, enable_mptcp,
         ignore_global_conn_limit, tcp_keepalive, listener_specifier);
     metadata::nothing(metadata, spot);
     let name = spot.field("name").checked(ListenerName::new(&name))?;
     let address = socket_address(address, &spot.field("address"));
-    let manager = filter_chain(filter_chains, &spot.field("filter_chains"))?;
-    let (tls, manager, spot) = manager;
+    let (tls, manager, spot) = all_chains(filter_chains, &spot.field("filter_chains"))?;
+    let is_https = matches!(tls, Some(DownstreamTls::Https(_)));
+    let expected = if is_https { vec![encode::inspector()] } else { Vec::new() };
+    if listener_filters != expected {
+        spot.field("listener_filters")
+            .refuse("is not supported", "give none; with certificates for HTTPS just the TLS inspector");
+    }
     let (filters, plugins, routes) = connection_manager(manager, &name, &spot)?;
     Some(DecodedListener { name, address: address?, tls, filters, plugins, routes })
 }
 
-/// The connection manager of the only filter chain.
-fn filter_chain<'a>(
-    mut chains: Vec<pb::FilterChain>,
+/// What all filter chains say together: they differ in the names and certificates of HTTPS, and in nothing else.
+fn all_chains<'a>(
+    chains: Vec<pb::FilterChain>,
     spot: &Spot<'a>,
 ) -> Option<(Option<DownstreamTls>, hcm::HttpConnectionManager, Spot<'a>)> {
-    let (Some(chain), true) = (chains.pop(), chains.is_empty()) else {
-        return spot.none("is not one filter chain", "several chains for one address are not supported yet");
-    };
-    let spot = spot.entry(0);
+    let mut certificates = Vec::new();
+    let mut first = None;
+    let count = chains.len();
+    for (index, chain) in chains.into_iter().enumerate() {
+        let (tls, manager, place) = filter_chain(chain, &spot.entry(index))?;
+        match tls {
+            ChainTls::Https(certificate) => certificates.push(certificate),
+            ChainTls::Plain | ChainTls::Mesh if count > 1 => {
+                return spot.none("is one of several filter chains", "several are for HTTPS by server name alone");
+            }
+            ChainTls::Plain => return Some((None, manager, place)),
+            ChainTls::Mesh => return Some((Some(DownstreamTls::Mesh), manager, place)),
+        }
+        match &first {
+            None => first = Some((manager, place)),
+            Some((other, _)) if *other == manager => {}
+            Some(_) => return place.none("differs from the first", "all chains of an address have the same filters"),
+        }
+    }
+    let Some((manager, place)) = first else { return spot.none("has no filter chain", "give one") };
+    Some((Some(DownstreamTls::Https(certificates)), manager, place))
+}
+
+/// The connection manager of one filter chain.
+fn filter_chain<'a>(
+    chain: pb::FilterChain,
+    spot: &Spot<'a>,
+) -> Option<(ChainTls, hcm::HttpConnectionManager, Spot<'a>)> {
     let pb::FilterChain {
         filter_chain_match,
         mut filters,
@@ -129,11 +160,9 @@ fn filter_chain<'a>(
         transport_socket_connect_timeout: _, // As long as a request head may take.
         name: _,
     } = chain;
-    // A match that asks for nothing matches everything.
-    let filter_chain_match = filter_chain_match.filter(|asked| *asked != pb::FilterChainMatch::default());
-    unsupported!(spot; filter_chain_match, use_proxy_proto);
-    let tls = super::tls::downstream(transport_socket, &spot.field("transport_socket"));
-    metadata::nothing(metadata, &spot);
+    unsupported!(spot; use_proxy_proto);
+    let tls = downstream(filter_chain_match, transport_socket, spot)?;
+    metadata::nothing(metadata, spot);
     let spot = spot.field("filters");
     let (Some(pb::Filter { name: _, config_type }), true) = (filters.pop(), filters.is_empty()) else {
         return spot.none("is not one filter", "give one HTTP connection manager");

@@ -22,6 +22,7 @@ use fault::Spot;
 pub(crate) use listener::{DecodedListener, FilterEntry, RouteSource, listener};
 pub(crate) use plugin::extension;
 pub(crate) use route::{DecodedHost, DecodedRoute, DecodedRouteTable, route_table};
+pub(crate) use tls::secret;
 
 /// Decodes one resource with `read`, which refuses through the spot that it is given.
 fn whole<M: Message + Default, T>(

@@ -1,12 +1,13 @@
-//! A listener: one filter chain with an HTTP connection manager, whose routes come apart from it. Every plugin that any
+//! A listener: one filter chain (with HTTPS, one for each certificate, all alike) with an HTTP connection manager, whose
+//! routes come apart from it. Every plugin that any
 //! of its routes uses stands in its list of filters, disabled; a route enables those of its own chain. So all routes of a
 //! listener share the order of filters, which is the same for every chain in any case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{Listener, PluginName, RouteTable};
+use weir_model::{DownstreamTls, HostCertificate, Listener, PluginName, RouteTable};
 
-use super::{by_ads, socket_address, truth};
+use super::{by_ads, socket_address, tls, truth};
 use crate::proto::{Router, core, hcm, listener as pb, pack};
 
 /// Envoy's names of what every listener has.
@@ -20,12 +21,25 @@ pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: 
         name: CONNECTION_MANAGER.to_owned(),
         config_type: Some(pb::filter::ConfigType::TypedConfig(pack(&manager))),
     };
-    let transport_socket = listener.tls.as_ref().map(super::tls::downstream);
-    let chain = pb::FilterChain { filters: vec![filter], transport_socket, ..pb::FilterChain::default() };
+    let chain = |filter_chain_match, transport_socket| pb::FilterChain {
+        filter_chain_match,
+        filters: vec![filter.clone()],
+        transport_socket,
+        ..pb::FilterChain::default()
+    };
+    let (filter_chains, listener_filters) = match &listener.tls {
+        None => (vec![chain(None, None)], Vec::new()),
+        Some(DownstreamTls::Mesh) => (vec![chain(None, Some(tls::mesh()))], Vec::new()),
+        Some(DownstreamTls::Https(certificates)) => {
+            let of = |it: &HostCertificate| chain(tls::server_name(&it.host), Some(tls::https(it)));
+            (certificates.iter().map(of).collect(), vec![tls::inspector()])
+        }
+    };
     pb::Listener {
         name: listener.name.to_string(),
         address: Some(socket_address(&listener.address.ip().to_string(), listener.address.port())),
-        filter_chains: vec![chain],
+        filter_chains,
+        listener_filters,
         ..pb::Listener::default()
     }
 }

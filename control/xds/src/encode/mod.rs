@@ -16,7 +16,7 @@ pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
 pub(crate) use listener::{filter_order, listener};
 pub(crate) use plugin::plugin;
 pub(crate) use route::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
-pub(crate) use tls::{downstream as downstream_tls, upstream as upstream_tls};
+pub(crate) use tls::{https, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls};
 
 /// Resources are asked for on the stream on which everything comes.
 pub(crate) fn by_ads() -> core::ConfigSource {

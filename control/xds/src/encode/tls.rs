@@ -1,11 +1,11 @@
-//! Mutual TLS of the mesh, as Envoy has it: certificate and roots come by names that the proxy resolves to its own identity
+//! TLS as Envoy has it. Of the mesh: certificate and roots come by names that the proxy resolves to its own identity
 //! (Envoy: by SDS). The same names as Istio's, so that agents for it fit.
 
-use weir_model::{DownstreamTls, UpstreamTls};
+use weir_model::{HostCertificate, HostMatch, Secret, UpstreamTls};
 
 use super::{by_ads, truth};
 use crate::proto::tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
-use crate::proto::{core, matcher, pack, tls as pb};
+use crate::proto::{TlsInspector, core, listener as pb_listener, matcher, pack, tls as pb};
 
 /// Envoy's name of the transport socket.
 const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
@@ -13,15 +13,61 @@ const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 const OWN_CERTIFICATE: &str = "default";
 /// What the roots of its trust domain are called.
 const ROOTS: &str = "ROOTCA";
+/// What listeners speak, best first.
+const HTTP: [&str; 2] = ["h2", "http/1.1"];
 
-/// What a listener asks of those that connect.
-pub(crate) fn downstream(tls: &DownstreamTls) -> core::TransportSocket {
-    let DownstreamTls::Mesh = tls;
+/// Mutual TLS: what a listener of the mesh asks of those that connect.
+pub(crate) fn mesh() -> core::TransportSocket {
     socket(pack(&pb::DownstreamTlsContext {
-        common_tls_context: Some(common(Vec::new(), &["h2", "http/1.1"])),
+        common_tls_context: Some(common(Vec::new(), &HTTP)),
         require_client_certificate: Some(truth(true)),
         ..pb::DownstreamTlsContext::default()
     }))
+}
+
+/// What is shown to those that ask for a host.
+pub(crate) fn https(certificate: &HostCertificate) -> core::TransportSocket {
+    let secret = pb::SdsSecretConfig { name: certificate.secret.to_string(), sds_config: Some(by_ads()) };
+    let common = pb::CommonTlsContext {
+        tls_params: Some(version()),
+        tls_certificate_sds_secret_configs: vec![secret],
+        alpn_protocols: HTTP.map(str::to_owned).to_vec(),
+        ..pb::CommonTlsContext::default()
+    };
+    socket(pack(&pb::DownstreamTlsContext { common_tls_context: Some(common), ..pb::DownstreamTlsContext::default() }))
+}
+
+/// Which connections a host's certificate is for.
+pub(crate) fn server_name(host: &HostMatch) -> Option<pb_listener::FilterChainMatch> {
+    let name = match host {
+        HostMatch::Any => return None,
+        HostMatch::Exact(name) => name.to_string(),
+        HostMatch::Suffix(suffix) => format!("*{suffix}"),
+    };
+    Some(pb_listener::FilterChainMatch { server_names: vec![name], ..pb_listener::FilterChainMatch::default() })
+}
+
+/// Reads the name that is asked for before a filter chain is chosen.
+pub(crate) fn inspector() -> pb_listener::ListenerFilter {
+    pb_listener::ListenerFilter {
+        name: "envoy.filters.listener.tls_inspector".to_owned(),
+        config_type: Some(pb_listener::listener_filter::ConfigType::TypedConfig(pack(&TlsInspector::default()))),
+        ..pb_listener::ListenerFilter::default()
+    }
+}
+
+/// A certificate with its key.
+pub(crate) fn secret(secret: &Secret) -> pb::Secret {
+    let inline = |text: &str| core::DataSource {
+        specifier: Some(core::data_source::Specifier::InlineString(text.to_owned())),
+        ..core::DataSource::default()
+    };
+    let certificate = pb::TlsCertificate {
+        certificate_chain: Some(inline(&secret.certificates)),
+        private_key: Some(inline(&secret.key.0)),
+        ..pb::TlsCertificate::default()
+    };
+    pb::Secret { name: secret.name.to_string(), r#type: Some(pb::secret::Type::TlsCertificate(certificate)) }
 }
 
 /// What a cluster's endpoints are asked: a URI of the workload's path, signed by the proxy's own trust domain.
@@ -39,7 +85,6 @@ pub(crate) fn upstream(tls: &UpstreamTls) -> core::TransportSocket {
 }
 
 fn common(names: Vec<pb::SubjectAltNameMatcher>, protocols: &[&str]) -> pb::CommonTlsContext {
-    let version = pb::tls_parameters::TlsProtocol::TlSv13 as i32;
     let secret = |name: &str| pb::SdsSecretConfig { name: name.to_owned(), sds_config: Some(by_ads()) };
     let combined = CombinedCertificateValidationContext {
         default_validation_context: Some(pb::CertificateValidationContext {
@@ -50,15 +95,21 @@ fn common(names: Vec<pb::SubjectAltNameMatcher>, protocols: &[&str]) -> pb::Comm
         ..CombinedCertificateValidationContext::default()
     };
     pb::CommonTlsContext {
-        tls_params: Some(pb::TlsParameters {
-            tls_minimum_protocol_version: version,
-            tls_maximum_protocol_version: version,
-            ..pb::TlsParameters::default()
-        }),
+        tls_params: Some(version()),
         tls_certificate_sds_secret_configs: vec![secret(OWN_CERTIFICATE)],
         alpn_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
         validation_context_type: Some(ValidationContextType::CombinedValidationContext(combined)),
         ..pb::CommonTlsContext::default()
+    }
+}
+
+/// TLS 1.3 and no other.
+fn version() -> pb::TlsParameters {
+    let version = pb::tls_parameters::TlsProtocol::TlSv13 as i32;
+    pb::TlsParameters {
+        tls_minimum_protocol_version: version,
+        tls_maximum_protocol_version: version,
+        ..pb::TlsParameters::default()
     }
 }
 

@@ -29,11 +29,20 @@ pub struct Config {
     pub deny: Vec<Rule>,
     /// Rules that permit; if there is one, everything else is forbidden.
     pub allow: Vec<Rule>,
+    /// What would be refused is only told.
+    pub shadow: bool,
     /// Headers that only this filter may set, in lower case.
     own_headers: Vec<String>,
 }
 
 impl Config {
+    /// Whether a rule asks which workload is at the other end, and whether one asks for its address.
+    pub fn asks_for_peer(&self) -> (bool, bool) {
+        let mut rules = self.deny.iter().chain(&self.allow);
+        let workload = rules.clone().any(|rule| !rule.workloads.is_empty());
+        (workload, rules.any(|rule| !rule.networks.is_empty()))
+    }
+
     /// Whether a header that comes from outside is taken out, because the upstream would take it for ours.
     pub fn removes_header(&self, name: &[u8]) -> bool {
         // Another spelling of the token's header is nobody's, but an upstream might read it in the token's place.
@@ -54,12 +63,13 @@ impl TryFrom<Value> for Config {
         if !realm.bytes().all(|byte| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {
             root.report("realm", "may hold visible ASCII without quotes and backslashes only");
         }
+        let shadow = root.flag("shadow");
         let jwt = root.object("jwt").map(jwt::read_jwt);
         let api_keys = root.object("apiKeys").map(credentials::read_api_keys);
         let basic = root.object("basic").map(credentials::read_basic);
         let credentials = Credentials { realm, jwt, api_keys, basic };
         let own_headers = own_headers(&credentials);
-        let mut config = Self { credentials, own_headers, ..Self::default() };
+        let mut config = Self { credentials, own_headers, shadow, ..Self::default() };
         let mut names: Vec<String> = Vec::new();
         for mut fields in root.objects("rules") {
             let (effect, rule) = rules::read_rule(&mut fields, &names);

@@ -5,6 +5,7 @@ use weir_sdk::matching::{self, PathMatch};
 
 use super::check_header_name;
 use crate::path;
+use crate::peer::{Network, WorkloadMatch};
 use crate::rules::{HeaderMatch, Rule, ValueMatch};
 use crate::who::{ClaimMatch, ClaimValue, Who};
 
@@ -43,12 +44,26 @@ pub(super) fn read_rule(fields: &mut Fields, earlier_names: &[String]) -> (Effec
     let methods = matching::methods(fields);
     let paths = fields.objects("paths").into_iter().filter_map(read_path).collect();
     let headers = fields.objects("headers").into_iter().filter_map(read_header).collect();
+    let workloads = fields.texts("workloads");
+    let workloads: Vec<_> =
+        workloads.iter().filter_map(|text| reported(fields, "workloads", read_workload(text))).collect();
+    let networks = fields.texts("networks");
+    let networks: Vec<_> =
+        networks.iter().filter_map(|text| reported(fields, "networks", Network::read(text))).collect();
     let who = read_who(fields);
     if anonymous && !who.is_anybody() {
         fields.report("anonymous", "asks nobody who they are, so it cannot stand beside consumers, issuers or claims");
     }
     fields.close();
-    (effect, Rule { name, anonymous, methods, paths, headers, who })
+    (effect, Rule { name, anonymous, methods, paths, headers, workloads, networks, who })
+}
+
+fn read_workload(text: &str) -> Result<WorkloadMatch, &'static str> {
+    WorkloadMatch::read(text).ok_or("names a workload like /ns/shop/sa/web, or all of a namespace like /ns/shop/*")
+}
+
+fn reported<T>(fields: &Fields, name: &str, read: Result<T, &'static str>) -> Option<T> {
+    read.map_err(|reason| fields.report(name, reason)).ok()
 }
 
 fn read_path(mut fields: Fields) -> Option<PathMatch> {

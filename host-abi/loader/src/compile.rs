@@ -2,8 +2,8 @@
 //! never comes back; a child has limits, and gives everything back when it ends.
 //!
 //! ```text
-//! proxy: CompilerProcess::compile ── module on standard input ──► child: weir-proxy compile
-//!        exit code, one line of JSON on standard output ◄──────── limits itself, compiles, stores in the cache
+//! parent: CompilerProcess::compile ── module on standard input ──► child: PROGRAM compile --cache DIR -
+//!         exit code, one line of JSON on standard output ◄──────── limits itself, compiles, stores in the cache
 //! ```
 //!
 //! The cache makes whole files appear at once, so a child that is killed leaves nothing behind that could be loaded.
@@ -16,17 +16,17 @@ use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+use weir_host_abi::limits::MAX_MODULE_BYTES;
 use weir_host_abi::{Engine, EngineOptions, Module, ModuleCache, ModuleHash};
 
-use crate::active::modules::ModuleRefusal;
+use crate::ModuleRefusal;
 use crate::limits::{
     COMPILE_CPU_SECONDS, COMPILE_MEMORY_BYTES, COMPILE_NICENESS, COMPILE_TIMEOUT, MAX_COMPILER_MESSAGE_BYTES,
-    MAX_MODULE_BYTES,
 };
 
 /// How to start the child.
 #[derive(Debug, Clone)]
-pub(crate) struct CompilerProcess {
+pub struct CompilerProcess {
     program: PathBuf,
 }
 
@@ -39,7 +39,7 @@ struct CompileFailure {
 
 impl CompilerProcess {
     /// This very program, also when its file has been replaced since it was started.
-    pub(crate) fn this_program() -> Self {
+    pub fn this_program() -> Self {
         let running = Path::new("/proc/self/exe");
         let program = if running.exists() { running.to_owned() } else { std::env::current_exe().unwrap_or_default() };
         Self { program }
@@ -49,7 +49,7 @@ impl CompilerProcess {
     ///
     /// # Errors
     /// It is no module for this host, or does not compile within the limits.
-    pub(crate) async fn compile(&self, cache: &Path, module: Vec<u8>) -> Result<(), ModuleRefusal> {
+    pub async fn compile(&self, cache: &Path, module: Vec<u8>) -> Result<(), ModuleRefusal> {
         let started = Command::new(&self.program)
             .arg("compile")
             .arg("--cache")
@@ -124,15 +124,15 @@ impl Ended {
 
 /// What the child is asked: where the module is (`-`: on standard input) and where the cache is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CompileRequest {
+pub struct CompileRequest {
     /// The module.
-    pub(crate) module: PathBuf,
+    pub module: PathBuf,
     /// The cache folder.
-    pub(crate) cache: PathBuf,
+    pub cache: PathBuf,
 }
 
 /// The child: compiles one module into the cache and says on standard output why not. True when it worked.
-pub(crate) fn compile_here(request: &CompileRequest) -> bool {
+pub fn compile_here(request: &CompileRequest) -> bool {
     limit_this_process();
     let Err(failure) = compile_into_cache(request) else { return true };
     let line = serde_json::to_string(&failure).unwrap_or_default();

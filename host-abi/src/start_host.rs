@@ -1,45 +1,96 @@
 //! The host of a VM that starts: no stream yet, no network; what the guest logs is kept for the refusal, since it is
-//! the guest's own reason.
+//! the guest's own reason. The proxy starts with it what it runs, the control plane what it is given to keep, so that
+//! what the one takes the other takes too.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use weir_host_abi::abi::buffer::BufferKind;
-use weir_host_abi::abi::log::LogLevel;
-use weir_host_abi::abi::map::MapKind;
-use weir_host_abi::abi::metric::MetricKind;
-use weir_host_abi::abi::pairs::Pairs;
-use weir_host_abi::abi::stream::StreamKind;
-use weir_host_abi::host::{BufferRange, HttpCall, LocalReply};
-use weir_host_abi::shared::{MetricTable, Namespace};
-use weir_host_abi::{ContextId, Host, Status};
-
-use crate::filter::state::PluginState;
+use crate::abi::buffer::BufferKind;
+use crate::abi::context::ContextId;
+use crate::abi::log::LogLevel;
+use crate::abi::map::MapKind;
+use crate::abi::pairs::Pairs;
+use crate::abi::status::Status;
+use crate::abi::stream::StreamKind;
+use crate::host::{BufferRange, Host, HttpCall, LocalReply};
 use crate::limits::MAX_START_LOG_BYTES;
+use crate::plugin::Plugin;
+use crate::shared::{MetricTable, Namespace};
+use crate::vm::{StartError, StartStep, Vm};
 
-/// A host for `Vm::start`.
-pub(super) struct StartHost {
-    model: Arc<weir_model::Plugin>,
-    state: Arc<PluginState>,
+/// A host for [`Vm::start`].
+pub struct StartHost {
+    name: String,
     namespace: Arc<Namespace>,
-    metrics: MetricTable,
+    clock: Box<dyn Fn() -> Duration + Send>,
+    log_level: LogLevel,
+    metrics: RefCell<MetricTable>,
     said: String,
+    /// What may still be put into queues.
+    queue_bytes: usize,
+}
+
+/// Why a plugin did not start.
+#[derive(Debug, Clone)]
+pub struct StartRefusal {
+    /// What there is to blame: `module`, `configuration` or `limits`.
+    pub field: &'static str,
+    /// What happened, with the guest's own words.
+    pub reason: String,
+    /// What to do next.
+    pub hint: &'static str,
+}
+
+/// Starts a VM; the metrics that it has defined come with it.
+///
+/// # Errors
+/// Whose fault it is that it did not start, with what the guest itself said.
+pub fn start(plugin: &Arc<Plugin>, mut host: StartHost) -> Result<(Vm, MetricTable), StartRefusal> {
+    match Vm::start(plugin, &mut host) {
+        Ok(vm) => Ok((vm, host.metrics.into_inner())),
+        Err(error) => Err(refusal(&error, &host.said)),
+    }
+}
+
+fn refusal(error: &StartError, said: &str) -> StartRefusal {
+    let (field, hint) = match error {
+        StartError::Failed { step: StartStep::Configure, .. } | StartError::Refused { step: StartStep::Configure } => {
+            ("configuration", "the filter's README says what it takes")
+        }
+        StartError::Failed { .. } | StartError::Refused { .. } => {
+            ("module", "the module loads but does not start; try it with the test of its own")
+        }
+        StartError::NoRoom(_) => ("limits", "fewer filters or less memory for each"),
+    };
+    let reason = if said.is_empty() { error.to_string() } else { format!("{error}; the filter says: {said}") };
+    StartRefusal { field, reason, hint }
 }
 
 impl StartHost {
-    pub(super) fn new(model: &Arc<weir_model::Plugin>, state: &Arc<PluginState>, namespace: &Arc<Namespace>) -> Self {
-        let (model, state, namespace) = (Arc::clone(model), Arc::clone(state), Arc::clone(namespace));
-        Self { model, state, namespace, metrics: MetricTable::default(), said: String::new() }
+    /// For a plugin of this name, with its part of what plugins share. `clock` counts from any moment; warnings are taken
+    /// however little is logged: they are the reason of a refusal.
+    pub fn new(
+        name: &str,
+        namespace: &Arc<Namespace>,
+        clock: impl Fn() -> Duration + Send + 'static,
+        log_level: LogLevel,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            namespace: Arc::clone(namespace),
+            clock: Box::new(clock),
+            log_level: log_level.min(LogLevel::Warn),
+            metrics: RefCell::default(),
+            said: String::new(),
+            queue_bytes: usize::MAX,
+        }
     }
 
-    /// The metrics that the guest has defined so far, by its numbers: they go with the VM.
-    pub(super) fn into_metrics(self) -> MetricTable {
-        self.metrics
-    }
-
-    /// What the guest logged at warn and above, joined by `; `.
-    pub(super) fn said(&self) -> &str {
-        &self.said
+    /// With a bound on what is put into queues; what is more is dropped, as if somebody had taken it.
+    #[must_use]
+    pub fn with_queue_bytes(self, queue_bytes: usize) -> Self {
+        Self { queue_bytes, ..self }
     }
 }
 
@@ -47,8 +98,7 @@ impl Host for StartHost {
     fn log(&mut self, _context: ContextId, level: LogLevel, message: &[u8]) {
         let text = String::from_utf8_lossy(message);
         let text = text.trim();
-        let plugin = self.model.name.as_str();
-        tracing::debug!(target: "filter", plugin, ?level, "{text}");
+        tracing::debug!(target: "filter", plugin = self.name, ?level, "{text}");
         let serious = matches!(level, LogLevel::Warn | LogLevel::Error | LogLevel::Critical);
         if serious && self.said.len() + text.len() < MAX_START_LOG_BYTES {
             if !self.said.is_empty() {
@@ -59,8 +109,7 @@ impl Host for StartHost {
     }
 
     fn log_level(&self) -> LogLevel {
-        // Warnings are taken however little is logged: they are the reason of a refusal.
-        super::host::current_log_level().min(LogLevel::Warn)
+        self.log_level
     }
 
     fn now(&self) -> SystemTime {
@@ -68,12 +117,12 @@ impl Host for StartHost {
     }
 
     fn monotonic(&self) -> Duration {
-        self.state.since_start()
+        (self.clock)()
     }
 
     fn property(&mut self, _context: ContextId, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
         match path {
-            b"plugin_name" | b"plugin_vm_id" => out.extend_from_slice(self.model.name.as_str().as_bytes()),
+            b"plugin_name" | b"plugin_vm_id" => out.extend_from_slice(self.name.as_bytes()),
             b"plugin_root_id" => {}
             _ => return Err(Status::NotFound),
         }
@@ -174,44 +223,17 @@ impl Host for StartHost {
         Ok(0)
     }
 
-    fn shared_data(&mut self, key: &[u8], out: &mut Vec<u8>) -> Result<u32, Status> {
-        self.namespace.data().get(key, out)
+    fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 
-    fn set_shared_data(&mut self, key: &[u8], value: &[u8], version: u32) -> Result<(), Status> {
-        self.namespace.data().set(key, value, version)
-    }
-
-    fn register_queue(&mut self, _root: ContextId, name: &[u8]) -> Result<u32, Status> {
-        Ok(super::plugin::register_queue(&self.namespace, name))
-    }
-
-    fn resolve_queue(&mut self, vm_id: &[u8], name: &[u8]) -> Result<u32, Status> {
-        super::plugin::resolve_queue(&self.namespace, vm_id, name).ok_or(Status::NotFound)
+    fn metrics(&self) -> &RefCell<MetricTable> {
+        &self.metrics
     }
 
     fn enqueue(&mut self, queue: u32, value: &[u8]) -> Result<(), Status> {
+        let Some(left) = self.queue_bytes.checked_sub(value.len()) else { return Ok(()) };
+        self.queue_bytes = left;
         self.namespace.queues().enqueue(queue, value)
-    }
-
-    fn dequeue(&mut self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
-        self.namespace.queues().dequeue(queue, out)
-    }
-
-    fn define_metric(&mut self, kind: MetricKind, name: &[u8]) -> Result<u32, Status> {
-        Ok(self.metrics.define(self.namespace.metrics(), kind, name))
-    }
-
-    fn increment_metric(&mut self, metric: u32, offset: i64) -> Result<(), Status> {
-        self.metrics.find(metric)?.increment(offset)
-    }
-
-    fn record_metric(&mut self, metric: u32, value: u64) -> Result<(), Status> {
-        self.metrics.find(metric)?.record(value);
-        Ok(())
-    }
-
-    fn metric(&mut self, metric: u32) -> Result<u64, Status> {
-        self.metrics.find(metric)?.value()
     }
 }
