@@ -1,6 +1,6 @@
 //! The command line: flags, checked and turned into what `app` runs. Called by `main`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,10 @@ use weir_model::{ClusterName, HumanDuration, TrustDomain, UnitError};
 
 use crate::app::{Bootstrap, LogStyle};
 use crate::bundle::TrustedSigners;
-use crate::limits::{DEFAULT_CERTIFICATE_LIFETIME, MAX_CERTIFICATE_LIFETIME, MIN_CERTIFICATE_LIFETIME};
+use crate::limits::{
+    DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_ETCD_PREFIX, MAX_CERTIFICATE_LIFETIME, MIN_CERTIFICATE_LIFETIME,
+};
+use crate::store::{EtcdOptions, EtcdTls, StorePlace};
 
 /// The control plane: tells every proxy what to serve.
 #[derive(Debug, Parser)]
@@ -49,9 +52,23 @@ struct RunArgs {
     /// File or folder of resources, watched; served together with what is applied
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// Folder of what is applied [default: weir in the user's state folder]
-    #[arg(long, value_name = "DIR")]
+    /// Where what is applied is kept: a folder of its own, or an etcd that several control planes share,
+    /// etcd://HOST:PORT[,HOST:PORT...][/PREFIX], etcds:// by TLS [default: weir in the user's state folder]
+    #[arg(long, value_name = "DIR|URL")]
     store: Option<PathBuf>,
+    /// Folder of what is this control plane's own when --store is an etcd: the audit log and the first token
+    /// [default: weir in the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Certificates (PEM) of those who sign those of the etcd's members
+    #[arg(long, value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// Own certificate (PEM) for the etcd
+    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// Key (PEM) of --etcd-cert
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
     /// Loopback address of the control API; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15080")]
     api: SocketAddr,
@@ -110,16 +127,41 @@ impl CommandLine {
 }
 
 impl RunArgs {
+    /// Where what is applied is kept, and what is this process's own.
+    fn store(&self) -> Result<(StorePlace, PathBuf), String> {
+        let url = self.store.as_ref().and_then(|store| store.to_str());
+        let own = self.etcd_cert.clone().zip(self.etcd_key.clone());
+        let tls = self.etcd_ca.clone().map(|ca| EtcdTls { ca, own: own.clone() });
+        let plain = url.and_then(|url| url.strip_prefix("etcd://"));
+        let encrypted = url.and_then(|url| url.strip_prefix("etcds://"));
+        if encrypted.is_none() && (tls.is_some() || own.is_some()) {
+            return Err("--etcd-ca and --etcd-cert go with --store etcds://".to_owned());
+        }
+        let options = match (plain, encrypted) {
+            (Some(rest), _) => parse_etcd(rest, None)?,
+            (_, Some(_)) if tls.is_none() => return Err("--store etcds:// goes with --etcd-ca".to_owned()),
+            (_, Some(rest)) => parse_etcd(rest, tls)?,
+            (None, None) if self.state.is_some() => return Err("--state goes with --store etcd://".to_owned()),
+            (None, None) => {
+                let folder = self.store.clone().unwrap_or_else(state_folder);
+                return Ok((StorePlace::Folder(folder.clone()), folder));
+            }
+        };
+        Ok((StorePlace::Etcd(options), self.state.clone().unwrap_or_else(state_folder)))
+    }
+
     fn bootstrap(self) -> Result<Bootstrap, String> {
         for (flag, address) in [("--api", self.api), ("--xds", self.xds), ("--modules", self.modules)] {
             if !address.ip().is_loopback() {
                 return Err(format!("{flag} {address} is not a loopback address, and what goes there is plain text"));
             }
         }
+        let (store, folder) = self.store()?;
         let beside = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("plugins"));
         Ok(Bootstrap {
             config: self.config,
-            store: self.store.unwrap_or_else(state_folder),
+            store,
+            folder,
             api: self.api,
             xds: self.xds,
             xds_mtls: self.xds_mtls,
@@ -140,6 +182,30 @@ impl RunArgs {
             },
         })
     }
+}
+
+/// The etcd of a URL.
+fn parse_etcd(rest: &str, tls: Option<EtcdTls>) -> Result<EtcdOptions, String> {
+    let (members, prefix) = rest.split_once('/').unwrap_or((rest, DEFAULT_ETCD_PREFIX));
+    let prefix = if prefix.is_empty() { DEFAULT_ETCD_PREFIX } else { prefix.trim_end_matches('/') };
+    let members: Vec<String> = members.split(',').map(str::to_owned).collect();
+    for member in &members {
+        let bad = |what: &str| Err(format!("--store: `{member}` {what}"));
+        let Some((host, port)) = member.rsplit_once(':') else { return bad("is not HOST:PORT") };
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte);
+        if host.is_empty() || !host.bytes().all(is_host) || port.parse::<u16>().is_err() {
+            return bad("is not HOST:PORT");
+        }
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        if tls.is_none() && host != "localhost" && !address.is_ok_and(|address| address.is_loopback()) {
+            return bad("is not this machine, and the roots' keys would go there in plain text; write etcds://");
+        }
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
+    if !prefix.bytes().all(is_plain) {
+        return Err(format!("--store: the prefix `{prefix}` may have letters, digits, `-`, `.`, `_` and `/`"));
+    }
+    Ok(EtcdOptions { members, prefix: format!("{prefix}/"), tls })
 }
 
 /// XDG Base Directory Specification: `$XDG_STATE_HOME`, or `~/.local/state`; a daemon without a home has `/var/lib`.
@@ -192,6 +258,29 @@ mod tests {
             (["--trust-domain", "Mesh"], "is not a trust domain"),
         ] {
             let error = bootstrap(&arguments).err().unwrap();
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_a_folder_or_an_etcd() {
+        let etcd = |arguments: &[&str]| match bootstrap(arguments).unwrap().store {
+            StorePlace::Etcd(options) => options,
+            StorePlace::Folder(folder) => panic!("{}", folder.display()),
+        };
+        let options = etcd(&["--store", "etcd://127.0.0.1:2379,[::1]:2379/mesh/a/", "--state", "s"]);
+        assert_eq!((options.members.len(), options.prefix.as_str()), (2, "mesh/a/"));
+        let options = etcd(&["--store", "etcds://a.example:2379", "--etcd-ca", "ca.pem"]);
+        assert_eq!((options.to_string().as_str(), options.prefix.as_str()), ("etcds://a.example:2379/weir", "weir/"));
+        for (arguments, expected) in [
+            (&["--store", "etcd://10.0.0.1:2379"][..], "write etcds://"),
+            (&["--store", "etcd://127.0.0.1"], "is not HOST:PORT"),
+            (&["--store", "etcds://a:1"], "goes with --etcd-ca"),
+            (&["--store", "etcd://127.0.0.1:1/a b"], "the prefix `a b`"),
+            (&["--store", "folder", "--state", "s"], "--state goes with"),
+            (&["--store", "folder", "--etcd-ca", "ca.pem"], "go with --store etcds://"),
+        ] {
+            let error = bootstrap(arguments).err().unwrap();
             assert!(error.contains(expected), "{arguments:?}: {error}");
         }
     }

@@ -22,11 +22,8 @@ use weir_bundle::{Bundle, PublicKey};
 use weir_mesh::{Bundles, Manifest, Refusal, SourceFile};
 use weir_model::{BundleName, ModuleHash};
 
-use crate::limits::{MAX_BUNDLES, MAX_BUNDLES_BYTES};
-use crate::store::{RecordPlace, ResourceStore, StoreError};
-
-/// What the store calls them.
-const KIND: &str = "bundles";
+use crate::limits::{MAX_BUNDLES, MAX_BUNDLES_BYTES, MAX_CONFLICTS};
+use crate::store::{BUNDLES, BundleStamp, RecordPlace, ResourceStore, StoreError};
 
 /// A bundle that was pushed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -177,6 +174,8 @@ struct Inner {
     kept: BTreeMap<BundleName, KeptBundle>,
     /// As the compiler knows them.
     known: Arc<Bundles>,
+    /// Of when these were all there were.
+    stamp: BundleStamp,
 }
 
 impl BundleShelf {
@@ -185,11 +184,32 @@ impl BundleShelf {
     /// # Errors
     /// It cannot be read.
     pub fn open(store: Arc<ResourceStore>, trusted: TrustedSigners) -> Result<Self, StoreError> {
-        let kept: Vec<KeptBundle> = store.entries(KIND)?;
-        let kept = kept.into_iter().map(|bundle| (bundle.id(), bundle)).collect();
         let shelf = Self { store, trusted, inner: RwLock::default() };
-        shelf.set(kept);
+        shelf.read_all(shelf.store.bundle_stamp()?)?;
         Ok(shelf)
+    }
+
+    /// Takes up what another control plane has pushed and deleted; false when there was nothing. One caller at a time.
+    ///
+    /// # Errors
+    /// It cannot be read; what was known before goes on.
+    pub(crate) fn reload(&self) -> Result<bool, StoreError> {
+        let stamp = self.store.bundle_stamp()?;
+        if stamp == self.stamp() {
+            return Ok(false);
+        }
+        self.read_all(stamp).map(|()| true)
+    }
+
+    fn read_all(&self, stamp: BundleStamp) -> Result<(), StoreError> {
+        let kept: Vec<KeptBundle> = self.store.entries(BUNDLES)?; // After the stamp: what is newer has moved it.
+        self.set(kept.into_iter().map(|bundle| (bundle.id(), bundle)).collect(), stamp);
+        Ok(())
+    }
+
+    /// Of when these were all there were. Quick.
+    pub(crate) fn stamp(&self) -> BundleStamp {
+        self.inner.read().stamp.clone()
     }
 
     /// Every bundle, by name and version. Quick.
@@ -260,29 +280,42 @@ impl BundleShelf {
     /// # Errors
     /// Another module has its name and version; there is no room; the store failed.
     pub(crate) fn keep(&self, mut bundle: KeptBundle, bytes: &[u8]) -> Result<bool, ShelfError> {
-        if !self.check(&bundle)? {
-            return Ok(false);
-        }
         let id = bundle.id();
-        let mut kept = self.inner.read().kept.clone();
-        bundle.record = Some(self.store.write_bytes(&format!("modules/{}", bundle.sha256), bytes)?);
-        self.store.put_entry(KIND, &key(&id), &bundle)?;
-        let before = kept.insert(id, bundle);
-        self.set(kept);
-        if let Some(before) = before {
-            self.forget_bytes(&before);
+        for _ in 0..MAX_CONFLICTS {
+            match self.check(&bundle) {
+                Ok(true) => {}
+                done => {
+                    self.forget_bytes(&bundle);
+                    return done;
+                }
+            }
+            if bundle.record.is_none() {
+                bundle.record = Some(self.store.write_bytes(&format!("modules/{}", bundle.sha256), bytes)?);
+            }
+            let mut stamp = self.stamp();
+            if self.store.put_bundle((&key(&id), &bundle), &mut stamp)? {
+                let mut kept = self.inner.read().kept.clone();
+                let before = kept.insert(id, bundle);
+                self.set(kept, stamp);
+                before.iter().for_each(|before| self.forget_bytes(before));
+                return Ok(true);
+            }
+            self.reload()?; // Another control plane was first.
         }
-        Ok(true)
+        Err(StoreError::Unavailable("other control planes push all the time; try again".to_owned()).into())
     }
 
-    /// Deletes one. One caller at a time, who has made sure that nothing uses it.
-    pub(crate) fn delete(&self, name: &BundleName) -> Result<(), StoreError> {
-        let mut kept = self.inner.read().kept.clone();
-        let Some(bundle) = kept.remove(name) else { return Ok(()) };
-        self.store.delete_entry(KIND, &key(name))?;
-        self.set(kept);
+    /// Deletes one; false when another control plane was first. One caller at a time, who has made sure that nothing uses
+    /// it after this revision.
+    pub(crate) fn delete(&self, name: &BundleName, revision: u64) -> Result<bool, StoreError> {
+        let (mut kept, mut stamp) = (self.inner.read().kept.clone(), self.stamp());
+        let Some(bundle) = kept.remove(name) else { return Ok(true) };
+        if !self.store.delete_bundle(&key(name), revision, &mut stamp)? {
+            return Ok(false);
+        }
+        self.set(kept, stamp);
         self.forget_bytes(&bundle);
-        Ok(())
+        Ok(true)
     }
 
     fn forget_bytes(&self, bundle: &KeptBundle) {
@@ -293,7 +326,7 @@ impl BundleShelf {
         }
     }
 
-    fn set(&self, kept: BTreeMap<BundleName, KeptBundle>) {
+    fn set(&self, kept: BTreeMap<BundleName, KeptBundle>, stamp: BundleStamp) {
         let mut refused = Vec::new();
         let mut manifests = Vec::new();
         for (id, bundle) in &kept {
@@ -309,7 +342,7 @@ impl BundleShelf {
             }
         }
         let known = Arc::new(Bundles::of(manifests, refused));
-        *self.inner.write() = Inner { kept, known };
+        *self.inner.write() = Inner { kept, known, stamp };
     }
 }
 

@@ -142,3 +142,30 @@ pub const CHECKPOINT_INTERVAL: u64 = 64;
 
 /// Revisions that are kept: one can go back that far.
 pub const MAX_REVISIONS: u64 = 1_000;
+
+/// Changes of other control planes that one change gives way to.
+pub const MAX_CONFLICTS: usize = 20;
+
+/// What every key in an etcd begins with when nothing is said.
+pub const DEFAULT_ETCD_PREFIX: &str = "weir";
+
+/// A member of an etcd that does not answer within this time is left for another: five elections.
+pub const ETCD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to an etcd on which nothing comes is tried with a ping after this time, and ended after as long again.
+pub const ETCD_KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Pause before another member of an etcd is asked to say what changes.
+pub const ETCD_WATCH_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a shared store is read when nothing is said of it: a watch may be silent and broken.
+pub const FOLLOW_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Entries that are asked of an etcd at a time.
+pub const ETCD_PAGE: usize = 200;
+
+/// Bytes of an answer of an etcd: a page of entries.
+pub const MAX_ETCD_ANSWER: usize = 128 * 1024 * 1024;
+
+/// Operations of one transaction: an etcd takes 128.
+pub const MAX_ETCD_OPERATIONS: usize = 100;

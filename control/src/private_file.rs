@@ -9,11 +9,11 @@ use std::path::Path;
 ///
 /// # Errors
 /// The file system's; what was there before is there still.
-pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("tmp");
     drop(fs::remove_file(&draft)); // One that a crash has left may have another mode.
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;

@@ -34,9 +34,10 @@ struct RunArgs {
     /// File or folder of resources; watched
     #[arg(long, value_name = "PATH", conflicts_with = "xds")]
     config: Option<PathBuf>,
-    /// Control plane that tells the configuration, in place of --config: https://ADDR, or http://ADDR on this machine
-    #[arg(long, value_name = "URL", value_parser = parse_control_plane)]
-    xds: Option<String>,
+    /// Control plane that tells the configuration, in place of --config: https://ADDR, or http://ADDR on this machine;
+    /// its replicas, with commas between them: the next one is asked when one does not answer
+    #[arg(long, value_name = "URL", value_parser = parse_control_plane, value_delimiter = ',')]
+    xds: Vec<String>,
     /// What the control plane knows this proxy by [default: the host's name]
     #[arg(long, value_name = "ID")]
     node: Option<String>,
@@ -138,22 +139,25 @@ impl CommandLine {
 
 impl RunArgs {
     fn bootstrap(self) -> Result<Bootstrap, String> {
-        let source = match (self.config, self.xds) {
+        let is_mutual = self.xds.iter().any(|url| url.starts_with("https:"));
+        if is_mutual && !self.xds.iter().all(|url| url.starts_with("https:")) {
+            return Err("--xds: the replicas of a control plane are reached by https:// all, or none".to_owned());
+        }
+        let urls = Some(self.xds).filter(|urls| !urls.is_empty());
+        let source = match (self.config, urls) {
             (Some(_), _) if self.node.is_some() => return Err("--node goes with --xds, not with --config".to_owned()),
             (Some(_), _) if self.gateway.is_some() => {
                 return Err("--gateway goes with --xds, not with --config".to_owned());
             }
-            (_, url)
-                if self.join_token_path.is_some() && !url.as_ref().is_some_and(|url| url.starts_with("https:")) =>
-            {
+            _ if self.join_token_path.is_some() && !is_mutual => {
                 return Err("--join-token-path goes with --xds https://".to_owned());
             }
-            (None, Some(url)) if url.starts_with("https:") && self.gateway.is_none() => {
+            (None, Some(_)) if is_mutual && self.gateway.is_none() => {
                 return Err("say which Gateway this proxy serves: --gateway NAMESPACE/NAME".to_owned());
             }
             (Some(path), _) => ConfigFrom::Files(path),
-            (None, Some(url)) => ConfigFrom::ControlPlane {
-                url,
+            (None, Some(urls)) => ConfigFrom::ControlPlane {
+                urls,
                 node: node(self.node)?,
                 gateway: self.gateway,
                 join_token: self.join_token_path,
@@ -319,8 +323,8 @@ mod tests {
             ("http://localhost:15010", "http://localhost:15010"),
         ] {
             let Ok(Action::Run(bootstrap)) = action(&["--xds", given, "--node", "p1"]) else { panic!("{given}") };
-            let (url, node) = (expected.to_owned(), "p1".to_owned());
-            assert_eq!(bootstrap.source, ConfigFrom::ControlPlane { url, node, gateway: None, join_token: None });
+            let (urls, node) = (vec![expected.to_owned()], "p1".to_owned());
+            assert_eq!(bootstrap.source, ConfigFrom::ControlPlane { urls, node, gateway: None, join_token: None });
         }
     }
 
@@ -345,6 +349,7 @@ mod tests {
             (&["--xds", "http://127.0.0.1:1", "--join-token-path", "t"], "goes with --xds https://"),
             (&["--xds", "http://10.0.0.1:15010"], "is not this machine"),
             (&["--xds", "http://127.0.0.1:x"], "is no port"),
+            (&["--xds", "https://a:1,http://127.0.0.1:1", "--gateway", "a/b"], "by https:// all, or none"),
             (&["--xds", "http://127.0.0.1:1", "--node", "a b"], "plain characters"),
             (&["validate"], "<PATH>"),
         ] {

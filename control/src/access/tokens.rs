@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use schemars::JsonSchema;
@@ -100,6 +100,8 @@ pub enum TokenError {
 #[derive(Debug, Default)]
 pub struct Tokens {
     tokens: RwLock<BTreeMap<String, Arc<KeptToken>>>,
+    /// Held by the one who changes the store and what is known of it.
+    changing: Mutex<()>,
 }
 
 impl Tokens {
@@ -108,9 +110,20 @@ impl Tokens {
     /// # Errors
     /// It cannot be read.
     pub fn load(store: &ResourceStore) -> Result<Self, StoreError> {
+        let tokens = Self::default();
+        tokens.reload(store)?;
+        Ok(tokens)
+    }
+
+    /// Takes up what another control plane has written.
+    ///
+    /// # Errors
+    /// It cannot be read; what was known before goes on.
+    pub fn reload(&self, store: &ResourceStore) -> Result<(), StoreError> {
+        let _changing = self.changing.lock();
         let kept = store.entries::<KeptToken>("tokens")?;
-        let tokens = kept.into_iter().map(|kept| (kept.token.id.clone(), Arc::new(kept))).collect();
-        Ok(Self { tokens: RwLock::new(tokens) })
+        *self.tokens.write() = kept.into_iter().map(|kept| (kept.token.id.clone(), Arc::new(kept))).collect();
+        Ok(())
     }
 
     /// True when somebody may do everything.
@@ -178,6 +191,7 @@ impl Tokens {
     pub fn revoke(&self, store: &ResourceStore, id: &str) -> Result<Token, TokenError> {
         let missing = || TokenError::NotFound(id.to_owned());
         let token = self.tokens.read().get(id).map(|kept| kept.token.clone()).ok_or_else(missing)?;
+        let _changing = self.changing.lock();
         store.delete_entry("tokens", id)?;
         self.tokens.write().remove(id);
         Ok(token)
@@ -185,6 +199,7 @@ impl Tokens {
 
     /// Keeps a token: it is one from now on.
     pub(crate) fn keep(&self, store: &ResourceStore, kept: KeptToken) -> Result<(), StoreError> {
+        let _changing = self.changing.lock();
         store.put_entry("tokens", &kept.token.id, &kept)?;
         self.tokens.write().insert(kept.token.id.clone(), Arc::new(kept));
         Ok(())
@@ -236,7 +251,7 @@ mod tests {
     #[test]
     fn a_token_is_known_by_its_text_alone_and_the_store_does_not_hold_it() {
         let folder = tempfile::tempdir().unwrap();
-        let store = ResourceStore::open(folder.path()).unwrap();
+        let store = ResourceStore::in_folder(folder.path()).unwrap();
         let tokens = Tokens::load(&store).unwrap();
         let (token, text) = tokens.make(&store, new(Role::Editor)).unwrap();
         assert_eq!(tokens.find(&text).unwrap().id, token.id);
@@ -254,7 +269,7 @@ mod tests {
     #[test]
     fn a_proxys_token_is_for_one_workload_and_no_other_token_is() {
         let folder = tempfile::tempdir().unwrap();
-        let store = ResourceStore::open(folder.path()).unwrap();
+        let store = ResourceStore::in_folder(folder.path()).unwrap();
         let tokens = Tokens::load(&store).unwrap();
         let made = |role, workload: Option<&str>| {
             tokens.make(&store, NewToken { workload: workload.map(str::to_owned), ..new(role) }).is_ok()
@@ -269,7 +284,7 @@ mod tests {
     #[test]
     fn revoked_and_expired_tokens_are_none() {
         let folder = tempfile::tempdir().unwrap();
-        let store = ResourceStore::open(folder.path()).unwrap();
+        let store = ResourceStore::in_folder(folder.path()).unwrap();
         let tokens = Tokens::load(&store).unwrap();
         let (token, text) = tokens.make(&store, new(Role::Admin)).unwrap();
         assert!(tokens.find(&text).is_some());

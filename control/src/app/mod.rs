@@ -7,9 +7,12 @@
 //! Nothing is told to any proxy before everything that is stored and written was understood: a bad start ends with a line
 //! that says what to do, and proxies go on with what they have.
 
+mod replicas;
+
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +30,7 @@ use weir_model::{ClusterName, TrustDomain};
 
 use crate::access::{AuditLog, NewToken, Role, Tokens};
 use crate::api::{Api, serve_api};
-use crate::authority::{Authority, AuthorityOptions};
+use crate::authority::{Authority, AuthorityOptions, RootsPlace};
 use crate::board::Board;
 use crate::bundle::{BundleShelf, TrustedSigners};
 use crate::loader::Loader;
@@ -36,7 +39,7 @@ use crate::private_file;
 use crate::publish::{Publisher, Refused};
 use crate::serve::{CertificateSigner, serve_ads, serve_modules, serve_mutual};
 use crate::status::ProxyBook;
-use crate::store::ResourceStore;
+use crate::store::{ResourceStore, StorePlace};
 use crate::task;
 
 /// What a control plane is started with.
@@ -44,8 +47,10 @@ use crate::task;
 pub struct Bootstrap {
     /// The file or folder of resources, if any.
     pub config: Option<PathBuf>,
-    /// The folder of what is applied.
-    pub store: PathBuf,
+    /// Where what is applied is kept.
+    pub store: StorePlace,
+    /// The folder of what is this process's own: its audit log, the first token.
+    pub folder: PathBuf,
     /// Where the API is.
     pub api: SocketAddr,
     /// Where proxies connect.
@@ -96,11 +101,16 @@ pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
 async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let store = Arc::new(ResourceStore::open(&bootstrap.store)?);
     let tokens = Arc::new(Tokens::load(&store)?);
-    make_first_token(&bootstrap.store, &tokens, &store)?;
-    let audit_path = bootstrap.store.join("audit.log");
+    make_folder(&bootstrap.folder)?;
+    make_first_token(&bootstrap.folder, &tokens, &store)?;
+    let audit_path = bootstrap.folder.join("audit.log");
     let audit = AuditLog::open(&audit_path).with_context(|| format!("{} cannot be written", audit_path.display()))?;
     let authority = Arc::new(Authority::open(AuthorityOptions {
-        path: bootstrap.store.join("authority.json"),
+        place: if store.is_shared() {
+            RootsPlace::Store(Arc::clone(&store))
+        } else {
+            RootsPlace::File(bootstrap.folder.join("authority.json"))
+        },
         domain: bootstrap.trust_domain.clone(),
         lifetime: bootstrap.certificate_lifetime,
     })?);
@@ -109,8 +119,11 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let bundles = Arc::new(BundleShelf::open(Arc::clone(&store), bootstrap.trusted_signers.clone())?);
     let module_store = Arc::new(ModuleStore::new(bootstrap.plugins.clone()).with_bundles(Arc::clone(&bundles)));
     let board = Board::new(Arc::clone(&module_store), modules.local_addr()?, bootstrap.module_cluster.clone());
-    let publisher = Publisher::new(store, Arc::clone(&board), (bundles, Loader::new(bootstrap.cache.clone())))?;
+    let publisher =
+        Publisher::new(Arc::clone(&store), Arc::clone(&board), (bundles, Loader::new(bootstrap.cache.clone())))?;
     let files = begin(&bootstrap, &publisher).await?;
+    let shared = (Arc::clone(&publisher), Arc::clone(&tokens), Arc::clone(&authority));
+    task::spawn("other control planes", replicas::follow(store, shared));
     let book = ProxyBook::new();
     announce(&bootstrap, (&api, &xds, &mutual), &modules)?;
     let ads = serve_ads(xds, Arc::clone(&board), Arc::clone(&book));
@@ -184,6 +197,12 @@ async fn take_files(publisher: &Arc<Publisher>, update: Update) -> Result<(), Ve
     taken.unwrap_or(Ok(())) // The process ends.
 }
 
+/// For this user alone.
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("{} cannot be made", folder.display()))
+}
+
 /// Somebody has to be able to do the first thing: when nobody may do everything, a token that may lies in the store's
 /// folder. It is in the file before it is one, so that it cannot be lost in between.
 fn make_first_token(folder: &Path, tokens: &Tokens, store: &ResourceStore) -> anyhow::Result<()> {
@@ -199,7 +218,7 @@ fn make_first_token(folder: &Path, tokens: &Tokens, store: &ResourceStore) -> an
     };
     let (token, text) = tokens.draw(new)?;
     let path = folder.join("admin.token");
-    private_file::write(&path, &format!("{text}\n"))
+    private_file::write(&path, format!("{text}\n").as_bytes())
         .with_context(|| format!("{} cannot be written", path.display()))?;
     tokens.keep(store, token)?;
     info!(path = %path.display(), "made a token that may do everything; keep it, or make others and revoke it");
@@ -217,7 +236,7 @@ fn announce(
 ) -> anyhow::Result<()> {
     let (api, xds, modules) = (api.local_addr()?, xds.local_addr()?, modules.local_addr()?);
     let xds_mtls = mutual.local_addr()?;
-    info!(%api, %xds, %xds_mtls, %modules, store = %bootstrap.store.display(), "the control plane serves");
+    info!(%api, %xds, %xds_mtls, %modules, store = %bootstrap.store, "the control plane serves");
     let Some(path) = &bootstrap.address_path else { return Ok(()) };
     let text = json!({"api": api, "xds": xds, "xdsMtls": xds_mtls, "modules": modules}).to_string();
     let draft = path.with_extension("tmp");

@@ -9,12 +9,12 @@
 //!
 //! Whoever has a certificate renews it at half of its life and gets all roots with it, so that after one lifetime everybody
 //! believes the new root, and after another one nothing is left that the old one has signed. Certificate and key of each
-//! root lie in one file of the store's folder that nobody else may read.
+//! root lie in one file of the store's folder that nobody else may read; or in the etcd, so that control planes that share
+//! it sign alike.
 
+mod place;
 mod root;
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,13 +32,14 @@ use weir_model::{SpiffeId, TrustDomain};
 use crate::access::hex;
 use crate::authority::root::{Root, signed};
 use crate::limits::CLOCK_SKEW;
-use crate::private_file;
+use crate::store::StoreError;
+
+pub use place::RootsPlace;
 
 /// What an authority is made from.
-#[derive(Debug, Clone)]
 pub struct AuthorityOptions {
     /// Where its roots are kept.
-    pub path: PathBuf,
+    pub place: RootsPlace,
     /// Whose identities it signs.
     pub domain: TrustDomain,
     /// How long a certificate lives.
@@ -54,11 +55,13 @@ pub struct Authority {
 /// What is kept, and the control plane's own identity.
 struct State {
     kept: Kept,
+    /// As it was read or written.
+    bytes: Vec<u8>,
     own: Option<Arc<WorkloadIdentity>>,
 }
 
-/// The file.
-#[derive(Serialize, Deserialize)]
+/// What is kept.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kept {
     trust_domain: String,
@@ -101,12 +104,12 @@ pub struct RootStatus {
 /// Why the authority did not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// Its file cannot be read or written.
+    /// Its roots cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// They are not ours, or of another trust domain.
     #[error("{0}: {1}")]
-    File(PathBuf, io::Error),
-    /// Its file is not one of ours, or of another trust domain.
-    #[error("{0}: {1}")]
-    Unreadable(PathBuf, String),
+    Unreadable(String, String),
     /// A certificate cannot be made.
     #[error("a certificate cannot be made: {0}")]
     Signing(#[from] rcgen::Error),
@@ -119,25 +122,30 @@ pub enum AuthorityError {
 }
 
 impl Authority {
-    /// The authority whose roots are at a path; with a new root, if there are none.
+    /// The authority whose roots are at a place; with a new root, if there are none.
     ///
     /// # Errors
-    /// The file cannot be read or written, or is of another trust domain.
+    /// They cannot be read or written, or are of another trust domain.
     pub fn open(options: AuthorityOptions) -> Result<Self, AuthorityError> {
-        let path = &options.path;
-        let mut kept = match std::fs::read_to_string(path) {
-            Ok(text) => read(path, &text, &options.domain)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let root = Root::new(&options.domain, Timestamp::now())?;
-                Kept { trust_domain: options.domain.to_string(), roots: vec![root], longest_lifetime_seconds: 0 }
-            }
-            Err(error) => return Err(AuthorityError::File(path.clone(), error)),
+        let bytes = match options.place.read()? {
+            Some(bytes) => bytes,
+            None => options.begin()?,
         };
-        if options.lifetime.as_secs() > kept.longest_lifetime_seconds {
-            kept.longest_lifetime_seconds = options.lifetime.as_secs();
-            write(&options.path, &kept)?;
-        }
-        Ok(Self { options, state: Mutex::new(State { kept, own: None }) })
+        let kept = options.understand(&bytes)?;
+        let authority = Self { options, state: Mutex::new(State { kept, bytes, own: None }) };
+        authority.note_lifetime(&mut authority.state.lock())?;
+        Ok(authority)
+    }
+
+    /// Takes up what another control plane has written.
+    ///
+    /// # Errors
+    /// As those of opening it; what was there before goes on.
+    pub fn reload(&self) -> Result<(), AuthorityError> {
+        let bytes = self.read()?; // Nobody waits for this.
+        let mut state = self.state.lock();
+        self.take(&mut state, bytes)?;
+        self.note_lifetime(&mut state)
     }
 
     /// Whose identities it signs.
@@ -154,11 +162,10 @@ impl Authority {
         let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
             .map_err(|error| AuthorityError::Request(error.to_string()))?;
         let now = Timestamp::now();
-        let mut state = self.state.lock();
-        self.forget_ended(&mut state.kept, now)?;
+        let state = self.state.lock();
         let root = signer(&state.kept, now);
         let certificate = root.sign(&request.public_key, id, (now, self.options.lifetime))?;
-        let roots = state.kept.roots.iter().map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
+        let roots = state.kept.believed(now).map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
         Ok(Signed { chain: vec![certificate.to_vec()], roots: roots.iter().map(|root| root.to_vec()).collect() })
     }
 
@@ -170,9 +177,8 @@ impl Authority {
     pub fn own_identity(&self) -> Result<Arc<WorkloadIdentity>, AuthorityError> {
         let now = Timestamp::now();
         let mut state = self.state.lock();
-        self.forget_ended(&mut state.kept, now)?;
         let root = signer(&state.kept, now).certificate()?;
-        let roots = state.kept.roots.iter().map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
+        let roots = state.kept.believed(now).map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
         let is_fresh = |own: &&Arc<WorkloadIdentity>| {
             let left = Timestamp::try_from(own.not_after).map(|end| end.duration_since(now));
             let is_young = left.is_ok_and(|left| left > signed(self.options.lifetime / 2));
@@ -204,35 +210,35 @@ impl Authority {
     /// one's place after two.
     ///
     /// # Errors
-    /// One is under way, or the file cannot be written.
+    /// One is under way, or the roots cannot be written.
     pub fn rotate(&self) -> Result<AuthorityStatus, AuthorityError> {
-        let now = Timestamp::now();
         {
             let mut state = self.state.lock();
-            self.forget_ended(&mut state.kept, now)?;
-            if let Some(ends) = state.kept.roots.iter().find_map(|root| root.ends) {
-                return Err(AuthorityError::Rotating(ends));
+            while !self.try_rotate(&mut state)? {
+                self.read_again(&mut state)?; // Another control plane was first, and may have begun one.
             }
-            let longest = Duration::from_secs(state.kept.longest_lifetime_seconds).max(self.options.lifetime);
-            let lifetime = signed(longest) + signed(CLOCK_SKEW.min(longest / 4));
-            let mut roots = state.kept.roots.clone();
-            roots.iter_mut().for_each(|root| root.ends = Some(now + lifetime + lifetime));
-            roots.push(Root::new(&self.options.domain, now + lifetime)?);
-            let trust_domain = state.kept.trust_domain.clone();
-            let longest_lifetime_seconds = state.kept.longest_lifetime_seconds;
-            let kept = Kept { trust_domain, roots, longest_lifetime_seconds };
-            write(&self.options.path, &kept)?;
-            state.kept = kept;
         }
         Ok(self.status())
+    }
+
+    fn try_rotate(&self, state: &mut State) -> Result<bool, AuthorityError> {
+        let now = Timestamp::now();
+        let mut roots: Vec<Root> = state.kept.believed(now).cloned().collect();
+        if let Some(ends) = roots.iter().find_map(|root| root.ends) {
+            return Err(AuthorityError::Rotating(ends));
+        }
+        let longest = Duration::from_secs(state.kept.longest_lifetime_seconds).max(self.options.lifetime);
+        let lifetime = signed(longest) + signed(CLOCK_SKEW.min(longest / 4));
+        roots.iter_mut().for_each(|root| root.ends = Some(now + lifetime + lifetime));
+        roots.push(Root::new(&self.options.domain, now + lifetime)?);
+        self.replace(state, Kept { roots, ..state.kept.clone() })
     }
 
     /// What there is to say of it.
     pub fn status(&self) -> AuthorityStatus {
         let (now, state) = (Timestamp::now(), self.state.lock());
         let signs = signer(&state.kept, now);
-        let roots = state.kept.roots.iter().filter(|root| root.ends.is_none_or(|ends| now < ends));
-        let roots = roots.map(|root| RootStatus {
+        let roots = state.kept.believed(now).map(|root| RootStatus {
             sha256: root.certificate().map(|certificate| fingerprint(&certificate)).unwrap_or_default(),
             signs_from: root.signs_from,
             ends: root.ends,
@@ -245,41 +251,90 @@ impl Authority {
         }
     }
 
-    /// Forgets roots that are believed no more.
-    fn forget_ended(&self, kept: &mut Kept, now: Timestamp) -> Result<(), AuthorityError> {
-        if kept.roots.iter().all(|root| root.ends.is_none_or(|ends| now < ends)) {
-            return Ok(());
+    /// A rotation waits for the longest life that anybody has signed.
+    fn note_lifetime(&self, state: &mut State) -> Result<(), AuthorityError> {
+        let longest_lifetime_seconds = self.options.lifetime.as_secs();
+        while state.kept.longest_lifetime_seconds < longest_lifetime_seconds {
+            if !self.replace(state, Kept { longest_lifetime_seconds, ..state.kept.clone() })? {
+                self.read_again(state)?;
+            }
         }
-        kept.roots.retain(|root| root.ends.is_none_or(|ends| now < ends));
-        kept.longest_lifetime_seconds = self.options.lifetime.as_secs(); // What was signed before is over.
-        write(&self.options.path, kept)
+        Ok(())
+    }
+
+    /// Writes what is to be kept from now on; false when another control plane has written meanwhile.
+    fn replace(&self, state: &mut State, kept: Kept) -> Result<bool, AuthorityError> {
+        let bytes = to_bytes(&kept)?;
+        if !self.options.place.replace(Some(&state.bytes), &bytes)? {
+            return Ok(false);
+        }
+        (state.kept, state.bytes) = (kept, bytes);
+        Ok(true)
+    }
+
+    fn read_again(&self, state: &mut State) -> Result<(), AuthorityError> {
+        let bytes = self.read()?;
+        self.take(state, bytes)
+    }
+
+    fn read(&self) -> Result<Vec<u8>, AuthorityError> {
+        let gone = || StoreError::Damaged("the roots of the mesh are gone".to_owned());
+        Ok(self.options.place.read()?.ok_or_else(gone)?)
+    }
+
+    fn take(&self, state: &mut State, bytes: Vec<u8>) -> Result<(), AuthorityError> {
+        if bytes != state.bytes {
+            state.kept = self.options.understand(&bytes)?;
+            state.bytes = bytes;
+        }
+        Ok(())
+    }
+}
+
+impl AuthorityOptions {
+    /// The first root; or that of whoever was first.
+    fn begin(&self) -> Result<Vec<u8>, AuthorityError> {
+        let root = Root::new(&self.domain, Timestamp::now())?;
+        let trust_domain = self.domain.to_string();
+        let kept = Kept { trust_domain, roots: vec![root], longest_lifetime_seconds: self.lifetime.as_secs() };
+        let bytes = to_bytes(&kept)?;
+        if self.place.replace(None, &bytes)? {
+            return Ok(bytes);
+        }
+        let gone = || StoreError::Damaged("the roots of the mesh come and go".to_owned());
+        Ok(self.place.read()?.ok_or_else(gone)?)
+    }
+
+    fn understand(&self, bytes: &[u8]) -> Result<Kept, AuthorityError> {
+        let bad = |reason: String| AuthorityError::Unreadable(self.place.to_string(), reason);
+        let kept: Kept = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
+        if kept.trust_domain != self.domain.as_str() {
+            let (theirs, ours) = (&kept.trust_domain, &self.domain);
+            return Err(bad(format!("it is the authority of `{theirs}`, not of `{ours}`; see --trust-domain")));
+        }
+        if kept.roots.is_empty() || kept.roots.iter().any(|root| root.certificate().is_err()) {
+            return Err(bad("there is no root in it, or one that cannot be read".to_owned()));
+        }
+        Ok(kept)
+    }
+}
+
+impl Kept {
+    /// The roots that are still believed, oldest first.
+    fn believed(&self, now: Timestamp) -> impl DoubleEndedIterator<Item = &Root> {
+        self.roots.iter().filter(move |root| root.ends.is_none_or(|ends| now < ends))
     }
 }
 
 /// The newest root whose time has come.
 fn signer(kept: &Kept, now: Timestamp) -> &Root {
-    let begun = kept.roots.iter().rev().find(|root| root.signs_from <= now);
+    let begun = kept.believed(now).rev().find(|root| root.signs_from <= now);
     // The clock may have gone back: then the oldest one.
-    begun.or(kept.roots.first()).expect("there is always a root that does not end")
+    begun.or(kept.roots.first()).expect("there is always a root")
 }
 
-fn read(path: &Path, text: &str, domain: &TrustDomain) -> Result<Kept, AuthorityError> {
-    let bad = |reason: String| AuthorityError::Unreadable(path.to_owned(), reason);
-    let kept: Kept = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
-    if kept.trust_domain != domain.as_str() {
-        let reason = format!("it is the authority of `{}`, not of `{domain}`; see --trust-domain", kept.trust_domain);
-        return Err(bad(reason));
-    }
-    if kept.roots.is_empty() || kept.roots.iter().any(|root| root.certificate().is_err()) {
-        return Err(bad("there is no root in it, or one that cannot be read".to_owned()));
-    }
-    Ok(kept)
-}
-
-fn write(path: &Path, kept: &Kept) -> Result<(), AuthorityError> {
-    let text =
-        serde_json::to_string_pretty(kept).map_err(|error| AuthorityError::File(path.to_owned(), error.into()))?;
-    private_file::write(path, &text).map_err(|error| AuthorityError::File(path.to_owned(), error))
+fn to_bytes(kept: &Kept) -> Result<Vec<u8>, AuthorityError> {
+    serde_json::to_vec_pretty(kept).map_err(|error| StoreError::Unavailable(error.to_string()).into())
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
@@ -288,6 +343,8 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use weir_identity::peer_of;
     use weir_model::Workload;
 
@@ -295,7 +352,7 @@ mod tests {
 
     fn open(folder: &Path, domain: &str, lifetime: Duration) -> Result<Authority, AuthorityError> {
         let domain = TrustDomain::new(domain).unwrap();
-        Authority::open(AuthorityOptions { path: folder.join("authority.json"), domain, lifetime })
+        Authority::open(AuthorityOptions { place: RootsPlace::File(folder.join("authority.json")), domain, lifetime })
     }
 
     fn request() -> Vec<u8> {

@@ -9,8 +9,9 @@ use weir_mesh::Refusal;
 use weir_model::{BundleName, FailurePolicy, HeaderPause, ModuleSource, Plugin, PluginName};
 
 use crate::bundle::{BundleShelf, KeptBundle, PushedFile, ShelfError};
-use crate::limits::{MAX_TRIAL_MEMORY, MAX_TRIAL_TIME};
+use crate::limits::{MAX_CONFLICTS, MAX_TRIAL_MEMORY, MAX_TRIAL_TIME};
 use crate::loader::{LoadRefusal, Loader};
+use crate::publish::replicas::overtaken;
 use crate::publish::{Publisher, Refused, Request};
 
 /// What became of a bundle that was pushed.
@@ -64,6 +65,7 @@ impl Publisher {
             return Ok(Pushed { bundle, is_new: false, unknown_imports });
         }
         let mut inner = self.inner.lock();
+        self.take_others(&mut inner)?;
         let is_new = self.bundles.keep(bundle.clone(), &file.bytes)?;
         if is_new {
             info!(bundle = %name, sha256 = bundle.sha256, author = request.author, "a bundle was pushed");
@@ -85,19 +87,24 @@ impl Publisher {
     /// It is not there, or which Filters name it.
     pub fn delete_bundle(&self, name: &BundleName, request: &Request) -> Result<KeptBundle, Refused> {
         let missing = || Refused::NotFound(format!("there is no bundle {name}"));
-        let inner = self.inner.lock();
-        let bundle = self.bundles.get(name).ok_or_else(missing)?;
-        check_name(name, request)?;
-        let users = self.users_of(name);
-        if !users.is_empty() {
-            return Err(Refused::Conflict(format!("the bundle {name} is used by Filter {}", users.join(", "))));
+        let mut inner = self.inner.lock();
+        for _ in 0..MAX_CONFLICTS {
+            self.take_others(&mut inner)?;
+            let bundle = self.bundles.get(name).ok_or_else(missing)?;
+            check_name(name, request)?;
+            let users = self.users_of(name);
+            if !users.is_empty() {
+                return Err(Refused::Conflict(format!("the bundle {name} is used by Filter {}", users.join(", "))));
+            }
+            if request.is_dry_run {
+                return Ok(bundle);
+            }
+            if self.bundles.delete(name, inner.state.revision)? {
+                info!(bundle = %name, author = request.author, "a bundle was deleted");
+                return Ok(bundle);
+            }
         }
-        if !request.is_dry_run {
-            self.bundles.delete(name)?;
-            info!(bundle = %name, author = request.author, "a bundle was deleted");
-        }
-        drop(inner);
-        Ok(bundle)
+        Err(overtaken())
     }
 
     /// The Filters that name a bundle.

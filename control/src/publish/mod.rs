@@ -12,6 +12,7 @@
 
 mod bundles;
 mod explain;
+mod replicas;
 mod rules;
 mod trial;
 
@@ -30,10 +31,14 @@ pub use bundles::Pushed;
 
 use crate::board::{Board, Told};
 use crate::bundle::BundleShelf;
+use crate::limits::MAX_CONFLICTS;
 use crate::loader::Loader;
 use crate::publish::explain::refused;
+use crate::publish::replicas::overtaken;
 use crate::publish::rules::{check_modules, check_permitted, set_creation, set_namespace};
-use crate::store::{Action, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError};
+use crate::store::{
+    Action, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError, StoredObject,
+};
 
 /// The path that stored objects have in refusals.
 const STORED: &str = "stored";
@@ -154,9 +159,11 @@ impl Publisher {
         (bundles, loader): (Arc<BundleShelf>, Loader),
     ) -> Result<Arc<Self>, StoreError> {
         let state = store.load()?;
-        let texts = state.objects.iter().map(|(id, stored)| (id.clone(), text_of(&stored.value))).collect();
         let (changed, _) = watch::channel((state.revision, 0));
-        let inner = Mutex::new(Inner { state, texts, ..Inner::default() });
+        let mut inner = Inner::default();
+        inner.texts = inner.texts_of(&state);
+        inner.state = state;
+        let inner = Mutex::new(inner);
         Ok(Arc::new(Self { store, board, bundles, loader, inner, changed }))
     }
 
@@ -175,15 +182,26 @@ impl Publisher {
         Ok(())
     }
 
-    /// Makes a change, or says why not. Read it downwards.
+    /// Makes a change, or says why not; once more when another control plane was first.
     ///
     /// # Errors
     /// Nothing has happened.
     pub fn change(&self, change: &Change, request: &Request) -> Result<Outcome, Refused> {
-        let store = &self.store;
         let mut inner = self.inner.lock();
+        for _ in 0..MAX_CONFLICTS {
+            self.take_others(&mut inner)?;
+            if let Some(outcome) = self.try_change(&mut inner, change, request)? {
+                return Ok(outcome);
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Read it downwards. Nothing when another control plane was first.
+    fn try_change(&self, inner: &mut Inner, change: &Change, request: &Request) -> Result<Option<Outcome>, Refused> {
+        let store = &self.store;
         inner.check_expected(request.expected)?;
-        let bundles = self.bundles.known();
+        let (stamp, bundles) = (self.bundles.stamp(), self.bundles.known());
         let changes = inner.changes_of(change, (store, &bundles))?; // What becomes of which object.
         check_permitted(&changes, request)?;
         let revision = inner.revision(change, &changes, request);
@@ -199,22 +217,24 @@ impl Publisher {
         }
         let told = told.map_err(|not_told| inner.explain_untold((change, &bundles), &compiled, not_told))?;
         if request.is_dry_run {
-            return Ok(Outcome { revision: inner.state.revision, changes, told: Some((self.board.told(), told)) });
+            let told = Some((self.board.told(), told));
+            return Ok(Some(Outcome { revision: inner.state.revision, changes, told }));
         }
         if revision.changes.is_empty() {
-            return Ok(Outcome { revision: inner.state.revision, changes, told: None });
+            return Ok(Some(Outcome { revision: inner.state.revision, changes, told: None }));
         }
-        if !store.commit(&mut inner.state, &revision)? {
-            return Err(Refused::Conflict("another control plane was first; try again".to_owned()));
+        let texts = inner.texts_of(&next);
+        if !store.commit(&mut inner.state, &revision, &stamp)? {
+            return Ok(None);
         }
-        inner.keep_texts(&revision);
-        self.tell(&mut inner, &compiled, told); // From here on every proxy gets it.
+        inner.texts = texts;
+        self.tell(inner, &compiled, told); // From here on every proxy gets it.
         let id = revision.head.id;
         info!(revision = id, author = request.author, objects = revision.head.objects, "a change was applied");
         if let Err(error) = store.tidy(&inner.state) {
             warn!(%error, "no checkpoint was written; nothing is lost, the next start takes longer");
         }
-        Ok(Outcome { revision: id, changes, told: None })
+        Ok(Some(Outcome { revision: id, changes, told: None }))
     }
 
     /// Whether files would be taken together with what the store holds. Nothing is told: they may be the middle of a
@@ -428,11 +448,8 @@ impl Inner {
         bundles: &Arc<Bundles>,
     ) -> Result<Compiled, Vec<Refusal>> {
         let mut all = files.to_vec();
-        all.extend(state.objects.iter().map(|(id, stored)| {
-            let is_kept = self.state.objects.get(id).is_some_and(|kept| Arc::ptr_eq(&kept.value, &stored.value));
-            let known = self.texts.get(id).filter(|_| is_kept).cloned();
-            SourceFile { path: PathBuf::from(STORED), text: known.unwrap_or_else(|| text_of(&stored.value)) }
-        }));
+        let stored = |(id, stored)| SourceFile { path: PathBuf::from(STORED), text: self.text(id, stored) };
+        all.extend(state.objects.iter().map(stored));
         let mut compiler = take(&mut self.compiler); // What a panic leaves behind is not used again.
         compiler.set_bundles(bundles);
         let compiled = compiler.compile(&all);
@@ -440,19 +457,17 @@ impl Inner {
         compiled
     }
 
-    fn keep_texts(&mut self, revision: &Revision) {
-        for change in &revision.changes {
-            let Some(id) = change.object.id() else { continue };
-            match &change.after {
-                Some(value) => drop(self.texts.insert(id, text_of(value))),
-                None => drop(self.texts.remove(&id)),
-            }
-        }
+    /// The text of an object: the same as long as it says the same.
+    fn text(&self, id: &ObjectId, stored: &StoredObject) -> Arc<str> {
+        let is_kept = self.state.objects.get(id).is_some_and(|kept| Arc::ptr_eq(&kept.value, &stored.value));
+        let known = self.texts.get(id).filter(|_| is_kept).cloned();
+        known.unwrap_or_else(|| Arc::from(serde_json::to_string_pretty(&stored.value).unwrap_or_default()))
     }
-}
 
-fn text_of(value: &Value) -> Arc<str> {
-    Arc::from(serde_json::to_string_pretty(value).unwrap_or_default())
+    /// The texts of all objects of the next state.
+    fn texts_of(&self, next: &State) -> HashMap<ObjectId, Arc<str>> {
+        next.objects.iter().map(|(id, stored)| (id.clone(), self.text(id, stored))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -466,7 +481,7 @@ mod tests {
     #[test]
     fn files_are_told_when_they_are_set_and_only_if_they_say_something_else() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(ResourceStore::open(folder.path()).unwrap());
+        let store = Arc::new(ResourceStore::in_folder(folder.path()).unwrap());
         let shelf = Arc::new(BundleShelf::open(Arc::clone(&store), TrustedSigners::default()).unwrap());
         let loader = Loader::new(folder.path().join("cache"));
         let modules = Arc::new(ModuleStore::new(folder.path().to_owned()));

@@ -1,168 +1,82 @@
-//! The embedded engine: keys and values in one file, written by transactions that are on disk when they are acknowledged
-//! (redb). Everything above it needs only what is here, so that another engine can take its place.
+//! Keys and values: in a file of our own, or in an etcd that several control planes share. Everything above needs only what
+//! is here.
 //!
 //! Every call blocks.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use tokio::sync::watch;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use super::embedded::Embedded;
+use super::etcd::Etcd;
+use super::operation::{Guard, Order, Write};
+use super::{StoreError, StorePlace};
 
-use crate::store::StoreError;
-
-const TABLE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("weir");
-
-/// Keys and values in one file.
+/// Keys and values.
 #[derive(Debug)]
-pub(crate) struct Engine {
-    database: Database,
-}
-
-/// What a transaction does, all of it or nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Write {
-    /// Keys and their new values.
-    pub(crate) puts: Vec<(String, Vec<u8>)>,
-    /// Keys to forget.
-    pub(crate) deletes: Vec<String>,
-}
-
-/// What a key must hold for a transaction to happen; `None`: it must not be there.
-#[derive(Debug)]
-pub(crate) struct Guard<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) value: Option<&'a [u8]>,
+pub(crate) enum Engine {
+    /// Of this process alone.
+    Embedded(Embedded),
+    /// Shared.
+    Etcd(Etcd),
 }
 
 impl Engine {
-    /// Opens the store in a folder, which is made if it is not there, for this user alone.
+    /// Opens what is at a place.
     ///
     /// # Errors
-    /// Another process has it open; the folder cannot be written; the file is damaged.
-    pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let failed = |what: &str, error: &dyn std::error::Error| {
-            StoreError::Unavailable(format!("the store {} {what}: {error}", folder.display()))
-        };
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(folder).map_err(|error| failed("cannot be made", &error))?;
-        let path = folder.join("weir.redb");
-        let database = Database::create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                StoreError::Unavailable(format!("the store {} is in use by another weir-control", folder.display()))
-            }
-            error => failed("cannot be opened", &error),
-        })?;
-        let only_ours = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(&path, only_ours).map_err(|error| failed("cannot be made private", &error))?;
-        let engine = Self { database };
-        engine.write(None, &Write::default())?; // So that the table is there for whoever reads first.
-        Ok(engine)
+    /// It cannot be read, or is another process's.
+    pub(crate) fn open(place: &StorePlace) -> Result<Self, StoreError> {
+        match place {
+            StorePlace::Folder(folder) => Embedded::open(folder).map(Self::Embedded),
+            StorePlace::Etcd(options) => Etcd::open(options).map(Self::Etcd),
+        }
     }
 
     /// The value of a key.
     pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let transaction = self.database.begin_read().map_err(unavailable)?;
-        let table = transaction.open_table(TABLE).map_err(unavailable)?;
-        let value = table.get(key).map_err(unavailable)?;
-        Ok(value.map(|value| value.value().to_vec()))
+        match self {
+            Self::Embedded(embedded) => embedded.get(key),
+            Self::Etcd(etcd) => etcd.get(key),
+        }
     }
 
-    /// Keys and values from `from` to before `to`, in order, or in reverse; at most `limit`.
+    /// Keys and values from `from` to before `to`, in order, or in reverse; at most `limit`. A long list is not of one
+    /// moment.
     pub(crate) fn list(
         &self,
-        (from, to): (&str, &str),
+        range: (&str, &str),
         limit: usize,
         order: Order,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let transaction = self.database.begin_read().map_err(unavailable)?;
-        let table = transaction.open_table(TABLE).map_err(unavailable)?;
-        let mut range = table.range::<&str>(from..to).map_err(unavailable)?;
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let next = match order {
-                Order::Forward => range.next(),
-                Order::Reverse => range.next_back(),
-            };
-            let Some(entry) = next else { break };
-            let (key, value) = entry.map_err(unavailable)?;
-            found.push((key.value().to_owned(), value.value().to_vec()));
+        match self {
+            Self::Embedded(embedded) => embedded.list(range, limit, order),
+            Self::Etcd(etcd) => etcd.list(range, limit, order),
         }
-        Ok(found)
     }
 
-    /// Writes, if the guard holds; false when it does not, and nothing has happened. What is acknowledged is on disk.
-    pub(crate) fn write(&self, guard: Option<&Guard<'_>>, write: &Write) -> Result<bool, StoreError> {
-        let transaction = self.database.begin_write().map_err(unavailable)?;
-        {
-            let mut table = transaction.open_table(TABLE).map_err(unavailable)?;
-            if let Some(Guard { key, value }) = guard {
-                let held = table.get(key).map_err(unavailable)?;
-                if held.as_ref().map(|held| held.value()) != *value {
-                    return Ok(false);
-                }
-            }
-            for (key, value) in &write.puts {
-                table.insert(key.as_str(), value.as_slice()).map_err(unavailable)?;
-            }
-            for key in &write.deletes {
-                table.remove(key.as_str()).map_err(unavailable)?;
-            }
+    /// Keys from `from` to before `to`, in order.
+    pub(crate) fn keys(&self, range: (&str, &str)) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Embedded(embedded) => embedded.keys(range),
+            Self::Etcd(etcd) => etcd.keys(range),
         }
-        transaction.commit().map_err(unavailable)?;
-        Ok(true)
-    }
-}
-
-/// Which way a list goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    Forward,
-    Reverse,
-}
-
-fn unavailable(error: impl std::error::Error) -> StoreError {
-    StoreError::Unavailable(format!("the store cannot be read or written: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(key: &str, value: &str) -> Write {
-        Write { puts: vec![(key.to_owned(), value.as_bytes().to_vec())], deletes: Vec::new() }
     }
 
-    #[test]
-    fn a_guard_that_does_not_hold_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::open(folder.path()).unwrap();
-        let absent = Guard { key: "head", value: None };
-        assert!(engine.write(Some(&absent), &put("head", "1")).unwrap());
-        let absent = Guard { key: "head", value: None };
-        assert!(!engine.write(Some(&absent), &put("head", "2")).unwrap());
-        let one = Guard { key: "head", value: Some(b"1") };
-        assert!(engine.write(Some(&one), &put("head", "3")).unwrap());
-        assert_eq!(engine.get("head").unwrap().as_deref(), Some(&b"3"[..]));
-    }
-
-    #[test]
-    fn it_is_read_again_after_it_was_closed_and_by_one_process_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::open(folder.path()).unwrap();
-        for key in ["a/1", "a/2", "a/3", "b/1"] {
-            engine.write(None, &put(key, key)).unwrap();
+    /// Writes, if the guards hold; false when one does not, and nothing has happened. What is acknowledged is on disk.
+    ///
+    /// # Errors
+    /// It failed; in an etcd it may have happened all the same.
+    pub(crate) fn write(&self, guards: &[Guard<'_>], write: &Write) -> Result<bool, StoreError> {
+        match self {
+            Self::Embedded(embedded) => embedded.write(guards, write),
+            Self::Etcd(etcd) => etcd.write(guards, write),
         }
-        let taken = Engine::open(folder.path()).unwrap_err().to_string();
-        assert!(taken.contains("in use by another weir-control"), "{taken}");
-        drop(engine);
-        let engine = Engine::open(folder.path()).unwrap();
-        let keys = |order| -> Vec<_> {
-            engine.list(("a/", "a0"), 2, order).unwrap().into_iter().map(|(key, _)| key).collect()
-        };
-        assert_eq!(keys(Order::Forward), ["a/1", "a/2"]);
-        assert_eq!(keys(Order::Reverse), ["a/3", "a/2"]);
-        let mode = fs::metadata(folder.path().join("weir.redb")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// Says when others may have written something; nothing for an engine that has no others.
+    pub(crate) fn changes(&self) -> Option<watch::Receiver<u64>> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Etcd(etcd) => Some(etcd.changes()),
+        }
     }
 }

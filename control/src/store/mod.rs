@@ -7,28 +7,68 @@
 //! ```
 //!
 //! The parts of a record are written first, where nobody looks; the head moves to it in one guarded step. So a change of
-//! any size is atomic even in an engine whose transactions are small, and two writers cannot both follow one revision.
+//! any size is atomic even in an engine whose transactions are small, and two writers cannot both follow one revision,
+//! whether they are two threads or two control planes that share an etcd. Every change of the bundles moves a stamp, which a
+//! revision is guarded by too: so no bundle goes away while a Filter comes that names it.
 //!
 //! Every call blocks.
 
+// From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
+
 mod engine;
+
+mod etcd;
+
+mod embedded;
+
+mod operation;
+
+mod state;
+
 mod revision;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use tokio::sync::watch;
 use weir_mesh::ObjectId;
 
+pub use etcd::{EtcdOptions, EtcdTls};
 pub use revision::{Action, ObjectChange, ObjectName, Revision, RevisionHead};
+pub use state::{State, StoredObject};
 
 use crate::limits::{CHECKPOINT_INTERVAL, MAX_REVISIONS, MAX_TOKENS, RECORD_PART_BYTES};
-use engine::{Engine, Guard, Order, Write};
+use engine::Engine;
+use operation::{Guard, Order, Write};
+use state::{CheckpointObject, id_of};
+
+/// What bundles are called.
+pub(crate) const BUNDLES: &str = "bundles";
+const BUNDLE_STAMP: &str = "bundle-stamp";
+
+/// Where what was applied is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// A folder of this process alone.
+    Folder(PathBuf),
+    /// An etcd, which other control planes may share.
+    Etcd(EtcdOptions),
+}
+
+impl fmt::Display for StorePlace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(formatter),
+            Self::Etcd(options) => options.fmt(formatter),
+        }
+    }
+}
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,24 +79,6 @@ pub enum StoreError {
     /// What it holds is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
-}
-
-/// An object as it is kept.
-#[derive(Debug, Clone)]
-pub struct StoredObject {
-    /// What it says.
-    pub value: Arc<Value>,
-    /// The revision that changed it last.
-    pub revision: u64,
-}
-
-/// All objects, after a revision.
-#[derive(Debug, Clone, Default)]
-pub struct State {
-    /// The last revision; 0 when there was none.
-    pub revision: u64,
-    /// The objects.
-    pub objects: BTreeMap<ObjectId, StoredObject>,
 }
 
 /// What was applied, kept.
@@ -86,58 +108,53 @@ pub(crate) struct RecordPlace {
     parts: usize,
 }
 
+/// What moves with every change of the bundles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleStamp(Option<Vec<u8>>);
+
+impl BundleStamp {
+    fn guard(&self) -> Guard<'_> {
+        Guard { key: BUNDLE_STAMP, value: self.0.as_deref() }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Checkpoint {
     revision: u64,
     record: RecordPlace,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct CheckpointObject {
-    object: ObjectName,
-    value: Arc<Value>,
-    revision: u64,
-}
-
-impl State {
-    /// What a revision changes.
-    pub fn apply(&mut self, revision: &Revision) -> Result<(), StoreError> {
-        for change in &revision.changes {
-            let id = id_of(&change.object)?;
-            match &change.after {
-                Some(value) => {
-                    let stored = StoredObject { value: Arc::clone(value), revision: revision.head.id };
-                    self.objects.insert(id, stored);
-                }
-                None => drop(self.objects.remove(&id)),
-            }
-        }
-        self.revision = revision.head.id;
-        Ok(())
-    }
-}
-
-fn id_of(name: &ObjectName) -> Result<ObjectId, StoreError> {
-    let unknown = || StoreError::Damaged(format!("there is no kind `{}`; was it written by a newer weir?", name.kind));
-    name.id().ok_or_else(unknown)
-}
-
 impl ResourceStore {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// It cannot be read or written; it is damaged; it is a folder that another process has open.
+    pub fn open(place: &StorePlace) -> Result<Self, StoreError> {
+        Engine::open(place).map(|engine| Self { engine })
+    }
+
     /// Opens the store in a folder.
     ///
     /// # Errors
-    /// Another process has it open; the folder cannot be written; it is damaged.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { engine: Engine::open(folder)? })
+    /// As those of opening any.
+    pub fn in_folder(folder: &Path) -> Result<Self, StoreError> {
+        Self::open(&StorePlace::Folder(folder.to_owned()))
+    }
+
+    /// Says when others may have written something; nothing when nobody else can.
+    pub fn changes(&self) -> Option<watch::Receiver<u64>> {
+        self.engine.changes()
+    }
+
+    /// Whether others write here too.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Etcd(_))
     }
 
     /// All objects after the last revision.
     pub fn load(&self) -> Result<State, StoreError> {
-        let mut state = match self.read::<Checkpoint>("checkpoint")? {
-            Some(checkpoint) => self.read_checkpoint(&checkpoint)?,
-            None => State::default(),
-        };
-        let head = self.read::<Head>("head")?.map_or(0, |head| head.revision);
+        let mut state = self.read_newest_checkpoint()?;
+        let head = self.head()?;
         for id in state.revision + 1..=head {
             let missing = || StoreError::Damaged(format!("revision {id} of {head} is not there"));
             let revision = self.revision(id)?.ok_or_else(missing)?;
@@ -146,17 +163,22 @@ impl ResourceStore {
         Ok(state)
     }
 
-    /// Adds a revision after `state`, and moves `state` to it. False when another writer was first: nothing has happened.
-    pub fn commit(&self, state: &mut State, revision: &Revision) -> Result<bool, StoreError> {
+    /// The last revision; 0 when there is none.
+    pub fn head(&self) -> Result<u64, StoreError> {
+        Ok(self.read::<Head>("head")?.map_or(0, |head| head.revision))
+    }
+
+    /// Adds a revision after `state`, and moves `state` to it, if the bundles are still those of `stamp`. False when another
+    /// writer was first: nothing has happened.
+    pub fn commit(&self, state: &mut State, revision: &Revision, stamp: &BundleStamp) -> Result<bool, StoreError> {
         let mut next = state.clone();
         next.apply(revision)?;
         let (mut write, record) = self.write_record(&format!("records/{:020}", revision.head.id), &revision.changes)?;
         let entry = RevisionEntry { head: revision.head.clone(), record };
         write.puts.push((revision_key(revision.head.id), to_bytes(&entry)?));
         write.puts.push(("head".to_owned(), to_bytes(&Head { revision: revision.head.id })?));
-        let expected = (state.revision > 0).then(|| to_bytes(&Head { revision: state.revision })).transpose()?;
-        let guard = Guard { key: "head", value: expected.as_deref() };
-        if !self.engine.write(Some(&guard), &write)? {
+        let head = head_bytes(state.revision)?;
+        if !self.engine.write(&[head_guard(head.as_deref()), stamp.guard()], &write)? {
             return Ok(false);
         }
         *state = next;
@@ -180,7 +202,9 @@ impl ResourceStore {
         let checkpoint = Checkpoint { revision: state.revision, record };
         write.puts.push(("checkpoint".to_owned(), to_bytes(&checkpoint)?));
         write.deletes = self.outdated(state.revision)?;
-        self.engine.write(None, &write).map(drop)
+        // Another writer may have gone on, and may have deleted what this checkpoint is made of.
+        let head = head_bytes(state.revision)?;
+        self.engine.write(&[head_guard(head.as_deref())], &write).map(drop)
     }
 
     /// A revision, if it is still known.
@@ -196,7 +220,7 @@ impl ResourceStore {
         found.iter().map(|(key, bytes)| from_bytes::<RevisionEntry>(key, bytes).map(|entry| entry.head)).collect()
     }
 
-    /// All values of a kind of our own: tokens.
+    /// All values of a kind of our own.
     pub(crate) fn entries<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<T>, StoreError> {
         let (from, to) = (format!("{kind}/"), format!("{kind}0"));
         let found = self.engine.list((&from, &to), MAX_TOKENS, Order::Forward)?;
@@ -205,24 +229,72 @@ impl ResourceStore {
 
     /// Keeps a value of a kind of our own.
     pub(crate) fn put_entry(&self, kind: &str, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
-        let puts = vec![(format!("{kind}/{name}"), to_bytes(value)?)];
-        self.engine.write(None, &Write { puts, deletes: Vec::new() }).map(drop)
+        self.engine.write(&[], &Write::put(format!("{kind}/{name}"), to_bytes(value)?)).map(drop)
     }
 
     /// Forgets a value of a kind of our own.
     pub(crate) fn delete_entry(&self, kind: &str, name: &str) -> Result<(), StoreError> {
-        let deletes = vec![format!("{kind}/{name}")];
-        self.engine.write(None, &Write { puts: Vec::new(), deletes }).map(drop)
+        self.engine.write(&[], &Write::delete(vec![format!("{kind}/{name}")])).map(drop)
     }
 
-    /// Keeps bytes of any length in parts below a prefix that nothing else has; what was there is replaced.
+    /// A value that there is one of.
+    pub(crate) fn single(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.engine.get(key)
+    }
+
+    /// Replaces it; false when it is not `before` any more: nothing has happened.
+    pub(crate) fn replace_single(&self, key: &str, before: Option<&[u8]>, after: &[u8]) -> Result<bool, StoreError> {
+        self.engine.write(&[Guard { key, value: before }], &Write::put(key, after.to_vec()))
+    }
+
+    /// What moves with every change of the bundles.
+    pub(crate) fn bundle_stamp(&self) -> Result<BundleStamp, StoreError> {
+        Ok(BundleStamp(self.engine.get(BUNDLE_STAMP)?))
+    }
+
+    /// Keeps a bundle, if they are still those of `stamp`, and moves that.
+    pub(crate) fn put_bundle(
+        &self,
+        (key, value): (&str, &impl Serialize),
+        stamp: &mut BundleStamp,
+    ) -> Result<bool, StoreError> {
+        let write = Write::put(format!("{BUNDLES}/{key}"), to_bytes(value)?);
+        self.write_stamped(write, &[], stamp)
+    }
+
+    /// Forgets a bundle that no object names after a revision, if that is the last one and the bundles are still those of
+    /// `stamp`, and moves that.
+    pub(crate) fn delete_bundle(&self, key: &str, revision: u64, stamp: &mut BundleStamp) -> Result<bool, StoreError> {
+        let head = head_bytes(revision)?;
+        let write = Write::delete(vec![format!("{BUNDLES}/{key}")]);
+        self.write_stamped(write, &[head_guard(head.as_deref())], stamp)
+    }
+
+    fn write_stamped(
+        &self,
+        mut write: Write,
+        guards: &[Guard<'_>],
+        stamp: &mut BundleStamp,
+    ) -> Result<bool, StoreError> {
+        let next = BundleStamp(Some(format!("{:016x}", random()?).into_bytes()));
+        // It is the first, since nobody else writes it: by that the write is recognised when its answer is lost.
+        write.puts.insert(0, (BUNDLE_STAMP.to_owned(), next.0.clone().unwrap_or_default()));
+        let guards = [guards, &[stamp.guard()]].concat();
+        let is_written = self.engine.write(&guards, &write)?;
+        if is_written {
+            *stamp = next;
+        }
+        Ok(is_written)
+    }
+
+    /// Keeps bytes of any length in parts, below a prefix that nothing else has.
     pub(crate) fn write_bytes(&self, prefix: &str, bytes: &[u8]) -> Result<RecordPlace, StoreError> {
+        let prefix = format!("{prefix}-{:016x}", random()?);
         let parts: Vec<&[u8]> = bytes.chunks(RECORD_PART_BYTES).collect();
         for (index, part) in parts.iter().enumerate() {
-            let puts = vec![(part_key(prefix, index), part.to_vec())];
-            self.engine.write(None, &Write { puts, deletes: Vec::new() })?;
+            self.engine.write(&[], &Write::put(part_key(&prefix, index), part.to_vec()))?;
         }
-        Ok(RecordPlace { prefix: prefix.to_owned(), parts: parts.len() })
+        Ok(RecordPlace { parts: parts.len(), prefix })
     }
 
     /// The bytes that were kept.
@@ -238,8 +310,26 @@ impl ResourceStore {
 
     /// Forgets bytes that were kept.
     pub(crate) fn delete_bytes(&self, place: &RecordPlace) -> Result<(), StoreError> {
-        let deletes = (0..place.parts).map(|index| part_key(&place.prefix, index)).collect();
-        self.engine.write(None, &Write { puts: Vec::new(), deletes }).map(drop)
+        let keys = (0..place.parts).map(|index| part_key(&place.prefix, index)).collect();
+        self.engine.write(&[], &Write::delete(keys)).map(drop)
+    }
+
+    fn read_newest_checkpoint(&self) -> Result<State, StoreError> {
+        let mut found = self.read::<Checkpoint>("checkpoint")?;
+        loop {
+            let Some(checkpoint) = found else { return Ok(State::default()) };
+            match self.read_checkpoint(&checkpoint) {
+                Ok(state) => return Ok(state),
+                Err(error) => {
+                    let newer = self.read::<Checkpoint>("checkpoint")?;
+                    // Another writer has put a newer one in its place.
+                    if newer.as_ref().is_none_or(|newer| newer.revision <= checkpoint.revision) {
+                        return Err(error);
+                    }
+                    found = newer;
+                }
+            }
+        }
     }
 
     fn read_checkpoint(&self, checkpoint: &Checkpoint) -> Result<State, StoreError> {
@@ -260,8 +350,7 @@ impl ResourceStore {
             ("records/".to_owned(), format!("records/{oldest:020}")),
             ("checkpoints/".to_owned(), format!("checkpoints/{revision:020}")),
         ] {
-            let found = self.engine.list((&from, &to), usize::MAX, Order::Forward)?;
-            keys.extend(found.into_iter().map(|(key, _)| key));
+            keys.extend(self.engine.keys((&from, &to))?);
         }
         Ok(keys)
     }
@@ -269,14 +358,13 @@ impl ResourceStore {
     /// Cuts a value into parts. All but the last are written now; the last goes with the step that refers to them.
     fn write_record(&self, prefix: &str, value: &impl Serialize) -> Result<(Write, RecordPlace), StoreError> {
         let bytes = to_bytes(value)?;
-        let attempt = OsRng.try_next_u64().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let prefix = format!("{prefix}-{attempt:016x}");
+        let prefix = format!("{prefix}-{:016x}", random()?);
         let parts: Vec<&[u8]> = bytes.chunks(RECORD_PART_BYTES).collect();
         let mut write = Write::default();
         for (index, part) in parts.iter().enumerate() {
             let put = (part_key(&prefix, index), part.to_vec());
             if index + 1 < parts.len() {
-                self.engine.write(None, &Write { puts: vec![put], deletes: Vec::new() })?;
+                self.engine.write(&[], &Write::put(put.0, put.1))?;
             } else {
                 write.puts.push(put);
             }
@@ -291,6 +379,18 @@ impl ResourceStore {
     fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
         self.engine.get(key)?.map(|bytes| from_bytes(key, &bytes)).transpose()
     }
+}
+
+fn head_bytes(revision: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    (revision > 0).then(|| to_bytes(&Head { revision })).transpose()
+}
+
+const fn head_guard(head: Option<&[u8]>) -> Guard<'_> {
+    Guard { key: "head", value: head }
+}
+
+fn random() -> Result<u64, StoreError> {
+    OsRng.try_next_u64().map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
 fn revision_key(id: u64) -> String {
@@ -311,7 +411,7 @@ fn from_bytes<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StoreEr
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -336,17 +436,27 @@ mod tests {
     #[test]
     fn what_was_committed_is_loaded_and_only_one_of_two_writers_wins() {
         let folder = tempfile::tempdir().unwrap();
-        let store = ResourceStore::open(folder.path()).unwrap();
+        let store = ResourceStore::in_folder(folder.path()).unwrap();
         let mut state = store.load().unwrap();
         let mut behind = state.clone();
-        assert!(store.commit(&mut state, &revision(1, "a", None, Some(json!({"v": 1})))).unwrap());
-        assert!(!store.commit(&mut behind, &revision(1, "b", None, Some(json!({"v": 1})))).unwrap());
+        assert!(
+            store.commit(&mut state, &revision(1, "a", None, Some(json!({"v": 1}))), &BundleStamp::default()).unwrap()
+        );
+        assert!(
+            !store
+                .commit(&mut behind, &revision(1, "b", None, Some(json!({"v": 1}))), &BundleStamp::default())
+                .unwrap()
+        );
         assert_eq!((behind.revision, behind.objects.len()), (0, 0));
         let large = json!({"text": "x".repeat(3 * RECORD_PART_BYTES)});
-        assert!(store.commit(&mut state, &revision(2, "c", None, Some(large.clone()))).unwrap());
-        assert!(store.commit(&mut state, &revision(3, "a", Some(json!({"v": 1})), None)).unwrap());
+        assert!(
+            store.commit(&mut state, &revision(2, "c", None, Some(large.clone())), &BundleStamp::default()).unwrap()
+        );
+        assert!(
+            store.commit(&mut state, &revision(3, "a", Some(json!({"v": 1})), None), &BundleStamp::default()).unwrap()
+        );
         drop(store);
-        let store = ResourceStore::open(folder.path()).unwrap();
+        let store = ResourceStore::in_folder(folder.path()).unwrap();
         let loaded = store.load().unwrap();
         assert_eq!((loaded.revision, names(&loaded)), (3, vec!["c".to_owned()]));
         assert_eq!(store.revision(2).unwrap().unwrap().changes[0].after.as_deref(), Some(&large));
@@ -357,12 +467,16 @@ mod tests {
     #[test]
     fn a_checkpoint_replaces_what_led_to_it_and_old_revisions_go() {
         let folder = tempfile::tempdir().unwrap();
-        let store = ResourceStore::open(folder.path()).unwrap();
+        let store = ResourceStore::in_folder(folder.path()).unwrap();
         let mut state = store.load().unwrap();
         let last = MAX_REVISIONS + 2 * CHECKPOINT_INTERVAL;
         for id in 1..=last {
             let name = format!("s{}", id % 7);
-            assert!(store.commit(&mut state, &revision(id, &name, None, Some(json!({"v": id})))).unwrap());
+            assert!(
+                store
+                    .commit(&mut state, &revision(id, &name, None, Some(json!({"v": id}))), &BundleStamp::default())
+                    .unwrap()
+            );
             store.tidy(&state).unwrap();
         }
         let loaded = store.load().unwrap();

@@ -20,11 +20,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 use tracing::{info, warn};
-use weir_identity::roots::control_plane;
 use weir_loader::ModuleRefusal;
 use weir_model::{ModuleHash, RemoteModule};
 
-use crate::identity::{self, ControlAddress, Identity};
+use crate::identity::{ControlPlane, Identity};
 use crate::limits::{
     CONTROL_PLANE_CONNECT_TIMEOUT, MAX_MODULE_BYTES, MODULE_FETCH_PATIENCE, MODULE_FETCH_PAUSE, MODULE_FETCH_TIMEOUT,
     UNUSED_MODULE_AGE,
@@ -33,7 +32,7 @@ use crate::private_file;
 use crate::task;
 
 /// A control plane to which this proxy proves who it is, and what it is known as.
-pub(crate) type ControlPlaneLink = (ControlAddress, Arc<Identity>);
+pub(crate) type ControlPlaneLink = (Arc<ControlPlane>, Arc<Identity>);
 
 /// The file of a module below the cache folder.
 fn place(cache: &Path, hash: &ModuleHash) -> PathBuf {
@@ -72,6 +71,9 @@ pub(super) async fn fetch(
             let reason = format!("the module {} cannot be fetched from {}: {reason}", module.sha256, module.url);
             return Err(ModuleRefusal::new(reason, "is the control plane there? what serves goes on"));
         }
+        if let Some((control_plane, _)) = link {
+            control_plane.leave();
+        }
         warn!(url = %module.url, "a module cannot be fetched yet: {reason}");
         sleep(MODULE_FETCH_PAUSE).await;
     }
@@ -103,10 +105,10 @@ async fn keep(
 }
 
 /// By mutual TLS, from the control plane.
-async fn download_by((address, identity): &ControlPlaneLink, url: &str) -> Result<Bytes, String> {
+async fn download_by((control_plane, identity): &ControlPlaneLink, url: &str) -> Result<Bytes, String> {
     let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
-    let own = identity.get().ok_or("this proxy has no identity yet")?;
-    let mut channel = identity::connect(address, own.identity.client_config(&control_plane(), b"h2")).await?;
+    let config = identity.client_config().ok_or("this proxy has no identity yet")?;
+    let (mut channel, _) = control_plane.connect(Some(&config)).await?;
     let request = Request::get(uri.path()).body(tonic::body::Body::empty()).map_err(|error| error.to_string())?;
     poll_fn(|context| channel.poll_ready(context)).await.map_err(|error| error.to_string())?;
     let response = channel.call(request).await.map_err(|error| error.to_string())?;

@@ -26,6 +26,7 @@ use crate::route::RouteTable;
 use crate::upstream::Cluster;
 
 pub(crate) use build::{Prepared, prepare};
+pub(crate) use fetch::ControlPlaneLink;
 pub(crate) use modules::{Modules, ModulesOptions};
 pub(crate) use warm::{Warmer, WarmerOptions};
 

@@ -43,8 +43,9 @@ pub enum ConfigFrom {
     Files(PathBuf),
     /// A control plane.
     ControlPlane {
-        /// `http://` and its address on this machine, or `https://` and its address for mutual TLS.
-        url: String,
+        /// Its replicas, each as `http://` and its address on this machine, or all as `https://` and their addresses for
+        /// mutual TLS.
+        urls: Vec<String>,
         /// What it knows this proxy by.
         node: String,
         /// The Gateway that it serves, as `namespace/name`; every Gateway when it says none.

@@ -22,7 +22,7 @@ use weir_files::{FileSource, WatchSignal, compile_alone};
 
 pub use bootstrap::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
 
-use crate::active::{Modules, ModulesOptions, Warmer, WarmerOptions};
+use crate::active::{ControlPlaneLink, Modules, ModulesOptions, Warmer, WarmerOptions};
 use crate::admin::{Admin, AdminServer, Ending};
 use crate::app::runtimes::{WorkerThreads, WorkersOptions};
 use crate::app::signals::{Asked, Signals};
@@ -32,7 +32,7 @@ use crate::config::{
 };
 use crate::drain::{DrainTrigger, drain_pair};
 use crate::filter::PluginState;
-use crate::identity::{ControlAddress, Identity, IdentityOptions, keep, restore};
+use crate::identity::{ControlPlane, Identity, IdentityOptions, keep, restore};
 use crate::limits::{OUTCOME_QUEUE, VM_REQUEST_QUEUE};
 use crate::listener::{ListenerSet, ListenerSetOptions};
 use crate::task;
@@ -83,7 +83,8 @@ impl App {
         let metrics = Arc::new(Metrics::new(bootstrap.workers));
         let access_log = start_access_log(&bootstrap, &metrics)?;
         let publisher = Publisher::new();
-        let identity = begin_identity(&bootstrap)?;
+        let control_plane = control_plane(&bootstrap.source)?;
+        let identity = begin_identity(&bootstrap, control_plane.as_ref())?;
         let workers = WorkerThreads::start(&WorkersOptions {
             workers: bootstrap.workers,
             active: publisher.active(),
@@ -110,12 +111,13 @@ impl App {
             endings: ending_sender,
         };
         start_admin(&bootstrap, admin).await?;
-        let warmer = warmer(&bootstrap, plugin_state, (&metrics, Arc::clone(&identity)));
+        let warmer =
+            warmer(&bootstrap, plugin_state, (&metrics, control_plane.clone().zip(Some(Arc::clone(&identity)))));
         let (outcomes, heard) = mpsc::channel(OUTCOME_QUEUE);
         let outcomes = Some(outcomes);
         let options = ConfigStateOptions { warmer, listeners, publisher, status, metrics, outcomes };
         let mut config = ConfigState::new(options);
-        let source = begin(&bootstrap, &mut config, (heard, identity)).await?;
+        let source = begin(&bootstrap, &mut config, (heard, control_plane, identity)).await?;
         Ok(Self { bootstrap, access_log, workers, drain, source, config, signals, endings })
     }
 
@@ -171,13 +173,13 @@ async fn start_admin(bootstrap: &Bootstrap, admin: Admin) -> anyhow::Result<()> 
 fn warmer(
     bootstrap: &Bootstrap,
     state: Arc<PluginState>,
-    (metrics, identity): (&Arc<Metrics>, Arc<Identity>),
+    (metrics, link): (&Arc<Metrics>, Option<ControlPlaneLink>),
 ) -> Arc<Warmer> {
     let modules = ModulesOptions {
         cache: bootstrap.cache.clone(),
         builtins: bootstrap.plugins.clone(),
         compiler: CompilerProcess::this_program(),
-        control_plane: mutual_address(&bootstrap.source).map(|address| (address, identity)),
+        control_plane: link.filter(|(control_plane, _)| control_plane.is_mutual()),
     };
     let modules = Modules::new(modules, Arc::clone(metrics));
     let (restarts, mut requests) = mpsc::channel::<crate::filter::VmRequest>(VM_REQUEST_QUEUE);
@@ -193,20 +195,21 @@ fn warmer(
     Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers })
 }
 
-/// Where a control plane is that wants to know who we are.
-fn mutual_address(source: &ConfigFrom) -> Option<ControlAddress> {
-    let ConfigFrom::ControlPlane { url, .. } = source else { return None };
-    let (host, port) = url.strip_prefix("https://")?.rsplit_once(':')?;
-    Some(ControlAddress { host: host.to_owned(), port: port.parse().ok()? })
+/// The control plane that says what to serve, if one does.
+fn control_plane(source: &ConfigFrom) -> anyhow::Result<Option<Arc<ControlPlane>>> {
+    let ConfigFrom::ControlPlane { urls, .. } = source else { return Ok(None) };
+    ControlPlane::new(urls)
+        .map(|control_plane| Some(Arc::new(control_plane)))
+        .map_err(|reason| anyhow!("--xds {reason}"))
 }
 
 /// Who the proxy is: nobody, or whom the control plane says, as soon as it does.
-fn begin_identity(bootstrap: &Bootstrap) -> anyhow::Result<Arc<Identity>> {
+fn begin_identity(bootstrap: &Bootstrap, control_plane: Option<&Arc<ControlPlane>>) -> anyhow::Result<Arc<Identity>> {
     let identity = Identity::none();
-    let Some(control_plane) = mutual_address(&bootstrap.source) else { return Ok(identity) };
-    let ConfigFrom::ControlPlane { url, node, gateway, join_token } = &bootstrap.source else { return Ok(identity) };
+    let Some(control_plane) = control_plane.filter(|it| it.is_mutual()).map(Arc::clone) else { return Ok(identity) };
+    let ConfigFrom::ControlPlane { urls, node, gateway, join_token } = &bootstrap.source else { return Ok(identity) };
     // Two proxies with one cache do not mix.
-    let who = weir_model::Version::of(&(url, node, gateway));
+    let who = weir_model::Version::of(&(urls.join(","), node, gateway));
     let path = bootstrap.cache.join("identity").join(format!("{who}.pem"));
     let options = IdentityOptions { control_plane, join_token: join_token.clone(), path };
     let left = restore(&options, &identity);
@@ -221,19 +224,17 @@ fn begin_identity(bootstrap: &Bootstrap) -> anyhow::Result<Arc<Identity>> {
 async fn begin(
     bootstrap: &Bootstrap,
     config: &mut ConfigState,
-    (outcomes, identity): (mpsc::Receiver<Outcome>, Arc<Identity>),
+    (outcomes, control_plane, identity): (mpsc::Receiver<Outcome>, Option<Arc<ControlPlane>>, Arc<Identity>),
 ) -> anyhow::Result<ConfigSource> {
-    let path = match &bootstrap.source {
-        ConfigFrom::Files(path) => path,
-        ConfigFrom::ControlPlane { url, node, gateway, .. } => {
-            let last_good = LastGood::open(&bootstrap.cache, url, (node, gateway.as_deref()));
-            let (url, node, gateway) = (url.clone(), node.clone(), gateway.clone());
-            let mutual = mutual_address(&bootstrap.source).map(|address| (address, identity));
-            let options = XdsOptions { url: url.clone(), node, gateway, mutual };
-            let source =
-                XdsSource::new(options, last_good, outcomes).map_err(|error| anyhow!("--xds {url}: {error}"))?;
-            return Ok(ConfigSource::ControlPlane(Box::new(source)));
+    let path = match (&bootstrap.source, control_plane) {
+        (ConfigFrom::ControlPlane { urls, node, gateway, .. }, Some(control_plane)) => {
+            let last_good = LastGood::open(&bootstrap.cache, &urls.join(","), (node, gateway.as_deref()));
+            let (node, gateway) = (node.clone(), gateway.clone());
+            let options = XdsOptions { control_plane, node, gateway, identity };
+            return Ok(ConfigSource::ControlPlane(Box::new(XdsSource::new(options, last_good, outcomes))));
         }
+        (ConfigFrom::ControlPlane { .. }, None) => return Err(anyhow!("--xds names no control plane")),
+        (ConfigFrom::Files(path), _) => path,
     };
     let mut source = FileSource::start(path, &bootstrap.plugins, compile_alone())
         .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;

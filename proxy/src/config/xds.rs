@@ -16,10 +16,9 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 use weir_files::Update;
-use weir_identity::roots::control_plane;
 use weir_mesh::Compiled;
 use weir_model::{Rejection, Version};
 use weir_xds::client::Changes;
@@ -29,7 +28,7 @@ use weir_xds::{ClientState, Held, Kind, Report, SavedResource};
 
 use crate::config::last_good::LastGood;
 use crate::config::state::Outcome;
-use crate::identity::{self, ControlAddress, Identity};
+use crate::identity::{ControlPlane, Identity};
 use crate::limits::{
     CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE, MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT,
     REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
@@ -38,20 +37,19 @@ use crate::limits::{
 /// Which control plane, and who asks.
 #[derive(Clone)]
 pub(crate) struct XdsOptions {
-    /// `http://` and its address.
-    pub(crate) url: String,
+    /// Where it is.
+    pub(crate) control_plane: Arc<ControlPlane>,
     /// What the control plane knows this proxy by.
     pub(crate) node: String,
     /// The Gateway that it serves; every Gateway when it says none.
     pub(crate) gateway: Option<String>,
-    /// Where it is, and who we are, when it is to be reached by mutual TLS.
-    pub(crate) mutual: Option<(ControlAddress, Arc<Identity>)>,
+    /// Who we are, for one that wants to know.
+    pub(crate) identity: Arc<Identity>,
 }
 
 /// A control plane, asked over one stream.
 pub(crate) struct XdsSource {
     options: XdsOptions,
-    endpoint: Endpoint,
     client: ClientState,
     held: Held,
     /// What was accepted, as it came.
@@ -87,15 +85,7 @@ type Updates = watch::Sender<Option<Update>>;
 
 impl XdsSource {
     /// A source that has asked for nothing yet, and holds what an earlier process has left in `last_good`.
-    ///
-    /// # Errors
-    /// The URL is none.
-    pub(crate) fn new(
-        options: XdsOptions,
-        last_good: LastGood,
-        outcomes: mpsc::Receiver<Outcome>,
-    ) -> Result<Self, String> {
-        let endpoint = identity::endpoint(&options.url)?;
+    pub(crate) fn new(options: XdsOptions, last_good: LastGood, outcomes: mpsc::Receiver<Outcome>) -> Self {
         let node = Node {
             id: options.node.clone(),
             cluster: options.gateway.clone().unwrap_or_default(),
@@ -104,7 +94,6 @@ impl XdsSource {
         };
         let mut source = Self {
             options,
-            endpoint,
             client: ClientState::new(node),
             held: Held::default(),
             raw: BTreeMap::new(),
@@ -121,7 +110,7 @@ impl XdsSource {
             retry: None,
         };
         source.restore();
-        Ok(source)
+        source
     }
 
     /// Follows the control plane, and keeps the newest update where `updates` can be taken from. Ends with its receiver.
@@ -137,7 +126,8 @@ impl XdsSource {
             if began.elapsed() > CONTROL_PLANE_STEADY_TIME {
                 pause = MIN_RECONNECT_PAUSE;
             }
-            let (control_plane, pause_ms) = (&self.options.url, pause.as_millis());
+            let (control_plane, pause_ms) = (&self.options.control_plane, pause.as_millis());
+            control_plane.leave();
             warn!(%control_plane, pause_ms, "no stream to the control plane; what serves goes on: {ended}");
             let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
             let until = Instant::now() + pause.mul_f64(jitter);
@@ -164,8 +154,9 @@ impl XdsSource {
 
     /// One stream, until it ends; why it did.
     async fn stream(&mut self, updates: &Updates) -> String {
-        let channel = match self.connect().await {
-            Ok(channel) => channel,
+        let config = self.options.identity.client_config();
+        let (channel, replica) = match self.options.control_plane.connect(config.as_ref()).await {
+            Ok(connected) => connected,
             Err(reason) => return reason,
         };
         let (requests, receiver) = mpsc::channel(XDS_REQUEST_QUEUE);
@@ -180,7 +171,7 @@ impl XdsSource {
             Ok(responses) => responses.into_inner(),
             Err(status) => return said(&status),
         };
-        info!(control_plane = %self.options.url, node = %self.options.node, "stream to the control plane is open");
+        info!(control_plane = %replica, node = %self.options.node, "stream to the control plane is open");
         loop {
             let (patience, retry) = (self.patience, self.retry);
             tokio::select! {
@@ -196,14 +187,6 @@ impl XdsSource {
             self.tell(updates);
             send(&requests, self.report()).await;
         }
-    }
-
-    async fn connect(&self) -> Result<Channel, String> {
-        let Some((address, identity)) = &self.options.mutual else {
-            return self.endpoint.connect().await.map_err(|error| chain_of(&error));
-        };
-        let own = identity.get().ok_or("this proxy has no identity yet")?;
-        identity::connect(address, own.identity.client_config(&control_plane(), b"h2")).await
     }
 
     /// Takes in a response: decodes, answers, and asks for what it refers to.
@@ -390,15 +373,4 @@ async fn sleep_until(time: Option<Instant>) {
 
 fn said(status: &tonic::Status) -> String {
     format!("{}: {}", status.code(), status.message())
-}
-
-/// An error and what caused it.
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

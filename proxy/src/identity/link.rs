@@ -1,14 +1,18 @@
-//! A gRPC connection to the control plane by TLS: with our own identity, or, while we have none, by the join token.
+//! gRPC connections to the control plane: in plain text on this machine, or by TLS with our own identity, or, while we have
+//! none, by the join token. A control plane may have several replicas; any of them will do.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -20,44 +24,107 @@ use weir_identity::reason_of;
 
 use crate::limits::{CONTROL_PLANE_CONNECT_TIMEOUT, CONTROL_PLANE_KEEPALIVE};
 
-/// Where a control plane is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ControlAddress {
-    /// Its name or IP address.
-    pub(crate) host: String,
-    /// Its port.
-    pub(crate) port: u16,
+/// A control plane: its replicas, and the one that answered last.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    replicas: Vec<Replica>,
+    current: AtomicUsize,
 }
 
-impl fmt::Display for ControlAddress {
+/// Where a replica of a control plane is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Replica {
+    host: String,
+    port: u16,
+    is_mutual: bool,
+}
+
+impl fmt::Display for Replica {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.host, self.port)
     }
 }
 
-/// How a control plane is reached at a URL, with TLS or without.
-///
-/// # Errors
-/// The URL is none.
-pub(crate) fn endpoint(url: &str) -> Result<Endpoint, String> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| error.to_string())?;
-    Ok(endpoint
-        .connect_timeout(CONTROL_PLANE_CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(CONTROL_PLANE_KEEPALIVE)
-        .keep_alive_timeout(CONTROL_PLANE_KEEPALIVE)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true))
+/// Its replicas, as they are given.
+impl fmt::Display for ControlPlane {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, replica) in self.replicas.iter().enumerate() {
+            write!(formatter, "{}{replica}", if index > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
 }
 
-/// Opens a connection, and proves who we are with `config`.
-///
-/// # Errors
-/// Why there is none, in one line.
-pub(crate) async fn connect(address: &ControlAddress, config: Arc<ClientConfig>) -> Result<Channel, String> {
-    // The scheme is what tonic would encrypt for by itself; the connector below does.
-    let endpoint = endpoint(&format!("http://{address}"))?;
-    let connector = Connector { address: Arc::new(address.clone()), config };
-    endpoint.connect_with_connector(connector).await.map_err(|error| root_of(&error))
+impl ControlPlane {
+    /// The replicas at these URLs, all `http://HOST:PORT`, or all `https://HOST:PORT`. Each proxy begins with another one.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub(crate) fn new(urls: &[String]) -> Result<Self, String> {
+        let replica = |url: &String| {
+            let (plain, mutual) = (url.strip_prefix("http://"), url.strip_prefix("https://"));
+            let (host, port) = plain.or(mutual)?.rsplit_once(':')?;
+            Some(Replica { host: host.to_owned(), port: port.parse().ok()?, is_mutual: mutual.is_some() })
+        };
+        let replica = |url: &String| replica(url).ok_or_else(|| format!("`{url}` is no URL of a control plane"));
+        let replicas = urls.iter().map(replica).collect::<Result<Vec<_>, _>>()?;
+        let first = SmallRng::from_os_rng().random_range(0..replicas.len().max(1));
+        Ok(Self { replicas, current: AtomicUsize::new(first) })
+    }
+
+    /// Whether it wants to know who we are.
+    pub(crate) fn is_mutual(&self) -> bool {
+        self.replicas.iter().any(|replica| replica.is_mutual)
+    }
+
+    /// Opens a connection to a replica, and proves who we are with `config`, if it wants to know. Also which one it is.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn connect(&self, config: Option<&Arc<ClientConfig>>) -> Result<(Channel, String), String> {
+        let first = self.current.load(Ordering::Relaxed);
+        let mut reasons = Vec::new();
+        for number in first..first + self.replicas.len() {
+            let number = number % self.replicas.len();
+            let replica = &self.replicas[number];
+            match replica.connect(config).await {
+                Ok(channel) => {
+                    self.current.store(number, Ordering::Relaxed);
+                    return Ok((channel, replica.to_string()));
+                }
+                Err(reason) if self.replicas.len() == 1 => return Err(reason),
+                Err(reason) => reasons.push(format!("{replica}: {reason}")),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// The replica that answered last has let us down: another one is asked first from now on.
+    pub(crate) fn leave(&self) {
+        self.current.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Replica {
+    async fn connect(&self, config: Option<&Arc<ClientConfig>>) -> Result<Channel, String> {
+        // The scheme is what tonic would encrypt for by itself; the connector does.
+        let endpoint = Endpoint::from_shared(format!("http://{self}")).map_err(|error| error.to_string())?;
+        let endpoint = endpoint
+            .connect_timeout(CONTROL_PLANE_CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(CONTROL_PLANE_KEEPALIVE)
+            .keep_alive_timeout(CONTROL_PLANE_KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let connected = match config.filter(|_| self.is_mutual) {
+            None if self.is_mutual => return Err("this proxy has no identity yet".to_owned()),
+            None => endpoint.connect().await,
+            Some(config) => {
+                let connector = Connector { replica: Arc::new(self.clone()), config: Arc::clone(config) };
+                endpoint.connect_with_connector(connector).await
+            }
+        };
+        connected.map_err(|error| root_of(&error))
+    }
 }
 
 /// The cause at the end of the chain: it names what is wrong.
@@ -71,7 +138,7 @@ fn root_of(error: &dyn std::error::Error) -> String {
 
 #[derive(Clone)]
 struct Connector {
-    address: Arc<ControlAddress>,
+    replica: Arc<Replica>,
     config: Arc<ClientConfig>,
 }
 
@@ -85,10 +152,10 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let (address, config) = (Arc::clone(&self.address), Arc::clone(&self.config));
+        let (replica, config) = (Arc::clone(&self.replica), Arc::clone(&self.config));
         Box::pin(async move {
-            let host = address.host.trim_matches(['[', ']']);
-            let socket = TcpStream::connect((host, address.port)).await?;
+            let host = replica.host.trim_matches(['[', ']']);
+            let socket = TcpStream::connect((host, replica.port)).await?;
             socket.set_nodelay(true)?;
             let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
             let handshake = TlsConnector::from(config).connect(name, socket);

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use weir_identity::{ServerConfig, WorkloadIdentity};
+use weir_identity::roots::control_plane;
+use weir_identity::{ClientConfig, ServerConfig, WorkloadIdentity};
 
-pub(crate) use link::{ControlAddress, connect, endpoint};
+pub(crate) use link::ControlPlane;
 pub(crate) use renew::{IdentityOptions, keep, restore};
 
 /// Who this proxy is now, if it is anybody.
@@ -41,6 +42,11 @@ impl Identity {
     /// Who we are; nothing when nobody has said so, or when that has ended.
     pub(crate) fn get(&self) -> Option<Arc<Own>> {
         self.current.load().as_ref().filter(|own| SystemTime::now() < own.identity.not_after).map(Arc::clone)
+    }
+
+    /// How we prove who we are to the control plane, while we are anybody.
+    pub(crate) fn client_config(&self) -> Option<Arc<ClientConfig>> {
+        self.get().map(|own| own.identity.client_config(&control_plane(), b"h2"))
     }
 
     /// From now on this.

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use weir_identity::roots::control_plane;
 use weir_identity::{CertificateRequest, JoinToken, WorkloadIdentity};
 
-use crate::identity::link::{ControlAddress, connect};
+use crate::identity::link::ControlPlane;
 use crate::identity::{Identity, Own};
 use crate::limits::{CERTIFICATE_SIGN_TIMEOUT, MAX_RENEWAL_PAUSE, MIN_RENEWAL_PAUSE};
 use crate::{private_file, task};
@@ -24,7 +24,7 @@ const JOINED_BY: &str = "joined by ";
 #[derive(Debug, Clone)]
 pub(crate) struct IdentityOptions {
     /// Who signs.
-    pub(crate) control_plane: ControlAddress,
+    pub(crate) control_plane: Arc<ControlPlane>,
     /// The file of the join token; read when it is needed.
     pub(crate) join_token: Option<PathBuf>,
     /// Where the identity is kept.
@@ -88,7 +88,10 @@ pub(crate) async fn keep(options: IdentityOptions, identity: Arc<Identity>, left
                     (pause, must_join) = (MIN_RENEWAL_PAUSE, false);
                     break;
                 }
-                Err(reason) => report(&options, identity.get().as_deref(), &reason),
+                Err(reason) => {
+                    options.control_plane.leave();
+                    report(&options, identity.get().as_deref(), &reason);
+                }
             }
             let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
             tokio::time::sleep(pause.mul_f64(jitter)).await;
@@ -147,7 +150,8 @@ async fn in_time(signed: impl Future<Output = Result<Renewed, String>>) -> Resul
 async fn renew_as(options: &IdentityOptions, own: &Own) -> Result<Renewed, String> {
     let request = CertificateRequest::new().map_err(|error| format!("no key can be made: {error}"))?;
     let config = own.identity.client_config(&control_plane(), b"h2");
-    let new = request.sign(connect(&options.control_plane, config).await?, None).await?;
+    let (channel, _) = options.control_plane.connect(Some(&config)).await?;
+    let new = request.sign(channel, None).await?;
     if new.id != own.identity.id {
         return Err(format!("the control plane has signed {}, and we are {}", new.id, own.identity.id));
     }
@@ -160,7 +164,7 @@ async fn join(options: &IdentityOptions, path: &Path) -> Result<Renewed, String>
     let text = text.map_err(|error| format!("--join-token-path {} cannot be read: {error}", path.display()))?;
     let token: Result<JoinToken, _> = text.parse();
     let token = token.map_err(|reason| format!("--join-token-path {}: this {reason}", path.display()))?;
-    let channel = connect(&options.control_plane, token.client_config()).await?;
+    let (channel, _) = options.control_plane.connect(Some(&token.client_config())).await?;
     Ok((request.sign(channel, Some(&token)).await?, Some(hash_of(&text))))
 }
 

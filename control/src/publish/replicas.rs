@@ -1,0 +1,87 @@
+//! Other control planes that share the store: what they have written is taken up before anything is changed here, and as
+//! soon as they have written it.
+
+use tracing::info;
+
+use crate::limits::MAX_CONFLICTS;
+use crate::publish::explain::refused;
+use crate::publish::{Inner, Publisher, Refused};
+use crate::store::{State, StoreError};
+
+impl Publisher {
+    /// Takes up what other control planes have written, and tells it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not understood here; what was told before goes on.
+    pub fn follow(&self) -> Result<(), Refused> {
+        self.take_others(&mut self.inner.lock())
+    }
+
+    pub(super) fn take_others(&self, inner: &mut Inner) -> Result<(), Refused> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        for _ in 0..MAX_CONFLICTS {
+            // The bundles after the revisions that name them.
+            let next = self.newer(&inner.state)?;
+            let has_bundles = self.bundles.reload()?;
+            if next.is_none() && !has_bundles {
+                return Ok(());
+            }
+            let next = next.unwrap_or_else(|| inner.state.clone());
+            match self.take(inner, next.clone()) {
+                // Meanwhile somebody may have changed what this names.
+                Err(Refused::Invalid(_) | Refused::NotTold(_)) if self.store.head()? != next.revision => {}
+                taken => return taken.map_err(|refused| not_understood(refused, next.revision)),
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// The state after what others have written; nothing when they have not.
+    fn newer(&self, state: &State) -> Result<Option<State>, StoreError> {
+        let head = self.store.head()?;
+        if head == state.revision {
+            return Ok(None);
+        }
+        let mut next = state.clone();
+        for id in state.revision + 1..=head {
+            match self.store.revision(id)? {
+                Some(revision) => next.apply(&revision)?,
+                None => return self.store.load().map(Some), // Too long ago: it is not kept any more.
+            }
+        }
+        Ok(Some(next))
+    }
+
+    /// Tells a state. That its filters start was found out by whoever wrote it.
+    fn take(&self, inner: &mut Inner, next: State) -> Result<(), Refused> {
+        let files = inner.files.clone();
+        let compiled = inner.compile(&next, &files, &self.bundles.known()).map_err(Refused::Invalid)?;
+        let told = self.board.prepare(&compiled.snapshot).map_err(|not_told| refused(&compiled, not_told))?;
+        inner.texts = inner.texts_of(&next);
+        inner.state = next;
+        info!(revision = inner.state.revision, "another control plane has changed something");
+        self.tell(inner, &compiled, told);
+        Ok(())
+    }
+}
+
+fn not_understood(refused: Refused, revision: u64) -> Refused {
+    match refused {
+        Refused::Invalid(refusals) => {
+            let reasons: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+            let reasons = reasons.join("; ");
+            Refused::Conflict(format!(
+                "revision {revision}, made by another control plane, is not understood here: {reasons}; do all of them run \
+                 the same program, with the same --config, --plugins and --trusted-signers?"
+            ))
+        }
+        other => other,
+    }
+}
+
+/// Others were first again and again.
+pub(super) fn overtaken() -> Refused {
+    Refused::Conflict(format!("other control planes were first {MAX_CONFLICTS} times; try again"))
+}
