@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use harness::{
-    Answer, Certificate, Client, Codec, Envoy, Origin, Proxy, ProxyOptions, Resources, beside, shipped_modules, until,
+    Answer, Certificate, Client, Codec, Envoy, Front, Origin, Proxy, ProxyOptions, Resources, Scenario, beside,
+    shipped_modules, until,
 };
 use http::Request;
 use tokio::net::TcpListener;
@@ -131,6 +132,38 @@ async fn changes_reach_both_by_delta() {
 #[tokio::test]
 async fn changes_reach_both_by_state_of_the_world() {
     changes_reach_both("GRPC").await;
+}
+
+/// Every file in `scenarios/`, by one control plane, one after the other: both take what they are told each time, and what
+/// they answer is what the file says.
+#[tokio::test]
+async fn every_scenario_is_the_same_in_both() {
+    let mut files: Vec<_> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let begin = Origin::says("begin").await;
+    let mut control = ControlPlane::start().await;
+    control.apply(&Resources::forward_to(begin.address()));
+    let both = proxies(&control, "DELTA_GRPC").await;
+    both_say(&both, "/", None, (200, "begin")).await;
+    for file in &files {
+        let scenario = Scenario::read(file);
+        let (origins, resources) = scenario.start().await;
+        // A path of its own says when it has arrived.
+        let arrived = format!("/arrived/{}", file.file_stem().unwrap().to_string_lossy());
+        let rule = format!(
+            "rules: [{{matches: [{{path: {{type: Exact, value: {arrived}}}}}], filters: [{{type: RequestRedirect, \
+             requestRedirect: {{statusCode: 302, path: {{type: ReplaceFullPath, replaceFullPath: /x}}}}}}]}}]"
+        );
+        control.apply(&resources.route("arrived", &rule));
+        both_say(&both, &arrived, None, (302, "")).await;
+        scenario.check(Front::Weir(&both.0), &origins).await;
+        scenario.check(Front::Other(both.1.address()), &origins).await;
+    }
+    assert!(files.len() >= 9, "{files:?}");
+    assert_no_refusal(&both).await;
 }
 
 #[tokio::test]

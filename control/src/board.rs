@@ -42,6 +42,7 @@ pub struct Told {
     hashes: ModuleHashes,
     weir: Offer,
     envoy: Offer,
+    grpc: Offer,
 }
 
 /// Which part of everything a proxy may see. It follows from the Gateway that the proxy serves.
@@ -112,6 +113,19 @@ pub enum Program {
     Weir,
     /// Envoy, or what speaks like it.
     Envoy,
+    /// A gRPC client that has no proxy.
+    Grpc,
+}
+
+impl Program {
+    /// The program that calls itself this.
+    pub fn of(user_agent_name: &str) -> Self {
+        match user_agent_name {
+            "weir-proxy" => Self::Weir,
+            name if name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("grpc")) => Self::Grpc,
+            _ => Self::Envoy,
+        }
+    }
 }
 
 /// What a scope is offered.
@@ -162,6 +176,7 @@ impl Board {
             hashes: ModuleHashes::new(),
             weir: Offer::default(),
             envoy: Offer::default(),
+            grpc: Offer::default(),
         };
         let (told, offers) = (ArcSwap::from_pointee(told), Mutex::default());
         Arc::new(Self { modules, module_address, module_cluster, told, offers, changed })
@@ -184,10 +199,11 @@ impl Board {
             Offer::of(snapshot, &self.audience(program), &find, Some(previous)).map_err(NotTold::Rejected)
         };
         let (weir, envoy) = (offer(Program::Weir, &before.weir)?, offer(Program::Envoy, &before.envoy)?);
+        let grpc = offer(Program::Grpc, &before.grpc)?;
         if let Some(reason) = weir.excess().or_else(|| envoy.excess()) {
             return Err(NotTold::TooMuch(reason));
         }
-        Ok(Told { generation: before.generation + 1, snapshot: snapshot.clone(), hashes, weir, envoy })
+        Ok(Told { generation: before.generation + 1, snapshot: snapshot.clone(), hashes, weir, envoy, grpc })
     }
 
     /// Forgets modules that were read and are not told.
@@ -234,6 +250,7 @@ impl Board {
         let whole = match program {
             Program::Weir => &told.weir,
             Program::Envoy => &told.envoy,
+            Program::Grpc => &told.grpc,
         };
         let snapshot = scope.of_snapshot(&told.snapshot);
         let find = |source: &ModuleSource| self.find(source, &told.hashes);
@@ -270,6 +287,7 @@ impl Board {
         match program {
             Program::Weir => Audience::Weir,
             Program::Envoy => Audience::Envoy { module_cluster: self.module_cluster.clone() },
+            Program::Grpc => Audience::Grpc,
         }
     }
 

@@ -90,6 +90,9 @@ pub const MAX_FAILED_TRIALS: usize = 16;
 /// Bytes of one request: as large as one resource file may be.
 pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
+/// A request's body that is not there after this time is given up: a module of 64 MiB at 1 MiB/s.
+pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(64);
+
 /// Requests that wait for the one writer; more are told to come again.
 pub const MAX_WAITING_WRITERS: usize = 64;
 

@@ -23,6 +23,10 @@ use crate::wait::{until, within};
 pub struct ControlOptions {
     /// Resource files, in a folder that is watched.
     pub files: Option<Resources>,
+    /// The store, when it is not a folder of its own.
+    pub store: Option<String>,
+    /// The first token, when another one that shares the store has made it.
+    pub admin_token: Option<String>,
     /// More arguments.
     pub arguments: Vec<String>,
 }
@@ -146,8 +150,11 @@ impl ControlPlane {
         self.child.id().expect("it runs")
     }
 
-    /// The token that it made at its first start.
+    /// The token that it made at its first start, or that it was given.
     pub fn admin_token(&self) -> String {
+        if let Some(token) = &self.options.admin_token {
+            return token.clone();
+        }
         let text = fs::read_to_string(self.store().join("admin.token")).expect("the first token");
         text.trim().to_owned()
     }
@@ -263,7 +270,11 @@ fn json(answer: &Answer) -> Value {
 fn command(folder: &Path, options: &ControlOptions, addresses: &Addresses) -> Command {
     let Addresses { api, xds, mutual } = addresses;
     let mut command = Command::new(program("weir-control"));
-    command.arg("--store").arg(folder.join("store")).arg("--plugins").arg(shipped_modules());
+    match &options.store {
+        None => command.arg("--store").arg(folder.join("store")),
+        Some(store) => command.args(["--store", store, "--state"]).arg(folder.join("store")),
+    };
+    command.arg("--plugins").arg(shipped_modules());
     command.args(["--api", &api.to_string(), "--xds", &xds.to_string(), "--modules", "127.0.0.1:0"]);
     command.args(["--xds-mtls", &mutual.to_string()]).args(&options.arguments).arg("--cache").arg(module_cache());
     command.arg("--address-path").arg(folder.join("addresses.json"));

@@ -24,6 +24,8 @@ mod control; // One running `weir-control`, its API.
 mod https; // Certificates for the world.
 pub mod mesh; // Two proxies of one mesh.
 mod envoy; // One running Envoy, to compare with.
+mod etcd; // One running etcd, that control planes share.
+mod grpc; // gRPC without a proxy.
 mod xds_server; // The control plane of somebody else.
 mod resources; // What it serves, written as a person would.
 mod scenario; // A file of origins, requests and expectations.
@@ -39,12 +41,14 @@ pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_st
 pub use client::{Answer, Client, read};
 pub use control::{ControlOptions, ControlPlane};
 pub use envoy::Envoy;
+pub use etcd::Etcd;
+pub use grpc::{GrpcClient, GrpcServer};
 pub use https::Certificate;
 pub use mesh::Mesh;
 pub use origin::{Codec, Origin, Received, unused_address};
 pub use proxy::{Page, Proxy, ProxyOptions, folders};
 pub use resources::{Filter, Module, Resources};
-pub use scenario::run as run_scenario;
+pub use scenario::{Front, Scenario, ScenarioOrigins, run as run_scenario};
 pub use wait::{DEADLINE, beside, until, within};
 pub use wire::{Wire, WireOrigin};
 pub use xds_server::XdsServer;

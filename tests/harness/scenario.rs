@@ -19,6 +19,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use http::Request;
@@ -32,9 +33,12 @@ use crate::origin::{Codec, Origin, Received};
 use crate::proxy::Proxy;
 use crate::resources::Resources;
 
+/// What a file says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Scenario {
+pub struct Scenario {
+    #[serde(skip)]
+    name: String,
     about: String,
     origins: Vec<String>,
     config: String,
@@ -96,27 +100,59 @@ struct ExpectedReceived {
     headers: Headers,
 }
 
-/// Runs the scenario in a file. Every difference is told, with the step that showed it.
+/// The proxy that a scenario is run through.
+#[derive(Debug, Clone, Copy)]
+pub enum Front<'a> {
+    /// One of ours.
+    Weir(&'a Proxy),
+    /// Somebody else's, where it listens: it has other words for what it answers by itself, and another log.
+    Other(SocketAddr),
+}
+
+/// The origins of a scenario.
+#[derive(Debug)]
+pub struct ScenarioOrigins(BTreeMap<String, Origin>);
+
+/// Runs the scenario in a file.
 pub async fn run(path: &Path) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let scenario: Scenario = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let mut origins = BTreeMap::new();
-    let mut resources = Resources::new();
-    for origin in &scenario.origins {
-        let started = named_origin(origin.clone()).await;
-        resources = resources.service(origin, &[started.address()]);
-        origins.insert(origin.clone(), started);
+    let scenario = Scenario::read(path);
+    let (origins, resources) = scenario.start().await;
+    let proxy = Proxy::start(&resources).await;
+    scenario.check(Front::Weir(&proxy), &origins).await;
+}
+
+impl Scenario {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let scenario: Self = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        Self { name, ..scenario }
     }
-    let proxy = Proxy::start(&resources.yaml(&scenario.config)).await;
-    let mut faults = Vec::new();
-    for (index, step) in scenario.steps.iter().enumerate() {
-        for _ in 0..step.times {
-            let place = format!("step {} ({} {})", index + 1, step.request.method, step.request.path);
-            check(step, (&proxy, &origins), |fault| faults.push(format!("{place}: {fault}"))).await;
+
+    /// Starts its origins; also what a proxy in front of them serves.
+    pub async fn start(&self) -> (ScenarioOrigins, Resources) {
+        let mut origins = BTreeMap::new();
+        let mut resources = Resources::new();
+        for origin in &self.origins {
+            let started = named_origin(origin.clone()).await;
+            resources = resources.service(origin, &[started.address()]);
+            origins.insert(origin.clone(), started);
         }
+        (ScenarioOrigins(origins), resources.yaml(&self.config))
     }
-    assert!(faults.is_empty(), "{name}: {}:\n{}", scenario.about, faults.join("\n"));
+
+    /// Asks and compares. Every difference is told, with the step that showed it.
+    pub async fn check(&self, front: Front<'_>, origins: &ScenarioOrigins) {
+        let mut faults = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            for _ in 0..step.times {
+                let place = format!("step {} ({} {})", index + 1, step.request.method, step.request.path);
+                check(step, (front, &origins.0), |fault| faults.push(format!("{place}: {fault}"))).await;
+            }
+        }
+        assert!(faults.is_empty(), "{}: {}: {front:?}\n{}", self.name, self.about, faults.join("\n"));
+    }
 }
 
 /// Answers with its name and what it was asked for.
@@ -131,19 +167,23 @@ async fn named_origin(name: String) -> Origin {
     .await
 }
 
-async fn check(step: &Step, (proxy, origins): (&Proxy, &BTreeMap<String, Origin>), mut fault: impl FnMut(String)) {
+async fn check(step: &Step, (front, origins): (Front<'_>, &BTreeMap<String, Origin>), mut fault: impl FnMut(String)) {
     let before: BTreeMap<&str, usize> = origins.iter().map(|(name, origin)| (name.as_str(), origin.count())).collect();
-    let lines = proxy.access_log().len();
-    let answer = ask(proxy, &step.request).await;
+    let (address, lines) = match front {
+        Front::Weir(proxy) => (proxy.address().await, proxy.access_log().len()),
+        Front::Other(address) => (address, 0),
+    };
+    let answer = ask(address, &step.request).await;
     let expected = &step.expect;
+    let has_our_words = matches!(front, Front::Weir(_)) || expected.from.is_some();
     if answer.status != expected.status {
         fault(format!("status {} instead of {}: {}", answer.status, expected.status, answer.text()));
     }
     check_headers(&expected.headers, |name| answer.header(name).map(str::to_owned), &mut fault);
-    if expected.body.as_ref().is_some_and(|body| *body != answer.text()) {
+    if has_our_words && expected.body.as_ref().is_some_and(|body| *body != answer.text()) {
         fault(format!("body {:?}", answer.text()));
     }
-    if expected.contains.as_ref().is_some_and(|part| !answer.text().contains(part)) {
+    if has_our_words && expected.contains.as_ref().is_some_and(|part| !answer.text().contains(part)) {
         fault(format!("body {:?}", answer.text()));
     }
     let receiver = origins.iter().find(|(name, origin)| origin.count() > before[name.as_str()]);
@@ -154,7 +194,9 @@ async fn check(step: &Step, (proxy, origins): (&Proxy, &BTreeMap<String, Origin>
     if let (Some(expected), Some((_, origin))) = (&expected.received, receiver) {
         check_received(expected, &origin.last(), &mut fault);
     }
-    if !expected.log.is_empty() {
+    if let Front::Weir(proxy) = front
+        && !expected.log.is_empty()
+    {
         let path = &step.request.path;
         let line = crate::until("a line of the access log", async || {
             proxy.access_log().into_iter().skip(lines).find(|line| line["path"] == *path)
@@ -166,7 +208,7 @@ async fn check(step: &Step, (proxy, origins): (&Proxy, &BTreeMap<String, Origin>
     }
 }
 
-async fn ask(proxy: &Proxy, asked: &Asked) -> Answer {
+async fn ask(address: SocketAddr, asked: &Asked) -> Answer {
     let mut request = Request::builder().method(asked.method.as_str()).uri(&asked.path);
     if let Some(host) = &asked.host {
         request = request.header("host", host);
@@ -175,7 +217,7 @@ async fn ask(proxy: &Proxy, asked: &Asked) -> Answer {
         request = request.header(name, value);
     }
     let request = request.body(full(asked.body.clone())).expect("a valid request");
-    Client::http1(proxy.address().await).await.send(request).await
+    Client::http1(address).await.send(request).await
 }
 
 fn check_headers(expected: &Headers, actual: impl Fn(&str) -> Option<String>, fault: &mut impl FnMut(String)) {

@@ -55,7 +55,7 @@ async fn what_was_acknowledged_survives_and_nothing_is_half_there() {
         tokio::join!(writes, killed);
         kills += 1;
         control.restart().await;
-        let found = versions(&control).await;
+        let found = versions(&control).await.unwrap();
         assert!(found.iter().all(|version| *version == found[0]), "half a change is there: {found:?}");
         assert!((acknowledged..=attempted).contains(&found[0]), "{acknowledged} was acknowledged, there is {found:?}");
         between += usize::from(found[0] > acknowledged);
@@ -68,19 +68,19 @@ async fn what_was_acknowledged_survives_and_nothing_is_half_there() {
     assert!(answers > 0 && wrong == 0);
 }
 
-/// The version of each of the objects that change together.
-async fn versions(control: &ControlPlane) -> Vec<u64> {
+/// The version of each of the objects that change together; nothing when the control plane does not say.
+pub(crate) async fn versions(control: &ControlPlane) -> Option<Vec<u64>> {
     let found = control.get("resources?kind=Service").await;
+    let found = found.as_array()?;
     let version = |name: &str| {
-        let is_it = |object: &&Value| object["metadata"]["name"] == name;
-        let object = found.as_array().unwrap().iter().find(is_it)?;
+        let object = found.iter().find(|object: &&Value| object["metadata"]["name"] == name)?;
         object["metadata"]["labels"]["version"].as_str()?.trim_start_matches('v').parse().ok()
     };
-    TOGETHER.iter().map(|name| version(name).unwrap_or(0)).collect()
+    Some(TOGETHER.iter().map(|name| version(name).unwrap_or(0)).collect())
 }
 
 /// Changes all of the objects together; false when it was not acknowledged.
-async fn apply(api: SocketAddr, token: &str, version: u64) -> bool {
+pub(crate) async fn apply(api: SocketAddr, token: &str, version: u64) -> bool {
     let object = |name: &&str| {
         format!(
             "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: {name}, labels: {{version: v{version}}}}}\n\
@@ -103,7 +103,8 @@ async fn apply(api: SocketAddr, token: &str, version: u64) -> bool {
     match asked.await {
         Ok(answer) if answer.starts_with("HTTP/1.1 200") => true,
         Ok(answer) => {
-            assert!(answer.is_empty(), "a whole answer that is no acknowledgement: {answer}");
+            let is_away = answer.starts_with("HTTP/1.1 503"); // The store.
+            assert!(answer.is_empty() || is_away, "a whole answer that is no acknowledgement: {answer}");
             false
         }
         Err(_) => false,
@@ -111,14 +112,14 @@ async fn apply(api: SocketAddr, token: &str, version: u64) -> bool {
 }
 
 /// Requests through the proxy, one after another, for as long as the test runs.
-struct Traffic {
+pub(crate) struct Traffic {
     ends: Arc<AtomicBool>,
     answers: Arc<AtomicU64>,
     wrong: Arc<AtomicU64>,
 }
 
 impl Traffic {
-    fn start(address: SocketAddr) -> Self {
+    pub(crate) fn start(address: SocketAddr) -> Self {
         let this = Self { ends: Arc::default(), answers: Arc::default(), wrong: Arc::default() };
         let (ends, answers, wrong) = (Arc::clone(&this.ends), Arc::clone(&this.answers), Arc::clone(&this.wrong));
         beside(async move {
@@ -133,14 +134,14 @@ impl Traffic {
         this
     }
 
-    fn end(&self) -> (u64, u64) {
+    pub(crate) fn end(&self) -> (u64, u64) {
         self.ends.store(true, Ordering::Relaxed);
         (self.answers.load(Ordering::Relaxed), self.wrong.load(Ordering::Relaxed))
     }
 }
 
 /// A number below another one that nobody can foresee.
-fn rand_below(most: u64) -> u64 {
+pub(crate) fn rand_below(most: u64) -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() % most
 }

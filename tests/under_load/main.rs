@@ -12,6 +12,7 @@ mod hostile; // Filters that mean harm.
 mod module_cache; // Compilations that are killed, artefacts that are damaged.
 mod rate_limits; // Limits that workers share, and floods of keys.
 mod acknowledged; // A control plane that is killed again and again.
+mod replicas; // One of three that share an etcd.
 mod applied; // From an apply to its first answer.
 mod scale; // Many proxies, many services.
 mod certificates; // Short lives, and a root that rotates.

@@ -18,10 +18,13 @@ struct Tool {
     used_for: &'static str,
 }
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 7] = [
     Tool { program: "curl", package: "curl", used_for: "the commands in the READMEs" },
     Tool { program: "python3", package: "python3", used_for: "the upstream in the READMEs" },
     Tool { program: "wrk", package: "wrk", used_for: "load while the configuration changes" },
+    Tool { program: "node", package: "nodejs", used_for: "gRPC clients without a proxy" },
+    Tool { program: "npm", package: "npm", used_for: "installing these clients" },
+    Tool { program: "etcd", package: "etcd-server", used_for: "a store that control planes share" },
     Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy and the classes of an xDS server" },
 ];
 
@@ -38,6 +41,9 @@ const PEERS: [Tool; 7] = [
 
 /// What the xDS server in `tests/peers/` is written with.
 const XDS_CLASSES: [&str; 2] = ["grpcio==1.85.1", "xds-protos==1.85.0"];
+
+/// What the gRPC clients in `tests/peers/` are written with.
+const GRPC_PACKAGES: [&str; 2] = ["@grpc/grpc-js@1.14.7", "@grpc/grpc-js-xds@1.14.1"];
 
 /// The Envoy that the budgets name.
 pub(crate) const ENVOY_VERSION: &str = "1.40.0";
@@ -68,9 +74,9 @@ pub(crate) fn announce() {
 pub(crate) fn install() -> Result<Tools> {
     let mut names = install_missing(&TOOLS);
     if names.is_empty() {
-        match install_envoy().and_then(|()| install_xds_classes()) {
+        match install_envoy().and_then(|()| install_xds_classes()).and_then(|()| install_grpc_packages()) {
             Ok(()) => return Ok(Tools::Present),
-            Err(error) => names = format!("Envoy, or the classes of an xDS server ({error:#})"),
+            Err(error) => names = format!("Envoy, the classes of an xDS server, or gRPC clients ({error:#})"),
         }
     }
     if std::env::var_os("CI").is_some() {
@@ -114,6 +120,18 @@ fn install_xds_classes() -> Result<()> {
         return Ok(());
     }
     pip_install(&XDS_CLASSES)
+}
+
+/// The packages of the gRPC clients, in the target folder.
+fn install_grpc_packages() -> Result<()> {
+    let folder = Metadata::read()?.target()?.join("bench/node");
+    if folder.join("node_modules/@grpc/grpc-js-xds/package.json").is_file() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--loglevel", "error", "--prefix"]).arg(&folder);
+    finish(npm.args(GRPC_PACKAGES))
 }
 
 fn pip_install(packages: &[&str]) -> Result<()> {

@@ -4,6 +4,7 @@
 mod answer;
 mod authority;
 mod bundles;
+mod deadline;
 mod diff;
 mod hidden;
 mod objects;
@@ -32,7 +33,7 @@ use crate::access::{AuditEntry, AuditLog, Role, Token, Tokens};
 use crate::api::answer::{Done, Failure};
 use crate::authority::Authority;
 use crate::board::Board;
-use crate::limits::{MAX_AUDITED_PATH, MAX_PUSHES, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS};
+use crate::limits::{MAX_AUDITED_PATH, MAX_PUSHES, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS, REQUEST_BODY_TIMEOUT};
 use crate::publish::Publisher;
 use crate::status::ProxyBook;
 use crate::task;
@@ -144,6 +145,7 @@ async fn run(token: &Token, role: Role, mut request: Request, next: Next) -> Res
         return Failure::forbidden(reason).into_response();
     }
     request.extensions_mut().insert(Caller(token.clone()));
+    let request = request.map(|body| deadline::within(body, REQUEST_BODY_TIMEOUT));
     next.run(request).await
 }
 

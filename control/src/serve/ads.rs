@@ -267,7 +267,7 @@ impl<E: Envelopes> Peer<E> {
             (Some(_), Some(id)) => check_scope(id, &scope)?,
             (Some(_), None) => return Err(Status::unauthenticated("the certificate of this connection has ended")),
         }
-        let program = if user_agent_name == "weir-proxy" { Program::Weir } else { Program::Envoy };
+        let program = Program::of(user_agent_name);
         let protocol = match E::PROTOCOL {
             Protocol::Delta => "delta",
             Protocol::StateOfTheWorld => "state of the world",

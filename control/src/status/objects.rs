@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use weir_mesh::{Kind, ObjectId};
 
-use crate::board::{Board, ScopedOffer, ScopedOffers};
+use crate::board::{Board, Program, ScopedOffer, ScopedOffers};
 use crate::status::proxies::{ProxyBook, ProxyEntry};
 
 /// The proxies as they are at one moment, and what each is told.
@@ -76,6 +76,9 @@ impl Programmed {
         let mut counts = Self::default();
         let mut text = None;
         for proxy in &seen.proxies {
+            if proxy.program == Program::Grpc {
+                continue; // It asks for what it wants to call, and for nothing else.
+            }
             let offer = seen.offers.get(&(proxy.scope.clone(), proxy.program));
             if !offer.is_some_and(|offer| is_for(object, offer)) {
                 continue;

@@ -193,7 +193,7 @@ impl ProxyEntry {
     /// It has answered everything of a generation.
     pub(crate) fn settle(&mut self, generation: u64) {
         self.settled = generation;
-        if self.program == Program::Envoy {
+        if self.program != Program::Weir {
             self.behind_since = None;
         }
     }
@@ -208,7 +208,7 @@ impl ProxyEntry {
     pub fn has(&self) -> u64 {
         match self.program {
             Program::Weir => self.serves.unwrap_or(0),
-            Program::Envoy => self.settled,
+            Program::Envoy | Program::Grpc => self.settled,
         }
     }
 

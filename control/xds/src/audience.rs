@@ -12,4 +12,6 @@ pub enum Audience {
         /// That cluster.
         module_cluster: ClusterName,
     },
+    /// A gRPC client that has no proxy.
+    Grpc,
 }

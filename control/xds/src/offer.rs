@@ -51,6 +51,11 @@ impl Offer {
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Rejection>> {
         let mut making = Making { offer: Self::default(), previous, faults: Vec::new() };
+        if *audience == Audience::Grpc {
+            making.add_targets(snapshot);
+            making.share();
+            return Ok(making.offer);
+        }
         for (name, cluster) in &snapshot.clusters {
             let members = encode::endpoints(cluster);
             making.add(Kind::Cluster, name.as_str(), &(ENCODING, without_members(cluster)), || {
@@ -73,7 +78,7 @@ impl Offer {
         }
         let plugin_url = match audience {
             Audience::Weir => type_url::<proto::Plugin>(),
-            Audience::Envoy { .. } => type_url::<Wasm>(),
+            Audience::Envoy { .. } | Audience::Grpc => type_url::<Wasm>(),
         };
         for (name, listener) in &snapshot.listeners {
             let order = snapshot.route_tables.get(&listener.route_table).map(|table| encode::filter_order(table));
@@ -157,6 +162,18 @@ impl Making<'_> {
             None => (name.into(), Arc::new(Offered { version, resource: encode() })),
         };
         Arc::make_mut(&mut self.offer.kinds[kind as usize]).insert(name, offered);
+    }
+
+    /// The clusters that a gRPC client can call: those whose endpoints are listed, and want no proof of who calls.
+    fn add_targets(&mut self, snapshot: &Snapshot) {
+        for (name, cluster) in &snapshot.clusters {
+            let Some(members) = encode::grpc::endpoints(cluster).filter(|_| cluster.tls.is_none()) else { continue };
+            let name = name.as_str();
+            let content = (ENCODING, Audience::Grpc, cluster.request_timeout);
+            self.add(Kind::Cluster, name, &content, || pack(&encode::grpc::cluster(cluster)));
+            self.add(Kind::Endpoints, name, &(ENCODING, Audience::Grpc, &cluster.discovery), || pack(&members));
+            self.add(Kind::Listener, name, &content, || pack(&encode::grpc::target(cluster)));
+        }
     }
 
     /// Takes over the maps in which nothing has changed.

@@ -107,14 +107,14 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
     metadata::nothing(metadata, spot);
     let name = spot.field("name").checked(ListenerName::new(&name))?;
     let address = socket_address(address, &spot.field("address"));
-    let (tls, manager, spot) = all_chains(filter_chains, &spot.field("filter_chains"))?;
+    let (tls, manager, place) = all_chains(filter_chains, &spot.field("filter_chains"))?;
     let is_https = matches!(tls, Some(DownstreamTls::Https(_)));
     let expected = if is_https { vec![encode::inspector()] } else { Vec::new() };
     if listener_filters != expected {
         spot.field("listener_filters")
             .refuse("is not supported", "give none; with certificates for HTTPS just the TLS inspector");
     }
-    let (filters, plugins, routes) = connection_manager(manager, &name, &spot)?;
+    let (filters, plugins, routes) = connection_manager(manager, &name, &place)?;
     Some(DecodedListener { name, address: address?, tls, filters, plugins, routes })
 }
 

@@ -44,6 +44,15 @@ pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: 
     }
 }
 
+/// The last filter, which follows the route.
+pub(super) fn router() -> hcm::HttpFilter {
+    hcm::HttpFilter {
+        name: ROUTER.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack(&Router::default()))),
+        ..hcm::HttpFilter::default()
+    }
+}
+
 fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &str) -> hcm::HttpConnectionManager {
     let plugins = filters.iter().map(|name| {
         let source = core::ExtensionConfigSource {
@@ -58,15 +67,10 @@ fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &
             ..hcm::HttpFilter::default()
         }
     });
-    let router = hcm::HttpFilter {
-        name: ROUTER.to_owned(),
-        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack(&Router::default()))),
-        ..hcm::HttpFilter::default()
-    };
     let routes = hcm::Rds { config_source: Some(by_ads()), route_config_name: listener.route_table.to_string() };
     hcm::HttpConnectionManager {
         stat_prefix: listener.name.to_string(),
-        http_filters: plugins.chain([router]).collect(),
+        http_filters: plugins.chain([router()]).collect(),
         // What our own proxy does in any case.
         use_remote_address: Some(truth(true)),
         normalize_path: Some(truth(true)),

@@ -1,7 +1,8 @@
-//! Model to protobuf, for proxies of ours and for Envoy. Called by `offer.rs`. What only our own proxies understand is put
+//! Model to protobuf, for proxies of ours, for Envoy, and for gRPC clients that have no proxy. Called by `offer.rs`. What only our own proxies understand is put
 //! where Envoy does not look: metadata under `weir.dev`, and a message of our own around a plugin.
 
 mod cluster;
+pub(crate) mod grpc;
 mod listener;
 mod metadata;
 mod plugin;
