@@ -195,7 +195,7 @@ async fn only_bundles_of_trusted_signers_are_taken() {
     let keys = folder.path().join("signers.pem");
     std::fs::write(&keys, ours.public().to_pem()).unwrap();
     let arguments = vec!["--trusted-signers".to_owned(), keys.to_string_lossy().into_owned()];
-    let mut control = ControlPlane::start_with(ControlOptions { files: None, arguments }).await;
+    let mut control = ControlPlane::start_with(ControlOptions { arguments, ..ControlOptions::default() }).await;
     let admin = control.admin_token();
     let plain = bundle(&manifest("1"));
     let good = signed(&plain, &ours);

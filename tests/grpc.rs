@@ -21,7 +21,7 @@ async fn a_client_without_a_proxy_balances_over_a_service() {
     let servers = [GrpcServer::start().await, GrpcServer::start().await, GrpcServer::start().await];
     let all: Vec<_> = servers.iter().map(GrpcServer::address).collect();
     control.apply(&echo(&all)).await;
-    let mut client = GrpcClient::start(control.xds(), "xds:///shop/echo:80");
+    let mut client = GrpcClient::start(control.xds(), "xds:///echo.shop:80");
     let port = |address: &SocketAddr| address.port().to_string();
     // It begins with those that it is connected to.
     until("all three", async || (client.call(30).await.len() == 3).then_some(())).await;
@@ -45,7 +45,7 @@ async fn a_client_without_a_proxy_balances_over_a_service() {
 async fn a_service_that_is_not_there_fails_and_works_when_it_comes() {
     let control = ControlPlane::start().await;
     let server = GrpcServer::start().await;
-    let mut client = GrpcClient::start(control.xds(), "xds:///shop/echo:80");
+    let mut client = GrpcClient::start(control.xds(), "xds:///echo.shop:80");
     let (answers, _) = tokio::join!(client.call(1), async {
         until("the client", async || (!control.get("proxies").await.as_array()?.is_empty()).then_some(())).await;
         control.apply(&echo(&[server.address()])).await;

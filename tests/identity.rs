@@ -282,7 +282,7 @@ async fn a_workload_is_told_of_its_own_namespace_alone() {
 async fn certificates_outlive_their_control_plane_and_are_renewed_when_it_is_back() {
     let origin = Origin::says("here").await;
     let arguments = ["--certificate-lifetime", "30s"].map(str::to_owned).to_vec();
-    let mut control = ControlPlane::start_with(ControlOptions { files: None, arguments }).await;
+    let mut control = ControlPlane::start_with(ControlOptions { arguments, ..ControlOptions::default() }).await;
     let mut mesh = Mesh::start(&control, origin.address()).await;
     control.kill().await;
     let mut client = Client::http1(mesh.edge.address().await).await;

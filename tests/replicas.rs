@@ -141,8 +141,6 @@ async fn an_etcd_that_is_away_stops_changes_and_nothing_else() {
     assert_eq!(one.ask("GET", "resources", "").await.status, 200, "what is known is still said");
     serves(&one.proxy("p2", &[]).await, "here", None).await;
     etcd.restart(0).await;
-    until("changes again", async || {
-        (one.ask("POST", "apply", &service("late")).await.status == 200).then_some(())
-    })
-    .await;
+    until("changes again", async || (one.ask("POST", "apply", &service("late")).await.status == 200).then_some(()))
+        .await;
 }

@@ -193,11 +193,9 @@ impl Board {
     /// What cannot be told.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<Told, NotTold> {
         let hashes = self.modules.read(snapshot).map_err(NotTold::Module)?;
-        let find = |source: &ModuleSource| self.find(source, &hashes);
         let before = self.told.load();
-        let offer = |program: Program, previous| {
-            Offer::of(snapshot, &self.audience(program), &find, Some(previous)).map_err(NotTold::Rejected)
-        };
+        let offer =
+            |program, previous| self.make((program, snapshot), &hashes, Some(previous)).map_err(NotTold::Rejected);
         let (weir, envoy) = (offer(Program::Weir, &before.weir)?, offer(Program::Envoy, &before.envoy)?);
         let grpc = offer(Program::Grpc, &before.grpc)?;
         if let Some(reason) = weir.excess().or_else(|| envoy.excess()) {
@@ -253,13 +251,12 @@ impl Board {
             Program::Grpc => &told.grpc,
         };
         let snapshot = scope.of_snapshot(&told.snapshot);
-        let find = |source: &ModuleSource| self.find(source, &told.hashes);
         let previous = before.as_ref().map(|before| &before.offer);
         let offer = match scope {
             Scope::Everything => whole.clone(),
             // All of it could be told, so that a part of it can.
             Scope::Gateway(_) => {
-                Offer::of(&snapshot, &self.audience(program), &find, previous.or(Some(whole))).unwrap_or_default()
+                self.make((program, &snapshot), &told.hashes, previous.or(Some(whole))).unwrap_or_default()
             }
         };
         let objects = objects_of(&snapshot);
@@ -283,12 +280,20 @@ impl Board {
         offers
     }
 
-    fn audience(&self, program: Program) -> Audience {
-        match program {
+    /// What programs of a kind are told of a snapshot.
+    fn make(
+        &self,
+        (program, snapshot): (Program, &Snapshot),
+        hashes: &ModuleHashes,
+        previous: Option<&Offer>,
+    ) -> Result<Offer, Vec<Rejection>> {
+        let find = |source: &ModuleSource| self.find(source, hashes);
+        let audience = match program {
             Program::Weir => Audience::Weir,
             Program::Envoy => Audience::Envoy { module_cluster: self.module_cluster.clone() },
-            Program::Grpc => Audience::Grpc,
-        }
+            Program::Grpc => return Ok(Offer::for_grpc(snapshot, previous)),
+        };
+        Offer::of(snapshot, &audience, &find, previous)
     }
 
     fn find(&self, source: &ModuleSource, hashes: &ModuleHashes) -> Option<RemoteModule> {

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::wait::until;
@@ -29,10 +31,7 @@ impl Etcd {
     /// Starts one with this many members, and waits until it serves.
     pub async fn start(members: usize) -> Self {
         let folder = tempfile::Builder::new().prefix("etcd-test-").tempdir().expect("a temporary folder");
-        // It cannot say which port it got: free ones, held until all are known.
-        let free: Vec<_> = (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let mut free: Vec<_> = free.iter().map(|it| it.local_addr().expect("an address")).collect();
-        let addresses: Vec<_> = free.drain(..members).zip(free.clone()).collect();
+        let addresses = free_addresses(members);
         let cluster = cluster(&addresses);
         let member = |(index, (clients, peers)): (usize, &(SocketAddr, SocketAddr))| {
             let child = spawn(folder.path(), index, (*clients, *peers), &cluster);
@@ -72,7 +71,10 @@ impl Etcd {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
             assert!(ended.is_none(), "etcd has ended with {ended:?}:\n{}", said());
             tokio::net::TcpStream::connect(*clients).await.ok()?;
-            Client::http1(*clients).await.get("/health").await.text().contains("true").then_some(())
+            // A connection from before it serves is never answered.
+            let asked = async { Client::http1(*clients).await.get("/health").await.text() };
+            let answer = timeout(Duration::from_secs(1), asked).await.ok()?;
+            answer.contains("true").then_some(())
         })
         .await;
     }
@@ -82,6 +84,14 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         self.members.iter_mut().for_each(|member| drop(member.child.start_kill()));
     }
+}
+
+/// It cannot say which ports it got: free ones, held until all are known.
+fn free_addresses(members: usize) -> Vec<(SocketAddr, SocketAddr)> {
+    let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let held: Vec<_> = (0..members).map(|_| (free(), free())).collect();
+    let address = |listener: &TcpListener| listener.local_addr().expect("an address");
+    held.iter().map(|(clients, peers)| (address(clients), address(peers))).collect()
 }
 
 fn cluster(addresses: &[(SocketAddr, SocketAddr)]) -> String {

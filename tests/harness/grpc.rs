@@ -56,7 +56,7 @@ impl GrpcClient {
                 "channel_creds": [{"type": "insecure"}],
                 "server_features": ["xds_v3"],
             }],
-            "node": {"id": "client"},
+            "node": {"id": "client", "locality": {}},
         });
         let path = folder.path().join("bootstrap.json");
         fs::write(&path, bootstrap.to_string()).expect("a temporary folder can be written");

@@ -33,7 +33,7 @@ async fn certificates_change_and_the_root_rotates_and_no_request_fails() {
     let duration = Duration::from_secs(seconds as u64);
     let origin = path_origin::start(); // Remembers nothing: there are millions of requests.
     let arguments = vec!["--certificate-lifetime".to_owned(), format!("{lifetime}s")];
-    let control = ControlPlane::start_with(ControlOptions { files: None, arguments }).await;
+    let control = ControlPlane::start_with(ControlOptions { arguments, ..ControlOptions::default() }).await;
     let mesh = Mesh::start(&control, origin).await;
     let first = control.get("authority").await["roots"][0]["sha256"].clone();
     let load = Load::start(mesh.edge.address().await, 8, SCRIPT);

@@ -4,6 +4,7 @@
 //!
 //! `WEIR_APPLIES=1000` applies as many; the suite applies fewer.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use harness::{ControlOptions, ControlPlane, Etcd, Origin, Proxy, ProxyOptions, Resources, until};
@@ -35,52 +36,77 @@ async fn one_of_three_control_planes_is_killed_again_and_again() {
     .await;
     let asked = Traffic::start(proxy.address().await);
 
-    let (mut attempted, mut acknowledged, mut count, mut rounds) = (0, 0, 0, 0);
-    while count < applies {
-        let (victim, member) = (rounds % 3, (rounds % ROUNDS_FOR_EACH_MEMBER == 0).then_some(rounds / 4 % 3));
+    let (mut written, mut rounds) = (Written::default(), 0);
+    while written.count < applies {
         let apis: Vec<_> = replicas.iter().map(ControlPlane::api).collect();
+        let member = (rounds % ROUNDS_FOR_EACH_MEMBER == 0).then_some(rounds / ROUNDS_FOR_EACH_MEMBER % 3);
         let (ends, ended) = watch::channel(false);
-        let writes = async {
-            for turn in 0.. {
-                if *ended.borrow() {
-                    break;
-                }
-                attempted += 1;
-                if apply(apis[turn % 3], &token, attempted).await {
-                    (acknowledged, count) = (attempted, count + 1);
-                }
-            }
-        };
         let kills = async {
-            tokio::time::sleep(Duration::from_micros(rand_below(60_000))).await;
-            replicas[victim].kill().await;
-            if let Some(member) = member {
-                etcd.kill(member).await;
-            }
-            tokio::time::sleep(Duration::from_micros(rand_below(300_000))).await;
-            if let Some(member) = member {
-                etcd.restart(member).await;
-            }
-            replicas[victim].restart().await;
+            kill_and_restart(&mut replicas[rounds % 3], &mut etcd, member).await;
             ends.send_replace(true);
         };
-        tokio::join!(writes, kills);
+        tokio::join!(write(&mut written, (&apis, &token), ended), kills);
         rounds += 1;
         for replica in &replicas {
-            until(&format!("{acknowledged}, which was acknowledged, or a later one"), async || {
-                let found = versions(replica).await?;
-                assert!(found.iter().all(|version| *version == found[0]), "half a change is there: {found:?}");
-                assert!(found[0] <= attempted, "{found:?} was never written");
-                (found[0] >= acknowledged).then_some(())
-            })
-            .await;
+            has_all(replica, &written).await;
         }
     }
+    let count = written.count;
     let (answers, wrong) = asked.end();
     println!("{count} changes acknowledged, {rounds} control planes killed: all there, none half");
     println!("{answers} requests through the proxy meanwhile, {wrong} wrong");
     assert!(answers > 0 && wrong == 0);
     converges(&replicas, &proxy).await;
+}
+
+/// What was applied.
+#[derive(Default)]
+struct Written {
+    /// The last version that was sent.
+    attempted: u64,
+    /// The last version that was acknowledged.
+    acknowledged: u64,
+    /// How many were.
+    count: usize,
+}
+
+/// Applies one version after another, each through the next control plane.
+async fn write(written: &mut Written, (apis, token): (&[SocketAddr], &str), ended: watch::Receiver<bool>) {
+    for api in apis.iter().cycle() {
+        if *ended.borrow() {
+            return;
+        }
+        written.attempted += 1;
+        if apply(*api, token, written.attempted).await {
+            written.acknowledged = written.attempted;
+            written.count += 1;
+        }
+    }
+}
+
+/// Kills a control plane, and a member of the etcd, and starts both again some time later.
+async fn kill_and_restart(replica: &mut ControlPlane, etcd: &mut Etcd, member: Option<usize>) {
+    tokio::time::sleep(Duration::from_micros(rand_below(60_000))).await;
+    replica.kill().await;
+    if let Some(member) = member {
+        etcd.kill(member).await;
+    }
+    tokio::time::sleep(Duration::from_micros(rand_below(300_000))).await;
+    if let Some(member) = member {
+        etcd.restart(member).await;
+    }
+    replica.restart().await;
+}
+
+async fn has_all(replica: &ControlPlane, written: &Written) {
+    let Written { attempted, acknowledged, .. } = written;
+    until(&format!("{acknowledged}, which was acknowledged, or a later one"), async || {
+        let found = versions(replica).await?;
+        assert!(found.iter().all(|version| *version == found[0]), "half a change is there: {found:?}");
+        assert!(found[0] <= *attempted, "{found:?} was never written");
+        (found[0] >= *acknowledged).then_some(())
+    })
+    .await;
 }
 
 /// After all of that the proxy still takes what any of them is told.

@@ -33,7 +33,9 @@ use crate::access::{AuditEntry, AuditLog, Role, Token, Tokens};
 use crate::api::answer::{Done, Failure};
 use crate::authority::Authority;
 use crate::board::Board;
-use crate::limits::{MAX_AUDITED_PATH, MAX_PUSHES, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS, REQUEST_BODY_TIMEOUT};
+use crate::limits::{
+    MAX_AUDITED_PATH, MAX_PUSHES, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS, REQUEST_BODY_TIMEOUT,
+};
 use crate::publish::Publisher;
 use crate::status::ProxyBook;
 use crate::task;

@@ -12,6 +12,4 @@ pub enum Audience {
         /// That cluster.
         module_cluster: ClusterName,
     },
-    /// A gRPC client that has no proxy.
-    Grpc,
 }

@@ -13,7 +13,7 @@ use crate::limits::{MAX_MESSAGE_BYTES, MAX_RESOURCES};
 use crate::proto::{self, Any, Wasm, pack, type_url};
 
 /// Changes when the same model is encoded in another way: peers must then get what they hold once more.
-const ENCODING: u32 = 1;
+const ENCODING: u32 = 2;
 
 /// Resources of one kind by name.
 pub type Resources = BTreeMap<Arc<str>, Arc<Offered>>;
@@ -51,11 +51,6 @@ impl Offer {
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Rejection>> {
         let mut making = Making { offer: Self::default(), previous, faults: Vec::new() };
-        if *audience == Audience::Grpc {
-            making.add_targets(snapshot);
-            making.share();
-            return Ok(making.offer);
-        }
         for (name, cluster) in &snapshot.clusters {
             let members = encode::endpoints(cluster);
             making.add(Kind::Cluster, name.as_str(), &(ENCODING, without_members(cluster)), || {
@@ -78,7 +73,7 @@ impl Offer {
         }
         let plugin_url = match audience {
             Audience::Weir => type_url::<proto::Plugin>(),
-            Audience::Envoy { .. } | Audience::Grpc => type_url::<Wasm>(),
+            Audience::Envoy { .. } => type_url::<Wasm>(),
         };
         for (name, listener) in &snapshot.listeners {
             let order = snapshot.route_tables.get(&listener.route_table).map(|table| encode::filter_order(table));
@@ -99,6 +94,22 @@ impl Offer {
         }
         making.share();
         if making.faults.is_empty() { Ok(making.offer) } else { Err(making.faults) }
+    }
+
+    /// What a gRPC client that has no proxy can call: the clusters whose endpoints are listed, and want no proof of who
+    /// calls.
+    pub fn for_grpc(snapshot: &Snapshot, previous: Option<&Self>) -> Self {
+        let mut making = Making { offer: Self::default(), previous, faults: Vec::new() };
+        for cluster in snapshot.clusters.values().filter(|cluster| cluster.tls.is_none()) {
+            let Some(name) = encode::grpc::target(cluster) else { continue };
+            let Some(members) = encode::grpc::endpoints(&name, cluster) else { continue };
+            let content = (ENCODING, "grpc", cluster.request_timeout);
+            making.add(Kind::Cluster, &name, &content, || pack(&encode::grpc::cluster(&name)));
+            making.add(Kind::Endpoints, &name, &(ENCODING, "grpc", &cluster.discovery), || pack(&members));
+            making.add(Kind::Listener, &name, &content, || pack(&encode::grpc::listener(&name, cluster)));
+        }
+        making.share();
+        making.offer
     }
 
     /// Adds or replaces a resource.
@@ -162,18 +173,6 @@ impl Making<'_> {
             None => (name.into(), Arc::new(Offered { version, resource: encode() })),
         };
         Arc::make_mut(&mut self.offer.kinds[kind as usize]).insert(name, offered);
-    }
-
-    /// The clusters that a gRPC client can call: those whose endpoints are listed, and want no proof of who calls.
-    fn add_targets(&mut self, snapshot: &Snapshot) {
-        for (name, cluster) in &snapshot.clusters {
-            let Some(members) = encode::grpc::endpoints(cluster).filter(|_| cluster.tls.is_none()) else { continue };
-            let name = name.as_str();
-            let content = (ENCODING, Audience::Grpc, cluster.request_timeout);
-            self.add(Kind::Cluster, name, &content, || pack(&encode::grpc::cluster(cluster)));
-            self.add(Kind::Endpoints, name, &(ENCODING, Audience::Grpc, &cluster.discovery), || pack(&members));
-            self.add(Kind::Listener, name, &content, || pack(&encode::grpc::target(cluster)));
-        }
     }
 
     /// Takes over the maps in which nothing has changed.

@@ -185,10 +185,9 @@ fn listeners() {
         ],
     );
     let place = "filter_chains[0].filters[0].typed_config";
-    let rows: [Part<hcm::HttpConnectionManager>; 6] = [
+    let rows: [Part<hcm::HttpConnectionManager>; 5] = [
         (|it| it.http_filters.clear(), "http_filters: has no router"),
         (|it| it.use_remote_address = truth(false), "use_remote_address: is not supported"),
-        (|it| it.merge_slashes = true, "merge_slashes: is not supported"),
         (|it| it.route_specifier = None, "route_specifier: is missing"),
         (
             |it| {

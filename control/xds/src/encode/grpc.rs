@@ -1,5 +1,6 @@
-//! For gRPC clients that have no proxy (gRFC A27): each cluster is a target, `xds:///NAMESPACE/SERVICE:PORT`, with a
-//! listener and endpoints of its own. Which endpoint a call goes to is decided by the client, one after another.
+//! For gRPC clients that have no proxy (gRFC A27): each Service is a target, `xds:///SERVICE.NAMESPACE:PORT`, with a
+//! listener, a cluster and endpoints of that name. Which endpoint a call goes to is decided by the client, one after
+//! another.
 
 use weir_model::Cluster;
 
@@ -7,9 +8,17 @@ use super::listener::router;
 use super::{by_ads, duration, number};
 use crate::proto::{cluster as pb, core, endpoint, hcm, listener, pack, route};
 
-/// What the name of a target leads to: one route, to the cluster of that name.
-pub(crate) fn target(cluster: &Cluster) -> listener::Listener {
-    let name = cluster.name.to_string();
+/// The target of a cluster; none for one that is a part of a Service. Clients send it as the authority of their requests,
+/// in which there is no `/`.
+pub(crate) fn target(cluster: &Cluster) -> Option<String> {
+    let (namespace, rest) = cluster.name.as_str().split_once('/')?;
+    let (service, port) = rest.rsplit_once(':').filter(|(_, port)| !port.contains('@'))?;
+    Some(format!("{service}.{namespace}:{port}"))
+}
+
+/// What a target leads to: one route, to the cluster of that name.
+pub(crate) fn listener(name: &str, cluster: &Cluster) -> listener::Listener {
+    let name = name.to_owned();
     let limit = cluster.request_timeout.map(|timeout| route::route_action::MaxStreamDuration {
         max_stream_duration: Some(duration(timeout)),
         ..route::route_action::MaxStreamDuration::default()
@@ -34,8 +43,7 @@ pub(crate) fn target(cluster: &Cluster) -> listener::Listener {
         routes: vec![only],
         ..route::VirtualHost::default()
     };
-    let table =
-        route::RouteConfiguration { name: name.clone(), virtual_hosts: vec![host], ..Default::default() };
+    let table = route::RouteConfiguration { name: name.clone(), virtual_hosts: vec![host], ..Default::default() };
     let manager = hcm::HttpConnectionManager {
         route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(table)),
         http_filters: vec![router()],
@@ -46,10 +54,10 @@ pub(crate) fn target(cluster: &Cluster) -> listener::Listener {
 }
 
 /// The cluster, without what gRPC has no words for.
-pub(crate) fn cluster(cluster: &Cluster) -> pb::Cluster {
+pub(crate) fn cluster(name: &str) -> pb::Cluster {
     let eds = pb::cluster::EdsClusterConfig { eds_config: Some(by_ads()), service_name: String::new() };
     pb::Cluster {
-        name: cluster.name.to_string(),
+        name: name.to_owned(),
         eds_cluster_config: Some(eds),
         lb_policy: pb::cluster::LbPolicy::RoundRobin as i32,
         cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(pb::cluster::DiscoveryType::Eds as i32)),
@@ -58,8 +66,9 @@ pub(crate) fn cluster(cluster: &Cluster) -> pb::Cluster {
 }
 
 /// Its endpoints, as [`super::endpoints`], in one locality: gRPC looks at no endpoint that is in none.
-pub(crate) fn endpoints(cluster: &Cluster) -> Option<endpoint::ClusterLoadAssignment> {
+pub(crate) fn endpoints(name: &str, cluster: &Cluster) -> Option<endpoint::ClusterLoadAssignment> {
     let mut assignment = super::endpoints(cluster)?;
+    name.clone_into(&mut assignment.cluster_name);
     for locality in &mut assignment.endpoints {
         locality.locality = Some(core::Locality { region: "mesh".to_owned(), ..core::Locality::default() });
         locality.load_balancing_weight = Some(number(1));

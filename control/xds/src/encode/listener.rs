@@ -74,6 +74,7 @@ fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &
         // What our own proxy does in any case.
         use_remote_address: Some(truth(true)),
         normalize_path: Some(truth(true)),
+        merge_slashes: true,
         strip_trailing_host_dot: true,
         route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::Rds(routes)),
         ..hcm::HttpConnectionManager::default()
