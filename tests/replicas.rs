@@ -109,7 +109,7 @@ async fn tokens_and_roots_are_the_same_everywhere() {
     let etcd = Etcd::start(1).await;
     let (one, other) = replicas(&etcd).await;
     let made = parsed(&one.ask("POST", "tokens", r#"{"name": "me", "role": "viewer"}"#).await);
-    let (secret, id) = (made["secret"].as_str().unwrap().to_owned(), made["token"]["id"].as_str().unwrap());
+    let (secret, id) = (made["secret"].as_str().unwrap().to_owned(), made["id"].as_str().unwrap());
     let may = async |expected: u16| {
         until(&format!("{expected} at the other one"), async || {
             (other.ask_as(Some(&secret), "GET", "resources", "").await.status == expected).then_some(())
