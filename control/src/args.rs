@@ -9,6 +9,7 @@ use weir_loader::{CompileRequest, cache_folder};
 use weir_model::{ClusterName, HumanDuration, TrustDomain, UnitError};
 
 use crate::app::{Bootstrap, LogStyle};
+use crate::authority::GivenFiles;
 use crate::bundle::TrustedSigners;
 use crate::limits::{
     DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_ETCD_PREFIX, MAX_CERTIFICATE_LIFETIME, MIN_CERTIFICATE_LIFETIME,
@@ -84,6 +85,15 @@ struct RunArgs {
     /// How long a certificate lives, 4s to 720h; proxies renew at half of it [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = parse_lifetime)]
     certificate_lifetime: Option<Duration>,
+    /// Certificate (PEM) that signs identities, then those between it and a root; in place of a root of our own
+    #[arg(long, value_name = "FILE", requires_all = ["ca_key", "ca_root"])]
+    ca_cert: Option<PathBuf>,
+    /// Key (PEM, PKCS #8) of --ca-cert
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
+    /// Roots (PEM) that the mesh believes, with --ca-cert
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_root: Option<PathBuf>,
     /// Loopback address that proxies fetch modules from
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15011")]
     modules: SocketAddr,
@@ -167,6 +177,11 @@ impl RunArgs {
             xds_mtls: self.xds_mtls,
             trust_domain: self.trust_domain,
             certificate_lifetime: self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME),
+            ca: self.ca_cert.zip(self.ca_key).zip(self.ca_root).map(|((certificates, key), roots)| GivenFiles {
+                certificates,
+                key,
+                roots,
+            }),
             modules: self.modules,
             module_cluster: self.module_cluster,
             plugins: self.plugins.or_else(beside).unwrap_or_else(|| PathBuf::from("plugins")),

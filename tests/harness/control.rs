@@ -240,8 +240,14 @@ impl ControlPlane {
 
     /// The `weir` tool, run against it: how it ended, and what it said on standard output and error.
     pub async fn weir(&self, arguments: &[&str]) -> (bool, String, String) {
+        self.weir_with(arguments, &[]).await
+    }
+
+    /// As [`ControlPlane::weir`], with more variables in its environment.
+    pub async fn weir_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String, String) {
         let mut command = Command::new(program("weir"));
         command.args(["--api", &format!("http://{}", self.addresses.api)]).args(arguments);
+        command.envs(variables.iter().copied());
         command.env("WEIR_TOKEN", self.admin_token()).current_dir(self.folder.path()).stdin(Stdio::null());
         let output = within("weir", command.output()).await.expect("weir runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -26,6 +26,7 @@ pub mod mesh; // Two proxies of one mesh.
 mod envoy; // One running Envoy, to compare with.
 mod etcd; // One running etcd, that control planes share.
 mod grpc; // gRPC without a proxy.
+mod registry; // Modules, kept by somebody else.
 mod xds_server; // The control plane of somebody else.
 mod resources; // What it serves, written as a person would.
 mod scenario; // A file of origins, requests and expectations.
@@ -47,6 +48,7 @@ pub use https::Certificate;
 pub use mesh::Mesh;
 pub use origin::{Codec, Origin, Received, unused_address};
 pub use proxy::{Page, Proxy, ProxyOptions, folders};
+pub use registry::Registry;
 pub use resources::{Filter, Module, Resources};
 pub use scenario::{Front, Scenario, ScenarioOrigins, run as run_scenario};
 pub use wait::{DEADLINE, beside, until, within};

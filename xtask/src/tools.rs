@@ -18,10 +18,11 @@ struct Tool {
     used_for: &'static str,
 }
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 8] = [
     Tool { program: "curl", package: "curl", used_for: "the commands in the READMEs" },
     Tool { program: "python3", package: "python3", used_for: "the upstream in the READMEs" },
     Tool { program: "wrk", package: "wrk", used_for: "load while the configuration changes" },
+    Tool { program: "docker-registry", package: "docker-registry", used_for: "a registry that modules come from" },
     Tool { program: "node", package: "nodejs", used_for: "gRPC clients without a proxy" },
     Tool { program: "npm", package: "npm", used_for: "installing these clients" },
     Tool { program: "etcd", package: "etcd-server", used_for: "a store that control planes share" },

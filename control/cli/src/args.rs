@@ -161,7 +161,7 @@ pub(crate) enum PluginCommand {
     },
     /// Pushes a bundle: it is compiled, started and tried with its example before it is kept
     Push {
-        /// The bundle, or a module with --manifest
+        /// The bundle, or a module with --manifest: a file, or what a registry has, oci://REGISTRY/REPOSITORY:TAG
         bundle: PathBuf,
         /// What it says of itself, in YAML; put into it first
         #[arg(short, long, value_name = "FILE")]

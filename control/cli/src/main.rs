@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod commands;
 mod files;
+mod oci;
 mod plugin;
 mod table;
 

@@ -13,6 +13,7 @@ use weir_mesh::{Manifest, Refusal, SourceFile};
 use crate::args::{Output, PluginCommand};
 use crate::client::Client;
 use crate::commands::{escaped, list, query, say, text};
+use crate::oci;
 use crate::table::table;
 
 /// What needs no control plane; `None` for the rest.
@@ -67,7 +68,7 @@ fn make_key(path: &Path) -> anyhow::Result<String> {
 }
 
 fn sign(path: &Path, key: &Path) -> anyhow::Result<String> {
-    let bytes = read(path)?;
+    let bytes = read_file(path)?;
     let key = read_key(key)?;
     let failed = || format!("{} is not signed", path.display());
     let bundle = Bundle::read(&bytes).with_context(failed)?;
@@ -125,7 +126,15 @@ fn refused(refusals: &[Refusal]) -> anyhow::Error {
     anyhow!("the manifest is refused for {} reasons\n{}", texts.len(), texts.join("\n"))
 }
 
+/// A file, or what a registry has.
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if let Some(url) = path.to_str().filter(|path| path.starts_with(oci::SCHEME)) {
+        return oci::pull(url);
+    }
+    read_file(path)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::client::{Resumption, WantsClientCert};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ConfigBuilder, ServerConfig};
+use webpki::KeyUsage;
 use weir_model::{SpiffeId, Workload};
 
-use crate::peer::{PeerVerifier, Trust, end_of, peer_of};
+use crate::peer::{PeerError, PeerVerifier, Trust, end_of, peer_of};
 use crate::roots::{Roots, provider};
 
 /// Why something is not an identity.
@@ -113,6 +114,15 @@ impl WorkloadIdentity {
         let builder = client_builder(self.trust(Some(self.id.domain.id(workload))));
         let own = SingleCertAndKey::from(Arc::clone(&self.certified));
         finished(builder.with_client_cert_resolver(Arc::new(own)), protocol)
+    }
+
+    /// Whether others who believe the same roots believe it now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), PeerError> {
+        let (first, others) = self.chain.split_first().ok_or(PeerError::NoCertificate)?;
+        PeerVerifier::new(self.trust(None), true).judge(first, others, (UnixTime::now(), KeyUsage::server_auth()))
     }
 
     fn trust(&self, expected: Option<SpiffeId>) -> Trust {

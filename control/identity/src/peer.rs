@@ -123,7 +123,8 @@ impl PeerVerifier {
         Self { trust, is_required, algorithms: provider().signature_verification_algorithms }
     }
 
-    fn judge(
+    /// Says whether a certificate with what it was shown with is believed at a time.
+    pub(crate) fn judge(
         &self,
         certificate: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],

@@ -27,7 +27,7 @@ pub(crate) async fn rotate(State(api): State<Arc<Api>>) -> Result<Response, Fail
 impl From<AuthorityError> for Failure {
     fn from(error: AuthorityError) -> Self {
         match error {
-            AuthorityError::Rotating(_) => Self::conflict(error.to_string()),
+            AuthorityError::Rotating(_) | AuthorityError::Given => Self::conflict(error.to_string()),
             other => Self::busy(other.to_string()),
         }
     }

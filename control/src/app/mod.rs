@@ -30,7 +30,7 @@ use weir_model::{ClusterName, TrustDomain};
 
 use crate::access::{AuditLog, NewToken, Role, Tokens};
 use crate::api::{Api, serve_api};
-use crate::authority::{Authority, AuthorityOptions, RootsPlace};
+use crate::authority::{Authority, AuthorityOptions, GivenFiles, RootsPlace};
 use crate::board::Board;
 use crate::bundle::{BundleShelf, TrustedSigners};
 use crate::loader::Loader;
@@ -61,6 +61,8 @@ pub struct Bootstrap {
     pub trust_domain: TrustDomain,
     /// How long a certificate lives.
     pub certificate_lifetime: Duration,
+    /// What an authority above the mesh has given.
+    pub ca: Option<GivenFiles>,
     /// Where modules are fetched.
     pub modules: SocketAddr,
     /// The cluster by which an Envoy fetches them.
@@ -111,6 +113,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         } else {
             RootsPlace::File(bootstrap.folder.join("authority.json"))
         },
+        given: bootstrap.ca.clone(),
         domain: bootstrap.trust_domain.clone(),
         lifetime: bootstrap.certificate_lifetime,
     })?);

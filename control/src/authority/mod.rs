@@ -12,6 +12,7 @@
 //! root lie in one file of the store's folder that nobody else may read; or in the etcd, so that control planes that share
 //! it sign alike.
 
+mod given;
 mod place;
 mod root;
 
@@ -26,20 +27,24 @@ use serde::{Deserialize, Serialize};
 use weir_identity::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use weir_identity::roots::{control_plane, hash_of};
 use weir_identity::wire::Signed;
-use weir_identity::{Roots, WorkloadIdentity};
+use weir_identity::{Roots, WorkloadIdentity, end_of};
 use weir_model::{SpiffeId, TrustDomain};
 
 use crate::access::hex;
+use crate::authority::given::Given;
 use crate::authority::root::{Root, signed};
 use crate::limits::CLOCK_SKEW;
 use crate::store::StoreError;
 
+pub use given::GivenFiles;
 pub use place::RootsPlace;
 
 /// What an authority is made from.
 pub struct AuthorityOptions {
     /// Where its roots are kept.
     pub place: RootsPlace,
+    /// What an authority above the mesh has given; then no root is made or kept.
+    pub given: Option<GivenFiles>,
     /// Whose identities it signs.
     pub domain: TrustDomain,
     /// How long a certificate lives.
@@ -49,6 +54,7 @@ pub struct AuthorityOptions {
 /// The certificate authority of a trust domain.
 pub struct Authority {
     options: AuthorityOptions,
+    given: Option<Given>,
     state: Mutex<State>,
 }
 
@@ -70,6 +76,17 @@ struct Kept {
     /// The longest life of a certificate that any process has signed since the last rotation: a rotation waits for it.
     #[serde(default)]
     longest_lifetime_seconds: u64,
+}
+
+/// What signs, and whom those believe that it signs for.
+struct Signer<'a> {
+    root: &'a Root,
+    /// The certificates between what it signs and the anchor.
+    chain: &'a [CertificateDer<'static>],
+    /// The root that all of it leads to.
+    anchor: CertificateDer<'static>,
+    /// Every root that is believed.
+    roots: Vec<CertificateDer<'static>>,
 }
 
 /// What the API says of the authority.
@@ -116,6 +133,12 @@ pub enum AuthorityError {
     /// What is to be signed is wrong.
     #[error("the request to sign is wrong: {0}")]
     Request(String),
+    /// It is not ours to rotate.
+    #[error("the roots are given in files: replace --ca-cert, --ca-key and --ca-root, and start the control planes anew")]
+    Given,
+    /// What was given has ended.
+    #[error("the certificate of --ca-cert has ended at {0}: replace it")]
+    Ended(Timestamp),
     /// A rotation is under way.
     #[error("a rotation is under way; the old root is believed until {0}")]
     Rotating(Timestamp),
@@ -127,12 +150,17 @@ impl Authority {
     /// # Errors
     /// They cannot be read or written, or are of another trust domain.
     pub fn open(options: AuthorityOptions) -> Result<Self, AuthorityError> {
+        if let Some(files) = &options.given {
+            let given = Some(Given::read(files, &options.domain)?);
+            let kept = Kept { trust_domain: options.domain.to_string(), roots: Vec::new(), longest_lifetime_seconds: 0 };
+            return Ok(Self { options, given, state: Mutex::new(State { kept, bytes: Vec::new(), own: None }) });
+        }
         let bytes = match options.place.read()? {
             Some(bytes) => bytes,
             None => options.begin()?,
         };
         let kept = options.understand(&bytes)?;
-        let authority = Self { options, state: Mutex::new(State { kept, bytes, own: None }) };
+        let authority = Self { options, given: None, state: Mutex::new(State { kept, bytes, own: None }) };
         authority.note_lifetime(&mut authority.state.lock())?;
         Ok(authority)
     }
@@ -142,6 +170,9 @@ impl Authority {
     /// # Errors
     /// As those of opening it; what was there before goes on.
     pub fn reload(&self) -> Result<(), AuthorityError> {
+        if self.given.is_some() {
+            return Ok(());
+        }
         let bytes = self.read()?; // Nobody waits for this.
         let mut state = self.state.lock();
         self.take(&mut state, bytes)?;
@@ -163,10 +194,10 @@ impl Authority {
             .map_err(|error| AuthorityError::Request(error.to_string()))?;
         let now = Timestamp::now();
         let state = self.state.lock();
-        let root = signer(&state.kept, now);
-        let certificate = root.sign(&request.public_key, id, (now, self.options.lifetime))?;
-        let roots = state.kept.believed(now).map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
-        Ok(Signed { chain: vec![certificate.to_vec()], roots: roots.iter().map(|root| root.to_vec()).collect() })
+        let signer = self.signer(&state, now)?;
+        let certificate = signer.root.sign(&request.public_key, id, (now, self.options.lifetime))?;
+        let bytes = |certificates: &[CertificateDer<'_>]| certificates.iter().map(|it| it.to_vec()).collect();
+        Ok(Signed { chain: bytes(&[&[certificate], signer.chain].concat()), roots: bytes(&signer.roots) })
     }
 
     /// The control plane's own identity, made anew when half of its life is over. Its chain has the root in it, for those
@@ -177,20 +208,20 @@ impl Authority {
     pub fn own_identity(&self) -> Result<Arc<WorkloadIdentity>, AuthorityError> {
         let now = Timestamp::now();
         let mut state = self.state.lock();
-        let root = signer(&state.kept, now).certificate()?;
-        let roots = state.kept.believed(now).map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
+        let signer = self.signer(&state, now)?;
         let is_fresh = |own: &&Arc<WorkloadIdentity>| {
             let left = Timestamp::try_from(own.not_after).map(|end| end.duration_since(now));
             let is_young = left.is_ok_and(|left| left > signed(self.options.lifetime / 2));
-            is_young && own.chain().last() == Some(&root) && own.roots().certificates() == roots
+            is_young && own.chain().last() == Some(&signer.anchor) && own.roots().certificates() == signer.roots
         };
         if let Some(own) = state.own.as_ref().filter(is_fresh) {
             return Ok(Arc::clone(own));
         }
         let key = KeyPair::generate()?;
         let id = self.options.domain.id(&control_plane());
-        let certificate = signer(&state.kept, now).sign(&key, &id, (now, self.options.lifetime))?;
-        let own = WorkloadIdentity::new(vec![certificate, root], key.serialize_der(), Roots::new(roots))
+        let certificate = signer.root.sign(&key, &id, (now, self.options.lifetime))?;
+        let chain = [&[certificate], signer.chain, &[signer.anchor]].concat();
+        let own = WorkloadIdentity::new(chain, key.serialize_der(), Roots::new(signer.roots))
             .map_err(|error| AuthorityError::Request(error.to_string()))?;
         let own = Arc::new(own);
         state.own = Some(Arc::clone(&own));
@@ -203,7 +234,7 @@ impl Authority {
     /// Its certificate cannot be read.
     pub fn pin(&self) -> Result<String, AuthorityError> {
         let state = self.state.lock();
-        Ok(fingerprint(&signer(&state.kept, Timestamp::now()).certificate()?))
+        Ok(fingerprint(&self.signer(&state, Timestamp::now())?.anchor))
     }
 
     /// Begins a rotation: a new root is believed from now on, signs after one lifetime of a certificate, and takes the old
@@ -222,6 +253,9 @@ impl Authority {
     }
 
     fn try_rotate(&self, state: &mut State) -> Result<bool, AuthorityError> {
+        if self.given.is_some() {
+            return Err(AuthorityError::Given);
+        }
         let now = Timestamp::now();
         let mut roots: Vec<Root> = state.kept.believed(now).cloned().collect();
         if let Some(ends) = roots.iter().find_map(|root| root.ends) {
@@ -237,18 +271,39 @@ impl Authority {
     /// What there is to say of it.
     pub fn status(&self) -> AuthorityStatus {
         let (now, state) = (Timestamp::now(), self.state.lock());
-        let signs = signer(&state.kept, now);
+        let trust_domain = self.options.domain.to_string();
+        let certificate_lifetime_seconds = self.options.lifetime.as_secs();
+        if let Some(given) = &self.given {
+            let root = |root: &CertificateDer<'_>| RootStatus {
+                sha256: fingerprint(root),
+                signs_from: Timestamp::UNIX_EPOCH,
+                ends: end_of(root).ok().and_then(|end| Timestamp::try_from(end).ok()),
+                signs: *root == given.anchor,
+            };
+            let roots = given.roots.iter().map(root).collect();
+            return AuthorityStatus { trust_domain, certificate_lifetime_seconds, roots };
+        }
+        let signs = signing(&state.kept, now);
         let roots = state.kept.believed(now).map(|root| RootStatus {
             sha256: root.certificate().map(|certificate| fingerprint(&certificate)).unwrap_or_default(),
             signs_from: root.signs_from,
             ends: root.ends,
             signs: std::ptr::eq(root, signs),
         });
-        AuthorityStatus {
-            trust_domain: self.options.domain.to_string(),
-            certificate_lifetime_seconds: self.options.lifetime.as_secs(),
-            roots: roots.collect(),
+        AuthorityStatus { trust_domain, certificate_lifetime_seconds, roots: roots.collect() }
+    }
+
+    /// What signs now.
+    fn signer<'a>(&'a self, state: &'a State, now: Timestamp) -> Result<Signer<'a>, AuthorityError> {
+        if let Some(Given { signer, chain, anchor, roots }) = &self.given {
+            return match signer.ends {
+                Some(ends) if ends <= now => Err(AuthorityError::Ended(ends)),
+                _ => Ok(Signer { root: signer, chain, anchor: anchor.clone(), roots: roots.clone() }),
+            };
         }
+        let root = signing(&state.kept, now);
+        let roots = state.kept.believed(now).map(Root::certificate).collect::<Result<Vec<_>, _>>()?;
+        Ok(Signer { root, chain: &[], anchor: root.certificate()?, roots })
     }
 
     /// A rotation waits for the longest life that anybody has signed.
@@ -327,7 +382,7 @@ impl Kept {
 }
 
 /// The newest root whose time has come.
-fn signer(kept: &Kept, now: Timestamp) -> &Root {
+fn signing(kept: &Kept, now: Timestamp) -> &Root {
     let begun = kept.believed(now).rev().find(|root| root.signs_from <= now);
     // The clock may have gone back: then the oldest one.
     begun.or(kept.roots.first()).expect("there is always a root")
@@ -352,7 +407,8 @@ mod tests {
 
     fn open(folder: &Path, domain: &str, lifetime: Duration) -> Result<Authority, AuthorityError> {
         let domain = TrustDomain::new(domain).unwrap();
-        Authority::open(AuthorityOptions { place: RootsPlace::File(folder.join("authority.json")), domain, lifetime })
+        let place = RootsPlace::File(folder.join("authority.json"));
+        Authority::open(AuthorityOptions { place, given: None, domain, lifetime })
     }
 
     fn request() -> Vec<u8> {
@@ -407,7 +463,7 @@ mod tests {
         root.ends = Some(now + jiff::SignedDuration::from_secs(10));
         let id = domain.id(&control_plane());
         let signed = root.sign(&KeyPair::generate().unwrap(), &id, (now, Duration::from_secs(3_600))).unwrap();
-        let end = Timestamp::try_from(weir_identity::end_of(&signed).unwrap()).unwrap();
+        let end = Timestamp::try_from(end_of(&signed).unwrap()).unwrap();
         assert!(end <= now + jiff::SignedDuration::from_secs(10), "{end}");
     }
 

@@ -41,6 +41,12 @@ impl Root {
         Ok(Self { certificate: certificate.pem(), key: key.serialize_pem(), signs_from, ends: None })
     }
 
+    /// One that an authority above has given.
+    pub(super) fn given(certificate: &CertificateDer<'_>, key: String, ends: Option<Timestamp>) -> Self {
+        let certificate = pem::encode(&pem::Pem::new("CERTIFICATE", certificate.as_ref()));
+        Self { certificate, key, signs_from: Timestamp::UNIX_EPOCH, ends }
+    }
+
     /// Its certificate.
     pub(super) fn certificate(&self) -> Result<CertificateDer<'static>, rcgen::Error> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes())
