@@ -29,7 +29,8 @@ async fn a_module_of_a_registry_is_pushed_by_tag_and_by_digest() {
     assert!(good && said.contains("stamp 1.0.0 is kept"), "{said}");
 
     // A module as it was built gets its manifest here.
-    let digest = registry.put("filters/stamp", "bare", ("application/wasm", std::fs::read(test_filter()).unwrap())).await;
+    let digest =
+        registry.put("filters/stamp", "bare", ("application/wasm", std::fs::read(test_filter()).unwrap())).await;
     control.write("plugin.yaml", "name: stamp\nversion: 2.0.0\nexample: {}\n");
     let (good, said) = push(&control, &format!("{at}@{digest}"), &["--manifest", "plugin.yaml"]).await;
     assert!(good && said.contains("stamp 2.0.0 is kept"), "{said}");

@@ -150,7 +150,8 @@ impl<'a> Repository<'a> {
     fn answer(&self, challenge: &str) -> anyhow::Result<String> {
         let own = env::var(CREDENTIALS).ok().map(|text| format!("Basic {}", base64(text.trim().as_bytes())));
         let Some(parameters) = challenge.strip_prefix("Bearer ") else {
-            return own.with_context(|| format!("the registry wants to know who asks: set {CREDENTIALS}=USER:PASSWORD"));
+            return own
+                .with_context(|| format!("the registry wants to know who asks: set {CREDENTIALS}=USER:PASSWORD"));
         };
         let parameter = |name: &str| {
             let found = parameters.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
@@ -205,7 +206,8 @@ mod tests {
         assert_eq!(parsed("oci://ghcr.io/b:1").url("x"), "https://ghcr.io/v2/b/x");
         assert_eq!(parsed("oci://[::1]:5000/b:1").url("x"), "http://[::1]:5000/v2/b/x");
         assert!(parsed("oci://127.0.0.1.evil.example/b:1").url("x").starts_with("https://"));
-        for wrong in ["oci://ghcr.io", "oci://ghcr.io/b", "oci:///b:1", "oci://h/../x y:1", "oci://h/b:", "oci://h/b@"] {
+        for wrong in ["oci://ghcr.io", "oci://ghcr.io/b", "oci:///b:1", "oci://h/../x y:1", "oci://h/b:", "oci://h/b@"]
+        {
             assert!(Reference::parse(wrong).is_err(), "{wrong}");
         }
     }

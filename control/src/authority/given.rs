@@ -52,7 +52,8 @@ impl Given {
         let signer = Root::given(&chain[0], key, ends);
         let mut reason = String::new();
         for anchor in &roots {
-            let given = Self { signer: signer.clone(), chain: chain.clone(), anchor: anchor.clone(), roots: roots.clone() };
+            let given =
+                Self { signer: signer.clone(), chain: chain.clone(), anchor: anchor.clone(), roots: roots.clone() };
             match given.try_signing(domain) {
                 Ok(()) => return Ok(given),
                 Err(why) => reason = why,

@@ -134,7 +134,9 @@ pub enum AuthorityError {
     #[error("the request to sign is wrong: {0}")]
     Request(String),
     /// It is not ours to rotate.
-    #[error("the roots are given in files: replace --ca-cert, --ca-key and --ca-root, and start the control planes anew")]
+    #[error(
+        "the roots are given in files: replace --ca-cert, --ca-key and --ca-root, and start the control planes anew"
+    )]
     Given,
     /// What was given has ended.
     #[error("the certificate of --ca-cert has ended at {0}: replace it")]
@@ -152,7 +154,8 @@ impl Authority {
     pub fn open(options: AuthorityOptions) -> Result<Self, AuthorityError> {
         if let Some(files) = &options.given {
             let given = Some(Given::read(files, &options.domain)?);
-            let kept = Kept { trust_domain: options.domain.to_string(), roots: Vec::new(), longest_lifetime_seconds: 0 };
+            let kept =
+                Kept { trust_domain: options.domain.to_string(), roots: Vec::new(), longest_lifetime_seconds: 0 };
             return Ok(Self { options, given, state: Mutex::new(State { kept, bytes: Vec::new(), own: None }) });
         }
         let bytes = match options.place.read()? {
