@@ -109,6 +109,6 @@ fn is_for(object: &ObjectId, offer: &ScopedOffer) -> bool {
         Kind::Gateway | Kind::HttpRoute | Kind::Service | Kind::Filter | Kind::AccessPolicy | Kind::Secret => {
             offer.objects.contains(object)
         }
-        Kind::GatewayClass | Kind::ReferenceGrant | Kind::BackendPolicy => true,
+        Kind::GatewayClass | Kind::ReferenceGrant | Kind::BackendPolicy | Kind::Mesh => true,
     }
 }

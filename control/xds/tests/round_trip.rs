@@ -176,7 +176,8 @@ fn downstream_tls() -> impl Strategy<Value = DownstreamTls> {
     ];
     let certificate =
         (host, "n/[ab]").prop_map(|(host, secret)| HostCertificate { host, secret: SecretName::new(&secret).unwrap() });
-    prop_oneof![Just(DownstreamTls::Mesh), vec(certificate, 1..4).prop_map(DownstreamTls::Https)]
+    let mesh = option::of(any::<u64>()).prop_map(|plain_until| DownstreamTls::Mesh { plain_until });
+    prop_oneof![mesh, vec(certificate, 1..4).prop_map(DownstreamTls::Https)]
 }
 
 fn secret(name: &str) -> Arc<Secret> {

@@ -10,8 +10,12 @@ use crate::name::SecretName;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DownstreamTls {
-    /// TLS 1.3, and each side proves by a certificate of the mesh which workload it is. Nothing else is answered.
-    Mesh,
+    /// TLS 1.3, and each side proves by a certificate of the mesh which workload it is.
+    #[serde(rename_all = "camelCase")]
+    Mesh {
+        /// Until when plain text is answered too, in seconds since 1970 (UTC); nothing else is answered when left out.
+        plain_until: Option<u64>,
+    },
     /// TLS 1.3; a certificate for each host that is served, and nothing is asked of those that connect. The most specific
     /// host counts; a connection that asks for none of them is refused.
     Https(Vec<HostCertificate>),
@@ -31,7 +35,7 @@ impl DownstreamTls {
     /// The secrets that it needs.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         let certificates = match self {
-            Self::Mesh => &[],
+            Self::Mesh { .. } => &[],
             Self::Https(certificates) => certificates.as_slice(),
         };
         certificates.iter().map(|it| &it.secret)

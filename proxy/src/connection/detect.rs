@@ -15,6 +15,16 @@ pub(super) enum Codec {
     Http2,
 }
 
+/// The first byte of a TLS connection: a record of the handshake (RFC 8446 §5.1). No method begins with it.
+const HANDSHAKE: u8 = 22;
+
+/// Looks at the first byte without taking it. `None` when there is none: the peer has closed.
+pub(super) async fn is_tls(socket: &TcpStream) -> Option<bool> {
+    let mut byte = [0];
+    let length = socket.peek(&mut byte).await.ok()?;
+    (length > 0).then_some(byte[0] == HANDSHAKE)
+}
+
 /// Looks at the first bytes without taking them. `None` when there are none: the peer has closed.
 pub(super) async fn detect(socket: &TcpStream) -> Option<Codec> {
     let mut bytes = [0; PREFACE.len()];

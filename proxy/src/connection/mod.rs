@@ -78,8 +78,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerFacts>, socke
 /// may.
 async fn begin(worker: &Worker, connection: &Connection, socket: TcpStream) -> Option<(Transport, Codec)> {
     let config = worker.config(&connection.listener.name);
-    let accepted = match config.downstream_tls(&connection.listener.name) {
-        Some(SecuredBy::Mesh) => tls::accept(socket, &worker.identity).await,
+    let secured = match config.downstream_tls(&connection.listener.name) {
+        Some(SecuredBy::Mesh { or_plain: true }) if !detect::is_tls(&socket).await? => None,
+        secured => secured,
+    };
+    let accepted = match secured {
+        Some(SecuredBy::Mesh { .. }) => tls::accept(socket, &worker.identity).await,
         Some(SecuredBy::Https(config)) => tls::accept_https(socket, config).await,
         None => return detect::detect(&socket).await.map(|codec| (Transport::Plain(socket), codec)),
     };

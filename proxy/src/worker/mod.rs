@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
@@ -66,9 +67,18 @@ pub(crate) struct Worker {
 /// How connections to a listener are secured.
 pub(crate) enum SecuredBy {
     /// By mutual TLS of the mesh.
-    Mesh,
+    Mesh {
+        /// Those that send plain text are answered as well, for now.
+        or_plain: bool,
+    },
     /// By TLS with these certificates.
     Https(Arc<ServerConfig>),
+}
+
+/// Whether a time, in seconds since 1970, is still to come.
+fn is_ahead(time: Option<u64>) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    time.is_some_and(|time| now < time)
 }
 
 /// The configuration that serves, as one worker sees it. A request takes it once and keeps it to its end (invariant I4).
@@ -174,7 +184,7 @@ impl WorkerConfig {
     /// Who may connect to a listener. One that is not there serves nothing, to anybody.
     pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<SecuredBy> {
         match self.active.snapshot.listeners.get(listener)?.tls.as_ref()? {
-            DownstreamTls::Mesh => Some(SecuredBy::Mesh),
+            DownstreamTls::Mesh { plain_until } => Some(SecuredBy::Mesh { or_plain: is_ahead(*plain_until) }),
             // Each has one, or the configuration would not be there.
             DownstreamTls::Https(_) => self.active.https.get(listener).cloned().map(SecuredBy::Https),
         }
@@ -194,8 +204,9 @@ impl WorkerConfig {
             Some(None) => None,
             Some(Some(DownstreamTls::Https(_))) if is_tls => None,
             Some(Some(DownstreamTls::Https(_))) => Some("this listener speaks TLS now; connect again"),
-            Some(Some(DownstreamTls::Mesh)) | None if is_proved => None,
-            Some(Some(DownstreamTls::Mesh)) | None => {
+            Some(Some(DownstreamTls::Mesh { .. })) | None if is_proved => None,
+            Some(Some(DownstreamTls::Mesh { plain_until })) if !is_tls && is_ahead(*plain_until) => None,
+            Some(Some(DownstreamTls::Mesh { .. })) | None => {
                 Some("this listener asks for a certificate of the mesh now; connect again")
             }
         }

@@ -19,7 +19,7 @@ use crate::compile::secrets::secret_name;
 use crate::resolve::attach::addresses;
 use crate::resolve::catalog::Found;
 use crate::resolve::{Attachment, Catalog, Resolved, backend_id, namespace};
-use crate::resource::{Gateway, GatewayListener, HttpRoute, ObjectId, Resource, Rule, RuleAction, Security};
+use crate::resource::{Gateway, GatewayListener, HttpRoute, Mesh, ObjectId, Resource, Rule, RuleAction, Security};
 use crate::source::Sources;
 use crate::written::Kind;
 
@@ -49,7 +49,7 @@ pub(crate) fn listeners(
                     name: ListenerName::new(&name).expect("made of RFC 1123 names and an IP address"),
                     address: SocketAddr::new(address, port),
                     route_table: table_name.clone(),
-                    tls: tls(id, gateway, port, first),
+                    tls: tls((id, gateway), (port, first), catalog.mesh()),
                 };
                 // The last one takes the virtual hosts: thousands of routes are not copied for nothing.
                 let virtual_hosts = if index == last { take(&mut virtual_hosts) } else { virtual_hosts.clone() };
@@ -61,10 +61,14 @@ pub(crate) fn listeners(
 }
 
 /// Who may connect to a port; all of its listeners say it in the same way.
-fn tls(id: &ObjectId, gateway: &Gateway, port: u16, first: usize) -> Option<DownstreamTls> {
+fn tls(
+    (id, gateway): (&ObjectId, &Gateway),
+    (port, first): (u16, usize),
+    mesh: Option<&Mesh>,
+) -> Option<DownstreamTls> {
     match gateway.listeners[first].security {
         Security::Plain => None,
-        Security::Mesh => Some(DownstreamTls::Mesh),
+        Security::Mesh => Some(DownstreamTls::Mesh { plain_until: mesh.and_then(|mesh| mesh.plain_until) }),
         Security::Https(_) => {
             let here = gateway.listeners.iter().filter(|listener| listener.port == port);
             let certificate = |listener: &GatewayListener| match &listener.security {

@@ -122,6 +122,14 @@ pub(crate) fn timestamp(text: &str) -> Result<(), Objection> {
     Err(Objection::new(format!("{} is not a time", quoted(text)), "write it in UTC, as in `2026-01-31T12:00:00Z`"))
 }
 
+/// A time as [`timestamp`] takes it, in seconds since 1970.
+pub(crate) fn seconds(text: &str) -> Result<u64, Objection> {
+    timestamp(text)?;
+    let none = || Objection::new(format!("{} is not a time", quoted(text)), "there is no such day or hour");
+    let time: jiff::Timestamp = text.parse().map_err(|_| none())?;
+    u64::try_from(time.as_second()).map_err(|_| none())
+}
+
 fn too_long(text: &str, most: usize) -> Objection {
     Objection::new(format!("has {} characters", text.chars().count()), format!("use at most {most}"))
 }

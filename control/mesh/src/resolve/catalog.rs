@@ -9,7 +9,7 @@ use crate::bundle::{Bundles, Manifest};
 use crate::document::Path;
 use crate::resolve::problem::Problems;
 use crate::resource::{
-    AccessPolicy, BackendPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute, ObjectId, ReferenceGrant,
+    AccessPolicy, BackendPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute, Mesh, ObjectId, ReferenceGrant,
     Resource, Secret, Service,
 };
 use crate::source::Sources;
@@ -170,6 +170,11 @@ impl<'a> Catalog<'a> {
     /// All AccessPolicies.
     pub(crate) fn access_policies(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a AccessPolicy)> {
         self.objects(|it| if let Resource::AccessPolicy(it) = it { Some(it) } else { None })
+    }
+
+    /// What holds for every workload, if anybody says.
+    pub(crate) fn mesh(&self) -> Option<&'a Mesh> {
+        self.objects(|it| if let Resource::Mesh(it) = it { Some(it) } else { None }).next().map(|(_, _, mesh)| mesh)
     }
 
     /// All Secrets.

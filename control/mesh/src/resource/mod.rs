@@ -14,6 +14,7 @@ pub(crate) mod gateway;
 pub(crate) mod grants;
 pub(crate) mod header;
 pub(crate) mod http_route;
+pub(crate) mod mesh;
 pub(crate) mod secret;
 pub(crate) mod service;
 
@@ -32,6 +33,7 @@ pub(crate) use filter::{Filter, TargetKind};
 pub(crate) use gateway::{Admits, Gateway, GatewayListener, Security};
 pub(crate) use grants::{GatewayClass, ReferenceGrant};
 pub(crate) use http_route::{BackendRef, HttpRoute, ParentRef, Rule, RuleAction};
+pub(crate) use mesh::Mesh;
 pub(crate) use secret::Secret;
 pub(crate) use service::{Service, ServicePort};
 
@@ -71,6 +73,7 @@ pub(crate) enum Resource {
     BackendPolicy(BackendPolicy),
     AccessPolicy(AccessPolicy),
     Secret(Secret),
+    Mesh(Mesh),
 }
 
 /// A document after all checks that need no other document.
@@ -176,6 +179,10 @@ fn check_spec(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<Resource> 
     let spec = tree.field("spec")?;
     Some(match kind {
         Kind::Secret => return None, // Done above.
+        Kind::Mesh => {
+            let name = tree.field("metadata").and_then(|it| it.field("name")?.text()).unwrap_or_default();
+            Resource::Mesh(mesh::check(typed(spec, &at, faults)?, name, faults)?)
+        }
         Kind::Gateway => Resource::Gateway(gateway::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::HttpRoute => Resource::HttpRoute(http_route::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::GatewayClass => Resource::GatewayClass(grants::check_class(typed(spec, &at, faults)?)),

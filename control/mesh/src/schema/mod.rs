@@ -20,7 +20,8 @@ use schemars::{Schema, schema_for};
 use serde_json::json;
 
 use crate::written::{
-    AccessPolicySpec, BackendPolicySpec, FilterSpec, Kind, ManifestSpec, Metadata, SecretDocument, ServiceSpec,
+    AccessPolicySpec, BackendPolicySpec, FilterSpec, Kind, ManifestSpec, MeshSpec, Metadata, SecretDocument,
+    ServiceSpec,
 };
 
 pub use reference::configuration_reference;
@@ -57,6 +58,7 @@ fn spec_schema(kind: Kind) -> Schema {
         Kind::BackendPolicy => schema_for!(BackendPolicySpec),
         Kind::AccessPolicy => schema_for!(AccessPolicySpec),
         Kind::Secret => schema_for!(SecretDocument),
+        Kind::Mesh => schema_for!(MeshSpec),
     }
 }
 

@@ -102,7 +102,7 @@ fn introduction(kind: Kind) -> String {
         Kind::GatewayClass => {
             "A class of Gateways; optional. Its controller is `weir.dev/gateway-controller`, or its Gateways are refused."
         }
-        Kind::Service | Kind::Filter | Kind::BackendPolicy | Kind::AccessPolicy | Kind::Secret => {
+        Kind::Service | Kind::Filter | Kind::BackendPolicy | Kind::AccessPolicy | Kind::Secret | Kind::Mesh => {
             let schema = spec_schema(kind);
             let doc = schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default();
             return doc.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -100,13 +100,13 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
         Kind::Service => [&SERVICE, &[]],
         Kind::Filter => [&FILTER, &[]],
         Kind::BackendPolicy => [&BACKEND_POLICY, &[]],
-        Kind::AccessPolicy | Kind::Secret => [&[], &[]],
+        Kind::AccessPolicy | Kind::Secret | Kind::Mesh => [&[], &[]],
     };
     own.into_iter().flatten().chain(std::iter::once(&STATUS)).chain(&METADATA)
 }
 
 /// Kinds of upstream that are known and not supported, and what to do instead.
-pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 14] = [
+pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 13] = [
     ("GRPCRoute", "use an HTTPRoute: a gRPC method is a path, `/package.Service/Method`"),
     ("TCPRoute", "only HTTP is proxied for now"),
     ("TLSRoute", "only HTTP is proxied for now"),
@@ -117,7 +117,6 @@ pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 14] = [
     ),
     ("ListenerSet", "write the listeners into the Gateway"),
     ("XListenerSet", "write the listeners into the Gateway"),
-    ("Mesh", "there is nothing to set for the whole mesh yet"),
     ("ConfigMap", "write a filter's configuration into its `config`"),
     ("Ingress", "use a Gateway and an HTTPRoute"),
     ("EndpointSlice", "write the addresses into `endpoints` of a Service"),

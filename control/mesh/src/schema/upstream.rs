@@ -139,7 +139,9 @@ pub(super) fn meaning(kind: Kind, path: &str) -> Option<&'static str> {
         Kind::HttpRoute => &HTTP_ROUTE,
         Kind::ReferenceGrant => &REFERENCE_GRANT,
         Kind::GatewayClass => &GATEWAY_CLASS,
-        Kind::Service | Kind::Filter | Kind::BackendPolicy | Kind::AccessPolicy | Kind::Secret => return None,
+        Kind::Service | Kind::Filter | Kind::BackendPolicy | Kind::AccessPolicy | Kind::Secret | Kind::Mesh => {
+            return None;
+        }
     };
     let exact = own.iter().find(|(other, _)| *other == path);
     let shared = || EVERYWHERE.iter().find(|(end, _)| path.ends_with(end));

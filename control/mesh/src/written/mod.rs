@@ -5,6 +5,7 @@ pub(crate) mod access_policy;
 pub(crate) mod backend_policy;
 pub(crate) mod filter;
 pub(crate) mod manifest;
+pub(crate) mod mesh;
 pub(crate) mod metadata;
 pub(crate) mod secret;
 pub(crate) mod service;
@@ -17,6 +18,7 @@ pub(crate) use filter::{
     FailureName, FilterSpec, HeaderPauseName, Isolation, LimitsSpec, ModuleSpec, Phase, TargetRef,
 };
 pub(crate) use manifest::ManifestSpec;
+pub(crate) use mesh::{MeshSpec, MtlsMode, MtlsSpec};
 pub(crate) use metadata::Metadata;
 pub(crate) use secret::SecretDocument;
 pub(crate) use service::{DnsSpec, EndpointSpec, IdentitySpec, PortSpec, Protocol, ServiceSpec};
@@ -47,11 +49,13 @@ pub enum Kind {
     AccessPolicy,
     /// `Secret`.
     Secret,
+    /// `Mesh`.
+    Mesh,
 }
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Gateway,
         Self::HttpRoute,
         Self::Service,
@@ -61,6 +65,7 @@ impl Kind {
         Self::Secret,
         Self::ReferenceGrant,
         Self::GatewayClass,
+        Self::Mesh,
     ];
 
     /// What `kind:` says.
@@ -75,6 +80,7 @@ impl Kind {
             Self::BackendPolicy => "BackendPolicy",
             Self::AccessPolicy => "AccessPolicy",
             Self::Secret => "Secret",
+            Self::Mesh => "Mesh",
         }
     }
 
@@ -82,7 +88,7 @@ impl Kind {
     pub const fn group(self) -> &'static str {
         match self {
             Self::Gateway | Self::HttpRoute | Self::GatewayClass | Self::ReferenceGrant => GATEWAY_GROUP,
-            Self::Service | Self::Filter | Self::BackendPolicy | Self::AccessPolicy => WEIR_GROUP,
+            Self::Service | Self::Filter | Self::BackendPolicy | Self::AccessPolicy | Self::Mesh => WEIR_GROUP,
             Self::Secret => "",
         }
     }
@@ -92,13 +98,15 @@ impl Kind {
         match self {
             Self::Gateway | Self::HttpRoute | Self::GatewayClass => &["gateway.networking.k8s.io/v1"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
-            Self::Service | Self::Filter | Self::BackendPolicy | Self::AccessPolicy => &["weir.dev/v1alpha1"],
+            Self::Service | Self::Filter | Self::BackendPolicy | Self::AccessPolicy | Self::Mesh => {
+                &["weir.dev/v1alpha1"]
+            }
             Self::Secret => &["v1"],
         }
     }
 
     /// False for a kind that belongs to no namespace.
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::GatewayClass)
+        !matches!(self, Self::GatewayClass | Self::Mesh)
     }
 }

@@ -8,7 +8,7 @@ use weir_model::{
 };
 
 use super::fault::{Spot, unsupported};
-use super::metadata;
+use super::metadata::{self, Entries};
 use super::plugin::inline_plugin;
 use super::route::{DecodedRouteTable, inline_route_table};
 use super::tls::{ChainTls, downstream};
@@ -104,7 +104,12 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
         transparent, freebind, socket_options, tcp_fast_open_queue_length, udp_listener_config,
         api_listener, connection_balance_config, access_log, tcp_backlog_size, bind_to_port, enable_mptcp,
         ignore_global_conn_limit, tcp_keepalive, listener_specifier);
-    metadata::nothing(metadata, spot);
+    let mut entries = Entries::of(metadata, spot);
+    let seconds = |text: String| text.parse::<u64>();
+    let Ok(plain_until) = entries.text(encode::PLAIN_UNTIL).map(seconds).transpose() else {
+        return entries.spot().field(encode::PLAIN_UNTIL).none("is no number of seconds", "");
+    };
+    entries.end();
     let name = spot.field("name").checked(ListenerName::new(&name))?;
     let address = socket_address(address, &spot.field("address"));
     let (tls, manager, place) = all_chains(filter_chains, &spot.field("filter_chains"))?;
@@ -114,6 +119,11 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
         spot.field("listener_filters")
             .refuse("is not supported", "give none; with certificates for HTTPS just the TLS inspector");
     }
+    let tls = match (tls, plain_until) {
+        (Some(DownstreamTls::Mesh { .. }), plain_until) => Some(DownstreamTls::Mesh { plain_until }),
+        (tls, None) => tls,
+        (_, Some(_)) => return spot.none("says when plain text ends, and has no mutual TLS", "leave it out"),
+    };
     let (filters, plugins, routes) = connection_manager(manager, &name, &place)?;
     Some(DecodedListener { name, address: address?, tls, filters, plugins, routes })
 }
@@ -134,7 +144,7 @@ fn all_chains<'a>(
                 return spot.none("is one of several filter chains", "several are for HTTPS by server name alone");
             }
             ChainTls::Plain => return Some((None, manager, place)),
-            ChainTls::Mesh => return Some((Some(DownstreamTls::Mesh), manager, place)),
+            ChainTls::Mesh => return Some((Some(DownstreamTls::Mesh { plain_until: None }), manager, place)),
         }
         match &first {
             None => first = Some((manager, place)),

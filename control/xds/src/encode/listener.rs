@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::{DownstreamTls, HostCertificate, Listener, PluginName, RouteTable};
 
+use super::metadata::{metadata, text};
 use super::{by_ads, socket_address, tls, truth};
 use crate::proto::{Router, core, hcm, listener as pb, pack};
 
 /// Envoy's names of what every listener has.
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 const ROUTER: &str = "envoy.filters.http.router";
+/// Our name of when plain text ends.
+pub(crate) const PLAIN_UNTIL: &str = "plainUntil";
 
 /// The listener; `filters` are the plugins of all its routes in order, `plugin_url` the type that they are sent as.
 pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: &str) -> pb::Listener {
@@ -29,17 +32,23 @@ pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: 
     };
     let (filter_chains, listener_filters) = match &listener.tls {
         None => (vec![chain(None, None)], Vec::new()),
-        Some(DownstreamTls::Mesh) => (vec![chain(None, Some(tls::mesh()))], Vec::new()),
+        Some(DownstreamTls::Mesh { .. }) => (vec![chain(None, Some(tls::mesh()))], Vec::new()),
         Some(DownstreamTls::Https(certificates)) => {
             let of = |it: &HostCertificate| chain(tls::server_name(&it.host), Some(tls::https(it)));
             (certificates.iter().map(of).collect(), vec![tls::inspector()])
         }
+    };
+    let plain_until = match &listener.tls {
+        Some(DownstreamTls::Mesh { plain_until }) => *plain_until,
+        _ => None,
     };
     pb::Listener {
         name: listener.name.to_string(),
         address: Some(socket_address(&listener.address.ip().to_string(), listener.address.port())),
         filter_chains,
         listener_filters,
+        // Envoy does not look there: it stays strict.
+        metadata: plain_until.map(|until| (PLAIN_UNTIL, text(&until.to_string()))).and_then(|entry| metadata([entry])),
         ..pb::Listener::default()
     }
 }

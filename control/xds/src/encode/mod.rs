@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::proto::{core, protobuf};
 
 pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
-pub(crate) use listener::{filter_order, listener};
+pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener};
 pub(crate) use plugin::plugin;
 pub(crate) use route::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
 pub(crate) use tls::{https, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls};
