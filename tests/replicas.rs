@@ -2,6 +2,8 @@
 //! Needs etcd; see `cargo xtask test`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use harness::{Answer, ControlOptions, ControlPlane, Etcd, Origin, Proxy, Resources, test_filter, until};
 use serde_json::{Value, json};
 use weir_bundle::Bundle;
@@ -143,4 +145,53 @@ async fn an_etcd_that_is_away_stops_changes_and_nothing_else() {
     etcd.restart(0).await;
     until("changes again", async || (one.ask("POST", "apply", &service("late")).await.status == 200).then_some(()))
         .await;
+}
+
+#[tokio::test]
+async fn who_reads_does_not_wait_for_an_etcd_that_hangs() {
+    let (etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+    let (one, _other) = replicas(&etcd).await;
+    one.apply(&Resources::forward_to(origin.address())).await;
+    etcd.hang(0, true).await;
+    let is_changed = AtomicBool::new(false);
+    let change = async {
+        let refused = one.ask("POST", "apply", &service("late")).await;
+        is_changed.store(true, Ordering::Relaxed);
+        assert_eq!(refused.status, 503, "{}", refused.text());
+    };
+    let reads = async {
+        for path in ["resources", "status", "proxies", "bundles", "authority"].into_iter().cycle().take(20) {
+            assert_eq!(one.ask("GET", path, "").await.status, 200, "{path}");
+        }
+        let proxy = one.proxy("p1", &[]).await;
+        serves(&proxy, "here", None).await;
+        assert!(!is_changed.load(Ordering::Relaxed), "the change waits still");
+    };
+    tokio::join!(change, reads);
+    etcd.hang(0, false).await;
+    until("changes again", async || (one.ask("POST", "apply", &service("late")).await.status == 200).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_told_of_another_control_plane_stays_who_it_is() {
+    let (etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+    let (mut one, other) = replicas(&etcd).await;
+    one.apply(&Resources::forward_to(origin.address())).await;
+    let bind = ["--bind", "default/edge/http=127.0.0.1:0"];
+    let proxy = one.mesh_proxy("edge", &bind).await;
+    serves(&proxy, "here", None).await;
+    drop(proxy);
+    one.kill().await;
+    // Its token is none any more: it has its identity, and what it was told, from its disk.
+    let useless = format!("weir_0_0.{}", "0".repeat(64));
+    let url = format!("https://{}", other.mutual());
+    let proxy = one.mesh_proxy_with(&useless, "edge", &[&bind[..], &["--xds", &url]].concat()).await;
+    serves(&proxy, "here", None).await;
+    proxy.wait_for_log("begins with the identity of the last process").await;
+    until("the other control plane to know it", async || {
+        let proxies = other.get("proxies").await;
+        (proxies[0]["identity"] == "spiffe://weir.local/ns/default/sa/edge").then_some(())
+    })
+    .await;
 }

@@ -23,7 +23,7 @@ use weir_mesh::{Bundles, Manifest, Refusal, SourceFile};
 use weir_model::{BundleName, ModuleHash};
 
 use crate::limits::{MAX_BUNDLES, MAX_BUNDLES_BYTES, MAX_CONFLICTS};
-use crate::store::{BUNDLES, BundleStamp, RecordPlace, ResourceStore, StoreError};
+use crate::store::{BUNDLES, BundleStamp, RecordPlace, ResourceStore, State, StoreError};
 
 /// A bundle that was pushed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -306,11 +306,11 @@ impl BundleShelf {
     }
 
     /// Deletes one; false when another control plane was first. One caller at a time, who has made sure that nothing uses
-    /// it after this revision.
-    pub(crate) fn delete(&self, name: &BundleName, revision: u64) -> Result<bool, StoreError> {
+    /// it in this state.
+    pub(crate) fn delete(&self, name: &BundleName, state: &State) -> Result<bool, StoreError> {
         let (mut kept, mut stamp) = (self.inner.read().kept.clone(), self.stamp());
         let Some(bundle) = kept.remove(name) else { return Ok(true) };
-        if !self.store.delete_bundle(&key(name), revision, &mut stamp)? {
+        if !self.store.delete_bundle(&key(name), state, &mut stamp)? {
             return Ok(false);
         }
         self.set(kept, stamp);

@@ -155,11 +155,18 @@ pub const DEFAULT_ETCD_PREFIX: &str = "weir";
 /// A member of an etcd that does not answer within this time is left for another: five elections.
 pub const ETCD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to an etcd on which nothing comes is tried with a ping after this time, and ended after as long again.
-pub const ETCD_KEEPALIVE: Duration = Duration::from_secs(5);
+/// A connection to an etcd on which nothing comes is tried with a ping after this time, and ended after as long again: half
+/// as often as an etcd allows.
+pub const ETCD_KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// Pause before another member of an etcd is asked to say what changes.
-pub const ETCD_WATCH_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before another member of an etcd is asked to say what changes; it doubles, up to the longest.
+pub const MIN_ETCD_WATCH_PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest such pause. A watch that has lasted longer was a good one.
+pub const MAX_ETCD_WATCH_PAUSE: Duration = Duration::from_secs(5);
+
+/// Pause between two looks at a shared store: what is written meanwhile is one look.
+pub const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often a shared store is read when nothing is said of it: a watch may be silent and broken.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_secs(5);

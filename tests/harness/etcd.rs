@@ -56,6 +56,14 @@ impl Etcd {
         self.members[member].child.kill().await.expect("a child can be killed");
     }
 
+    /// Stops a member where it is, or lets it go on: it takes connections and does not answer.
+    pub async fn hang(&self, member: usize, hangs: bool) {
+        let id = self.members[member].child.id().expect("it runs").to_string();
+        let signal = if hangs { "-STOP" } else { "-CONT" };
+        let status = Command::new("kill").args([signal, &id]).status().await.expect("kill runs");
+        assert!(status.success(), "{status}");
+    }
+
     /// Starts a member again where it was, and waits until it serves.
     pub async fn restart(&mut self, index: usize) {
         let addresses: Vec<_> = self.members.iter().map(|member| (member.clients, member.peers)).collect();

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::access::Tokens;
 use crate::authority::Authority;
-use crate::limits::FOLLOW_INTERVAL;
+use crate::limits::{FOLLOW_INTERVAL, FOLLOW_PAUSE};
 use crate::publish::Publisher;
 use crate::store::ResourceStore;
 use crate::task;
@@ -22,6 +22,7 @@ pub(super) async fn follow(store: Arc<ResourceStore>, shared: Shared) {
     loop {
         // A watch may be silent and broken: now and then without it.
         drop(timeout(FOLLOW_INTERVAL, changes.changed()).await);
+        sleep(FOLLOW_PAUSE).await;
         changes.borrow_and_update();
         let (store, shared) = (Arc::clone(&store), shared.clone());
         let Some(reasons) = task::blocking(move || take_up(&store, &shared)).await else { continue };

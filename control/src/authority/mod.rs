@@ -56,6 +56,8 @@ pub struct Authority {
     options: AuthorityOptions,
     given: Option<Given>,
     state: Mutex<State>,
+    /// Held by the one who reads and writes what is kept; whoever signs does not wait for that.
+    changing: Mutex<()>,
 }
 
 /// What is kept, and the control plane's own identity.
@@ -156,15 +158,17 @@ impl Authority {
             let given = Some(Given::read(files, &options.domain)?);
             let kept =
                 Kept { trust_domain: options.domain.to_string(), roots: Vec::new(), longest_lifetime_seconds: 0 };
-            return Ok(Self { options, given, state: Mutex::new(State { kept, bytes: Vec::new(), own: None }) });
+            let state = Mutex::new(State { kept, bytes: Vec::new(), own: None });
+            return Ok(Self { options, given, state, changing: Mutex::default() });
         }
         let bytes = match options.place.read()? {
             Some(bytes) => bytes,
             None => options.begin()?,
         };
         let kept = options.understand(&bytes)?;
-        let authority = Self { options, given: None, state: Mutex::new(State { kept, bytes, own: None }) };
-        authority.note_lifetime(&mut authority.state.lock())?;
+        let state = Mutex::new(State { kept, bytes, own: None });
+        let authority = Self { options, given: None, state, changing: Mutex::default() };
+        authority.note_lifetime()?;
         Ok(authority)
     }
 
@@ -176,10 +180,9 @@ impl Authority {
         if self.given.is_some() {
             return Ok(());
         }
-        let bytes = self.read()?; // Nobody waits for this.
-        let mut state = self.state.lock();
-        self.take(&mut state, bytes)?;
-        self.note_lifetime(&mut state)
+        let _changing = self.changing.lock();
+        self.read_again()?;
+        self.note_lifetime()
     }
 
     /// Whose identities it signs.
@@ -246,29 +249,28 @@ impl Authority {
     /// # Errors
     /// One is under way, or the roots cannot be written.
     pub fn rotate(&self) -> Result<AuthorityStatus, AuthorityError> {
-        {
-            let mut state = self.state.lock();
-            while !self.try_rotate(&mut state)? {
-                self.read_again(&mut state)?; // Another control plane was first, and may have begun one.
-            }
+        let _changing = self.changing.lock();
+        while !self.try_rotate()? {
+            self.read_again()?; // Another control plane was first, and may have begun one.
         }
         Ok(self.status())
     }
 
-    fn try_rotate(&self, state: &mut State) -> Result<bool, AuthorityError> {
+    fn try_rotate(&self) -> Result<bool, AuthorityError> {
         if self.given.is_some() {
             return Err(AuthorityError::Given);
         }
         let now = Timestamp::now();
-        let mut roots: Vec<Root> = state.kept.believed(now).cloned().collect();
+        let kept = self.state.lock().kept.clone();
+        let mut roots: Vec<Root> = kept.believed(now).cloned().collect();
         if let Some(ends) = roots.iter().find_map(|root| root.ends) {
             return Err(AuthorityError::Rotating(ends));
         }
-        let longest = Duration::from_secs(state.kept.longest_lifetime_seconds).max(self.options.lifetime);
+        let longest = Duration::from_secs(kept.longest_lifetime_seconds).max(self.options.lifetime);
         let lifetime = signed(longest) + signed(CLOCK_SKEW.min(longest / 4));
         roots.iter_mut().for_each(|root| root.ends = Some(now + lifetime + lifetime));
         roots.push(Root::new(&self.options.domain, now + lifetime)?);
-        self.replace(state, Kept { roots, ..state.kept.clone() })
+        self.replace(Kept { roots, ..kept })
     }
 
     /// What there is to say of it.
@@ -310,41 +312,35 @@ impl Authority {
     }
 
     /// A rotation waits for the longest life that anybody has signed.
-    fn note_lifetime(&self, state: &mut State) -> Result<(), AuthorityError> {
+    fn note_lifetime(&self) -> Result<(), AuthorityError> {
         let longest_lifetime_seconds = self.options.lifetime.as_secs();
-        while state.kept.longest_lifetime_seconds < longest_lifetime_seconds {
-            if !self.replace(state, Kept { longest_lifetime_seconds, ..state.kept.clone() })? {
-                self.read_again(state)?;
+        loop {
+            let kept = self.state.lock().kept.clone();
+            let is_noted = kept.longest_lifetime_seconds >= longest_lifetime_seconds;
+            if is_noted || self.replace(Kept { longest_lifetime_seconds, ..kept })? {
+                return Ok(());
             }
+            self.read_again()?;
         }
-        Ok(())
     }
 
     /// Writes what is to be kept from now on; false when another control plane has written meanwhile.
-    fn replace(&self, state: &mut State, kept: Kept) -> Result<bool, AuthorityError> {
-        let bytes = to_bytes(&kept)?;
-        if !self.options.place.replace(Some(&state.bytes), &bytes)? {
+    fn replace(&self, kept: Kept) -> Result<bool, AuthorityError> {
+        let (before, bytes) = (self.state.lock().bytes.clone(), to_bytes(&kept)?);
+        if !self.options.place.replace(Some(&before), &bytes)? {
             return Ok(false);
         }
+        let mut state = self.state.lock();
         (state.kept, state.bytes) = (kept, bytes);
         Ok(true)
     }
 
-    fn read_again(&self, state: &mut State) -> Result<(), AuthorityError> {
-        let bytes = self.read()?;
-        self.take(state, bytes)
-    }
-
-    fn read(&self) -> Result<Vec<u8>, AuthorityError> {
+    fn read_again(&self) -> Result<(), AuthorityError> {
         let gone = || StoreError::Damaged("the roots of the mesh are gone".to_owned());
-        Ok(self.options.place.read()?.ok_or_else(gone)?)
-    }
-
-    fn take(&self, state: &mut State, bytes: Vec<u8>) -> Result<(), AuthorityError> {
-        if bytes != state.bytes {
-            state.kept = self.options.understand(&bytes)?;
-            state.bytes = bytes;
-        }
+        let bytes = self.options.place.read()?.ok_or_else(gone)?;
+        let kept = self.options.understand(&bytes)?;
+        let mut state = self.state.lock();
+        (state.kept, state.bytes) = (kept, bytes);
         Ok(())
     }
 }

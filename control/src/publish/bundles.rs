@@ -99,7 +99,7 @@ impl Publisher {
             if request.is_dry_run {
                 return Ok(bundle);
             }
-            if self.bundles.delete(name, inner.state.revision)? {
+            if self.bundles.delete(name, &inner.state)? {
                 info!(bundle = %name, author = request.author, "a bundle was deleted");
                 return Ok(bundle);
             }

@@ -21,6 +21,7 @@ use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -37,7 +38,8 @@ use crate::publish::explain::refused;
 use crate::publish::replicas::overtaken;
 use crate::publish::rules::{check_modules, check_permitted, set_creation, set_namespace};
 use crate::store::{
-    Action, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError, StoredObject,
+    Action, BundleStamp, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError,
+    StoredObject,
 };
 
 /// The path that stored objects have in refusals.
@@ -110,6 +112,8 @@ pub struct Publisher {
     bundles: Arc<BundleShelf>,
     loader: Loader,
     inner: Mutex<Inner>,
+    /// What was told last, for those who read: they do not wait for who writes.
+    seen: ArcSwap<Seen>,
     /// The last revision, and how often files have changed.
     changed: watch::Sender<(u64, u64)>,
 }
@@ -124,6 +128,15 @@ struct Inner {
     /// Objects that are told: where they were written, and since which generation they say what they say.
     live: BTreeMap<ObjectId, Live>,
     file_changes: u64,
+    /// Of when the bundles were that are told.
+    told_bundles: BundleStamp,
+}
+
+#[derive(Default)]
+struct Seen {
+    state: State,
+    files: Vec<SourceFile>,
+    live: BTreeMap<ObjectId, Live>,
 }
 
 #[derive(Debug, Clone)]
@@ -159,12 +172,14 @@ impl Publisher {
         (bundles, loader): (Arc<BundleShelf>, Loader),
     ) -> Result<Arc<Self>, StoreError> {
         let state = store.load()?;
+        bundles.reload()?; // After the revisions that name them.
         let (changed, _) = watch::channel((state.revision, 0));
         let mut inner = Inner::default();
         inner.texts = inner.texts_of(&state);
         inner.state = state;
+        let seen = ArcSwap::from_pointee(Seen { state: inner.state.clone(), ..Seen::default() });
         let inner = Mutex::new(inner);
-        Ok(Arc::new(Self { store, board, bundles, loader, inner, changed }))
+        Ok(Arc::new(Self { store, board, bundles, loader, inner, seen, changed }))
     }
 
     /// Tells what the store held when this began.
@@ -258,6 +273,7 @@ impl Publisher {
         let before = self.board.told();
         if before.generation > 0 && told.says_the_same(&before) {
             files.clone_into(&mut inner.files);
+            self.show(&inner);
             return Ok(());
         }
         files.clone_into(&mut inner.files);
@@ -293,13 +309,13 @@ impl Publisher {
 
     /// Every object that is told.
     pub fn objects(&self) -> Vec<LiveObject> {
-        let inner = self.inner.lock();
+        let seen = self.seen.load();
         let mut in_files: HashMap<ObjectId, Value> = HashMap::new();
-        for file in &inner.files {
+        for file in &seen.files {
             in_files.extend(written_objects(file).objects.into_iter().map(|written| (written.id, written.value)));
         }
         let object = |(id, live): (&ObjectId, &Live)| {
-            let stored = inner.state.objects.get(id);
+            let stored = seen.state.objects.get(id);
             LiveObject {
                 id: id.clone(),
                 value: stored.map(|stored| Arc::clone(&stored.value)).or_else(|| in_files.remove(id).map(Arc::new)),
@@ -308,7 +324,7 @@ impl Publisher {
                 since: live.since,
             }
         };
-        inner.live.iter().map(object).collect()
+        seen.live.iter().map(object).collect()
     }
 
     /// Where revisions are kept.
@@ -318,7 +334,7 @@ impl Publisher {
 
     /// The last revision.
     pub fn revision(&self) -> u64 {
-        self.inner.lock().state.revision
+        self.seen.load().state.revision
     }
 
     /// Says when something has changed: the last revision, and how often files did.
@@ -335,9 +351,19 @@ impl Publisher {
             live.insert(id.clone(), Live { path: path.to_owned(), hash, since });
         }
         inner.live = live;
+        inner.told_bundles = self.bundles.stamp();
+        self.show(inner);
         self.board.tell(told);
         self.forget_unused();
         self.changed.send_replace((inner.state.revision, inner.file_changes));
+    }
+}
+
+impl Publisher {
+    /// From now on this is what those see who read.
+    fn show(&self, inner: &Inner) {
+        let Inner { state, files, live, .. } = inner;
+        self.seen.store(Arc::new(Seen { state: state.clone(), files: files.clone(), live: live.clone() }));
     }
 }
 

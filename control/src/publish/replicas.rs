@@ -6,7 +6,7 @@ use tracing::info;
 use crate::limits::MAX_CONFLICTS;
 use crate::publish::explain::refused;
 use crate::publish::{Inner, Publisher, Refused};
-use crate::store::{State, StoreError};
+use crate::store::State;
 
 impl Publisher {
     /// Takes up what other control planes have written, and tells it.
@@ -14,7 +14,12 @@ impl Publisher {
     /// # Errors
     /// It cannot be read, or is not understood here; what was told before goes on.
     pub fn follow(&self) -> Result<(), Refused> {
-        self.take_others(&mut self.inner.lock())
+        let (head, stamp) = (self.store.head()?, self.store.bundle_stamp()?); // Nobody waits for these.
+        let mut inner = self.inner.lock();
+        if head == inner.state.head && stamp == inner.told_bundles {
+            return Ok(());
+        }
+        self.take_others(&mut inner)
     }
 
     pub(super) fn take_others(&self, inner: &mut Inner) -> Result<(), Refused> {
@@ -23,35 +28,19 @@ impl Publisher {
         }
         for _ in 0..MAX_CONFLICTS {
             // The bundles after the revisions that name them.
-            let next = self.newer(&inner.state)?;
-            let has_bundles = self.bundles.reload()?;
-            if next.is_none() && !has_bundles {
+            let next = self.store.newer(&inner.state)?;
+            self.bundles.reload()?;
+            if next.is_none() && self.bundles.stamp() == inner.told_bundles {
                 return Ok(());
             }
             let next = next.unwrap_or_else(|| inner.state.clone());
             match self.take(inner, next.clone()) {
                 // Meanwhile somebody may have changed what this names.
-                Err(Refused::Invalid(_) | Refused::NotTold(_)) if self.store.head()? != next.revision => {}
+                Err(Refused::Invalid(_) | Refused::NotTold(_)) if self.store.head()? != next.head => {}
                 taken => return taken.map_err(|refused| not_understood(refused, next.revision)),
             }
         }
         Err(overtaken())
-    }
-
-    /// The state after what others have written; nothing when they have not.
-    fn newer(&self, state: &State) -> Result<Option<State>, StoreError> {
-        let head = self.store.head()?;
-        if head == state.revision {
-            return Ok(None);
-        }
-        let mut next = state.clone();
-        for id in state.revision + 1..=head {
-            match self.store.revision(id)? {
-                Some(revision) => next.apply(&revision)?,
-                None => return self.store.load().map(Some), // Too long ago: it is not kept any more.
-            }
-        }
-        Ok(Some(next))
     }
 
     /// Tells a state. That its filters start was found out by whoever wrote it.
@@ -59,6 +48,10 @@ impl Publisher {
         let files = inner.files.clone();
         let compiled = inner.compile(&next, &files, &self.bundles.known()).map_err(Refused::Invalid)?;
         let told = self.board.prepare(&compiled.snapshot).map_err(|not_told| refused(&compiled, not_told))?;
+        if next.head == inner.state.head && told.says_the_same(&self.board.told()) {
+            inner.told_bundles = self.bundles.stamp(); // One that nothing names.
+            return Ok(());
+        }
         inner.texts = inner.texts_of(&next);
         inner.state = next;
         info!(revision = inner.state.revision, "another control plane has changed something");

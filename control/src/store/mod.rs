@@ -27,7 +27,6 @@ mod state;
 
 mod revision;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,6 +90,9 @@ pub struct ResourceStore {
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     revision: u64,
+    /// Where its record lies, which no other revision of that number shares: a store may be put back to an earlier time.
+    #[serde(default)]
+    record: String,
 }
 
 /// A revision without its changes, and where they lie.
@@ -155,17 +157,47 @@ impl ResourceStore {
     pub fn load(&self) -> Result<State, StoreError> {
         let mut state = self.read_newest_checkpoint()?;
         let head = self.head()?;
-        for id in state.revision + 1..=head {
-            let missing = || StoreError::Damaged(format!("revision {id} of {head} is not there"));
+        let last = head_of(head.as_deref())?.map_or(0, |head| head.revision);
+        for id in state.revision + 1..=last {
+            let missing = || StoreError::Damaged(format!("revision {id} of {last} is not there"));
             let revision = self.revision(id)?.ok_or_else(missing)?;
             state.apply(&revision)?;
         }
+        state.head = head;
         Ok(state)
     }
 
-    /// The last revision; 0 when there is none.
-    pub fn head(&self) -> Result<u64, StoreError> {
-        Ok(self.read::<Head>("head")?.map_or(0, |head| head.revision))
+    /// What moves with every revision.
+    pub(crate) fn head(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.engine.get("head")
+    }
+
+    /// The state after what others have written since; nothing when they have not.
+    pub fn newer(&self, state: &State) -> Result<Option<State>, StoreError> {
+        let head = self.head()?;
+        if head == state.head {
+            return Ok(None);
+        }
+        let last = head_of(head.as_deref())?.map_or(0, |head| head.revision);
+        if last <= state.revision || !self.has(state)? {
+            return self.load().map(Some); // It was put back to an earlier time.
+        }
+        let mut next = state.clone();
+        for id in state.revision + 1..=last {
+            match self.revision(id)? {
+                Some(revision) => next.apply(&revision)?,
+                None => return self.load().map(Some), // Too long ago: it is not kept any more.
+            }
+        }
+        next.head = head;
+        Ok(Some(next))
+    }
+
+    /// Whether a state is of this store's history.
+    fn has(&self, state: &State) -> Result<bool, StoreError> {
+        let Some(Head { revision, record }) = head_of(state.head.as_deref())? else { return Ok(true) };
+        let entry = self.read::<RevisionEntry>(&revision_key(revision))?;
+        Ok(entry.is_some_and(|entry| entry.record.prefix == record))
     }
 
     /// Adds a revision after `state`, and moves `state` to it, if the bundles are still those of `stamp`. False when another
@@ -174,13 +206,14 @@ impl ResourceStore {
         let mut next = state.clone();
         next.apply(revision)?;
         let (mut write, record) = self.write_record(&format!("records/{:020}", revision.head.id), &revision.changes)?;
+        let head = to_bytes(&Head { revision: revision.head.id, record: record.prefix.clone() })?;
         let entry = RevisionEntry { head: revision.head.clone(), record };
         write.puts.push((revision_key(revision.head.id), to_bytes(&entry)?));
-        write.puts.push(("head".to_owned(), to_bytes(&Head { revision: revision.head.id })?));
-        let head = head_bytes(state.revision)?;
-        if !self.engine.write(&[head_guard(head.as_deref()), stamp.guard()], &write)? {
+        write.puts.push(("head".to_owned(), head.clone()));
+        if !self.engine.write(&[head_guard(state.head.as_deref()), stamp.guard()], &write)? {
             return Ok(false);
         }
+        next.head = Some(head);
         *state = next;
         Ok(true)
     }
@@ -188,7 +221,8 @@ impl ResourceStore {
     /// Writes a checkpoint when one is due, and forgets revisions that are too old. Nothing is lost when this fails.
     pub fn tidy(&self, state: &State) -> Result<(), StoreError> {
         let last = self.read::<Checkpoint>("checkpoint")?;
-        let since = state.revision - last.as_ref().map_or(0, |last| last.revision);
+        // (Another writer may have gone on.)
+        let since = state.revision.saturating_sub(last.as_ref().map_or(0, |last| last.revision));
         if since < CHECKPOINT_INTERVAL {
             return Ok(());
         }
@@ -203,8 +237,7 @@ impl ResourceStore {
         write.puts.push(("checkpoint".to_owned(), to_bytes(&checkpoint)?));
         write.deletes = self.outdated(state.revision)?;
         // Another writer may have gone on, and may have deleted what this checkpoint is made of.
-        let head = head_bytes(state.revision)?;
-        self.engine.write(&[head_guard(head.as_deref())], &write).map(drop)
+        self.engine.write(&[head_guard(state.head.as_deref())], &write).map(drop)
     }
 
     /// A revision, if it is still known.
@@ -262,12 +295,11 @@ impl ResourceStore {
         self.write_stamped(write, &[], stamp)
     }
 
-    /// Forgets a bundle that no object names after a revision, if that is the last one and the bundles are still those of
+    /// Forgets a bundle that no object of a state names, if that is the last one and the bundles are still those of
     /// `stamp`, and moves that.
-    pub(crate) fn delete_bundle(&self, key: &str, revision: u64, stamp: &mut BundleStamp) -> Result<bool, StoreError> {
-        let head = head_bytes(revision)?;
+    pub(crate) fn delete_bundle(&self, key: &str, state: &State, stamp: &mut BundleStamp) -> Result<bool, StoreError> {
         let write = Write::delete(vec![format!("{BUNDLES}/{key}")]);
-        self.write_stamped(write, &[head_guard(head.as_deref())], stamp)
+        self.write_stamped(write, &[head_guard(state.head.as_deref())], stamp)
     }
 
     fn write_stamped(
@@ -291,10 +323,15 @@ impl ResourceStore {
     pub(crate) fn write_bytes(&self, prefix: &str, bytes: &[u8]) -> Result<RecordPlace, StoreError> {
         let prefix = format!("{prefix}-{:016x}", random()?);
         let parts: Vec<&[u8]> = bytes.chunks(RECORD_PART_BYTES).collect();
+        let place = RecordPlace { parts: parts.len(), prefix };
         for (index, part) in parts.iter().enumerate() {
-            self.engine.write(&[], &Write::put(part_key(&prefix, index), part.to_vec()))?;
+            let written = self.engine.write(&[], &Write::put(part_key(&place.prefix, index), part.to_vec()));
+            if let Err(error) = written {
+                drop(self.delete_bytes(&place)); // As far as the store can.
+                return Err(error);
+            }
         }
-        Ok(RecordPlace { parts: parts.len(), prefix })
+        Ok(place)
     }
 
     /// The bytes that were kept.
@@ -334,7 +371,7 @@ impl ResourceStore {
 
     fn read_checkpoint(&self, checkpoint: &Checkpoint) -> Result<State, StoreError> {
         let objects: Vec<CheckpointObject> = self.read_record(&checkpoint.record)?;
-        let mut state = State { revision: checkpoint.revision, objects: BTreeMap::new() };
+        let mut state = State { revision: checkpoint.revision, ..State::default() };
         for CheckpointObject { object, value, revision } in objects {
             state.objects.insert(id_of(&object)?, StoredObject { value, revision });
         }
@@ -381,8 +418,8 @@ impl ResourceStore {
     }
 }
 
-fn head_bytes(revision: u64) -> Result<Option<Vec<u8>>, StoreError> {
-    (revision > 0).then(|| to_bytes(&Head { revision })).transpose()
+fn head_of(bytes: Option<&[u8]>) -> Result<Option<Head>, StoreError> {
+    bytes.map(|bytes| from_bytes("head", bytes)).transpose()
 }
 
 const fn head_guard(head: Option<&[u8]>) -> Guard<'_> {
@@ -462,6 +499,28 @@ mod tests {
         assert_eq!(store.revision(2).unwrap().unwrap().changes[0].after.as_deref(), Some(&large));
         let ids = |before| -> Vec<u64> { store.revisions(before, 2).unwrap().iter().map(|head| head.id).collect() };
         assert_eq!((ids(None), ids(Some(2))), (vec![3, 2], vec![1]));
+    }
+
+    #[test]
+    fn a_store_that_was_put_back_has_another_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ResourceStore::in_folder(folder.path()).unwrap();
+        let (mut state, stamp) = (store.load().unwrap(), BundleStamp::default());
+        assert!(store.commit(&mut state, &revision(1, "a", None, Some(json!({}))), &stamp).unwrap());
+        let mut put_back = store.load().unwrap();
+        assert!(store.commit(&mut state, &revision(2, "b", None, Some(json!({}))), &stamp).unwrap());
+        assert!(store.newer(&state).unwrap().is_none());
+        assert_eq!(names(&store.newer(&put_back).unwrap().unwrap()), ["a", "b"]);
+
+        store.replace_single("head", state.head.as_deref(), put_back.head.as_deref().unwrap()).unwrap();
+        assert_eq!(names(&store.newer(&state).unwrap().unwrap()), ["a"]);
+        // Somebody goes on from there: the same numbers are other revisions.
+        for (id, name) in [(2, "x"), (3, "y")] {
+            assert!(store.commit(&mut put_back, &revision(id, name, None, Some(json!({}))), &stamp).unwrap());
+            assert_eq!(names(&store.newer(&state).unwrap().unwrap()), names(&put_back));
+            let mut behind = state.clone();
+            assert!(!store.commit(&mut behind, &revision(3, "c", None, Some(json!({}))), &stamp).unwrap());
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct State {
     pub revision: u64,
     /// The objects.
     pub objects: BTreeMap<ObjectId, StoredObject>,
+    /// What the store's head says then: the revision, and which of several that may have had its number.
+    pub(crate) head: Option<Vec<u8>>,
 }
 
 /// An object in a checkpoint.

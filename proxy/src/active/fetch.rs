@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
 use tower_service::Service;
 use tracing::{info, warn};
 use weir_loader::ModuleRefusal;
@@ -71,9 +72,6 @@ pub(super) async fn fetch(
             let reason = format!("the module {} cannot be fetched from {}: {reason}", module.sha256, module.url);
             return Err(ModuleRefusal::new(reason, "is the control plane there? what serves goes on"));
         }
-        if let Some((control_plane, _)) = link {
-            control_plane.leave();
-        }
         warn!(url = %module.url, "a module cannot be fetched yet: {reason}");
         sleep(MODULE_FETCH_PAUSE).await;
     }
@@ -108,8 +106,15 @@ async fn keep(
 async fn download_by((control_plane, identity): &ControlPlaneLink, url: &str) -> Result<Bytes, String> {
     let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     let config = identity.client_config().ok_or("this proxy has no identity yet")?;
-    let (mut channel, _) = control_plane.connect(Some(&config)).await?;
-    let request = Request::get(uri.path()).body(tonic::body::Body::empty()).map_err(|error| error.to_string())?;
+    let (channel, replica) = control_plane.connect(Some(&config)).await?;
+    control_plane.leave(replica); // As long as nothing has come: this may be given up at any time.
+    let bytes = ask(channel, uri.path()).await?;
+    control_plane.stay(replica);
+    Ok(bytes)
+}
+
+async fn ask(mut channel: Channel, path: &str) -> Result<Bytes, String> {
+    let request = Request::get(path).body(tonic::body::Body::empty()).map_err(|error| error.to_string())?;
     poll_fn(|context| channel.poll_ready(context)).await.map_err(|error| error.to_string())?;
     let response = channel.call(request).await.map_err(|error| error.to_string())?;
     read(response).await

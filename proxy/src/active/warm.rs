@@ -122,7 +122,9 @@ impl Warmer {
                 None => continue, // There is an entry for every plugin's module.
             };
             let hash = module.hash();
-            let same = previous.plugins.get(name).filter(|plugin| plugin.model == *model);
+            // (Where its module comes from plays no part: another replica of the control plane says another place.)
+            let is_same = |other: &Plugin| *other == Plugin { module: other.module.clone(), ..(**model).clone() };
+            let same = previous.plugins.get(name).filter(|plugin| is_same(&plugin.model));
             if let Some(plugin) = same
                 && previous.modules.get(name) == Some(&hash)
             {

@@ -207,9 +207,10 @@ fn control_plane(source: &ConfigFrom) -> anyhow::Result<Option<Arc<ControlPlane>
 fn begin_identity(bootstrap: &Bootstrap, control_plane: Option<&Arc<ControlPlane>>) -> anyhow::Result<Arc<Identity>> {
     let identity = Identity::none();
     let Some(control_plane) = control_plane.filter(|it| it.is_mutual()).map(Arc::clone) else { return Ok(identity) };
-    let ConfigFrom::ControlPlane { urls, node, gateway, join_token } = &bootstrap.source else { return Ok(identity) };
-    // Two proxies with one cache do not mix.
-    let who = weir_model::Version::of(&(urls.join(","), node, gateway));
+    let ConfigFrom::ControlPlane { node, gateway, join_token, .. } = &bootstrap.source else { return Ok(identity) };
+    // Two proxies with one cache do not mix. (Where the control plane is may change; who joins another one has another
+    // token.)
+    let who = weir_model::Version::of(&(node, gateway));
     let path = bootstrap.cache.join("identity").join(format!("{who}.pem"));
     let options = IdentityOptions { control_plane, join_token: join_token.clone(), path };
     let left = restore(&options, &identity);
@@ -227,8 +228,8 @@ async fn begin(
     (outcomes, control_plane, identity): (mpsc::Receiver<Outcome>, Option<Arc<ControlPlane>>, Arc<Identity>),
 ) -> anyhow::Result<ConfigSource> {
     let path = match (&bootstrap.source, control_plane) {
-        (ConfigFrom::ControlPlane { urls, node, gateway, .. }, Some(control_plane)) => {
-            let last_good = LastGood::open(&bootstrap.cache, &urls.join(","), (node, gateway.as_deref()));
+        (ConfigFrom::ControlPlane { node, gateway, .. }, Some(control_plane)) => {
+            let last_good = LastGood::open(&bootstrap.cache, (node, gateway.as_deref()));
             let (node, gateway) = (node.clone(), gateway.clone());
             let options = XdsOptions { control_plane, node, gateway, identity };
             return Ok(ConfigSource::ControlPlane(Box::new(XdsSource::new(options, last_good, outcomes))));

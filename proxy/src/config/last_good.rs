@@ -24,9 +24,10 @@ pub(crate) struct LastGood {
 }
 
 impl LastGood {
-    /// Kept in the folder `cache` for this control plane, node and Gateway, so that two proxies with one cache do not mix.
-    pub(crate) fn open(cache: &Path, control_plane: &str, node: (&str, Option<&str>)) -> Self {
-        let who = weir_model::Version::of(&(control_plane, node));
+    /// Kept in the folder `cache` for this node and Gateway, so that two proxies with one cache do not mix. Where their
+    /// control plane is may change.
+    pub(crate) fn open(cache: &Path, node: (&str, Option<&str>)) -> Self {
+        let who = weir_model::Version::of(&node);
         let path = cache.join("xds").join(format!("{who}.resources"));
         let (newest, mut changes) = watch::channel(Resources::new());
         let target = path.clone();

@@ -28,7 +28,7 @@ use weir_xds::{ClientState, Held, Kind, Report, SavedResource};
 
 use crate::config::last_good::LastGood;
 use crate::config::state::Outcome;
-use crate::identity::{ControlPlane, Identity};
+use crate::identity::{ControlPlane, Identity, ReplicaNumber};
 use crate::limits::{
     CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE, MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT,
     REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
@@ -50,6 +50,8 @@ pub(crate) struct XdsOptions {
 /// A control plane, asked over one stream.
 pub(crate) struct XdsSource {
     options: XdsOptions,
+    /// The replica that the last stream was opened to.
+    replica: Option<ReplicaNumber>,
     client: ClientState,
     held: Held,
     /// What was accepted, as it came.
@@ -94,6 +96,7 @@ impl XdsSource {
         };
         let mut source = Self {
             options,
+            replica: None,
             client: ClientState::new(node),
             held: Held::default(),
             raw: BTreeMap::new(),
@@ -127,7 +130,7 @@ impl XdsSource {
                 pause = MIN_RECONNECT_PAUSE;
             }
             let (control_plane, pause_ms) = (&self.options.control_plane, pause.as_millis());
-            control_plane.leave();
+            self.replica.take().into_iter().for_each(|replica| control_plane.leave(replica));
             warn!(%control_plane, pause_ms, "no stream to the control plane; what serves goes on: {ended}");
             let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
             let until = Instant::now() + pause.mul_f64(jitter);
@@ -159,6 +162,7 @@ impl XdsSource {
             Ok(connected) => connected,
             Err(reason) => return reason,
         };
+        self.replica = Some(replica);
         let (requests, receiver) = mpsc::channel(XDS_REQUEST_QUEUE);
         self.reported = None;
         self.newest.1 = None; // Counted by the stream before.
@@ -171,7 +175,8 @@ impl XdsSource {
             Ok(responses) => responses.into_inner(),
             Err(status) => return said(&status),
         };
-        info!(control_plane = %replica, node = %self.options.node, "stream to the control plane is open");
+        let control_plane = self.options.control_plane.name(replica);
+        info!(%control_plane, node = %self.options.node, "stream to the control plane is open");
         loop {
             let (patience, retry) = (self.patience, self.retry);
             tokio::select! {

@@ -31,6 +31,10 @@ pub(crate) struct ControlPlane {
     current: AtomicUsize,
 }
 
+/// A replica of a control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReplicaNumber(usize);
+
 /// Where a replica of a control plane is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Replica {
@@ -77,11 +81,11 @@ impl ControlPlane {
         self.replicas.iter().any(|replica| replica.is_mutual)
     }
 
-    /// Opens a connection to a replica, and proves who we are with `config`, if it wants to know. Also which one it is.
+    /// Opens a connection to a replica, and proves who we are with `config`, if it wants to know.
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn connect(&self, config: Option<&Arc<ClientConfig>>) -> Result<(Channel, String), String> {
+    pub(crate) async fn connect(&self, config: Option<&Arc<ClientConfig>>) -> Result<(Channel, ReplicaNumber), String> {
         let first = self.current.load(Ordering::Relaxed);
         let mut reasons = Vec::new();
         for number in first..first + self.replicas.len() {
@@ -90,7 +94,7 @@ impl ControlPlane {
             match replica.connect(config).await {
                 Ok(channel) => {
                     self.current.store(number, Ordering::Relaxed);
-                    return Ok((channel, replica.to_string()));
+                    return Ok((channel, ReplicaNumber(number)));
                 }
                 Err(reason) if self.replicas.len() == 1 => return Err(reason),
                 Err(reason) => reasons.push(format!("{replica}: {reason}")),
@@ -99,9 +103,20 @@ impl ControlPlane {
         Err(reasons.join("; "))
     }
 
-    /// The replica that answered last has let us down: another one is asked first from now on.
-    pub(crate) fn leave(&self) {
-        self.current.fetch_add(1, Ordering::Relaxed);
+    /// What a replica is called.
+    pub(crate) fn name(&self, ReplicaNumber(number): ReplicaNumber) -> String {
+        self.replicas[number].to_string()
+    }
+
+    /// A replica is a good one.
+    pub(crate) fn stay(&self, ReplicaNumber(number): ReplicaNumber) {
+        self.current.store(number, Ordering::Relaxed);
+    }
+
+    /// A replica has let us down: another one is asked first from now on, unless that is so already.
+    pub(crate) fn leave(&self, ReplicaNumber(number): ReplicaNumber) {
+        let next = (number + 1) % self.replicas.len();
+        self.current.compare_exchange(number, next, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
 }
 

@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use weir_identity::roots::control_plane;
 use weir_identity::{ClientConfig, ServerConfig, WorkloadIdentity};
 
-pub(crate) use link::ControlPlane;
+pub(crate) use link::{ControlPlane, ReplicaNumber};
 pub(crate) use renew::{IdentityOptions, keep, restore};
 
 /// Who this proxy is now, if it is anybody.

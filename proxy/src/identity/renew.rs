@@ -89,7 +89,6 @@ pub(crate) async fn keep(options: IdentityOptions, identity: Arc<Identity>, left
                     break;
                 }
                 Err(reason) => {
-                    options.control_plane.leave();
                     report(&options, identity.get().as_deref(), &reason);
                 }
             }
@@ -150,8 +149,9 @@ async fn in_time(signed: impl Future<Output = Result<Renewed, String>>) -> Resul
 async fn renew_as(options: &IdentityOptions, own: &Own) -> Result<Renewed, String> {
     let request = CertificateRequest::new().map_err(|error| format!("no key can be made: {error}"))?;
     let config = own.identity.client_config(&control_plane(), b"h2");
-    let (channel, _) = options.control_plane.connect(Some(&config)).await?;
-    let new = request.sign(channel, None).await?;
+    let (channel, replica) = options.control_plane.connect(Some(&config)).await?;
+    let signed = request.sign(channel, None).await;
+    let new = signed.inspect_err(|_| options.control_plane.leave(replica))?;
     if new.id != own.identity.id {
         return Err(format!("the control plane has signed {}, and we are {}", new.id, own.identity.id));
     }
@@ -164,8 +164,9 @@ async fn join(options: &IdentityOptions, path: &Path) -> Result<Renewed, String>
     let text = text.map_err(|error| format!("--join-token-path {} cannot be read: {error}", path.display()))?;
     let token: Result<JoinToken, _> = text.parse();
     let token = token.map_err(|reason| format!("--join-token-path {}: this {reason}", path.display()))?;
-    let (channel, _) = options.control_plane.connect(Some(&token.client_config())).await?;
-    Ok((request.sign(channel, Some(&token)).await?, Some(hash_of(&text))))
+    let (channel, replica) = options.control_plane.connect(Some(&token.client_config())).await?;
+    let signed = request.sign(channel, Some(&token)).await;
+    Ok((signed.inspect_err(|_| options.control_plane.leave(replica))?, Some(hash_of(&text))))
 }
 
 /// What a token is recognised by.

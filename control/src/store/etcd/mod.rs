@@ -17,7 +17,7 @@ use std::sync::mpsc::sync_channel;
 
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
@@ -28,7 +28,9 @@ use self::wire::{
     WatchRequest,
 };
 use super::operation::{Guard, Order, Write};
-use crate::limits::{ETCD_KEEPALIVE, ETCD_PAGE, ETCD_TIMEOUT, ETCD_WATCH_PAUSE, MAX_ETCD_OPERATIONS};
+use crate::limits::{
+    ETCD_KEEPALIVE, ETCD_PAGE, ETCD_TIMEOUT, MAX_ETCD_OPERATIONS, MAX_ETCD_WATCH_PAUSE, MIN_ETCD_WATCH_PAUSE,
+};
 use crate::store::StoreError;
 
 /// Where an etcd is, and how to talk to it.
@@ -134,20 +136,9 @@ impl Etcd {
     /// Says when something may have changed, by anybody.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         let (changed, changes) = watch::channel(0);
-        let members = Arc::clone(&self.members);
-        let (key, range_end) = (self.prefix.clone().into_bytes(), after(&self.prefix));
+        let range = (self.prefix.clone().into_bytes(), after(&self.prefix));
         if let Some(runtime) = &self.runtime {
-            runtime.spawn(async move {
-                for number in 0.. {
-                    tokio::select! {
-                        ended = members.watch(number, (&key, &range_end), &changed) => {
-                            warn!(member = members.name(number), "etcd says no more what others write: {ended}");
-                        }
-                        () = changed.closed() => return,
-                    }
-                    sleep(ETCD_WATCH_PAUSE).await;
-                }
-            });
+            runtime.spawn(Arc::clone(&self.members).follow(range, changed));
         }
         changes
     }
@@ -166,7 +157,8 @@ impl Etcd {
                 key: from.clone(),
                 range_end: to.clone(),
                 limit: i64::try_from(count).unwrap_or(i64::MAX),
-                sort_order: if order == Order::Forward { 1 } else { 2 },
+                // Keys come in order by themselves; for any order that is asked for, the whole range is read first.
+                sort_order: if order == Order::Forward { 0 } else { 2 },
                 keys_only,
             };
             let page = self.ask(request, wire::range).0?.kvs;
@@ -274,6 +266,26 @@ impl Members {
         &self.names[number % self.names.len()]
     }
 
+    /// Watches a range, by one member after the other, for as long as anybody wants to know.
+    async fn follow(self: Arc<Self>, (key, end): (Vec<u8>, Vec<u8>), changed: watch::Sender<u64>) {
+        let mut pause = MIN_ETCD_WATCH_PAUSE;
+        for number in 0.. {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                ended = self.watch(number, (&key, &end), &changed) => ended,
+                () = changed.closed() => return,
+            };
+            if began.elapsed() > MAX_ETCD_WATCH_PAUSE {
+                pause = MIN_ETCD_WATCH_PAUSE;
+            }
+            if pause == MIN_ETCD_WATCH_PAUSE {
+                warn!(member = self.name(number), "etcd says no more what others write: {ended}");
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(MAX_ETCD_WATCH_PAUSE);
+        }
+    }
+
     /// Watches a range by one member, until that ends; why it did.
     async fn watch(&self, number: usize, range: (&[u8], &[u8]), changed: &watch::Sender<u64>) -> String {
         let create = WatchCreateRequest { key: range.0.to_vec(), range_end: range.1.to_vec() };
@@ -318,7 +330,6 @@ fn channel(name: &str, tls: Option<&ClientTlsConfig>) -> Result<Channel, String>
         .connect_timeout(ETCD_TIMEOUT)
         .http2_keep_alive_interval(ETCD_KEEPALIVE)
         .keep_alive_timeout(ETCD_KEEPALIVE)
-        .keep_alive_while_idle(true)
         .tcp_nodelay(true);
     let endpoint = match tls {
         Some(tls) => endpoint.tls_config(tls.clone()).map_err(bad)?,
