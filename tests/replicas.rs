@@ -81,6 +81,26 @@ async fn what_one_accepts_all_tell() {
 }
 
 #[tokio::test]
+async fn a_workload_that_registers_at_one_is_told_by_the_other() {
+    let (etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+    let (one, other) = replicas(&etcd).await;
+    one.apply(&Resources::new().service("origin", &[]).route_everything()).await;
+    let proxy = other.proxy("p1", &[]).await;
+    let said = json!({"address": origin.address().to_string(), "leaseSeconds": 3}).to_string();
+    let registers = async || one.ask("PUT", "workloads/default/origin/one", &said).await.status;
+    assert_eq!(registers().await, 200);
+    // For longer than its lease: the other one hears of it each time.
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
+    serves(&proxy, "here", None).await;
+    while tokio::time::Instant::now() < end {
+        assert_eq!(registers().await, 200);
+        assert_eq!(proxy.get("/").await.status, 200);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    until("its end", async || (proxy.get("/").await.status == 503).then_some(())).await;
+}
+
+#[tokio::test]
 async fn none_overwrites_another() {
     let etcd = Etcd::start(1).await;
     let (one, other) = replicas(&etcd).await;

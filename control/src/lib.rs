@@ -44,6 +44,9 @@ pub mod loader;
 // Modules that were pushed.
 pub mod bundle;
 
+// Workloads that register themselves.
+pub mod registry;
+
 // Who may do what.
 pub mod access;
 

@@ -85,6 +85,20 @@ pub const MAX_TRIALS_TIME: Duration = Duration::from_secs(30);
 /// Filters of one change that do not start and are told; more say nothing new.
 pub const MAX_FAILED_TRIALS: usize = 16;
 
+// Workloads that register themselves.
+
+/// Workloads at the same time.
+pub const MAX_WORKLOADS: usize = 10_000;
+
+/// The shortest lease: below that a short pause of a machine loses its workloads.
+pub const MIN_LEASE: Duration = Duration::from_secs(2);
+
+/// The longest lease: who is gone is told for that long.
+pub const MAX_LEASE: Duration = Duration::from_secs(3_600);
+
+/// How often those whose lease is over are looked for.
+pub const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
+
 // The API.
 
 /// Bytes of one request: as large as one resource file may be.

@@ -9,6 +9,7 @@ use crate::bundle::Bundles;
 use crate::compile::{self, Memory};
 use crate::compiled::Compiled;
 use crate::refusal::Refusal;
+use crate::registered::Registered;
 use crate::resolve::{Catalog, Problems, resolve};
 use crate::source::{ChunkCache, SourceFile, Sources};
 
@@ -19,6 +20,7 @@ pub struct Compiler {
     chunks: ChunkCache,
     memory: Memory,
     bundles: Arc<Bundles>,
+    registered: Arc<Registered>,
 }
 
 impl Compiler {
@@ -32,6 +34,11 @@ impl Compiler {
         self.bundles = Arc::clone(bundles);
     }
 
+    /// These have registered themselves; before, nobody.
+    pub fn set_registered(&mut self, registered: Registered) {
+        self.registered = Arc::new(registered);
+    }
+
     /// The snapshot that the files describe together. Read it downwards: this is the order in which things happen.
     ///
     /// # Errors
@@ -39,7 +46,7 @@ impl Compiler {
     pub fn compile(&mut self, files: &[SourceFile]) -> Result<Compiled, Vec<Refusal>> {
         let sources = self.chunks.read(files); // What is new is parsed and checked, each document by itself.
         let mut problems = Problems::default();
-        let catalog = Catalog::new(&sources, &self.bundles, &mut problems);
+        let catalog = Catalog::new(&sources, (&self.bundles, &self.registered), &mut problems);
         let resolved = resolve(&catalog, &mut problems); // What they say about each other.
         compile::check(&catalog, &resolved, &mut problems);
         let refusals = all_refusals(&sources, &problems);

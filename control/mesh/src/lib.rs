@@ -29,6 +29,9 @@ mod resolve;
 // Modules that were pushed, and what they say of themselves.
 pub mod bundle;
 
+// Endpoints that have registered themselves.
+pub mod registered;
+
 // The files, their documents, and what was parsed before.
 pub mod source;
 
@@ -61,6 +64,7 @@ pub use compiled::{Compiled, object_of};
 pub use compiler::Compiler;
 pub use object::{WrittenObject, WrittenObjects, to_yaml, written_objects};
 pub use refusal::Refusal;
+pub use registered::Registered;
 pub use resource::ObjectId;
 pub use resource::filter::BUILTIN_MODULES;
 pub use schema::configuration_reference;

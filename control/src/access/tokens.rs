@@ -138,6 +138,7 @@ impl Tokens {
     /// The token that a text is, if it is one and has not ended.
     pub fn find(&self, text: &str) -> Option<Token> {
         let (id, secret) = text.strip_prefix("weir_")?.split_once('_')?;
+        let secret = secret.split_once('.').map_or(secret, |(secret, _)| secret); // A join token names its root, too.
         let kept = Arc::clone(self.tokens.read().get(id)?);
         let is_it = is_equal(hash_of(secret).as_bytes(), kept.secret_hash.as_bytes());
         let is_over = kept.token.expires.is_some_and(|expires| expires <= jiff::Timestamp::now());

@@ -36,13 +36,25 @@ impl<T: Serialize> IntoResponse for Json<T> {
 pub(crate) struct Done {
     pub(crate) revision: Option<u64>,
     pub(crate) objects: Vec<String>,
+    /// Nothing has changed, and the same will be said again soon: not for the audit log.
+    pub(crate) is_routine: bool,
 }
 
 impl Done {
+    /// Nothing but that somebody is there still.
+    pub(crate) fn routine() -> Self {
+        Self { is_routine: true, ..Self::default() }
+    }
+
+    /// Something without a revision, with this.
+    pub(crate) fn with(object: String) -> Self {
+        Self { objects: vec![object], ..Self::default() }
+    }
+
     /// Something with a token.
     pub(crate) fn of_token(token: &Token) -> Self {
         let Token { id, name, role, .. } = token;
-        Self { revision: None, objects: vec![format!("Token {id} `{name}` {role:?}")] }
+        Self::with(format!("Token {id} `{name}` {role:?}"))
     }
 }
 

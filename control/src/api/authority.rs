@@ -18,7 +18,7 @@ pub(crate) async fn rotate(State(api): State<Arc<Api>>) -> Result<Response, Fail
     blocking(move || {
         let status = api.authority.rotate()?;
         let mut response = Json(status).into_response();
-        response.extensions_mut().insert(Done { revision: None, objects: vec!["Authority: a new root".to_owned()] });
+        response.extensions_mut().insert(Done::with("Authority: a new root".to_owned()));
         Ok(response)
     })
     .await

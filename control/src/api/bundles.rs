@@ -87,7 +87,7 @@ pub(crate) async fn push(
         let objects = if pushed.is_new { vec![format!("Bundle {}", pushed.bundle.id())] } else { Vec::new() };
         let (bundle, is_new, unknown_imports) = (pushed.bundle, pushed.is_new, pushed.unknown_imports);
         let mut response = Json(PushAnswer { bundle, is_new, unknown_imports }).into_response();
-        response.extensions_mut().insert(Done { revision: None, objects });
+        response.extensions_mut().insert(Done { objects, ..Done::default() });
         Ok(response)
     })
     .await
@@ -105,7 +105,7 @@ pub(crate) async fn delete(
         let bundle = api.publisher.delete_bundle(&id(&name, &version), &request)?;
         let objects = if request.is_dry_run { Vec::new() } else { vec![format!("Bundle {}", bundle.id())] };
         let mut response = Json(bundle).into_response();
-        response.extensions_mut().insert(Done { revision: None, objects });
+        response.extensions_mut().insert(Done { objects, ..Done::default() });
         Ok(response)
     })
     .await

@@ -14,9 +14,10 @@ use crate::api::proxies::Summary;
 use crate::api::resources::{ChangeAnswer, ChangeQuery, ListQuery};
 use crate::api::revisions::{PageQuery, RevisionAnswer};
 use crate::api::tokens::MadeToken;
-use crate::api::{Api, authority, bundles, proxies, resources, revisions, tokens, watch};
+use crate::api::{Api, authority, bundles, proxies, resources, revisions, tokens, watch, workloads};
 use crate::authority::AuthorityStatus;
 use crate::bundle::KeptBundle;
+use crate::registry::{RegisteredWorkload, Registration};
 use crate::status::{ObjectStatus, ProxyStatus};
 use crate::store::{ObjectName, RevisionHead};
 
@@ -70,6 +71,7 @@ struct ShownObject {
 pub(crate) fn operations() -> Vec<Operation> {
     let mut all = object_operations();
     all.extend(bundle_operations());
+    all.extend(workload_operations());
     all.extend(revision_operations());
     all.extend(status_operations());
     all.extend(authority_operations());
@@ -141,6 +143,23 @@ fn bundle_operations() -> Vec<Operation> {
         read(BUNDLE, "One bundle.", schema::<ShownBundle>, routing::get(bundles::get)),
         Operation { query, answer: schema::<PushAnswer>, ..push },
         Operation { query, answer: schema::<KeptBundle>, ..delete },
+    ]
+}
+
+fn workload_operations() -> Vec<Operation> {
+    const WORKLOAD: &str = "/api/v1/workloads/{namespace}/{service}/{name}";
+    let all = "Every workload that has registered itself.";
+    let registers = "Registers a workload as an endpoint of a Service, or keeps it registered; for its lease.";
+    let body = Body::Json(schema::<Registration>);
+    let register = change(("put", WORKLOAD), registers, body, routing::put(workloads::register));
+    let forgets = "Ends the registration of a workload.";
+    let forget = change(("delete", WORKLOAD), forgets, Body::Nothing, routing::delete(workloads::unregister));
+    // (Who may register what is looked at by the handlers: a workload may, in its own namespace.)
+    let answer: SchemaOf = schema::<RegisteredWorkload>;
+    vec![
+        read("/api/v1/workloads", all, schema::<Vec<RegisteredWorkload>>, routing::get(workloads::list)),
+        Operation { role: Role::Proxy, query: None, answer, ..register },
+        Operation { role: Role::Proxy, query: None, answer, ..forget },
     ]
 }
 

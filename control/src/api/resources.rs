@@ -205,7 +205,7 @@ fn answer(api: &Api, outcome: &Outcome, dry_run: bool) -> Response {
     let objects: Vec<String> = changed
         .map(|ObjectEffect { object: ObjectName { kind, namespace, name }, .. }| format!("{kind} {namespace}/{name}"))
         .collect();
-    let done = Done { revision: (!dry_run && !objects.is_empty()).then_some(revision), objects };
+    let done = Done { revision: (!dry_run && !objects.is_empty()).then_some(revision), objects, ..Done::default() };
     let mut response = Json(ChangeAnswer { revision, dry_run, changes, scopes }).into_response();
     response.extensions_mut().insert(done);
     response

@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 use weir_files::{FileSource, Update, WatchSignal};
@@ -33,10 +34,12 @@ use crate::api::{Api, serve_api};
 use crate::authority::{Authority, AuthorityOptions, GivenFiles, RootsPlace};
 use crate::board::Board;
 use crate::bundle::{BundleShelf, TrustedSigners};
+use crate::limits::EXPIRY_INTERVAL;
 use crate::loader::Loader;
 use crate::module_store::ModuleStore;
 use crate::private_file;
 use crate::publish::{Publisher, Refused};
+use crate::registry::Registry;
 use crate::serve::{CertificateSigner, serve_ads, serve_modules, serve_mutual};
 use crate::status::ProxyBook;
 use crate::store::{ResourceStore, StorePlace};
@@ -122,10 +125,12 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let bundles = Arc::new(BundleShelf::open(Arc::clone(&store), bootstrap.trusted_signers.clone())?);
     let module_store = Arc::new(ModuleStore::new(bootstrap.plugins.clone()).with_bundles(Arc::clone(&bundles)));
     let board = Board::new(Arc::clone(&module_store), modules.local_addr()?, bootstrap.module_cluster.clone());
-    let publisher =
-        Publisher::new(Arc::clone(&store), Arc::clone(&board), (bundles, Loader::new(bootstrap.cache.clone())))?;
+    let registry = Arc::new(Registry::open(Arc::clone(&store))?);
+    let filters = (bundles, Loader::new(bootstrap.cache.clone()));
+    let publisher = Publisher::new(Arc::clone(&store), Arc::clone(&board), filters, registry)?;
     let files = begin(&bootstrap, &publisher).await?;
     let shared = (Arc::clone(&publisher), Arc::clone(&tokens), Arc::clone(&authority));
+    task::spawn("workloads", expire_workloads(Arc::clone(&publisher)));
     task::spawn("other control planes", replicas::follow(store, shared));
     let book = ProxyBook::new();
     announce(&bootstrap, (&api, &xds, &mutual), &modules)?;
@@ -187,6 +192,15 @@ async fn follow_files(publisher: Arc<Publisher>, mut updates: watch::Receiver<Op
                 warn!(refusals = refusals.len(), "the files are refused; what was told before goes on");
             }
         }
+    }
+}
+
+/// Workloads that do not say any more that they are there are gone in time.
+async fn expire_workloads(publisher: Arc<Publisher>) {
+    loop {
+        sleep(EXPIRY_INTERVAL).await;
+        let publisher = Arc::clone(&publisher);
+        task::blocking(move || publisher.expire_workloads()).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod explain;
 mod replicas;
 mod rules;
 mod trial;
+mod workloads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::take;
@@ -37,6 +38,7 @@ use crate::loader::Loader;
 use crate::publish::explain::refused;
 use crate::publish::replicas::overtaken;
 use crate::publish::rules::{check_modules, check_permitted, set_creation, set_namespace};
+use crate::registry::Registry;
 use crate::store::{
     Action, BundleStamp, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError,
     StoredObject,
@@ -111,6 +113,7 @@ pub struct Publisher {
     board: Arc<Board>,
     bundles: Arc<BundleShelf>,
     loader: Loader,
+    registry: Arc<Registry>,
     inner: Mutex<Inner>,
     /// What was told last, for those who read: they do not wait for who writes.
     seen: ArcSwap<Seen>,
@@ -125,6 +128,7 @@ struct Inner {
     texts: HashMap<ObjectId, Arc<str>>,
     files: Vec<SourceFile>,
     compiler: Compiler,
+    registry: Option<Arc<Registry>>,
     /// Objects that are told: where they were written, and since which generation they say what they say.
     live: BTreeMap<ObjectId, Live>,
     file_changes: u64,
@@ -170,16 +174,17 @@ impl Publisher {
         store: Arc<ResourceStore>,
         board: Arc<Board>,
         (bundles, loader): (Arc<BundleShelf>, Loader),
+        registry: Arc<Registry>,
     ) -> Result<Arc<Self>, StoreError> {
         let state = store.load()?;
         bundles.reload()?; // After the revisions that name them.
         let (changed, _) = watch::channel((state.revision, 0));
-        let mut inner = Inner::default();
+        let mut inner = Inner { registry: Some(Arc::clone(&registry)), ..Inner::default() };
         inner.texts = inner.texts_of(&state);
         inner.state = state;
         let seen = ArcSwap::from_pointee(Seen { state: inner.state.clone(), ..Seen::default() });
         let inner = Mutex::new(inner);
-        Ok(Arc::new(Self { store, board, bundles, loader, inner, seen, changed }))
+        Ok(Arc::new(Self { store, board, bundles, loader, registry, inner, seen, changed }))
     }
 
     /// Tells what the store held when this began.
@@ -282,7 +287,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Tells what is there once more: the bytes of a bundle have changed.
+    /// Tells what is there once more: the bytes of a bundle have changed, or workloads have come or gone.
     fn tell_again(&self, inner: &mut Inner) -> Result<(), Refused> {
         let (state, files) = (inner.state.clone(), inner.files.clone());
         let compiled = inner.compile(&state, &files, &self.bundles.known()).map_err(Refused::Invalid)?;
@@ -478,6 +483,7 @@ impl Inner {
         all.extend(state.objects.iter().map(stored));
         let mut compiler = take(&mut self.compiler); // What a panic leaves behind is not used again.
         compiler.set_bundles(bundles);
+        self.registry.iter().for_each(|registry| compiler.set_registered(registry.endpoints()));
         let compiled = compiler.compile(&all);
         self.compiler = compiler;
         compiled
@@ -512,7 +518,8 @@ mod tests {
         let loader = Loader::new(folder.path().join("cache"));
         let modules = Arc::new(ModuleStore::new(folder.path().to_owned()));
         let board = Board::new(modules, ([127, 0, 0, 1], 1).into(), ClusterName::new("modules").unwrap());
-        let publisher = Publisher::new(store, Arc::clone(&board), (shelf, loader)).unwrap();
+        let registry = Arc::new(Registry::open(Arc::clone(&store)).unwrap());
+        let publisher = Publisher::new(store, Arc::clone(&board), (shelf, loader), registry).unwrap();
         let service = |port: u16| {
             let text = format!(
                 "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: a}}\nspec: {{ports: [{{name: http, \

@@ -15,7 +15,11 @@ impl Publisher {
     /// It cannot be read, or is not understood here; what was told before goes on.
     pub fn follow(&self) -> Result<(), Refused> {
         let (head, stamp) = (self.store.head()?, self.store.bundle_stamp()?); // Nobody waits for these.
+        let has_workloads = self.registry.reload()?;
         let mut inner = self.inner.lock();
+        if has_workloads {
+            self.tell_again(&mut inner)?;
+        }
         if head == inner.state.head && stamp == inner.told_bundles {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use weir_model::limits::MAX_ENDPOINTS;
 use weir_model::{Cluster, ClusterName, Discovery, Endpoint, UpstreamTls, Workload};
 
 use crate::resolve::{Catalog, Resolved};
@@ -21,16 +22,18 @@ pub(crate) fn clusters(catalog: &Catalog<'_>, resolved: &Resolved<'_>) -> Vec<Cl
         };
         let tls = service.account.as_ref().map(|account| UpstreamTls { workload: workload(account) });
         for port in &service.ports {
+            let registered = catalog.registered(id);
             let whole = Cluster {
                 name: cluster_name(&format!("{}/{}:{}", id.namespace, id.name, port.port)),
-                discovery: discovery(service, port),
+                discovery: discovery((service, registered), port),
                 protocol: port.protocol,
                 balancing,
                 connect_timeout,
                 request_timeout,
                 tls: tls.clone(),
             };
-            clusters.extend(versions(service, port).into_iter().map(|version| of_version(&whole, version)));
+            clusters
+                .extend(versions((service, registered), port).into_iter().map(|version| of_version(&whole, version)));
             clusters.push(whole);
         }
     }
@@ -38,9 +41,22 @@ pub(crate) fn clusters(catalog: &Catalog<'_>, resolved: &Resolved<'_>) -> Vec<Cl
 }
 
 /// The versions that endpoints of a port have, each once, in order.
-pub(crate) fn versions<'a>(service: &'a Service, port: &ServicePort) -> BTreeSet<&'a Arc<str>> {
-    let Endpoints::Listed(endpoints) = &service.endpoints else { return BTreeSet::new() };
-    endpoints.iter().filter(|(_, name)| serves(port, name)).filter_map(|(it, _)| it.version.as_ref()).collect()
+pub(crate) fn versions<'a>(of: (&'a Service, &'a [Endpoint]), port: &'a ServicePort) -> BTreeSet<&'a Arc<str>> {
+    endpoints(of, port).filter_map(|endpoint| endpoint.version.as_ref()).collect()
+}
+
+/// The endpoints of a port: those that are listed, and those that have registered themselves, which serve every port. A
+/// Service with a name has neither.
+fn endpoints<'a>(
+    (service, registered): (&'a Service, &'a [Endpoint]),
+    port: &'a ServicePort,
+) -> impl Iterator<Item = &'a Endpoint> {
+    let (listed, registered) = match &service.endpoints {
+        Endpoints::Listed(endpoints) => (endpoints.as_slice(), registered),
+        Endpoints::Dns { .. } => (&[][..], &[][..]),
+    };
+    let listed = listed.iter().filter(|(_, name)| serves(port, name)).map(|(endpoint, _)| endpoint);
+    listed.chain(registered).take(MAX_ENDPOINTS)
 }
 
 /// The endpoints of one version, as a cluster of their own: `namespace/service:port@version`.
@@ -64,13 +80,10 @@ pub(crate) fn cluster_name(text: &str) -> ClusterName {
     ClusterName::new(text).expect("namespace and service are RFC 1123 names, which are short and without white space")
 }
 
-fn discovery(service: &Service, port: &ServicePort) -> Discovery {
-    match &service.endpoints {
+fn discovery(of: (&Service, &[Endpoint]), port: &ServicePort) -> Discovery {
+    match &of.0.endpoints {
         Endpoints::Dns { host, port } => Discovery::Dns { host: host.clone(), port: *port },
-        Endpoints::Listed(endpoints) => {
-            let own = endpoints.iter().filter(|(_, name)| serves(port, name)).map(|(endpoint, _)| endpoint);
-            Discovery::Static(own.map(Endpoint::clone).collect())
-        }
+        Endpoints::Listed(_) => Discovery::Static(endpoints(of, port).cloned().collect()),
     }
 }
 

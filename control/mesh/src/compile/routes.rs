@@ -209,7 +209,8 @@ fn route_versions(catalog: &Catalog<'_>, id: &ObjectId, route: &HttpRoute) -> Ve
             let Found::Document(index) = catalog.find(Kind::Service, namespace, &backend.name) else { continue };
             let Some(Resource::Service(service)) = &catalog.document(index).resource else { continue };
             let Some(port) = service.ports.iter().find(|port| port.port == backend.port) else { continue };
-            known.extend(clusters::versions(service, port).into_iter().map(|version| TargetVersion {
+            let registered = catalog.document(index).id.as_ref().map_or(&[][..], |id| catalog.registered(id));
+            known.extend(clusters::versions((service, registered), port).into_iter().map(|version| TargetVersion {
                 of: of.clone(),
                 version: Arc::clone(version),
                 cluster: clusters::version_name(&of, version),

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use weir_model::ModuleSource;
+use weir_model::{Endpoint, ModuleSource};
 
 use crate::bundle::{Bundles, Manifest};
 use crate::document::Path;
+use crate::registered::Registered;
 use crate::resolve::problem::Problems;
 use crate::resource::{
     AccessPolicy, BackendPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute, Mesh, ObjectId, ReferenceGrant,
@@ -25,6 +26,7 @@ pub(crate) struct Catalog<'a> {
     nameless: HashSet<Kind>,
     is_partly_unreadable: bool,
     bundles: &'a Bundles,
+    registered: &'a Registered,
 }
 
 /// What became of looking up a name.
@@ -40,13 +42,18 @@ pub(crate) enum Found {
 
 impl<'a> Catalog<'a> {
     /// A catalog of all documents. The second object of the same name is refused.
-    pub(crate) fn new(sources: &'a Sources, bundles: &'a Bundles, problems: &mut Problems) -> Self {
+    pub(crate) fn new(
+        sources: &'a Sources,
+        (bundles, registered): (&'a Bundles, &'a Registered),
+        problems: &mut Problems,
+    ) -> Self {
         let mut catalog = Self {
             by_name: HashMap::with_capacity(sources.documents().len()),
             documents: sources.documents().iter().map(|source| &*source.document).collect(),
             nameless: HashSet::new(),
             is_partly_unreadable: sources.is_partly_unreadable(),
             bundles,
+            registered,
         };
         for (index, source) in sources.documents().iter().enumerate() {
             match (&source.document.id, source.document.kind) {
@@ -170,6 +177,11 @@ impl<'a> Catalog<'a> {
     /// All AccessPolicies.
     pub(crate) fn access_policies(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a AccessPolicy)> {
         self.objects(|it| if let Resource::AccessPolicy(it) = it { Some(it) } else { None })
+    }
+
+    /// The endpoints of a Service that have registered themselves.
+    pub(crate) fn registered(&self, service: &ObjectId) -> &'a [Endpoint] {
+        self.registered.of(service)
     }
 
     /// What holds for every workload, if anybody says.
