@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_loader::cache_folder;
 use weir_model::{HumanDuration, ListenerName};
 
-use crate::app::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
+use crate::app::{AgentOptions, Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
 use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_NODE_BYTES, MAX_WORKERS};
 
 /// A programmable proxy: routes HTTP and runs sandboxed Wasm filters on it.
@@ -27,6 +27,8 @@ enum CommandArgs {
     Validate(ValidateArgs),
     /// Compiles a module into the cache (the proxy runs this as a child process)
     Compile(CompileArgs),
+    /// Gets an identity for the Envoy beside it, keeps and renews it, and gives it by SDS on a socket
+    Agent(AgentArgs),
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +93,53 @@ struct ValidateArgs {
 }
 
 #[derive(Debug, Args)]
+struct AgentArgs {
+    /// Control plane that signs, https://ADDR; its replicas, with commas between them
+    #[arg(long, value_name = "URL", value_parser = parse_control_plane, value_delimiter = ',', required = true)]
+    xds: Vec<String>,
+    /// What the control plane knows it by [default: the host's name]
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+    /// File of the join token that gives it its identity
+    #[arg(long, value_name = "FILE")]
+    join_token_path: Option<PathBuf>,
+    /// Socket that the Envoy asks on; nobody else may open it
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// Folder in which the identity is kept [default: weir in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// How the log on standard error looks
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormatArg,
+}
+
+impl AgentArgs {
+    fn options(self) -> Result<AgentOptions, String> {
+        if !self.xds.iter().all(|url| url.starts_with("https:")) {
+            return Err("--xds: an identity comes by https:// alone".to_owned());
+        }
+        Ok(AgentOptions {
+            urls: self.xds,
+            node: node(self.node)?,
+            join_token: self.join_token_path,
+            socket: self.socket,
+            cache: cache_folder(self.cache)?,
+            log_style: self.log_format.into(),
+        })
+    }
+}
+
+impl From<LogFormatArg> for LogStyle {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 struct CompileArgs {
     /// The module; `-` is standard input
     module: PathBuf,
@@ -114,6 +163,8 @@ pub enum Action {
     Validate(ValidateOptions),
     /// Compile a module.
     Compile(CompileOptions),
+    /// Get an identity for an Envoy.
+    Agent(AgentOptions),
 }
 
 impl CommandLine {
@@ -132,6 +183,7 @@ impl CommandLine {
                 let folders = FolderArgs { cache: args.cache, plugins: None };
                 Action::Compile(CompileOptions { module: args.module, cache: folders.cache()? })
             }
+            Some(CommandArgs::Agent(args)) => Action::Agent(args.options()?),
             None => Action::Run(Box::new(self.run.bootstrap()?)),
         })
     }
@@ -181,10 +233,7 @@ impl RunArgs {
             admin_address_path: self.admin_address_path,
             cache: self.folders.cache()?,
             plugins: self.folders.plugins(),
-            log_style: match self.log_format {
-                LogFormatArg::Text => LogStyle::Text,
-                LogFormatArg::Json => LogStyle::Json,
-            },
+            log_style: self.log_format.into(),
             access_log: Some(self.access_log).filter(|path| path.as_os_str() != "-"),
             binds: self.bind.into_iter().collect(),
             drain_timeout: self.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),

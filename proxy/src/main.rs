@@ -14,6 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().action() {
         Ok(Action::Run(bootstrap)) => app::run(*bootstrap).map(|()| ExitCode::SUCCESS),
+        Ok(Action::Agent(options)) => app::run_agent(options).map(|()| ExitCode::SUCCESS),
         Ok(Action::Validate(options)) => app::validate(options),
         Ok(Action::Compile(options)) => return app::compile(options),
         Err(reason) => Err(anyhow::anyhow!(reason)),

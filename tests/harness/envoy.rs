@@ -11,8 +11,10 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::agent::Agent;
 use crate::artefact::{shipped_modules, target_folder};
 use crate::client::Client;
+use crate::origin::unused_address;
 use crate::wait::until;
 
 /// One running Envoy. It is killed when this is dropped.
@@ -35,6 +37,20 @@ impl Envoy {
     /// `GRPC`), and where modules are fetched, by a cluster called `modules`. Waits until it listens.
     pub async fn follow(control_plane: SocketAddr, protocol: &str, modules: SocketAddr) -> Self {
         Self::launch(&bootstrap(control_plane, protocol, modules)).await
+    }
+
+    /// The same for one Gateway, with an identity that an agent gives on a socket.
+    pub async fn follow_as(control_plane: SocketAddr, gateway: &str, agent: &Agent) -> Self {
+        let mut bootstrap = bootstrap(control_plane, "DELTA_GRPC", unused_address().await);
+        bootstrap["node"]["cluster"] = json!(gateway);
+        let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().expect("a list");
+        let mut identity = clusters[0].clone();
+        let endpoint = json!({"endpoint": {"address": {"pipe": {"path": agent.socket()}}}});
+        let endpoints = json!([{"lb_endpoints": [endpoint]}]);
+        identity["name"] = json!("weir_identity");
+        identity["load_assignment"] = json!({"cluster_name": "weir_identity", "endpoints": endpoints});
+        clusters.push(identity);
+        Self::launch(&bootstrap).await
     }
 
     async fn launch(configuration: &Value) -> Self {

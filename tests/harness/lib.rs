@@ -23,6 +23,7 @@ mod proxy; // One running `weir-proxy`, its pages, its logs.
 mod control; // One running `weir-control`, its API.
 mod https; // Certificates for the world.
 pub mod mesh; // Two proxies of one mesh.
+mod agent; // Who gives an Envoy its identity.
 mod envoy; // One running Envoy, to compare with.
 mod etcd; // One running etcd, that control planes share.
 mod grpc; // gRPC without a proxy.
@@ -37,6 +38,7 @@ mod body; // Bodies in memory, in steps, and very long ones.
 mod artefact; // What is built: the proxy's binary, filters.
 mod wait; // Until something is so, within a deadline.
 
+pub use agent::Agent;
 pub use artefact::{binary, module_of_wat, program, shipped_modules, test_filter};
 pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_steps, with_trailers};
 pub use client::{Answer, Client, read};

@@ -71,6 +71,15 @@ impl WorkloadIdentity {
         &self.chain
     }
 
+    /// Its certificate and those between it and a root; its key; and the roots: each as PEM.
+    pub fn to_pems(&self) -> [String; 3] {
+        let certificates = |all: &[CertificateDer<'_>]| -> String {
+            all.iter().map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", der.as_ref()))).collect()
+        };
+        let key = pem::encode(&pem::Pem::new("PRIVATE KEY", self.key.as_slice()));
+        [certificates(&self.chain), key, certificates(self.roots.certificates())]
+    }
+
     /// Certificate, key and roots as PEM, for a file that nobody else may read.
     pub fn to_pem(&self) -> String {
         let certificate = |label: &str, der: &[u8]| pem::encode(&pem::Pem::new(label, der));

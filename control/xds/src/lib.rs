@@ -59,6 +59,7 @@ pub mod limits;
 
 pub use audience::Audience;
 pub use client::ClientState;
+pub use encode::own_secrets;
 pub use held::Held;
 pub use kind::Kind;
 pub use offer::Offer;

@@ -10,7 +10,7 @@ use crate::audience::Audience;
 use crate::encode;
 use crate::kind::Kind;
 use crate::limits::{MAX_MESSAGE_BYTES, MAX_RESOURCES};
-use crate::proto::{self, Any, Wasm, pack, type_url};
+use crate::proto::{Any, pack};
 
 /// Changes when the same model is encoded in another way: peers must then get what they hold once more.
 const ENCODING: u32 = 2;
@@ -53,8 +53,9 @@ impl Offer {
         let mut making = Making { offer: Self::default(), previous, faults: Vec::new() };
         for (name, cluster) in &snapshot.clusters {
             let members = encode::endpoints(cluster);
-            making.add(Kind::Cluster, name.as_str(), &(ENCODING, without_members(cluster)), || {
-                pack(&encode::cluster(cluster))
+            let asker = cluster.tls.is_some().then_some(audience); // Where the identity comes from differs.
+            making.add(Kind::Cluster, name.as_str(), &(ENCODING, asker, without_members(cluster)), || {
+                pack(&encode::cluster(cluster, audience))
             });
             if let Some(members) = members {
                 making.add(Kind::Endpoints, name.as_str(), &(ENCODING, &cluster.discovery), || pack(&members));
@@ -71,16 +72,12 @@ impl Offer {
         for (name, secret) in &snapshot.secrets {
             making.add(Kind::Secret, name.as_str(), &(ENCODING, secret), || pack(&encode::secret(secret)));
         }
-        let plugin_url = match audience {
-            Audience::Weir => type_url::<proto::Plugin>(),
-            Audience::Envoy { .. } => type_url::<Wasm>(),
-        };
         for (name, listener) in &snapshot.listeners {
             let order = snapshot.route_tables.get(&listener.route_table).map(|table| encode::filter_order(table));
             match order.unwrap_or_else(|| Ok(Vec::new())) {
                 Ok(filters) => {
                     making.add(Kind::Listener, name.as_str(), &(ENCODING, audience, listener, &filters), || {
-                        pack(&encode::listener(listener, &filters, &plugin_url))
+                        pack(&encode::listener(listener, &filters, audience))
                     });
                 }
                 Err((one, other)) => {

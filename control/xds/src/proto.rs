@@ -12,6 +12,9 @@ pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_ser
 pub use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
+pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::{
+    SecretDiscoveryService, SecretDiscoveryServiceServer,
+};
 pub use envoy_types::pb::google::protobuf::Any;
 pub use envoy_types::pb::google::rpc::Status;
 

@@ -55,6 +55,23 @@ pub enum ConfigFrom {
     },
 }
 
+/// What an agent is started with: it gets an identity for the Envoy beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentOptions {
+    /// The replicas of the control plane, all `https://`.
+    pub urls: Vec<String>,
+    /// What the control plane knows it by.
+    pub node: String,
+    /// The file of the join token, for one that has no identity yet.
+    pub join_token: Option<PathBuf>,
+    /// The socket that the identity is given on.
+    pub socket: PathBuf,
+    /// The folder in which it is kept.
+    pub cache: PathBuf,
+    /// How the process log looks.
+    pub log_style: LogStyle,
+}
+
 /// How the process log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStyle {

@@ -6,6 +6,7 @@
 //!
 //! A bad start ends with one line that says what to do, and leaves nothing behind.
 
+mod agent;
 mod bootstrap;
 mod end;
 mod runtimes;
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::info;
 use weir_files::{FileSource, WatchSignal, compile_alone};
 
-pub use bootstrap::{Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
+pub use bootstrap::{AgentOptions, Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
 
 use crate::active::{ControlPlaneLink, Modules, ModulesOptions, Warmer, WarmerOptions};
 use crate::admin::{Admin, AdminServer, Ending};
@@ -49,6 +50,18 @@ pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let runtime = runtimes::main_runtime().context("no main runtime")?;
     let outcome = runtime.block_on(async { App::build(bootstrap, log_level).await?.run().await });
     runtime.shutdown_background(); // What still blocks there has nothing to lose.
+    outcome
+}
+
+/// Runs an agent until it is asked to end.
+///
+/// # Errors
+/// A bad start, in one line for whoever started it.
+pub fn run_agent(options: AgentOptions) -> anyhow::Result<()> {
+    start_log(options.log_style.into());
+    let runtime = runtimes::main_runtime().context("no main runtime")?;
+    let outcome = runtime.block_on(agent::run(options));
+    runtime.shutdown_background();
     outcome
 }
 

@@ -6,6 +6,7 @@
 //! none, or ended: join token ──────────────────────────────────┘
 //! ```
 
+mod agent;
 mod link;
 mod renew;
 
@@ -13,9 +14,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 use weir_identity::roots::control_plane;
 use weir_identity::{ClientConfig, ServerConfig, WorkloadIdentity};
 
+pub(crate) use agent::serve_secrets;
 pub(crate) use link::{ControlPlane, ReplicaNumber};
 pub(crate) use renew::{IdentityOptions, keep, restore};
 
@@ -23,6 +26,7 @@ pub(crate) use renew::{IdentityOptions, keep, restore};
 #[derive(Default)]
 pub(crate) struct Identity {
     current: ArcSwapOption<Own>,
+    changed: watch::Sender<u64>,
 }
 
 /// An identity, and what listeners make of it.
@@ -44,6 +48,11 @@ impl Identity {
         self.current.load().as_ref().filter(|own| SystemTime::now() < own.identity.not_after).map(Arc::clone)
     }
 
+    /// Says when it has changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     /// How we prove who we are to the control plane, while we are anybody.
     pub(crate) fn client_config(&self) -> Option<Arc<ClientConfig>> {
         self.get().map(|own| own.identity.client_config(&control_plane(), b"h2"))
@@ -53,5 +62,6 @@ impl Identity {
     pub(crate) fn set(&self, identity: WorkloadIdentity) {
         let server = identity.server_config(&[b"h2", b"http/1.1"], true);
         self.current.store(Some(Arc::new(Own { identity, server })));
+        self.changed.send_modify(|count| *count += 1);
     }
 }

@@ -10,6 +10,7 @@ use weir_model::{
 
 use super::fault::Spot;
 use super::whole;
+use crate::audience::Audience;
 use crate::encode;
 use crate::proto::tls::common_tls_context::ValidationContextType;
 use crate::proto::{core, listener as pb_listener, matcher, tls as pb};
@@ -39,7 +40,7 @@ pub(super) fn downstream(
             Some(_) => spot.field("filter_chain_match").none("is not supported", "leave it out, or use TLS"),
         };
     };
-    if socket == encode::mesh_tls() && asked.is_none() {
+    if socket == encode::mesh_tls(&encode::identity_of(&Audience::Weir)) && asked.is_none() {
         return Some(ChainTls::Mesh);
     }
     let host = match asked.as_ref().map(|asked| asked.server_names.as_slice()) {
@@ -94,7 +95,7 @@ pub(crate) fn secret(name: &str, bytes: &[u8]) -> Result<Secret, Vec<Rejection>>
 pub(super) fn upstream(socket: Option<core::TransportSocket>, spot: &Spot<'_>) -> Option<UpstreamTls> {
     let socket = socket?;
     let tls = path(&socket).and_then(|path| Some(UpstreamTls { workload: Workload::new(&path).ok()? }));
-    match tls.filter(|tls| socket == encode::upstream_tls(tls)) {
+    match tls.filter(|tls| socket == encode::upstream_tls(tls, &encode::identity_of(&Audience::Weir))) {
         Some(tls) => Some(tls),
         None => spot.none("is not the mesh's own TLS", HINT),
     }

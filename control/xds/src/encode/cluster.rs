@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use weir_model::{Balancing, Cluster, Discovery, Endpoint, HumanDuration, UpstreamProtocol};
 
 use super::metadata::{metadata, text};
-use super::{by_ads, duration, number, socket_address};
+use super::{by_ads, duration, identity_of, number, socket_address};
+use crate::audience::Audience;
 use crate::proto::{cluster as pb, core, endpoint, pack, upstream_http};
 
 /// Envoy's name of the options that say what a cluster speaks.
 pub(crate) const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The cluster without its endpoints.
-pub(crate) fn cluster(cluster: &Cluster) -> pb::Cluster {
+pub(crate) fn cluster(cluster: &Cluster, audience: &Audience) -> pb::Cluster {
     let name = cluster.name.as_str();
     let (kind, eds, inline) = match &cluster.discovery {
         Discovery::Static(_) => {
@@ -41,7 +42,7 @@ pub(crate) fn cluster(cluster: &Cluster) -> pb::Cluster {
             let timeout = HumanDuration(timeout).to_string();
             ("requestTimeout", text(&timeout))
         })),
-        transport_socket: cluster.tls.as_ref().map(super::tls::upstream),
+        transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, &identity_of(audience))),
         cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(kind as i32)),
         ..pb::Cluster::default()
     }

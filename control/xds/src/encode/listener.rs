@@ -9,7 +9,8 @@ use weir_model::{DownstreamTls, HostCertificate, Listener, PluginName, RouteTabl
 
 use super::metadata::{metadata, text};
 use super::{by_ads, socket_address, tls, truth};
-use crate::proto::{Router, core, hcm, listener as pb, pack};
+use crate::audience::Audience;
+use crate::proto::{Plugin, Router, Wasm, core, hcm, listener as pb, pack, type_url};
 
 /// Envoy's names of what every listener has.
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -17,9 +18,9 @@ const ROUTER: &str = "envoy.filters.http.router";
 /// Our name of when plain text ends.
 pub(crate) const PLAIN_UNTIL: &str = "plainUntil";
 
-/// The listener; `filters` are the plugins of all its routes in order, `plugin_url` the type that they are sent as.
-pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: &str) -> pb::Listener {
-    let manager = connection_manager(listener, filters, plugin_url);
+/// The listener; `filters` are the plugins of all its routes in order, who is told says as what they are sent.
+pub(crate) fn listener(listener: &Listener, filters: &[PluginName], audience: &Audience) -> pb::Listener {
+    let manager = connection_manager(listener, filters, &plugin_url(audience));
     let filter = pb::Filter {
         name: CONNECTION_MANAGER.to_owned(),
         config_type: Some(pb::filter::ConfigType::TypedConfig(pack(&manager))),
@@ -32,7 +33,9 @@ pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: 
     };
     let (filter_chains, listener_filters) = match &listener.tls {
         None => (vec![chain(None, None)], Vec::new()),
-        Some(DownstreamTls::Mesh { .. }) => (vec![chain(None, Some(tls::mesh()))], Vec::new()),
+        Some(DownstreamTls::Mesh { .. }) => {
+            (vec![chain(None, Some(tls::mesh(&tls::identity_of(audience))))], Vec::new())
+        }
         Some(DownstreamTls::Https(certificates)) => {
             let of = |it: &HostCertificate| chain(tls::server_name(&it.host), Some(tls::https(it)));
             (certificates.iter().map(of).collect(), vec![tls::inspector()])
@@ -50,6 +53,14 @@ pub(crate) fn listener(listener: &Listener, filters: &[PluginName], plugin_url: 
         // Envoy does not look there: it stays strict.
         metadata: plain_until.map(|until| (PLAIN_UNTIL, text(&until.to_string()))).and_then(|entry| metadata([entry])),
         ..pb::Listener::default()
+    }
+}
+
+/// What plugins are sent as.
+fn plugin_url(audience: &Audience) -> String {
+    match audience {
+        Audience::Weir => type_url::<Plugin>(),
+        Audience::Envoy { .. } => type_url::<Wasm>(),
     }
 }
 

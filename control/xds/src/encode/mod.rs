@@ -17,7 +17,8 @@ pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
 pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener};
 pub(crate) use plugin::plugin;
 pub(crate) use route::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
-pub(crate) use tls::{https, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls};
+pub use tls::own_secrets;
+pub(crate) use tls::{https, identity_of, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls};
 
 /// Resources are asked for on the stream on which everything comes.
 pub(crate) fn by_ads() -> core::ConfigSource {
@@ -25,6 +26,27 @@ pub(crate) fn by_ads() -> core::ConfigSource {
     core::ConfigSource {
         resource_api_version: core::ApiVersion::V3 as i32,
         config_source_specifier: Some(ads),
+        ..core::ConfigSource::default()
+    }
+}
+
+/// Resources are asked for on a stream of their own, to a cluster that the proxy knows by itself.
+fn by_cluster(name: &str) -> core::ConfigSource {
+    let cluster =
+        core::grpc_service::EnvoyGrpc { cluster_name: name.to_owned(), ..core::grpc_service::EnvoyGrpc::default() };
+    let service = core::GrpcService {
+        target_specifier: Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(cluster)),
+        ..core::GrpcService::default()
+    };
+    let source = core::ApiConfigSource {
+        api_type: core::api_config_source::ApiType::Grpc as i32,
+        transport_api_version: core::ApiVersion::V3 as i32,
+        grpc_services: vec![service],
+        ..core::ApiConfigSource::default()
+    };
+    core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3 as i32,
+        config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::ApiConfigSource(source)),
         ..core::ConfigSource::default()
     }
 }

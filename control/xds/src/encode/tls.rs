@@ -3,9 +3,10 @@
 
 use weir_model::{HostCertificate, HostMatch, Secret, UpstreamTls};
 
-use super::{by_ads, truth};
+use super::{by_ads, by_cluster, truth};
+use crate::audience::Audience;
 use crate::proto::tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
-use crate::proto::{TlsInspector, core, listener as pb_listener, matcher, pack, tls as pb};
+use crate::proto::{Any, TlsInspector, core, listener as pb_listener, matcher, pack, tls as pb};
 
 /// Envoy's name of the transport socket.
 const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
@@ -13,13 +14,47 @@ const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 const OWN_CERTIFICATE: &str = "default";
 /// What the roots of its trust domain are called.
 const ROOTS: &str = "ROOTCA";
+/// The cluster by which an Envoy reaches whoever has its identity: a `weir-proxy agent` beside it.
+const IDENTITY_CLUSTER: &str = "weir_identity";
 /// What listeners speak, best first.
 const HTTP: [&str; 2] = ["h2", "http/1.1"];
 
+/// Where a proxy gets its own identity. One of ours has it, and takes the names for that; keys go to nobody by ADS. An Envoy
+/// asks the agent beside it.
+pub(crate) fn identity_of(audience: &Audience) -> core::ConfigSource {
+    match audience {
+        Audience::Weir => by_ads(),
+        Audience::Envoy { .. } => by_cluster(IDENTITY_CLUSTER),
+    }
+}
+
+/// An identity as an agent gives it to the Envoy beside it, each secret by its name: certificate with its key, and roots,
+/// all PEM.
+pub fn own_secrets(certificates: &str, key: &str, roots: &str) -> [(&'static str, Any); 2] {
+    let inline = |text: &str| core::DataSource {
+        specifier: Some(core::data_source::Specifier::InlineString(text.to_owned())),
+        ..core::DataSource::default()
+    };
+    let certificate = pb::TlsCertificate {
+        certificate_chain: Some(inline(certificates)),
+        private_key: Some(inline(key)),
+        ..pb::TlsCertificate::default()
+    };
+    let roots = pb::CertificateValidationContext {
+        trusted_ca: Some(inline(roots)),
+        ..pb::CertificateValidationContext::default()
+    };
+    let named = |name: &'static str, kind| (name, pack(&pb::Secret { name: name.to_owned(), r#type: Some(kind) }));
+    [
+        named(OWN_CERTIFICATE, pb::secret::Type::TlsCertificate(certificate)),
+        named(ROOTS, pb::secret::Type::ValidationContext(roots)),
+    ]
+}
+
 /// Mutual TLS: what a listener of the mesh asks of those that connect.
-pub(crate) fn mesh() -> core::TransportSocket {
+pub(crate) fn mesh(identity: &core::ConfigSource) -> core::TransportSocket {
     socket(pack(&pb::DownstreamTlsContext {
-        common_tls_context: Some(common(Vec::new(), &HTTP)),
+        common_tls_context: Some(common(Vec::new(), &HTTP, identity)),
         require_client_certificate: Some(truth(true)),
         ..pb::DownstreamTlsContext::default()
     }))
@@ -71,7 +106,7 @@ pub(crate) fn secret(secret: &Secret) -> pb::Secret {
 }
 
 /// What a cluster's endpoints are asked: a URI of the workload's path, signed by the proxy's own trust domain.
-pub(crate) fn upstream(tls: &UpstreamTls) -> core::TransportSocket {
+pub(crate) fn upstream(tls: &UpstreamTls, identity: &core::ConfigSource) -> core::TransportSocket {
     let pattern = matcher::string_matcher::MatchPattern::Suffix(tls.workload.as_str().to_owned());
     let name = pb::SubjectAltNameMatcher {
         san_type: pb::subject_alt_name_matcher::SanType::Uri as i32,
@@ -79,13 +114,17 @@ pub(crate) fn upstream(tls: &UpstreamTls) -> core::TransportSocket {
         ..pb::SubjectAltNameMatcher::default()
     };
     socket(pack(&pb::UpstreamTlsContext {
-        common_tls_context: Some(common(vec![name], &[])),
+        common_tls_context: Some(common(vec![name], &[], identity)),
         ..pb::UpstreamTlsContext::default()
     }))
 }
 
-fn common(names: Vec<pb::SubjectAltNameMatcher>, protocols: &[&str]) -> pb::CommonTlsContext {
-    let secret = |name: &str| pb::SdsSecretConfig { name: name.to_owned(), sds_config: Some(by_ads()) };
+fn common(
+    names: Vec<pb::SubjectAltNameMatcher>,
+    protocols: &[&str],
+    identity: &core::ConfigSource,
+) -> pb::CommonTlsContext {
+    let secret = |name: &str| pb::SdsSecretConfig { name: name.to_owned(), sds_config: Some(identity.clone()) };
     let combined = CombinedCertificateValidationContext {
         default_validation_context: Some(pb::CertificateValidationContext {
             match_typed_subject_alt_names: names,
@@ -113,7 +152,7 @@ fn version() -> pb::TlsParameters {
     }
 }
 
-fn socket(context: crate::proto::Any) -> core::TransportSocket {
+fn socket(context: Any) -> core::TransportSocket {
     core::TransportSocket {
         name: TLS_SOCKET.to_owned(),
         config_type: Some(core::transport_socket::ConfigType::TypedConfig(context)),
