@@ -73,6 +73,13 @@ async fn an_envoy_proves_who_it_is_and_asks_who_is_there() {
     says(edge, (200, "here"), &envoy).await;
     let line = inner.logged("/").await;
     assert_eq!(line["peer_identity"], "spiffe://weir.local/ns/default/sa/edge");
+    // What it cannot do is said where it was asked for.
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {name: patience}\nspec: {targetRefs: [{kind: \
+                  Service, name: inner}], timeouts: {request: 5s}}\n";
+    control.apply(&Resources::nothing().yaml(policy)).await;
+    let status = control.get("resources/BackendPolicy/default/patience").await["status"].clone();
+    let note = status["notes"][0].as_str().unwrap_or_default();
+    assert!(note.starts_with("envoy is an Envoy, which applies `timeouts.request` of routes alone"), "{status}");
     // Somebody else is there than should be.
     control.apply(&mesh(origin.address(), edge, at, "somebody")).await;
     says(edge, (503, ""), &envoy).await;

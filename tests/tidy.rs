@@ -46,7 +46,7 @@ const ARROWS: [Arrows; 12] = [
         ],
         &["wasmtime"],
     ),
-    ("weir-cli", &["weir-bundle", "weir-mesh"], &["tokio", "tonic", "wasmtime"]),
+    ("weir-cli", &["weir-identity", "weir-bundle", "weir-mesh"], &["tokio", "tonic", "wasmtime"]),
     ("weir-sdk", &[], &["tokio", "hyper", "wasmtime"]),
 ];
 

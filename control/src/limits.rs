@@ -21,6 +21,9 @@ pub const MAX_SHOWN_REFUSAL: usize = 1_000;
 /// Refusals of one proxy that are shown: the newest of each resource.
 pub const MAX_SHOWN_REFUSALS: usize = 100;
 
+/// Envoys that are named where an object says what they cannot do.
+pub const MAX_NOTES: usize = 10;
+
 /// Generations that a proxy has answered and not reported on: what it serves is known as far back as that.
 pub const MAX_UNREPORTED: usize = 64;
 

@@ -2,7 +2,6 @@
 //! place of the tag. What is taken is the one layer that is a Wasm module; what comes is what its digest says, or nothing.
 
 use std::env;
-use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::http::{Request, Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
+use weir_identity::provider;
 
 /// What is written before a reference.
 pub(crate) const SCHEME: &str = "oci://";
@@ -86,9 +86,8 @@ impl Reference {
 
 impl<'a> Repository<'a> {
     fn new(reference: &'a Reference) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
-        let tls = tls.unversioned_rustls_crypto_provider(provider).build();
+        let tls = tls.unversioned_rustls_crypto_provider(provider()).build();
         // (Credentials do not follow a redirection: that is ureq's default.)
         let agent = Agent::config_builder().http_status_as_error(false).tls_config(tls).build().into();
         Self { agent, reference, authorization: None }

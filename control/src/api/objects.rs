@@ -21,7 +21,7 @@ pub(crate) fn shown(caller: &Caller, object: &LiveObject, proxies: &Seen) -> Val
         Some(written) if caller.0.role >= Role::Editor && is_theirs => written.clone(),
         Some(written) => without_secrets(written),
     };
-    let mut status = json!(ObjectStatus::of(&object.id, object.since, proxies));
+    let mut status = json!(ObjectStatus::of(&object.id, object.since, written, proxies));
     status["revision"] = json!(object.revision);
     status["file"] = json!(object.file.as_ref().map(|file| file.display().to_string()));
     status["generation"] = json!(object.since);

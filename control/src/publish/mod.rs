@@ -14,6 +14,7 @@ mod bundles;
 mod explain;
 mod replicas;
 mod rules;
+mod seen;
 mod trial;
 mod workloads;
 
@@ -30,6 +31,7 @@ use tracing::{info, warn};
 use weir_mesh::{Bundles, Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
 
 pub use bundles::Pushed;
+pub use seen::LiveObject;
 
 use crate::board::{Board, Told};
 use crate::bundle::BundleShelf;
@@ -38,6 +40,7 @@ use crate::loader::Loader;
 use crate::publish::explain::refused;
 use crate::publish::replicas::overtaken;
 use crate::publish::rules::{check_modules, check_permitted, set_creation, set_namespace};
+use crate::publish::seen::Seen;
 use crate::registry::Registry;
 use crate::store::{
     Action, BundleStamp, ObjectChange, ObjectName, ResourceStore, Revision, RevisionHead, State, StoreError,
@@ -136,33 +139,11 @@ struct Inner {
     told_bundles: BundleStamp,
 }
 
-#[derive(Default)]
-struct Seen {
-    state: State,
-    files: Vec<SourceFile>,
-    live: BTreeMap<ObjectId, Live>,
-}
-
 #[derive(Debug, Clone)]
 struct Live {
     path: PathBuf,
     hash: [u8; 32],
     since: u64,
-}
-
-/// An object that is told.
-#[derive(Debug, Clone)]
-pub struct LiveObject {
-    /// Which one.
-    pub id: ObjectId,
-    /// What it says; nothing is known of one in a file that has just changed.
-    pub value: Option<Arc<Value>>,
-    /// The revision that changed it last; nothing for one in a file.
-    pub revision: Option<u64>,
-    /// Where it was written, for one in a file.
-    pub file: Option<PathBuf>,
-    /// The generation that first said what it says.
-    pub since: u64,
 }
 
 impl Publisher {
@@ -312,34 +293,9 @@ impl Publisher {
         Ok((compiled, told))
     }
 
-    /// Every object that is told.
-    pub fn objects(&self) -> Vec<LiveObject> {
-        let seen = self.seen.load();
-        let mut in_files: HashMap<ObjectId, Value> = HashMap::new();
-        for file in &seen.files {
-            in_files.extend(written_objects(file).objects.into_iter().map(|written| (written.id, written.value)));
-        }
-        let object = |(id, live): (&ObjectId, &Live)| {
-            let stored = seen.state.objects.get(id);
-            LiveObject {
-                id: id.clone(),
-                value: stored.map(|stored| Arc::clone(&stored.value)).or_else(|| in_files.remove(id).map(Arc::new)),
-                revision: stored.map(|stored| stored.revision),
-                file: stored.is_none().then(|| live.path.clone()),
-                since: live.since,
-            }
-        };
-        seen.live.iter().map(object).collect()
-    }
-
     /// Where revisions are kept.
     pub fn store(&self) -> &Arc<ResourceStore> {
         &self.store
-    }
-
-    /// The last revision.
-    pub fn revision(&self) -> u64 {
-        self.seen.load().state.revision
     }
 
     /// Says when something has changed: the last revision, and how often files did.
@@ -361,14 +317,6 @@ impl Publisher {
         self.board.tell(told);
         self.forget_unused();
         self.changed.send_replace((inner.state.revision, inner.file_changes));
-    }
-}
-
-impl Publisher {
-    /// From now on this is what those see who read.
-    fn show(&self, inner: &Inner) {
-        let Inner { state, files, live, .. } = inner;
-        self.seen.store(Arc::new(Seen { state: state.clone(), files: files.clone(), live: live.clone() }));
     }
 }
 

@@ -3,9 +3,11 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 use weir_mesh::{Kind, ObjectId};
 
 use crate::board::{Board, Program, ScopedOffer, ScopedOffers};
+use crate::limits::MAX_NOTES;
 use crate::status::proxies::{ProxyBook, ProxyEntry};
 
 /// The proxies as they are at one moment, and what each is told.
@@ -33,6 +35,9 @@ pub struct ObjectStatus {
     pub resolved_refs: Condition,
     /// On how many proxies it works.
     pub programmed: Programmed,
+    /// What of it the Envoys among these cannot do, and leave out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A condition that holds or not, and why not.
@@ -64,11 +69,30 @@ pub struct Programmed {
 
 impl ObjectStatus {
     /// The status of an object that is told since a generation.
-    pub(crate) fn of(object: &ObjectId, since: u64, seen: &Seen) -> Self {
+    pub(crate) fn of(object: &ObjectId, since: u64, value: Option<&Value>, seen: &Seen) -> Self {
         let holds = || Condition { status: true, reason: None };
         let programmed = Programmed::of(object, since, seen);
-        Self { accepted: holds(), resolved_refs: holds(), programmed }
+        Self { accepted: holds(), resolved_refs: holds(), programmed, notes: notes(object, value, seen) }
     }
+}
+
+/// What of an object an Envoy cannot do, if one is told of it.
+fn notes(object: &ObjectId, value: Option<&Value>, seen: &Seen) -> Vec<String> {
+    let says = |pointer: &str| value.and_then(|value| value.pointer(pointer));
+    let lacks = match object.kind {
+        Kind::Filter => "does not enforce its limits (memory, callTime, startTime)",
+        Kind::BackendPolicy if says("/spec/timeouts/request").is_some() => {
+            "applies `timeouts.request` of routes alone, not of a BackendPolicy"
+        }
+        Kind::Mesh if says("/spec/mtls/mode").is_some_and(|mode| mode == "Permissive") => "answers no plain text",
+        _ => return Vec::new(),
+    };
+    let is_told = |proxy: &&ProxyEntry| {
+        let offer = seen.offers.get(&(proxy.scope.clone(), proxy.program));
+        proxy.program == Program::Envoy && offer.is_some_and(|offer| is_for(object, offer))
+    };
+    let note = |proxy: &ProxyEntry| format!("{} is an Envoy, which {lacks}", proxy.node);
+    seen.proxies.iter().filter(is_told).take(MAX_NOTES).map(note).collect()
 }
 
 impl Programmed {
