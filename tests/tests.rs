@@ -23,6 +23,7 @@ mod bundles; // Filters pushed to the control plane: tried, signed, named, delet
 mod access_policy; // Who may do what.
 mod https; // Certificates for the world, by host.
 mod identity; // Who proves to be whom, and who is refused.
+mod api_tls; // The control API by TLS.
 mod workloads; // Endpoints that register themselves.
 mod permissive; // A mesh on its way.
 mod given_ca; // An authority above the mesh.

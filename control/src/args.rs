@@ -70,9 +70,15 @@ struct RunArgs {
     /// Key (PEM) of --etcd-cert
     #[arg(long, value_name = "FILE", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
-    /// Loopback address of the control API; port 0 takes a free one
+    /// Address of the control API, on loopback without --api-tls-cert; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15080")]
     api: SocketAddr,
+    /// Certificate (PEM) of the control API; with it --api may be any address, and is https
+    #[arg(long, value_name = "FILE", requires = "api_tls_key")]
+    api_tls_cert: Option<PathBuf>,
+    /// Key (PEM) of --api-tls-cert
+    #[arg(long, value_name = "FILE", requires = "api_tls_cert")]
+    api_tls_key: Option<PathBuf>,
     /// Loopback address that proxies connect to
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
     xds: SocketAddr,
@@ -161,8 +167,10 @@ impl RunArgs {
     }
 
     fn bootstrap(self) -> Result<Bootstrap, String> {
+        let has_tls = self.api_tls_cert.is_some();
         for (flag, address) in [("--api", self.api), ("--xds", self.xds), ("--modules", self.modules)] {
-            if !address.ip().is_loopback() {
+            let is_encrypted = flag == "--api" && has_tls;
+            if !is_encrypted && !address.ip().is_loopback() {
                 return Err(format!("{flag} {address} is not a loopback address, and what goes there is plain text"));
             }
         }
@@ -173,6 +181,7 @@ impl RunArgs {
             store,
             folder,
             api: self.api,
+            api_tls: self.api_tls_cert.zip(self.api_tls_key),
             xds: self.xds,
             xds_mtls: self.xds_mtls,
             trust_domain: self.trust_domain,

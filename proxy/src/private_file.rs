@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes a file, and the folder it lies in if need be; nobody else may look into either. On the disk when it returns.
@@ -24,4 +24,10 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         drop(fs::remove_file(&temporary)); // The first error is the one that is told.
     }
     written
+}
+
+/// The one of these files that was written last; none when none is there. Blocks.
+pub(crate) fn newest(paths: &[PathBuf]) -> Option<&PathBuf> {
+    let written = |path: &&PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    paths.iter().filter(|path| written(path).is_some()).max_by_key(written)
 }

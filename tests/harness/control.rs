@@ -246,7 +246,10 @@ impl ControlPlane {
     /// As [`ControlPlane::weir`], with more variables in its environment.
     pub async fn weir_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String, String) {
         let mut command = Command::new(program("weir"));
-        command.args(["--api", &format!("http://{}", self.addresses.api)]).args(arguments);
+        if !arguments.contains(&"--api") {
+            command.args(["--api", &format!("http://{}", self.addresses.api)]);
+        }
+        command.args(arguments);
         command.envs(variables.iter().copied());
         command.env("WEIR_TOKEN", self.admin_token()).current_dir(self.folder.path()).stdin(Stdio::null());
         let output = within("weir", command.output()).await.expect("weir runs");

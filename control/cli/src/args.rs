@@ -20,6 +20,9 @@ pub(crate) struct Server {
     /// Control API [default: $WEIR_API, or http://127.0.0.1:15080]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) api: Option<String>,
+    /// Who signs the certificate of an https:// API (PEM) [default: $WEIR_API_CA, or those that the system believes]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) api_ca: Option<PathBuf>,
     /// File that holds the token [default: $WEIR_TOKEN itself, $WEIR_TOKEN_FILE, or what weir-control made here]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,

@@ -1,15 +1,17 @@
 //! The control API, asked. A failure is told with every refusal and its place, as `weir-proxy validate` tells it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::{env, fs};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Request, Response};
 
 use crate::args::Server;
 use crate::files::{self, FilePlace};
+use crate::tls;
 
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
@@ -26,8 +28,10 @@ impl Client {
     pub(crate) fn new(server: &Server) -> anyhow::Result<Self> {
         let named = server.api.clone().or_else(|| env::var("WEIR_API").ok());
         let url = named.unwrap_or_else(|| "http://127.0.0.1:15080".to_owned());
+        check_plain(&url)?;
         let token = token(server)?;
-        let agent = Agent::new_with_config(Agent::config_builder().http_status_as_error(false).build());
+        let ca = server.api_ca.clone().or_else(|| env::var_os("WEIR_API_CA").map(PathBuf::from));
+        let agent = tls::agent(ca.as_deref())?;
         Ok(Self { agent, url: url.trim_end_matches('/').to_owned(), token })
     }
 
@@ -67,6 +71,16 @@ impl Client {
         let answer = read(response)?;
         if status.is_success() { Ok(answer) } else { Err(failure(status.as_u16(), answer, places)) }
     }
+}
+
+/// A token goes in plain text to nobody but this machine.
+fn check_plain(url: &str) -> anyhow::Result<()> {
+    let Some(rest) = url.strip_prefix("http://") else { return Ok(()) };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    ensure!(is_here, "{url} is not this machine, and the token would go there in plain text; write https://");
+    Ok(())
 }
 
 fn read(mut response: Response<ureq::Body>) -> anyhow::Result<Value> {

@@ -8,6 +8,7 @@ mod files;
 mod oci;
 mod plugin;
 mod table;
+mod tls;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

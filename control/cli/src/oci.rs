@@ -8,8 +8,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::http::{Request, Response, StatusCode};
-use ureq::tls::{RootCerts, TlsConfig};
-use weir_identity::provider;
+
+use crate::tls;
 
 /// What is written before a reference.
 pub(crate) const SCHEME: &str = "oci://";
@@ -53,7 +53,7 @@ struct Repository<'a> {
 /// Gets a module.
 pub(crate) fn pull(url: &str) -> anyhow::Result<Vec<u8>> {
     let reference = Reference::parse(url).with_context(|| format!("`{url}` is no reference"))?;
-    Repository::new(&reference).module().with_context(|| format!("{url} cannot be pulled"))
+    Repository::new(&reference)?.module().with_context(|| format!("{url} cannot be pulled"))
 }
 
 impl Reference {
@@ -85,12 +85,8 @@ impl Reference {
 }
 
 impl<'a> Repository<'a> {
-    fn new(reference: &'a Reference) -> Self {
-        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
-        let tls = tls.unversioned_rustls_crypto_provider(provider()).build();
-        // (Credentials do not follow a redirection: that is ureq's default.)
-        let agent = Agent::config_builder().http_status_as_error(false).tls_config(tls).build().into();
-        Self { agent, reference, authorization: None }
+    fn new(reference: &'a Reference) -> anyhow::Result<Self> {
+        Ok(Self { agent: tls::agent(None)?, reference, authorization: None })
     }
 
     fn module(mut self) -> anyhow::Result<Vec<u8>> {

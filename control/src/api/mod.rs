@@ -7,6 +7,7 @@ mod bundles;
 mod deadline;
 mod diff;
 mod hidden;
+mod listener;
 mod objects;
 mod operations;
 mod proxies;
@@ -16,7 +17,6 @@ mod tokens;
 mod watch;
 mod workloads;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,11 +27,13 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::debug;
+use weir_identity::ServerConfig;
 
 pub use operations::openapi;
 
 use crate::access::{AuditEntry, AuditLog, Role, Token, Tokens};
 use crate::api::answer::{Done, Failure};
+use crate::api::listener::TlsListener;
 use crate::authority::Authority;
 use crate::board::Board;
 use crate::limits::{
@@ -83,12 +85,16 @@ impl Api {
     }
 }
 
-/// Serves the API until the process ends.
+/// Serves the API until the process ends; by TLS, if there is a certificate.
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve_api(listener: TcpListener, api: Arc<Api>) -> std::io::Result<()> {
-    axum::serve(listener, router(api).into_make_service_with_connect_info::<SocketAddr>()).await
+pub async fn serve_api(listener: TcpListener, tls: Option<Arc<ServerConfig>>, api: Arc<Api>) -> std::io::Result<()> {
+    let service = router(api).into_make_service_with_connect_info::<listener::Caller>();
+    match tls {
+        None => axum::serve(listener, service).await,
+        Some(config) => axum::serve(TlsListener::new(listener, config)?, service).await,
+    }
 }
 
 fn router(api: Arc<Api>) -> Router {
@@ -107,7 +113,7 @@ fn router(api: Arc<Api>) -> Router {
 /// does is noted in any case.
 async fn authorize(
     State((api, role)): State<(Arc<Api>, Role)>,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    ConnectInfo(listener::Caller(address)): ConnectInfo<listener::Caller>,
     request: Request,
     next: Next,
 ) -> Response {

@@ -26,8 +26,9 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 use weir_files::{FileSource, Update, WatchSignal};
+use weir_identity::{ServerCertificate, ServerConfig, https_config};
 use weir_mesh::Refusal;
-use weir_model::{ClusterName, TrustDomain};
+use weir_model::{ClusterName, HostMatch, TrustDomain};
 
 use crate::access::{AuditLog, NewToken, Role, Tokens};
 use crate::api::{Api, serve_api};
@@ -56,6 +57,8 @@ pub struct Bootstrap {
     pub folder: PathBuf,
     /// Where the API is.
     pub api: SocketAddr,
+    /// The files of its certificate and key, when it is served by TLS.
+    pub api_tls: Option<(PathBuf, PathBuf)>,
     /// Where proxies connect.
     pub xds: SocketAddr,
     /// Where proxies connect that prove who they are.
@@ -138,7 +141,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let signer = CertificateSigner::new(Arc::clone(&authority), Arc::clone(&tokens));
     let told = (Arc::clone(&board), Arc::clone(&book));
     let mutual = serve_mutual(mutual, told, (Arc::clone(&authority), signer), Arc::clone(&module_store));
-    let served = serve_api(api, Api::new(publisher, board, book, (tokens, audit), authority));
+    let served = serve_api(api, api_tls(&bootstrap)?, Api::new(publisher, board, book, (tokens, audit), authority));
     let modules = serve_modules(modules, module_store);
     tokio::select! {
         ended = ads => ended.context("proxies are served no more"),
@@ -240,6 +243,15 @@ fn make_first_token(folder: &Path, tokens: &Tokens, store: &ResourceStore) -> an
     tokens.keep(store, token)?;
     info!(path = %path.display(), "made a token that may do everything; keep it, or make others and revoke it");
     Ok(())
+}
+
+/// TLS of the API, if there is a certificate for it.
+fn api_tls(bootstrap: &Bootstrap) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let Some((certificate, key)) = &bootstrap.api_tls else { return Ok(None) };
+    let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()));
+    let loaded = ServerCertificate::from_pem(&read(certificate)?, &read(key)?);
+    let loaded = loaded.with_context(|| format!("--api-tls-cert {}", certificate.display()))?;
+    Ok(Some(https_config(vec![(HostMatch::Any, loaded)], &[b"h2", b"http/1.1"])))
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

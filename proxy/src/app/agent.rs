@@ -5,9 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use weir_model::Version;
 
-use crate::app::AgentOptions;
+use crate::app::{AgentOptions, kept_paths};
 use crate::identity::{ControlPlane, Identity, IdentityOptions, keep, restore, serve_secrets};
 use crate::task;
 
@@ -16,8 +15,8 @@ pub(super) async fn run(options: AgentOptions) -> anyhow::Result<()> {
     let AgentOptions { urls, node, join_token, socket, cache, log_style: _ } = options;
     let control_plane = ControlPlane::new(&urls).map_err(|reason| anyhow!("--xds {reason}"))?;
     let identity = Identity::none();
-    let path = cache.join("identity").join(format!("agent-{}.pem", Version::of(&node)));
-    let options = IdentityOptions { control_plane: Arc::new(control_plane), join_token, path };
+    let paths = kept_paths(&cache, ("identity", "agent.pem"), &urls, (&node, None));
+    let options = IdentityOptions { control_plane: Arc::new(control_plane), join_token, paths };
     let left = restore(&options, &identity);
     if identity.get().is_none() && options.join_token.is_none() {
         return Err(anyhow!("there is no identity yet: give --join-token-path FILE, made by `weir token make`"));

@@ -13,6 +13,7 @@ mod runtimes;
 mod signals;
 mod validate;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -216,16 +217,28 @@ fn control_plane(source: &ConfigFrom) -> anyhow::Result<Option<Arc<ControlPlane>
         .map_err(|reason| anyhow!("--xds {reason}"))
 }
 
+/// Where something of a proxy is kept: once for each replica of its control plane, so that it is found when some of them
+/// have changed. Two proxies with one cache do not mix.
+fn kept_paths(
+    cache: &Path,
+    (folder, extension): (&str, &str),
+    urls: &[String],
+    who: (&str, Option<&str>),
+) -> Vec<PathBuf> {
+    let path = |url: &String| {
+        let who = weir_model::Version::of(&(url, who));
+        cache.join(folder).join(format!("{who}.{extension}"))
+    };
+    urls.iter().map(path).collect()
+}
+
 /// Who the proxy is: nobody, or whom the control plane says, as soon as it does.
 fn begin_identity(bootstrap: &Bootstrap, control_plane: Option<&Arc<ControlPlane>>) -> anyhow::Result<Arc<Identity>> {
     let identity = Identity::none();
     let Some(control_plane) = control_plane.filter(|it| it.is_mutual()).map(Arc::clone) else { return Ok(identity) };
-    let ConfigFrom::ControlPlane { node, gateway, join_token, .. } = &bootstrap.source else { return Ok(identity) };
-    // Two proxies with one cache do not mix. (Where the control plane is may change; who joins another one has another
-    // token.)
-    let who = weir_model::Version::of(&(node, gateway));
-    let path = bootstrap.cache.join("identity").join(format!("{who}.pem"));
-    let options = IdentityOptions { control_plane, join_token: join_token.clone(), path };
+    let ConfigFrom::ControlPlane { urls, node, gateway, join_token } = &bootstrap.source else { return Ok(identity) };
+    let paths = kept_paths(&bootstrap.cache, ("identity", "pem"), urls, (node, gateway.as_deref()));
+    let options = IdentityOptions { control_plane, join_token: join_token.clone(), paths };
     let left = restore(&options, &identity);
     if identity.get().is_none() && join_token.is_none() {
         return Err(anyhow!("this proxy has no identity: give --join-token-path FILE, made by `weir token make`"));
@@ -241,8 +254,9 @@ async fn begin(
     (outcomes, control_plane, identity): (mpsc::Receiver<Outcome>, Option<Arc<ControlPlane>>, Arc<Identity>),
 ) -> anyhow::Result<ConfigSource> {
     let path = match (&bootstrap.source, control_plane) {
-        (ConfigFrom::ControlPlane { node, gateway, .. }, Some(control_plane)) => {
-            let last_good = LastGood::open(&bootstrap.cache, (node, gateway.as_deref()));
+        (ConfigFrom::ControlPlane { urls, node, gateway, .. }, Some(control_plane)) => {
+            let who = (node.as_str(), gateway.as_deref());
+            let last_good = LastGood::open(kept_paths(&bootstrap.cache, ("xds", "resources"), urls, who));
             let (node, gateway) = (node.clone(), gateway.clone());
             let options = XdsOptions { control_plane, node, gateway, identity };
             return Ok(ConfigSource::ControlPlane(Box::new(XdsSource::new(options, last_good, outcomes))));

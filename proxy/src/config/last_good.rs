@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -19,31 +19,29 @@ type Resources = Vec<Arc<SavedResource>>;
 
 /// What the control plane said last.
 pub(crate) struct LastGood {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     newest: watch::Sender<Resources>,
 }
 
 impl LastGood {
-    /// Kept in the folder `cache` for this node and Gateway, so that two proxies with one cache do not mix. Where their
-    /// control plane is may change.
-    pub(crate) fn open(cache: &Path, node: (&str, Option<&str>)) -> Self {
-        let who = weir_model::Version::of(&node);
-        let path = cache.join("xds").join(format!("{who}.resources"));
+    /// Kept at these paths, one for each replica of the control plane: they come and go.
+    pub(crate) fn open(paths: Vec<PathBuf>) -> Self {
         let (newest, mut changes) = watch::channel(Resources::new());
-        let target = path.clone();
+        let targets = paths.clone();
         task::spawn("last good configuration", async move {
             while changes.changed().await.is_ok() {
-                let (resources, path) = (changes.borrow_and_update().clone(), target.clone());
-                task::blocking("last good configuration", move || write_or_warn(&path, &resources)).await;
+                let (resources, paths) = (changes.borrow_and_update().clone(), targets.clone());
+                task::blocking("last good configuration", move || write_or_warn(&paths, &resources)).await;
             }
         });
-        Self { path, newest }
+        Self { paths, newest }
     }
 
     /// What was kept, none if nothing was.
     pub(crate) fn read(&self) -> Vec<SavedResource> {
-        let path = self.path.display();
-        match fs::read(&self.path) {
+        let Some(newest) = private_file::newest(&self.paths) else { return Vec::new() };
+        let path = newest.display();
+        match fs::read(newest) {
             Ok(bytes) if bytes.len() <= MAX_MESSAGE_BYTES => from_bytes(&bytes).unwrap_or_else(|| {
                 warn!(%path, "what was kept of the control plane is damaged and left alone");
                 Vec::new()
@@ -63,11 +61,13 @@ impl LastGood {
     }
 }
 
-fn write_or_warn(path: &Path, resources: &[Arc<SavedResource>]) {
+fn write_or_warn(paths: &[PathBuf], resources: &[Arc<SavedResource>]) {
     let bytes = to_bytes(resources.iter().map(|resource| &**resource));
-    // Routes may name what others must not know.
-    if let Err(error) = private_file::write(path, &bytes) {
-        let path = path.display();
-        warn!(%path, %error, "what the control plane said cannot be kept; a restart needs it to be there");
+    for path in paths {
+        // Routes may name what others must not know.
+        if let Err(error) = private_file::write(path, &bytes) {
+            let path = path.display();
+            warn!(%path, %error, "what the control plane said cannot be kept; a restart needs it to be there");
+        }
     }
 }

@@ -27,8 +27,8 @@ pub(crate) struct IdentityOptions {
     pub(crate) control_plane: Arc<ControlPlane>,
     /// The file of the join token; read when it is needed.
     pub(crate) join_token: Option<PathBuf>,
-    /// Where the identity is kept.
-    pub(crate) path: PathBuf,
+    /// Where the identity is kept: at each of these.
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 /// What the last process has left.
@@ -42,11 +42,12 @@ pub(crate) struct Left {
 /// Takes up what the last process has left. Blocks.
 pub(crate) fn restore(options: &IdentityOptions, identity: &Identity) -> Left {
     let nothing = Left { joined_by: None, must_join: true };
-    let text = match std::fs::read_to_string(&options.path) {
+    let Some(path) = private_file::newest(&options.paths) else { return nothing };
+    let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return nothing,
         Err(error) => {
-            warn!(path = %options.path.display(), %error, "the identity on disk cannot be read");
+            warn!(path = %path.display(), %error, "the identity on disk cannot be read");
             return nothing;
         }
     };
@@ -56,7 +57,7 @@ pub(crate) fn restore(options: &IdentityOptions, identity: &Identity) -> Left {
             identity.set(kept);
         }
         Err(error) => {
-            warn!(path = %options.path.display(), "what is kept as identity is none: {error}");
+            warn!(path = %path.display(), "what is kept as identity is none: {error}");
             return nothing;
         }
     }
@@ -187,9 +188,11 @@ fn report(options: &IdentityOptions, own: Option<&Own>, reason: &str) {
 
 async fn keep_on_disk(options: &IdentityOptions, identity: &WorkloadIdentity, joined_by: Option<&str>) {
     let text = format!("{JOINED_BY}{}\n{}", joined_by.unwrap_or_default(), identity.to_pem());
-    let path = options.path.clone();
-    let written = task::blocking("identity", move || private_file::write(&path, text.as_bytes())).await;
-    if let Some(Err(error)) = written {
-        warn!(path = %options.path.display(), %error, "the identity is not kept on disk; a restart needs a join token");
+    for path in options.paths.clone() {
+        let (bytes, shown) = (text.clone().into_bytes(), path.display().to_string());
+        let written = task::blocking("identity", move || private_file::write(&path, &bytes)).await;
+        if let Some(Err(error)) = written {
+            warn!(path = shown, %error, "the identity is not kept on disk; a restart needs a join token");
+        }
     }
 }
