@@ -15,7 +15,9 @@ fn bundle(version: &str) -> Vec<u8> {
 
 async fn push(control: &ControlPlane, reference: &str, more: &[&str]) -> (bool, String) {
     let arguments = [&["plugin", "push", reference], more].concat();
-    let variables = [("WEIR_REGISTRY_CREDENTIALS", Registry::CREDENTIALS)];
+    let registry = reference.trim_start_matches("oci://").split('/').next().unwrap();
+    let credentials = format!("{registry}={}", Registry::CREDENTIALS);
+    let variables = [("WEIR_REGISTRY_CREDENTIALS", credentials.as_str())];
     let (good, said, error) = control.weir_with(&arguments, &variables).await;
     (good, said + &error)
 }
@@ -57,7 +59,10 @@ async fn what_is_not_what_it_should_be_is_refused() {
     refused(&format!("{at}:3.0.0"), "the registry gives something else").await;
     // A stranger.
     let reference = format!("{at}:3.0.0");
-    let (good, _, error) = control.weir(&["plugin", "push", &reference]).await;
-    assert!(!good && error.contains("set WEIR_REGISTRY_CREDENTIALS"), "{error}");
+    let others = format!("ghcr.io={}", Registry::CREDENTIALS);
+    for variables in [&[][..], &[("WEIR_REGISTRY_CREDENTIALS", others.as_str())]] {
+        let (good, _, error) = control.weir_with(&["plugin", "push", &reference], variables).await;
+        assert!(!good && error.contains("set WEIR_REGISTRY_CREDENTIALS"), "{error}");
+    }
     assert_eq!(control.get("bundles").await, json!([]));
 }

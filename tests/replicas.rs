@@ -101,6 +101,26 @@ async fn a_workload_that_registers_at_one_is_told_by_the_other() {
 }
 
 #[tokio::test]
+async fn workloads_outlast_an_etcd_that_is_away() {
+    let (mut etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+    let (one, _other) = replicas(&etcd).await;
+    one.apply(&Resources::new().service("origin", &[]).route_everything()).await;
+    let proxy = one.proxy("p1", &[]).await;
+    let said = json!({"address": origin.address().to_string(), "leaseSeconds": 2}).to_string();
+    assert_eq!(one.ask("PUT", "workloads/default/origin/one", &said).await.status, 200);
+    serves(&proxy, "here", None).await;
+    etcd.kill(0).await;
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(6);
+    while tokio::time::Instant::now() < end {
+        assert_eq!(one.ask("PUT", "workloads/default/origin/one", &said).await.status, 200);
+        assert_eq!(proxy.get("/").await.status, 200);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    etcd.restart(0).await;
+    until("its end", async || (proxy.get("/").await.status == 503).then_some(())).await;
+}
+
+#[tokio::test]
 async fn none_overwrites_another() {
     let etcd = Etcd::start(1).await;
     let (one, other) = replicas(&etcd).await;

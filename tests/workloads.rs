@@ -34,8 +34,7 @@ async fn who_registers_serves_as_long_as_he_says_so() {
     control.apply(&empty_service()).await;
     let proxy = control.proxy("p1", &[]).await;
     answers(&proxy, (503, "")).await;
-    // As a workload of the namespace, by the token that it would join with.
-    let token = control.join_token("default/origin").await;
+    let token = control.admin_token();
     let path = "default/origin/one";
     let mut first = said(one.address(), 600);
     assert_eq!(register(&control, &token, path, &first).await.status, 200);
@@ -93,9 +92,18 @@ async fn who_may_register_what() {
     let viewer = made(r#"{"name": "v", "role": "viewer"}"#).await;
     let other = made(r#"{"name": "e", "role": "editor", "namespaces": ["shop"]}"#).await;
     let (path, good) = ("default/origin/one", said(origin.address(), 60));
-    for token in [&join, &viewer, &other] {
+    // A workload is an endpoint of Services that ask for just that workload.
+    let own = control.join_token("default/reviews").await;
+    for token in [&join, &viewer, &other, &own] {
         assert_eq!(register(&control, token, path, &good).await.status, 403);
     }
+    let service = "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {name: reviews}\nspec: {ports: [{port: 80}], \
+                   endpoints: [], identity: {serviceAccount: reviews}}\n";
+    control.apply(&Resources::nothing().yaml(service)).await;
+    assert_eq!(register(&control, &own, "default/reviews/one", &good).await.status, 200);
+    assert_eq!(register(&control, &join, "default/reviews/one", &good).await.status, 403);
+    let gone = control.ask_as(Some(&own), "DELETE", "workloads/default/reviews/one", "").await;
+    assert_eq!(gone.status, 200, "{}", gone.text());
     assert_eq!(control.ask_as(Some(&join), "GET", "workloads", "").await.status, 403, "it may read nothing");
     let admin = control.admin_token();
     for (path, said, status, expected) in [
@@ -103,6 +111,7 @@ async fn who_may_register_what() {
         (path, said(origin.address(), 1), 422, "between 2 and 3600"),
         (path, json!({"address": "0.0.0.0:80", "leaseSeconds": 60}), 422, "is nowhere"),
         (path, json!({"address": "127.0.0.1:80", "leaseSeconds": 60, "version": "a b"}), 422, "is not a version"),
+        (path, json!({"address": "169.254.169.254:80", "leaseSeconds": 60}), 422, "something else on each machine"),
         (path, json!({"address": "127.0.0.1:80", "leaseSeconds": 60, "port": 1}), 400, "unknown field"),
     ] {
         let answer = register(&control, &admin, path, &said).await;
@@ -110,4 +119,12 @@ async fn who_may_register_what() {
         assert!(answer.text().contains(expected), "{}", answer.text());
     }
     assert_eq!(control.get("workloads").await, json!([]));
+    for number in 0..16 {
+        let said = json!({"address": "127.0.0.1:80", "leaseSeconds": 60, "version": format!("v{number}")});
+        let answer = register(&control, &admin, &format!("default/origin/w{number}"), &said).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let said = json!({"address": "127.0.0.1:80", "leaseSeconds": 60, "version": "v16"});
+    let answer = register(&control, &admin, "default/origin/w16", &said).await;
+    assert!(answer.status == 409 && answer.text().contains("16 versions"), "{} {}", answer.status, answer.text());
 }

@@ -93,6 +93,18 @@ pub const MAX_FAILED_TRIALS: usize = 16;
 /// Workloads at the same time.
 pub const MAX_WORKLOADS: usize = 10_000;
 
+/// Workloads of one namespace: none takes the places of all others.
+pub const MAX_NAMESPACE_WORKLOADS: usize = 2_000;
+
+/// Versions of one Service that workloads say: each is a cluster for each port.
+pub const MAX_SERVICE_VERSIONS: usize = 16;
+
+/// Requests of workloads that are handled at the same time; more are told to come again.
+pub const MAX_REGISTRATIONS: usize = 64;
+
+/// Pause between two times that workloads are told: what changes meanwhile is told together.
+pub const WORKLOADS_PAUSE: Duration = Duration::from_millis(50);
+
 /// The shortest lease: below that a short pause of a machine loses its workloads.
 pub const MIN_LEASE: Duration = Duration::from_secs(2);
 
@@ -133,6 +145,12 @@ pub const MAX_WATCHERS: usize = 1_000;
 
 /// How often the change feed says that it is still there.
 pub const WATCH_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Connections to the API by TLS at the same time.
+pub const MAX_API_CONNECTIONS: usize = 1_024;
+
+/// A connection to the API by TLS on which nothing comes or goes for this time is ended: longer than any answer takes.
+pub const API_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Tokens: people and pipelines, not requests.
 pub const MAX_TOKENS: usize = 10_000;

@@ -7,7 +7,7 @@
 //!
 //! Every call that is not said to be quick blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,10 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tracing::debug;
 use weir_mesh::{Registered, registered};
 
-use crate::limits::{MAX_LEASE, MAX_WORKLOADS, MIN_LEASE};
+use crate::limits::{MAX_LEASE, MAX_NAMESPACE_WORKLOADS, MAX_SERVICE_VERSIONS, MAX_WORKLOADS, MIN_LEASE};
 use crate::store::{ResourceStore, StoreError};
 
 /// What the store calls them.
@@ -86,8 +87,8 @@ pub enum RegistryError {
     #[error("{0}")]
     Invalid(String),
     /// There are too many.
-    #[error("{MAX_WORKLOADS} workloads are registered; that is as many as are taken")]
-    Full,
+    #[error("{0}; that is as many as are taken")]
+    Full(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -98,6 +99,8 @@ pub enum RegistryError {
 pub struct Registry {
     store: Arc<ResourceStore>,
     workloads: Mutex<BTreeMap<Key, Known>>,
+    /// Held by the one who changes the store and what is known of it.
+    changing: Mutex<()>,
 }
 
 #[derive(Debug, Clone)]
@@ -113,7 +116,7 @@ impl Registry {
     /// # Errors
     /// It cannot be read.
     pub fn open(store: Arc<ResourceStore>) -> Result<Self, StoreError> {
-        let registry = Self { store, workloads: Mutex::default() };
+        let registry = Self { store, workloads: Mutex::default(), changing: Mutex::default() };
         registry.reload()?;
         let now = Timestamp::now();
         for known in registry.workloads.lock().values_mut() {
@@ -127,6 +130,7 @@ impl Registry {
     /// # Errors
     /// It cannot be read.
     pub(crate) fn reload(&self) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock();
         let stored: Vec<RegisteredWorkload> = self.store.entries(KIND)?;
         let before = self.endpoints();
         let mut workloads = self.workloads.lock();
@@ -157,19 +161,43 @@ impl Registry {
         let now = Timestamp::now();
         let mut workload = RegisteredWorkload { namespace, service, name, said, expires: now };
         workload.expires = now + workload.lease();
+        let _changing = self.changing.lock();
         let before = self.workloads.lock().get(key).cloned();
-        if before.is_none() && self.workloads.lock().len() >= MAX_WORKLOADS {
-            return Err(RegistryError::Full);
-        }
+        self.check_room(&workload, before.is_none())?;
         let is_same = before.as_ref().is_some_and(|before| before.workload.said == workload.said);
-        let stored = before.as_ref().map(|before| before.stored).filter(|_| is_same);
-        let is_due = stored.is_none_or(|stored| stored < now + workload.lease() / 2);
-        if is_due {
-            self.store.put_entry(KIND, &path(key), &workload)?;
+        let mut stored = before.map(|before| before.stored).filter(|_| is_same);
+        if stored.is_none_or(|stored| stored < now + workload.lease() / 2) {
+            match self.store.put_entry(KIND, &path(key), &workload) {
+                Ok(()) => stored = Some(workload.expires),
+                // It is here still, and so is what it says: a store that is away is no reason to lose it.
+                Err(error) if is_same => debug!(%error, name = workload.name, "a lease is not written yet"),
+                Err(error) => return Err(error.into()),
+            }
         }
-        let stored = if is_due { workload.expires } else { stored.unwrap_or(workload.expires) };
-        self.workloads.lock().insert(key.clone(), Known { workload: workload.clone(), stored });
+        let known = Known { workload: workload.clone(), stored: stored.unwrap_or(workload.expires) };
+        self.workloads.lock().insert(key.clone(), known);
         Ok((workload, !is_same))
+    }
+
+    fn check_room(&self, workload: &RegisteredWorkload, is_new: bool) -> Result<(), RegistryError> {
+        let full = |what: String| Err(RegistryError::Full(what));
+        let workloads = self.workloads.lock();
+        let namespace = workloads.keys().filter(|(namespace, ..)| *namespace == workload.namespace).count();
+        if is_new && (workloads.len() >= MAX_WORKLOADS || namespace >= MAX_NAMESPACE_WORKLOADS) {
+            return full(format!(
+                "{namespace} workloads of {} are registered, {} of all",
+                workload.namespace,
+                workloads.len()
+            ));
+        }
+        let of_service = workloads.values().map(|known| &known.workload);
+        let of_service = of_service.filter(|it| it.namespace == workload.namespace && it.service == workload.service);
+        let mut versions: BTreeSet<&String> = of_service.filter_map(|it| it.said.version.as_ref()).collect();
+        versions.extend(&workload.said.version);
+        if versions.len() > MAX_SERVICE_VERSIONS {
+            return full(format!("{} versions of {} are registered", versions.len() - 1, workload.service));
+        }
+        Ok(())
     }
 
     /// Forgets a workload; nothing when there is none.
@@ -177,6 +205,7 @@ impl Registry {
     /// # Errors
     /// The store failed.
     pub(crate) fn forget(&self, key: &Key) -> Result<Option<RegisteredWorkload>, StoreError> {
+        let _changing = self.changing.lock();
         if !self.workloads.lock().contains_key(key) {
             return Ok(None);
         }
@@ -187,15 +216,31 @@ impl Registry {
     /// Forgets those whose time is over; false when there are none.
     ///
     /// # Errors
-    /// The store failed: they are forgotten here all the same.
+    /// The store failed: those that it failed for are there still.
     pub(crate) fn expire(&self) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock();
         let now = Timestamp::now();
-        let ended = |known: &Known| known.workload.expires <= now && known.stored <= now;
-        let gone: Vec<Key> =
-            self.workloads.lock().iter().filter(|(_, known)| ended(known)).map(|(key, _)| key.clone()).collect();
-        self.workloads.lock().retain(|key, _| !gone.contains(key));
-        let deleted: Result<Vec<()>, _> = gone.iter().map(|key| self.store.delete_entry(KIND, &path(key))).collect();
-        deleted.map(|_| !gone.is_empty())
+        let ended: Vec<Key> = {
+            let workloads = self.workloads.lock();
+            workloads.iter().filter(|(_, known)| self.has_ended(known, now)).map(|(key, _)| key.clone()).collect()
+        };
+        let mut is_gone = false;
+        for key in ended {
+            let has_ended = |stored: &RegisteredWorkload| stored.expires <= now;
+            if self.store.delete_entry_if(KIND, &path(&key), has_ended)? {
+                self.workloads.lock().remove(&key);
+                is_gone = true;
+            }
+        }
+        Ok(is_gone)
+    }
+
+    /// Where others write too, a lease may be renewed without being written: for half of it, by a clock that is not ours.
+    fn has_ended(&self, known: &Known, now: Timestamp) -> bool {
+        let lease = known.workload.lease();
+        let unwritten =
+            if self.store.is_shared() { lease / 2 + SignedDuration::from_secs(1) } else { SignedDuration::ZERO };
+        known.workload.expires <= now && known.stored + unwritten <= now
     }
 
     /// All of them. Quick.

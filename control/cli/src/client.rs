@@ -7,7 +7,7 @@ use std::{env, fs};
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use ureq::Agent;
-use ureq::http::{Request, Response};
+use ureq::http::{Request, Response, Uri};
 
 use crate::args::Server;
 use crate::files::{self, FilePlace};
@@ -75,12 +75,21 @@ impl Client {
 
 /// A token goes in plain text to nobody but this machine.
 fn check_plain(url: &str) -> anyhow::Result<()> {
-    let Some(rest) = url.strip_prefix("http://") else { return Ok(()) };
-    let authority = rest.split('/').next().unwrap_or(rest);
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    ensure!(is_here, "{url} is not this machine, and the token would go there in plain text; write https://");
+    let uri: Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
+    let authority = uri.authority().with_context(|| format!("`{url}` names no host"))?;
+    ensure!(!authority.as_str().contains('@'), "`{url}` has a user in it; tokens say who asks");
+    let is_plain = uri.scheme_str() != Some("https");
+    ensure!(
+        !is_plain || is_this_machine(authority.host()),
+        "{url} is not this machine, and the token would go there in plain text; write https://"
+    );
     Ok(())
+}
+
+/// Whether a host is the machine that this runs on.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn read(mut response: Response<ureq::Body>) -> anyhow::Result<Value> {

@@ -7,14 +7,15 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use ureq::Agent;
-use ureq::http::{Request, Response, StatusCode};
+use ureq::http::{Request, Response, StatusCode, Uri};
 
+use crate::client::is_this_machine;
 use crate::tls;
 
 /// What is written before a reference.
 pub(crate) const SCHEME: &str = "oci://";
 
-/// Who asks a registry that wants to know: `USER:PASSWORD`.
+/// Who asks a registry that wants to know: `REGISTRY=USER:PASSWORD`. No other registry gets it.
 const CREDENTIALS: &str = "WEIR_REGISTRY_CREDENTIALS";
 
 /// Bytes of a manifest: they are a few KiB.
@@ -77,9 +78,7 @@ impl Reference {
     /// As everybody does it: plain text is for a registry on this machine alone.
     fn url(&self, rest: &str) -> String {
         let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
-        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-        let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        let scheme = if is_here { "http" } else { "https" };
+        let scheme = if is_this_machine(host) { "http" } else { "https" };
         format!("{scheme}://{}/v2/{}/{rest}", self.registry, self.repository)
     }
 }
@@ -143,17 +142,22 @@ impl<'a> Repository<'a> {
 
     /// What the registry wants to see (RFC 6750, RFC 7617, and the registries' token protocol).
     fn answer(&self, challenge: &str) -> anyhow::Result<String> {
-        let own = env::var(CREDENTIALS).ok().map(|text| format!("Basic {}", base64(text.trim().as_bytes())));
+        let own = env::var(CREDENTIALS).ok();
+        let own = own.as_deref().and_then(|text| text.trim().split_once('=')?.into());
+        let own = own.filter(|(registry, _)| *registry == self.reference.registry);
+        let own = own.map(|(_, credentials): (&str, &str)| format!("Basic {}", base64(credentials.as_bytes())));
         let Some(parameters) = challenge.strip_prefix("Bearer ") else {
-            return own
-                .with_context(|| format!("the registry wants to know who asks: set {CREDENTIALS}=USER:PASSWORD"));
+            return own.with_context(|| {
+                format!("the registry wants to know who asks: set {CREDENTIALS}=REGISTRY=USER:PASSWORD")
+            });
         };
         let parameter = |name: &str| {
             let found = parameters.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
             found.map(|value| value.trim_matches('"').to_owned())
         };
         let realm = parameter("realm").context("the registry does not say who gives tokens for it")?;
-        let is_safe = realm.starts_with("https://") || realm.starts_with("http://127.0.0.1") || own.is_none();
+        let place: Uri = realm.parse().with_context(|| format!("`{realm}` is no URL"))?;
+        let is_safe = own.is_none() || place.scheme_str() == Some("https") || place.host().is_some_and(is_this_machine);
         ensure!(is_safe, "the registry wants credentials sent in plain text, to {realm}");
         let scope = parameter("scope").unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository));
         let service = parameter("service").map(|service| format!("&service={service}")).unwrap_or_default();
@@ -163,7 +167,7 @@ impl<'a> Repository<'a> {
         }
         let mut response = self.agent.run(request.body(())?).with_context(|| format!("{realm} cannot be reached"))?;
         let status = response.status();
-        ensure!(status.is_success(), "{realm} gives no token: {status}; set {CREDENTIALS}=USER:PASSWORD");
+        ensure!(status.is_success(), "{realm} gives no token: {status}; set {CREDENTIALS}=REGISTRY=USER:PASSWORD");
         let bytes = response.body_mut().with_config().limit(MAX_MANIFEST_BYTES).read_to_vec()?;
         let answer: Value = serde_json::from_slice(&bytes).with_context(|| format!("{realm} gives no token"))?;
         let token = answer["token"].as_str().or(answer["access_token"].as_str());

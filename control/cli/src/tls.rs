@@ -23,5 +23,6 @@ pub(crate) fn agent(ca: Option<&Path>) -> anyhow::Result<Agent> {
         }
     };
     let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider()).build();
-    Ok(Agent::config_builder().http_status_as_error(false).tls_config(tls).build().into())
+    // No proxy of the environment: it would read what goes in plain text to this machine.
+    Ok(Agent::config_builder().http_status_as_error(false).tls_config(tls).proxy(None).build().into())
 }

@@ -1,7 +1,7 @@
 //! Endpoints that have registered themselves with a control plane: they serve a Service beside those that are listed in it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use weir_model::limits::MAX_WEIGHT;
@@ -36,6 +36,15 @@ pub fn endpoint(address: SocketAddr, weight: Option<u32>, version: Option<&str>)
     let weight = weight.ok_or_else(|| format!("weights are between 0 and {MAX_WEIGHT}"))?;
     if let Some(version) = version {
         name::version(version).map_err(said)?;
+    }
+    let is_local = match address.ip() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_multicast(),
+    };
+    if is_local {
+        return Err(format!(
+            "{address} means something else on each machine; say the address that others reach you at"
+        ));
     }
     if address.ip().is_unspecified() || address.port() == 0 {
         return Err(format!("{address} is nowhere; say the address and port that others reach you at"));

@@ -37,7 +37,8 @@ use crate::api::listener::TlsListener;
 use crate::authority::Authority;
 use crate::board::Board;
 use crate::limits::{
-    MAX_AUDITED_PATH, MAX_PUSHES, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS, REQUEST_BODY_TIMEOUT,
+    MAX_AUDITED_PATH, MAX_PUSHES, MAX_REGISTRATIONS, MAX_REQUEST_BYTES, MAX_WAITING_WRITERS, MAX_WATCHERS,
+    REQUEST_BODY_TIMEOUT,
 };
 use crate::publish::Publisher;
 use crate::status::ProxyBook;
@@ -59,6 +60,8 @@ pub struct Api {
     pub audit: AuditLog,
     /// Places for those who wait for the writer.
     pub(crate) writers: Arc<Semaphore>,
+    /// Places for workloads that register themselves.
+    pub(crate) registrations: Arc<Semaphore>,
     /// Places for those who push bundles.
     pub(crate) pushes: Arc<Semaphore>,
     /// Places for those who follow changes.
@@ -81,7 +84,8 @@ impl Api {
         let (writers, watchers) =
             (Arc::new(Semaphore::new(MAX_WAITING_WRITERS)), Arc::new(Semaphore::new(MAX_WATCHERS)));
         let pushes = Arc::new(Semaphore::new(MAX_PUSHES));
-        Arc::new(Self { publisher, board, book, tokens, authority, audit, writers, pushes, watchers })
+        let registrations = Arc::new(Semaphore::new(MAX_REGISTRATIONS));
+        Arc::new(Self { publisher, board, book, tokens, authority, audit, writers, registrations, pushes, watchers })
     }
 }
 

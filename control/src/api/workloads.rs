@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
+use weir_mesh::{Kind, ObjectId};
 
 use crate::access::{Role, Token};
 use crate::api::answer::{Done, Failure, Json};
@@ -24,12 +26,11 @@ pub(crate) async fn register(
     Path((namespace, service, name)): WorkloadPath,
     body: String,
 ) -> Result<Response, Failure> {
-    check(&token, &namespace)?;
+    let place = place(&api)?;
+    check(&api, &token, (&namespace, &service))?;
     let said: Registration = serde_json::from_str(&body).map_err(|error| {
         Failure::bad_request(format!("the body must say {{address, leaseSeconds}} in JSON: {error}"))
     })?;
-    let place = Arc::clone(&api.writers).try_acquire_owned();
-    let place = place.map_err(|_| Failure::busy("too many changes wait; try again soon"))?;
     blocking(move || {
         let _place = place;
         let (workload, is_news) = api.publisher.register((&namespace, &service, &name), said)?;
@@ -46,8 +47,10 @@ pub(crate) async fn unregister(
     Extension(Caller(token)): Extension<Caller>,
     Path((namespace, service, name)): WorkloadPath,
 ) -> Result<Response, Failure> {
-    check(&token, &namespace)?;
+    let place = place(&api)?;
+    check(&api, &token, (&namespace, &service))?;
     blocking(move || {
+        let _place = place;
         let workload = api.publisher.unregister((&namespace, &service, &name))?;
         let mut response = Json(workload).into_response();
         response.extensions_mut().insert(Done::with(format!("Workload {namespace}/{service}/{name}")));
@@ -56,16 +59,29 @@ pub(crate) async fn unregister(
     .await
 }
 
-/// An editor of the namespace may, and a workload of the namespace.
-fn check(token: &Token, namespace: &str) -> Result<(), Failure> {
-    let own = token.workload.as_deref().and_then(|workload| workload.split_once('/')).map(|(own, _)| own);
+fn place(api: &Api) -> Result<OwnedSemaphorePermit, Failure> {
+    let place = Arc::clone(&api.registrations).try_acquire_owned();
+    place.map_err(|_| Failure::busy("too many workloads register at the same time; try again soon"))
+}
+
+/// An editor of the namespace may; and a workload, for Services whose endpoints must prove to be that workload.
+fn check(api: &Api, token: &Token, (namespace, service): (&str, &str)) -> Result<(), Failure> {
+    let is_its_own = || {
+        let (own, account) = token.workload.as_deref()?.split_once('/')?;
+        let value = api.publisher.value_of(&ObjectId::new(Kind::Service.name(), namespace, service)?)?;
+        let asked = value.pointer("/spec/identity/serviceAccount")?;
+        (own == namespace && asked == account).then_some(())
+    };
     let may = match token.role {
-        Role::Proxy => own == Some(namespace),
+        Role::Proxy => is_its_own().is_some(),
         Role::Viewer => false,
         Role::Editor | Role::Admin => {
             token.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|it| it == namespace))
         }
     };
-    let refused = || Failure::forbidden(format!("the token `{}` may register no workload of {namespace}", token.name));
+    let refused = || {
+        let name = &token.name;
+        Failure::forbidden(format!("the token `{name}` may register no workload of {namespace}/{service}"))
+    };
     may.then_some(()).ok_or_else(refused)
 }

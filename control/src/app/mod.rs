@@ -35,7 +35,7 @@ use crate::api::{Api, serve_api};
 use crate::authority::{Authority, AuthorityOptions, GivenFiles, RootsPlace};
 use crate::board::Board;
 use crate::bundle::{BundleShelf, TrustedSigners};
-use crate::limits::EXPIRY_INTERVAL;
+use crate::limits::{EXPIRY_INTERVAL, WORKLOADS_PAUSE};
 use crate::loader::Loader;
 use crate::module_store::ModuleStore;
 use crate::private_file;
@@ -133,7 +133,8 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let publisher = Publisher::new(Arc::clone(&store), Arc::clone(&board), filters, registry)?;
     let files = begin(&bootstrap, &publisher).await?;
     let shared = (Arc::clone(&publisher), Arc::clone(&tokens), Arc::clone(&authority));
-    task::spawn("workloads", expire_workloads(Arc::clone(&publisher)));
+    task::spawn("leases", expire_workloads(Arc::clone(&publisher)));
+    task::spawn("workloads", tell_workloads(Arc::clone(&publisher)));
     task::spawn("other control planes", replicas::follow(store, shared));
     let book = ProxyBook::new();
     announce(&bootstrap, (&api, &xds, &mutual), &modules)?;
@@ -204,6 +205,16 @@ async fn expire_workloads(publisher: Arc<Publisher>) {
         sleep(EXPIRY_INTERVAL).await;
         let publisher = Arc::clone(&publisher);
         task::blocking(move || publisher.expire_workloads()).await;
+    }
+}
+
+/// Tells of workloads that have come or gone; what changes soon after is told together.
+async fn tell_workloads(publisher: Arc<Publisher>) {
+    loop {
+        publisher.workloads_changed().await;
+        let writer = Arc::clone(&publisher);
+        task::blocking(move || writer.tell_workloads()).await;
+        sleep(WORKLOADS_PAUSE).await;
     }
 }
 

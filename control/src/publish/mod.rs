@@ -26,7 +26,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 use weir_mesh::{Bundles, Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
 
@@ -117,6 +117,7 @@ pub struct Publisher {
     bundles: Arc<BundleShelf>,
     loader: Loader,
     registry: Arc<Registry>,
+    workloads_changed: Notify,
     inner: Mutex<Inner>,
     /// What was told last, for those who read: they do not wait for who writes.
     seen: ArcSwap<Seen>,
@@ -165,7 +166,17 @@ impl Publisher {
         inner.state = state;
         let seen = ArcSwap::from_pointee(Seen { state: inner.state.clone(), ..Seen::default() });
         let inner = Mutex::new(inner);
-        Ok(Arc::new(Self { store, board, bundles, loader, registry, inner, seen, changed }))
+        Ok(Arc::new(Self {
+            store,
+            board,
+            bundles,
+            loader,
+            registry,
+            workloads_changed: Notify::new(),
+            inner,
+            seen,
+            changed,
+        }))
     }
 
     /// Tells what the store held when this began.

@@ -34,6 +34,18 @@ pub struct LiveObject {
 }
 
 impl Publisher {
+    /// What an object that is told says.
+    pub fn value_of(&self, id: &ObjectId) -> Option<Arc<Value>> {
+        let seen = self.seen.load();
+        if let Some(stored) = seen.state.objects.get(id) {
+            return Some(Arc::clone(&stored.value));
+        }
+        let path = &seen.live.get(id)?.path;
+        let written =
+            seen.files.iter().filter(|file| file.path == *path).flat_map(|file| written_objects(file).objects);
+        written.into_iter().find(|written| written.id == *id).map(|written| Arc::new(written.value))
+    }
+
     /// Every object that is told.
     pub fn objects(&self) -> Vec<LiveObject> {
         let seen = self.seen.load();

@@ -1,7 +1,7 @@
 //! Workloads that register themselves: taken up and told by the one writer, without a revision. They come and go by
 //! themselves, and nobody rolls them back.
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use weir_mesh::{Kind, ObjectId};
 
 use crate::publish::{Publisher, Refused};
@@ -34,7 +34,7 @@ impl Publisher {
         if is_news {
             let RegisteredWorkload { namespace, service, name, said, .. } = &workload;
             info!(workload = name, service = %format!("{namespace}/{service}"), address = %said.address, healthy = said.healthy, "a workload is registered");
-            self.tell_workloads();
+            self.workloads_changed.notify_one();
         }
         Ok((workload, is_news))
     }
@@ -47,21 +47,29 @@ impl Publisher {
         let key = (namespace.to_owned(), service.to_owned(), name.to_owned());
         let missing = || Refused::NotFound(format!("no workload {name} of {namespace}/{service} is registered"));
         let workload = self.registry.forget(&key)?.ok_or_else(missing)?;
-        self.tell_workloads();
+        self.workloads_changed.notify_one();
         Ok(workload)
     }
 
     /// Forgets those that have not said in time that they are there still.
     pub fn expire_workloads(&self) {
         match self.registry.expire() {
-            Ok(false) => return,
-            Ok(true) => info!("workloads have not registered again in time, and are gone"),
-            Err(error) => warn!(%error, "workloads that are gone are still in the store"),
+            Ok(false) => {}
+            Ok(true) => {
+                info!("workloads have not registered again in time, and are gone");
+                self.workloads_changed.notify_one();
+            }
+            Err(error) => debug!(%error, "workloads whose time is over are there until the store is"),
         }
-        self.tell_workloads();
     }
 
-    fn tell_workloads(&self) {
+    /// Waits until workloads have come or gone.
+    pub async fn workloads_changed(&self) {
+        self.workloads_changed.notified().await;
+    }
+
+    /// Tells the workloads that there are. Blocks.
+    pub fn tell_workloads(&self) {
         let mut inner = self.inner.lock();
         if let Err(refused) = self.tell_again(&mut inner) {
             warn!("workloads are told with the next change: {refused}");
@@ -73,7 +81,7 @@ impl From<RegistryError> for Refused {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Store(error) => Self::Store(error),
-            RegistryError::Full => Self::Conflict(error.to_string()),
+            RegistryError::Full(_) => Self::Conflict(error.to_string()),
             RegistryError::Invalid(reason) => Self::Invalid(vec![weir_mesh::Refusal::unplaced(reason, "")]),
         }
     }

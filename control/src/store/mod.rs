@@ -270,6 +270,22 @@ impl ResourceStore {
         self.engine.write(&[], &Write::delete(vec![format!("{kind}/{name}")])).map(drop)
     }
 
+    /// Forgets a value of a kind of our own, if it is one that may be; false when it is not.
+    pub(crate) fn delete_entry_if<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        name: &str,
+        may_go: impl FnOnce(&T) -> bool,
+    ) -> Result<bool, StoreError> {
+        let key = format!("{kind}/{name}");
+        let Some(bytes) = self.engine.get(&key)? else { return Ok(true) };
+        if !may_go(&from_bytes(&key, &bytes)?) {
+            return Ok(false);
+        }
+        let guard = Guard { key: &key, value: Some(&bytes) };
+        self.engine.write(&[guard], &Write::delete(vec![key.clone()]))
+    }
+
     /// A value that there is one of.
     pub(crate) fn single(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.engine.get(key)
