@@ -8,6 +8,7 @@
 
 mod wire;
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -252,7 +253,7 @@ impl Members {
                 }
                 Err(status) => {
                     was_lost |= !is_refusal(&status);
-                    reasons.push(format!("{}: {}", self.name(number), status.message()));
+                    reasons.push(format!("{}: {}", self.name(number), said(&status)));
                     if is_refusal(&status) {
                         break;
                     }
@@ -295,7 +296,7 @@ impl Members {
         let opened = timeout(ETCD_TIMEOUT, wire::watch(channel, ReceiverStream::new(receiver))).await;
         let mut responses = match opened.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
             Ok(responses) => responses,
-            Err(status) => return status.message().to_owned(),
+            Err(status) => return said(&status),
         };
         loop {
             match responses.message().await {
@@ -303,7 +304,7 @@ impl Members {
                 // The first one says that it is watched from now on: what was written before is to be read now.
                 Ok(Some(_)) => changed.send_modify(|count| *count += 1),
                 Ok(None) => return "it has ended the watch".to_owned(),
-                Err(status) => return status.message().to_owned(),
+                Err(status) => return said(&status),
             }
         }
     }
@@ -336,6 +337,16 @@ fn channel(name: &str, tls: Option<&ClientTlsConfig>) -> Result<Channel, String>
         None => endpoint,
     };
     Ok(endpoint.connect_lazy())
+}
+
+/// What a status says, and what it came of.
+fn said(status: &Status) -> String {
+    let mut cause: &dyn Error = status;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    let (message, cause) = (status.message(), cause.to_string());
+    if cause.contains(message) { cause } else { format!("{message}: {cause}") }
 }
 
 /// Whether nothing has happened, for certain.
