@@ -146,6 +146,36 @@ async fn none_overwrites_another() {
     assert_eq!(one.ask("POST", &path(last), &service("e")).await.status, 409);
 }
 
+/// More than an etcd gives in one page, and more than it takes in one transaction.
+#[tokio::test]
+async fn what_is_long_is_read_and_forgotten_in_parts() {
+    let etcd = Etcd::start(1).await;
+    let (one, mut other) = replicas(&etcd).await;
+    let mut last = Value::Null;
+    for number in 0..250 {
+        let new = json!({"name": format!("t{number}"), "role": "viewer"}).to_string();
+        last = parsed(&one.ask("POST", "tokens", &new).await);
+    }
+    until("all tokens at the other one", async || {
+        let tokens = other.get("tokens").await;
+        let last = other.ask_as(last["secret"].as_str(), "GET", "status", "").await.status;
+        (tokens.as_array()?.len() == 251 && last == 200).then_some(())
+    })
+    .await;
+    // Seventeen checkpoints: with the last one more revisions are forgotten than one transaction deletes.
+    for revision in 1..=1_088 {
+        let text = service("a").replace("127.0.0.1:1", &format!("127.0.0.1:{revision}"));
+        let answer = one.ask("POST", "apply", &text).await;
+        assert_eq!(parsed(&answer)["revision"], revision, "{}", answer.text());
+    }
+    for (revision, status) in [(87, 404), (88, 200), (1_088, 200)] {
+        assert_eq!(other.ask("GET", &format!("revisions/{revision}"), "").await.status, status, "{revision}");
+    }
+    other.kill().await;
+    other.restart().await;
+    assert_eq!(other.get("revisions").await[0]["id"], 1_088);
+}
+
 #[tokio::test]
 async fn tokens_and_roots_are_the_same_everywhere() {
     let etcd = Etcd::start(1).await;

@@ -1,10 +1,11 @@
 //! The command line: flags, checked and turned into what `app` runs. Called by `main`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_identity::is_this_machine;
 use weir_loader::{CompileRequest, cache_folder};
 use weir_model::{ClusterName, HumanDuration, TrustDomain, UnitError};
 
@@ -220,8 +221,7 @@ fn parse_etcd(rest: &str, tls: Option<EtcdTls>) -> Result<EtcdOptions, String> {
         if host.is_empty() || !host.bytes().all(is_host) || port.parse::<u16>().is_err() {
             return bad("is not HOST:PORT");
         }
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        if tls.is_none() && host != "localhost" && !address.is_ok_and(|address| address.is_loopback()) {
+        if tls.is_none() && !is_this_machine(host) {
             return bad("is not this machine, and the roots' keys would go there in plain text; write etcds://");
         }
     }

@@ -42,7 +42,6 @@ pub struct Told {
     hashes: ModuleHashes,
     weir: Offer,
     envoy: Offer,
-    grpc: Offer,
 }
 
 /// Which part of everything a proxy may see. It follows from the Gateway that the proxy serves.
@@ -176,7 +175,6 @@ impl Board {
             hashes: ModuleHashes::new(),
             weir: Offer::default(),
             envoy: Offer::default(),
-            grpc: Offer::default(),
         };
         let (told, offers) = (ArcSwap::from_pointee(told), Mutex::default());
         Arc::new(Self { modules, module_address, module_cluster, told, offers, changed })
@@ -197,11 +195,10 @@ impl Board {
         let offer =
             |program, previous| self.make((program, snapshot), &hashes, Some(previous)).map_err(NotTold::Rejected);
         let (weir, envoy) = (offer(Program::Weir, &before.weir)?, offer(Program::Envoy, &before.envoy)?);
-        let grpc = offer(Program::Grpc, &before.grpc)?;
         if let Some(reason) = weir.excess().or_else(|| envoy.excess()) {
             return Err(NotTold::TooMuch(reason));
         }
-        Ok(Told { generation: before.generation + 1, snapshot: snapshot.clone(), hashes, weir, envoy, grpc })
+        Ok(Told { generation: before.generation + 1, snapshot: snapshot.clone(), hashes, weir, envoy })
     }
 
     /// Forgets modules that were read and are not told.
@@ -246,18 +243,16 @@ impl Board {
             return Arc::clone(known);
         }
         let whole = match program {
-            Program::Weir => &told.weir,
-            Program::Envoy => &told.envoy,
-            Program::Grpc => &told.grpc,
+            Program::Weir => Some(&told.weir),
+            Program::Envoy => Some(&told.envoy),
+            Program::Grpc => None, // Few are told of it, so that it is made when one is.
         };
         let snapshot = scope.of_snapshot(&told.snapshot);
         let previous = before.as_ref().map(|before| &before.offer);
-        let offer = match scope {
-            Scope::Everything => whole.clone(),
+        let offer = match (scope, whole) {
+            (Scope::Everything, Some(whole)) => whole.clone(),
             // All of it could be told, so that a part of it can.
-            Scope::Gateway(_) => {
-                self.make((program, &snapshot), &told.hashes, previous.or(Some(whole))).unwrap_or_default()
-            }
+            _ => self.make((program, &snapshot), &told.hashes, previous.or(whole)).unwrap_or_default(),
         };
         let objects = objects_of(&snapshot);
         let scoped = Arc::new(ScopedOffer { generation: told.generation, offer, objects });

@@ -56,6 +56,9 @@ pub mod store;
 // Files for this user alone.
 mod private_file;
 
+// Connections whose handshakes are done.
+mod handshakes;
+
 // Named tasks.
 mod task;
 

@@ -224,15 +224,25 @@ impl Registry {
             let workloads = self.workloads.lock();
             workloads.iter().filter(|(_, known)| self.has_ended(known, now)).map(|(key, _)| key.clone()).collect()
         };
-        let mut is_gone = false;
+        let (mut is_gone, mut failed) = (false, None);
         for key in ended {
             let has_ended = |stored: &RegisteredWorkload| stored.expires <= now;
-            if self.store.delete_entry_if(KIND, &path(&key), has_ended)? {
-                self.workloads.lock().remove(&key);
-                is_gone = true;
+            match self.store.delete_entry_if(KIND, &path(&key), has_ended) {
+                Ok(true) => is_gone |= self.workloads.lock().remove(&key).is_some(),
+                Ok(false) => {}
+                Err(error) => {
+                    failed = Some(error);
+                    break; // The others would wait as long.
+                }
             }
         }
-        Ok(is_gone)
+        failed.filter(|_| !is_gone).map_or(Ok(is_gone), Err) // What is gone is to be told in any case.
+    }
+
+    /// Whether the time of any is over. Quick.
+    pub(crate) fn is_due(&self) -> bool {
+        let now = Timestamp::now();
+        self.workloads.lock().values().any(|known| self.has_ended(known, now))
     }
 
     /// Where others write too, a lease may be renewed without being written: for half of it, by a clock that is not ours.
@@ -251,7 +261,8 @@ impl Registry {
     /// The endpoints of those that are well. Quick.
     pub(crate) fn endpoints(&self) -> Registered {
         let mut endpoints = Registered::default();
-        for RegisteredWorkload { namespace, service, said, .. } in self.all().iter().filter(|it| it.said.healthy) {
+        for Known { workload, .. } in self.workloads.lock().values().filter(|known| known.workload.said.healthy) {
+            let RegisteredWorkload { namespace, service, said, .. } = workload;
             let endpoint = registered::endpoint(said.address, said.weight, said.version.as_deref());
             endpoint.into_iter().for_each(|endpoint| endpoints.add((namespace, service), endpoint));
         }

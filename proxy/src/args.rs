@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_identity::is_this_machine;
 use weir_loader::cache_folder;
 use weir_model::{HumanDuration, ListenerName};
 
@@ -289,9 +290,7 @@ fn parse_control_plane(text: &str) -> Result<String, String> {
         return Err("write https://HOST:PORT, or http://ADDRESS:PORT as in http://127.0.0.1:15010".to_owned());
     };
     let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    if !is_here {
+    if !is_this_machine(host) {
         return Err(format!("`{host}` is not this machine: what is served would come in plain text; use 127.0.0.1"));
     }
     Ok(format!("http://{host}:{port}"))

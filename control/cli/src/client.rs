@@ -1,6 +1,5 @@
 //! The control API, asked. A failure is told with every refusal and its place, as `weir-proxy validate` tells it.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::{env, fs};
 
@@ -8,6 +7,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Request, Response, Uri};
+use weir_identity::is_this_machine;
 
 use crate::args::Server;
 use crate::files::{self, FilePlace};
@@ -84,12 +84,6 @@ fn check_plain(url: &str) -> anyhow::Result<()> {
         "{url} is not this machine, and the token would go there in plain text; write https://"
     );
     Ok(())
-}
-
-/// Whether a host is the machine that this runs on.
-pub(crate) fn is_this_machine(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn read(mut response: Response<ureq::Body>) -> anyhow::Result<Value> {

@@ -8,8 +8,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::http::{Request, Response, StatusCode, Uri};
+use weir_identity::is_this_machine;
 
-use crate::client::is_this_machine;
 use crate::tls;
 
 /// What is written before a reference.

@@ -24,9 +24,13 @@ pub mod peer;
 // The roots of a trust domain.
 pub mod roots;
 
+// Whom one may speak to without any of this.
+pub mod plain;
+
 pub use enrol::{CertificateRequest, JoinToken};
 pub use https::{BadCertificate, ServerCertificate, https_config};
 pub use own::WorkloadIdentity;
 pub use peer::{PeerError, end_of, peer_of, reason_of};
+pub use plain::is_this_machine;
 pub use roots::{Roots, provider};
 pub use rustls::{ClientConfig, ServerConfig, pki_types};

@@ -54,6 +54,13 @@ pub struct Token {
     pub expires: Option<jiff::Timestamp>,
 }
 
+impl Token {
+    /// Whether it may change what is in a namespace, as far as its namespaces go.
+    pub(crate) fn is_for(&self, namespace: &str) -> bool {
+        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|it| it == namespace))
+    }
+}
+
 /// A token to be made.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -11,15 +11,15 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::{debug, warn};
+use tracing::debug;
 use weir_identity::{ServerConfig, reason_of};
 
-use crate::limits::{ACCEPT_PAUSE, API_IDLE_TIMEOUT, HANDSHAKE_TIMEOUT, MAX_API_CONNECTIONS, MAX_HANDSHAKES};
-use crate::task;
+use crate::handshakes;
+use crate::limits::{API_IDLE_TIMEOUT, MAX_API_CONNECTIONS};
 
 /// Who asks, by address.
 #[derive(Debug, Clone, Copy)]
@@ -37,20 +37,23 @@ impl Connected<IncomingStream<'_, TlsListener>> for Caller {
     }
 }
 
-type Accepted = (ApiStream, SocketAddr);
-
 /// Connections whose handshakes are done.
 pub(super) struct TlsListener {
     address: SocketAddr,
-    accepted: mpsc::Receiver<Accepted>,
+    accepted: mpsc::Receiver<((TlsStream<TcpStream>, SocketAddr), OwnedSemaphorePermit)>,
 }
 
 impl TlsListener {
     /// Accepts from a listener, with a certificate.
     pub(super) fn new(listener: TcpListener, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let (sender, accepted) = mpsc::channel(1);
-        task::spawn("accept by TLS", accept(listener, TlsAcceptor::from(config), sender));
+        let (address, acceptor) = (listener.local_addr()?, TlsAcceptor::from(config));
+        let accepted = handshakes::accept(listener, MAX_API_CONNECTIONS, move |socket, address| {
+            let handshake = acceptor.accept(socket);
+            async move {
+                let refused = |error: &io::Error| debug!(%address, "no TLS: {}", reason_of(error));
+                handshake.await.inspect_err(refused).ok().map(|stream| (stream, address))
+            }
+        });
         Ok(Self { address, accepted })
     }
 }
@@ -59,45 +62,15 @@ impl Listener for TlsListener {
     type Io = ApiStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> Accepted {
-        match self.accepted.recv().await {
-            Some(accepted) => accepted,
-            None => std::future::pending().await, // The process ends.
-        }
+    async fn accept(&mut self) -> (ApiStream, SocketAddr) {
+        let Some(((stream, address), connection)) = self.accepted.recv().await else {
+            return std::future::pending().await; // The process ends.
+        };
+        (ApiStream { stream, idle: Box::pin(sleep(API_IDLE_TIMEOUT)), _connection: connection }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
-    }
-}
-
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, accepted: mpsc::Sender<Accepted>) {
-    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    let connections = Arc::new(Semaphore::new(MAX_API_CONNECTIONS));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let (socket, address) = match TcpListener::accept(&listener).await {
-            Ok(found) => found,
-            Err(error) => {
-                warn!(%error, "a connection cannot be accepted");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(connection) = Arc::clone(&connections).try_acquire_owned() else { continue };
-        let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
-        task::spawn("handshake", async move {
-            drop(socket.set_nodelay(true)); // Only slower without.
-            let done = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await;
-            drop(place);
-            match done {
-                Ok(Ok(stream)) => {
-                    let idle = Box::pin(sleep(API_IDLE_TIMEOUT));
-                    drop(accepted.send((ApiStream { stream, idle, _connection: connection }, address)).await);
-                }
-                Ok(Err(error)) => debug!(%address, "no TLS: {}", reason_of(&error)),
-                Err(_) => debug!(%address, "the TLS handshake takes too long"),
-            }
-        });
     }
 }
 

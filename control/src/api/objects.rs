@@ -12,8 +12,7 @@ use crate::status::{ObjectStatus, Seen};
 /// An object with its status, as this caller may see it.
 pub(crate) fn shown(caller: &Caller, object: &LiveObject, proxies: &Seen) -> Value {
     let written = object.value.as_deref();
-    let namespaces = caller.0.namespaces.as_ref();
-    let is_theirs = namespaces.is_none_or(|known| known.iter().any(|it| **it == *object.id.namespace));
+    let is_theirs = caller.0.is_for(&object.id.namespace);
     let mut value = match written {
         None => json!({"kind": object.id.kind.name()}),
         // What a Secret holds is for proxies alone.

@@ -75,9 +75,7 @@ fn check(api: &Api, token: &Token, (namespace, service): (&str, &str)) -> Result
     let may = match token.role {
         Role::Proxy => is_its_own().is_some(),
         Role::Viewer => false,
-        Role::Editor | Role::Admin => {
-            token.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|it| it == namespace))
-        }
+        Role::Editor | Role::Admin => token.is_for(namespace),
     };
     let refused = || {
         let name = &token.name;

@@ -203,6 +203,9 @@ async fn follow_files(publisher: Arc<Publisher>, mut updates: watch::Receiver<Op
 async fn expire_workloads(publisher: Arc<Publisher>) {
     loop {
         sleep(EXPIRY_INTERVAL).await;
+        if !publisher.workloads().is_due() {
+            continue;
+        }
         let publisher = Arc::clone(&publisher);
         task::blocking(move || publisher.expire_workloads()).await;
     }

@@ -125,14 +125,13 @@ pub struct Publisher {
     changed: watch::Sender<(u64, u64)>,
 }
 
-#[derive(Default)]
 struct Inner {
     state: State,
     /// The text of each stored object, as it is compiled.
     texts: HashMap<ObjectId, Arc<str>>,
     files: Vec<SourceFile>,
     compiler: Compiler,
-    registry: Option<Arc<Registry>>,
+    registry: Arc<Registry>,
     /// Objects that are told: where they were written, and since which generation they say what they say.
     live: BTreeMap<ObjectId, Live>,
     file_changes: u64,
@@ -161,7 +160,16 @@ impl Publisher {
         let state = store.load()?;
         bundles.reload()?; // After the revisions that name them.
         let (changed, _) = watch::channel((state.revision, 0));
-        let mut inner = Inner { registry: Some(Arc::clone(&registry)), ..Inner::default() };
+        let mut inner = Inner {
+            state: State::default(),
+            texts: HashMap::new(),
+            files: Vec::new(),
+            compiler: Compiler::new(),
+            registry: Arc::clone(&registry),
+            live: BTreeMap::new(),
+            file_changes: 0,
+            told_bundles: BundleStamp::default(),
+        };
         inner.texts = inner.texts_of(&state);
         inner.state = state;
         let seen = ArcSwap::from_pointee(Seen { state: inner.state.clone(), ..Seen::default() });
@@ -185,13 +193,20 @@ impl Publisher {
     /// Why it cannot be told: written by another version of this program, or a shipped module is missing.
     pub fn begin(&self) -> Result<(), Refused> {
         let mut inner = self.inner.lock();
-        let (state, files) = (inner.state.clone(), inner.files.clone());
-        let compiled = inner.compile(&state, &files, &self.bundles.known()).map_err(Refused::Invalid)?;
+        let state = inner.state.clone();
         // It was tried when it was applied. What another version of this program would not take then is told all the same:
         // proxies look for themselves, and nobody could mend it while nothing is told at all.
-        let told = self.board.prepare(&compiled.snapshot).map_err(|not_told| refused(&compiled, not_told))?;
+        let (compiled, told) = self.prepare_untried(&mut inner, &state)?;
         self.tell(&mut inner, &compiled, told);
         Ok(())
+    }
+
+    /// A state, ready to be told; whether its filters start was found out by whoever wrote it.
+    fn prepare_untried(&self, inner: &mut Inner, state: &State) -> Result<(Compiled, Told), Refused> {
+        let files = inner.files.clone();
+        let compiled = inner.compile(state, &files, &self.bundles.known()).map_err(Refused::Invalid)?;
+        let told = self.board.prepare(&compiled.snapshot).map_err(|not_told| refused(&compiled, not_told))?;
+        Ok((compiled, told))
     }
 
     /// Makes a change, or says why not; once more when another control plane was first.
@@ -442,7 +457,7 @@ impl Inner {
         all.extend(state.objects.iter().map(stored));
         let mut compiler = take(&mut self.compiler); // What a panic leaves behind is not used again.
         compiler.set_bundles(bundles);
-        self.registry.iter().for_each(|registry| compiler.set_registered(registry.endpoints()));
+        compiler.set_registered(self.registry.endpoints());
         let compiled = compiler.compile(&all);
         self.compiler = compiler;
         compiled

@@ -4,7 +4,6 @@
 use tracing::info;
 
 use crate::limits::MAX_CONFLICTS;
-use crate::publish::explain::refused;
 use crate::publish::{Inner, Publisher, Refused};
 use crate::store::State;
 
@@ -15,11 +14,10 @@ impl Publisher {
     /// It cannot be read, or is not understood here; what was told before goes on.
     pub fn follow(&self) -> Result<(), Refused> {
         let (head, stamp) = (self.store.head()?, self.store.bundle_stamp()?); // Nobody waits for these.
-        let has_workloads = self.registry.reload()?;
-        let mut inner = self.inner.lock();
-        if has_workloads {
-            self.tell_again(&mut inner)?;
+        if self.registry.reload()? {
+            self.workloads_changed.notify_one();
         }
+        let mut inner = self.inner.lock();
         if head == inner.state.head && stamp == inner.told_bundles {
             return Ok(());
         }
@@ -47,11 +45,9 @@ impl Publisher {
         Err(overtaken())
     }
 
-    /// Tells a state. That its filters start was found out by whoever wrote it.
+    /// Tells a state.
     fn take(&self, inner: &mut Inner, next: State) -> Result<(), Refused> {
-        let files = inner.files.clone();
-        let compiled = inner.compile(&next, &files, &self.bundles.known()).map_err(Refused::Invalid)?;
-        let told = self.board.prepare(&compiled.snapshot).map_err(|not_told| refused(&compiled, not_told))?;
+        let (compiled, told) = self.prepare_untried(inner, &next)?;
         if next.head == inner.state.head && told.says_the_same(&self.board.told()) {
             inner.told_bundles = self.bundles.stamp(); // One that nothing names.
             return Ok(());

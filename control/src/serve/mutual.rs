@@ -10,19 +10,20 @@ use std::time::SystemTime;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 use weir_identity::{end_of, peer_of, reason_of};
 use weir_model::SpiffeId;
 
 use crate::authority::Authority;
-use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, MAX_STRANGERS, MAX_STREAMS, STRANGER_TIMEOUT};
-use crate::task;
+use crate::handshakes;
+use crate::limits::{MAX_STRANGERS, MAX_STREAMS, STRANGER_TIMEOUT};
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -53,40 +54,29 @@ pub(super) struct MutualStream {
 }
 
 /// The connections of a listener whose handshakes succeed.
-pub(super) fn accept(listener: TcpListener, authority: Arc<Authority>) -> ReceiverStream<io::Result<MutualStream>> {
-    let (accepted, receiver) = mpsc::channel(1);
-    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    let connections = Arc::new(Semaphore::new(MAX_STREAMS));
+pub(super) fn accept(listener: TcpListener, authority: Arc<Authority>) -> impl Stream<Item = io::Result<MutualStream>> {
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
-    task::spawn("accept by mutual TLS", async move {
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            let (socket, address) = match listener.accept().await {
-                Ok(found) => found,
-                Err(error) => {
-                    warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
+    let accepted = handshakes::accept(listener, MAX_STREAMS, move |socket, address| {
+        let (authority, strangers) = (Arc::clone(&authority), Arc::clone(&strangers));
+        async move {
+            let (stream, peer) = handshake(socket, address, &authority).await?;
+            let stranger = match &peer.id {
+                Some(_) => None,
+                None => match strangers.try_acquire_owned() {
+                    Ok(place) => Some(place),
+                    Err(_) => {
+                        debug!(%address, "too many without a certificate are here already");
+                        return None;
+                    }
+                },
             };
-            let Ok(connection) = Arc::clone(&connections).try_acquire_owned() else { continue };
-            let (authority, accepted, strangers) = (Arc::clone(&authority), accepted.clone(), Arc::clone(&strangers));
-            task::spawn("handshake", async move {
-                let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(socket, address, &authority)).await;
-                drop(place);
-                let Ok(Some((stream, peer))) = done else { return };
-                let stranger = match &peer.id {
-                    Some(_) => None,
-                    None => match strangers.try_acquire_owned() {
-                        Ok(place) => Some(place),
-                        Err(_) => return debug!(%address, "too many without a certificate are here already"),
-                    },
-                };
-                let over = stranger.as_ref().map(|_| Box::pin(tokio::time::sleep(STRANGER_TIMEOUT)));
-                drop(accepted.send(Ok(MutualStream { stream, peer, over, _places: (connection, stranger) })).await);
-            });
+            Some((stream, peer, stranger))
         }
     });
-    ReceiverStream::new(receiver)
+    ReceiverStream::new(accepted).map(|((stream, peer, stranger), connection)| {
+        let over = stranger.as_ref().map(|_| Box::pin(tokio::time::sleep(STRANGER_TIMEOUT)));
+        Ok(MutualStream { stream, peer, over, _places: (connection, stranger) })
+    })
 }
 
 async fn handshake(
@@ -94,7 +84,6 @@ async fn handshake(
     address: SocketAddr,
     authority: &Arc<Authority>,
 ) -> Option<(TlsStream<TcpStream>, Peer)> {
-    drop(socket.set_nodelay(true)); // Only slower without.
     let own = match authority.own_identity() {
         Ok(own) => own,
         Err(error) => {

@@ -23,6 +23,14 @@ impl Seen {
         let offers = board.offers(proxies.iter().map(|proxy| (&proxy.scope, proxy.program)));
         Self { proxies, offers }
     }
+
+    /// The proxies that are told of an object. A gRPC client asks for what it wants to call, and for nothing else.
+    fn told_of(&self, object: &ObjectId) -> impl Iterator<Item = &ProxyEntry> {
+        self.proxies.iter().filter(move |proxy| {
+            let offer = self.offers.get(&(proxy.scope.clone(), proxy.program));
+            proxy.program != Program::Grpc && offer.is_some_and(|offer| is_for(object, offer))
+        })
+    }
 }
 
 /// What an object's conditions are.
@@ -87,26 +95,15 @@ fn notes(object: &ObjectId, value: Option<&Value>, seen: &Seen) -> Vec<String> {
         Kind::Mesh if says("/spec/mtls/mode").is_some_and(|mode| mode == "Permissive") => "answers no plain text",
         _ => return Vec::new(),
     };
-    let is_told = |proxy: &&ProxyEntry| {
-        let offer = seen.offers.get(&(proxy.scope.clone(), proxy.program));
-        proxy.program == Program::Envoy && offer.is_some_and(|offer| is_for(object, offer))
-    };
-    let note = |proxy: &ProxyEntry| format!("{} is an Envoy, which {lacks}", proxy.node);
-    seen.proxies.iter().filter(is_told).take(MAX_NOTES).map(note).collect()
+    let envoys = seen.told_of(object).filter(|proxy| proxy.program == Program::Envoy);
+    envoys.take(MAX_NOTES).map(|proxy| format!("{} is an Envoy, which {lacks}", proxy.node)).collect()
 }
 
 impl Programmed {
     fn of(object: &ObjectId, since: u64, seen: &Seen) -> Self {
         let mut counts = Self::default();
         let mut text = None;
-        for proxy in &seen.proxies {
-            if proxy.program == Program::Grpc {
-                continue; // It asks for what it wants to call, and for nothing else.
-            }
-            let offer = seen.offers.get(&(proxy.scope.clone(), proxy.program));
-            if !offer.is_some_and(|offer| is_for(object, offer)) {
-                continue;
-            }
+        for proxy in seen.told_of(object) {
             counts.proxies += 1;
             match proxy.failure_of(object) {
                 Some(reason) => {

@@ -31,24 +31,12 @@ pub(crate) fn identity_of(audience: &Audience) -> core::ConfigSource {
 /// An identity as an agent gives it to the Envoy beside it, each secret by its name: certificate with its key, and roots,
 /// all PEM.
 pub fn own_secrets(certificates: &str, key: &str, roots: &str) -> [(&'static str, Any); 2] {
-    let inline = |text: &str| core::DataSource {
-        specifier: Some(core::data_source::Specifier::InlineString(text.to_owned())),
-        ..core::DataSource::default()
-    };
-    let certificate = pb::TlsCertificate {
-        certificate_chain: Some(inline(certificates)),
-        private_key: Some(inline(key)),
-        ..pb::TlsCertificate::default()
-    };
     let roots = pb::CertificateValidationContext {
         trusted_ca: Some(inline(roots)),
         ..pb::CertificateValidationContext::default()
     };
-    let named = |name: &'static str, kind| (name, pack(&pb::Secret { name: name.to_owned(), r#type: Some(kind) }));
-    [
-        named(OWN_CERTIFICATE, pb::secret::Type::TlsCertificate(certificate)),
-        named(ROOTS, pb::secret::Type::ValidationContext(roots)),
-    ]
+    let roots = pb::Secret { name: ROOTS.to_owned(), r#type: Some(pb::secret::Type::ValidationContext(roots)) };
+    [(OWN_CERTIFICATE, pack(&certificate(OWN_CERTIFICATE, certificates, key))), (ROOTS, pack(&roots))]
 }
 
 /// Mutual TLS: what a listener of the mesh asks of those that connect.
@@ -93,16 +81,23 @@ pub(crate) fn inspector() -> pb_listener::ListenerFilter {
 
 /// A certificate with its key.
 pub(crate) fn secret(secret: &Secret) -> pb::Secret {
-    let inline = |text: &str| core::DataSource {
-        specifier: Some(core::data_source::Specifier::InlineString(text.to_owned())),
-        ..core::DataSource::default()
-    };
+    certificate(secret.name.as_str(), &secret.certificates, &secret.key.0)
+}
+
+fn certificate(name: &str, chain: &str, key: &str) -> pb::Secret {
     let certificate = pb::TlsCertificate {
-        certificate_chain: Some(inline(&secret.certificates)),
-        private_key: Some(inline(&secret.key.0)),
+        certificate_chain: Some(inline(chain)),
+        private_key: Some(inline(key)),
         ..pb::TlsCertificate::default()
     };
-    pb::Secret { name: secret.name.to_string(), r#type: Some(pb::secret::Type::TlsCertificate(certificate)) }
+    pb::Secret { name: name.to_owned(), r#type: Some(pb::secret::Type::TlsCertificate(certificate)) }
+}
+
+fn inline(text: &str) -> core::DataSource {
+    core::DataSource {
+        specifier: Some(core::data_source::Specifier::InlineString(text.to_owned())),
+        ..core::DataSource::default()
+    }
 }
 
 /// What a cluster's endpoints are asked: a URI of the workload's path, signed by the proxy's own trust domain.
