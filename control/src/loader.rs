@@ -113,11 +113,11 @@ impl Loader {
         }
         let module = self.load(hash, bytes)?;
         let _turn = self.trying.lock();
-        let namespace = SharedState::default().namespace(plugin.name.as_str());
+        let namespace = SharedState::default().namespace(&plugin.vm_id());
         let began = Instant::now();
-        let host = StartHost::new(plugin.name.as_str(), &namespace, move || began.elapsed(), LogLevel::Warn);
         let plugin = Arc::new(weir_host_abi::Plugin::new(settings(plugin), module));
-        drop(weir_host_abi::start(&plugin, host.with_queue_bytes(MAX_TRIAL_QUEUE_BYTES))?);
+        let host = StartHost::new(&plugin, &namespace, move || began.elapsed(), LogLevel::Warn);
+        drop(weir_host_abi::start(host.with_queue_bytes(MAX_TRIAL_QUEUE_BYTES))?);
         let mut started = self.started.lock();
         started.has_grown |= started.starts.insert(start);
         Ok(())

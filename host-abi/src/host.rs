@@ -17,6 +17,7 @@
 //! A method's `Err(Status)` goes to the guest as it is. Rust guests panic on most of them: each method says which are
 //! safe.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -256,8 +257,7 @@ pub trait Host {
     fn resolve_queue(&mut self, vm_id: &[u8], name: &[u8]) -> Result<u32, Status> {
         let namespace = self.namespace();
         let vm_id = std::str::from_utf8(vm_id).map_err(|_| Status::NotFound)?;
-        let vm_id = if vm_id.is_empty() { namespace.vm_id() } else { vm_id };
-        namespace.queues().resolve(vm_id, name).ok_or(Status::NotFound)
+        namespace.queues().resolve(&within_reach(namespace.vm_id(), vm_id), name).ok_or(Status::NotFound)
     }
 
     /// Appends to a queue (`proxy_enqueue_shared_queue`).
@@ -357,6 +357,18 @@ pub trait Host {
     }
 }
 
+/// The VM id that a guest means: its own when it names none, else one of the same owner. `owner/vm:NAME` is what `NAME`
+/// is short for; ids of other owners cannot be said.
+fn within_reach<'v>(own: &'v str, wanted: &'v str) -> Cow<'v, str> {
+    match own.split_once('/') {
+        _ if wanted.is_empty() => Cow::Borrowed(own),
+        Some((owner, _)) if wanted.split_once('/').is_none_or(|(other, _)| other != owner) => {
+            Cow::Owned(format!("{owner}/vm:{wanted}"))
+        }
+        _ => Cow::Borrowed(wanted),
+    }
+}
+
 /// A part of a buffer, in bytes. Its end may lie past the buffer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferRange {
@@ -395,5 +407,24 @@ impl EndOfStream {
 impl From<bool> for EndOfStream {
     fn from(end: bool) -> Self {
         if end { Self::Yes } else { Self::No }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_reach_the_ids_of_their_owner_only() {
+        for (own, wanted, expected) in [
+            ("shop/stats", "", "shop/stats"),
+            ("shop/stats", "shop/other", "shop/other"),
+            ("shop/stats", "collector", "shop/vm:collector"),
+            ("shop/stats", "bank/other", "shop/vm:bank/other"),
+            ("vm", "other", "other"),
+            ("vm", "", "vm"),
+        ] {
+            assert_eq!(within_reach(own, wanted), expected, "{own} {wanted}");
+        }
     }
 }

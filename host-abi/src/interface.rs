@@ -27,6 +27,13 @@ macro_rules! exports {
                 }
             )+
 
+            /// Those that are among these names, too.
+            pub(crate) fn and<'n>(self, names: impl Iterator<Item = &'n str>) -> Self {
+                let mut named = Self::default();
+                names.for_each(|name| named.insert(name));
+                Self(self.0 & named.0)
+            }
+
             /// Notes that a callback is exported; other names change nothing.
             pub(crate) fn insert(&mut self, name: &str) {
                 match name {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::interface::Exports;
 use crate::module::Module;
 use crate::settings::PluginSettings;
 
@@ -11,13 +12,24 @@ use crate::settings::PluginSettings;
 pub struct Plugin {
     settings: Arc<PluginSettings>,
     module: Module,
+    exports: Exports,
 }
 
 impl Plugin {
     /// Puts a module and its settings together. Nothing runs yet.
     #[must_use]
     pub fn new(settings: PluginSettings, module: Module) -> Self {
-        Self { settings: Arc::new(settings), module }
+        let exports = match &settings.capabilities {
+            None => module.exports(),
+            Some(names) => module.exports().and(names.iter().map(String::as_str)),
+        };
+        Self { settings: Arc::new(settings), module, exports }
+    }
+
+    /// The callbacks that its module exports and that it is allowed.
+    #[must_use]
+    pub const fn exports(&self) -> Exports {
+        self.exports
     }
 
     /// Its name, configuration and limits.

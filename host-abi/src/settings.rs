@@ -1,6 +1,8 @@
 //! `PluginSettings`: everything about a plugin but its module. Made by the plugin's owner, read by the VM and its
 //! hostcalls.
 
+use std::collections::HashSet;
+
 use crate::abi::action::HeaderPause;
 use crate::limits::Limits;
 
@@ -23,4 +25,26 @@ pub struct PluginSettings {
     pub limits: Limits,
     /// What "pause" means in a headers callback.
     pub header_pause: HeaderPause,
+    /// The hostcalls that it may make and the callbacks that are called, by name; `None` is all of them. A hostcall that
+    /// is not in the list answers a failure, a callback that is not is as good as not there.
+    pub capabilities: Option<HashSet<String>>,
+}
+
+impl PluginSettings {
+    /// Whether a hostcall may be made or a callback be called.
+    #[must_use]
+    pub fn allows(&self, name: &str) -> bool {
+        self.capabilities.as_ref().is_none_or(|names| names.contains(name))
+    }
+
+    /// The plugin's own properties, which it can read at any time.
+    #[must_use]
+    pub fn property(&self, path: &[u8]) -> Option<&str> {
+        match path {
+            b"plugin_name" => Some(&self.name),
+            b"plugin_root_id" => Some(&self.root_id),
+            b"plugin_vm_id" => Some(&self.vm_id),
+            _ => None,
+        }
+    }
 }

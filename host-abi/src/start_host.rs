@@ -21,7 +21,7 @@ use crate::vm::{StartError, StartStep, Vm};
 
 /// A host for [`Vm::start`].
 pub struct StartHost {
-    name: String,
+    plugin: Arc<Plugin>,
     namespace: Arc<Namespace>,
     clock: Box<dyn Fn() -> Duration + Send>,
     log_level: LogLevel,
@@ -46,8 +46,8 @@ pub struct StartRefusal {
 ///
 /// # Errors
 /// Whose fault it is that it did not start, with what the guest itself said.
-pub fn start(plugin: &Arc<Plugin>, mut host: StartHost) -> Result<(Vm, MetricTable), StartRefusal> {
-    match Vm::start(plugin, &mut host) {
+pub fn start(mut host: StartHost) -> Result<(Vm, MetricTable), StartRefusal> {
+    match Vm::start(&Arc::clone(&host.plugin), &mut host) {
         Ok(vm) => Ok((vm, host.metrics.into_inner())),
         Err(error) => Err(refusal(&error, &host.said)),
     }
@@ -68,16 +68,16 @@ fn refusal(error: &StartError, said: &str) -> StartRefusal {
 }
 
 impl StartHost {
-    /// For a plugin of this name, with its part of what plugins share. `clock` counts from any moment; warnings are taken
-    /// however little is logged: they are the reason of a refusal.
+    /// For a plugin, with its part of what plugins share. `clock` counts from any moment; warnings are taken however
+    /// little is logged: they are the reason of a refusal.
     pub fn new(
-        name: &str,
+        plugin: &Arc<Plugin>,
         namespace: &Arc<Namespace>,
         clock: impl Fn() -> Duration + Send + 'static,
         log_level: LogLevel,
     ) -> Self {
         Self {
-            name: name.to_owned(),
+            plugin: Arc::clone(plugin),
             namespace: Arc::clone(namespace),
             clock: Box::new(clock),
             log_level: log_level.min(LogLevel::Warn),
@@ -98,7 +98,7 @@ impl Host for StartHost {
     fn log(&mut self, _context: ContextId, level: LogLevel, message: &[u8]) {
         let text = String::from_utf8_lossy(message);
         let text = text.trim();
-        tracing::debug!(target: "filter", plugin = self.name, ?level, "{text}");
+        tracing::debug!(target: "filter", plugin = self.plugin.settings().name, ?level, "{text}");
         let serious = matches!(level, LogLevel::Warn | LogLevel::Error | LogLevel::Critical);
         if serious && self.said.len() + text.len() < MAX_START_LOG_BYTES {
             if !self.said.is_empty() {
@@ -121,11 +121,8 @@ impl Host for StartHost {
     }
 
     fn property(&mut self, _context: ContextId, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
-        match path {
-            b"plugin_name" | b"plugin_vm_id" => out.extend_from_slice(self.name.as_bytes()),
-            b"plugin_root_id" => {}
-            _ => return Err(Status::NotFound),
-        }
+        let value = self.plugin.settings().property(path).ok_or(Status::NotFound)?;
+        out.extend_from_slice(value.as_bytes());
         Ok(())
     }
 

@@ -8,9 +8,6 @@ pub(crate) const MAX_HEADERS: usize = 100;
 /// Bytes of one message's head: Envoy's default of 60 KiB, rounded up to hyper's power of two.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Bytes that one direction of a stream holds back for a paused filter: Envoy's default buffer limit.
-pub(crate) const MAX_HELD_BODY_BYTES: usize = 1024 * 1024;
-
 /// Connections of one worker: each costs about 10 KiB when idle.
 pub(crate) const MAX_CONNECTIONS_PER_WORKER: usize = 20_000;
 
@@ -73,11 +70,11 @@ pub(crate) const BREAKER_PAUSE: Duration = Duration::from_secs(1);
 /// How long it stays open at most.
 pub(crate) const BREAKER_MAX_PAUSE: Duration = Duration::from_secs(30);
 
+/// The time in which a plugin has its share of a worker (`limits.cpuPerSecond`).
+pub(crate) const CPU_WINDOW: Duration = Duration::from_secs(1);
+
 /// Started VMs that each worker has of a plugin: one that runs and one that waits for the first to fail.
 pub(crate) const VMS_PER_WORKER: usize = 2;
-
-/// Callouts in flight of one plugin on one worker; the next one is refused.
-pub(crate) const MAX_CALLOUTS: usize = 256;
 
 /// Body of a callout's response, in bytes; a longer one counts as a failed call.
 pub(crate) const MAX_CALLOUT_BODY_BYTES: usize = 1024 * 1024;

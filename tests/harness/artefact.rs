@@ -38,6 +38,15 @@ pub fn test_filter() -> &'static Path {
     })
 }
 
+/// The filter of `tests/probe`: makes any hostcall from any callback.
+pub fn probe() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("probe");
+        weir_sdk::testing::build_with_profile(folder, "plugin").unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
 /// The shipped modules, as `cargo xtask plugins` leaves them: only the callbacks that they need.
 pub fn shipped_modules() -> PathBuf {
     let folder = target_folder().join("debug").join("plugins");

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use http::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -13,8 +14,10 @@ use tokio::process::{Child, Command};
 
 use crate::agent::Agent;
 use crate::artefact::{shipped_modules, target_folder};
+use crate::body::empty;
 use crate::client::Client;
-use crate::origin::unused_address;
+use crate::envoy_plan::{EnvoyFilter, EnvoyPlan};
+use crate::origin::{Codec, unused_address};
 use crate::wait::until;
 
 /// One running Envoy. It is killed when this is dropped.
@@ -29,8 +32,19 @@ pub struct Envoy {
 impl Envoy {
     /// Starts it with shipped modules in this order, each with its configuration. All requests go to `origin`, with the
     /// mark of the routing filter if they have one.
-    pub async fn start(filters: &[(&str, Value)], origin: SocketAddr) -> Self {
-        Self::launch(&configuration(filters, origin)).await
+    pub async fn start(filters: &[(&'static str, Value)], origin: SocketAddr) -> Self {
+        let shipped = |(name, config): &(&'static str, Value)| EnvoyFilter {
+            module: shipped_modules().join(format!("{name}.wasm")),
+            configuration: config.to_string(),
+            ..EnvoyFilter::of(name)
+        };
+        let filters = filters.iter().map(shipped).collect();
+        Self::run(&EnvoyPlan { filters, ..EnvoyPlan::to(Codec::Http1, origin) }).await
+    }
+
+    /// Starts it with a configuration of its own.
+    pub async fn run(plan: &EnvoyPlan) -> Self {
+        Self::launch(&plan.configuration()).await
     }
 
     /// Starts it with nothing but a control plane: where that listens, by which protocol it is asked (`DELTA_GRPC`,
@@ -89,6 +103,20 @@ impl Envoy {
         self.address
     }
 
+    /// Whether it still runs: it answers on its admin page, or it has ended.
+    pub async fn is_running(&mut self) -> bool {
+        until("Envoy to answer or to have ended", async || {
+            if self.child.try_wait().expect("a child can be asked").is_some() {
+                return Some(false);
+            }
+            let stream = TcpStream::connect(self.admin).await.ok()?;
+            let mut client = Client::http1_over(stream, self.admin).await;
+            let request = Request::get("/ready").body(empty()).expect("a valid path");
+            client.attempt(request).await.ok().map(|_| true)
+        })
+        .await
+    }
+
     /// A page of its admin interface.
     pub async fn page(&self, path: &str) -> String {
         Client::http1(self.admin).await.get(path).await.text()
@@ -96,7 +124,8 @@ impl Envoy {
 
     /// What it has logged.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("envoy.log")).unwrap_or_default()
+        let bytes = fs::read(self.folder.path().join("envoy.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn assert_running(&mut self) {
@@ -141,50 +170,5 @@ fn bootstrap(control_plane: SocketAddr, protocol: &str, modules: SocketAddr) -> 
             "cds_config": ads, "lds_config": ads,
         },
         "static_resources": {"clusters": [xds, cluster("modules", modules)]},
-    })
-}
-
-fn configuration(filters: &[(&str, Value)], origin: SocketAddr) -> Value {
-    let typed = |kind: &str, mut value: Value| {
-        value["@type"] = json!(format!("type.googleapis.com/{kind}"));
-        value
-    };
-    let wasm = |(name, config): &(&str, Value)| {
-        let module = shipped_modules().join(format!("{name}.wasm"));
-        let text = typed("google.protobuf.StringValue", json!({"value": config.to_string()}));
-        let vm = json!({"vm_id": name, "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": module}}});
-        let plugin = json!({"config": {"name": name, "root_id": name, "configuration": text, "vm_config": vm}});
-        let kind = "envoy.extensions.filters.http.wasm.v3.Wasm";
-        json!({"name": "envoy.filters.http.wasm", "typed_config": typed(kind, plugin)})
-    };
-    let mut chain: Vec<Value> = filters.iter().map(wasm).collect();
-    let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
-    chain.push(json!({"name": "envoy.filters.http.router", "typed_config": router}));
-    let plain = json!({"match": {"prefix": "/"}, "route": {"cluster": "origin"}});
-    let host = json!({"name": "all", "domains": ["*"], "routes": [plain]});
-    let manager = typed(
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        json!({
-            "stat_prefix": "edge", "use_remote_address": true, "generate_request_id": true, "normalize_path": true,
-            "route_config": {"virtual_hosts": [host]}, "http_filters": chain,
-        }),
-    );
-    let anywhere = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
-    let endpoint = json!({"socket_address": {"address": origin.ip().to_string(), "port_value": origin.port()}});
-    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": endpoint}}]}]);
-    json!({
-        "admin": {"address": anywhere},
-        "static_resources": {
-            "listeners": [{
-                "name": "edge", "address": anywhere,
-                "filter_chains": [{"filters": [
-                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager},
-                ]}],
-            }],
-            "clusters": [{
-                "name": "origin", "type": "STATIC", "connect_timeout": "5s",
-                "load_assignment": {"cluster_name": "origin", "endpoints": endpoints},
-            }],
-        },
     })
 }

@@ -25,6 +25,7 @@ mod https; // Certificates for the world.
 pub mod mesh; // Two proxies of one mesh.
 mod agent; // Who gives an Envoy its identity.
 mod envoy; // One running Envoy, to compare with.
+mod envoy_plan; // What it is told.
 mod etcd; // One running etcd, that control planes share.
 mod grpc; // gRPC without a proxy.
 mod registry; // Modules, kept by somebody else.
@@ -39,11 +40,12 @@ mod artefact; // What is built: the proxy's binary, filters.
 mod wait; // Until something is so, within a deadline.
 
 pub use agent::Agent;
-pub use artefact::{binary, module_of_wat, program, shipped_modules, test_filter};
+pub use artefact::{binary, module_of_wat, probe, program, shipped_modules, test_filter};
 pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_steps, with_trailers};
 pub use client::{Answer, Client, read};
 pub use control::{ControlOptions, ControlPlane};
 pub use envoy::Envoy;
+pub use envoy_plan::{EnvoyFilter, EnvoyPlan};
 pub use etcd::Etcd;
 pub use grpc::{GrpcClient, GrpcServer};
 pub use https::Certificate;

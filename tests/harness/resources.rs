@@ -1,6 +1,7 @@
 //! What a proxy serves, as YAML documents in one file: the few kinds that every test needs have a method each, the rest
 //! is written out.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -36,10 +37,10 @@ pub struct Filter {
     pub name: &'static str,
     /// Its module.
     pub module: Module,
-    /// Its configuration.
+    /// Its configuration: a map, or a text that it gets as it is.
     pub config: Value,
     /// More fields of `spec`, as YAML in flow style: `failure: Open, priority: 1`.
-    pub fields: &'static str,
+    pub fields: Cow<'static, str>,
     /// The HTTPRoute that it is put before.
     pub route: &'static str,
 }
@@ -47,17 +48,17 @@ pub struct Filter {
 impl Filter {
     /// The test filter with a configuration.
     pub fn test(name: &'static str, config: Value) -> Self {
-        Self { name, module: Module::Test, config, fields: "", route: "everything" }
+        Self { name, module: Module::Test, config, fields: Cow::Borrowed(""), route: "everything" }
     }
 
     /// Another module, without a configuration.
     pub fn of(name: &'static str, module: Module) -> Self {
-        Self { name, module, config: serde_json::json!({}), fields: "", route: "everything" }
+        Self { name, module, config: serde_json::json!({}), fields: Cow::Borrowed(""), route: "everything" }
     }
 
     /// With more fields of `spec`.
-    pub fn with(self, fields: &'static str) -> Self {
-        Self { fields, ..self }
+    pub fn with(self, fields: impl Into<Cow<'static, str>>) -> Self {
+        Self { fields: fields.into(), ..self }
     }
 
     /// Before another route.
@@ -172,9 +173,11 @@ impl Resources {
             Module::Bytes(file, bytes) => self.module_file(file, bytes),
         };
         let comma = if fields.is_empty() { "" } else { ", " };
+        // A JSON string is a YAML string, too.
+        let config_field = if config.is_string() { "configText" } else { "config" };
         self.yaml(&format!(
             "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: {name}}}\nspec: {{targetRefs: \
-             [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: {route}}}], module: {module}, config: \
+             [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: {route}}}], module: {module}, {config_field}: \
              {config}{comma}{fields}}}\n"
         ))
     }

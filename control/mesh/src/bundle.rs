@@ -12,7 +12,7 @@ use crate::grammar;
 use crate::limits::MAX_FILE_BYTES;
 use crate::refusal::Refusal;
 use crate::resource::field::typed;
-use crate::resource::filter::{SaidLimits, check_limits};
+use crate::resource::filter_limits::{SaidLimits, check_limits};
 use crate::schema::{self, Shape, manifest_schema};
 use crate::source::SourceFile;
 use crate::suggest::{listing, nearest};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 use weir_host_abi::Module;
 use weir_mesh::Refusal;
-use weir_model::{BundleName, FailurePolicy, HeaderPause, ModuleSource, Plugin, PluginName};
+use weir_model::{BundleName, ModuleSource, Plugin, PluginName};
 
 use crate::bundle::{BundleShelf, KeptBundle, PushedFile, ShelfError};
 use crate::limits::{MAX_CONFLICTS, MAX_TRIAL_MEMORY, MAX_TRIAL_TIME};
@@ -116,15 +116,11 @@ impl Publisher {
 
     fn try_bundle(&self, file: &PushedFile) -> Result<Module, Refused> {
         let manifest = &file.manifest;
-        let plugin = Plugin {
-            name: PluginName::new(&format!("bundle/{}", manifest.bundle.name))
-                .map_err(|error| invalid(error.to_string(), "give it another name"))?,
-            module: ModuleSource::Bundle(manifest.bundle.clone()),
-            configuration: Arc::clone(&manifest.example),
-            failure: FailurePolicy::Closed,
-            header_pause: HeaderPause::HoldAll,
-            limits: manifest.plugin_limits(),
-        };
+        let name = PluginName::new(&format!("bundle/{}", manifest.bundle.name))
+            .map_err(|error| invalid(error.to_string(), "give it another name"))?;
+        let module = ModuleSource::Bundle(manifest.bundle.clone());
+        let plugin = Plugin::new(name, module, Arc::clone(&manifest.example));
+        let plugin = Plugin { limits: manifest.plugin_limits(), ..plugin };
         let refused = |refusal: LoadRefusal| {
             let LoadRefusal { field, reason, hint } = refusal;
             let hint = match field {

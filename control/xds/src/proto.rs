@@ -35,6 +35,9 @@ pub(crate) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 pub(crate) use envoy_types::pb::envoy::r#type::v3 as kinds;
 pub(crate) use envoy_types::pb::google::protobuf;
 
+/// What stands in the list of capabilities of a plugin that may do nothing: to Envoy an empty list is no list.
+pub(crate) const NO_CAPABILITY: &str = "none";
+
 /// `weir.v1.Plugin`: a filter as our own proxies get it, with what Envoy has no fields for.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Plugin {
@@ -50,6 +53,44 @@ pub(crate) struct Plugin {
     /// Time to start and configure a VM.
     #[prost(message, optional, tag = "4")]
     pub(crate) start_time: Option<protobuf::Duration>,
+    /// CPU time of all calls in one second; like everything below, the default when it is not there.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) cpu_per_second: Option<protobuf::Duration>,
+    /// Elements of all tables of a VM.
+    #[prost(uint32, optional, tag = "6")]
+    pub(crate) table_elements: Option<u32>,
+    /// Log messages in one second.
+    #[prost(uint64, optional, tag = "7")]
+    pub(crate) log_bytes_per_second: Option<u64>,
+    /// A head that it has changed.
+    #[prost(uint64, optional, tag = "8")]
+    pub(crate) head_bytes: Option<u64>,
+    /// A body that it holds back or makes.
+    #[prost(uint64, optional, tag = "9")]
+    pub(crate) body_bytes: Option<u64>,
+    /// Callouts under way at once.
+    #[prost(uint32, optional, tag = "10")]
+    pub(crate) callouts: Option<u32>,
+    /// Shared data of its VM id.
+    #[prost(uint64, optional, tag = "11")]
+    pub(crate) shared_data_bytes: Option<u64>,
+    /// Metrics of its VM id.
+    #[prost(uint32, optional, tag = "12")]
+    pub(crate) metrics: Option<u32>,
+    /// True when each stream has a VM of its own.
+    #[prost(bool, tag = "13")]
+    pub(crate) vm_for_each_stream: bool,
+    /// The clusters that its callouts may go to; all when it is not there.
+    #[prost(message, optional, tag = "14")]
+    pub(crate) services: Option<Names>,
+}
+
+/// A list that may be empty or not be there.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Names {
+    /// What is in it.
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) names: Vec<String>,
 }
 
 impl Name for Plugin {

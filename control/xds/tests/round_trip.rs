@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use weir_model::matcher::Regex;
@@ -127,23 +127,54 @@ fn plugin_name(index: usize) -> PluginName {
 fn plugin(index: usize) -> impl Strategy<Value = Arc<Plugin>> {
     let failure = prop_oneof![Just(FailurePolicy::Closed), Just(FailurePolicy::Open)];
     let pause = prop_oneof![Just(HeaderPause::HoldAll), Just(HeaderPause::HoldHeaders)];
-    let limits = (1u64..1_000, 1u64..1_000, 1u64..10_000);
-    (vec(any::<u8>(), 0..8), failure, pause, limits).prop_map(
-        move |(configuration, failure, header_pause, (memory, call, start))| {
-            Arc::new(Plugin {
-                name: plugin_name(index),
-                module: ModuleSource::Builtin("auth".into()),
-                configuration: configuration.into(),
-                failure,
-                header_pause,
-                limits: PluginLimits {
-                    memory: ByteSize(128 * 1024 + memory),
-                    call_time: Duration::from_millis(call),
-                    start_time: Duration::from_millis(start),
-                },
-            })
+    let isolation = prop_oneof![Just(Isolation::Worker), Just(Isolation::Stream)];
+    let names = || option::of(vec(text(), 0..3).prop_map(sorted));
+    let allow = (names(), names()).prop_map(|(capabilities, services)| PluginAllowance { capabilities, services });
+    let behaviour = (failure, pause, isolation, "[a-z]{0,3}");
+    (vec(any::<u8>(), 0..8), behaviour, limits(), allow, vm()).prop_map(
+        move |(configuration, (failure, header_pause, isolation, root_id), limits, allow, vm)| {
+            let module = ModuleSource::Builtin("auth".into());
+            let plugin = Plugin::new(plugin_name(index), module, configuration.into());
+            let root_id = root_id.into();
+            Arc::new(Plugin { root_id, vm, failure, header_pause, isolation, limits, allow, ..plugin })
         },
     )
+}
+
+fn limits() -> impl Strategy<Value = PluginLimits> {
+    let times = (1u64..1_000, 1u64..10_000, 1u64..1_000);
+    let sizes = (0u64..1_000, 0u64..1_000, 0u64..1_000, 0u64..1_000, 0u64..1_000);
+    (times, sizes, (0u32..10_000, 0u32..10_000, 0u32..10_000)).prop_map(
+        |((call, start, cpu), (memory, log, head, body, shared), (table_elements, callouts, metrics))| PluginLimits {
+            memory: ByteSize(128 * 1024 + memory),
+            call_time: Duration::from_millis(call),
+            start_time: Duration::from_millis(start),
+            cpu_per_second: Duration::from_millis(cpu),
+            table_elements,
+            log_per_second: ByteSize(log),
+            head: ByteSize(1_024 + head),
+            body: ByteSize(body),
+            callouts,
+            shared_data: ByteSize(shared),
+            metrics,
+        },
+    )
+}
+
+fn vm() -> impl Strategy<Value = PluginVm> {
+    let environment = btree_map("[A-Z]{1,3}", "[a-z]{0,3}", 0..3);
+    ("[a-z]{0,3}", vec(any::<u8>(), 0..8), environment).prop_map(|(id, configuration, environment)| PluginVm {
+        id: id.into(),
+        configuration: configuration.into(),
+        environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+    })
+}
+
+/// The order of names says nothing, so it is not kept.
+fn sorted(mut names: Vec<Arc<str>>) -> Arc<[Arc<str>]> {
+    names.sort();
+    names.dedup();
+    names.into()
 }
 
 fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {

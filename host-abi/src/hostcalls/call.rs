@@ -25,8 +25,8 @@ pub(crate) type CallResult = Result<(), Refusal>;
 pub(crate) enum Refusal {
     /// The guest gets this number: a status, or WASI's error number.
     Answer(u32),
-    /// The guest gets this status, and because it cannot tell people what was wrong, the log does.
-    Explained(Status, String),
+    /// The guest gets this number, and because it cannot tell people what was wrong, the log does.
+    Explained(u32, String),
     /// The guest is stopped.
     Stop(wasmtime::Error),
 }
@@ -64,7 +64,7 @@ pub(crate) struct Parts<'a> {
 /// Reads a header list of the guest.
 pub(crate) fn read_pairs<'m>(memory: &'m GuestMemory<'_>, [pointer, length]: [u32; 2]) -> Result<Pairs<'m>, Refusal> {
     let bytes = memory.bytes(pointer, length)?;
-    Pairs::decode(bytes).map_err(|error| Refusal::Explained(Status::BadArgument, error.to_string()))
+    Pairs::decode(bytes).map_err(|error| Refusal::Explained(Status::BadArgument.number(), error.to_string()))
 }
 
 /// A hostcall that is under way.
@@ -226,7 +226,7 @@ impl<'a> Call<'a> {
             Phase::Allocating => "called from the module's allocator",
             Phase::Initialising | Phase::Callback => "called before the module's first callback",
         };
-        Err(Refusal::Explained(Status::InternalFailure, doing.to_owned()))
+        Err(Refusal::Explained(Status::InternalFailure.number(), doing.to_owned()))
     }
 }
 

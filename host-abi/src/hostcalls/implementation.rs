@@ -4,11 +4,12 @@
 
 use wasmtime::{Caller, Linker, Val};
 
-use crate::abi::calls::{Hostcall, Window};
+use crate::abi::calls::{Hostcall, Library, Window};
 use crate::abi::log::LogLevel;
 use crate::abi::status::Status;
 use crate::hostcalls::call::{Call, CallResult, LogText, Refusal};
 use crate::state::{Phase, VmState};
+use crate::wasi;
 
 type Numbers<const N: usize> = fn(&mut Call<'_>, [u32; N]) -> CallResult;
 
@@ -180,6 +181,15 @@ const fn low(number: u64) -> u32 {
     number as u32
 }
 
+/// The answer to a hostcall that the plugin may not make.
+fn forbidden(row: &Hostcall) -> Refusal {
+    let number = match row.library {
+        Library::Env => Status::InternalFailure.number(),
+        Library::Wasi => wasi::NOT_CAPABLE,
+    };
+    Refusal::Explained(number, "is not among the filter's capabilities".to_owned())
+}
+
 /// Runs a hostcall and turns its outcome into the number for the guest, or into the error that stops it.
 fn answer(
     caller: Caller<'_, VmState>,
@@ -187,7 +197,9 @@ fn answer(
     run: impl FnOnce(&mut Call<'_>) -> CallResult,
 ) -> wasmtime::Result<u32> {
     let mut call = Call::new(caller);
-    let outcome = if row.window == Window::Callback && call.state().phase != Phase::Callback {
+    let outcome = if !call.state().settings.allows(row.name) {
+        Err(forbidden(row))
+    } else if row.window == Window::Callback && call.state().phase != Phase::Callback {
         call.refuse_early()
     } else {
         run(&mut call)
@@ -195,11 +207,11 @@ fn answer(
     match outcome {
         Ok(()) => Ok(Status::Ok.number()),
         Err(Refusal::Answer(number)) => Ok(number),
-        Err(Refusal::Explained(status, why)) => {
+        Err(Refusal::Explained(number, why)) => {
             let text = format!("{}: {why}", row.name);
             // Nothing more can be done when the log does not work either.
             let _logged = call.log(LogLevel::Warn, LogText::Host(text.as_bytes()));
-            Ok(status.number())
+            Ok(number)
         }
         Err(Refusal::Stop(error)) => Err(error),
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState as SipState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
@@ -19,6 +19,8 @@ pub struct SharedData {
     last_version: AtomicU32,
     writes: AtomicU64,
     evicted: AtomicU64,
+    /// Bytes that one shard may hold.
+    shard_bytes: AtomicUsize,
 }
 
 struct Shard {
@@ -42,11 +44,18 @@ impl Default for SharedData {
             last_version: AtomicU32::new(0),
             writes: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
+            shard_bytes: AtomicUsize::new(SHARED_SHARD_BYTES),
         }
     }
 }
 
 impl SharedData {
+    /// From now on, so many bytes may be held; what is over that makes room when something is written. They are spread
+    /// evenly over the locks, so that a value may have a sixteenth of them.
+    pub fn set_limit(&self, bytes: usize) {
+        self.shard_bytes.store(bytes / SHARED_SHARDS, Ordering::Relaxed);
+    }
+
     /// Appends the value of a key and returns its version.
     ///
     /// # Errors
@@ -86,7 +95,7 @@ impl SharedData {
             }
             None => shard.insert(key, Entry { value: value.into(), version: self.next_version(), write }),
         }
-        while shard.bytes > SHARED_SHARD_BYTES
+        while shard.bytes > self.shard_bytes.load(Ordering::Relaxed)
             && let Some((_, oldest)) = shard.by_age.pop_first()
         {
             shard.remove(&oldest);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
@@ -13,7 +13,7 @@ use crate::abi::metric::MetricKind;
 use crate::abi::status::Status;
 use crate::limits::{HISTOGRAM_BUCKETS, MAX_METRICS};
 
-/// Where metrics are counted that came after [`MAX_METRICS`] others.
+/// Where metrics are counted that came after as many others as there may be.
 const OVERFLOW: &[u8] = b"metrics_overflow";
 
 /// One metric.
@@ -118,18 +118,34 @@ impl Metric {
 type MetricName = (MetricKind, Box<[u8]>);
 
 /// The metrics of one VM id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     by_name: RwLock<BTreeMap<MetricName, Arc<Metric>>>,
+    limit: AtomicUsize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { by_name: RwLock::default(), limit: AtomicUsize::new(MAX_METRICS) }
+    }
 }
 
 impl Metrics {
-    /// The metric of this kind and name, made when it is not there. After [`MAX_METRICS`] others, all new ones of a
-    /// kind are counted together as `metrics_overflow`.
+    /// From now on, so many may be defined; those that are there stay.
+    pub fn set_limit(&self, metrics: usize) {
+        self.limit.store(metrics, Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The metric of this kind and name, made when it is not there. Beyond the limit ([`MAX_METRICS`] unless
+    /// [`Metrics::set_limit`] says otherwise) all new ones of a kind are counted together as `metrics_overflow`.
     pub fn define(&self, kind: MetricKind, name: &[u8]) -> Arc<Metric> {
         let mut by_name = self.by_name.write();
         let mut key = (kind, Box::from(name));
-        if by_name.len() >= MAX_METRICS && !by_name.contains_key(&key) {
+        if by_name.len() >= self.limit() && !by_name.contains_key(&key) {
             key.1 = OVERFLOW.into();
         }
         Arc::clone(by_name.entry(key).or_insert_with(|| Arc::new(Metric::new(kind))))
@@ -155,13 +171,13 @@ impl MetricTable {
     /// Numbers a metric; the same kind and name get the same number.
     pub fn define(&mut self, metrics: &Metrics, kind: MetricKind, name: &[u8]) -> u32 {
         let numbers = &mut self.numbers[kind as usize];
-        let is_full = self.metrics.len() >= MAX_METRICS && !numbers.contains_key(name);
+        let is_full = self.metrics.len() >= metrics.limit() && !numbers.contains_key(name);
         let name = if is_full { OVERFLOW } else { name };
         if let Some(number) = numbers.get(name) {
             return *number;
         }
         self.metrics.push(metrics.define(kind, name));
-        // At most three more than MAX_METRICS, so it fits.
+        // At most three more than the limit, so it fits.
         let number = u32::try_from(self.metrics.len() << 2).unwrap_or(0) | kind.number();
         numbers.insert(name.into(), number);
         number

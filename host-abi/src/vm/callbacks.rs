@@ -92,8 +92,20 @@ impl Callbacks {
     }
 }
 
+/// A callback of this name and type, if it is exported and allowed.
+fn find<P: WasmParams, R: WasmResults>(
+    instance: &Instance,
+    store: &mut Store<VmState>,
+    name: &'static str,
+) -> Callback<P, R> {
+    match store.data().settings.allows(name) {
+        true => find_export(instance, store, name),
+        false => Callback { name, function: None },
+    }
+}
+
 /// An export of this name and type; another type is as good as none here (the module check has refused wrong ones).
-pub(super) fn find<P: WasmParams, R: WasmResults>(
+pub(super) fn find_export<P: WasmParams, R: WasmResults>(
     instance: &Instance,
     store: &mut Store<VmState>,
     name: &'static str,

@@ -65,7 +65,7 @@ impl Vm {
     /// The callbacks that the guest has.
     #[must_use]
     pub fn exports(&self) -> Exports {
-        self.plugin.module().exports()
+        self.plugin.exports()
     }
 
     /// Whether a failure has stopped the guest for good.

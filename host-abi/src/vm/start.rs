@@ -14,7 +14,7 @@ use crate::limits::MAX_TICKS_BETWEEN_CHECKS;
 use crate::plugin::Plugin;
 use crate::state::{Phase, VmState};
 use crate::vm::Vm;
-use crate::vm::callbacks::{Callback, Callbacks, find};
+use crate::vm::callbacks::{Callback, Callbacks, find_export};
 use crate::vm::http::clamped;
 
 /// A step of a VM's start.
@@ -122,7 +122,7 @@ fn instantiate(plugin: &Plugin, store: &mut Store<VmState>, host: &mut dyn Host)
     };
     let interface = Arc::clone(&store.data().interface);
     let memory = instance.get_memory(&mut *store, &interface.memory);
-    let allocator = find(&instance, store, interface.allocator).function;
+    let allocator = find_export(&instance, store, interface.allocator).function;
     store.data_mut().memory = memory;
     store.data_mut().allocator = allocator;
     Ok(instance)
@@ -130,10 +130,10 @@ fn instantiate(plugin: &Plugin, store: &mut Store<VmState>, host: &mut dyn Host)
 
 /// Runs what toolchains put before the first callback. A command's `_start` may end itself with code 0.
 fn initialise(instance: &Instance, store: &mut Store<VmState>, host: &mut dyn Host) -> Result<(), StartError> {
-    let reactor: Callback<(), ()> = find(instance, store, "_initialize");
-    let command: Callback<(), ()> = find(instance, store, "_start");
-    let main: Callback<(u32, u32), u32> = find(instance, store, "main");
-    let main_void: Callback<(), u32> = find(instance, store, "__main_void");
+    let reactor: Callback<(), ()> = find_export(instance, store, "_initialize");
+    let command: Callback<(), ()> = find_export(instance, store, "_start");
+    let main: Callback<(u32, u32), u32> = find_export(instance, store, "main");
+    let main_void: Callback<(), u32> = find_export(instance, store, "__main_void");
     let mut lent = Lent::new(store, host);
     let (name, outcome) = if let Some(function) = reactor.function {
         match (function.call(lent.store(), ()), main.function, main_void.function) {

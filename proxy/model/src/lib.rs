@@ -35,7 +35,8 @@ pub use listener::Listener;
 pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
 pub use plugin::{
-    BundleName, FailurePolicy, FilterChain, HeaderPause, ModuleHash, ModuleSource, Plugin, PluginLimits, RemoteModule,
+    BundleName, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin, PluginAllowance,
+    PluginLimits, PluginVm, RemoteModule,
 };
 pub use rejection::{Rejection, ResourceId, ResourceKind};
 pub use rewrite::{HeaderEdits, HostRewrite, PathRewrite, Rewrite};

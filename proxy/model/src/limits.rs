@@ -44,6 +44,63 @@ pub const DEFAULT_PLUGIN_START_TIME: Duration = Duration::from_secs(1);
 /// Longest start that can be asked for.
 pub const MAX_PLUGIN_START_TIME: Duration = Duration::from_secs(60);
 
+/// CPU time of all calls into a plugin in one second on one worker, when its `Filter` says nothing: all of it. A filter that
+/// needs much is no fault; one that must not starve others is told so.
+pub const DEFAULT_PLUGIN_CPU: Duration = Duration::from_secs(1);
+
+/// Most of it that can be asked for: a second has one second.
+pub const MAX_PLUGIN_CPU: Duration = Duration::from_secs(1);
+
+/// Elements of all tables of a plugin's VM when its `Filter` says nothing; one is one function pointer, and large Go
+/// modules have 10,000.
+pub const DEFAULT_PLUGIN_TABLE_ELEMENTS: u32 = 20_000;
+
+/// Most table elements that can be asked for.
+pub const MAX_PLUGIN_TABLE_ELEMENTS: u32 = 10_000_000;
+
+/// Log messages of one VM in a second when its `Filter` says nothing, in bytes: some 500 lines.
+pub const DEFAULT_PLUGIN_LOG_BYTES: u64 = 64 * 1024;
+
+/// Most log messages in a second that can be asked for, in bytes.
+pub const MAX_PLUGIN_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of names and values of a head that a plugin has changed, when its `Filter` says nothing: more than an ordinary
+/// server takes.
+pub const DEFAULT_PLUGIN_HEAD_BYTES: u64 = 128 * 1024;
+
+/// Largest changed head that can be asked for, in bytes (Proxy-Wasm hosts take header lists of 1 MiB at most).
+pub const MAX_PLUGIN_HEAD_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of a body that a plugin holds back or makes, when its `Filter` says nothing (Envoy's buffer limit).
+pub const DEFAULT_PLUGIN_BODY_BYTES: u64 = 1024 * 1024;
+
+/// Largest held body that can be asked for, in bytes.
+pub const MAX_PLUGIN_BODY_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Callouts of a plugin under way at once on one worker, when its `Filter` says nothing.
+pub const DEFAULT_PLUGIN_CALLOUTS: u32 = 256;
+
+/// Most callouts at once that can be asked for.
+pub const MAX_PLUGIN_CALLOUTS: u32 = 10_000;
+
+/// Bytes of shared data of one VM id when its `Filter` says nothing.
+pub const DEFAULT_PLUGIN_SHARED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Most shared data that can be asked for, in bytes.
+pub const MAX_PLUGIN_SHARED_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Metrics of one VM id when its `Filter` says nothing; each label makes more of them.
+pub const DEFAULT_PLUGIN_METRICS: u32 = 10_000;
+
+/// Most metrics that can be asked for.
+pub const MAX_PLUGIN_METRICS: u32 = 1_000_000;
+
+/// Environment variables of one plugin.
+pub const MAX_PLUGIN_ENVIRONMENT: usize = 64;
+
+/// Names in a plugin's list of what it may do.
+pub const MAX_PLUGIN_ALLOWED: usize = 256;
+
 /// Time to open an upstream connection when no `BackendPolicy` says otherwise (Envoy's default).
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::limits::{
-    DEFAULT_PLUGIN_CALL_TIME, DEFAULT_PLUGIN_MEMORY_BYTES, DEFAULT_PLUGIN_START_TIME, MAX_CHAIN_PLUGINS,
+    DEFAULT_PLUGIN_BODY_BYTES, DEFAULT_PLUGIN_CALL_TIME, DEFAULT_PLUGIN_CALLOUTS, DEFAULT_PLUGIN_CPU,
+    DEFAULT_PLUGIN_HEAD_BYTES, DEFAULT_PLUGIN_LOG_BYTES, DEFAULT_PLUGIN_MEMORY_BYTES, DEFAULT_PLUGIN_METRICS,
+    DEFAULT_PLUGIN_SHARED_BYTES, DEFAULT_PLUGIN_START_TIME, DEFAULT_PLUGIN_TABLE_ELEMENTS, MAX_CHAIN_PLUGINS,
 };
 use crate::name::PluginName;
 use crate::units::{ByteSize, UnitError};
@@ -114,16 +116,42 @@ pub enum HeaderPause {
     HoldHeaders,
 }
 
-/// What one VM of a plugin may use.
+/// How many streams share a VM of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+pub enum Isolation {
+    /// All streams of a worker.
+    #[default]
+    Worker,
+    /// Each stream has a VM of its own, started for it: nothing survives the request.
+    Stream,
+}
+
+/// What a plugin may use. Times are CPU time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginLimits {
     /// Linear memory of a VM.
     pub memory: ByteSize,
-    /// CPU time of one call; five times that is the limit by the wall clock.
+    /// Time of one call; five times that is the limit by the wall clock.
     pub call_time: Duration,
     /// Time to start and configure a VM.
     pub start_time: Duration,
+    /// Time of all calls in one second, on each worker.
+    pub cpu_per_second: Duration,
+    /// Elements of all tables of a VM.
+    pub table_elements: u32,
+    /// Log messages of a VM in one second.
+    pub log_per_second: ByteSize,
+    /// Names and values of a head that it has changed.
+    pub head: ByteSize,
+    /// A body that it holds back or makes.
+    pub body: ByteSize,
+    /// Callouts under way at once, on each worker.
+    pub callouts: u32,
+    /// Shared data, of all plugins with its VM id.
+    pub shared_data: ByteSize,
+    /// Metrics, of all plugins with its VM id.
+    pub metrics: u32,
 }
 
 impl Default for PluginLimits {
@@ -132,8 +160,40 @@ impl Default for PluginLimits {
             memory: ByteSize(DEFAULT_PLUGIN_MEMORY_BYTES),
             call_time: DEFAULT_PLUGIN_CALL_TIME,
             start_time: DEFAULT_PLUGIN_START_TIME,
+            cpu_per_second: DEFAULT_PLUGIN_CPU,
+            table_elements: DEFAULT_PLUGIN_TABLE_ELEMENTS,
+            log_per_second: ByteSize(DEFAULT_PLUGIN_LOG_BYTES),
+            head: ByteSize(DEFAULT_PLUGIN_HEAD_BYTES),
+            body: ByteSize(DEFAULT_PLUGIN_BODY_BYTES),
+            callouts: DEFAULT_PLUGIN_CALLOUTS,
+            shared_data: ByteSize(DEFAULT_PLUGIN_SHARED_BYTES),
+            metrics: DEFAULT_PLUGIN_METRICS,
         }
     }
+}
+
+/// What the VMs of a plugin are started with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginVm {
+    /// Whose shared data, queues and metrics it has: those of all plugins of its namespace with this id. Empty = its own.
+    pub id: Arc<str>,
+    /// What `proxy_on_vm_start` reads. Left out of dumps: it may hold secrets.
+    #[serde(skip)]
+    pub configuration: Arc<[u8]>,
+    /// Environment variables: names and values. Left out of dumps, too.
+    #[serde(skip)]
+    pub environment: Arc<[(Arc<str>, Arc<str>)]>,
+}
+
+/// What a plugin may do; `None` = everything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginAllowance {
+    /// The hostcalls that it may make and the callbacks that are called, by name (Envoy's `allowed_capabilities`).
+    pub capabilities: Option<Arc<[Arc<str>]>>,
+    /// The clusters that its callouts may go to, by name.
+    pub services: Option<Arc<[Arc<str>]>>,
 }
 
 /// A Wasm module with its configuration.
@@ -147,12 +207,47 @@ pub struct Plugin {
     /// What `proxy_on_configure` reads: JSON text; empty when there is none. Left out of dumps: it may hold secrets.
     #[serde(skip)]
     pub configuration: Arc<[u8]>,
+    /// Which of the filters in its module it is; empty when there is one.
+    pub root_id: Arc<str>,
+    /// What its VMs are started with.
+    pub vm: PluginVm,
     /// What happens to a stream when it fails.
     pub failure: FailurePolicy,
     /// What its Pause in a headers callback holds.
     pub header_pause: HeaderPause,
-    /// What a VM of it may use.
+    /// How many streams share a VM of it.
+    pub isolation: Isolation,
+    /// What it may use.
     pub limits: PluginLimits,
+    /// What it may do.
+    pub allow: PluginAllowance,
+}
+
+impl Plugin {
+    /// A module with a configuration, and with everything else as if nothing had been said.
+    pub fn new(name: PluginName, module: ModuleSource, configuration: Arc<[u8]>) -> Self {
+        Self {
+            name,
+            module,
+            configuration,
+            root_id: Arc::default(),
+            vm: PluginVm::default(),
+            failure: FailurePolicy::default(),
+            header_pause: HeaderPause::default(),
+            isolation: Isolation::default(),
+            limits: PluginLimits::default(),
+            allow: PluginAllowance::default(),
+        }
+    }
+
+    /// Whose shared data, queues and metrics it has: `namespace/id`.
+    pub fn vm_id(&self) -> String {
+        if self.vm.id.is_empty() {
+            return self.name.to_string();
+        }
+        let namespace = self.name.as_str().split('/').next().unwrap_or_default();
+        format!("{namespace}/vm:{}", self.vm.id)
+    }
 }
 
 /// The plugins that a request of a route goes through: downwards in this order, upwards in reverse.

@@ -7,6 +7,7 @@
 //! | `/stats/prometheus` | GET | metrics |
 //! | `/config_dump` | GET | what serves, and the last refusal |
 //! | `/clusters`, `/listeners`, `/plugins` | GET | state of each |
+//! | `/plugins/reset?name=` | POST | call a plugin again that failed too often |
 //! | `/drain`, `/quit` | POST | end gracefully; end now |
 //! | `/logging?level=` | POST | how much is logged |
 

@@ -114,13 +114,14 @@ fn answer(admin: &Admin, method: &Method, uri: &http::Uri, headers: &HeaderMap) 
         "/ready" | "/stats/prometheus" | "/config_dump" | "/clusters" | "/listeners" | "/plugins" if !get => {
             wrong_method("GET")
         }
-        "/drain" | "/quit" | "/logging" if !post => wrong_method("POST"),
+        "/drain" | "/quit" | "/logging" | "/plugins/reset" if !post => wrong_method("POST"),
         "/ready" => control::ready(admin),
         "/stats/prometheus" => stats::prometheus(admin),
         "/config_dump" => dump::config_dump(admin),
         "/clusters" => state::clusters(admin),
         "/listeners" => state::listeners(admin),
         "/plugins" => state::plugins(admin),
+        "/plugins/reset" => state::reset_plugin(admin, uri.query().unwrap_or_default()),
         "/drain" => control::drain(admin),
         "/quit" => control::quit(admin),
         "/logging" => control::logging(admin, uri.query().unwrap_or_default()),
@@ -137,6 +138,7 @@ pages of weir-proxy:
   GET  /clusters            clusters, their endpoints and counts
   GET  /listeners           listeners and their real addresses
   GET  /plugins             plugins, their modules and VMs
+  POST /plugins/reset?name=NAMESPACE/NAME  call a plugin again that failed too often
   POST /drain               end gracefully
   POST /quit                end now
   POST /logging?level=info  off, error, warn, info, debug or trace

@@ -1,14 +1,17 @@
 //! `/clusters`, `/listeners`, `/plugins`: how each of them fares now, as JSON.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use http::StatusCode;
 use serde::Serialize;
-use weir_model::{ClusterName, FailurePolicy, ListenerName, ModuleSource, PluginName};
+use weir_model::{ClusterName, FailurePolicy, ListenerName, ModuleSource, PluginLimits, PluginName};
 
 use crate::admin::Admin;
-use crate::admin::server::{Page, json};
+use crate::admin::server::{Page, json, text};
+use crate::telemetry::PluginMetrics;
 use crate::upstream::{Cluster, Endpoint};
 
 #[derive(Serialize)]
@@ -105,6 +108,18 @@ struct PluginPage<'a> {
     streams: u64,
     failures: u64,
     breaker_opened: u64,
+    /// `running`; `policy` while its failure policy answers without calling it; `starting` when no VM is there yet.
+    state: &'static str,
+    /// For how long its failure policy answers yet.
+    breaker_open_ms: Option<u64>,
+    /// Calls into it, and how long they took together.
+    calls: u64,
+    call_milliseconds: u64,
+    /// Memory of the VMs that run.
+    memory_bytes: u64,
+    /// What its limits have stopped, by limit.
+    limited: BTreeMap<&'static str, u64>,
+    limits: &'a PluginLimits,
     restart_failures: u64,
     last_failure: Option<String>,
 }
@@ -115,20 +130,49 @@ pub(super) fn plugins(admin: &Admin) -> Page {
     let mut plugins = Vec::with_capacity(active.plugins.len());
     for (name, plugin) in &active.plugins {
         let counted: Vec<_> = admin.metrics.workers.iter().map(|worker| worker.plugin(name)).collect();
+        let sum = |of: fn(&PluginMetrics) -> u64| counted.iter().map(|metrics| of(metrics)).sum::<u64>();
+        let mut limited = BTreeMap::new();
+        for (limit, count) in counted.iter().flat_map(|metrics| metrics.limited.values()) {
+            *limited.entry(limit).or_default() += count;
+        }
+        let (vms, pause) = (plugin.stats.vms.load(Ordering::Relaxed), plugin.stats.breaker_pause());
         plugins.push(PluginPage {
+            state: if pause.is_some() { "policy" } else if vms == 0 { "starting" } else { "running" },
+            breaker_open_ms: pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
+            calls: sum(|metrics| metrics.calls.value()),
+            call_milliseconds: sum(|metrics| metrics.call_nanoseconds.value()) / 1_000_000,
+            memory_bytes: sum(|metrics| metrics.memory.value()),
+            limited,
+            limits: &plugin.model.limits,
             name,
             module: &plugin.model.module,
             module_hash: active.modules.get(name).map(ToString::to_string).unwrap_or_default(),
             failure_policy: plugin.model.failure,
-            vms: plugin.stats.vms.load(Ordering::Relaxed),
+            vms,
             spare_vms: plugin.waiting_vms(),
-            streams: counted.iter().map(|metrics| metrics.streams.value()).sum(),
+            streams: sum(|metrics| metrics.streams.value()),
             failures: counted.iter().flat_map(|metrics| metrics.failures.values()).map(|(_, count)| count).sum(),
-            breaker_opened: counted.iter().map(|metrics| metrics.breaker_opened.value()).sum(),
+            breaker_opened: sum(|metrics| metrics.breaker_opened.value()),
             restart_failures: plugin.stats.restart_failures.load(Ordering::Relaxed),
             last_failure: plugin.stats.last_failure(),
         });
     }
     plugins.sort_by_key(|plugin| plugin.name);
     json(&plugins)
+}
+
+/// Closes the breakers of a plugin: its next request calls it again.
+pub(super) fn reset_plugin(admin: &Admin, query: &str) -> Page {
+    let Some(name) = query.split('&').find_map(|pair| pair.strip_prefix("name=")) else {
+        return text(StatusCode::BAD_REQUEST, "say which plugin: name=NAMESPACE/NAME\n");
+    };
+    let name = name.replace("%2F", "/").replace("%2f", "/");
+    let active = admin.active.load();
+    match active.plugins.iter().find(|(known, _)| known.as_str() == name) {
+        Some((name, plugin)) => {
+            plugin.stats.reset_breakers();
+            text(StatusCode::OK, &format!("the next request calls {name}\n"))
+        }
+        None => text(StatusCode::NOT_FOUND, "no plugin of that name serves; GET /plugins lists them\n"),
+    }
 }

@@ -63,7 +63,13 @@ pub(super) fn with_vm<T>(
 ) -> Option<T> {
     let mut running = slot.vm.borrow_mut();
     let vm = running.as_mut()?;
+    let measured = slot.usage.begin();
     let result = call(vm, &mut HostView::new(slot, about));
+    if measured.is_some() {
+        slot.metrics.memory.set(vm.memory_bytes() as u64);
+        slot.metrics.log_dropped.set(vm.dropped_log_bytes());
+    }
+    slot.usage.end(measured, &slot.metrics);
     let timer = vm.tick_generation();
     drop(running);
     if slot.ticking.get() != Some(timer) && timer != 0 {

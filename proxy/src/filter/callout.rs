@@ -19,7 +19,7 @@ use crate::body::Body;
 use crate::filter::call::with_vm;
 use crate::filter::host::About;
 use crate::filter::slot::Slot;
-use crate::limits::{MAX_CALLOUT_BODY_BYTES, MAX_CALLOUT_TIME, MAX_CALLOUTS};
+use crate::limits::{MAX_CALLOUT_BODY_BYTES, MAX_CALLOUT_TIME};
 use crate::task;
 use crate::upstream::{Cluster, Outgoing, SendOptions, Upstreams, send};
 
@@ -42,7 +42,7 @@ pub(super) type Directory = Rc<RefCell<HashMap<ClusterName, Arc<Cluster>>>>;
 pub(crate) struct Callouts {
     upstreams: Rc<Upstreams>,
     directory: Directory,
-    in_flight: Cell<usize>,
+    in_flight: Cell<u32>,
     last: Cell<u32>,
     /// Grows when the VM dies: what was asked by a dead VM is answered to nobody.
     epoch: Cell<u64>,
@@ -66,13 +66,20 @@ impl Callouts {
             warn!(%plugin, %upstream, "callout refused: no Service port of that name; write namespace/service:port");
             return Err(Status::BadArgument);
         };
+        if !is_allowed(&slot.plugin.model, &cluster.model().name) {
+            slot.metrics.limited.increment("services");
+            warn!(%plugin, cluster = %cluster.model().name, "callout refused: not among the filter's `allow.services`");
+            return Err(Status::BadArgument);
+        }
         let Some(outgoing) = outgoing(call) else {
             warn!(%plugin, cluster = %cluster.model().name,
                 "callout refused: :method, :path and :authority are needed, and every header must be valid");
             return Err(Status::BadArgument);
         };
-        if self.in_flight.get() >= MAX_CALLOUTS {
-            warn!(%plugin, limit = MAX_CALLOUTS, "callout refused: too many are in flight");
+        let limit = slot.limits().callouts;
+        if self.in_flight.get() >= limit {
+            slot.metrics.limited.increment("callouts");
+            warn!(%plugin, limit, "callout refused: too many are in flight");
             return Err(Status::InternalFailure);
         }
         self.in_flight.set(self.in_flight.get() + 1);
@@ -111,6 +118,17 @@ impl Callouts {
             _ => None,
         }
     }
+}
+
+/// Whether callouts of a plugin may go to a cluster: its list names it, with or without namespace and port.
+fn is_allowed(plugin: &weir_model::Plugin, cluster: &ClusterName) -> bool {
+    let Some(services) = &plugin.allow.services else { return true };
+    let namespace = plugin.name.as_str().split('/').next().unwrap_or_default();
+    services.iter().any(|service| {
+        let full = if service.contains('/') { service.to_string() } else { format!("{namespace}/{service}") };
+        let rest = cluster.as_str().strip_prefix(full.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    })
 }
 
 /// The request of a call, when it is whole and valid.

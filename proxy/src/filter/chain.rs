@@ -9,7 +9,7 @@ use weir_model::limits::MAX_CHAIN_PLUGINS;
 use crate::filter::event::{Ask, Side};
 use crate::filter::outlet::Outlet;
 use crate::filter::station::{Hold, Station};
-use crate::limits::{MAX_ASKS, MAX_HELD_BODY_BYTES, MAX_OUTLET_BYTES};
+use crate::limits::{MAX_ASKS, MAX_OUTLET_BYTES};
 
 /// Some filters of a chain.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,10 +55,12 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Nothing has arrived yet.
-    pub(crate) fn new(filters: usize) -> Self {
-        let flow = || Flow { stations: (0..filters).map(|_| Station::default()).collect(), ..Flow::default() };
-        Self { filters, request: flow(), response: flow(), ..Self::default() }
+    /// Nothing has arrived yet. `room` is how many bytes of a body each filter may hold back or make.
+    pub(crate) fn new(filters: usize, room: impl Fn(usize) -> usize) -> Self {
+        let station = |filter: usize| Station { room: room(filter), ..Station::default() };
+        let request = Flow { stations: (0..filters).map(station).collect(), ..Flow::default() };
+        let response = Flow { stations: (0..filters).rev().map(station).collect(), ..Flow::default() };
+        Self { filters, request, response, ..Self::default() }
     }
 
     /// Where a side leaves the filters.
@@ -83,7 +85,7 @@ impl Chain {
         let holds = |station: &Station| match station.hold {
             Some(Hold::Buffer | Hold::Drop) => false,
             Some(Hold::All | Hold::Head | Hold::Watermark | Hold::Trailers) | None => {
-                station.held() >= MAX_HELD_BODY_BYTES
+                station.held() >= station.room.max(1)
             }
         };
         !flow.closed && flow.outlet.waiting() < MAX_OUTLET_BYTES && !flow.stations.iter().any(holds)
@@ -109,11 +111,11 @@ impl Chain {
         !self.asks.is_empty()
     }
 
-    /// The bytes that a filter may read and change now.
-    pub(super) fn body_at(&mut self, side: Side, filter: usize) -> Option<&mut BytesMut> {
+    /// The bytes that a filter may read and change now, and how many it may make of them.
+    pub(super) fn body_at(&mut self, side: Side, filter: usize) -> Option<(&mut BytesMut, usize)> {
         let position = self.position(side, filter);
         let station = self.flow(side).stations.get_mut(position)?;
-        (station.arrived.head && station.hold != Some(Hold::All)).then_some(&mut station.body)
+        (station.arrived.head && station.hold != Some(Hold::All)).then_some((&mut station.body, station.room))
     }
 
     pub(super) fn is_parked_at(&self, filter: usize) -> bool {

@@ -10,7 +10,6 @@ use crate::filter::event::{Ask, Event, Failed, LocalReply, MessageEnd, Side};
 use crate::filter::exchange::Exchange;
 use crate::filter::outlet::Piece;
 use crate::filter::station::{Action, Hold, Station, Work};
-use crate::limits::MAX_HELD_BODY_BYTES;
 
 /// A callback into one filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +209,7 @@ impl<G: Guests> ChainDriver<'_, G> {
             let station = self.station(side, position);
             if wanted || !station.is_open() {
                 station.take_in(bytes);
-                if station.hold == Some(Hold::Buffer) && station.held() > MAX_HELD_BODY_BYTES {
+                if station.hold == Some(Hold::Buffer) && station.held() > station.room {
                     self.overflow();
                 }
                 return;

@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     /// What else is known about the stream: what properties show.
     pub(crate) facts: Facts,
     request_changed: Changed,
+    /// Bytes that filters have added to heads since somebody counted how long these are.
+    pub(super) head_growth: usize,
     /// Why the stream failed, once it did: the first reason stays.
     pub(crate) error: Option<ProxyError>,
 }
@@ -40,15 +42,16 @@ pub(crate) struct Changed {
 
 impl Exchange {
     /// A request with its head, before any filter.
-    pub(crate) fn new(request: RequestHead, filters: usize, facts: Facts) -> Self {
+    pub(crate) fn new(request: RequestHead, chain: Chain, facts: Facts) -> Self {
         Self {
             request,
             request_trailers: None,
             response: None,
             response_trailers: None,
-            chain: Chain::new(filters),
+            chain,
             facts,
             request_changed: Changed::default(),
+            head_growth: 0,
             error: None,
         }
     }
@@ -61,8 +64,9 @@ impl Exchange {
         }
     }
 
-    /// The body that a filter may read and change now: what has arrived at its station and not left it.
-    pub(crate) fn body_at(&mut self, side: Side, filter: usize) -> Option<&mut BytesMut> {
+    /// The body that a filter may read and change now: what has arrived at its station and not left it; and how many bytes
+    /// it may make of it.
+    pub(crate) fn body_at(&mut self, side: Side, filter: usize) -> Option<(&mut BytesMut, usize)> {
         self.chain.body_at(side, filter)
     }
 

@@ -123,6 +123,18 @@ pub(super) fn write(
     Ok(())
 }
 
+/// Counts what was added to a head; once it is more than `room`, the head must not be longer than that.
+pub(super) fn grow(exchange: &mut Exchange, map: MapKind, added: usize, room: usize) -> Result<(), Invalid> {
+    exchange.head_growth = exchange.head_growth.saturating_add(added);
+    if exchange.head_growth <= room {
+        return Ok(());
+    }
+    exchange.head_growth = 0;
+    let mut size = 0;
+    visit(exchange, map, &mut |name, value| size += name.len() + value.len());
+    if size > room { Err(Invalid) } else { Ok(()) }
+}
+
 /// Removes all values of a header; whether there were any. A pseudo header cannot be removed: a head without it cannot go
 /// on the wire.
 pub(super) fn remove(exchange: &mut Exchange, map: MapKind, name: &[u8]) -> Result<bool, Invalid> {
@@ -208,6 +220,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
+    use crate::filter::chain::Chain;
     use crate::filter::facts::Facts;
 
     fn exchange() -> Exchange {
@@ -223,7 +236,7 @@ mod tests {
             version: http::Version::HTTP_11,
         };
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        Exchange::new(request, 1, Facts::new(nowhere, nowhere, 1))
+        Exchange::new(request, Chain::new(1, |_| 0), Facts::new(nowhere, nowhere, 1))
     }
 
     #[test]
@@ -282,5 +295,18 @@ mod tests {
         assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"X-A"), Ok(true));
         assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"x-a"), Ok(false));
         assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"\xff"), Ok(false));
+    }
+
+    #[test]
+    fn a_head_has_an_end() {
+        let mut exchange = exchange();
+        let value = [b'x'; 100];
+        let mut add = |name: &str| {
+            write(&mut exchange, MapKind::RequestHeaders, Write::Replace, (name.as_bytes(), &value)).unwrap();
+            grow(&mut exchange, MapKind::RequestHeaders, name.len() + value.len(), 500)
+        };
+        // The same one again and again is no growth; others are.
+        assert!((0..50).all(|_| add("x-same").is_ok()));
+        assert!((0..10).any(|number| add(&format!("x-{number}")).is_err()));
     }
 }

@@ -28,7 +28,7 @@ use crate::filter::properties;
 use crate::filter::reply::{details_of, local_reply};
 use crate::filter::slot::Slot;
 use crate::filter::stream::StreamCell;
-use crate::limits::{MAX_HELD_BODY_BYTES, MAX_STREAM_VALUE_BYTES, MAX_STREAM_VALUES};
+use crate::limits::{MAX_STREAM_VALUE_BYTES, MAX_STREAM_VALUES};
 
 /// The stream that a call is about.
 pub(super) struct Current<'a> {
@@ -117,6 +117,7 @@ impl<'a> HostView<'a> {
             Ok(true) if map == MapKind::RequestHeaders => exchange.mark_request_changed(name),
             Ok(true) => {}
             Err(Invalid) => {
+                slot.metrics.limited.increment("head");
                 let plugin = slot.plugin.model.name.to_string();
                 warn!(plugin, "a filter made a head that must not go on the wire; the stream is answered 500");
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::FilterOutput { plugin }));
@@ -125,8 +126,17 @@ impl<'a> HostView<'a> {
     }
 
     fn write(&mut self, context: ContextId, (map, how): (MapKind, Write), header: (&[u8], &[u8])) {
-        let write = |exchange: &mut Exchange| heads::write(exchange, map, how, header).map(|()| true);
+        let room = self.head_room();
+        let write = |exchange: &mut Exchange| {
+            heads::write(exchange, map, how, header)?;
+            heads::grow(exchange, map, header.0.len() + header.1.len(), room).map(|()| true)
+        };
         self.change(context, (map, Some(header.0)), write);
+    }
+
+    /// How long a head may get that the filter has changed.
+    fn head_room(&self) -> usize {
+        usize::try_from(self.slot.plugin.model.limits.head.0).unwrap_or(usize::MAX)
     }
 
     fn is_callout_map(map: MapKind) -> bool {
@@ -185,18 +195,12 @@ impl Host for HostView<'_> {
     }
 
     fn property(&mut self, context: ContextId, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
-        let name = &self.slot.plugin.model.name;
-        match path {
-            b"plugin_name" | b"plugin_vm_id" => out.extend_from_slice(name.as_str().as_bytes()),
-            b"plugin_root_id" => {}
-            _ => {
-                let found = self.with_stream(context, |exchange, _| properties::of_stream(exchange, path, out));
-                if found != Some(true) {
-                    return Err(Status::NotFound);
-                }
-            }
+        if let Some(own) = self.slot.plugin.plugin.settings().property(path) {
+            out.extend_from_slice(own.as_bytes());
+            return Ok(());
         }
-        Ok(())
+        let found = self.with_stream(context, |exchange, _| properties::of_stream(exchange, path, out));
+        if found == Some(true) { Ok(()) } else { Err(Status::NotFound) }
     }
 
     fn set_property(&mut self, context: ContextId, path: &[u8], value: &[u8]) -> Result<(), Status> {
@@ -210,6 +214,7 @@ impl Host for HostView<'_> {
             } else if fits && values.len() < MAX_STREAM_VALUES {
                 values.push((path.into(), value.into()));
             } else {
+                slot.metrics.limited.increment("properties");
                 warn!(plugin = %slot.plugin.model.name, "a filter set too many properties or one too long; it is dropped");
             }
         });
@@ -258,7 +263,11 @@ impl Host for HostView<'_> {
         if Self::is_callout_map(map) {
             return Err(Status::BadArgument);
         }
-        self.change(context, (map, None), |exchange| heads::replace_all(exchange, map, pairs.iter()).map(|()| true));
+        let room = self.head_room();
+        self.change(context, (map, None), |exchange| {
+            heads::replace_all(exchange, map, pairs.iter())?;
+            heads::grow(exchange, map, usize::MAX, room).map(|()| true)
+        });
         Ok(())
     }
 
@@ -291,7 +300,7 @@ impl Host for HostView<'_> {
             return Ok(answer.body.len());
         }
         let side = side_of(buffer).ok_or(Status::NotFound)?;
-        self.with_stream(context, |exchange, filter| exchange.body_at(side, filter).map(|body| body.len()))
+        self.with_stream(context, |exchange, filter| exchange.body_at(side, filter).map(|(body, _)| body.len()))
             .flatten()
             .ok_or(Status::NotFound)
     }
@@ -309,7 +318,7 @@ impl Host for HostView<'_> {
         }
         let side = side_of(buffer).ok_or(Status::NotFound)?;
         let copied = self.with_stream(context, |exchange, filter| {
-            let body = exchange.body_at(side, filter)?;
+            let (body, _) = exchange.body_at(side, filter)?;
             out.extend_from_slice(&body[range.within(body.len())]);
             Some(())
         });
@@ -329,8 +338,9 @@ impl Host for HostView<'_> {
         }
         let slot = self.slot;
         self.with_stream(context, |exchange, filter| {
-            let body = exchange.body_at(side, filter)?;
-            if !splice(body, range, value) {
+            let (body, room) = exchange.body_at(side, filter)?;
+            if !splice((body, room), range, value) {
+                slot.metrics.limited.increment("body");
                 warn!(plugin = %slot.plugin.model.name, "a filter made a body larger than the limit; the stream is answered 413");
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::BodyTooLarge));
             }
@@ -423,10 +433,10 @@ pub(super) fn current_log_level() -> LogLevel {
     }
 }
 
-/// Replaces a range of a body; `false` when it would grow past what a stream may hold.
-fn splice(body: &mut BytesMut, range: BufferRange, value: &[u8]) -> bool {
+/// Replaces a range of a body; `false` when it would grow past its room.
+fn splice((body, room): (&mut BytesMut, usize), range: BufferRange, value: &[u8]) -> bool {
     let range = range.within(body.len());
-    if body.len() - range.len() + value.len() > MAX_HELD_BODY_BYTES.max(body.len()) {
+    if body.len() - range.len() + value.len() > room.max(body.len()) {
         return false;
     }
     if range.end == body.len() {
@@ -457,11 +467,11 @@ mod tests {
             (4, 100, "X", "abcdX"),
         ] {
             let mut body = BytesMut::from("abcdef");
-            assert!(splice(&mut body, BufferRange { start, max }, value.as_bytes()));
+            assert!(splice((&mut body, 100), BufferRange { start, max }, value.as_bytes()));
             assert_eq!(body, expected.as_bytes(), "{start} {max} {value}");
         }
         let mut body = BytesMut::from("abc");
-        assert!(!splice(&mut body, BufferRange { start: 0, max: 0 }, &vec![0; MAX_HELD_BODY_BYTES]));
+        assert!(!splice((&mut body, 100), BufferRange { start: 0, max: 0 }, &[0; 98]));
         assert_eq!(body, b"abc"[..]);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
@@ -46,7 +47,7 @@ impl VmRequest {
     pub(crate) fn start(self) {
         let Self { plugin, worker, .. } = self;
         plugin.wanted[worker].store(false, Ordering::Release);
-        match start_vm(&plugin.plugin, (&plugin.model, &plugin.state, &plugin.namespace)) {
+        match start_vm(&plugin.plugin, (&plugin.state, &plugin.namespace)) {
             // A full queue means that the worker has a spare already.
             Ok(vm) => drop(plugin.spares[worker].push(vm)),
             Err(StartRefusal { reason: error, .. }) => {
@@ -92,12 +93,34 @@ pub(crate) struct PluginStats {
     pub(crate) vms: AtomicU64,
     /// VMs that did not start.
     pub(crate) restart_failures: AtomicU64,
+    /// How often somebody has asked to reset its breakers.
+    pub(super) resets: AtomicU64,
     last_failure: Mutex<Option<String>>,
+    /// Until when its policy answers on a worker, if it does.
+    open_until: Mutex<Option<Instant>>,
 }
 
 impl PluginStats {
     pub(super) fn note_failure(&self, text: String) {
         *self.last_failure.lock() = Some(text);
+    }
+
+    /// A breaker opened.
+    pub(super) fn note_breaker(&self, until: Instant) {
+        let mut latest = self.open_until.lock();
+        *latest = (*latest).max(Some(until));
+    }
+
+    /// How long its failure policy answers on a worker, if it does now.
+    pub(crate) fn breaker_pause(&self) -> Option<Duration> {
+        let until = (*self.open_until.lock())?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero())
+    }
+
+    /// Its breakers are closed: the next request calls it.
+    pub(crate) fn reset_breakers(&self) {
+        self.resets.fetch_add(1, Ordering::Relaxed);
+        *self.open_until.lock() = None;
     }
 
     /// The last failure, in words.
@@ -115,12 +138,14 @@ impl ActivePlugin {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let PluginStart { model, module, workers, state, restarts } = start;
         let plugin = Arc::new(weir_host_abi::Plugin::new(settings(&model), module));
-        let namespace = state.namespace(model.name.as_str());
+        let namespace = state.namespace(&model.vm_id());
+        namespace.data().set_limit(usize::try_from(model.limits.shared_data.0).unwrap_or(usize::MAX));
+        namespace.metrics().set_limit(usize::try_from(model.limits.metrics).unwrap_or(usize::MAX));
         let mut spares = Vec::with_capacity(workers);
         for _ in 0..workers {
             let queue = ArrayQueue::new(VMS_PER_WORKER);
             for _ in 0..VMS_PER_WORKER {
-                let vm = start_vm(&plugin, (&model, &state, &namespace))?;
+                let vm = start_vm(&plugin, (&state, &namespace))?;
                 drop(queue.push(vm)); // It has room for exactly these.
             }
             spares.push(queue);
@@ -140,7 +165,7 @@ impl ActivePlugin {
 
     /// The callbacks that its module has.
     pub(crate) fn exports(&self) -> Exports {
-        self.plugin.module().exports()
+        self.plugin.exports()
     }
 
     /// VMs that are started and wait for their worker.
@@ -173,11 +198,11 @@ impl ActivePlugin {
 /// Starts a VM; when it does not, the refusal says what the guest itself said.
 fn start_vm(
     plugin: &Arc<weir_host_abi::Plugin>,
-    (model, state, namespace): (&Arc<weir_model::Plugin>, &Arc<PluginState>, &Arc<Namespace>),
+    (state, namespace): (&Arc<PluginState>, &Arc<Namespace>),
 ) -> Result<StartedVm, StartRefusal> {
     let state = Arc::clone(state);
     let clock = move || state.since_start();
-    let host = StartHost::new(model.name.as_str(), namespace, clock, super::host::current_log_level());
-    let (vm, metrics) = weir_host_abi::start(plugin, host)?;
+    let host = StartHost::new(plugin, namespace, clock, super::host::current_log_level());
+    let (vm, metrics) = weir_host_abi::start(host)?;
     Ok(StartedVm { vm, metrics })
 }

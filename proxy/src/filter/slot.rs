@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 use weir_host_abi::shared::MetricTable;
 use weir_host_abi::{ContextId, Exports, Failure, FailureKind, Vm};
+use weir_model::PluginLimits;
 
 use crate::error::ProxyError;
 use crate::filter::breaker::{Breaker, Verdict};
@@ -24,6 +25,7 @@ use crate::filter::event::Failed;
 use crate::filter::mailbox::{Mailbox, Note};
 use crate::filter::plugin::{ActivePlugin, StartedVm};
 use crate::filter::stream::StreamCell;
+use crate::filter::usage::Usage;
 use crate::hashing::FastMap;
 use crate::telemetry::PluginMetrics;
 
@@ -50,19 +52,23 @@ pub(crate) struct Slot {
     generation: Cell<u64>,
     pub(super) tenants: RefCell<FastMap<ContextId, Tenant>>,
     breaker: RefCell<Breaker>,
-    metrics: Arc<PluginMetrics>,
+    pub(super) usage: Usage,
+    pub(super) metrics: Arc<PluginMetrics>,
     /// The metrics that the VM has defined, by its numbers.
     pub(super) guest_metrics: RefCell<MetricTable>,
     pub(super) callouts: Callouts,
     pub(super) mailbox: Rc<Mailbox>,
     /// The generation of the timer that a tick task runs for.
     pub(super) ticking: Cell<Option<u64>>,
+    /// How often somebody had asked to reset the breaker when it was last looked at.
+    resets: Cell<u64>,
 }
 
 impl Slot {
     /// A place without a VM yet.
     pub(super) fn new(plugin: Arc<ActivePlugin>, worker: usize, ends: SlotEnds) -> Rc<Self> {
         let SlotEnds { mailbox, callouts, metrics } = ends;
+        let limits = plugin.model.limits;
         Rc::new(Self {
             plugin,
             worker,
@@ -70,11 +76,13 @@ impl Slot {
             generation: Cell::new(0),
             tenants: RefCell::default(),
             breaker: RefCell::default(),
+            usage: Usage::new(limits.cpu_per_second),
             metrics,
             guest_metrics: RefCell::default(),
             callouts,
             mailbox,
             ticking: Cell::new(None),
+            resets: Cell::new(0),
         })
     }
 
@@ -82,6 +90,11 @@ impl Slot {
     pub(super) fn move_in(&self, context: ContextId, tenant: Tenant) {
         self.metrics.streams.increment();
         self.tenants.borrow_mut().insert(context, tenant);
+    }
+
+    /// What the plugin may use.
+    pub(super) fn limits(&self) -> &PluginLimits {
+        &self.plugin.model.limits
     }
 
     /// The callbacks that the plugin's module has.
@@ -99,9 +112,14 @@ impl Slot {
     /// # Errors
     /// The failure policy answers: the breaker is open, or no VM is started yet.
     pub(super) fn ready(self: &Rc<Self>) -> Result<(), Failed> {
+        if self.usage.is_spent(Instant::now) {
+            self.metrics.limited.increment("cpu");
+            return Err(self.failed("filter_cpu_spent"));
+        }
         if self.vm.borrow().is_some() {
             return Ok(());
         }
+        self.follow_resets();
         if let Verdict::Open(_) = self.breaker.borrow().verdict(Instant::now()) {
             return Err(self.failed("filter_breaker_open"));
         }
@@ -120,6 +138,14 @@ impl Slot {
         *self.vm.borrow_mut() = Some(vm);
         crate::filter::tick::follow(self);
         Ok(())
+    }
+
+    /// Closes the breaker when somebody has asked for it since it was last looked at.
+    fn follow_resets(&self) {
+        let resets = self.plugin.stats.resets.load(Ordering::Relaxed);
+        if self.resets.replace(resets) != resets {
+            *self.breaker.borrow_mut() = Breaker::default();
+        }
     }
 
     /// What the policy says, with a reason in snake case.
@@ -165,6 +191,7 @@ impl Slot {
             "filter failed; its VM is replaced, its streams follow the failure policy");
         if opened {
             self.metrics.breaker_opened.increment();
+            self.plugin.stats.note_breaker(now + self.breaker.borrow().pause(now));
             let pause_ms = u64::try_from(self.breaker.borrow().pause(now).as_millis()).unwrap_or(u64::MAX);
             error!(%plugin, worker = self.worker, pause_ms, policy = ?self.plugin.model.failure,
                 "filter failed too often; its failure policy answers without calling it");

@@ -19,9 +19,9 @@ impl PluginState {
         Arc::new(Self { shared: SharedState::default(), started: Instant::now() })
     }
 
-    /// The part of one plugin: it survives a change of its configuration, and goes when the plugin does.
-    pub(super) fn namespace(&self, plugin: &str) -> Arc<Namespace> {
-        self.shared.namespace(plugin)
+    /// The part of one VM id: it survives a change of its plugins' configuration, and goes when they do.
+    pub(super) fn namespace(&self, vm_id: &str) -> Arc<Namespace> {
+        self.shared.namespace(vm_id)
     }
 
     /// A clock that never goes back.

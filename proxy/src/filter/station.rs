@@ -65,6 +65,8 @@ pub(super) struct Station {
     pub(super) body: BytesMut,
     /// True when `body` has bytes that the filter has not seen.
     pub(super) fresh: bool,
+    /// Bytes that may be held here: the filter's own limit.
+    pub(super) room: usize,
 }
 
 impl Station {

@@ -8,10 +8,13 @@ use std::rc::{Rc, Weak};
 use weir_host_abi::ContextId;
 
 use crate::filter::call::Caller;
+use crate::filter::chain::Chain;
 use crate::filter::driver::ChainDriver;
 use crate::filter::event::{Event, Side};
 use crate::filter::exchange::Exchange;
+use crate::filter::facts::Facts;
 use crate::filter::slot::Slot;
+use crate::head::RequestHead;
 
 /// A stream, shared within its worker.
 pub(crate) type StreamCell = RefCell<FilterStream>;
@@ -35,7 +38,9 @@ pub(crate) struct FilterStream {
 
 impl FilterStream {
     /// A stream before its first event.
-    pub(crate) fn new(exchange: Exchange, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
+    pub(crate) fn new(request: RequestHead, facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
+        let room = |filter: usize| usize::try_from(chain[filter].limits().body.0).unwrap_or(usize::MAX);
+        let exchange = Exchange::new(request, Chain::new(chain.len(), room), facts);
         let place = |slot: &Rc<Slot>| FilterPlace { slot: Rc::clone(slot), context: None };
         let places = chain.iter().map(place).collect();
         Rc::new_cyclic(|cell| RefCell::new(Self { exchange, places, cell: Weak::clone(cell) }))

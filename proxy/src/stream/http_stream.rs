@@ -91,8 +91,7 @@ impl HttpStream {
         let facts = facts(connection, route.as_ref().ok());
         let started = facts.started;
         let deadline = route.as_ref().ok().and_then(|route| first_timeout(route)).map(|timeout| started + timeout);
-        let exchange = Exchange::new(head, chain.len(), facts);
-        let cell = FilterStream::new(exchange, &chain);
+        let cell = FilterStream::new(head, facts, &chain);
         let way = |side| if cell.borrow().wants_body(side) { Way::Filtered } else { Way::Direct };
         let ways = [way(Side::Request), way(Side::Response)];
         let keeps_heads = [cell.borrow().keeps_head(Side::Request), cell.borrow().keeps_head(Side::Response)];

@@ -49,6 +49,16 @@ pub(crate) struct PluginMetrics {
     pub(crate) breaker_opened: Counter,
     /// VMs taken into use.
     pub(crate) vms_started: Counter,
+    /// Calls into it.
+    pub(crate) calls: Counter,
+    /// How long they took, in nanoseconds; estimated, where the plugin has no limit.
+    pub(crate) call_nanoseconds: Counter,
+    /// What its limits have stopped, by which limit (`cpu`, `callouts`, `head`, `body`, `log`, `properties`, …).
+    pub(crate) limited: CounterByKind,
+    /// Bytes of memory of the VM that runs, as of its last measured call.
+    pub(crate) memory: Gauge,
+    /// Bytes of its log that were dropped since that VM runs.
+    pub(crate) log_dropped: Gauge,
 }
 
 fn status_class(status: u16) -> usize {

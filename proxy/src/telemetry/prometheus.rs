@@ -136,18 +136,45 @@ impl Exposition {
         let name = "filter_failures_total";
         self.family(name, "counter", "Failures of the plugin's VM, by what failed.");
         for (owner, handles) in &sums {
-            let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
-            for (kind, count) in handles.iter().flat_map(|handle| handle.failures.values()) {
-                *kinds.entry(kind).or_default() += count;
-            }
-            for (kind, count) in kinds {
-                self.sample(name, &[("plugin", owner), ("kind", kind)], count);
-            }
+            self.kinds(name, (owner, "kind"), handles.iter().flat_map(|handle| handle.failures.values()));
         }
         let about = ("filter_breaker_opened_total", "counter", "Times the breaker stopped calling the plugin.");
         self.counters(about, of, |it| it.breaker_opened.value());
         let about = ("filter_vms_started_total", "counter", "VMs of the plugin taken into use.");
         self.counters(about, of, |it| it.vms_started.value());
+        let about = ("filter_calls_total", "counter", "Calls into the plugin.");
+        self.counters(about, of, |it| it.calls.value());
+        let name = "filter_call_seconds_total";
+        self.family(name, "counter", "How long they took; estimated, where the plugin has no limit.");
+        for (owner, handles) in &sums {
+            let nanoseconds: u64 = handles.iter().map(|handle| handle.call_nanoseconds.value()).sum();
+            self.sample(name, &[("plugin", owner)], Seconds(nanoseconds / 1_000));
+        }
+        let about = ("filter_memory_bytes", "gauge", "Memory of the plugin's VMs that run.");
+        self.counters(about, of, |it| it.memory.value());
+        let about = ("filter_log_dropped_bytes", "gauge", "Log of the VMs that run that was dropped: too much.");
+        self.counters(about, of, |it| it.log_dropped.value());
+        let name = "filter_limited_total";
+        self.family(name, "counter", "What the plugin's limits have stopped, by limit.");
+        for (owner, handles) in &sums {
+            self.kinds(name, (owner, "limit"), handles.iter().flat_map(|handle| handle.limited.values()));
+        }
+    }
+
+    /// Counts by kind, added up.
+    fn kinds(
+        &mut self,
+        name: &str,
+        (plugin, label): (&str, &str),
+        counts: impl Iterator<Item = (&'static str, u64)>,
+    ) {
+        let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+        for (kind, count) in counts {
+            *kinds.entry(kind).or_default() += count;
+        }
+        for (kind, count) in kinds {
+            self.sample(name, &[("plugin", plugin), (label, kind)], count);
+        }
     }
 
     fn configuration(&mut self, metrics: &Metrics) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_model::{FailurePolicy, HeaderPause, ModuleSource, Plugin, PluginLimits, PluginName};
+use weir_model::{ModuleSource, Plugin, PluginName};
 
 use crate::bundle::Manifest;
 use crate::resolve::Catalog;
@@ -19,17 +19,17 @@ pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
             known => known.clone(),
         },
         configuration: filter.configuration.clone(),
+        root_id: Arc::clone(&filter.root_id),
+        vm: filter.vm.clone(),
         failure: filter.failure,
         header_pause: filter.header_pause,
+        isolation: filter.isolation,
         limits: filter.limits.or(catalog.manifest(filter).map(Manifest::limits).unwrap_or_default()),
+        allow: filter.allow.clone(),
     };
-    let guard = |(_, id, policy): (usize, &ObjectId, &AccessPolicy)| Plugin {
-        name: policy_name(id),
-        module: ModuleSource::Builtin(Arc::from("auth")),
-        configuration: policy.configuration.clone(),
-        failure: FailurePolicy::Closed,
-        header_pause: HeaderPause::HoldAll,
-        limits: PluginLimits::default(),
+    let guard = |(_, id, policy): (usize, &ObjectId, &AccessPolicy)| {
+        let module = ModuleSource::Builtin(Arc::from("auth"));
+        Plugin::new(policy_name(id), module, Arc::clone(&policy.configuration))
     };
     catalog.filters().map(plugin).chain(catalog.access_policies().map(guard)).collect()
 }

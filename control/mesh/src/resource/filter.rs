@@ -2,21 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use weir_model::limits::{
-    MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CONFIGURATION_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_START_TIME,
-    MIN_PLUGIN_MEMORY_BYTES,
-};
-use weir_model::{BundleName, ByteSize, FailurePolicy, HeaderPause, HumanDuration, ModuleSource, PluginLimits};
+use weir_model::limits::MAX_PLUGIN_CONFIGURATION_BYTES;
+use weir_model::{BundleName, FailurePolicy, HeaderPause, ModuleSource, PluginAllowance, PluginVm};
 
 use crate::document::{Faults, Path};
 use crate::grammar;
 use crate::limits::MAX_TARGET_REFS;
-use crate::resource::field::{duration, is_bounded};
+use crate::resource::field::is_bounded;
+use crate::resource::filter_limits::{SaidLimits, check_allow, check_limits, check_vm};
 use crate::suggest::{hint, listing, quoted};
 use crate::written::{
-    FailureName, FilterSpec, HeaderPauseName, Isolation, Kind, LimitsSpec, ModuleSpec, Phase, TargetRef,
+    FailureName, FilterSpec, HeaderPauseName, Isolation, Kind, ModuleSpec, Phase, TargetRef,
 };
 
 /// The modules shipped with the proxy.
@@ -35,32 +32,20 @@ pub(crate) struct Filter {
     pub(crate) priority: i32,
     /// JSON text, or nothing.
     pub(crate) configuration: Arc<[u8]>,
+    /// Which of the filters in its module it is.
+    pub(crate) root_id: Arc<str>,
+    /// What its VMs are started with.
+    pub(crate) vm: PluginVm,
     /// What happens to a stream when it fails.
     pub(crate) failure: FailurePolicy,
     /// What its Pause in a headers callback holds.
     pub(crate) header_pause: HeaderPause,
+    /// How many streams share a VM of it.
+    pub(crate) isolation: weir_model::Isolation,
+    /// What it may do; Services as they were written.
+    pub(crate) allow: PluginAllowance,
     /// What a VM of it may use, as far as it says so.
     pub(crate) limits: SaidLimits,
-}
-
-/// Limits, as far as somebody has said some.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct SaidLimits {
-    memory: Option<ByteSize>,
-    call_time: Option<Duration>,
-    start_time: Option<Duration>,
-}
-
-impl SaidLimits {
-    /// These, then what somebody else has said, then the defaults.
-    pub(crate) fn or(self, other: Self) -> PluginLimits {
-        let defaults = PluginLimits::default();
-        PluginLimits {
-            memory: self.memory.or(other.memory).unwrap_or(defaults.memory),
-            call_time: self.call_time.or(other.call_time).unwrap_or(defaults.call_time),
-            start_time: self.start_time.or(other.start_time).unwrap_or(defaults.start_time),
-        }
-    }
 }
 
 /// What a Filter or an AccessPolicy can be put before.
@@ -84,9 +69,8 @@ impl TargetKind {
 
 /// Checks the fields of a Filter.
 pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> Option<Filter> {
-    let FilterSpec { target_refs, module, phase, priority, config, failure, limits, isolation, header_pause } = spec;
-    // The only one there is so far.
-    let (None | Some(Isolation::Worker)) = isolation;
+    let FilterSpec { target_refs, module, phase, priority, config, config_text, root_id, vm, allow, .. } = spec;
+    let FilterSpec { failure, limits, isolation, header_pause, .. } = spec;
     let targets = match target_refs {
         None => None,
         Some(targets) => {
@@ -96,9 +80,15 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
     };
     let module = check_module(module, &path.field("module"), faults);
     let limits = check_limits(limits, &path.field("limits"), faults);
-    let configuration = config.map(|config| serde_json::Value::Object(config).to_string()).unwrap_or_default();
+    let vm = check_vm(vm, &path.field("vm"), faults);
+    let allow = check_allow(allow, &path.field("allow"), faults);
+    if config.is_some() && config_text.is_some() {
+        faults.add(&path.field("configText"), "both `config` and `configText`", "keep one of the two");
+    }
+    let configuration = config.map(|config| serde_json::Value::Object(config).to_string());
+    let configuration = configuration.or(config_text).unwrap_or_default();
     if configuration.len() > MAX_PLUGIN_CONFIGURATION_BYTES {
-        let reason = format!("{} bytes as JSON", configuration.len());
+        let reason = format!("{} bytes", configuration.len());
         faults.add(&path.field("config"), reason, format!("use at most {MAX_PLUGIN_CONFIGURATION_BYTES}"));
     }
     Some(Filter {
@@ -107,6 +97,8 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
         phase,
         priority: priority.unwrap_or_default(),
         configuration: Arc::from(configuration.into_bytes()),
+        root_id: Arc::from(root_id.unwrap_or_default()),
+        vm,
         failure: match failure {
             None | Some(FailureName::Closed) => FailurePolicy::Closed,
             Some(FailureName::Open) => FailurePolicy::Open,
@@ -115,6 +107,11 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
             None | Some(HeaderPauseName::HoldAll) => HeaderPause::HoldAll,
             Some(HeaderPauseName::HoldHeaders) => HeaderPause::HoldHeaders,
         },
+        isolation: match isolation {
+            None | Some(Isolation::Worker) => weir_model::Isolation::Worker,
+            Some(Isolation::Stream) => weir_model::Isolation::Stream,
+        },
+        allow,
         limits,
     })
 }
@@ -206,40 +203,4 @@ fn check_bundle(name: &str, version: Option<String>, path: &Path<'_>, faults: &m
     };
     faults.check(&path.field("version"), grammar::name::version(&version));
     Some(BundleName { name: Arc::from(name), version: Arc::from(version) })
-}
-
-/// What somebody says of limits.
-pub(crate) fn check_limits(limits: Option<LimitsSpec>, path: &Path<'_>, faults: &mut Faults) -> SaidLimits {
-    let Some(LimitsSpec { memory, call_time, start_time }) = limits else { return SaidLimits::default() };
-    SaidLimits {
-        memory: memory.and_then(|text| check_memory(&text, &path.field("memory"), faults)),
-        call_time: call_time.and_then(|text| check_time(&text, MAX_PLUGIN_CALL_TIME, &path.field("callTime"), faults)),
-        start_time: start_time
-            .and_then(|text| check_time(&text, MAX_PLUGIN_START_TIME, &path.field("startTime"), faults)),
-    }
-}
-
-fn check_memory(text: &str, path: &Path<'_>, faults: &mut Faults) -> Option<ByteSize> {
-    let (least, most) = (ByteSize(MIN_PLUGIN_MEMORY_BYTES), ByteSize(MAX_PLUGIN_MEMORY_BYTES));
-    match text.parse::<ByteSize>() {
-        Ok(memory) if (least..=most).contains(&memory) => Some(memory),
-        Ok(memory) => {
-            faults.add(path, format!("{memory} is too much or too little"), format!("use {least} to {most}"));
-            None
-        }
-        Err(error) => {
-            faults.object(path, error.into());
-            None
-        }
-    }
-}
-
-fn check_time(text: &str, most: Duration, path: &Path<'_>, faults: &mut Faults) -> Option<Duration> {
-    let time = duration(text, path, faults)?;
-    if time.is_zero() || time > most {
-        let reason = format!("{} is too much or too little", HumanDuration(time));
-        faults.add(path, reason, format!("use 1ms to {}", HumanDuration(most)));
-        return None;
-    }
-    Some(time)
 }

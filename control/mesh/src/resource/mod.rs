@@ -10,6 +10,7 @@ pub(crate) mod access_policy;
 pub(crate) mod backend_policy;
 pub(crate) mod field;
 pub(crate) mod filter;
+pub(crate) mod filter_limits;
 pub(crate) mod gateway;
 pub(crate) mod grants;
 pub(crate) mod header;

@@ -17,6 +17,12 @@ pub(crate) struct FilterSpec {
     pub(crate) priority: Option<i32>,
     /// Handed to the module as JSON; what may stand here is the module's own affair. A bundle may say it in a schema.
     pub(crate) config: Option<serde_json::Map<String, serde_json::Value>>,
+    /// A text that is handed to the module as it is, in place of `config`: for modules that do not read JSON.
+    pub(crate) config_text: Option<String>,
+    /// Which of the filters in its module this is, where a module has several; empty when left out.
+    pub(crate) root_id: Option<String>,
+    /// What its VMs are started with.
+    pub(crate) vm: Option<VmSpec>,
     /// What happens to a request when the filter fails; `Closed` when left out.
     pub(crate) failure: Option<FailureName>,
     /// What one VM of it may use; what is left out is as its bundle says, or a default.
@@ -25,6 +31,30 @@ pub(crate) struct FilterSpec {
     pub(crate) isolation: Option<Isolation>,
     /// What is held back when the filter pauses in a headers callback; `HoldAll` when left out.
     pub(crate) header_pause: Option<HeaderPauseName>,
+    /// What it may do; everything when left out.
+    pub(crate) allow: Option<AllowSpec>,
+}
+
+/// What the VMs of a filter are started with.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct VmSpec {
+    /// Filters of one namespace with the same id share their data, queues and metrics; each has its own when left out.
+    pub(crate) id: Option<String>,
+    /// A text that the module reads when its VM starts.
+    pub(crate) config: Option<String>,
+    /// Environment variables, by name.
+    pub(crate) environment: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// What a filter may do.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AllowSpec {
+    /// The calls that it may make and that are made to it, by name: `proxy_log`, `fd_write`, `proxy_on_request_headers`.
+    pub(crate) capabilities: Option<Vec<String>>,
+    /// The Service ports that its callouts may go to: `name:port`, or `namespace/name:port`.
+    pub(crate) services: Option<Vec<String>>,
 }
 
 /// An object that a Filter is put before.
@@ -89,6 +119,22 @@ pub(crate) struct LimitsSpec {
     pub(crate) call_time: Option<String>,
     /// Time to start and configure it, up to `1m`; `1s` when left out.
     pub(crate) start_time: Option<String>,
+    /// CPU time of all its calls in one second on one worker, up to `1s`, which is no limit; `1s` when left out.
+    pub(crate) cpu_per_second: Option<String>,
+    /// Elements of its tables, up to 10,000,000; 20,000 when left out.
+    pub(crate) table_elements: Option<u32>,
+    /// What it may write to the log in one second, up to 64Mi; `64Ki` when left out.
+    pub(crate) log_per_second: Option<String>,
+    /// A head that it has changed, names and values, up to 1Mi; `128Ki` when left out.
+    pub(crate) head: Option<String>,
+    /// A body that it holds back or makes, up to 64Mi; `1Mi` when left out.
+    pub(crate) body: Option<String>,
+    /// Callouts under way at once on one worker, up to 10,000; 256 when left out.
+    pub(crate) callouts: Option<u32>,
+    /// Shared data of its VM id, up to 1Gi; `64Mi` when left out.
+    pub(crate) shared_data: Option<String>,
+    /// Metrics of its VM id, up to 1,000,000; 10,000 when left out.
+    pub(crate) metrics: Option<u32>,
 }
 
 /// How many requests share a VM of a filter.
@@ -96,6 +142,8 @@ pub(crate) struct LimitsSpec {
 pub(crate) enum Isolation {
     /// All requests of one worker thread.
     Worker,
+    /// Each request has a VM of its own, which is started for it: nothing survives the request.
+    Stream,
 }
 
 /// What is held back when a filter pauses in a headers callback.

@@ -15,7 +15,7 @@ pub(crate) use access_policy::{
 };
 pub(crate) use backend_policy::{BackendPolicySpec, BalancingName, PolicyTimeouts, ServiceRef};
 pub(crate) use filter::{
-    FailureName, FilterSpec, HeaderPauseName, Isolation, LimitsSpec, ModuleSpec, Phase, TargetRef,
+    AllowSpec, FailureName, FilterSpec, HeaderPauseName, Isolation, LimitsSpec, ModuleSpec, Phase, TargetRef, VmSpec,
 };
 pub(crate) use manifest::ManifestSpec;
 pub(crate) use mesh::{MeshSpec, MtlsMode, MtlsSpec};

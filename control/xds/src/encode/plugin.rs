@@ -1,6 +1,6 @@
 //! A plugin: Envoy's Wasm filter, for our own proxies inside a message with the limits that Envoy has no fields for.
 
-use weir_model::{FailurePolicy, HeaderPause, Plugin, RemoteModule};
+use weir_model::{FailurePolicy, HeaderPause, Isolation, Plugin, PluginVm, RemoteModule};
 
 use super::{duration, truth};
 use crate::audience::Audience;
@@ -18,14 +18,33 @@ pub(crate) fn plugin(plugin: &Plugin, module: &RemoteModule, audience: &Audience
     let filter = Wasm { config: Some(configuration(plugin, module, cluster)) };
     let typed = match audience {
         Audience::Envoy { .. } => pack(&filter),
-        Audience::Weir => pack(&proto::Plugin {
-            wasm: Some(filter),
-            memory_bytes: plugin.limits.memory.0,
-            call_time: Some(duration(plugin.limits.call_time)),
-            start_time: Some(duration(plugin.limits.start_time)),
-        }),
+        Audience::Weir => pack(&with_limits(plugin, filter)),
     };
     core::TypedExtensionConfig { name: plugin.name.to_string(), typed_config: Some(typed) }
+}
+
+/// The filter with what Envoy has no fields for.
+fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
+    let limits = &plugin.limits;
+    let names = |services: &std::sync::Arc<[std::sync::Arc<str>]>| proto::Names {
+        names: services.iter().map(ToString::to_string).collect(),
+    };
+    proto::Plugin {
+        wasm: Some(filter),
+        memory_bytes: limits.memory.0,
+        call_time: Some(duration(limits.call_time)),
+        start_time: Some(duration(limits.start_time)),
+        cpu_per_second: Some(duration(limits.cpu_per_second)),
+        table_elements: Some(limits.table_elements),
+        log_bytes_per_second: Some(limits.log_per_second.0),
+        head_bytes: Some(limits.head.0),
+        body_bytes: Some(limits.body.0),
+        callouts: Some(limits.callouts),
+        shared_data_bytes: Some(limits.shared_data.0),
+        metrics: Some(limits.metrics),
+        vm_for_each_stream: plugin.isolation == Isolation::Stream,
+        services: plugin.allow.services.as_ref().map(names),
+    }
 }
 
 fn configuration(plugin: &Plugin, module: &RemoteModule, cluster: String) -> wasm::PluginConfig {
@@ -36,20 +55,35 @@ fn configuration(plugin: &Plugin, module: &RemoteModule, cluster: String) -> was
     };
     let remote = core::RemoteDataSource { http_uri: Some(uri), sha256: module.sha256.to_string(), retry_policy: None };
     let code = core::AsyncDataSource { specifier: Some(core::async_data_source::Specifier::Remote(remote)) };
+    let bytes = |bytes: &[u8]| pack(&protobuf::BytesValue { value: bytes.to_vec() });
+    let PluginVm { id: _, configuration: vm_configuration, environment } = &plugin.vm;
+    let variables = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let anything = wasm::SanitizationConfig::default;
+    let capabilities = plugin.allow.capabilities.as_ref().map(|names| wasm::CapabilityRestrictionConfig {
+        // To Envoy an empty list is no list.
+        allowed_capabilities: match names.is_empty() {
+            true => [(proto::NO_CAPABILITY.to_owned(), anything())].into(),
+            false => names.iter().map(|name| (name.to_string(), anything())).collect(),
+        },
+    });
     let vm = wasm::VmConfig {
-        vm_id: plugin.name.to_string(),
+        vm_id: plugin.vm_id(),
         runtime: "envoy.wasm.runtime.v8".to_owned(),
         code: Some(code),
+        configuration: (!vm_configuration.is_empty()).then(|| bytes(vm_configuration)),
+        environment_variables: (!environment.is_empty())
+            .then(|| wasm::EnvironmentVariables { key_values: variables, ..wasm::EnvironmentVariables::default() }),
+        capability_restriction_config: capabilities,
         ..wasm::VmConfig::default()
     };
-    let configuration = protobuf::BytesValue { value: plugin.configuration.to_vec() };
     let failure = match plugin.failure {
         FailurePolicy::Closed => wasm::FailurePolicy::FailReload,
         FailurePolicy::Open => wasm::FailurePolicy::FailOpen,
     };
     wasm::PluginConfig {
         name: plugin.name.to_string(),
-        configuration: (!plugin.configuration.is_empty()).then(|| pack(&configuration)),
+        root_id: plugin.root_id.to_string(),
+        configuration: (!plugin.configuration.is_empty()).then(|| bytes(&plugin.configuration)),
         failure_policy: failure as i32,
         allow_on_headers_stop_iteration: Some(truth(plugin.header_pause == HeaderPause::HoldHeaders)),
         vm: Some(wasm::plugin_config::Vm::VmConfig(vm)),

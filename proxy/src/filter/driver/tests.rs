@@ -11,10 +11,13 @@ use proptest::prelude::*;
 use bytes::Bytes;
 
 use super::*;
+use crate::filter::chain::Chain;
 use crate::filter::facts::Facts;
 use crate::head::RequestHead;
 use crate::head::ResponseHead;
-use crate::limits::MAX_HELD_BODY_BYTES;
+
+/// What each filter may hold back.
+const MAX_HELD_BODY_BYTES: usize = 1024 * 1024;
 
 fn exchange(filters: usize) -> Exchange {
     let request = RequestHead {
@@ -26,7 +29,7 @@ fn exchange(filters: usize) -> Exchange {
         version: Version::HTTP_11,
     };
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    Exchange::new(request, filters, Facts::new(nowhere, nowhere, 1))
+    Exchange::new(request, Chain::new(filters, |_| MAX_HELD_BODY_BYTES), Facts::new(nowhere, nowhere, 1))
 }
 
 fn head(status: u16) -> ResponseHead {

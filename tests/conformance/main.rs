@@ -1,0 +1,42 @@
+//! The same modules, configurations and requests through real Envoy and through Weir, and everything that can be seen of
+//! them compared: answers, what reached the origin, what callouts said, what the filter itself saw and was told.
+//!
+//! ```text
+//! cases.rs ─► side_by_side.rs ─► Envoy ─► lines ─┐
+//!                            └─► Weir  ─► lines ─┴─► differences.rs ─► docs/envoy-differences.md says why, or the test fails
+//! ```
+//!
+//! What makes the hostcalls is `tests/probe`. The suite fails when a hostcall or callback of the host's table has no
+//! case here, and when the page lists a difference that is none any more.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod guest; // The probe's script, and what it says.
+mod case; // One case.
+mod matrix; // Every hostcall from every callback.
+mod side_by_side; // Runs cases in both.
+mod outcome; // What can be seen, in lines.
+mod differences; // What may differ, and why.
+
+use case::Case;
+use differences::Differences;
+use side_by_side::{Arrangement, run};
+
+/// As many cases as there must be at least.
+const LEAST: usize = 300;
+
+#[tokio::test]
+async fn every_hostcall_from_every_callback() {
+    let cases = matrix::cases();
+    assert!(cases.len() >= LEAST, "{} cases", cases.len());
+    compare(&Arrangement::default(), &cases).await;
+}
+
+async fn compare(arrangement: &Arrangement, cases: &[Case]) {
+    let (envoy, weir) = run(arrangement, cases).await;
+    let mut differences = Differences::read();
+    for (case, (envoy, weir)) in cases.iter().zip(envoy.iter().zip(&weir)) {
+        differences.compare(&case.name, envoy, weir);
+    }
+    println!("{} cases compared", cases.len());
+    differences.report();
+}

@@ -1,0 +1,137 @@
+//! What an Envoy of a test is told: filters in front of an origin, and clusters that filters may call.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::origin::Codec;
+
+/// A Wasm filter in Envoy.
+#[derive(Debug, Clone)]
+pub struct EnvoyFilter {
+    /// Its name.
+    pub name: &'static str,
+    /// Which of the filters of its module it is.
+    pub root_id: &'static str,
+    /// Its module.
+    pub module: PathBuf,
+    /// The VM's configuration.
+    pub vm_configuration: String,
+    /// Its own configuration.
+    pub configuration: String,
+    /// Environment variables.
+    pub environment: Vec<(&'static str, &'static str)>,
+    /// More fields of `PluginConfig`.
+    pub fields: Value,
+}
+
+impl EnvoyFilter {
+    /// A filter of this name, without module and configuration.
+    pub fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            root_id: name,
+            module: PathBuf::new(),
+            vm_configuration: String::new(),
+            configuration: String::new(),
+            environment: Vec::new(),
+            fields: json!({}),
+        }
+    }
+
+    fn plugin(&self) -> Value {
+        let text = |text: &str| typed("google.protobuf.StringValue", json!({"value": text}));
+        let environment: serde_json::Map<String, Value> =
+            self.environment.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let mut plugin = json!({
+            "name": self.name, "root_id": self.root_id, "configuration": text(&self.configuration),
+            "vm_config": {
+                "vm_id": self.name, "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": self.module}},
+                "configuration": text(&self.vm_configuration), "environment_variables": {"key_values": environment},
+            },
+        });
+        for (name, value) in self.fields.as_object().into_iter().flatten() {
+            plugin[name] = value.clone();
+        }
+        plugin
+    }
+}
+
+/// What an Envoy is told.
+#[derive(Debug, Clone)]
+pub struct EnvoyPlan {
+    /// Its HTTP filters, in the order of requests.
+    pub filters: Vec<EnvoyFilter>,
+    /// What it speaks to the origin and to every cluster.
+    pub codec: Codec,
+    /// Where everything goes.
+    pub origin: SocketAddr,
+    /// Clusters beside the origin's.
+    pub clusters: Vec<(String, SocketAddr)>,
+    /// Which cluster everything goes to.
+    pub target: &'static str,
+}
+
+impl EnvoyPlan {
+    /// Everything goes to an origin, without filters.
+    pub fn to(codec: Codec, origin: SocketAddr) -> Self {
+        Self { filters: Vec::new(), codec, origin, clusters: Vec::new(), target: "origin" }
+    }
+
+    pub(crate) fn configuration(&self) -> Value {
+        let wasm = |filter: &EnvoyFilter| {
+            let kind = "envoy.extensions.filters.http.wasm.v3.Wasm";
+            json!({"name": "envoy.filters.http.wasm", "typed_config": typed(kind, json!({"config": filter.plugin()}))})
+        };
+        let mut chain: Vec<Value> = self.filters.iter().map(wasm).collect();
+        let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
+        chain.push(json!({"name": "envoy.filters.http.router", "typed_config": router}));
+        let plain = json!({"match": {"prefix": "/"}, "name": "everything", "route": {"cluster": self.target}});
+        let host = json!({"name": "all", "domains": ["*"], "routes": [plain]});
+        let manager = typed(
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            json!({
+                "stat_prefix": "edge", "use_remote_address": true, "generate_request_id": true, "normalize_path": true,
+                "route_config": {"virtual_hosts": [host]}, "http_filters": chain,
+                "http_protocol_options": {"enable_trailers": true},
+            }),
+        );
+        let anywhere = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
+        let clusters = std::iter::once((self.target, self.origin))
+            .chain(self.clusters.iter().map(|(name, address)| (name.as_str(), *address)));
+        json!({
+            "admin": {"address": anywhere},
+            "static_resources": {
+                "listeners": [{
+                    "name": "edge", "address": anywhere,
+                    "filter_chains": [{"filters": [
+                        {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager},
+                    ]}],
+                }],
+                "clusters": clusters.map(|(name, address)| self.cluster(name, address)).collect::<Vec<_>>(),
+            },
+        })
+    }
+
+    fn cluster(&self, name: &str, address: SocketAddr) -> Value {
+        let endpoint = json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
+        let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": endpoint}}]}]);
+        let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let protocol = match self.codec {
+            Codec::Http1 => json!({"http_protocol_options": {"enable_trailers": true}}),
+            Codec::Http2 => json!({"http2_protocol_options": {}}),
+        };
+        json!({
+            "name": name, "type": "STATIC", "connect_timeout": "5s",
+            "load_assignment": {"cluster_name": name, "endpoints": endpoints},
+            "typed_extension_protocol_options": {options: typed(options, json!({"explicit_http_config": protocol}))},
+        })
+    }
+}
+
+/// A message in an `Any`, as JSON.
+fn typed(kind: &str, mut value: Value) -> Value {
+    value["@type"] = json!(format!("type.googleapis.com/{kind}"));
+    value
+}
