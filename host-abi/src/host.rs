@@ -30,6 +30,7 @@ use crate::abi::metric::MetricKind;
 use crate::abi::pairs::Pairs;
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
+use crate::foreign;
 use crate::shared::{MetricTable, Namespace};
 
 /// A response that a filter makes itself (`proxy_send_local_response`).
@@ -265,7 +266,8 @@ pub trait Host {
     /// # Errors
     /// `NotFound` is safe.
     fn enqueue(&mut self, queue: u32, value: &[u8]) -> Result<(), Status> {
-        self.namespace().queues().enqueue(queue, value)
+        let namespace = self.namespace();
+        namespace.queues().enqueue(namespace.vm_id(), queue, value)
     }
 
     /// Takes the oldest entry of a queue (`proxy_dequeue_shared_queue`).
@@ -273,7 +275,8 @@ pub trait Host {
     /// # Errors
     /// `Empty` and `NotFound` are safe.
     fn dequeue(&mut self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
-        self.namespace().queues().dequeue(queue, out)
+        let namespace = self.namespace();
+        namespace.queues().dequeue(namespace.vm_id(), queue, out)
     }
 
     /// Names a metric, the same one for the same kind and name (`proxy_define_metric`).
@@ -297,7 +300,8 @@ pub trait Host {
     /// # Errors
     /// `NotFound` is safe.
     fn record_metric(&mut self, metric: u32, value: u64) -> Result<(), Status> {
-        self.metrics().borrow().find(metric)?.record(value);
+        // A number that cannot be is as good as none here, as in Envoy.
+        self.metrics().borrow().find(metric).map_err(|_| Status::NotFound)?.record(value);
         Ok(())
     }
 
@@ -310,18 +314,18 @@ pub trait Host {
     }
 
     /// Calls a function of the host by name (`proxy_call_foreign_function`). What was appended to `out` reaches the
-    /// guest whatever the status.
+    /// guest whatever the status. Those of [`foreign`] need no more than this.
     ///
     /// # Errors
-    /// `NotFound` (the default), `BadArgument`, `SerializationFailure` and `InternalFailure` are safe.
+    /// `NotFound`, `BadArgument`, `SerializationFailure` and `InternalFailure` are safe.
     fn foreign_function(
         &mut self,
         _context: ContextId,
-        _name: &[u8],
-        _arguments: &[u8],
-        _out: &mut Vec<u8>,
+        name: &[u8],
+        arguments: &[u8],
+        out: &mut Vec<u8>,
     ) -> Result<(), Status> {
-        Err(Status::NotFound)
+        foreign::call(name, arguments, out)
     }
 
     /// Starts a gRPC callout or stream and names it (`proxy_grpc_call`, `proxy_grpc_stream`).

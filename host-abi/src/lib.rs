@@ -31,6 +31,8 @@ mod hostcalls;
 mod memory;
 mod state;
 
+pub mod foreign;
+
 mod contexts;
 mod deadline;
 mod growth;
@@ -62,5 +64,5 @@ pub use module::{Module, ModuleError, ModuleHash};
 pub use plugin::Plugin;
 pub use settings::PluginSettings;
 pub use shared::{Metric, MetricTable, Metrics, Namespace, SharedData, SharedQueues, SharedState};
-pub use start_host::{StartHost, StartRefusal, start};
+pub use start_host::{StartHost, StartRefusal, Started, start};
 pub use vm::{CalloutResponse, StartError, StartStep, Vm};

@@ -98,6 +98,12 @@ pub const MAX_RANDOM_BYTES: u32 = 64 << 10;
 /// Bytes of one key of shared data or name of a queue, metric or foreign function.
 pub const MAX_NAME: usize = 4 << 10;
 
+/// Bytes that a function of the host takes to compress, and gives after it has uncompressed.
+pub const MAX_FOREIGN_BYTES: usize = 1 << 20;
+
+/// Properties that one VM declares.
+pub const MAX_DECLARED: usize = 256;
+
 /// Bytes of one shared value or queue entry.
 pub const MAX_SHARED_VALUE: usize = 1 << 20;
 
@@ -115,6 +121,10 @@ pub const MAX_QUEUES: usize = 1024;
 
 /// Bytes waiting in one queue; beyond it the oldest entries are dropped.
 pub const MAX_QUEUE_BYTES: usize = 8 << 20;
+
+/// Bytes waiting in all queues of one VM id together; beyond it the oldest entries of the one that is written to are
+/// dropped.
+pub const MAX_QUEUES_BYTES: usize = 64 << 20;
 
 /// Metrics of one VM id; beyond it further ones are counted together under one name.
 pub const MAX_METRICS: usize = 10_000;

@@ -14,7 +14,7 @@ use crate::abi::pairs::Pairs;
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
 use crate::host::{BufferRange, Host, HttpCall, LocalReply};
-use crate::limits::MAX_START_LOG_BYTES;
+use crate::limits::{MAX_QUEUES, MAX_START_LOG_BYTES};
 use crate::plugin::Plugin;
 use crate::shared::{MetricTable, Namespace};
 use crate::vm::{StartError, StartStep, Vm};
@@ -27,6 +27,7 @@ pub struct StartHost {
     log_level: LogLevel,
     metrics: RefCell<MetricTable>,
     said: String,
+    queues: Vec<Vec<u8>>,
     /// What may still be put into queues.
     queue_bytes: usize,
 }
@@ -42,13 +43,23 @@ pub struct StartRefusal {
     pub hint: &'static str,
 }
 
-/// Starts a VM; the metrics that it has defined come with it.
+/// A VM that has started.
+pub struct Started {
+    /// Itself.
+    pub vm: Vm,
+    /// The metrics that it knows by number.
+    pub metrics: MetricTable,
+    /// The queues that it has registered, by name: whoever runs it registers them anew, so that it is told of entries.
+    pub queues: Vec<Vec<u8>>,
+}
+
+/// Starts a VM; what it has defined and registered comes with it.
 ///
 /// # Errors
 /// Whose fault it is that it did not start, with what the guest itself said.
-pub fn start(mut host: StartHost) -> Result<(Vm, MetricTable), StartRefusal> {
+pub fn start(mut host: StartHost) -> Result<Started, StartRefusal> {
     match Vm::start(&Arc::clone(&host.plugin), &mut host) {
-        Ok(vm) => Ok((vm, host.metrics.into_inner())),
+        Ok(vm) => Ok(Started { vm, metrics: host.metrics.into_inner(), queues: host.queues }),
         Err(error) => Err(refusal(&error, &host.said)),
     }
 }
@@ -83,6 +94,7 @@ impl StartHost {
             log_level: log_level.min(LogLevel::Warn),
             metrics: RefCell::default(),
             said: String::new(),
+            queues: Vec::new(),
             queue_bytes: usize::MAX,
         }
     }
@@ -228,9 +240,16 @@ impl Host for StartHost {
         &self.metrics
     }
 
+    fn register_queue(&mut self, _root: ContextId, name: &[u8]) -> Result<u32, Status> {
+        if self.queues.len() < MAX_QUEUES && !self.queues.iter().any(|known| known == name) {
+            self.queues.push(name.to_vec());
+        }
+        Ok(self.namespace.queues().register(self.namespace.vm_id(), name, Arc::new(|_| {})))
+    }
+
     fn enqueue(&mut self, queue: u32, value: &[u8]) -> Result<(), Status> {
         let Some(left) = self.queue_bytes.checked_sub(value.len()) else { return Ok(()) };
         self.queue_bytes = left;
-        self.namespace.queues().enqueue(queue, value)
+        self.namespace.queues().enqueue(self.namespace.vm_id(), queue, value)
     }
 }

@@ -1,17 +1,20 @@
 //! `VmState`: what a running VM keeps beside the guest itself. Lives in the engine's store; hostcalls and the VM share
 //! it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Memory, TypedFunc};
 
 use crate::abi::pairs::PairsEncoder;
+use crate::abi::status::Status;
 use crate::contexts::Contexts;
 use crate::deadline::Deadline;
 use crate::growth::Growth;
 use crate::interface::Interface;
 use crate::lend::{Borrows, HostSlot};
+use crate::limits::{MAX_DECLARED, MAX_NAME};
 use crate::log_budget::LogBudget;
 use crate::settings::PluginSettings;
 
@@ -51,6 +54,8 @@ pub(crate) struct VmState {
     pub(crate) deadline: Deadline,
     pub(crate) growth: Growth,
     pub(crate) log_budget: LogBudget,
+    /// Properties that the guest has declared, and whether each can be set only once (`declare_property`).
+    pub(crate) declared: HashMap<Vec<u8>, bool>,
     /// What a host appends its answers to; empty between hostcalls.
     pub(crate) scratch: Vec<u8>,
     /// What header maps are encoded in; empty between hostcalls.
@@ -73,9 +78,21 @@ impl VmState {
             contexts: Contexts::new(),
             timer: TickTimer::default(),
             deadline: Deadline::default(),
+            declared: HashMap::new(),
             scratch: Vec::new(),
             encoder: PairsEncoder::default(),
         }
+    }
+}
+
+impl VmState {
+    /// The guest declares a property; one that is declared already, or too many, are refused.
+    pub(crate) fn declare(&mut self, name: Vec<u8>, read_only: bool) -> Result<(), Status> {
+        if name.len() > MAX_NAME || self.declared.len() >= MAX_DECLARED || self.declared.contains_key(&name) {
+            return Err(Status::BadArgument);
+        }
+        self.declared.insert(name, read_only);
+        Ok(())
     }
 }
 

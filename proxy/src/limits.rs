@@ -85,6 +85,12 @@ pub(crate) const MAX_CALLOUT_TIME: Duration = Duration::from_secs(60);
 /// Shortest tick of a plugin: a shorter period would leave no time for requests.
 pub(crate) const MIN_TICK: Duration = Duration::from_millis(10);
 
+/// Entries of shared queues that a plugin is told of and that wait for it; those beyond are found with the others.
+pub(crate) const MAX_QUEUE_NOTES: usize = 10_000;
+
+/// How often the task that tells a plugin of entries looks whether the plugin is still there.
+pub(crate) const QUEUE_LOOK: Duration = Duration::from_secs(10);
+
 /// Values that filters may set on one stream (`proxy_set_property`).
 pub(crate) const MAX_STREAM_VALUES: usize = 64;
 

@@ -9,6 +9,10 @@ pub(crate) struct Case {
     pub(crate) steps: Vec<String>,
     /// What is sent.
     pub(crate) sent: Sent,
+    /// Whether what the filter reads is never the same twice.
+    pub(crate) is_volatile: bool,
+    /// Whether answers to its callouts may come before or after its end: they are left out.
+    pub(crate) leaves_answers_out: bool,
 }
 
 /// A request.
@@ -41,7 +45,7 @@ impl Case {
     /// A case with these steps.
     pub(crate) fn new(name: impl Into<String>, steps: &[&str]) -> Self {
         let steps = steps.iter().map(|step| (*step).to_owned()).collect();
-        Self { name: name.into(), steps, sent: Sent::default() }
+        Self { name: name.into(), steps, sent: Sent::default(), is_volatile: false, leaves_answers_out: false }
     }
 
     /// With another request.

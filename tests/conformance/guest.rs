@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 /// A text as the script takes it: in quotes, escaped.
 pub(crate) fn quoted(bytes: impl AsRef<[u8]>) -> String {
-    let escaped: String = bytes.as_ref().iter().map(|byte| match byte {
-        b'"' => "\\\"".to_owned(),
-        b'\\' => "\\\\".to_owned(),
-        32..=126 => char::from(*byte).to_string(),
-        other => format!("\\x{other:02x}"),
-    }).collect();
+    let escaped: String = bytes
+        .as_ref()
+        .iter()
+        .map(|byte| match byte {
+            b'"' => "\\x22".to_owned(),
+            b'\\' => "\\\\".to_owned(),
+            32..=126 => char::from(*byte).to_string(),
+            other => format!("\\x{other:02x}"),
+        })
+        .collect();
     format!("\"{escaped}\"")
 }
 

@@ -10,8 +10,17 @@ use crate::guest::quoted;
 
 /// Headers that each proxy adds for itself.
 const OWN: [&str; 11] = [
-    "date", "server", "x-request-id", "x-forwarded-for", "x-forwarded-proto", "via", "content-length", "transfer-encoding",
-    "connection", "te", "host",
+    "date",
+    "server",
+    "x-request-id",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "via",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "te",
+    "host",
 ];
 
 /// A case's lines.
@@ -30,7 +39,10 @@ pub(crate) fn headers(of: &str, map: &HeaderMap) -> Vec<String> {
             by_name.entry(name.as_str()).or_default().push(value);
         }
     }
-    by_name.into_iter().flat_map(|(name, values)| values.into_iter().map(move |it| format!("{of} {name}: {it}"))).collect()
+    by_name
+        .into_iter()
+        .flat_map(|(name, values)| values.into_iter().map(move |it| format!("{of} {name}: {it}")))
+        .collect()
 }
 
 /// What the client saw.
@@ -46,8 +58,15 @@ pub(crate) fn answer(answer: Result<Answer, String>) -> Outcome {
     lines
 }
 
-/// A line of the filter, with what is each proxy's own left out of header lists.
-pub(crate) fn said(line: &str) -> String {
+/// A line of the filter, with what is each proxy's own left out of header lists; of a value that is never the same, only
+/// how long it is.
+pub(crate) fn said(line: &str, is_volatile: bool) -> String {
+    if let Some((before, text)) = line.split_once("|0 \"").filter(|_| is_volatile) {
+        let bytes = unescaped(text.trim_end_matches('"'));
+        let address = String::from_utf8_lossy(&bytes).parse::<std::net::SocketAddr>().map(|_| "an address".to_owned());
+        let shown = address.unwrap_or_else(|_| format!("{} bytes", bytes.len()));
+        return format!("filter {before}|0 {shown}");
+    }
     if !line.contains("|proxy_get_header_map_pairs|") {
         return format!("filter {line}");
     }
@@ -55,9 +74,15 @@ pub(crate) fn said(line: &str) -> String {
     let bytes = unescaped(text.trim_end_matches('"'));
     let Ok(pairs) = Pairs::decode(&bytes) else { return format!("filter {line}") };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let list: Vec<_> = pairs.iter().map(|(name, value)| (text(name), text(value))).filter(|(name, _)| !is_own(name)).collect();
+    let list: Vec<_> =
+        pairs.iter().map(|(name, value)| (text(name), text(value))).filter(|(name, _)| !is_own(name)).collect();
     let list: Vec<_> = list.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     format!("filter {before} [{}]", list.join(", "))
+}
+
+/// Whether a line is about the answer to a callout: when it comes is nobody's promise.
+pub(crate) fn is_answer(line: &str) -> bool {
+    line.starts_with("filter http_call_response|") || line.starts_with("filter grpc_")
 }
 
 /// The bytes that the probe has printed with escapes.

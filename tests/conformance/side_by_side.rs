@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use harness::{
-    Body, Client, Codec, Envoy, EnvoyFilter, EnvoyPlan, Filter, Module, Origin, Proxy, Resources, empty, full, probe, until,
-    with_trailers, within,
+    Body, Client, Codec, Envoy, EnvoyFilter, EnvoyPlan, Filter, Module, Origin, Proxy, Resources, empty, full, probe,
+    until, with_trailers, within,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::case::{Case, Sent};
 use crate::guest;
@@ -30,60 +31,26 @@ pub(crate) struct Arrangement {
 /// Requests that reached an upstream, by the case they belong to.
 type Seen = Arc<Mutex<BTreeMap<usize, Vec<String>>>>;
 
-/// The cases' outcomes: Envoy's, then Weir's.
-pub(crate) async fn run(arrangement: &Arrangement, cases: &[Case]) -> (Vec<Outcome>, Vec<Outcome>) {
+/// The cases' outcomes: Envoy's, none where what it does is undefined; and Weir's.
+pub(crate) async fn run(
+    arrangement: &Arrangement,
+    cases: &[Case],
+    undefined: impl Fn(&str) -> bool,
+) -> Vec<(Option<Outcome>, Outcome)> {
     let script = script(arrangement, cases);
     let seen = Seen::default();
     let origin = origin(&seen).await;
     let callout = callout(&seen).await;
     let plan = plan(arrangement, &script, (origin.address(), callout.address()));
-    let envoy = Peer::Envoy { envoy: Envoy::run(&plan).await, plan: Box::new(plan), earlier: String::new() };
-    let theirs = play(cases, &seen, envoy).await;
+    let envoy = Envoy::run(&plan).await;
+    let defined: Vec<usize> = (0..cases.len()).filter(|number| !undefined(&cases[*number].name)).collect();
+    let mut theirs = play((cases, &defined), &seen, envoy.address(), || envoy.log()).await;
     let resources = resources(arrangement, &script, (origin.address(), callout.address()));
     let weir = Proxy::start(&resources).await;
-    let address = weir.address().await;
-    let ours = play(cases, &seen, Peer::Weir(Box::new(weir), address)).await;
-    (theirs, ours)
-}
-
-/// Who is asked.
-enum Peer {
-    Envoy { envoy: Envoy, plan: Box<EnvoyPlan>, earlier: String },
-    Weir(Box<Proxy>, SocketAddr),
-}
-
-impl Peer {
-    fn address(&self) -> SocketAddr {
-        match self {
-            Self::Envoy { envoy, .. } => envoy.address(),
-            Self::Weir(_, address) => *address,
-        }
-    }
-
-    fn log(&self) -> String {
-        match self {
-            Self::Envoy { envoy, earlier, .. } => format!("{earlier}{}", envoy.log()),
-            Self::Weir(proxy, _) => proxy.log(),
-        }
-    }
-
-    /// Starts an Envoy anew that has crashed; whether it had. Weir must not.
-    async fn revive(&mut self) -> bool {
-        match self {
-            Self::Envoy { envoy, plan, earlier } => {
-                let has_crashed = !envoy.is_running().await;
-                if has_crashed {
-                    earlier.push_str(&envoy.log());
-                    *envoy = Envoy::run(plan).await;
-                }
-                has_crashed
-            }
-            Self::Weir(proxy, _) => {
-                assert_eq!(proxy.page("/ready").await.status, 200);
-                false
-            }
-        }
-    }
+    let all: Vec<usize> = (0..cases.len()).collect();
+    let mut ours = play((cases, &all), &seen, weir.address().await, || weir.log()).await;
+    let outcome = |number: usize| (theirs.remove(&number), ours.remove(&number).unwrap_or_default());
+    all.into_iter().map(outcome).collect()
 }
 
 fn script(arrangement: &Arrangement, cases: &[Case]) -> String {
@@ -134,35 +101,40 @@ fn resources(arrangement: &Arrangement, script: &str, (origin, callout): (Socket
     Resources::forward_to_http2(origin).http2_service("callout", &[callout]).filter(filter.with(fields))
 }
 
-/// Sends every case's request, waits until the filter has forgotten the last one, and puts together what was seen.
-async fn play(cases: &[Case], seen: &Seen, mut peer: Peer) -> Vec<Outcome> {
+/// Sends the chosen cases' requests, waits until the filter has forgotten the last one, and puts together what was seen.
+async fn play(
+    (cases, chosen): (&[Case], &[usize]),
+    seen: &Seen,
+    proxy: SocketAddr,
+    log: impl Fn() -> String,
+) -> BTreeMap<usize, Outcome> {
     seen.lock().clear();
-    let mut answers = Vec::new();
-    for (number, case) in cases.iter().enumerate() {
-        let answer = send(peer.address(), number, &case.sent).await;
-        let crashed = answer.is_err() && peer.revive().await;
-        answers.push(if crashed { None } else { Some(outcome::answer(answer)) });
+    let mut answers = BTreeMap::new();
+    let mut before = "the start";
+    for number in chosen {
+        let answer = send(proxy, *number, &cases[*number].sent).await;
+        let is_gone = answer.as_ref().is_err_and(|error| error.contains("is gone"));
+        assert!(!is_gone, "the proxy is gone after {before}:\n{}", log().lines().last().unwrap_or_default());
+        answers.insert(*number, outcome::answer(answer));
+        before = &cases[*number].name;
     }
     let said = until("the filter to have forgotten every request", async || {
-        let said = guest::said(&peer.log());
-        let forgotten = |(number, answer): (usize, &Option<Outcome>)| {
-            let lines = said.get(&path(number));
-            answer.is_none() || lines.is_some_and(|lines| lines.iter().any(|line| line.starts_with("delete|called")))
+        let said = guest::said(&log());
+        let forgotten = |number: &usize| {
+            said.get(&path(*number)).is_some_and(|lines| lines.iter().any(|line| line.starts_with("delete|called")))
         };
-        let missing: Vec<_> = answers.iter().enumerate().filter(|it| !forgotten(*it)).map(|it| (it.0, &cases[it.0].name)).collect();
-        std::fs::write("/tmp/log/conf_peer.log", peer.log()).unwrap();
-        std::fs::write("/tmp/log/conf_missing.txt", format!("{missing:?}")).unwrap();
-        missing.is_empty().then_some(said)
+        chosen.iter().all(forgotten).then_some(said)
     })
     .await;
     let mut seen = std::mem::take(&mut *seen.lock());
-    let whole = |(number, answer): (usize, Option<Outcome>)| {
-        let Some(mut lines) = answer else { return vec!["the proxy crashed".to_owned()] };
-        lines.extend(seen.remove(&number).into_iter().flatten());
-        lines.extend(said.get(&path(number)).into_iter().flatten().map(|line| outcome::said(line)));
-        lines.iter().map(|line| line.replace(&path(number), "/case")).collect()
-    };
-    answers.into_iter().enumerate().map(whole).collect()
+    for (number, lines) in &mut answers {
+        let case = &cases[*number];
+        lines.extend(seen.remove(number).into_iter().flatten());
+        lines.extend(said.get(&path(*number)).into_iter().flatten().map(|line| outcome::said(line, case.is_volatile)));
+        lines.retain(|line| !case.leaves_answers_out || !outcome::is_answer(line));
+        lines.iter_mut().for_each(|line| *line = line.replace(&path(*number), "/case"));
+    }
+    answers
 }
 
 async fn send(proxy: SocketAddr, number: usize, sent: &Sent) -> Result<harness::Answer, String> {
@@ -174,7 +146,8 @@ async fn send(proxy: SocketAddr, number: usize, sent: &Sent) -> Result<harness::
     let request = Request::builder().method(sent.method).uri(format!("http://case.test{}{}", path(number), sent.query));
     let request = sent.headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let request = request.header("te", "trailers").body(body).expect("a case's request is valid");
-    let mut client = Client::http2(proxy).await;
+    let stream = TcpStream::connect(proxy).await.map_err(|error| format!("the proxy is gone: {error}"))?;
+    let mut client = Client::http2_over(stream, proxy).await;
     let response = client.attempt(request).await.map_err(|error| error.to_string())?;
     within("a whole answer", harness::read(response)).await.map_err(|error| error.to_string())
 }

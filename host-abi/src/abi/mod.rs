@@ -12,6 +12,7 @@ pub mod map;
 pub mod metric;
 pub mod pairs;
 pub mod property;
+pub mod protobuf;
 pub mod status;
 pub mod stream;
 

@@ -1,12 +1,16 @@
 //! Hostcalls about properties.
 
 use crate::abi::property::path_bytes;
+use crate::abi::status::Status;
 use crate::hostcalls::call::{Call, CallResult};
 
 /// `proxy_get_property(path pointer, path size, &value pointer, &value size)`
 pub(super) fn property(call: &mut Call<'_>, [path, path_size, value_at, size_at]: [u32; 4]) -> CallResult {
     let parts = call.lend_for_answer([value_at, size_at])?;
     let path = path_bytes(parts.memory.bytes(path, path_size)?);
+    if path.is_empty() {
+        return Err(Status::SerializationFailure.into()); // As in Envoy.
+    }
     parts.host.property(parts.context, path, parts.out)?;
     call.give_scratch([value_at, size_at])
 }
@@ -16,5 +20,8 @@ pub(super) fn set_property(call: &mut Call<'_>, [path, path_size, value, value_s
     let parts = call.lend()?;
     let path = path_bytes(parts.memory.bytes(path, path_size)?);
     let value = parts.memory.bytes(value, value_size)?;
+    if parts.read_only.get(path) == Some(&true) && parts.host.property(parts.context, path, parts.out).is_ok() {
+        return Err(Status::BadArgument.into()); // Declared so, and set already.
+    }
     Ok(parts.host.set_property(parts.context, path, value)?)
 }

@@ -186,8 +186,11 @@ impl MetricTable {
     /// The metric with this number.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `BadArgument` when no kind of metric has such numbers.
     pub fn find(&self, number: u32) -> Result<&Metric, Status> {
+        if MetricKind::try_from(number & 3).is_err() {
+            return Err(Status::BadArgument);
+        }
         let at = (number >> 2).checked_sub(1).ok_or(Status::NotFound)?;
         let metric = self.metrics.get(at as usize).filter(|metric| metric.kind.number() == number & 3);
         metric.map(Arc::as_ref).ok_or(Status::NotFound)
@@ -213,7 +216,8 @@ mod tests {
             (gauge, 7, Ok(())),
             (gauge, -3, Ok(())),
             (histogram, 1, Err(Status::BadArgument)),
-            (99, 1, Err(Status::NotFound)),
+            (99, 1, Err(Status::BadArgument)),
+            (100, 1, Err(Status::NotFound)),
             (0, 1, Err(Status::NotFound)),
         ];
         for (number, offset, expected) in increments {

@@ -3,12 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::abi::status::Status;
-use crate::limits::{MAX_QUEUE_BYTES, MAX_QUEUES, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD};
+use crate::limits::{MAX_QUEUE_BYTES, MAX_QUEUES, MAX_QUEUES_BYTES, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD};
 
 /// Tells the VM that registered a queue of one new entry. Called without locks, on the thread of whoever appends; must
 /// not block.
@@ -24,12 +24,22 @@ pub struct SharedQueues {
 #[derive(Default)]
 struct Table {
     /// By VM id, then name.
-    names: HashMap<String, HashMap<Vec<u8>, u32>>,
+    names: HashMap<String, Named>,
     queues: HashMap<u32, Arc<Queue>>,
     last: u32,
 }
 
+/// The queues of one VM id.
+#[derive(Default)]
+struct Named {
+    by_name: HashMap<Vec<u8>, u32>,
+    bytes: Arc<AtomicUsize>,
+}
+
 struct Queue {
+    owner: Box<str>,
+    /// Bytes in all queues of its VM id.
+    together: Arc<AtomicUsize>,
     notify: Mutex<Notify>,
     entries: Mutex<Entries>,
 }
@@ -51,14 +61,17 @@ impl SharedQueues {
             }
             return queue;
         }
-        if table.names.get(vm_id).is_some_and(|names| names.len() >= MAX_QUEUES) {
+        if table.names.get(vm_id).is_some_and(|named| named.by_name.len() >= MAX_QUEUES) {
             tracing::warn!(vm_id, limit = MAX_QUEUES, "too many shared queues; another one was not made");
             return 0;
         }
         let number = table.next_number();
-        let queue = Queue { notify: Mutex::new(notify), entries: Mutex::default() };
+        let owner = owner_of(vm_id).into();
+        let named = table.names.entry(vm_id.to_owned()).or_default();
+        named.by_name.insert(name.to_vec(), number);
+        let together = Arc::clone(&named.bytes);
+        let queue = Queue { owner, together, notify: Mutex::new(notify), entries: Mutex::default() };
         table.queues.insert(number, Arc::new(queue));
-        table.names.entry(vm_id.to_owned()).or_default().insert(name.to_vec(), number);
         number
     }
 
@@ -68,23 +81,28 @@ impl SharedQueues {
         self.table.read().find(vm_id, name)
     }
 
-    /// Appends a value and tells the registrant. When the queue is full its oldest entries are dropped.
+    /// Appends a value of a guest of this VM id and tells the registrant. When the queue is full its oldest entries are
+    /// dropped.
     ///
     /// # Errors
-    /// `NotFound`; `BadArgument` when the value is longer than [`MAX_SHARED_VALUE`].
-    pub fn enqueue(&self, queue: u32, value: &[u8]) -> Result<(), Status> {
+    /// `NotFound`, also for the queues of other owners; `BadArgument` when the value is longer than
+    /// [`MAX_SHARED_VALUE`].
+    pub fn enqueue(&self, vm_id: &str, queue: u32, value: &[u8]) -> Result<(), Status> {
         if value.len() > MAX_SHARED_VALUE {
             return Err(Status::BadArgument);
         }
-        let found = self.queue(queue)?;
+        let found = self.queue(vm_id, queue)?;
         {
             let mut entries = found.entries.lock();
             entries.bytes += cost(value);
+            let before = found.together.fetch_add(cost(value), Ordering::Relaxed);
             entries.values.push_back(value.into());
-            while entries.bytes > MAX_QUEUE_BYTES
+            let mut together = before + cost(value);
+            while (entries.bytes > MAX_QUEUE_BYTES || together > MAX_QUEUES_BYTES)
                 && let Some(oldest) = entries.values.pop_front()
             {
                 entries.bytes -= cost(&oldest);
+                together = found.together.fetch_sub(cost(&oldest), Ordering::Relaxed) - cost(&oldest);
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -93,15 +111,16 @@ impl SharedQueues {
         Ok(())
     }
 
-    /// Takes the oldest value and appends it to `out`.
+    /// Takes the oldest value for a guest of this VM id and appends it to `out`.
     ///
     /// # Errors
-    /// `NotFound`, `Empty`.
-    pub fn dequeue(&self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
-        let found = self.queue(queue)?;
+    /// `NotFound`, also for the queues of other owners; `Empty`.
+    pub fn dequeue(&self, vm_id: &str, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
+        let found = self.queue(vm_id, queue)?;
         let mut entries = found.entries.lock();
         let value = entries.values.pop_front().ok_or(Status::Empty)?;
         entries.bytes -= cost(&value);
+        found.together.fetch_sub(cost(&value), Ordering::Relaxed);
         out.extend_from_slice(&value);
         Ok(())
     }
@@ -114,19 +133,26 @@ impl SharedQueues {
 
     pub(super) fn remove_namespace(&self, vm_id: &str) {
         let mut table = self.table.write();
-        for number in table.names.remove(vm_id).unwrap_or_default().into_values() {
+        for number in table.names.remove(vm_id).unwrap_or_default().by_name.into_values() {
             table.queues.remove(&number);
         }
     }
 
-    fn queue(&self, number: u32) -> Result<Arc<Queue>, Status> {
-        self.table.read().queues.get(&number).cloned().ok_or(Status::NotFound)
+    fn queue(&self, vm_id: &str, number: u32) -> Result<Arc<Queue>, Status> {
+        let table = self.table.read();
+        let queue = table.queues.get(&number).filter(|queue| &*queue.owner == owner_of(vm_id));
+        queue.cloned().ok_or(Status::NotFound)
     }
+}
+
+/// Who a VM id belongs to: what stands before its slash.
+fn owner_of(vm_id: &str) -> &str {
+    vm_id.split_once('/').map_or("", |(owner, _)| owner)
 }
 
 impl Table {
     fn find(&self, vm_id: &str, name: &[u8]) -> Option<u32> {
-        self.names.get(vm_id)?.get(name).copied()
+        self.names.get(vm_id)?.by_name.get(name).copied()
     }
 
     /// Numbers grow from 1 and skip those in use when they wrap.
@@ -159,18 +185,18 @@ mod tests {
         let (first, second) = (Arc::default(), Arc::default());
         let queue = queues.register("vm", b"q", notify_into(&first));
         assert_eq!(queue, 1);
-        assert_eq!(queues.enqueue(queue, b"a"), Ok(()));
+        assert_eq!(queues.enqueue("vm", queue, b"a"), Ok(()));
         assert_eq!(queues.register("vm", b"q", notify_into(&second)), 1);
-        assert_eq!(queues.enqueue(queue, b""), Ok(()));
+        assert_eq!(queues.enqueue("vm", queue, b""), Ok(()));
         assert_eq!(queues.register("other", b"q", notify_into(&first)), 2);
         assert_eq!((first.lock().as_slice(), second.lock().as_slice()), (&[1][..], &[1][..]));
         let mut out = Vec::new();
-        assert_eq!(queues.dequeue(1, &mut out), Ok(()));
+        assert_eq!(queues.dequeue("vm", 1, &mut out), Ok(()));
         assert_eq!(out, b"a");
-        assert_eq!(queues.dequeue(1, &mut out), Ok(()));
-        assert_eq!(queues.dequeue(1, &mut out), Err(Status::Empty));
-        assert_eq!(queues.dequeue(0, &mut out), Err(Status::NotFound));
-        assert_eq!(queues.enqueue(9, b"a"), Err(Status::NotFound));
+        assert_eq!(queues.dequeue("vm", 1, &mut out), Ok(()));
+        assert_eq!(queues.dequeue("vm", 1, &mut out), Err(Status::Empty));
+        assert_eq!(queues.dequeue("vm", 0, &mut out), Err(Status::NotFound));
+        assert_eq!(queues.enqueue("vm", 9, b"a"), Err(Status::NotFound));
         assert_eq!(queues.resolve("other", b"q"), Some(2));
         assert_eq!(queues.resolve("other", b"p"), None);
     }
@@ -180,12 +206,33 @@ mod tests {
         let queues = SharedQueues::default();
         let queue = queues.register("vm", b"q", Arc::new(|_| {}));
         for number in 0..20_u8 {
-            queues.enqueue(queue, &vec![number; MAX_SHARED_VALUE]).unwrap();
+            queues.enqueue("vm", queue, &vec![number; MAX_SHARED_VALUE]).unwrap();
         }
         let mut out = Vec::new();
-        queues.dequeue(queue, &mut out).unwrap();
+        queues.dequeue("vm", queue, &mut out).unwrap();
         assert_eq!(u64::from(out[0]), queues.dropped());
         assert!(queues.dropped() >= 12);
+    }
+
+    #[test]
+    fn the_queues_of_others_are_out_of_reach() {
+        let queues = SharedQueues::default();
+        let queue = queues.register("shop/stats", b"q", Arc::new(|_| {}));
+        assert_eq!(queues.enqueue("bank/stats", queue, b"a"), Err(Status::NotFound));
+        assert_eq!(queues.enqueue("shop/other", queue, b"a"), Ok(()));
+        assert_eq!(queues.dequeue("bank/stats", queue, &mut Vec::new()), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn all_queues_of_a_vm_id_together_have_an_end() {
+        let queues = SharedQueues::default();
+        let value = vec![0; MAX_SHARED_VALUE];
+        for number in 0..20_u8 {
+            let queue = queues.register("vm", &[number], Arc::new(|_| {}));
+            (0..8).for_each(|_| queues.enqueue("vm", queue, &value).unwrap());
+        }
+        let held = queues.table.read().names["vm"].bytes.load(Ordering::Relaxed);
+        assert!(held <= MAX_QUEUES_BYTES && queues.dropped() > 0, "{held}");
     }
 
     #[test]
@@ -195,6 +242,6 @@ mod tests {
             assert_ne!(queues.register("vm", &number.to_le_bytes(), Arc::new(|_| {})), 0);
         }
         assert_eq!(queues.register("vm", b"one more", Arc::new(|_| {})), 0);
-        assert_eq!(queues.enqueue(0, b"a"), Err(Status::NotFound));
+        assert_eq!(queues.enqueue("vm", 0, b"a"), Err(Status::NotFound));
     }
 }

@@ -137,7 +137,13 @@ pub(super) fn plugins(admin: &Admin) -> Page {
         }
         let (vms, pause) = (plugin.stats.vms.load(Ordering::Relaxed), plugin.stats.breaker_pause());
         plugins.push(PluginPage {
-            state: if pause.is_some() { "policy" } else if vms == 0 { "starting" } else { "running" },
+            state: if pause.is_some() {
+                "policy"
+            } else if vms == 0 {
+                "starting"
+            } else {
+                "running"
+            },
             breaker_open_ms: pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
             calls: sum(|metrics| metrics.calls.value()),
             call_milliseconds: sum(|metrics| metrics.call_nanoseconds.value()) / 1_000_000,

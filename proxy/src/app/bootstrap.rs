@@ -55,6 +55,16 @@ pub enum ConfigFrom {
     },
 }
 
+impl ConfigFrom {
+    /// What the control plane knows this proxy by; empty without one.
+    pub(super) fn node(&self) -> &str {
+        match self {
+            Self::ControlPlane { node, .. } => node,
+            Self::Files(_) => "",
+        }
+    }
+}
+
 /// What an agent is started with: it gets an identity for the Envoy beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentOptions {

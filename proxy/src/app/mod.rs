@@ -111,7 +111,7 @@ impl App {
         let overrides = bootstrap.binds.clone();
         let listeners = ListenerSet::new(ListenerSetOptions { overrides, assignments: workers.assignments() });
         let (drain, drain_watcher) = drain_pair();
-        let plugin_state = PluginState::new();
+        let plugin_state = PluginState::new(bootstrap.source.node());
         let status = ConfigStatus::new(Arc::clone(&metrics));
         let (ending_sender, endings) = mpsc::channel(1);
         let admin = Admin {

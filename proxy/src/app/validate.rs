@@ -46,7 +46,7 @@ async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<
     };
     let modules = Modules::new(modules, Arc::new(Metrics::new(1)));
     let (restarts, _requests) = mpsc::channel(1);
-    let warmer = Warmer::new(WarmerOptions { modules, state: PluginState::new(), restarts, workers: 1 });
+    let warmer = Warmer::new(WarmerOptions { modules, state: PluginState::new(""), restarts, workers: 1 });
     let previous = Arc::new(ActiveConfig::empty());
     let prepared = prepare(Arc::new(compiled.snapshot.clone()), &previous);
     match warmer.warm(prepared, previous).await {

@@ -1,5 +1,6 @@
-//! Requests that filters make themselves (`proxy_http_call`): to a cluster, bounded in number, size and time. Each
-//! accepted call is answered exactly once, on the plugin context, unless its VM has gone meanwhile.
+//! Requests that filters make themselves (`proxy_http_call`, `proxy_grpc_call`, `proxy_grpc_stream`): to a cluster,
+//! bounded in number, size and time. Each accepted call is answered exactly once, on the plugin context, unless its VM
+//! has gone meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -10,13 +11,15 @@ use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
+use tokio::task::AbortHandle;
 use tracing::warn;
-use weir_host_abi::host::HttpCall;
-use weir_host_abi::{CalloutResponse, Status};
+use weir_host_abi::host::{GrpcCall, HttpCall};
+use weir_host_abi::{CalloutResponse, EndOfStream, Status};
 use weir_model::ClusterName;
 
 use crate::body::Body;
 use crate::filter::call::with_vm;
+use crate::filter::grpc::{self, GrpcEvent, Upload};
 use crate::filter::host::About;
 use crate::filter::slot::Slot;
 use crate::limits::{MAX_CALLOUT_BODY_BYTES, MAX_CALLOUT_TIME};
@@ -38,6 +41,11 @@ pub(super) struct CallAnswer {
 /// The clusters that callouts of a worker may go to: all of the configuration that serves.
 pub(super) type Directory = Rc<RefCell<HashMap<ClusterName, Arc<Cluster>>>>;
 
+/// What kind a call is: the low two bits of its name.
+const HTTP: u32 = 0;
+const GRPC_CALL: u32 = 1;
+const GRPC_STREAM: u32 = 2;
+
 /// Callouts of one plugin on one worker.
 pub(crate) struct Callouts {
     upstreams: Rc<Upstreams>,
@@ -46,45 +54,73 @@ pub(crate) struct Callouts {
     last: Cell<u32>,
     /// Grows when the VM dies: what was asked by a dead VM is answered to nobody.
     epoch: Cell<u64>,
+    /// gRPC calls and streams that the guest may still name.
+    grpc: RefCell<HashMap<u32, Live>>,
+    /// What `proxy_get_status` says: how the last call ended.
+    status: RefCell<(u32, String)>,
+}
+
+/// A gRPC call or stream.
+struct Live {
+    task: Option<AbortHandle>,
+    upload: Upload,
+    /// A unary call's answer, until its status is known.
+    answer: Option<Bytes>,
+    /// The upstream has said its last word.
+    is_closed: bool,
+}
+
+/// A place among the calls under way; given back when dropped.
+struct Place(Rc<Slot>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let in_flight = &self.0.callouts.in_flight;
+        in_flight.set(in_flight.get().saturating_sub(1));
+    }
 }
 
 impl Callouts {
     pub(super) fn new(upstreams: Rc<Upstreams>, directory: Directory) -> Self {
-        Self { upstreams, directory, in_flight: Cell::new(0), last: Cell::new(0), epoch: Cell::new(0) }
+        Self {
+            upstreams,
+            directory,
+            in_flight: Cell::new(0),
+            last: Cell::new(0),
+            epoch: Cell::new(0),
+            grpc: RefCell::default(),
+            status: RefCell::default(),
+        }
     }
 
     /// The VM that asked is gone.
     pub(super) fn abandon(&self) {
         self.epoch.set(self.epoch.get() + 1);
+        for (_, live) in self.grpc.borrow_mut().drain() {
+            live.task.inspect(AbortHandle::abort);
+        }
+        *self.status.borrow_mut() = (0, String::new());
     }
 
-    /// Starts a callout and names it. Kinds are told by the low two bits: 0 is HTTP.
+    /// How the last call ended: code and text.
+    pub(super) fn status(&self) -> (u32, String) {
+        self.status.borrow().clone()
+    }
+
+    /// Starts an HTTP callout and names it.
     pub(super) fn start(&self, slot: &Rc<Slot>, call: &HttpCall<'_>) -> Result<u32, Status> {
         let plugin = &slot.plugin.model.name;
-        let Some(cluster) = self.cluster(plugin.as_str(), call.upstream) else {
-            let upstream = String::from_utf8_lossy(call.upstream);
-            warn!(%plugin, %upstream, "callout refused: no Service port of that name; write namespace/service:port");
+        let Some(cluster) = self.allowed_cluster(slot, call.upstream) else {
+            self.tell_unknown(slot, call.upstream);
             return Err(Status::BadArgument);
         };
-        if !is_allowed(&slot.plugin.model, &cluster.model().name) {
-            slot.metrics.limited.increment("services");
-            warn!(%plugin, cluster = %cluster.model().name, "callout refused: not among the filter's `allow.services`");
-            return Err(Status::BadArgument);
-        }
         let Some(outgoing) = outgoing(call) else {
             warn!(%plugin, cluster = %cluster.model().name,
                 "callout refused: :method, :path and :authority are needed, and every header must be valid");
             return Err(Status::BadArgument);
         };
-        let limit = slot.limits().callouts;
-        if self.in_flight.get() >= limit {
-            slot.metrics.limited.increment("callouts");
-            warn!(%plugin, limit, "callout refused: too many are in flight");
-            return Err(Status::InternalFailure);
-        }
-        self.in_flight.set(self.in_flight.get() + 1);
-        let id = self.last.get().wrapping_add(4).max(4);
-        self.last.set(id);
+        let place = self.place(slot)?;
+        let id = self.name(HTTP);
         let timeout = call.timeout.unwrap_or(MAX_CALLOUT_TIME).min(MAX_CALLOUT_TIME);
         let (slot, epoch) = (Rc::clone(slot), self.epoch.get());
         let upstreams = Rc::clone(&self.upstreams);
@@ -94,12 +130,132 @@ impl Callouts {
                 Ok(Err(failed)) => CallAnswer { failed: Some(failed), ..CallAnswer::default() },
                 Err(_) => CallAnswer { failed: Some("timeout"), ..CallAnswer::default() },
             };
-            slot.callouts.in_flight.set(slot.callouts.in_flight.get() - 1);
+            drop(place);
             if slot.callouts.epoch.get() == epoch {
                 deliver(&slot, id, &answer);
             }
         });
         Ok(id)
+    }
+
+    /// Starts a gRPC call, or a stream when there is no message yet, and names it.
+    pub(super) fn start_grpc(&self, slot: &Rc<Slot>, call: &GrpcCall<'_>) -> Result<u32, Status> {
+        let named = self.allowed_cluster(slot, call.upstream).map(|it| (it, grpc::Target::plain(call.upstream)));
+        let Some((cluster, target)) = named.or_else(|| {
+            let target = grpc::Target::of_service(call.upstream)?;
+            Some((self.allowed_cluster(slot, &target.cluster)?, target))
+        }) else {
+            self.tell_unknown(slot, call.upstream);
+            return Err(Status::ParseFailure);
+        };
+        let upload = Upload::default();
+        let (kind, body, timeout) = match call.message {
+            Some(message) => {
+                let timeout = target.timeout(call).unwrap_or(MAX_CALLOUT_TIME).min(MAX_CALLOUT_TIME);
+                (GRPC_CALL, Body::full(grpc::framed(message)), Some(timeout))
+            }
+            None => (GRPC_STREAM, Body::made(upload.clone()), target.timeout(call)),
+        };
+        let Some(outgoing) = target.request(call, &cluster, body) else {
+            warn!(plugin = %slot.plugin.model.name, cluster = %cluster.model().name,
+                "gRPC callout refused: service, method and metadata must be valid in a request");
+            return Err(Status::InternalFailure);
+        };
+        let place = self.place(slot)?;
+        let id = self.name(kind);
+        let (upstreams, asked) = (Rc::clone(&self.upstreams), Rc::clone(slot));
+        let task = task::spawn_local("filter-grpc", async move {
+            let mut tell = |event| deliver_grpc(&asked, id, event);
+            grpc::exchange(&upstreams, (&cluster, outgoing), timeout, &mut tell).await;
+            drop(place);
+        });
+        let live = Live { task: Some(task.abort_handle()), upload, answer: None, is_closed: false };
+        self.grpc.borrow_mut().insert(id, live);
+        Ok(id)
+    }
+
+    /// Sends a message on a stream; perhaps the last one.
+    pub(super) fn send(&self, slot: &Slot, id: u32, message: &[u8], end: EndOfStream) -> Result<(), Status> {
+        if id & 3 != GRPC_STREAM {
+            return Err(Status::BadArgument);
+        }
+        let upload = match self.grpc.borrow().get(&id) {
+            Some(live) if !live.upload.is_ended() => live.upload.clone(),
+            _ => return Err(Status::NotFound),
+        };
+        if !upload.push(message) {
+            slot.metrics.limited.increment("grpc");
+            warn!(plugin = %slot.plugin.model.name, "a gRPC stream is cancelled: the upstream takes nothing, and too much waits");
+            return self.cancel(id);
+        }
+        if end == EndOfStream::Yes {
+            upload.end();
+        }
+        Ok(())
+    }
+
+    /// Nothing more is sent on a stream; a unary call is cancelled.
+    pub(super) fn close(&self, id: u32) -> Result<(), Status> {
+        match id & 3 {
+            GRPC_CALL => self.cancel(id),
+            GRPC_STREAM => {
+                let mut calls = self.grpc.borrow_mut();
+                let live = calls.get(&id).ok_or(Status::NotFound)?;
+                live.upload.end();
+                if live.is_closed {
+                    calls.remove(&id);
+                }
+                Ok(())
+            }
+            _ => Err(Status::BadArgument),
+        }
+    }
+
+    /// Gives up a call or stream: the guest hears nothing more of it.
+    pub(super) fn cancel(&self, id: u32) -> Result<(), Status> {
+        if !matches!(id & 3, GRPC_CALL | GRPC_STREAM) {
+            return Err(Status::BadArgument);
+        }
+        let live = self.grpc.borrow_mut().remove(&id).ok_or(Status::NotFound)?;
+        live.task.inspect(AbortHandle::abort);
+        Ok(())
+    }
+
+    /// A place for one more call.
+    fn place(&self, slot: &Rc<Slot>) -> Result<Place, Status> {
+        let limit = slot.limits().callouts;
+        // Streams that have ended and that the guest does not close count, too: they are kept for it.
+        let kept = u32::try_from(self.grpc.borrow().values().filter(|live| live.is_closed).count()).unwrap_or(u32::MAX);
+        if self.in_flight.get().saturating_add(kept) >= limit {
+            slot.metrics.limited.increment("callouts");
+            warn!(plugin = %slot.plugin.model.name, limit, "callout refused: too many are in flight");
+            return Err(Status::InternalFailure);
+        }
+        self.in_flight.set(self.in_flight.get() + 1);
+        Ok(Place(Rc::clone(slot)))
+    }
+
+    fn name(&self, kind: u32) -> u32 {
+        let last = self.last.get().wrapping_add(4).max(4);
+        self.last.set(last);
+        last | kind
+    }
+
+    fn tell_unknown(&self, slot: &Slot, upstream: &[u8]) {
+        let plugin = &slot.plugin.model.name;
+        let upstream = String::from_utf8_lossy(upstream);
+        warn!(%plugin, %upstream,
+            "callout refused: no Service port of that name that the filter may call; write namespace/service:port");
+    }
+
+    /// The cluster of a name, if the plugin may call it.
+    fn allowed_cluster(&self, slot: &Slot, upstream: &[u8]) -> Option<Arc<Cluster>> {
+        let cluster = self.cluster(slot.plugin.model.name.as_str(), upstream)?;
+        if !is_allowed(&slot.plugin.model, &cluster.model().name) {
+            slot.metrics.limited.increment("services");
+            return None;
+        }
+        Some(cluster)
     }
 
     /// `namespace/service:port`; without namespace it is the plugin's own, without port the service's only one.
@@ -181,8 +337,57 @@ fn deliver(slot: &Rc<Slot>, id: u32, answer: &CallAnswer) {
             trailers: count(&answer.trailers, 0),
         },
     };
+    let failed = answer.failed.map(|reason| (Status::BrokenConnection.number(), reason.to_owned()));
+    if let Some(failed) = failed {
+        *slot.callouts.status.borrow_mut() = failed;
+    }
     let called = with_vm(slot, About::Answer(answer), |vm, host| vm.on_http_call_response(host, id, response));
     if let Some(Err(failure)) = called {
         slot.on_failure(&failure);
+    }
+}
+
+/// Tells the guest what a gRPC call or stream has brought; false when it does not listen any more.
+fn deliver_grpc(slot: &Rc<Slot>, id: u32, event: GrpcEvent) -> bool {
+    let is_unary = id & 3 == GRPC_CALL;
+    let event = {
+        let mut calls = slot.callouts.grpc.borrow_mut();
+        let Some(live) = calls.get_mut(&id) else { return false };
+        let event = match event {
+            // A unary call is told its one message, once its status is known, or else its status.
+            GrpcEvent::Message(message) if is_unary => {
+                live.answer = Some(message);
+                return true;
+            }
+            GrpcEvent::InitialMetadata(_) | GrpcEvent::TrailingMetadata(_) if is_unary => return true,
+            GrpcEvent::Closed(0, _) if is_unary => match live.answer.take() {
+                Some(message) => GrpcEvent::Message(message),
+                None => GrpcEvent::Closed(grpc::INTERNAL, "no message".to_owned()),
+            },
+            other => other,
+        };
+        live.is_closed = is_unary || matches!(event, GrpcEvent::Closed(..));
+        if live.is_closed && (is_unary || live.upload.is_ended()) {
+            calls.remove(&id);
+        }
+        event
+    };
+    if let GrpcEvent::Closed(code, text) = &event {
+        *slot.callouts.status.borrow_mut() = (*code, text.clone());
+    }
+    let count = |map: &HeaderMap| u32::try_from(map.len()).unwrap_or(u32::MAX);
+    let called = with_vm(slot, About::Grpc(&event), |vm, host| match &event {
+        GrpcEvent::InitialMetadata(map) => vm.on_grpc_initial_metadata(host, id, count(map)),
+        GrpcEvent::Message(message) => vm.on_grpc_receive(host, id, message.len()),
+        GrpcEvent::TrailingMetadata(map) => vm.on_grpc_trailing_metadata(host, id, count(map)),
+        GrpcEvent::Closed(code, _) => vm.on_grpc_close(host, id, *code),
+    });
+    match called {
+        Some(Ok(())) => true,
+        Some(Err(failure)) => {
+            slot.on_failure(&failure);
+            false
+        }
+        None => false,
     }
 }

@@ -111,11 +111,17 @@ impl Chain {
         !self.asks.is_empty()
     }
 
-    /// The bytes that a filter may read and change now, and how many it may make of them.
-    pub(super) fn body_at(&mut self, side: Side, filter: usize) -> Option<(&mut BytesMut, usize)> {
+    /// The bytes that a filter may read now.
+    pub(super) fn body_at(&self, side: Side, filter: usize) -> Option<&BytesMut> {
+        let station = self.peek(side).stations.get(self.position(side, filter))?;
+        (station.arrived.head && station.hold != Some(Hold::All)).then_some(&station.body)
+    }
+
+    /// The bytes that a filter may change now, and how many it may make of them.
+    pub(super) fn writable_body_at(&mut self, side: Side, filter: usize) -> Option<(&mut BytesMut, usize)> {
         let position = self.position(side, filter);
         let station = self.flow(side).stations.get_mut(position)?;
-        (station.arrived.head && station.hold != Some(Hold::All)).then_some((&mut station.body, station.room))
+        station.is_writable().then_some((&mut station.body, station.room))
     }
 
     pub(super) fn is_parked_at(&self, filter: usize) -> bool {

@@ -116,6 +116,7 @@ impl<G: Guests> ChainDriver<'_, G> {
         station.seen.end = station.arrived.end;
         let end = if station.arrived.end { MessageEnd::Here } else { MessageEnd::Later };
         let size = station.body.len();
+        station.showing = true;
         self.settle(side, position, Callback::Body(side, size, end));
     }
 
@@ -130,7 +131,11 @@ impl<G: Guests> ChainDriver<'_, G> {
         if self.exchange.chain.skipped.has(filter) || !self.guests.wants(filter, callback) {
             return self.release(side, position);
         }
-        match self.guests.call(filter, callback, self.exchange) {
+        let outcome = self.guests.call(filter, callback, self.exchange);
+        if let Some(station) = self.exchange.chain.flow(side).stations.get_mut(position) {
+            station.showing = false;
+        }
+        match outcome {
             Err(failed) => self.fail(filter, &failed),
             // A reply or a close overrides what the callback returned; it is applied next.
             Ok(_) if self.ends_by_ask(filter) => self.station(side, position).hold = Some(Hold::All),

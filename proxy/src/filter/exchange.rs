@@ -1,7 +1,6 @@
 //! One request and its response, as filters see and change them: a plain value, without sockets, codecs or guests.
 //! The driver moves it along; the host reads and writes it for guests; the stream owns it.
 
-use bytes::BytesMut;
 use http::HeaderMap;
 
 use crate::error::ProxyError;
@@ -62,12 +61,6 @@ impl Exchange {
             Side::Request => &mut self.request_trailers,
             Side::Response => &mut self.response_trailers,
         }
-    }
-
-    /// The body that a filter may read and change now: what has arrived at its station and not left it; and how many bytes
-    /// it may make of it.
-    pub(crate) fn body_at(&mut self, side: Side, filter: usize) -> Option<(&mut BytesMut, usize)> {
-        self.chain.body_at(side, filter)
     }
 
     /// A filter has changed the header `name` of the request, or all headers.

@@ -33,6 +33,8 @@ pub(crate) struct Facts {
     pub(crate) cluster: Option<ClusterName>,
     /// The endpoint, once chosen.
     pub(crate) endpoint: Option<SocketAddr>,
+    /// How many endpoints the cluster has, once it is chosen.
+    pub(crate) endpoints: u64,
     /// Attempts made so far.
     pub(crate) attempts: u32,
     /// When the request's head was whole, by the wall clock.
@@ -67,6 +69,7 @@ impl Facts {
             route: None,
             cluster: None,
             endpoint: None,
+            endpoints: 0,
             attempts: 0,
             started_at: SystemTime::now(),
             started: Instant::now(),

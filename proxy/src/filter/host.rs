@@ -15,13 +15,14 @@ use weir_host_abi::abi::log::LogLevel;
 use weir_host_abi::abi::map::MapKind;
 use weir_host_abi::abi::pairs::Pairs;
 use weir_host_abi::abi::stream::StreamKind;
-use weir_host_abi::host::{BufferRange, HttpCall, LocalReply as GuestReply};
-use weir_host_abi::{ContextId, Host, MetricTable, Namespace, Status};
+use weir_host_abi::host::{BufferRange, GrpcCall, HttpCall, LocalReply as GuestReply};
+use weir_host_abi::{ContextId, EndOfStream, Host, MetricTable, Namespace, Status, foreign};
 
 use crate::error::ProxyError;
 use crate::filter::callout::CallAnswer;
 use crate::filter::event::{Ask, Side};
 use crate::filter::exchange::Exchange;
+use crate::filter::grpc::GrpcEvent;
 use crate::filter::heads::{self, Invalid, Write};
 use crate::filter::mailbox::Note;
 use crate::filter::properties;
@@ -47,6 +48,8 @@ pub(super) enum About<'a> {
     Stream(Current<'a>),
     /// A callout's answer.
     Answer(&'a CallAnswer),
+    /// What a gRPC callout has brought.
+    Grpc(&'a GrpcEvent),
 }
 
 /// A host, lent to a VM for one call.
@@ -54,18 +57,21 @@ pub(super) struct HostView<'a> {
     slot: &'a Rc<Slot>,
     current: Option<Current<'a>>,
     answer: Option<&'a CallAnswer>,
+    grpc: Option<&'a GrpcEvent>,
     /// True while the stream is logged: nothing can be changed any more.
     pub(super) read_only: bool,
 }
 
 impl<'a> HostView<'a> {
     pub(super) fn new(slot: &'a Rc<Slot>, about: About<'a>) -> Self {
-        let (current, answer) = match about {
-            About::Plugin => (None, None),
-            About::Stream(current) => (Some(current), None),
-            About::Answer(answer) => (None, Some(answer)),
-        };
-        Self { slot, current, answer, read_only: false }
+        let mut view = Self { slot, current: None, answer: None, grpc: None, read_only: false };
+        match about {
+            About::Plugin => {}
+            About::Stream(current) => view.current = Some(current),
+            About::Answer(answer) => view.answer = Some(answer),
+            About::Grpc(event) => view.grpc = Some(event),
+        }
+        view
     }
 
     /// Does something with the exchange of a context, if it has one.
@@ -134,6 +140,17 @@ impl<'a> HostView<'a> {
         self.change(context, (map, Some(header.0)), write);
     }
 
+    /// The bytes of a buffer that belongs to no stream. As in Envoy, only the body of an HTTP callout is not there outside
+    /// its callback; the others are empty.
+    fn callout_bytes(&self, buffer: BufferKind) -> Result<&'a [u8], Status> {
+        match (buffer, self.answer, self.grpc) {
+            (BufferKind::CalloutBody, answer, _) => answer.map(|answer| &answer.body[..]).ok_or(Status::NotFound),
+            (BufferKind::GrpcMessage, _, Some(GrpcEvent::Message(message))) => Ok(message),
+            (BufferKind::GrpcMessage | BufferKind::CallData, ..) => Ok(&[]),
+            _ => Err(Status::NotFound),
+        }
+    }
+
     /// How long a head may get that the filter has changed.
     fn head_room(&self) -> usize {
         usize::try_from(self.slot.plugin.model.limits.head.0).unwrap_or(usize::MAX)
@@ -147,10 +164,18 @@ impl<'a> HostView<'a> {
     }
 
     /// The callout's map that can be read now.
-    fn callout_map(&self, map: MapKind) -> Option<&HeaderMap> {
+    fn callout_map(&self, map: MapKind) -> Option<&'a HeaderMap> {
         match map {
             MapKind::CalloutHeaders => self.answer.map(|answer| &answer.headers),
             MapKind::CalloutTrailers => self.answer.map(|answer| &answer.trailers),
+            MapKind::GrpcInitialMetadata => self.grpc.and_then(|event| match event {
+                GrpcEvent::InitialMetadata(map) => Some(map),
+                _ => None,
+            }),
+            MapKind::GrpcTrailingMetadata => self.grpc.and_then(|event| match event {
+                GrpcEvent::TrailingMetadata(map) => Some(map),
+                _ => None,
+            }),
             _ => None,
         }
     }
@@ -199,8 +224,12 @@ impl Host for HostView<'_> {
             out.extend_from_slice(own.as_bytes());
             return Ok(());
         }
+        if let Some(own) = properties::of_node(path, self.slot.plugin.state.node()) {
+            out.extend_from_slice(own.as_bytes());
+            return Ok(());
+        }
         let found = self.with_stream(context, |exchange, _| properties::of_stream(exchange, path, out));
-        if found == Some(true) { Ok(()) } else { Err(Status::NotFound) }
+        found.unwrap_or(Err(Status::NotFound))
     }
 
     fn set_property(&mut self, context: ContextId, path: &[u8], value: &[u8]) -> Result<(), Status> {
@@ -239,8 +268,8 @@ impl Host for HostView<'_> {
     }
 
     fn header_value(&mut self, context: ContextId, map: MapKind, name: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
-        if let Some(answer) = self.answer.filter(|_| Self::is_callout_map(map)) {
-            if map == MapKind::CalloutHeaders && name == b":status" {
+        if Self::is_callout_map(map) {
+            if let Some(answer) = self.answer.filter(|_| map == MapKind::CalloutHeaders && name == b":status") {
                 out.extend_from_slice(answer.status.as_bytes());
                 return Ok(());
             }
@@ -296,13 +325,10 @@ impl Host for HostView<'_> {
     }
 
     fn buffer_len(&mut self, context: ContextId, buffer: BufferKind) -> Result<usize, Status> {
-        if let (BufferKind::CalloutBody, Some(answer)) = (buffer, self.answer) {
-            return Ok(answer.body.len());
-        }
-        let side = side_of(buffer).ok_or(Status::NotFound)?;
-        self.with_stream(context, |exchange, filter| exchange.body_at(side, filter).map(|(body, _)| body.len()))
-            .flatten()
-            .ok_or(Status::NotFound)
+        let Some(side) = side_of(buffer) else { return self.callout_bytes(buffer).map(|bytes| bytes.len()) };
+        let length =
+            self.with_stream(context, |exchange, filter| exchange.chain.body_at(side, filter).map(BytesMut::len));
+        Ok(length.flatten().unwrap_or_default())
     }
 
     fn buffer_bytes(
@@ -312,17 +338,17 @@ impl Host for HostView<'_> {
         range: BufferRange,
         out: &mut Vec<u8>,
     ) -> Result<(), Status> {
-        if let (BufferKind::CalloutBody, Some(answer)) = (buffer, self.answer) {
-            out.extend_from_slice(&answer.body[range.within(answer.body.len())]);
+        let Some(side) = side_of(buffer) else {
+            let bytes = self.callout_bytes(buffer)?;
+            out.extend_from_slice(&bytes[range.within(bytes.len())]);
             return Ok(());
-        }
-        let side = side_of(buffer).ok_or(Status::NotFound)?;
-        let copied = self.with_stream(context, |exchange, filter| {
-            let (body, _) = exchange.body_at(side, filter)?;
+        };
+        self.with_stream(context, |exchange, filter| {
+            let body = exchange.chain.body_at(side, filter)?;
             out.extend_from_slice(&body[range.within(body.len())]);
             Some(())
         });
-        copied.flatten().ok_or(Status::NotFound)
+        Ok(())
     }
 
     fn set_buffer_bytes(
@@ -337,17 +363,20 @@ impl Host for HostView<'_> {
             return Ok(());
         }
         let slot = self.slot;
-        self.with_stream(context, |exchange, filter| {
-            let (body, room) = exchange.body_at(side, filter)?;
+        let plugin = &slot.plugin.model.name;
+        let written = self.with_stream(context, |exchange, filter| {
+            let Some((body, room)) = exchange.chain.writable_body_at(side, filter) else { return false };
             if !splice((body, room), range, value) {
                 slot.metrics.limited.increment("body");
-                warn!(plugin = %slot.plugin.model.name, "a filter made a body larger than the limit; the stream is answered 413");
+                warn!(%plugin, "a filter made a body larger than its limit; the stream is answered 413");
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::BodyTooLarge));
             }
-            Some(())
-        })
-        .flatten()
-        .ok_or(Status::NotFound)
+            true
+        });
+        if written != Some(true) {
+            debug!(%plugin, "a filter changed a body that is not there now; nothing happens");
+        }
+        Ok(())
     }
 
     fn continue_stream(&mut self, context: ContextId, stream: StreamKind) -> Result<(), Status> {
@@ -392,14 +421,30 @@ impl Host for HostView<'_> {
         self.slot.callouts.start(self.slot, call)
     }
 
+    fn grpc_call(&mut self, _root: ContextId, call: &GrpcCall<'_>) -> Result<u32, Status> {
+        self.slot.callouts.start_grpc(self.slot, call)
+    }
+
+    fn grpc_send(&mut self, _root: ContextId, call: u32, message: &[u8], end: EndOfStream) -> Result<(), Status> {
+        self.slot.callouts.send(self.slot, call, message, end)
+    }
+
+    fn grpc_close(&mut self, _root: ContextId, call: u32) -> Result<(), Status> {
+        self.slot.callouts.close(call)
+    }
+
+    fn grpc_cancel(&mut self, _root: ContextId, call: u32) -> Result<(), Status> {
+        self.slot.callouts.cancel(call)
+    }
+
     fn call_status(&mut self, _root: ContextId, out: &mut Vec<u8>) -> Result<u32, Status> {
-        match self.answer.map(|answer| answer.failed) {
-            Some(Some(reason)) => {
-                out.extend_from_slice(reason.as_bytes());
-                Ok(Status::BrokenConnection.number())
-            }
-            Some(None) | None => Ok(0),
-        }
+        let (code, text) = self.slot.callouts.status();
+        out.extend_from_slice(text.as_bytes());
+        Ok(code)
+    }
+
+    fn register_queue(&mut self, _root: ContextId, name: &[u8]) -> Result<u32, Status> {
+        Ok(self.slot.register_queue(name))
     }
 
     fn namespace(&self) -> &Namespace {
@@ -414,10 +459,13 @@ impl Host for HostView<'_> {
         &mut self,
         _context: ContextId,
         name: &[u8],
-        _arguments: &[u8],
-        _out: &mut Vec<u8>,
+        arguments: &[u8],
+        out: &mut Vec<u8>,
     ) -> Result<(), Status> {
-        if name == b"clear_route_cache" { Ok(()) } else { Err(Status::NotFound) }
+        match name {
+            b"clear_route_cache" => Ok(()), // As above.
+            _ => foreign::call(name, arguments, out),
+        }
     }
 }
 

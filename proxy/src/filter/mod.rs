@@ -11,7 +11,9 @@ mod retire; // The end of a plugin on a worker.
 mod stream; // A stream as its filters know it.
 mod call; // Into guests.
 mod tick; // Timers.
+mod queues; // Entries of shared queues.
 mod callout; // Requests that filters make themselves.
+mod grpc; // gRPC ones.
 mod host; // What host calls see and do.
 mod slot; // One plugin's place on one worker.
 mod breaker; // When a failing plugin may be called again.

@@ -9,8 +9,8 @@ use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use weir_host_abi::shared::{MetricTable, Namespace};
-use weir_host_abi::{Exports, Module, StartHost, StartRefusal, Vm};
+use weir_host_abi::shared::Namespace;
+use weir_host_abi::{Exports, Module, StartHost, StartRefusal, Started};
 use weir_loader::settings;
 
 use crate::filter::state::PluginState;
@@ -74,16 +74,10 @@ pub(crate) struct ActivePlugin {
     /// How it fares.
     pub(crate) stats: PluginStats,
     /// Started VMs that wait for their worker, by worker.
-    spares: Box<[ArrayQueue<StartedVm>]>,
+    spares: Box<[ArrayQueue<Started>]>,
     /// By worker: a VM has been asked for and not been started yet.
     wanted: Box<[AtomicBool]>,
     restarts: mpsc::Sender<VmRequest>,
-}
-
-/// A VM that has started, and the metrics that it knows by number.
-pub(super) struct StartedVm {
-    pub(super) vm: Vm,
-    pub(super) metrics: MetricTable,
 }
 
 /// How a plugin fares, over all workers. (What is counted for ever is in `telemetry`.)
@@ -174,7 +168,7 @@ impl ActivePlugin {
     }
 
     /// A started VM, if one waits.
-    pub(super) fn take_spare(&self, worker: usize) -> Option<StartedVm> {
+    pub(super) fn take_spare(&self, worker: usize) -> Option<Started> {
         self.spares.get(worker)?.pop()
     }
 
@@ -199,10 +193,9 @@ impl ActivePlugin {
 fn start_vm(
     plugin: &Arc<weir_host_abi::Plugin>,
     (state, namespace): (&Arc<PluginState>, &Arc<Namespace>),
-) -> Result<StartedVm, StartRefusal> {
+) -> Result<Started, StartRefusal> {
     let state = Arc::clone(state);
     let clock = move || state.since_start();
     let host = StartHost::new(plugin, namespace, clock, super::host::current_log_level());
-    let (vm, metrics) = weir_host_abi::start(host)?;
-    Ok(StartedVm { vm, metrics })
+    weir_host_abi::start(host)
 }

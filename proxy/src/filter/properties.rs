@@ -4,23 +4,31 @@
 use std::net::SocketAddr;
 use std::time::UNIX_EPOCH;
 
+use weir_host_abi::Status;
 use weir_host_abi::abi::map::MapKind;
 
 use crate::filter::exchange::Exchange;
 use crate::filter::heads;
+use crate::filter::reply::grpc_status;
 
-/// Appends the value of a property of the stream; `false` when there is none.
+/// Appends the value of a property of the stream.
 ///
 /// Built-in paths come first, so no filter can spoof them for others; then what filters have set, by the whole path
 /// and then by its first segment.
-pub(super) fn of_stream(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> bool {
+///
+/// # Errors
+/// `NotFound`; `SerializationFailure` for what has parts and no value of its own, as in Envoy.
+pub(super) fn of_stream(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
     let (segments, count) = match path.contains(&0) {
         true => first_of(path.split(|byte| *byte == 0)),
         // One segment with dots is understood too: `request.path`.
         false => first_of(path.splitn(MAX_SEGMENTS, |byte| *byte == b'.')),
     };
-    let [first, rest @ ..] = &segments[..count] else { return false };
-    match *first {
+    let [first, rest @ ..] = &segments[..count] else { return Err(Status::NotFound) };
+    if rest.is_empty() && OBJECTS.contains(first) {
+        return Err(Status::SerializationFailure);
+    }
+    let found = match *first {
         b"request" => request(exchange, rest, out),
         b"response" => response(exchange, rest, out),
         b"source" => address(Some(exchange.facts.peer), rest, out),
@@ -28,11 +36,55 @@ pub(super) fn of_stream(exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) -> 
         b"upstream" => upstream(exchange, rest, out),
         b"connection" => connection(exchange, rest, out),
         b"connection_id" => put_number(exchange.facts.connection_id, out),
+        b"metadata" => metadata(rest, out),
+        // Nothing of the proxy's own is kept there.
+        b"filter_state" | b"upstream_filter_state" => false,
+        b"xds" if rest == [b"upstream_host_metadata"] && exchange.facts.endpoint.is_some() => {
+            return Err(Status::SerializationFailure);
+        }
         b"xds" => xds(exchange, rest, out),
         // Names that Envoy had before 1.33 and deployed filters still read.
-        b"route_name" | b"cluster_name" => xds(exchange, &[first], out),
+        b"route_name"
+        | b"cluster_name"
+        | b"listener_direction"
+        | b"cluster_metadata"
+        | b"route_metadata"
+        | b"listener_metadata"
+        | b"upstream_host_metadata" => xds(exchange, &[first], out),
         // What is built in is never what a filter has set, not even where there is nothing: policies believe it.
         _ => custom(exchange, path, out),
+    };
+    if found { Ok(()) } else { Err(Status::NotFound) }
+}
+
+/// What is known of the proxy itself, without a stream. It is part of no cluster.
+pub(super) fn of_node<'n>(path: &[u8], node: &'n str) -> Option<&'n str> {
+    match path {
+        b"xds\0node\0id" | b"xds.node.id" | b"node\0id" | b"node.id" => Some(node),
+        b"xds\0node\0cluster" | b"xds.node.cluster" | b"node\0cluster" | b"node.cluster" => Some(""),
+        _ => None,
+    }
+}
+
+/// What has parts and no value of its own.
+const OBJECTS: [&[u8]; 9] = [
+    b"request",
+    b"response",
+    b"connection",
+    b"upstream",
+    b"source",
+    b"destination",
+    b"filter_state",
+    b"upstream_filter_state",
+    b"xds",
+];
+
+/// Envoy's dynamic metadata: nothing here writes any.
+fn metadata(rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
+    match rest {
+        [] => true,
+        [b"filter_metadata"] => put(&[0; 4], out),
+        _ => false,
     }
 }
 
@@ -133,29 +185,32 @@ fn size_of_map(exchange: &Exchange, map: MapKind) -> u64 {
 }
 
 fn response(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
-    let Some(head) = &exchange.response else { return false };
     let map = MapKind::ResponseHeaders;
     let facts = &exchange.facts;
     match rest.first().copied() {
+        Some(b"flags") => return put_number(flags(exchange), out),
+        Some(b"size") => return put_number(facts.response_bytes, out),
+        _ => {}
+    }
+    let Some(head) = &exchange.response else { return false };
+    match rest.first().copied() {
         Some(b"code") => put_number(u64::from(head.status.as_u16()), out),
-        Some(b"code_details") => match &facts.details {
-            Some(details) => put(details.as_bytes(), out),
-            None => false,
+        Some(b"code_details") => match (&facts.details, &exchange.error) {
+            (Some(details), _) => put(details.as_bytes(), out),
+            (None, Some(error)) => put(error.row().detail.as_bytes(), out),
+            (None, None) => facts.endpoint.is_some() && put(b"via_upstream", out),
         },
-        Some(b"flags") => put_number(flags(exchange), out),
         Some(b"grpc_status") => {
             let find = |map| heads::value(exchange, map, b"grpc-status");
             let text =
                 find(MapKind::ResponseTrailers).or_else(|| find(map)).and_then(|it| std::str::from_utf8(it).ok());
-            match text.and_then(|text| text.parse().ok()) {
-                Some(status) => put_number(status, out),
-                None => false,
-            }
+            // An answer that is none of gRPC's has the status that gRPC's clients would see.
+            let status = text.and_then(|text| text.parse().ok());
+            put_number(status.unwrap_or_else(|| u64::from(grpc_status(head.status))), out)
         }
         Some(b"headers") => put_headers(exchange, map, rest.get(1), out),
         Some(b"trailers") => put_headers(exchange, MapKind::ResponseTrailers, rest.get(1), out),
         Some(b"headers_bytes") => put_number(size_of_map(exchange, map), out),
-        Some(b"size") => put_number(facts.response_bytes, out),
         Some(b"total_size") => put_number(facts.response_bytes + size_of_map(exchange, map), out),
         _ => false,
     }
@@ -193,6 +248,9 @@ fn address(address: Option<SocketAddr>, rest: &[&[u8]], out: &mut Vec<u8>) -> bo
 fn upstream(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
     match rest.first().copied() {
         Some(b"request_attempt_count") => put_number(u64::from(exchange.facts.attempts), out),
+        Some(b"num_endpoints") if exchange.facts.endpoints > 0 => put_number(exchange.facts.endpoints, out),
+        // What cannot be said is empty once there is an upstream.
+        Some(b"transport_failure_reason" | b"locality") => exchange.facts.endpoint.is_some(),
         _ => address(exchange.facts.endpoint, rest, out),
     }
 }
@@ -207,7 +265,7 @@ fn connection(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
         },
         Some(b"requested_server_name") => match &exchange.facts.server_name {
             Some(name) => put(name.as_bytes(), out),
-            None => false,
+            None => true,
         },
         Some(b"tls_version") if exchange.facts.is_tls => put(b"TLSv1.3", out),
         _ => false,
@@ -216,15 +274,24 @@ fn connection(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
 
 fn xds(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
     let facts = &exchange.facts;
-    let name = match rest.first().copied() {
-        Some(b"route_name") => facts.route.as_ref().map(weir_model::RouteName::as_str),
-        Some(b"cluster_name") => facts.cluster.as_ref().map(weir_model::ClusterName::as_str),
-        Some(b"filter_chain_name") => facts.listener.as_ref().map(weir_model::ListenerName::as_str),
-        Some(b"listener_direction") => return put_number(0, out),
+    let name = match rest {
+        [b"route_name"] => facts.route.as_ref().map(weir_model::RouteName::as_str),
+        [b"virtual_host_name"] => facts.route.as_ref().map(|route| parent_of(route.as_str())),
+        [b"cluster_name"] => facts.cluster.as_ref().map(weir_model::ClusterName::as_str),
+        [b"filter_chain_name"] => facts.listener.as_ref().map(weir_model::ListenerName::as_str),
+        [b"listener_direction"] => return put_number(0, out),
+        // Our resources have no metadata.
+        [b"route_metadata" | b"cluster_metadata" | b"virtual_host_metadata" | b"listener_metadata"] => Some(""),
         _ => None,
     };
     match name {
         Some(name) => put(name.as_bytes(), out),
         None => false,
     }
+}
+
+/// The object that a route was made from: `namespace/name` of `namespace/name/rule/match`.
+fn parent_of(route: &str) -> &str {
+    let end = route.match_indices('/').nth(1).map_or(route.len(), |(at, _)| at);
+    &route[..end]
 }

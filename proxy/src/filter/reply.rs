@@ -66,7 +66,7 @@ pub(super) fn local_reply(exchange: &Exchange, reply: &GuestReply<'_>) -> Result
 }
 
 /// The gRPC status of an HTTP status (gRPC's `http-grpc-status-mapping`).
-fn grpc_status(status: StatusCode) -> u32 {
+pub(super) fn grpc_status(status: StatusCode) -> u32 {
     match status.as_u16() {
         400 => 13,
         401 => 16,

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use tracing::{error, warn};
 use weir_host_abi::shared::MetricTable;
-use weir_host_abi::{ContextId, Exports, Failure, FailureKind, Vm};
+use weir_host_abi::{ContextId, Exports, Failure, FailureKind, Started, Vm};
 use weir_model::PluginLimits;
 
 use crate::error::ProxyError;
@@ -23,7 +23,8 @@ use crate::filter::breaker::{Breaker, Verdict};
 use crate::filter::callout::Callouts;
 use crate::filter::event::Failed;
 use crate::filter::mailbox::{Mailbox, Note};
-use crate::filter::plugin::{ActivePlugin, StartedVm};
+use crate::filter::plugin::ActivePlugin;
+use crate::filter::queues::Inbox;
 use crate::filter::stream::StreamCell;
 use crate::filter::usage::Usage;
 use crate::hashing::FastMap;
@@ -60,6 +61,8 @@ pub(crate) struct Slot {
     pub(super) mailbox: Rc<Mailbox>,
     /// The generation of the timer that a tick task runs for.
     pub(super) ticking: Cell<Option<u64>>,
+    /// Entries of the queues that its VMs have registered, on their way to them.
+    pub(super) inbox: Arc<Inbox>,
     /// How often somebody had asked to reset the breaker when it was last looked at.
     resets: Cell<u64>,
 }
@@ -82,6 +85,7 @@ impl Slot {
             callouts,
             mailbox,
             ticking: Cell::new(None),
+            inbox: Arc::default(),
             resets: Cell::new(0),
         })
     }
@@ -123,7 +127,7 @@ impl Slot {
         if let Verdict::Open(_) = self.breaker.borrow().verdict(Instant::now()) {
             return Err(self.failed("filter_breaker_open"));
         }
-        let Some(StartedVm { vm, metrics }) = self.plugin.take_spare(self.worker) else {
+        let Some(Started { vm, metrics, queues }) = self.plugin.take_spare(self.worker) else {
             self.plugin.request_vm(self.worker, Instant::now());
             return Err(self.failed("filter_not_started"));
         };
@@ -136,8 +140,18 @@ impl Slot {
         self.metrics.vms_started.increment();
         *self.guest_metrics.borrow_mut() = metrics;
         *self.vm.borrow_mut() = Some(vm);
+        for name in &queues {
+            self.register_queue(name);
+        }
         crate::filter::tick::follow(self);
         Ok(())
+    }
+
+    /// The number of a queue; from now on its entries are told to the VM that runs here.
+    pub(super) fn register_queue(self: &Rc<Self>, name: &[u8]) -> u32 {
+        self.inbox.open(self);
+        let namespace = &self.plugin.namespace;
+        namespace.queues().register(namespace.vm_id(), name, self.inbox.notify())
     }
 
     /// Closes the breaker when somebody has asked for it since it was last looked at.

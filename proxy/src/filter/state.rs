@@ -11,12 +11,18 @@ use weir_host_abi::shared::{Metric, Namespace, SharedState};
 pub(crate) struct PluginState {
     shared: SharedState,
     started: Instant,
+    node: String,
 }
 
 impl PluginState {
-    /// Nothing shared yet; the clock starts.
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { shared: SharedState::default(), started: Instant::now() })
+    /// Nothing shared yet; the clock starts. `node` is what the control plane knows this proxy by, if there is one.
+    pub(crate) fn new(node: &str) -> Arc<Self> {
+        Arc::new(Self { shared: SharedState::default(), started: Instant::now(), node: node.to_owned() })
+    }
+
+    /// What the control plane knows this proxy by; empty without one.
+    pub(super) fn node(&self) -> &str {
+        &self.node
     }
 
     /// The part of one VM id: it survives a change of its plugins' configuration, and goes when they do.

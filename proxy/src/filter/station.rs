@@ -65,6 +65,8 @@ pub(super) struct Station {
     pub(super) body: BytesMut,
     /// True when `body` has bytes that the filter has not seen.
     pub(super) fresh: bool,
+    /// True while the filter's body callback runs.
+    pub(super) showing: bool,
     /// Bytes that may be held here: the filter's own limit.
     pub(super) room: usize,
 }
@@ -90,6 +92,11 @@ impl Station {
     /// True when body bytes go by without stopping, if the filter does not ask for them.
     pub(super) fn is_open(&self) -> bool {
         self.sent.head && self.hold.is_none() && self.body.is_empty() && self.kept.is_empty()
+    }
+
+    /// True while the filter may change the body: in its body callback, and while it holds back what it has seen.
+    pub(super) fn is_writable(&self) -> bool {
+        self.showing || (!self.body.is_empty() && matches!(self.hold, Some(Hold::Buffer | Hold::Trailers)))
     }
 
     /// Bytes held here.

@@ -38,7 +38,7 @@ pub(super) async fn forward(
     (source, end): (Source, bool),
 ) -> Result<Forwarded, ProxyError> {
     let cluster = target(stream, route)?;
-    stream.note_cluster(cluster.model().name.clone(), request_timeout(to, cluster));
+    stream.note_cluster(cluster, request_timeout(to, cluster));
     let body = if end { Body::Empty } else { Body::made(SideBody::new(stream, source)) };
     let mut outgoing = outgoing(stream, route, body);
     send_mirrors(stream, (route, to), &mut outgoing);

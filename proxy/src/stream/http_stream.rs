@@ -11,7 +11,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::SizeHint;
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use weir_model::ClusterName;
 use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 
 use crate::connection::Connection;
@@ -23,6 +22,7 @@ use crate::route::Route;
 use crate::stream::sanitize;
 use crate::stream::source::Way;
 use crate::telemetry::AccessRecord;
+use crate::upstream::Cluster;
 use crate::worker::{Overdue, Worker, WorkerConfig};
 
 /// One request and its response, in flight.
@@ -225,10 +225,11 @@ impl HttpStream {
     }
 
     /// Remembers the cluster, and how long the whole may take from the request's head on.
-    pub(super) fn note_cluster(&self, cluster: ClusterName, timeout: Option<Duration>) {
+    pub(super) fn note_cluster(&self, cluster: &Cluster, timeout: Option<Duration>) {
         let mut cell = self.cell.borrow_mut();
         let facts = &mut cell.exchange.facts;
-        facts.cluster = Some(cluster);
+        facts.cluster = Some(cluster.model().name.clone());
+        facts.endpoints = cluster.endpoints().len() as u64;
         self.deadline.set(timeout.map(|timeout| facts.started + timeout));
     }
 

@@ -54,8 +54,8 @@ impl HttpBody for ResponseBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 response.stream.count_out(frame.data_ref().map_or(0, Bytes::len));
-                // A body of known length is not polled again after its last byte.
-                if response.is_end_stream() {
+                // A body of known length is not polled again after its last byte, nor one after its trailers.
+                if frame.is_trailers() || response.is_end_stream() {
                     response.end();
                 }
             }

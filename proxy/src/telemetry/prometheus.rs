@@ -162,12 +162,7 @@ impl Exposition {
     }
 
     /// Counts by kind, added up.
-    fn kinds(
-        &mut self,
-        name: &str,
-        (plugin, label): (&str, &str),
-        counts: impl Iterator<Item = (&'static str, u64)>,
-    ) {
+    fn kinds(&mut self, name: &str, (plugin, label): (&str, &str), counts: impl Iterator<Item = (&'static str, u64)>) {
         let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
         for (kind, count) in counts {
             *kinds.entry(kind).or_default() += count;

@@ -249,7 +249,9 @@ pub(crate) fn request_path() -> Option<String> {
     let mut words = [0_u32; 2];
     let places = [&raw mut words[0] as i32, &raw mut words[1] as i32];
     // SAFETY: name and places are there.
-    let status = unsafe { proxy_get_header_map_value(0, name.as_ptr() as i32, name.len() as i32, places[0], places[1]) };
+    let status =
+        unsafe { proxy_get_header_map_value(0, name.as_ptr() as i32, name.len() as i32, places[0], places[1]) };
     let path = (status == 0).then(|| take(words[0], words[1]))?;
-    Some(String::from_utf8_lossy(&path).split('?').next().unwrap_or_default().to_owned()).filter(|path| !path.is_empty())
+    Some(String::from_utf8_lossy(&path).split('?').next().unwrap_or_default().to_owned())
+        .filter(|path| !path.is_empty())
 }

@@ -100,7 +100,8 @@ impl Moment {
         PROBE.with_borrow_mut(|probe| {
             if let Some(first) = first {
                 probe.last = first;
-                let calls_out = ["proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream"].contains(&step.call.as_str());
+                let calls_out =
+                    ["proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream"].contains(&step.call.as_str());
                 if status == 0 && calls_out {
                     probe.callouts.insert(first as u32, self.context);
                 }
@@ -110,7 +111,9 @@ impl Moment {
         let own = ["proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream", "proxy_define_metric"];
         let written = match written.as_str() {
             "" => String::new(),
-            number if own.contains(&step.call.as_str()) && !number.contains("unwritten") && number != "0" => " ID".into(),
+            number if own.contains(&step.call.as_str()) && !number.contains("unwritten") && number != "0" => {
+                " ID".into()
+            }
             other => format!(" {other}"),
         };
         say(&self.path, self.name, &format!("{}|{status}{written}", step.call));

@@ -12,9 +12,7 @@ use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
 use crate::resource::filter_limits::{SaidLimits, check_allow, check_limits, check_vm};
 use crate::suggest::{hint, listing, quoted};
-use crate::written::{
-    FailureName, FilterSpec, HeaderPauseName, Isolation, Kind, ModuleSpec, Phase, TargetRef,
-};
+use crate::written::{FailureName, FilterSpec, HeaderPauseName, Isolation, Kind, ModuleSpec, Phase, TargetRef};
 
 /// The modules shipped with the proxy.
 pub const BUILTIN_MODULES: [&str; 4] = ["auth", "rate-limit", "routing", "telemetry"];

@@ -64,7 +64,8 @@ fn extras(plugin: proto::Plugin, spot: &Spot<'_>) -> Option<Extras> {
 
 fn limits(plugin: proto::Plugin, spot: &Spot<'_>) -> Option<PluginLimits> {
     let proto::Plugin { memory_bytes, call_time, start_time, cpu_per_second, table_elements, .. } = plugin;
-    let proto::Plugin { log_bytes_per_second, head_bytes, body_bytes, callouts, shared_data_bytes, metrics, .. } = plugin;
+    let proto::Plugin { log_bytes_per_second, head_bytes, body_bytes, callouts, shared_data_bytes, metrics, .. } =
+        plugin;
     let defaults = PluginLimits::default();
     let time = |time: protobuf::Duration, name: &str, most: Duration| {
         let spot = spot.field(name);
