@@ -120,6 +120,9 @@ pub const MAX_QUEUES: usize = 1024;
 /// Bytes waiting in one queue; beyond it the oldest entries are dropped.
 pub const MAX_QUEUE_BYTES: usize = 8 << 20;
 
+/// Bytes waiting in all queues of one VM id; beyond it a queue that gets an entry drops its own oldest ones.
+pub const MAX_QUEUES_BYTES: usize = 64 << 20;
+
 /// Metrics of one VM id; beyond it further ones are counted together under one name.
 pub const MAX_METRICS: usize = 10_000;
 

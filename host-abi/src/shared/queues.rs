@@ -3,12 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::abi::status::Status;
-use crate::limits::{MAX_QUEUE_BYTES, MAX_QUEUES, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD};
+use crate::limits::{MAX_QUEUE_BYTES, MAX_QUEUES, MAX_QUEUES_BYTES, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD};
 
 /// Tells the VM that registered a queue of one new entry. Called without locks, on the thread of whoever appends; must
 /// not block.
@@ -23,15 +23,27 @@ pub struct SharedQueues {
 
 #[derive(Default)]
 struct Table {
-    /// By VM id, then name.
-    names: HashMap<String, HashMap<Vec<u8>, u32>>,
+    /// By VM id.
+    owners: HashMap<String, Owner>,
     queues: HashMap<u32, Arc<Queue>>,
     last: u32,
+}
+
+/// The queues of one VM id.
+#[derive(Default)]
+struct Owner {
+    numbers: HashMap<Vec<u8>, u32>,
+    /// What waits in all of them.
+    bytes: Arc<AtomicUsize>,
+    /// Whether people were told that there are as many as there may be.
+    is_full_told: bool,
 }
 
 struct Queue {
     notify: Mutex<Notify>,
     entries: Mutex<Entries>,
+    /// [`Owner::bytes`]
+    owner_bytes: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -51,14 +63,18 @@ impl SharedQueues {
             }
             return queue;
         }
-        if table.names.get(vm_id).is_some_and(|names| names.len() >= MAX_QUEUES) {
-            tracing::warn!(vm_id, limit = MAX_QUEUES, "too many shared queues; another one was not made");
+        let owner = table.owners.entry(vm_id.to_owned()).or_default();
+        if owner.numbers.len() >= MAX_QUEUES {
+            if !std::mem::replace(&mut owner.is_full_told, true) {
+                tracing::warn!(vm_id, limit = MAX_QUEUES, "too many shared queues; further ones are not made");
+            }
             return 0;
         }
+        let owner_bytes = Arc::clone(&owner.bytes);
         let number = table.next_number();
-        let queue = Queue { notify: Mutex::new(notify), entries: Mutex::default() };
+        let queue = Queue { notify: Mutex::new(notify), entries: Mutex::default(), owner_bytes };
         table.queues.insert(number, Arc::new(queue));
-        table.names.entry(vm_id.to_owned()).or_default().insert(name.to_vec(), number);
+        table.owners.entry(vm_id.to_owned()).or_default().numbers.insert(name.to_vec(), number);
         number
     }
 
@@ -68,7 +84,8 @@ impl SharedQueues {
         self.table.read().find(vm_id, name)
     }
 
-    /// Appends a value and tells the registrant. When the queue is full its oldest entries are dropped.
+    /// Appends a value and tells the registrant. When the queue is full, or all queues of its VM id together are, its
+    /// oldest entries are dropped.
     ///
     /// # Errors
     /// `NotFound`; `BadArgument` when the value is longer than [`MAX_SHARED_VALUE`].
@@ -79,12 +96,10 @@ impl SharedQueues {
         let found = self.queue(queue)?;
         {
             let mut entries = found.entries.lock();
-            entries.bytes += cost(value);
-            entries.values.push_back(value.into());
-            while entries.bytes > MAX_QUEUE_BYTES
-                && let Some(oldest) = entries.values.pop_front()
+            found.push(&mut entries, value);
+            while (entries.bytes > MAX_QUEUE_BYTES || found.owner_bytes.load(Ordering::Relaxed) > MAX_QUEUES_BYTES)
+                && found.pop(&mut entries).is_some()
             {
-                entries.bytes -= cost(&oldest);
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -100,8 +115,7 @@ impl SharedQueues {
     pub fn dequeue(&self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
         let found = self.queue(queue)?;
         let mut entries = found.entries.lock();
-        let value = entries.values.pop_front().ok_or(Status::Empty)?;
-        entries.bytes -= cost(&value);
+        let value = found.pop(&mut entries).ok_or(Status::Empty)?;
         out.extend_from_slice(&value);
         Ok(())
     }
@@ -114,7 +128,7 @@ impl SharedQueues {
 
     pub(super) fn remove_namespace(&self, vm_id: &str) {
         let mut table = self.table.write();
-        for number in table.names.remove(vm_id).unwrap_or_default().into_values() {
+        for number in table.owners.remove(vm_id).unwrap_or_default().numbers.into_values() {
             table.queues.remove(&number);
         }
     }
@@ -124,9 +138,24 @@ impl SharedQueues {
     }
 }
 
+impl Queue {
+    fn push(&self, entries: &mut Entries, value: &[u8]) {
+        entries.bytes += cost(value);
+        self.owner_bytes.fetch_add(cost(value), Ordering::Relaxed);
+        entries.values.push_back(value.into());
+    }
+
+    fn pop(&self, entries: &mut Entries) -> Option<Box<[u8]>> {
+        let value = entries.values.pop_front()?;
+        entries.bytes -= cost(&value);
+        self.owner_bytes.fetch_sub(cost(&value), Ordering::Relaxed);
+        Some(value)
+    }
+}
+
 impl Table {
     fn find(&self, vm_id: &str, name: &[u8]) -> Option<u32> {
-        self.names.get(vm_id)?.get(name).copied()
+        self.owners.get(vm_id)?.numbers.get(name).copied()
     }
 
     /// Numbers grow from 1 and skip those in use when they wrap.
@@ -186,6 +215,28 @@ mod tests {
         queues.dequeue(queue, &mut out).unwrap();
         assert_eq!(u64::from(out[0]), queues.dropped());
         assert!(queues.dropped() >= 12);
+    }
+
+    #[test]
+    fn many_queues_have_a_bound_together() {
+        let queues = SharedQueues::default();
+        let value = vec![0; MAX_SHARED_VALUE];
+        let register = |name: usize| queues.register("vm", &name.to_le_bytes(), Arc::new(|_| {}));
+        let other = queues.register("other", b"q", Arc::new(|_| {}));
+        queues.enqueue(other, &value).unwrap();
+        let numbers: Vec<u32> = (0..MAX_QUEUES_BYTES / MAX_SHARED_VALUE + 20).map(register).collect();
+        for number in &numbers {
+            queues.enqueue(*number, &value).unwrap();
+        }
+        let waiting = || {
+            let taken = |number: &&u32| queues.dequeue(**number, &mut Vec::new()).is_ok();
+            numbers.iter().filter(taken).count()
+        };
+        assert!((1..=MAX_QUEUES_BYTES / MAX_SHARED_VALUE).contains(&waiting()));
+        // What was taken has made room; another VM id was not concerned.
+        queues.enqueue(numbers[0], &value).unwrap();
+        assert_eq!(waiting(), 1);
+        assert_eq!(queues.dequeue(other, &mut Vec::new()), Ok(()));
     }
 
     #[test]
