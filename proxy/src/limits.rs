@@ -8,6 +8,10 @@ pub(crate) const MAX_HEADERS: usize = 100;
 /// Bytes of one message's head: Envoy's default of 60 KiB, rounded up to hyper's power of two.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// A header of so few bytes is added by a filter without a look at the whole head: as many as a head may have fit in
+/// [`MAX_HEAD_BYTES`].
+pub(crate) const SMALL_HEADER_BYTES: usize = 256;
+
 /// Bytes that one direction of a stream holds back for a paused filter: Envoy's default buffer limit.
 pub(crate) const MAX_HELD_BODY_BYTES: usize = 1024 * 1024;
 
@@ -79,6 +83,9 @@ pub(crate) const VMS_PER_WORKER: usize = 2;
 /// Callouts in flight of one plugin on one worker; the next one is refused.
 pub(crate) const MAX_CALLOUTS: usize = 256;
 
+/// Bodies of the requests of callouts in flight of one plugin on one worker, in bytes; the next callout is refused.
+pub(crate) const MAX_CALLOUT_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
 /// Body of a callout's response, in bytes; a longer one counts as a failed call.
 pub(crate) const MAX_CALLOUT_BODY_BYTES: usize = 1024 * 1024;
 
@@ -88,10 +95,13 @@ pub(crate) const MAX_CALLOUT_TIME: Duration = Duration::from_secs(60);
 /// Shortest tick of a plugin: a shorter period would leave no time for requests.
 pub(crate) const MIN_TICK: Duration = Duration::from_millis(10);
 
+/// Lines in a second that the proxy logs about what a plugin does wrong on one worker: a person reads no more.
+pub(crate) const MAX_COMPLAINTS: u32 = 20;
+
 /// Values that filters may set on one stream (`proxy_set_property`).
 pub(crate) const MAX_STREAM_VALUES: usize = 64;
 
-/// Bytes of one such value.
+/// Bytes of one such value with its name.
 pub(crate) const MAX_STREAM_VALUE_BYTES: usize = 64 * 1024;
 
 /// Fields of filters in one line of the access log: what a person still reads, and below what one stream may be given.

@@ -19,7 +19,9 @@ use crate::body::Body;
 use crate::filter::call::with_vm;
 use crate::filter::host::About;
 use crate::filter::slot::Slot;
-use crate::limits::{MAX_CALLOUT_BODY_BYTES, MAX_CALLOUT_TIME, MAX_CALLOUTS};
+use crate::limits::{
+    MAX_CALLOUT_BODY_BYTES, MAX_CALLOUT_REQUEST_BYTES, MAX_CALLOUT_TIME, MAX_CALLOUTS, MAX_HOST_BYTES,
+};
 use crate::task;
 use crate::upstream::{Cluster, Outgoing, SendOptions, Upstreams, send};
 
@@ -43,6 +45,8 @@ pub(crate) struct Callouts {
     upstreams: Rc<Upstreams>,
     directory: Directory,
     in_flight: Cell<usize>,
+    /// Of the bodies of their requests.
+    bytes_in_flight: Cell<usize>,
     last: Cell<u32>,
     /// Grows when the VM dies: what was asked by a dead VM is answered to nobody.
     epoch: Cell<u64>,
@@ -50,7 +54,14 @@ pub(crate) struct Callouts {
 
 impl Callouts {
     pub(super) fn new(upstreams: Rc<Upstreams>, directory: Directory) -> Self {
-        Self { upstreams, directory, in_flight: Cell::new(0), last: Cell::new(0), epoch: Cell::new(0) }
+        Self {
+            upstreams,
+            directory,
+            in_flight: Cell::new(0),
+            bytes_in_flight: Cell::new(0),
+            last: Cell::new(0),
+            epoch: Cell::new(0),
+        }
     }
 
     /// The VM that asked is gone.
@@ -62,20 +73,29 @@ impl Callouts {
     pub(super) fn start(&self, slot: &Rc<Slot>, call: &HttpCall<'_>) -> Result<u32, Status> {
         let plugin = &slot.plugin.model.name;
         let Some(cluster) = self.cluster(plugin.as_str(), call.upstream) else {
-            let upstream = String::from_utf8_lossy(call.upstream);
-            warn!(%plugin, %upstream, "callout refused: no Service port of that name; write namespace/service:port");
+            if slot.may_complain() {
+                let upstream = String::from_utf8_lossy(&call.upstream[..call.upstream.len().min(MAX_HOST_BYTES)]);
+                warn!(%plugin, %upstream, "callout refused: no Service port of that name; write namespace/service:port");
+            }
             return Err(Status::BadArgument);
         };
         let Some(outgoing) = outgoing(call) else {
-            warn!(%plugin, cluster = %cluster.model().name,
-                "callout refused: :method, :path and :authority are needed, and every header must be valid");
+            if slot.may_complain() {
+                warn!(%plugin, cluster = %cluster.model().name,
+                    "callout refused: :method, :path and :authority are needed, and every header must be valid");
+            }
             return Err(Status::BadArgument);
         };
-        if self.in_flight.get() >= MAX_CALLOUTS {
-            warn!(%plugin, limit = MAX_CALLOUTS, "callout refused: too many are in flight");
+        let bytes = call.body.len();
+        if self.in_flight.get() >= MAX_CALLOUTS || self.bytes_in_flight.get() + bytes > MAX_CALLOUT_REQUEST_BYTES {
+            if slot.may_complain() {
+                warn!(%plugin, limit = MAX_CALLOUTS, limit_bytes = MAX_CALLOUT_REQUEST_BYTES,
+                    "callout refused: too many are in flight");
+            }
             return Err(Status::InternalFailure);
         }
         self.in_flight.set(self.in_flight.get() + 1);
+        self.bytes_in_flight.set(self.bytes_in_flight.get() + bytes);
         let id = self.last.get().wrapping_add(4).max(4);
         self.last.set(id);
         let timeout = call.timeout.unwrap_or(MAX_CALLOUT_TIME).min(MAX_CALLOUT_TIME);
@@ -88,6 +108,7 @@ impl Callouts {
                 Err(_) => CallAnswer { failed: Some("timeout"), ..CallAnswer::default() },
             };
             slot.callouts.in_flight.set(slot.callouts.in_flight.get() - 1);
+            slot.callouts.bytes_in_flight.set(slot.callouts.bytes_in_flight.get() - bytes);
             if slot.callouts.epoch.get() == epoch {
                 deliver(&slot, id, &answer);
             }

@@ -9,7 +9,7 @@ use weir_host_abi::abi::map::MapKind;
 use crate::filter::exchange::Exchange;
 use crate::filter::names;
 use crate::head::{RequestHead, ResponseHead};
-use crate::limits::MAX_HEADERS;
+use crate::limits::{MAX_HEAD_BYTES, MAX_HEADERS, SMALL_HEADER_BYTES};
 
 /// What a guest wrote must not go on the wire: the stream fails, the guest is told nothing (many would panic).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,9 @@ pub(super) fn write(
     how: Write,
     (name, value): (&[u8], &[u8]),
 ) -> Result<(), Invalid> {
+    if name.len() + value.len() > MAX_HEAD_BYTES {
+        return Err(Invalid);
+    }
     if name.first() == Some(&b':') {
         return write_pseudo(exchange, map, name, value);
     }
@@ -109,7 +112,7 @@ pub(super) fn write(
     let name = names::with(name, HeaderName::clone).ok_or(Invalid)?;
     let value = HeaderValue::from_bytes(value).map_err(|_| Invalid)?;
     let Some(headers) = map_to_write(exchange, map) else { return Ok(()) };
-    if headers.len() >= MAX_HEADERS * 2 {
+    if headers.len() >= MAX_HEADERS * 2 || (value.len() > SMALL_HEADER_BYTES && bytes(headers) > MAX_HEAD_BYTES) {
         return Err(Invalid); // A filter may add to a full head, but not without end.
     }
     match how {
@@ -121,6 +124,10 @@ pub(super) fn write(
         }
     }
     Ok(())
+}
+
+fn bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 /// Removes all values of a header; whether there were any. A pseudo header cannot be removed: a head without it cannot go
@@ -266,6 +273,19 @@ mod tests {
             assert_eq!(result, Err(Invalid), "{:?}", String::from_utf8_lossy(name));
             assert_eq!(exchange.request.headers.len(), 2);
         }
+    }
+
+    #[test]
+    fn a_head_has_its_end() {
+        let mut exchange = exchange();
+        let mut add =
+            |name: &[u8], value: &[u8]| write(&mut exchange, MapKind::RequestHeaders, Write::Add, (name, value));
+        assert_eq!(add(b"x-a", &vec![b'x'; MAX_HEAD_BYTES]), Err(Invalid));
+        assert_eq!(add(b":authority", &vec![b'x'; MAX_HEAD_BYTES]), Err(Invalid));
+        let large = (0..100).filter(|_| add(b"x-a", &[b'x'; 10_000]).is_ok()).count();
+        assert_eq!(large, 7);
+        let small = (0..1_000).filter(|_| add(b"x-a", b"x").is_ok()).count();
+        assert_eq!(small, MAX_HEADERS * 2 - 2 - large);
     }
 
     #[test]

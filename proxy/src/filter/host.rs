@@ -118,7 +118,9 @@ impl<'a> HostView<'a> {
             Ok(true) => {}
             Err(Invalid) => {
                 let plugin = slot.plugin.model.name.to_string();
-                warn!(plugin, "a filter made a head that must not go on the wire; the stream is answered 500");
+                if slot.may_complain() {
+                    warn!(plugin, "a filter made a head that must not go on the wire; the stream is answered 500");
+                }
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::FilterOutput { plugin }));
             }
         });
@@ -204,12 +206,12 @@ impl Host for HostView<'_> {
         self.with_stream(context, |exchange, _| {
             let values = &mut exchange.facts.values;
             let old = values.iter_mut().find(|(name, _)| &name[..] == path);
-            let fits = value.len() <= MAX_STREAM_VALUE_BYTES;
+            let fits = path.len() + value.len() <= MAX_STREAM_VALUE_BYTES;
             if let (Some((_, old)), true) = (old, fits) {
                 *old = value.into();
             } else if fits && values.len() < MAX_STREAM_VALUES {
                 values.push((path.into(), value.into()));
-            } else {
+            } else if slot.may_complain() {
                 warn!(plugin = %slot.plugin.model.name, "a filter set too many properties or one too long; it is dropped");
             }
         });
@@ -331,7 +333,9 @@ impl Host for HostView<'_> {
         self.with_stream(context, |exchange, filter| {
             let body = exchange.body_at(side, filter)?;
             if !splice(body, range, value) {
-                warn!(plugin = %slot.plugin.model.name, "a filter made a body larger than the limit; the stream is answered 413");
+                if slot.may_complain() {
+                    warn!(plugin = %slot.plugin.model.name, "a filter made a body larger than the limit; the stream is answered 413");
+                }
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::BodyTooLarge));
             }
             Some(())
@@ -362,6 +366,7 @@ impl Host for HostView<'_> {
         let plugin = self.slot.plugin.model.name.to_string();
         let details = details_of(reply.details);
         self.with_stream(context, |exchange, filter| match local_reply(exchange, reply) {
+            _ if exchange.chain.is_replied() => {} // The first one wins, and no other is kept.
             Ok(local) => {
                 if exchange.facts.replied_by.is_none() {
                     exchange.facts.replied_by = Some(plugin.as_str().into());

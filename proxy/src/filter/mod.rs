@@ -15,6 +15,7 @@ mod callout; // Requests that filters make themselves.
 mod host; // What host calls see and do.
 mod slot; // One plugin's place on one worker.
 mod breaker; // When a failing plugin may be called again.
+mod complaints; // How often the log tells of a filter's faults.
 mod mailbox; // What a call leaves behind for other streams.
 mod properties; // What is known of a stream, by path.
 mod heads; // Header maps as guests see them.

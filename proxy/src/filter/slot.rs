@@ -20,6 +20,7 @@ use weir_host_abi::{ContextId, Exports, Failure, FailureKind, Vm};
 use crate::error::ProxyError;
 use crate::filter::breaker::{Breaker, Verdict};
 use crate::filter::callout::Callouts;
+use crate::filter::complaints::{Complaint, Complaints};
 use crate::filter::event::Failed;
 use crate::filter::mailbox::{Mailbox, Note};
 use crate::filter::plugin::{ActivePlugin, StartedVm};
@@ -50,6 +51,7 @@ pub(crate) struct Slot {
     generation: Cell<u64>,
     pub(super) tenants: RefCell<FastMap<ContextId, Tenant>>,
     breaker: RefCell<Breaker>,
+    complaints: RefCell<Complaints>,
     metrics: Arc<PluginMetrics>,
     /// The metrics that the VM has defined, by its numbers.
     pub(super) guest_metrics: RefCell<MetricTable>,
@@ -70,6 +72,7 @@ impl Slot {
             generation: Cell::new(0),
             tenants: RefCell::default(),
             breaker: RefCell::default(),
+            complaints: RefCell::default(),
             metrics,
             guest_metrics: RefCell::default(),
             callouts,
@@ -147,6 +150,16 @@ impl Slot {
             self.mailbox.post(tenant.stream, Note::Died(tenant.filter, failed));
         }
         self.failed(detail(failure.kind))
+    }
+
+    /// Whether the log may have one more line about what the filter does wrong.
+    pub(super) fn may_complain(&self) -> bool {
+        let complaint = self.complaints.borrow_mut().add(Instant::now());
+        if complaint == Complaint::TellOfSilence {
+            let plugin = &self.plugin.model.name;
+            warn!(%plugin, worker = self.worker, "a filter does wrong too often; the log has no more of it for a second");
+        }
+        complaint == Complaint::Tell
     }
 
     /// Spreads the pauses of several workers; need not be unpredictable.
