@@ -2,6 +2,7 @@
 //! answer). The effective context decides which stream: the current one is at hand, another one of the same VM is found
 //! in the slot's table. What a guest asks for is queued; nothing is called from here.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime};
@@ -164,7 +165,7 @@ impl Host for HostView<'_> {
         let request_id = self.with_stream(context, |exchange, _| exchange.request.headers.get("x-request-id").cloned());
         let request_id = request_id.flatten();
         let request_id = request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
-        let message = String::from_utf8_lossy(message);
+        let message = one_line(message);
         match level {
             LogLevel::Trace => trace!(target: "filter", plugin, request_id, "{message}"),
             LogLevel::Debug => debug!(target: "filter", plugin, request_id, "{message}"),
@@ -416,6 +417,12 @@ impl Host for HostView<'_> {
     }
 }
 
+/// A message as one line of the log: a filter, or whoever its message comes from, forges no further ones.
+fn one_line(message: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(message);
+    if text.contains(char::is_control) { Cow::Owned(text.replace(char::is_control, " ")) } else { text }
+}
+
 /// The least serious level that the process writes, as guests number it.
 pub(super) fn current_log_level() -> LogLevel {
     match LevelFilter::current() {
@@ -449,6 +456,12 @@ fn splice(body: &mut BytesMut, range: BufferRange, value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(one_line(b"a\r\nb\0\x1b[0m\xff"), "a  b  [0m\u{fffd}");
+        assert!(matches!(one_line("all is well: \u{e9}".as_bytes()), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn a_body_can_be_changed_anywhere() {
