@@ -14,6 +14,10 @@ pub const MAX_CACHED_ARTEFACTS: usize = 256;
 /// Age after which a temporary file in a cache folder is left over from a process that died: writing one takes seconds.
 pub const STALE_TEMPORARY: Duration = Duration::from_secs(600);
 
+/// What a log message counts for at least, in bytes: its line has a time and names beside it, and messages worth reading
+/// are longer.
+pub const LOG_LINE_BYTES: usize = 32;
+
 /// Log text of a guest that does not start, in bytes, kept for the refusal.
 pub const MAX_START_LOG_BYTES: usize = 2_048;
 

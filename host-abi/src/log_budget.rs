@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limits::LOG_LINE_BYTES;
+
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -41,8 +43,8 @@ impl LogBudget {
             self.used = 0;
             self.warned = false;
         }
-        // An empty message costs a line all the same.
-        let used = self.used.saturating_add(bytes.max(1));
+        // An empty message costs a line all the same: the time, the level, who said it.
+        let used = self.used.saturating_add(bytes.max(LOG_LINE_BYTES));
         if used <= self.per_second {
             self.used = used;
             return Admission::Write;
@@ -59,19 +61,26 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_told_once_a_second() {
         let rows = [
-            (0, 60, Admission::Write),
-            (10, 40, Admission::Write),
+            (0, 6_000, Admission::Write),
+            (10, 4_000, Admission::Write),
             (20, 1, Admission::DropAndWarn),
-            (999, 500, Admission::Drop),
-            (1000, 100, Admission::Write),
+            (999, 50_000, Admission::Drop),
+            (1000, 10_000, Admission::Write),
             (1001, 0, Admission::DropAndWarn),
-            (5000, 101, Admission::DropAndWarn),
-            (5001, 100, Admission::Write),
+            (5000, 10_001, Admission::DropAndWarn),
+            (5001, 10_000, Admission::Write),
         ];
-        let mut budget = LogBudget::new(100);
+        let mut budget = LogBudget::new(10_000);
         for (now, bytes, expected) in rows {
             assert_eq!(budget.admit(Duration::from_millis(now), bytes), expected, "{now} {bytes}");
         }
-        assert_eq!(budget.dropped(), 602);
+        assert_eq!(budget.dropped(), 60_002);
+    }
+
+    #[test]
+    fn empty_messages_cost_a_line() {
+        let mut budget = LogBudget::new(10 * LOG_LINE_BYTES);
+        let written = (0..1_000).filter(|_| budget.admit(Duration::ZERO, 0) == Admission::Write).count();
+        assert_eq!(written, 10);
     }
 }

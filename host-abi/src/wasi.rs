@@ -30,11 +30,11 @@ pub(crate) const NOT_CAPABLE: u32 = 76;
 const RIGHT_TO_WRITE: u64 = 1 << 6;
 
 const fn fixed(answer: u32) -> Implementation {
-    Implementation::Fixed { answer, zeroes: &[] }
+    fixed_with_zeroes(answer, &[])
 }
 
-const fn fixed_with_zeroes(answer: u32, zeroes: &'static [usize]) -> Implementation {
-    Implementation::Fixed { answer, zeroes }
+const fn fixed_with_zeroes(answer: u32, zeroes: &'static [(usize, u32)]) -> Implementation {
+    Implementation::Fixed { answer, zeroes, bad_address: BAD_ADDRESS }
 }
 
 /// The implementation of a WASI hostcall.
@@ -42,7 +42,7 @@ pub(crate) fn implementation(name: &str) -> Option<Implementation> {
     use Implementation as I;
     Some(match name {
         "args_get" | "fd_advise" | "fd_close" | "sched_yield" => fixed(SUCCESS),
-        "args_sizes_get" => fixed_with_zeroes(SUCCESS, &[0, 1]),
+        "args_sizes_get" => fixed_with_zeroes(SUCCESS, &[(0, 4), (1, 4)]),
         "clock_res_get" => I::A2(clock_resolution),
         "clock_time_get" => I::Clock(clock_time),
         "environ_get" => I::A2(environment),
@@ -57,12 +57,12 @@ pub(crate) fn implementation(name: &str) -> Option<Implementation> {
         "fd_fdstat_set_flags" | "fd_pread" | "fd_prestat_dir_name" | "fd_read" => fixed(NOT_HERE),
         "fd_filestat_get" | "fd_prestat_get" | "fd_renumber" => fixed(BAD_FILE),
         "fd_pwrite" => I::FileAt(write),
-        "fd_readdir" => fixed_with_zeroes(NOT_A_DIRECTORY, &[4]),
-        "fd_seek" => fixed_with_zeroes(SUCCESS, &[3]),
-        "fd_tell" => fixed_with_zeroes(SUCCESS, &[1]),
+        "fd_readdir" => fixed_with_zeroes(NOT_A_DIRECTORY, &[(4, 4)]),
+        "fd_seek" => fixed_with_zeroes(SUCCESS, &[(3, 8)]),
+        "fd_tell" => fixed_with_zeroes(SUCCESS, &[(1, 8)]),
         "fd_write" => I::A4(write),
         "path_open" => fixed(NO_ENTRY),
-        "path_readlink" => fixed_with_zeroes(NOT_SUPPORTED, &[5]),
+        "path_readlink" => fixed_with_zeroes(NOT_SUPPORTED, &[(5, 4)]),
         "path_create_directory"
         | "path_filestat_get"
         | "path_filestat_set_times"
@@ -72,12 +72,12 @@ pub(crate) fn implementation(name: &str) -> Option<Implementation> {
         | "path_symlink"
         | "path_unlink_file"
         | "proc_raise" => fixed(NOT_SUPPORTED),
-        "poll_oneoff" => fixed_with_zeroes(SUCCESS, &[3]),
+        "poll_oneoff" => fixed_with_zeroes(SUCCESS, &[(3, 4)]),
         "proc_exit" => I::A1(exit),
         "random_get" => I::A2(random),
-        "sock_accept" => fixed_with_zeroes(NOT_SUPPORTED, &[2]),
-        "sock_recv" => fixed_with_zeroes(NOT_SUPPORTED, &[4, 5]),
-        "sock_send" => fixed_with_zeroes(NOT_SUPPORTED, &[4]),
+        "sock_accept" => fixed_with_zeroes(NOT_SUPPORTED, &[(2, 4)]),
+        "sock_recv" => fixed_with_zeroes(NOT_SUPPORTED, &[(4, 4), (5, 2)]),
+        "sock_send" => fixed_with_zeroes(NOT_SUPPORTED, &[(4, 4)]),
         "sock_shutdown" => fixed(NOT_SUPPORTED),
         _ => return None,
     })

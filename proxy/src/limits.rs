@@ -76,6 +76,9 @@ pub(crate) const CPU_WINDOW: Duration = Duration::from_secs(1);
 /// Started VMs that each worker has of a plugin: one that runs and one that waits for the first to fail.
 pub(crate) const VMS_PER_WORKER: usize = 2;
 
+/// Bodies of the requests of callouts in flight of one plugin on one worker, in bytes; the next callout is refused.
+pub(crate) const MAX_CALLOUT_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
 /// Body of a callout's response, in bytes; a longer one counts as a failed call.
 pub(crate) const MAX_CALLOUT_BODY_BYTES: usize = 1024 * 1024;
 
@@ -91,10 +94,13 @@ pub(crate) const MAX_QUEUE_NOTES: usize = 10_000;
 /// How often the task that tells a plugin of entries looks whether the plugin is still there.
 pub(crate) const QUEUE_LOOK: Duration = Duration::from_secs(10);
 
+/// Lines in a second that the proxy logs about what a plugin does wrong on one worker: a person reads no more.
+pub(crate) const MAX_COMPLAINTS: u32 = 20;
+
 /// Values that filters may set on one stream (`proxy_set_property`).
 pub(crate) const MAX_STREAM_VALUES: usize = 64;
 
-/// Bytes of one such value.
+/// Bytes of one such value with its name.
 pub(crate) const MAX_STREAM_VALUE_BYTES: usize = 64 * 1024;
 
 /// Fields of filters in one line of the access log: what a person still reads, and below what one stream may be given.

@@ -35,10 +35,11 @@ pub(crate) enum Implementation {
     FileAt(fn(&mut Call<'_>, [u32; 4]) -> CallResult),
     /// A random number.
     Seed(fn() -> f64),
-    /// Writes 0 where the numbered arguments point, and answers this.
+    /// Writes zeroes where some arguments point, each given with how many bytes, and answers this.
     Fixed {
         answer: u32,
-        zeroes: &'static [usize],
+        zeroes: &'static [(usize, u32)],
+        bad_address: u32,
     },
     /// Answers 0 for standard output and error, another number for other files.
     StandardFile {
@@ -138,9 +139,11 @@ impl Implementation {
                 function(call, [file, buffers, count, out])
             }
             Self::Seed(_) => Ok(()),
-            Self::Fixed { answer, zeroes } => {
-                for pointer in zeroes.iter().filter_map(|at| arguments.get(*at)) {
-                    call.lend()?.memory.write_u32(low(*pointer), 0)?;
+            Self::Fixed { answer, zeroes, bad_address } => {
+                let (mut memory, _) = call.lend_state()?;
+                for (at, size) in zeroes {
+                    let pointer = arguments.get(*at).copied().map_or(0, low);
+                    memory.bytes_mut(pointer, *size).map_err(|_| Refusal::Answer(bad_address))?.fill(0);
                 }
                 Err(Refusal::Answer(answer))
             }

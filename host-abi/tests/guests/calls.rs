@@ -22,6 +22,7 @@ const LAST: i64 = 2 * 65536 - 4;
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const BAD_ARGUMENT: u32 = 2;
+const SERIALIZATION: u32 = 3;
 const MEMORY: u32 = 6;
 const EMPTY: u32 = 7;
 const CAS: u32 = 8;
@@ -85,7 +86,7 @@ fn reads() {
         ("proxy_get_property", &[AT, 12, p, n], b"request\0path", OK, b"/a"),
         ("proxy_get_property", &[AT, 13, p, n], b"request\0path\0", OK, b"/a"),
         ("proxy_get_property", &[AT, 5, p, n], b"empty", OK, b""),
-        ("proxy_get_property", &[AT, 0, p, n], b"", NOT_FOUND, b""),
+        ("proxy_get_property", &[AT, 0, p, n], b"", SERIALIZATION, b""),
         ("proxy_get_property", &[AT, 5, LAST + 1, n], b"empty", MEMORY, b""),
         ("proxy_call_foreign_function", &[AT, 4, 0, 0, p, n], b"none", NOT_FOUND, b""),
         ("proxy_call_foreign_function", &[AT, 4, 0, 0, 0, 0], b"none", NOT_FOUND, b""),

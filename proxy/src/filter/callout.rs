@@ -22,7 +22,7 @@ use crate::filter::call::with_vm;
 use crate::filter::grpc::{self, GrpcEvent, Upload};
 use crate::filter::host::About;
 use crate::filter::slot::Slot;
-use crate::limits::{MAX_CALLOUT_BODY_BYTES, MAX_CALLOUT_TIME};
+use crate::limits::{MAX_CALLOUT_BODY_BYTES, MAX_CALLOUT_REQUEST_BYTES, MAX_CALLOUT_TIME, MAX_HOST_BYTES};
 use crate::task;
 use crate::upstream::{Cluster, Outgoing, SendOptions, Upstreams, send};
 
@@ -51,6 +51,8 @@ pub(crate) struct Callouts {
     upstreams: Rc<Upstreams>,
     directory: Directory,
     in_flight: Cell<u32>,
+    /// Of the bodies of their requests.
+    bytes_in_flight: Cell<usize>,
     last: Cell<u32>,
     /// Grows when the VM dies: what was asked by a dead VM is answered to nobody.
     epoch: Cell<u64>,
@@ -70,13 +72,14 @@ struct Live {
     is_closed: bool,
 }
 
-/// A place among the calls under way; given back when dropped.
-struct Place(Rc<Slot>);
+/// A place among the calls under way, and how long the body of its request is; given back when dropped.
+struct Place(Rc<Slot>, usize);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let in_flight = &self.0.callouts.in_flight;
+        let Callouts { in_flight, bytes_in_flight, .. } = &self.0.callouts;
         in_flight.set(in_flight.get().saturating_sub(1));
+        bytes_in_flight.set(bytes_in_flight.get().saturating_sub(self.1));
     }
 }
 
@@ -86,6 +89,7 @@ impl Callouts {
             upstreams,
             directory,
             in_flight: Cell::new(0),
+            bytes_in_flight: Cell::new(0),
             last: Cell::new(0),
             epoch: Cell::new(0),
             grpc: RefCell::default(),
@@ -115,11 +119,13 @@ impl Callouts {
             return Err(Status::BadArgument);
         };
         let Some(outgoing) = outgoing(call) else {
-            warn!(%plugin, cluster = %cluster.model().name,
-                "callout refused: :method, :path and :authority are needed, and every header must be valid");
+            if slot.may_complain() {
+                warn!(%plugin, cluster = %cluster.model().name,
+                    "callout refused: :method, :path and :authority are needed, and every header must be valid");
+            }
             return Err(Status::BadArgument);
         };
-        let place = self.place(slot)?;
+        let place = self.place(slot, call.body.len())?;
         let id = self.name(HTTP);
         let timeout = call.timeout.unwrap_or(MAX_CALLOUT_TIME).min(MAX_CALLOUT_TIME);
         let (slot, epoch) = (Rc::clone(slot), self.epoch.get());
@@ -161,7 +167,7 @@ impl Callouts {
                 "gRPC callout refused: service, method and metadata must be valid in a request");
             return Err(Status::InternalFailure);
         };
-        let place = self.place(slot)?;
+        let place = self.place(slot, call.message.map_or(0, <[u8]>::len))?;
         let id = self.name(kind);
         let (upstreams, asked) = (Rc::clone(&self.upstreams), Rc::clone(slot));
         let task = task::spawn_local("filter-grpc", async move {
@@ -221,18 +227,23 @@ impl Callouts {
         Ok(())
     }
 
-    /// A place for one more call.
-    fn place(&self, slot: &Rc<Slot>) -> Result<Place, Status> {
+    /// A place for one more call, whose request has a body of so many bytes.
+    fn place(&self, slot: &Rc<Slot>, bytes: usize) -> Result<Place, Status> {
         let limit = slot.limits().callouts;
         // Streams that have ended and that the guest does not close count, too: they are kept for it.
         let kept = u32::try_from(self.grpc.borrow().values().filter(|live| live.is_closed).count()).unwrap_or(u32::MAX);
-        if self.in_flight.get().saturating_add(kept) >= limit {
+        let bytes_in_flight = self.bytes_in_flight.get().saturating_add(bytes);
+        if self.in_flight.get().saturating_add(kept) >= limit || bytes_in_flight > MAX_CALLOUT_REQUEST_BYTES {
             slot.metrics.limited.increment("callouts");
-            warn!(plugin = %slot.plugin.model.name, limit, "callout refused: too many are in flight");
+            if slot.may_complain() {
+                warn!(plugin = %slot.plugin.model.name, limit, limit_bytes = MAX_CALLOUT_REQUEST_BYTES,
+                    "callout refused: too many are in flight");
+            }
             return Err(Status::InternalFailure);
         }
         self.in_flight.set(self.in_flight.get() + 1);
-        Ok(Place(Rc::clone(slot)))
+        self.bytes_in_flight.set(bytes_in_flight);
+        Ok(Place(Rc::clone(slot), bytes))
     }
 
     fn name(&self, kind: u32) -> u32 {
@@ -242,8 +253,11 @@ impl Callouts {
     }
 
     fn tell_unknown(&self, slot: &Slot, upstream: &[u8]) {
+        if !slot.may_complain() {
+            return;
+        }
         let plugin = &slot.plugin.model.name;
-        let upstream = String::from_utf8_lossy(upstream);
+        let upstream = String::from_utf8_lossy(&upstream[..upstream.len().min(MAX_HOST_BYTES)]);
         warn!(%plugin, %upstream,
             "callout refused: no Service port of that name that the filter may call; write namespace/service:port");
     }

@@ -106,6 +106,11 @@ impl Chain {
         }
     }
 
+    /// True when a reply waits to be sent.
+    pub(super) fn is_replied(&self) -> bool {
+        self.asks.iter().any(|(_, ask)| matches!(ask, Ask::Reply(_)))
+    }
+
     /// True when asks wait.
     pub(crate) fn is_asked(&self) -> bool {
         !self.asks.is_empty()

@@ -2,6 +2,7 @@
 //! answer). The effective context decides which stream: the current one is at hand, another one of the same VM is found
 //! in the slot's table. What a guest asks for is queued; nothing is called from here.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime};
@@ -125,7 +126,9 @@ impl<'a> HostView<'a> {
             Err(Invalid) => {
                 slot.metrics.limited.increment("head");
                 let plugin = slot.plugin.model.name.to_string();
-                warn!(plugin, "a filter made a head that must not go on the wire; the stream is answered 500");
+                if slot.may_complain() {
+                    warn!(plugin, "a filter made a head that must not go on the wire; the stream is answered 500");
+                }
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::FilterOutput { plugin }));
             }
         });
@@ -197,7 +200,7 @@ impl Host for HostView<'_> {
         let request_id = self.with_stream(context, |exchange, _| exchange.request.headers.get("x-request-id").cloned());
         let request_id = request_id.flatten();
         let request_id = request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
-        let message = String::from_utf8_lossy(message);
+        let message = one_line(message);
         match level {
             LogLevel::Trace => trace!(target: "filter", plugin, request_id, "{message}"),
             LogLevel::Debug => debug!(target: "filter", plugin, request_id, "{message}"),
@@ -237,14 +240,16 @@ impl Host for HostView<'_> {
         self.with_stream(context, |exchange, _| {
             let values = &mut exchange.facts.values;
             let old = values.iter_mut().find(|(name, _)| &name[..] == path);
-            let fits = value.len() <= MAX_STREAM_VALUE_BYTES;
+            let fits = path.len() + value.len() <= MAX_STREAM_VALUE_BYTES;
             if let (Some((_, old)), true) = (old, fits) {
                 *old = value.into();
             } else if fits && values.len() < MAX_STREAM_VALUES {
                 values.push((path.into(), value.into()));
             } else {
                 slot.metrics.limited.increment("properties");
-                warn!(plugin = %slot.plugin.model.name, "a filter set too many properties or one too long; it is dropped");
+                if slot.may_complain() {
+                    warn!(plugin = %slot.plugin.model.name, "a filter set too many properties or one too long; it is dropped");
+                }
             }
         });
         Ok(())
@@ -368,7 +373,9 @@ impl Host for HostView<'_> {
             let Some((body, room)) = exchange.chain.writable_body_at(side, filter) else { return false };
             if !splice((body, room), range, value) {
                 slot.metrics.limited.increment("body");
-                warn!(%plugin, "a filter made a body larger than its limit; the stream is answered 413");
+                if slot.may_complain() {
+                    warn!(%plugin, "a filter made a body larger than its limit; the stream is answered 413");
+                }
                 exchange.chain.ask(filter, Ask::Refuse(ProxyError::BodyTooLarge));
             }
             true
@@ -401,6 +408,7 @@ impl Host for HostView<'_> {
         let plugin = self.slot.plugin.model.name.to_string();
         let details = details_of(reply.details);
         self.with_stream(context, |exchange, filter| match local_reply(exchange, reply) {
+            _ if exchange.chain.is_replied() => {} // The first one wins, and no other is kept.
             Ok(local) => {
                 if exchange.facts.replied_by.is_none() {
                     exchange.facts.replied_by = Some(plugin.as_str().into());
@@ -469,6 +477,12 @@ impl Host for HostView<'_> {
     }
 }
 
+/// A message as one line of the log: a filter, or whoever its message comes from, forges no further ones.
+fn one_line(message: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(message);
+    if text.contains(char::is_control) { Cow::Owned(text.replace(char::is_control, " ")) } else { text }
+}
+
 /// The least serious level that the process writes, as guests number it.
 pub(super) fn current_log_level() -> LogLevel {
     match LevelFilter::current() {
@@ -502,6 +516,12 @@ fn splice((body, room): (&mut BytesMut, usize), range: BufferRange, value: &[u8]
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(one_line(b"a\r\nb\0\x1b[0m\xff"), "a  b  [0m\u{fffd}");
+        assert!(matches!(one_line("all is well: \u{e9}".as_bytes()), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn a_body_can_be_changed_anywhere() {

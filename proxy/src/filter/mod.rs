@@ -18,6 +18,7 @@ mod host; // What host calls see and do.
 mod slot; // One plugin's place on one worker.
 mod breaker; // When a failing plugin may be called again.
 mod usage; // What its calls cost.
+mod complaints; // How often the log tells of a filter's faults.
 mod mailbox; // What a call leaves behind for other streams.
 mod properties; // What is known of a stream, by path.
 mod heads; // Header maps as guests see them.

@@ -295,3 +295,104 @@ fn parent_of(route: &str) -> &str {
     let end = route.match_indices('/').nth(1).map_or(route.len(), |(at, _)| at);
     &route[..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use http::uri::PathAndQuery;
+    use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::filter::chain::Chain;
+    use crate::filter::facts::Facts;
+    use crate::head::{RequestHead, ResponseHead};
+
+    /// The first segments of what is built in.
+    const BUILT_IN: [&[u8]; 18] = [
+        b"request",
+        b"response",
+        b"source",
+        b"destination",
+        b"upstream",
+        b"connection",
+        b"connection_id",
+        b"xds",
+        b"route_name",
+        b"cluster_name",
+        b"metadata",
+        b"filter_state",
+        b"upstream_filter_state",
+        b"listener_direction",
+        b"cluster_metadata",
+        b"route_metadata",
+        b"listener_metadata",
+        b"upstream_host_metadata",
+    ];
+
+    /// What a filter has set in place of what is built in.
+    const SPOOFED: &[u8] = b"spoofed by a filter";
+
+    fn exchange(has_response: bool) -> Exchange {
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", HeaderValue::from_bytes(b"\xff1").unwrap());
+        headers.append("content-length", HeaderValue::from_static("many"));
+        let request = RequestHead {
+            method: Method::GET,
+            scheme: "http",
+            authority: HeaderValue::from_static("shop.example"),
+            path: PathAndQuery::from_static("/a?b"),
+            headers: headers.clone(),
+            version: Version::HTTP_11,
+        };
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let mut exchange = Exchange::new(request, Chain::new(1, |_| 0), Facts::new(nowhere, nowhere, 1));
+        exchange.response = has_response.then(|| ResponseHead { status: StatusCode::OK, headers });
+        exchange
+    }
+
+    /// A segment that means something, or any bytes.
+    fn segment() -> impl Strategy<Value = Vec<u8>> {
+        let words: Vec<&[u8]> =
+            vec![b"", b"path", b"headers", b"trailers", b"x-a", b"id", b"size", b"address", b"route_name", b"code"];
+        let known = prop::sample::select([&BUILT_IN[..], &words].concat()).prop_map(<[u8]>::to_vec);
+        prop_oneof![4 => known, 1 => prop::collection::vec(any::<u8>(), 0..12)]
+    }
+
+    fn path() -> impl Strategy<Value = Vec<u8>> {
+        let joined = (prop::collection::vec(segment(), 0..5), prop::sample::select(vec![0, b'.']))
+            .prop_map(|(segments, separator)| segments.join(&separator));
+        prop_oneof![3 => joined, 1 => prop::collection::vec(any::<u8>(), 0..64)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn no_path_panics_and_no_filter_answers_for_what_is_built_in(
+            asked in path(),
+            set in prop::collection::vec(path(), 0..4),
+            has_response: bool,
+        ) {
+            let mut exchange = exchange(has_response);
+            let separator = if asked.contains(&0) { 0 } else { b'.' };
+            let first = asked.split(|byte| *byte == separator).next().unwrap_or_default();
+            for name in set.iter().map(Vec::as_slice).chain([&asked[..], first]) {
+                exchange.facts.values.push((name.into(), SPOOFED.into()));
+            }
+            let mut out = Vec::new();
+            let found = of_stream(&exchange, &asked, &mut out);
+            if BUILT_IN.contains(&first) {
+                prop_assert!(!out.ends_with(SPOOFED), "{:?}", String::from_utf8_lossy(&asked));
+            } else {
+                prop_assert_eq!((found, &out[..]), (Ok(()), SPOOFED));
+            }
+            exchange.facts.values.clear();
+            let mut again = Vec::new();
+            if of_stream(&exchange, &asked, &mut again).is_err() {
+                prop_assert_eq!(again, b"");
+            }
+        }
+    }
+}

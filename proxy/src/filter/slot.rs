@@ -21,6 +21,7 @@ use weir_model::PluginLimits;
 use crate::error::ProxyError;
 use crate::filter::breaker::{Breaker, Verdict};
 use crate::filter::callout::Callouts;
+use crate::filter::complaints::{Complaint, Complaints};
 use crate::filter::event::Failed;
 use crate::filter::mailbox::{Mailbox, Note};
 use crate::filter::plugin::ActivePlugin;
@@ -55,6 +56,7 @@ pub(crate) struct Slot {
     breaker: RefCell<Breaker>,
     pub(super) usage: Usage,
     pub(super) metrics: Arc<PluginMetrics>,
+    complaints: RefCell<Complaints>,
     /// The metrics that the VM has defined, by its numbers.
     pub(super) guest_metrics: RefCell<MetricTable>,
     pub(super) callouts: Callouts,
@@ -80,6 +82,7 @@ impl Slot {
             tenants: RefCell::default(),
             breaker: RefCell::default(),
             usage: Usage::new(limits.cpu_per_second),
+            complaints: RefCell::default(),
             metrics,
             guest_metrics: RefCell::default(),
             callouts,
@@ -187,6 +190,16 @@ impl Slot {
             self.mailbox.post(tenant.stream, Note::Died(tenant.filter, failed));
         }
         self.failed(detail(failure.kind))
+    }
+
+    /// Whether the log may have one more line about what the filter does wrong.
+    pub(super) fn may_complain(&self) -> bool {
+        let complaint = self.complaints.borrow_mut().add(Instant::now());
+        if complaint == Complaint::TellOfSilence {
+            let plugin = &self.plugin.model.name;
+            warn!(%plugin, worker = self.worker, "a filter does wrong too often; the log has no more of it for a second");
+        }
+        complaint == Complaint::Tell
     }
 
     /// Spreads the pauses of several workers; need not be unpredictable.

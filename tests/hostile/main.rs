@@ -1,0 +1,283 @@
+//! Hostile modules, one beside the other in a real proxy of one worker: each does its harm on a route of its own while
+//! another route is watched. The process lives, the other route hardly notices, and each filter serves again
+//! afterwards.
+//!
+//! It needs `wrk`, and the machine for itself: `cargo test -p weir-tests --features tools --test hostile -- --nocapture`
+//! prints the figures.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
+
+mod modules; // Those that start: endless, greedy, lying ones.
+mod floods; // Those that start and flood.
+mod turns; // Those that start and speak out of turn.
+mod refused; // Those that do not start.
+mod wat; // What they are made of.
+#[path = "../under_load/load.rs"]
+mod load; // wrk.
+#[path = "../under_load/path_origin.rs"]
+mod path_origin; // An origin that answers with the path.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use harness::{
+    Answer, Client, Codec, Filter, Module, Origin, Proxy, Resources, full, module_of_wat, until, with_trailers, within,
+};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinSet;
+
+use crate::load::{Figures, Load};
+use crate::modules::Hostile;
+use crate::refused::Refused;
+use crate::wat::HARMLESS_HEADERS;
+
+/// For how long each load is looked at: long enough that the three failures which open a breaker are no more than what a
+/// hundredth of the requests meets.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Modules that do their harm between two looks at the other route without any.
+const MODULES_BETWEEN_LOOKS: usize = 4;
+
+/// How often a look is taken anew when it shows more than is allowed: other programs make requests wait, too, but not
+/// each time.
+const LOOKS: usize = 4;
+
+/// Connections that make a module do harm, and connections of the other route.
+const HAMMERS: usize = 2;
+const OTHERS: usize = 4;
+
+/// A callback that takes the time which it may take is no failure: 5 ms, and up to two ticks of the clock of 5 ms more. On
+/// one worker the other route waits for it, and for as many in a row as ask for harm at a time: two hammers and the
+/// requests with trailers. It is also what other programs do to requests on a machine of two cores.
+const NOISE: Duration = Duration::from_millis(50);
+
+/// What all modules together may add to the proxy's memory: two VMs each of which some take 2 MiB, and what plugins share,
+/// which has its own bounds of 64 MiB of data and 64 MiB of queues.
+const MEMORY_CAP: u64 = 384 << 20;
+
+/// What they may add to its log: each VM may write 64 KiB in a second, and what the proxy itself says of one is bounded.
+const LOG_CAP: usize = 16 << 20;
+
+/// Hostile modules that there are at least.
+const AT_LEAST: usize = 50;
+
+const LIMITS: &str = "limits: {memory: 2Mi, callTime: 5ms, startTime: 500ms}";
+
+/// The machine, for one test at a time.
+async fn machine() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::const_new(());
+    MACHINE.lock().await
+}
+
+#[tokio::test]
+async fn hostile_modules_harm_only_themselves() {
+    let _machine = machine().await;
+    let table = modules::all();
+    let distinct: HashSet<&str> = table.iter().map(|module| module.text.as_str()).collect();
+    assert!(distinct.len() == table.len() && table.len() >= AT_LEAST, "{} of {}", distinct.len(), table.len());
+
+    let echo = echo().await;
+    let mut proxy = Proxy::start(&resources(&table, echo.address())).await;
+    let (id, before) = (proxy.id(), proxy.memory("VmRSS"));
+    let mut worst = (0.0, "");
+    let mut alone = look(proxy.address().await).await;
+    for (at, module) in table.iter().enumerate() {
+        if at % MODULES_BETWEEN_LOOKS == 0 {
+            alone = look(proxy.address().await).await;
+        }
+        let ratio = suffer(&proxy, module, alone).await;
+        if ratio > worst.0 {
+            worst = (ratio, &module.name);
+        }
+    }
+    for module in &table {
+        works_again(&proxy, module).await;
+        assert_named(&proxy, module).await;
+    }
+    proxy.wait_until_ready().await;
+    let (grown, log) = (proxy.memory("VmHWM").saturating_sub(before), proxy.log());
+    println!("{} modules; p99 of the other route at most {:.2} of undisturbed, by {}", table.len(), worst.0, worst.1);
+    print_most_frequent(&log);
+    println!("memory grew by {} MiB at most, the log by {} KiB", grown >> 20, log.len() >> 10);
+    assert_eq!(proxy.id(), id);
+    assert!(!log.contains("panicked"), "see the log");
+    assert!(!log.lines().any(|line| line.starts_with("forged")), "a filter forged a line of the log");
+    assert!(grown < MEMORY_CAP, "memory grew by {grown} bytes");
+    assert!(log.len() < LOG_CAP, "the log has {} bytes", log.len());
+}
+
+/// What the log says most often, by the words after the name of who says it.
+fn print_most_frequent(log: &str) {
+    let mut counts = std::collections::HashMap::<&str, usize>::new();
+    for line in log.lines() {
+        let said = line.split(": ").nth(1).unwrap_or(line);
+        *counts.entry(said.get(..40).unwrap_or(said)).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    println!("the log's most frequent lines: {:?}", &counts[..counts.len().min(6)]);
+}
+
+/// Answers with the body that came, and trailers.
+async fn echo() -> Origin {
+    Origin::start(Codec::Http2, |request| async move {
+        let body = request.into_body().collect().await.map_err(|_| harness::Broken)?.to_bytes();
+        Ok(Response::new(with_trailers(body, trailers())))
+    })
+    .await
+}
+
+fn trailers() -> HeaderMap {
+    HeaderMap::from_iter([(http::HeaderName::from_static("x-trailer"), HeaderValue::from_static("end"))])
+}
+
+/// A route for each module, and the other one.
+fn resources(table: &[Hostile], echo: SocketAddr) -> Resources {
+    let rules = |path: &str, service: &str| {
+        format!(
+            "rules: [{{matches: [{{path: {{type: PathPrefix, value: /{path}}}}}], backendRefs: [{{name: {service}, port: 80}}]}}]"
+        )
+    };
+    let mut resources = Resources::new()
+        .http2_service("echo", &[echo])
+        .service("plain", &[path_origin::start()])
+        .route("other", &rules("other", "plain"));
+    for Hostile { name, text, .. } in table {
+        // The harness takes names that are written in a test; these are made by one.
+        let name: &'static str = name.clone().leak();
+        let module = Module::Bytes(format!("{name}.wasm").leak(), module_of_wat(text));
+        resources =
+            resources.route(name, &rules(name, "echo")).filter(Filter::of(name, module).with(LIMITS).before(name));
+    }
+    resources
+}
+
+/// Lets a module do its harm: the other route's p99 beside it, in parts of what it is without.
+async fn suffer(proxy: &Proxy, module: &Hostile, mut alone: Figures) -> f64 {
+    let address = proxy.address().await;
+    let mut seen = String::new();
+    for _ in 0..LOOKS {
+        let harm = Harm::start(address, &module.name);
+        let harmed = look(address).await;
+        harm.stop().await;
+        // What goes on by itself, in ticks say, goes on until a harmless request comes.
+        drop(ask(proxy, module).await);
+        let ratio = harmed.p99.as_secs_f64() / alone.p99.as_secs_f64();
+        write!(seen, "{:?} (at most {:?}) beside {:?}; ", harmed.p99, harmed.max, alone.p99).unwrap();
+        if harmed.p99 <= (alone.p99 * 2).max(NOISE) {
+            let memory = proxy.memory("VmRSS") >> 20;
+            println!("{:<32} {memory:>4} MiB; p99 of the other route {seen}", module.name);
+            return ratio;
+        }
+        alone = look(address).await;
+    }
+    panic!("{}: p99 of the other route {seen}", module.name);
+}
+
+/// Loads the other route for a while; all its requests succeed.
+async fn look(address: SocketAddr) -> Figures {
+    let is_right = "status == 200 and body == \"/other\"";
+    let script = format!(
+        "local text\nfunction request()\n    text = text or wrk.format(\"GET\", \"/other\")\n    return text\nend\n\
+         function is_right(status, headers, body) return {is_right} end"
+    );
+    let load = Load::start(address, OTHERS, &script);
+    tokio::time::sleep(LOOK).await; // A length of time to measure over, not one to wait for something.
+    let figures = load.stop().await;
+    assert_eq!((figures.wrong, figures.broken), (0, 0), "requests of the other route failed");
+    assert!(figures.requests > 0, "the other route stood still");
+    figures
+}
+
+/// Requests that ask a module for harm: many, and some with trailers.
+struct Harm {
+    hammers: Load,
+    _trailers: JoinSet<()>,
+}
+
+impl Harm {
+    fn start(address: SocketAddr, name: &str) -> Self {
+        let headers: String = (0..=HARMLESS_HEADERS).map(|at| format!("wrk.headers[\"x-{at}\"] = \"1\" ")).collect();
+        let script = format!(
+            "{headers}\nwrk.method = \"POST\" wrk.body = \"harm\"\nlocal text\nfunction request()\n    text = text or \
+             wrk.format(nil, \"/{name}/harm\")\n    return text\nend\nfunction is_right() return true end"
+        );
+        let mut trailers = JoinSet::new();
+        trailers.spawn(ask_with_trailers(address, format!("http://proxy/{name}/harm")));
+        Self { hammers: Load::start(address, HAMMERS, &script), _trailers: trailers }
+    }
+
+    async fn stop(self) {
+        self.hammers.stop().await;
+    }
+}
+
+/// Harmful requests one after another, whatever becomes of them.
+async fn ask_with_trailers(address: SocketAddr, uri: String) {
+    loop {
+        let mut client = Client::http2(address).await;
+        loop {
+            let mut request = Request::post(&uri).body(with_trailers("harm", trailers())).unwrap();
+            for at in 0..=HARMLESS_HEADERS {
+                let name = http::HeaderName::try_from(format!("x-{at}")).unwrap();
+                request.headers_mut().insert(name, HeaderValue::from_static("1"));
+            }
+            let Ok(response) = client.attempt(request).await else { break };
+            if response.into_body().collect().await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// A harmless request is served, and by this filter.
+async fn works_again(proxy: &Proxy, module: &Hostile) {
+    until(&format!("{} to work again", module.name), async || {
+        let answer = ask(proxy, module).await?;
+        (answer.status == 200 && answer.header("x-filter") == Some(&module.name) && answer.body == "fine").then_some(())
+    })
+    .await;
+}
+
+/// A request without harm.
+async fn ask(proxy: &Proxy, module: &Hostile) -> Option<Answer> {
+    let mut client = proxy.client().await;
+    let request = Request::post(format!("/{}/fine", module.name)).body(full("fine")).unwrap();
+    let response = client.attempt(request).await.ok()?;
+    within("an answer", harness::read(response)).await.ok()
+}
+
+/// A module that must fail has failed, and its page says how.
+async fn assert_named(proxy: &Proxy, module: &Hostile) {
+    let plugins = proxy.json("/plugins").await;
+    let name = format!("default/{}", module.name);
+    let plugin = plugins.as_array().unwrap().iter().find(|plugin| plugin["name"] == name).unwrap().clone();
+    let Some(expected) = module.fails else { return };
+    let said = plugin["lastFailure"].as_str().unwrap_or_default();
+    assert!(plugin["failures"].as_u64().unwrap() > 0 && said.contains(expected), "{plugin}");
+}
+
+#[tokio::test]
+async fn modules_that_do_not_start_are_refused_by_a_proxy_that_goes_on() {
+    let _machine = machine().await;
+    let origin = Origin::says("as before").await;
+    let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
+    let (id, version) = (proxy.id(), proxy.version().await);
+    for Refused { name, bytes, reason } in refused::all() {
+        let filter = format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: {name}}}\nspec:\n  module: {{file: \
+             ./{name}.wasm}}\n  limits: {{startTime: 50ms}}\n"
+        );
+        proxy.write(&format!("{name}.wasm"), bytes);
+        proxy.write("more.yaml", filter);
+        let line = proxy.wait_for_log(&format!("Filter default/{name}: ")).await;
+        assert!(line.contains("configuration refused") && line.contains(reason), "{name}: {line}");
+        assert_eq!(proxy.get("/").await.text(), "as before", "{name}");
+        assert_eq!(proxy.version().await, version, "{name}");
+    }
+    proxy.wait_until_ready().await;
+    assert!(proxy.id() == id && !proxy.log().contains("panicked"), "see the log");
+}
