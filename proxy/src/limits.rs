@@ -76,6 +76,10 @@ pub(crate) const CPU_WINDOW: Duration = Duration::from_secs(1);
 /// Started VMs that each worker has of a plugin: one that runs and one that waits for the first to fail.
 pub(crate) const VMS_PER_WORKER: usize = 2;
 
+/// VMs of the whole process that live for one stream each (`isolation: Stream`); each takes a few of the 65,530 mappings
+/// that Linux gives a process.
+pub(crate) const MAX_STREAM_VMS: usize = 1_024;
+
 /// Bodies of the requests of callouts in flight of one plugin on one worker, in bytes; the next callout is refused.
 pub(crate) const MAX_CALLOUT_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 

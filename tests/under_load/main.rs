@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
 
 mod changes; // A thousand changes under load.
+mod swaps; // A module that is swapped again and again.
 mod volume; // Files that are changed in three ways.
 mod hostile; // Filters that mean harm.
 mod module_cache; // Compilations that are killed, artefacts that are damaged.

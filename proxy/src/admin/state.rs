@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use serde::Serialize;
-use weir_model::{ClusterName, FailurePolicy, ListenerName, ModuleSource, PluginLimits, PluginName};
+use weir_model::{ClusterName, FailurePolicy, Isolation, ListenerName, ModuleSource, PluginLimits, PluginName};
 
 use crate::admin::Admin;
 use crate::admin::server::{Page, json, text};
@@ -110,6 +110,7 @@ struct PluginPage<'a> {
     breaker_opened: u64,
     /// `running`; `policy` while its failure policy answers without calling it; `starting` when no VM is there yet.
     state: &'static str,
+    isolation: Isolation,
     /// For how long its failure policy answers yet.
     breaker_open_ms: Option<u64>,
     /// Calls into it, and how long they took together.
@@ -137,13 +138,12 @@ pub(super) fn plugins(admin: &Admin) -> Page {
         }
         let (vms, pause) = (plugin.stats.vms.load(Ordering::Relaxed), plugin.stats.breaker_pause());
         plugins.push(PluginPage {
-            state: if pause.is_some() {
-                "policy"
-            } else if vms == 0 {
-                "starting"
-            } else {
-                "running"
+            state: match pause {
+                Some(_) => "policy",
+                None if vms == 0 && plugin.model.isolation == Isolation::Worker => "starting",
+                None => "running",
             },
+            isolation: plugin.model.isolation,
             breaker_open_ms: pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
             calls: sum(|metrics| metrics.calls.value()),
             call_milliseconds: sum(|metrics| metrics.call_nanoseconds.value()) / 1_000_000,

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use weir_host_abi::abi::metric::MetricKind;
@@ -135,6 +136,8 @@ impl CustomFamilies {
 }
 
 fn plugins(state: &PluginState, exposition: &mut Exposition) {
+    let about = "VMs of plugins that run on workers, of configurations that end, too.";
+    exposition.single("filter_vms", "gauge", about, state.vms.load(Ordering::Relaxed));
     let mut families = CustomFamilies::default();
     state.visit_metrics(|plugin, name, metric| families.add(plugin, name, Reading::of(metric)));
     families.write(exposition);

@@ -63,13 +63,13 @@ pub(super) fn with_vm<T>(
 ) -> Option<T> {
     let mut running = slot.vm.borrow_mut();
     let vm = running.as_mut()?;
-    let measured = slot.usage.begin();
+    let measured = slot.record.usage.begin();
     let result = call(vm, &mut HostView::new(slot, about));
     if measured.is_some() {
         slot.metrics.memory.set(vm.memory_bytes() as u64);
         slot.metrics.log_dropped.set(vm.dropped_log_bytes());
     }
-    slot.usage.end(measured, &slot.metrics);
+    slot.record.usage.end(measured, &slot.metrics);
     let timer = vm.tick_generation();
     drop(running);
     if slot.ticking.get() != Some(timer) && timer != 0 {
@@ -125,7 +125,10 @@ impl Caller<'_> {
             if self.places[filter].context.is_none() && !slot.exports().log() {
                 continue;
             }
-            let Ok(context) = self.context(filter, &slot, exchange) else { continue };
+            let Ok(context) = self.context(filter, &slot, exchange) else {
+                slot.end_of_stream();
+                continue;
+            };
             let current = Current { exchange, filter, context, cell: self.cell };
             let ended = with_vm(&slot, About::Stream(current), |vm, host| {
                 host.read_only = true;
@@ -138,6 +141,7 @@ impl Caller<'_> {
                 slot.on_failure(&failure);
             }
             self.places[filter].context = None;
+            slot.end_of_stream();
         }
     }
 }

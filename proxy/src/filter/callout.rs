@@ -46,13 +46,19 @@ const HTTP: u32 = 0;
 const GRPC_CALL: u32 = 1;
 const GRPC_STREAM: u32 = 2;
 
-/// Callouts of one plugin on one worker.
-pub(crate) struct Callouts {
-    upstreams: Rc<Upstreams>,
-    directory: Directory,
+/// Callouts under way of one plugin on one worker, of all its VMs.
+#[derive(Default)]
+struct Tally {
     in_flight: Cell<u32>,
     /// Of the bodies of their requests.
     bytes_in_flight: Cell<usize>,
+}
+
+/// Callouts of one VM after another.
+pub(crate) struct Callouts {
+    upstreams: Rc<Upstreams>,
+    directory: Directory,
+    tally: Rc<Tally>,
     last: Cell<u32>,
     /// Grows when the VM dies: what was asked by a dead VM is answered to nobody.
     epoch: Cell<u64>,
@@ -73,11 +79,11 @@ struct Live {
 }
 
 /// A place among the calls under way, and how long the body of its request is; given back when dropped.
-struct Place(Rc<Slot>, usize);
+struct Place(Rc<Tally>, usize);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Callouts { in_flight, bytes_in_flight, .. } = &self.0.callouts;
+        let Tally { in_flight, bytes_in_flight } = &*self.0;
         in_flight.set(in_flight.get().saturating_sub(1));
         bytes_in_flight.set(bytes_in_flight.get().saturating_sub(self.1));
     }
@@ -88,13 +94,18 @@ impl Callouts {
         Self {
             upstreams,
             directory,
-            in_flight: Cell::new(0),
-            bytes_in_flight: Cell::new(0),
+            tally: Rc::default(),
             last: Cell::new(0),
             epoch: Cell::new(0),
             grpc: RefCell::default(),
             status: RefCell::default(),
         }
+    }
+
+    /// Callouts of another VM of the same plugin on the same worker.
+    pub(super) fn sibling(&self) -> Self {
+        let other = Self::new(Rc::clone(&self.upstreams), Rc::clone(&self.directory));
+        Self { tally: Rc::clone(&self.tally), ..other }
     }
 
     /// The VM that asked is gone.
@@ -232,8 +243,8 @@ impl Callouts {
         let limit = slot.limits().callouts;
         // Streams that have ended and that the guest does not close count, too: they are kept for it.
         let kept = u32::try_from(self.grpc.borrow().values().filter(|live| live.is_closed).count()).unwrap_or(u32::MAX);
-        let bytes_in_flight = self.bytes_in_flight.get().saturating_add(bytes);
-        if self.in_flight.get().saturating_add(kept) >= limit || bytes_in_flight > MAX_CALLOUT_REQUEST_BYTES {
+        let bytes_in_flight = self.tally.bytes_in_flight.get().saturating_add(bytes);
+        if self.tally.in_flight.get().saturating_add(kept) >= limit || bytes_in_flight > MAX_CALLOUT_REQUEST_BYTES {
             slot.metrics.limited.increment("callouts");
             if slot.may_complain() {
                 warn!(plugin = %slot.plugin.model.name, limit, limit_bytes = MAX_CALLOUT_REQUEST_BYTES,
@@ -241,9 +252,9 @@ impl Callouts {
             }
             return Err(Status::InternalFailure);
         }
-        self.in_flight.set(self.in_flight.get() + 1);
-        self.bytes_in_flight.set(bytes_in_flight);
-        Ok(Place(Rc::clone(slot), bytes))
+        self.tally.in_flight.set(self.tally.in_flight.get() + 1);
+        self.tally.bytes_in_flight.set(bytes_in_flight);
+        Ok(Place(Rc::clone(&self.tally), bytes))
     }
 
     fn name(&self, kind: u32) -> u32 {

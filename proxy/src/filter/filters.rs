@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use weir_model::ClusterName;
+use weir_model::{ClusterName, Isolation};
 
 use crate::filter::callout::{Callouts, Directory};
 use crate::filter::mailbox::Mailbox;
@@ -68,7 +68,7 @@ impl Filters {
             stays
         });
         // A plugin with a timer starts to tick when it serves, not with its first request.
-        for plugin in plugins {
+        for plugin in plugins.into_iter().filter(|plugin| plugin.model.isolation == Isolation::Worker) {
             let slot = self.slot(plugin);
             drop(slot.ready());
         }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use weir_host_abi::shared::Namespace;
 use weir_host_abi::{Exports, Module, StartHost, StartRefusal, Started};
 use weir_loader::settings;
+use weir_model::Isolation;
 
 use crate::filter::state::PluginState;
 use crate::limits::VMS_PER_WORKER;
@@ -131,14 +132,24 @@ impl ActivePlugin {
     pub(crate) fn start(start: PluginStart) -> Result<Arc<Self>, StartRefusal> {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let PluginStart { model, module, workers, state, restarts } = start;
-        let plugin = Arc::new(weir_host_abi::Plugin::new(settings(&model), module));
+        let mut settings = settings(&model);
+        let of_streams = model.isolation == Isolation::Stream;
+        if of_streams {
+            // A VM of a stream starts on its worker, which does nothing else meanwhile.
+            settings.limits.start_time = settings.limits.start_time.min(settings.limits.call_time);
+        }
+        let plugin = Arc::new(weir_host_abi::Plugin::new(settings, module));
         let namespace = state.namespace(&model.vm_id());
         namespace.data().set_limit(usize::try_from(model.limits.shared_data.0).unwrap_or(usize::MAX));
         namespace.metrics().set_limit(usize::try_from(model.limits.metrics).unwrap_or(usize::MAX));
         let mut spares = Vec::with_capacity(workers);
+        if of_streams {
+            drop(start_vm(&plugin, (&state, &namespace))?); // It starts, so it will.
+        }
         for _ in 0..workers {
             let queue = ArrayQueue::new(VMS_PER_WORKER);
-            for _ in 0..VMS_PER_WORKER {
+            let spares_wanted = if of_streams { 0 } else { VMS_PER_WORKER };
+            for _ in 0..spares_wanted {
                 let vm = start_vm(&plugin, (&state, &namespace))?;
                 drop(queue.push(vm)); // It has room for exactly these.
             }
@@ -155,6 +166,11 @@ impl ActivePlugin {
             wanted: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             restarts,
         }))
+    }
+
+    /// Starts a VM here and now, for one stream.
+    pub(super) fn start_vm(&self) -> Result<Started, StartRefusal> {
+        start_vm(&self.plugin, (&self.state, &self.namespace))
     }
 
     /// The callbacks that its module has.

@@ -6,6 +6,9 @@
 //!  empty ───────────────► running ───────────────────────────────────────────► empty
 //!    └─ no spare yet, or breaker open: the failure policy answers
 //! ```
+//!
+//! With `isolation: Stream` each stream has a slot of its own, whose VM is started for it and goes with it; what is
+//! counted is counted for all of them together.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -16,7 +19,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 use weir_host_abi::shared::MetricTable;
 use weir_host_abi::{ContextId, Exports, Failure, FailureKind, Started, Vm};
-use weir_model::PluginLimits;
+use weir_model::{Isolation, PluginLimits};
 
 use crate::error::ProxyError;
 use crate::filter::breaker::{Breaker, Verdict};
@@ -26,6 +29,7 @@ use crate::filter::event::Failed;
 use crate::filter::mailbox::{Mailbox, Note};
 use crate::filter::plugin::ActivePlugin;
 use crate::filter::queues::Inbox;
+use crate::filter::state::VmPermit;
 use crate::filter::stream::StreamCell;
 use crate::filter::usage::Usage;
 use crate::hashing::FastMap;
@@ -53,10 +57,11 @@ pub(crate) struct Slot {
     /// Grows with each VM, so that a context of a dead VM is never taken for one of the next.
     generation: Cell<u64>,
     pub(super) tenants: RefCell<FastMap<ContextId, Tenant>>,
-    breaker: RefCell<Breaker>,
-    pub(super) usage: Usage,
+    pub(super) record: Rc<Record>,
     pub(super) metrics: Arc<PluginMetrics>,
-    complaints: RefCell<Complaints>,
+    /// Held while a VM of one stream lives; `None` in a slot of all streams.
+    permit: RefCell<Option<VmPermit>>,
+    is_of_stream: bool,
     /// The metrics that the VM has defined, by its numbers.
     pub(super) guest_metrics: RefCell<MetricTable>,
     pub(super) callouts: Callouts,
@@ -65,6 +70,13 @@ pub(crate) struct Slot {
     pub(super) ticking: Cell<Option<u64>>,
     /// Entries of the queues that its VMs have registered, on their way to them.
     pub(super) inbox: Arc<Inbox>,
+}
+
+/// What a plugin has done on one worker, however many VMs it has there.
+pub(super) struct Record {
+    breaker: RefCell<Breaker>,
+    pub(super) usage: Usage,
+    complaints: RefCell<Complaints>,
     /// How often somebody had asked to reset the breaker when it was last looked at.
     resets: Cell<u64>,
 }
@@ -73,23 +85,50 @@ impl Slot {
     /// A place without a VM yet.
     pub(super) fn new(plugin: Arc<ActivePlugin>, worker: usize, ends: SlotEnds) -> Rc<Self> {
         let SlotEnds { mailbox, callouts, metrics } = ends;
-        let limits = plugin.model.limits;
+        let record = Record {
+            breaker: RefCell::default(),
+            usage: Usage::new(plugin.model.limits.cpu_per_second),
+            complaints: RefCell::default(),
+            resets: Cell::new(0),
+        };
+        Self::with_record(plugin, (worker, false), SlotEnds { mailbox, callouts, metrics }, Rc::new(record))
+    }
+
+    /// The place for a new stream: a place of its own where each stream has a VM of its own.
+    pub(super) fn for_stream(self: &Rc<Self>) -> Rc<Self> {
+        if self.plugin.model.isolation == Isolation::Worker {
+            return Rc::clone(self);
+        }
+        let ends = SlotEnds {
+            mailbox: Rc::clone(&self.mailbox),
+            callouts: self.callouts.sibling(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        Self::with_record(Arc::clone(&self.plugin), (self.worker, true), ends, Rc::clone(&self.record))
+    }
+
+    fn with_record(
+        plugin: Arc<ActivePlugin>,
+        (worker, is_of_stream): (usize, bool),
+        ends: SlotEnds,
+        record: Rc<Record>,
+    ) -> Rc<Self> {
+        let SlotEnds { mailbox, callouts, metrics } = ends;
         Rc::new(Self {
             plugin,
             worker,
             vm: RefCell::new(None),
             generation: Cell::new(0),
             tenants: RefCell::default(),
-            breaker: RefCell::default(),
-            usage: Usage::new(limits.cpu_per_second),
-            complaints: RefCell::default(),
+            record,
             metrics,
+            permit: RefCell::new(None),
+            is_of_stream,
             guest_metrics: RefCell::default(),
             callouts,
             mailbox,
             ticking: Cell::new(None),
             inbox: Arc::default(),
-            resets: Cell::new(0),
         })
     }
 
@@ -119,7 +158,7 @@ impl Slot {
     /// # Errors
     /// The failure policy answers: the breaker is open, or no VM is started yet.
     pub(super) fn ready(self: &Rc<Self>) -> Result<(), Failed> {
-        if self.usage.is_spent(Instant::now) {
+        if self.record.usage.is_spent(Instant::now) {
             self.metrics.limited.increment("cpu");
             return Err(self.failed("filter_cpu_spent"));
         }
@@ -127,19 +166,13 @@ impl Slot {
             return Ok(());
         }
         self.follow_resets();
-        if let Verdict::Open(_) = self.breaker.borrow().verdict(Instant::now()) {
+        if let Verdict::Open(_) = self.record.breaker.borrow().verdict(Instant::now()) {
             return Err(self.failed("filter_breaker_open"));
         }
-        let Some(Started { vm, metrics, queues }) = self.plugin.take_spare(self.worker) else {
-            self.plugin.request_vm(self.worker, Instant::now());
-            return Err(self.failed("filter_not_started"));
-        };
-        if !self.plugin.has_spare(self.worker) {
-            // Started beside the worker: there is a spare again before the next failure, most likely.
-            self.plugin.request_vm(self.worker, Instant::now());
-        }
+        let Started { vm, metrics, queues } = if self.is_of_stream { self.own_vm()? } else { self.spare_vm()? };
         self.generation.set(self.generation.get() + 1);
         self.plugin.stats.vms.fetch_add(1, Ordering::Relaxed);
+        self.plugin.state.vms.fetch_add(1, Ordering::Relaxed);
         self.metrics.vms_started.increment();
         *self.guest_metrics.borrow_mut() = metrics;
         *self.vm.borrow_mut() = Some(vm);
@@ -148,6 +181,34 @@ impl Slot {
         }
         crate::filter::tick::follow(self);
         Ok(())
+    }
+
+    /// A VM that was started beside the worker.
+    fn spare_vm(&self) -> Result<Started, Failed> {
+        let spare = self.plugin.take_spare(self.worker);
+        if !self.plugin.has_spare(self.worker) {
+            // There is one again before the next failure, most likely.
+            self.plugin.request_vm(self.worker, Instant::now());
+        }
+        spare.ok_or_else(|| self.failed("filter_not_started"))
+    }
+
+    /// The VM of one stream, started now. A second one would know nothing of what the first has done.
+    fn own_vm(&self) -> Result<Started, Failed> {
+        if self.generation.get() > 0 {
+            return Err(self.failed("filter_vm_died"));
+        }
+        let Some(permit) = self.plugin.state.permit_vm() else {
+            self.metrics.limited.increment("vms");
+            return Err(self.failed("filter_too_many_vms"));
+        };
+        *self.permit.borrow_mut() = Some(permit);
+        self.plugin.start_vm().map_err(|refusal| {
+            self.metrics.failures.increment("filter_not_started");
+            self.plugin.stats.note_failure(refusal.reason);
+            self.record.breaker.borrow_mut().on_failure(Instant::now(), self.jitter());
+            self.failed("filter_not_started")
+        })
     }
 
     /// The number of a queue; from now on its entries are told to the VM that runs here.
@@ -160,8 +221,8 @@ impl Slot {
     /// Closes the breaker when somebody has asked for it since it was last looked at.
     fn follow_resets(&self) {
         let resets = self.plugin.stats.resets.load(Ordering::Relaxed);
-        if self.resets.replace(resets) != resets {
-            *self.breaker.borrow_mut() = Breaker::default();
+        if self.record.resets.replace(resets) != resets {
+            *self.record.breaker.borrow_mut() = Breaker::default();
         }
     }
 
@@ -176,13 +237,11 @@ impl Slot {
         if failure.kind != FailureKind::Dead {
             self.metrics.failures.increment(detail(failure.kind));
             let now = Instant::now();
-            let opened = self.breaker.borrow_mut().on_failure(now, self.jitter());
+            let opened = self.record.breaker.borrow_mut().on_failure(now, self.jitter());
             self.tell(failure, opened, now);
             self.plugin.stats.note_failure(failure.to_string());
         }
-        if self.vm.borrow_mut().take().is_some() {
-            self.plugin.stats.vms.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.close();
         self.ticking.set(None);
         self.callouts.abandon();
         for (_, tenant) in self.tenants.borrow_mut().drain() {
@@ -194,7 +253,7 @@ impl Slot {
 
     /// Whether the log may have one more line about what the filter does wrong.
     pub(super) fn may_complain(&self) -> bool {
-        let complaint = self.complaints.borrow_mut().add(Instant::now());
+        let complaint = self.record.complaints.borrow_mut().add(Instant::now());
         if complaint == Complaint::TellOfSilence {
             let plugin = &self.plugin.model.name;
             warn!(%plugin, worker = self.worker, "a filter does wrong too often; the log has no more of it for a second");
@@ -218,17 +277,28 @@ impl Slot {
             "filter failed; its VM is replaced, its streams follow the failure policy");
         if opened {
             self.metrics.breaker_opened.increment();
-            self.plugin.stats.note_breaker(now + self.breaker.borrow().pause(now));
-            let pause_ms = u64::try_from(self.breaker.borrow().pause(now).as_millis()).unwrap_or(u64::MAX);
+            self.plugin.stats.note_breaker(now + self.record.breaker.borrow().pause(now));
+            let pause_ms = u64::try_from(self.record.breaker.borrow().pause(now).as_millis()).unwrap_or(u64::MAX);
             error!(%plugin, worker = self.worker, pause_ms, policy = ?self.plugin.model.failure,
                 "filter failed too often; its failure policy answers without calling it");
         }
     }
 
-    /// Ends the VM gently: no configuration refers to the plugin any more and no stream is in it.
+    /// The stream that this place is of has ended: its VM goes with it.
+    pub(super) fn end_of_stream(&self) {
+        if self.is_of_stream {
+            self.close();
+            self.callouts.abandon();
+            self.ticking.set(None);
+            self.permit.take();
+        }
+    }
+
+    /// The VM goes, if there is one.
     pub(super) fn close(&self) {
         if self.vm.borrow_mut().take().is_some() {
             self.plugin.stats.vms.fetch_sub(1, Ordering::Relaxed);
+            self.plugin.state.vms.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

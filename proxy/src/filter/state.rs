@@ -2,22 +2,51 @@
 //! Made once by `app`; a plugin keeps its own part, so that nothing is looked up by name on the request path.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_host_abi::shared::{Metric, Namespace, SharedState};
+
+use crate::limits::MAX_STREAM_VMS;
 
 /// What plugins share within the process.
 pub(crate) struct PluginState {
     shared: SharedState,
     started: Instant,
     node: String,
+    /// VMs that run on workers, of all plugins, those of old configurations too.
+    pub(crate) vms: AtomicU64,
+    /// VMs that live for one stream each.
+    stream_vms: Arc<AtomicUsize>,
+}
+
+/// Leave for one more VM of a stream; given back when dropped.
+pub(super) struct VmPermit(Arc<AtomicUsize>);
+
+impl Drop for VmPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl PluginState {
     /// Nothing shared yet; the clock starts. `node` is what the control plane knows this proxy by, if there is one.
     pub(crate) fn new(node: &str) -> Arc<Self> {
-        Arc::new(Self { shared: SharedState::default(), started: Instant::now(), node: node.to_owned() })
+        Arc::new(Self {
+            shared: SharedState::default(),
+            started: Instant::now(),
+            node: node.to_owned(),
+            vms: AtomicU64::new(0),
+            stream_vms: Arc::default(),
+        })
+    }
+
+    /// Leave for one more VM of a stream, if [`MAX_STREAM_VMS`] do not live already.
+    pub(super) fn permit_vm(&self) -> Option<VmPermit> {
+        let permit = VmPermit(Arc::clone(&self.stream_vms));
+        let before = self.stream_vms.fetch_add(1, Ordering::Relaxed);
+        (before < MAX_STREAM_VMS).then_some(permit)
     }
 
     /// What the control plane knows this proxy by; empty without one.

@@ -41,7 +41,7 @@ impl FilterStream {
     pub(crate) fn new(request: RequestHead, facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
         let room = |filter: usize| usize::try_from(chain[filter].limits().body.0).unwrap_or(usize::MAX);
         let exchange = Exchange::new(request, Chain::new(chain.len(), room), facts);
-        let place = |slot: &Rc<Slot>| FilterPlace { slot: Rc::clone(slot), context: None };
+        let place = |slot: &Rc<Slot>| FilterPlace { slot: slot.for_stream(), context: None };
         let places = chain.iter().map(place).collect();
         Rc::new_cyclic(|cell| RefCell::new(Self { exchange, places, cell: Weak::clone(cell) }))
     }

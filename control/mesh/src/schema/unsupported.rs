@@ -78,10 +78,9 @@ const SERVICE: [Unsupported; 7] = [
     entry("spec.externalName", "write `dns: {host: ..., port: ...}`"),
 ];
 
-const FILTER: [Unsupported; 3] = [
+const FILTER: [Unsupported; 2] = [
     entry("spec.module.url", "download the module, and push it as a bundle"),
     entry("spec.module.oci", "pull the module, and push it as a bundle"),
-    entry("spec.isolation=Stream", "use Worker: one VM for all requests of a worker thread"),
 ];
 
 const BACKEND_POLICY: [Unsupported; 3] = [

@@ -1,0 +1,93 @@
+//! `isolation: Stream`: each request has a VM of its own, so that what one does to its VM is nobody else's.
+
+use std::time::Duration;
+
+use harness::{Client, Codec, Filter, Origin, Proxy, Resources, empty, until};
+use http::Request;
+use serde_json::json;
+
+async fn isolated(config: serde_json::Value, fields: &'static str) -> (Origin, Proxy) {
+    let origin = Origin::echoes(Codec::Http1).await;
+    let resources = Resources::forward_to(origin.address()).filter(Filter::test("one", config).with(fields));
+    let proxy = Proxy::start(&resources).await;
+    (origin, proxy)
+}
+
+/// A request that waits for a callout, one that makes the filter fail meanwhile, and what becomes of the first.
+async fn fate_of_the_other(isolation: &'static str) -> u16 {
+    let (answer, answered) = tokio::sync::watch::channel(false);
+    let slow = Origin::start(Codec::Http1, move |_| {
+        let mut answered = answered.clone();
+        async move {
+            answered.wait_for(|answered| *answered).await.ok();
+            Ok(http::Response::new(empty()))
+        }
+    })
+    .await;
+    let origin = Origin::says("inside").await;
+    let config = json!({
+        "request_headers": [
+            {"do": "call", "path": "/wait", "service": "default/slow:80", "to": "/", "timeout_ms": 20000},
+            {"do": "panic", "path": "/harm"}
+        ],
+        "call_response": [{"do": "resume", "direction": "request"}]
+    });
+    let resources = Resources::forward_to(origin.address())
+        .service("slow", &[slow.address()])
+        .filter(Filter::test("one", config).with(isolation));
+    let proxy = Proxy::start(&resources).await;
+    let mut waiting = proxy.client().await;
+    let (first, ()) = tokio::join!(waiting.send(Request::get("/wait").body(empty()).unwrap()), async {
+        slow.wait_for(1).await;
+        assert_eq!(proxy.get("/harm").await.status, 503);
+        answer.send(true).ok();
+    });
+    first.status
+}
+
+#[tokio::test]
+async fn a_failing_request_costs_no_other() {
+    assert_eq!(fate_of_the_other("isolation: Worker").await, 503, "they share a VM");
+    assert_eq!(fate_of_the_other("isolation: Stream").await, 200, "each has its own");
+}
+
+#[tokio::test]
+async fn a_vm_goes_with_its_stream() {
+    let (origin, proxy) = isolated(
+        json!({
+            "tick_ms": 20,
+            "request_headers": [{"do": "set", "name": "x-filter", "value": "was here"}],
+            "request_body": [{"do": "pause_until_tick"}],
+            "response_body": [{"do": "append_body", "text": "!"}]
+        }),
+        "isolation: Stream",
+    )
+    .await;
+    for codec in [Codec::Http1, Codec::Http2] {
+        let mut client = Client::speaking(codec, proxy.address().await).await;
+        for _ in 0..20 {
+            assert_eq!(client.post("/", "body").await.text(), "body!", "{codec:?}");
+            assert_eq!(origin.last().header("x-filter"), Some("was here"));
+        }
+    }
+    until("every VM to be gone", async || {
+        let plugins = proxy.json("/plugins").await;
+        (plugins[0]["vms"] == 0 && plugins[0]["spareVms"] == 0 && plugins[0]["state"] == "running").then_some(())
+    })
+    .await;
+    assert_eq!(proxy.metric("filter_vms_started_total{plugin=\"default/one\"}").await, 40.0);
+}
+
+#[tokio::test]
+async fn a_filter_that_does_not_start_in_time_is_refused() {
+    let (_origin, proxy) = isolated(json!({}), "isolation: Stream").await;
+    let origin = Origin::says("inside").await;
+    let spins = Filter::test("one", json!({"configure": [{"do": "spin"}]}))
+        .with("isolation: Stream, limits: {callTime: 20ms, startTime: 30s}");
+    let before = tokio::time::Instant::now();
+    proxy.apply(&Resources::forward_to(origin.address()).filter(spins));
+    let line = proxy.wait_for_log("configuration refused").await;
+    assert!(line.contains("default/one") || proxy.log().contains("proxy_on_configure"), "{}", proxy.log());
+    assert!(before.elapsed() < Duration::from_secs(25), "a stream's VM has `callTime` to start");
+    assert_eq!(proxy.get("/").await.status, 200);
+}
