@@ -310,6 +310,10 @@ pub trait Host {
     /// # Errors
     /// `NotFound` and `BadArgument` are safe.
     fn metric(&mut self, metric: u32) -> Result<u64, Status> {
+        // As in Envoy, a number of a histogram's kind is wrong whether there is such a histogram or not.
+        if metric & 3 == MetricKind::Histogram.number() {
+            return Err(Status::BadArgument);
+        }
         self.metrics().borrow().find(metric)?.value()
     }
 

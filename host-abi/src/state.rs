@@ -1,7 +1,7 @@
 //! `VmState`: what a running VM keeps beside the guest itself. Lives in the engine's store; hostcalls and the VM share
 //! it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ pub(crate) struct VmState {
     pub(crate) deadline: Deadline,
     pub(crate) growth: Growth,
     pub(crate) log_budget: LogBudget,
-    /// Properties that the guest has declared, and whether each can be set only once (`declare_property`).
-    pub(crate) declared: HashMap<Vec<u8>, bool>,
+    /// Properties that the guest has declared (`declare_property`).
+    pub(crate) declared: HashSet<Vec<u8>>,
     /// What a host appends its answers to; empty between hostcalls.
     pub(crate) scratch: Vec<u8>,
     /// What header maps are encoded in; empty between hostcalls.
@@ -78,7 +78,7 @@ impl VmState {
             contexts: Contexts::new(),
             timer: TickTimer::default(),
             deadline: Deadline::default(),
-            declared: HashMap::new(),
+            declared: HashSet::new(),
             scratch: Vec::new(),
             encoder: PairsEncoder::default(),
         }
@@ -87,11 +87,11 @@ impl VmState {
 
 impl VmState {
     /// The guest declares a property; one that is declared already, or too many, are refused.
-    pub(crate) fn declare(&mut self, name: Vec<u8>, read_only: bool) -> Result<(), Status> {
-        if name.len() > MAX_NAME || self.declared.len() >= MAX_DECLARED || self.declared.contains_key(&name) {
+    pub(crate) fn declare(&mut self, name: &[u8]) -> Result<(), Status> {
+        if name.len() > MAX_NAME || self.declared.len() >= MAX_DECLARED || self.declared.contains(name) {
             return Err(Status::BadArgument);
         }
-        self.declared.insert(name, read_only);
+        self.declared.insert(name.to_vec());
         Ok(())
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn implementation(name: &str) -> Option<Implementation> {
         | "fd_filestat_set_times" => I::StandardFile { otherwise: BAD_FILE },
         "fd_fdstat_get" => I::A2(file_status),
         "fd_fdstat_set_flags" | "fd_pread" | "fd_prestat_dir_name" | "fd_read" => fixed(NOT_HERE),
-        "fd_filestat_get" | "fd_prestat_get" | "fd_renumber" => fixed(BAD_FILE),
+        "fd_filestat_get" | "fd_prestat_get" => fixed(BAD_FILE),
         "fd_pwrite" => I::FileAt(write),
         "fd_readdir" => fixed_with_zeroes(NOT_A_DIRECTORY, &[(4, 4)]),
         "fd_seek" => fixed_with_zeroes(SUCCESS, &[(3, 8)]),
@@ -71,6 +71,7 @@ pub(crate) fn implementation(name: &str) -> Option<Implementation> {
         | "path_rename"
         | "path_symlink"
         | "path_unlink_file"
+        | "fd_renumber"
         | "proc_raise" => fixed(NOT_SUPPORTED),
         "poll_oneoff" => fixed_with_zeroes(SUCCESS, &[(3, 4)]),
         "proc_exit" => I::A1(exit),

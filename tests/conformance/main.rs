@@ -14,6 +14,7 @@ mod guest; // The probe's script, and what it says.
 mod case; // One case.
 mod matrix; // Every hostcall from every callback.
 mod properties; // Every property.
+mod behaviour; // What filters do to streams.
 mod side_by_side; // Runs cases in both.
 mod outcome; // What can be seen, in lines.
 mod differences; // What may differ, and why.
@@ -26,9 +27,11 @@ use side_by_side::{Arrangement, run};
 const LEAST: usize = 300;
 
 #[tokio::test]
-async fn every_hostcall_from_every_callback() {
+async fn the_same_filter_in_both() {
     let mut cases = matrix::cases();
     cases.extend(properties::cases());
+    cases.extend(behaviour::cases());
+    cases.extend(behaviour::wasi());
     assert!(cases.len() >= LEAST, "{} cases", cases.len());
     compare(&Arrangement::default(), &cases).await;
 }

@@ -325,7 +325,15 @@ fn plugins() {
     };
     assert_eq!(faults(Kind::Plugin, &extension(|_| {})), Vec::<String>::new());
     let rows: [Part<wasm::PluginConfig>; 4] = [
-        (|it| it.root_id = "r".to_owned(), "root_id: is not supported"),
+        (
+            |it| {
+                let Some(wasm::plugin_config::Vm::VmConfig(vm)) = &mut it.vm else { panic!("it has one") };
+                let host_env_keys = vec!["HOME".to_owned()];
+                let variables = wasm::EnvironmentVariables { host_env_keys, ..wasm::EnvironmentVariables::default() };
+                vm.environment_variables = Some(variables);
+            },
+            "vm_config.environment_variables.host_env_keys: is not supported",
+        ),
         (|it| it.vm = None, "vm_config: is missing"),
         (
             |it| it.configuration = Some(pack(&protobuf::Struct::default())),

@@ -5,8 +5,6 @@
 //! because the guest's allocator may grow the memory and may call `proxy_log`. And every answer is one allocation in
 //! the guest of exactly its size, none for an empty one: some guests take the allocation over by pointer and size.
 
-use std::collections::HashMap;
-
 use wasmtime::{AsContextMut, Caller, Memory};
 
 use crate::abi::context::ContextId;
@@ -61,8 +59,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) out: &'a mut Vec<u8>,
     /// Empty; becomes the guest's with [`Call::give_pairs`].
     pub(crate) encoder: &'a mut PairsEncoder,
-    /// Properties that the guest has declared, and whether each can be set only once.
-    pub(crate) read_only: &'a HashMap<Vec<u8>, bool>,
 }
 
 /// Reads a header list of the guest.
@@ -89,7 +85,7 @@ impl<'a> Call<'a> {
     pub(crate) fn lend(&mut self) -> Result<Parts<'_>, Refusal> {
         let memory = self.memory()?;
         let (bytes, state) = memory.data_and_store_mut(&mut self.caller);
-        let VmState { host, contexts, scratch, encoder, declared, .. } = state;
+        let VmState { host, contexts, scratch, encoder, .. } = state;
         // A host that failed half-way may have left something.
         scratch.clear();
         encoder.clear(usize::MAX);
@@ -99,7 +95,6 @@ impl<'a> Call<'a> {
             context: contexts.effective(),
             out: scratch,
             encoder,
-            read_only: declared,
         })
     }
 

@@ -18,6 +18,11 @@ pub(super) fn http_call(call: &mut Call<'_>, arguments: [u32; 10]) -> CallResult
     let [upstream, upstream_size, headers, headers_size, body, body_size, trailers, trailers_size, timeout_ms, call_at] =
         arguments;
     let mut parts = call.lend()?;
+    for (pointer, size) in
+        [(upstream, upstream_size), (headers, headers_size), (body, body_size), (trailers, trailers_size)]
+    {
+        parts.memory.check(pointer, size)?;
+    }
     parts.memory.write_u32(call_at, 0)?;
     let request = HttpCall {
         upstream: parts.memory.bytes(upstream, upstream_size)?,

@@ -20,8 +20,5 @@ pub(super) fn set_property(call: &mut Call<'_>, [path, path_size, value, value_s
     let parts = call.lend()?;
     let path = path_bytes(parts.memory.bytes(path, path_size)?);
     let value = parts.memory.bytes(value, value_size)?;
-    if parts.read_only.get(path) == Some(&true) && parts.host.property(parts.context, path, parts.out).is_ok() {
-        return Err(Status::BadArgument.into()); // Declared so, and set already.
-    }
     Ok(parts.host.set_property(parts.context, path, value)?)
 }

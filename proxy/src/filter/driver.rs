@@ -48,7 +48,10 @@ impl<G: Guests> ChainDriver<'_, G> {
     pub(crate) fn on_event(&mut self, event: Event) {
         match event {
             // Once answered, what the upstream still says is nobody's.
-            Event::Response(..) | Event::Data(Side::Response, _) | Event::End(Side::Response)
+            Event::Response(..)
+            | Event::Data(Side::Response, _)
+            | Event::LastData(Side::Response, _)
+            | Event::End(Side::Response)
                 if self.exchange.chain.answered => {}
             Event::Trailers(Side::Response, _) if self.exchange.chain.answered => {}
             Event::Request(end) => self.pass_head(Side::Request, 0, end),
@@ -57,6 +60,10 @@ impl<G: Guests> ChainDriver<'_, G> {
                 self.pass_head(Side::Response, 0, end);
             }
             Event::Data(side, bytes) => self.pass_data(side, 0, bytes),
+            Event::LastData(side, bytes) => {
+                self.pass_data(side, 0, bytes);
+                self.pass_end(side, 0);
+            }
             Event::End(side) => self.pass_end(side, 0),
             Event::Trailers(side, trailers) => {
                 *self.exchange.trailers(side) = Some(trailers);

@@ -24,6 +24,8 @@ pub(crate) enum Event {
     Response(ResponseHead, MessageEnd),
     /// Body bytes.
     Data(Side, Bytes),
+    /// The last body bytes: the message ends with them.
+    LastData(Side, Bytes),
     /// The message ended without trailers.
     End(Side),
     /// The message ended with these.

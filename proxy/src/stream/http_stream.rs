@@ -158,7 +158,7 @@ impl HttpStream {
     /// Takes an event to the filters.
     pub(super) fn on_event(&self, event: Event) {
         self.moved.set(Instant::now());
-        if let Event::Data(Side::Request, bytes) = &event {
+        if let Event::Data(Side::Request, bytes) | Event::LastData(Side::Request, bytes) = &event {
             self.count_in(bytes.len());
         }
         self.cell.borrow_mut().on_event(event);

@@ -79,6 +79,10 @@ impl Source {
             None => Some(Ok(Event::End(side))),
             Some(Err(error)) => Some(Err(error)),
             Some(Ok(frame)) => Some(Ok(match frame.into_data() {
+                Ok(data) if self.is_end() => {
+                    self.incoming = None; // Its sender has said so with the bytes.
+                    Event::LastData(side, data)
+                }
                 Ok(data) => Event::Data(side, data),
                 Err(frame) => {
                     self.incoming = None; // Nothing follows trailers.

@@ -202,15 +202,20 @@ fn play(exchange: &mut Exchange, guests: &mut Players, messages: [(Vec<Vec<u8>>,
             Side::Request => drive(exchange, guests, Event::Request(end)),
             Side::Response => drive(exchange, guests, Event::Response(head(200), end)),
         }
-        for chunk in chunks {
+        let count = chunks.len();
+        let mut has_ended = alone;
+        for (number, chunk) in chunks.into_iter().enumerate() {
             if nudges.next().is_some_and(|nudge| nudge % 4 == 0) {
                 resume_all(exchange, guests, filters, side);
             }
-            drive(exchange, guests, Event::Data(side, Bytes::from(chunk)));
+            let is_last = number + 1 == count && !trailers && nudges.next().is_some_and(|nudge| nudge % 2 == 0);
+            has_ended |= is_last;
+            let (event, bytes) = (if is_last { Event::LastData } else { Event::Data }, Bytes::from(chunk));
+            drive(exchange, guests, event(side, bytes));
         }
         if trailers {
             drive(exchange, guests, Event::Trailers(side, HeaderMap::new()));
-        } else if !alone {
+        } else if !has_ended {
             drive(exchange, guests, Event::End(side));
         }
         // Each round at least one filter that has moves left plays one; then all continue.
