@@ -15,6 +15,8 @@ mod case; // One case.
 mod matrix; // Every hostcall from every callback.
 mod properties; // Every property.
 mod behaviour; // What filters do to streams.
+mod modules; // What is no probe.
+mod coverage; // That nothing is left out.
 mod side_by_side; // Runs cases in both.
 mod outcome; // What can be seen, in lines.
 mod differences; // What may differ, and why.
@@ -43,6 +45,7 @@ async fn compare(arrangement: &Arrangement, cases: &[Case]) {
     for (case, (envoy, weir)) in cases.iter().zip(&outcomes) {
         differences.compare(&case.name, envoy.as_ref(), weir);
     }
+    coverage::check(cases, &outcomes);
     println!("{compared} cases compared, {} undefined in Envoy", cases.len() - compared);
     differences.report();
 }

@@ -15,10 +15,13 @@ use tokio::process::{Child, Command};
 use crate::agent::Agent;
 use crate::artefact::{shipped_modules, target_folder};
 use crate::body::empty;
-use crate::client::Client;
+use crate::client::{Client, read};
 use crate::envoy_plan::{EnvoyFilter, EnvoyPlan};
 use crate::origin::{Codec, unused_address};
 use crate::wait::until;
+
+/// The file that it writes its admin address to.
+const ADMIN_ADDRESS: &str = "admin-address";
 
 /// One running Envoy. It is killed when this is dropped.
 #[derive(Debug)]
@@ -47,6 +50,18 @@ impl Envoy {
         Self::launch(&plan.configuration()).await
     }
 
+    /// The same with a configuration that it may refuse, and end: `None` then.
+    pub async fn try_run(plan: &EnvoyPlan) -> Option<Self> {
+        let mut envoy = Self::spawn(&plan.configuration());
+        let is_there = until("Envoy to listen, or to end", async || {
+            if envoy.child.try_wait().expect("a child can be asked").is_some() {
+                return Some(false);
+            }
+            envoy.find_addresses().await.map(|()| true)
+        });
+        is_there.await.then_some(envoy)
+    }
+
     /// Starts it with nothing but a control plane: where that listens, by which protocol it is asked (`DELTA_GRPC`,
     /// `GRPC`), and where modules are fetched, by a cluster called `modules`. Waits until it listens.
     pub async fn follow(control_plane: SocketAddr, protocol: &str, modules: SocketAddr) -> Self {
@@ -68,53 +83,47 @@ impl Envoy {
     }
 
     async fn launch(configuration: &Value) -> Self {
-        let folder = tempfile::Builder::new().prefix("envoy-test-").tempdir().expect("a temporary folder");
-        let config = folder.path().join("envoy.json");
-        fs::write(&config, configuration.to_string()).expect("a temporary folder can be written");
-        let file = folder.path().join("admin-address");
-        let open = |name| File::create(folder.path().join(name)).expect("a temporary folder can be written");
-        let mut command = Command::new(binary());
-        command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "--config-path"]);
-        command.arg(&config).arg("--admin-address-path").arg(&file).kill_on_drop(true).stdin(Stdio::null());
-        let child = command.stdout(open("out.log")).stderr(open("envoy.log")).spawn().expect("Envoy starts");
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut envoy = Self { child, address: nowhere, admin: nowhere, folder };
-        envoy.admin = until("Envoy's admin address", async || {
+        let mut envoy = Self::spawn(configuration);
+        until("Envoy to listen", async || {
             envoy.assert_running();
-            fs::read_to_string(&file).ok()?.trim().parse().ok()
-        })
-        .await;
-        envoy.address = until("Envoy to listen", async || {
-            envoy.assert_running();
-            let page = Client::http1(envoy.admin).await.get("/listeners?format=json").await;
-            let page: Value = serde_json::from_slice(&page.body).ok()?;
-            let socket = &page["listener_statuses"][0]["local_address"]["socket_address"];
-            let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            // The page shows a listener before its workers have it.
-            TcpStream::connect(address).await.ok().map(|_| address)
+            envoy.find_addresses().await
         })
         .await;
         envoy
     }
 
+    fn spawn(configuration: &Value) -> Self {
+        let folder = tempfile::Builder::new().prefix("envoy-test-").tempdir().expect("a temporary folder");
+        let config = folder.path().join("envoy.json");
+        fs::write(&config, configuration.to_string()).expect("a temporary folder can be written");
+        let open = |name| File::create(folder.path().join(name)).expect("a temporary folder can be written");
+        let mut command = Command::new(binary());
+        command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "--config-path"]);
+        command.arg(&config).arg("--admin-address-path").arg(folder.path().join(ADMIN_ADDRESS));
+        command.kill_on_drop(true).stdin(Stdio::null());
+        let child = command.stdout(open("out.log")).stderr(open("envoy.log")).spawn().expect("Envoy starts");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { child, address: nowhere, admin: nowhere, folder }
+    }
+
+    /// Learns where it listens; `None` as long as it does not.
+    async fn find_addresses(&mut self) -> Option<()> {
+        self.admin = fs::read_to_string(self.folder.path().join(ADMIN_ADDRESS)).ok()?.trim().parse().ok()?;
+        let stream = TcpStream::connect(self.admin).await.ok()?;
+        let mut client = Client::http1_over(stream, self.admin).await;
+        let request = Request::get("/listeners?format=json").body(empty()).expect("a valid path");
+        let page = read(client.attempt(request).await.ok()?).await.ok()?;
+        let page: Value = serde_json::from_slice(&page.body).ok()?;
+        let socket = &page["listener_statuses"][0]["local_address"]["socket_address"];
+        let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
+        self.address = SocketAddr::from(([127, 0, 0, 1], port));
+        // The page shows a listener before its workers have it.
+        TcpStream::connect(self.address).await.ok().map(|_| ())
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Whether it still runs: it answers on its admin page, or it has ended.
-    pub async fn is_running(&mut self) -> bool {
-        until("Envoy to answer or to have ended", async || {
-            if self.child.try_wait().expect("a child can be asked").is_some() {
-                return Some(false);
-            }
-            let stream = TcpStream::connect(self.admin).await.ok()?;
-            let mut client = Client::http1_over(stream, self.admin).await;
-            let request = Request::get("/ready").body(empty()).expect("a valid path");
-            client.attempt(request).await.ok().map(|_| true)
-        })
-        .await
     }
 
     /// A page of its admin interface.

@@ -55,6 +55,23 @@ impl Proxy {
         Self::start_with(resources, ProxyOptions::default()).await
     }
 
+    /// As [`Proxy::start`], with resources that it may refuse, and end: `None` then.
+    pub async fn try_start(resources: &Resources) -> Option<Self> {
+        let folder = Self::folder_of(resources);
+        let child =
+            command(&folder, resources.listeners(), &ProxyOptions::default()).spawn().expect("weir-proxy starts");
+        let mut proxy = Self { child, admin: SocketAddr::from(([127, 0, 0, 1], 0)), folder };
+        let is_there = until("weir-proxy to be ready, or to end", async || {
+            if proxy.child.try_wait().expect("a child can be asked").is_some() {
+                return Some(false);
+            }
+            proxy.admin = fs::read_to_string(proxy.folder.path().join("admin-address")).ok()?.trim().parse().ok()?;
+            tokio::net::TcpStream::connect(proxy.admin).await.ok()?;
+            (proxy.page("/ready").await.status == 200).then_some(true)
+        });
+        is_there.await.then_some(proxy)
+    }
+
     /// As [`Proxy::start`], with options.
     pub async fn start_with(resources: &Resources, options: ProxyOptions) -> Self {
         let folder = Self::folder_of(resources);
