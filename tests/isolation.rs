@@ -91,3 +91,33 @@ async fn a_filter_that_does_not_start_in_time_is_refused() {
     assert!(before.elapsed() < Duration::from_secs(25), "a stream's VM has `callTime` to start");
     assert_eq!(proxy.get("/").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_vm_that_has_served_long_enough_is_replaced_and_nobody_is_lost() {
+    let (origin, proxy) = isolated(
+        json!({
+            "tick_ms": 20,
+            "request_body": [{"do": "pause_until_tick", "path": "/slow"}],
+            "response_headers": [{"do": "set", "name": "x-filter", "value": "was here"}]
+        }),
+        "recycle: {requests: 5}",
+    )
+    .await;
+    let address = proxy.address().await;
+    let mut slow = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let path = if number % 3 == 0 { "/slow" } else { "/fast" };
+        if path == "/slow" {
+            slow.spawn(async move { Client::http1(address).await.post(path, "body").await.text() });
+        } else {
+            let answer = proxy.client().await.post(path, "body").await;
+            assert_eq!((answer.text().as_str(), answer.header("x-filter")), ("body", Some("was here")));
+        }
+    }
+    assert_eq!(slow.join_all().await, vec!["body"; 20]);
+    assert_eq!(origin.count(), 60);
+    // One for every five, as far as a new one was there in time; and the old ones go.
+    let started = "filter_vms_started_total{plugin=\"default/one\"}";
+    proxy.wait_for_metric(started, |vms| vms >= 4.0).await;
+    proxy.wait_for_metric("filter_vms", |vms| vms == 1.0).await;
+}

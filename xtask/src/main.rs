@@ -28,7 +28,8 @@ cargo xtask plugins [--release] build the filters for Wasm and put them beside t
 cargo xtask release             build the proxy as it is packaged, into target/dist
 cargo xtask bench               measure the packaged proxy beside HAProxy, nginx and Envoy, which it installs
 cargo xtask bench --as-it-lies  the same, of what was packaged last
-cargo xtask bench --quick       less of it, of an ordinary release";
+cargo xtask bench --quick       less of it, of an ordinary release
+cargo xtask bench --prices      what hostcalls, callbacks and VMs cost, beside Envoy; of an ordinary release";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -54,6 +55,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["bench"] => bench::run(bench::FULL),
         ["bench", "--as-it-lies"] => bench::run(bench::AS_IT_LIES),
         ["bench", "--quick"] => bench::run(bench::QUICK),
+        ["bench", "--prices"] => bench::prices(),
         [] | ["help" | "--help" | "-h"] => {
             say(USAGE);
             Ok(())

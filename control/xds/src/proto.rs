@@ -83,6 +83,15 @@ pub(crate) struct Plugin {
     /// The clusters that its callouts may go to; all when it is not there.
     #[prost(message, optional, tag = "14")]
     pub(crate) services: Option<Names>,
+    /// After so many streams a VM has served long enough.
+    #[prost(uint64, optional, tag = "15")]
+    pub(crate) recycle_requests: Option<u64>,
+    /// After this time.
+    #[prost(message, optional, tag = "16")]
+    pub(crate) recycle_age: Option<protobuf::Duration>,
+    /// Once its memory has grown to this.
+    #[prost(uint64, optional, tag = "17")]
+    pub(crate) recycle_memory_bytes: Option<u64>,
 }
 
 /// A list that may be empty or not be there.

@@ -130,13 +130,15 @@ fn plugin(index: usize) -> impl Strategy<Value = Arc<Plugin>> {
     let isolation = prop_oneof![Just(Isolation::Worker), Just(Isolation::Stream)];
     let names = || option::of(vec(text(), 0..3).prop_map(sorted));
     let allow = (names(), names()).prop_map(|(capabilities, services)| PluginAllowance { capabilities, services });
-    let behaviour = (failure, pause, isolation, "[a-z]{0,3}");
+    let recycling = (option::of(1u64..9), option::of(milliseconds()), option::of(0u64..9))
+        .prop_map(|(requests, age, memory)| Recycling { requests, age, memory: memory.map(ByteSize) });
+    let behaviour = (failure, pause, isolation, "[a-z]{0,3}", recycling);
     (vec(any::<u8>(), 0..8), behaviour, limits(), allow, vm()).prop_map(
-        move |(configuration, (failure, header_pause, isolation, root_id), limits, allow, vm)| {
+        move |(configuration, (failure, header_pause, isolation, root_id, recycling), limits, allow, vm)| {
             let module = ModuleSource::Builtin("auth".into());
             let plugin = Plugin::new(plugin_name(index), module, configuration.into());
             let root_id = root_id.into();
-            Arc::new(Plugin { root_id, vm, failure, header_pause, isolation, limits, allow, ..plugin })
+            Arc::new(Plugin { root_id, vm, failure, header_pause, isolation, recycling, limits, allow, ..plugin })
         },
     )
 }

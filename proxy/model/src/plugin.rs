@@ -172,6 +172,18 @@ impl Default for PluginLimits {
     }
 }
 
+/// When a VM has served long enough: the next stream has a new one, and the old one ends with its last stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recycling {
+    /// After so many streams.
+    pub requests: Option<u64>,
+    /// After this time.
+    pub age: Option<Duration>,
+    /// Once its memory has grown to this.
+    pub memory: Option<ByteSize>,
+}
+
 /// What the VMs of a plugin are started with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -217,6 +229,8 @@ pub struct Plugin {
     pub header_pause: HeaderPause,
     /// How many streams share a VM of it.
     pub isolation: Isolation,
+    /// When a VM of it has served long enough.
+    pub recycling: Recycling,
     /// What it may use.
     pub limits: PluginLimits,
     /// What it may do.
@@ -235,6 +249,7 @@ impl Plugin {
             failure: FailurePolicy::default(),
             header_pause: HeaderPause::default(),
             isolation: Isolation::default(),
+            recycling: Recycling::default(),
             limits: PluginLimits::default(),
             allow: PluginAllowance::default(),
         }

@@ -69,8 +69,7 @@ impl Filters {
         });
         // A plugin with a timer starts to tick when it serves, not with its first request.
         for plugin in plugins.into_iter().filter(|plugin| plugin.model.isolation == Isolation::Worker) {
-            let slot = self.slot(plugin);
-            drop(slot.ready());
+            drop(self.slot(plugin).newest().ready());
         }
     }
 }

@@ -11,12 +11,28 @@ use crate::filter::host::About;
 use crate::filter::slot::Slot;
 use crate::limits::{RETIRE_POLL, RETIRE_TIME};
 
-/// Ends a slot that no configuration refers to.
+/// Ends a slot that no configuration refers to, and the one that has followed it.
 pub(super) async fn retire(slot: Rc<Slot>) {
     // Streams hold the slot, also those whose turn with this filter is still to come; timers do not.
     while Rc::strong_count(&slot) > 1 {
         sleep(RETIRE_POLL).await;
     }
+    let last = slot.last();
+    if !Rc::ptr_eq(&slot, &last) {
+        recycle(last).await;
+    }
+    end(slot).await;
+}
+
+/// Ends a slot whose VM has served long enough: streams that come go elsewhere.
+pub(super) async fn recycle(slot: Rc<Slot>) {
+    while slot.places.get() > 0 {
+        sleep(RETIRE_POLL).await;
+    }
+    end(slot).await;
+}
+
+async fn end(slot: Rc<Slot>) {
     if let Some(Ok(false)) = with_vm(&slot, About::Plugin, |vm, host| vm.on_done(host, ContextId::ROOT)) {
         // The guest says `proxy_done` later, mostly from a tick: its timer still runs.
         let deadline = Instant::now() + RETIRE_TIME;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 use weir_host_abi::shared::MetricTable;
 use weir_host_abi::{ContextId, Exports, Failure, FailureKind, Started, Vm};
-use weir_model::{Isolation, PluginLimits};
+use weir_model::{Isolation, PluginLimits, Recycling};
 
 use crate::error::ProxyError;
 use crate::filter::breaker::{Breaker, Verdict};
@@ -29,10 +29,12 @@ use crate::filter::event::Failed;
 use crate::filter::mailbox::{Mailbox, Note};
 use crate::filter::plugin::ActivePlugin;
 use crate::filter::queues::Inbox;
+use crate::filter::retire;
 use crate::filter::state::VmPermit;
 use crate::filter::stream::StreamCell;
 use crate::filter::usage::Usage;
 use crate::hashing::FastMap;
+use crate::task;
 use crate::telemetry::PluginMetrics;
 
 /// A stream that has a context in the VM, and which filter of its chain it is there.
@@ -62,6 +64,13 @@ pub(crate) struct Slot {
     /// Held while a VM of one stream lives; `None` in a slot of all streams.
     permit: RefCell<Option<VmPermit>>,
     is_of_stream: bool,
+    /// Streams that may still come here with a callback.
+    pub(super) places: Cell<usize>,
+    /// Streams that the VM has had, and since when it runs.
+    served: Cell<u64>,
+    since: Cell<Instant>,
+    /// Where new streams go, once the VM here has served long enough.
+    successor: RefCell<Option<Rc<Slot>>>,
     /// The metrics that the VM has defined, by its numbers.
     pub(super) guest_metrics: RefCell<MetricTable>,
     pub(super) callouts: Callouts,
@@ -97,14 +106,55 @@ impl Slot {
     /// The place for a new stream: a place of its own where each stream has a VM of its own.
     pub(super) fn for_stream(self: &Rc<Self>) -> Rc<Self> {
         if self.plugin.model.isolation == Isolation::Worker {
-            return Rc::clone(self);
+            return self.newest();
         }
+        self.sibling(true)
+    }
+
+    /// This place, or the one that has followed it: a VM that has served long enough gets no more streams.
+    pub(super) fn newest(self: &Rc<Self>) -> Rc<Self> {
+        let newest = self.last();
+        if newest.is_worn() && newest.plugin.has_spare(newest.worker) {
+            let next = newest.sibling(false);
+            *newest.successor.borrow_mut() = Some(Rc::clone(&next));
+            // The way there does not get longer with each one.
+            *self.successor.borrow_mut() = Some(Rc::clone(&next));
+            task::spawn_local("filter-recycle", retire::recycle(Rc::clone(&newest)));
+            return next;
+        }
+        newest
+    }
+
+    /// The last one of those that have followed each other here.
+    pub(super) fn last(self: &Rc<Self>) -> Rc<Self> {
+        let mut last = Rc::clone(self);
+        loop {
+            let next = last.successor.borrow().clone();
+            match next {
+                Some(next) => last = next,
+                None => return last,
+            }
+        }
+    }
+
+    /// Whether the VM has served long enough.
+    fn is_worn(&self) -> bool {
+        let Recycling { requests, age, memory } = self.plugin.model.recycling;
+        let running = self.vm.borrow();
+        let Some(vm) = running.as_ref() else { return false };
+        requests.is_some_and(|requests| self.served.get() >= requests)
+            || age.is_some_and(|age| self.since.get().elapsed() >= age)
+            || memory.is_some_and(|memory| vm.memory_bytes() as u64 >= memory.0)
+    }
+
+    /// Another place of the same plugin on the same worker, without a VM yet.
+    fn sibling(&self, is_of_stream: bool) -> Rc<Self> {
         let ends = SlotEnds {
             mailbox: Rc::clone(&self.mailbox),
             callouts: self.callouts.sibling(),
             metrics: Arc::clone(&self.metrics),
         };
-        Self::with_record(Arc::clone(&self.plugin), (self.worker, true), ends, Rc::clone(&self.record))
+        Self::with_record(Arc::clone(&self.plugin), (self.worker, is_of_stream), ends, Rc::clone(&self.record))
     }
 
     fn with_record(
@@ -124,6 +174,10 @@ impl Slot {
             metrics,
             permit: RefCell::new(None),
             is_of_stream,
+            places: Cell::new(0),
+            served: Cell::new(0),
+            since: Cell::new(Instant::now()),
+            successor: RefCell::new(None),
             guest_metrics: RefCell::default(),
             callouts,
             mailbox,
@@ -135,6 +189,7 @@ impl Slot {
     /// A stream has a context in the VM that runs.
     pub(super) fn move_in(&self, context: ContextId, tenant: Tenant) {
         self.metrics.streams.increment();
+        self.served.set(self.served.get() + 1);
         self.tenants.borrow_mut().insert(context, tenant);
     }
 
@@ -174,6 +229,8 @@ impl Slot {
         self.plugin.stats.vms.fetch_add(1, Ordering::Relaxed);
         self.plugin.state.vms.fetch_add(1, Ordering::Relaxed);
         self.metrics.vms_started.increment();
+        self.served.set(0);
+        self.since.set(Instant::now());
         *self.guest_metrics.borrow_mut() = metrics;
         *self.vm.borrow_mut() = Some(vm);
         for name in &queues {

@@ -27,6 +27,19 @@ pub(super) struct FilterPlace {
     pub(super) context: Option<(u64, ContextId)>,
 }
 
+impl FilterPlace {
+    fn new(slot: Rc<Slot>) -> Self {
+        slot.places.set(slot.places.get() + 1);
+        Self { slot, context: None }
+    }
+}
+
+impl Drop for FilterPlace {
+    fn drop(&mut self) {
+        self.slot.places.set(self.slot.places.get().saturating_sub(1));
+    }
+}
+
 /// A stream and its filters.
 pub(crate) struct FilterStream {
     /// What filters see and change.
@@ -41,7 +54,7 @@ impl FilterStream {
     pub(crate) fn new(request: RequestHead, facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
         let room = |filter: usize| usize::try_from(chain[filter].limits().body.0).unwrap_or(usize::MAX);
         let exchange = Exchange::new(request, Chain::new(chain.len(), room), facts);
-        let place = |slot: &Rc<Slot>| FilterPlace { slot: slot.for_stream(), context: None };
+        let place = |slot: &Rc<Slot>| FilterPlace::new(slot.for_stream());
         let places = chain.iter().map(place).collect();
         Rc::new_cyclic(|cell| RefCell::new(Self { exchange, places, cell: Weak::clone(cell) }))
     }

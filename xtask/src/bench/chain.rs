@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::prices;
 use crate::workspace::root;
 
 /// What is in the way of a request.
@@ -20,6 +21,10 @@ pub(super) enum Chain {
     Routing,
     /// All shipped filters, in the order of their phases.
     Four,
+    /// One hostcall, many times: its place in the list of prices.
+    Price(usize),
+    /// `auth` with so many rules, and how its VMs are isolated.
+    Isolated(usize, &'static str),
 }
 
 /// One filter of a chain.
@@ -29,17 +34,24 @@ pub(super) struct Filter {
     pub(super) phase: &'static str,
     /// The same text for every host.
     pub(super) config: &'static str,
+    /// `Worker`, or `Stream`; Envoy has no such thing.
+    pub(super) isolation: &'static str,
 }
 
 /// Counts by route and status, carries traces on, samples a tenth.
-const TELEMETRY: Filter =
-    Filter { name: "telemetry", phase: "Stats", config: r#"{"metrics":{},"tracing":{"sampleRatio":0.1}}"# };
+const TELEMETRY: Filter = Filter {
+    name: "telemetry",
+    phase: "Stats",
+    config: r#"{"metrics":{},"tracing":{"sampleRatio":0.1}}"#,
+    isolation: "Worker",
+};
 
 /// An API key and two rules.
 const AUTH: Filter = Filter {
     name: "auth",
     phase: "Authn",
     config: r#"{"apiKeys":{"keys":[{"id":"bench","key":"bench-key"}]},"rules":[{"name":"deny-admin","action":"deny","paths":[{"prefix":"/admin"}]},{"name":"all","action":"allow"}]}"#,
+    isolation: "Worker",
 };
 
 /// One limit for each consumer, which nobody reaches.
@@ -47,6 +59,7 @@ const RATE_LIMIT: Filter = Filter {
     name: "rate-limit",
     phase: "Limit",
     config: r#"{"limits":[{"name":"bench","requests":1000000,"per":"second","key":[{"header":"x-api-key"}]}]}"#,
+    isolation: "Worker",
 };
 
 /// A rule on a header that is not there, then a share of all users.
@@ -54,9 +67,10 @@ const ROUTING: Filter = Filter {
     name: "routing",
     phase: "Route",
     config: r#"{"rules":[{"name":"beta","headers":[{"name":"x-beta","exact":"yes"}],"to":"@v2"},{"name":"canary","sticky":{"header":"x-api-key"},"split":[{"percent":100,"to":"@v1"}]}]}"#,
+    isolation: "Worker",
 };
 
-const THREE_HEADERS: Filter = Filter { name: "three_headers", phase: "Transform", config: "{}" };
+const THREE_HEADERS: Filter = Filter { name: "three_headers", phase: "Transform", config: "{}", isolation: "Worker" };
 
 impl Chain {
     /// Each shipped filter alone.
@@ -72,6 +86,8 @@ impl Chain {
             Self::RateLimit => &[RATE_LIMIT],
             Self::Routing => &[ROUTING],
             Self::Four => &[TELEMETRY, AUTH, RATE_LIMIT, ROUTING],
+            Self::Price(place) => prices::filter(place),
+            Self::Isolated(rules, isolation) => prices::isolated(rules, isolation),
         }
     }
 
@@ -85,6 +101,8 @@ impl Chain {
             Self::RateLimit => "rate-limit",
             Self::Routing => "routing",
             Self::Four => "four filters",
+            Self::Price(_) => "a hostcall",
+            Self::Isolated(..) => "auth",
         }
     }
 
@@ -103,6 +121,9 @@ impl Filter {
     pub(super) fn module(&self, plugins: &Path) -> Result<Vec<u8>> {
         if self.name == THREE_HEADERS.name {
             return Ok(wat::parse_file(root()?.join("xtask/bench/three_headers.wat"))?);
+        }
+        if let Some(text) = prices::module(self.name) {
+            return Ok(wat::parse_str(text)?);
         }
         let path = plugins.join(format!("{}.wasm", self.name));
         fs::read(&path).with_context(|| path.display().to_string())

@@ -74,6 +74,12 @@ impl Contestant {
         if self.routes == 1 { "/".to_owned() } else { format!("/r{}/", self.routes - 1) }
     }
 
+    /// The name of its folder; without letters that shells and configurations mean something by.
+    fn folder_name(self) -> String {
+        let name = format!("{:?}-{:?}-{}", self.peer, self.chain, self.routes);
+        name.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '-' }).collect()
+    }
+
     /// Starts it on a free port and waits until it forwards.
     pub(super) fn start(self, setting: &Setting, workers: usize) -> Result<Running> {
         self.start_as(setting, workers, |command| command)
@@ -86,7 +92,7 @@ impl Contestant {
         workers: usize,
         change: impl FnOnce(Command) -> Command,
     ) -> Result<Running> {
-        let folder = setting.empty_folder(&format!("{:?}-{:?}-{}", self.peer, self.chain, self.routes))?;
+        let folder = setting.empty_folder(&self.folder_name())?;
         let listener = setting.free_address()?;
         let mut place = Place { folder, values: setting.values(), contestant: self };
         place.set("LISTENER", &listener.to_string());
@@ -134,7 +140,13 @@ impl Place {
             let module = self.folder.join("modules").join(format!("{}.wasm", filter.name)).display().to_string();
             let (named, phase) = (filter.name.replace('_', "-"), filter.phase.to_owned());
             let config = filter.config.to_owned();
-            let values = [("MODULE", module), ("NAME", named), ("PHASE", phase), ("CONFIG", config)];
+            let values = [
+                ("MODULE", module),
+                ("NAME", named),
+                ("PHASE", phase),
+                ("CONFIG", config),
+                ("ISOLATION", filter.isolation.to_owned()),
+            ];
             text.push_str(&fill(&self.filled(name)?, &values));
         }
         Ok(text)

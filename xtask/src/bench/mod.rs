@@ -15,6 +15,7 @@ mod contestant;
 mod chain;
 mod footprint;
 mod instructions;
+mod prices;
 mod scale;
 mod load;
 mod report;
@@ -103,6 +104,18 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     let measured = Measured { contestants, samples, scale, counts, footprints };
     let text = report::write(&measured, extent);
     let place = setting.folder().join("results.md");
+    std::fs::write(&place, &text).with_context(|| place.display().to_string())?;
+    say(&format!("\n{text}\nwritten to {} after {}", place.display(), clock.elapsed()));
+    Ok(())
+}
+
+/// The list of prices alone.
+pub(crate) fn prices() -> Result<()> {
+    let clock = Clock::start();
+    say("measures what hostcalls, callbacks and VMs cost, beside Envoy");
+    let setting = Setting::prepare(plain()?)?;
+    let text = step("prices", || prices::measure(&setting))?;
+    let place = setting.folder().join("prices.md");
     std::fs::write(&place, &text).with_context(|| place.display().to_string())?;
     say(&format!("\n{text}\nwritten to {} after {}", place.display(), clock.elapsed()));
     Ok(())

@@ -24,6 +24,7 @@ pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
         failure: filter.failure,
         header_pause: filter.header_pause,
         isolation: filter.isolation,
+        recycling: filter.recycling,
         limits: filter.limits.or(catalog.manifest(filter).map(Manifest::limits).unwrap_or_default()),
         allow: filter.allow.clone(),
     };

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use weir_model::limits::MAX_PLUGIN_CONFIGURATION_BYTES;
-use weir_model::{BundleName, FailurePolicy, HeaderPause, ModuleSource, PluginAllowance, PluginVm};
+use weir_model::{BundleName, FailurePolicy, HeaderPause, ModuleSource, PluginAllowance, PluginVm, Recycling};
 
 use crate::document::{Faults, Path};
 use crate::grammar;
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
-use crate::resource::filter_limits::{SaidLimits, check_allow, check_limits, check_vm};
+use crate::resource::filter_limits::{SaidLimits, check_allow, check_limits, check_recycling, check_vm};
 use crate::suggest::{hint, listing, quoted};
 use crate::written::{FailureName, FilterSpec, HeaderPauseName, Isolation, Kind, ModuleSpec, Phase, TargetRef};
 
@@ -40,6 +40,8 @@ pub(crate) struct Filter {
     pub(crate) header_pause: HeaderPause,
     /// How many streams share a VM of it.
     pub(crate) isolation: weir_model::Isolation,
+    /// When a VM of it has served long enough.
+    pub(crate) recycling: Recycling,
     /// What it may do; Services as they were written.
     pub(crate) allow: PluginAllowance,
     /// What a VM of it may use, as far as it says so.
@@ -68,7 +70,7 @@ impl TargetKind {
 /// Checks the fields of a Filter.
 pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> Option<Filter> {
     let FilterSpec { target_refs, module, phase, priority, config, config_text, root_id, vm, allow, .. } = spec;
-    let FilterSpec { failure, limits, isolation, header_pause, .. } = spec;
+    let FilterSpec { failure, limits, isolation, recycle, header_pause, .. } = spec;
     let targets = match target_refs {
         None => None,
         Some(targets) => {
@@ -78,6 +80,7 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
     };
     let module = check_module(module, &path.field("module"), faults);
     let limits = check_limits(limits, &path.field("limits"), faults);
+    let recycling = check_recycling(recycle, &path.field("recycle"), faults);
     let vm = check_vm(vm, &path.field("vm"), faults);
     let allow = check_allow(allow, &path.field("allow"), faults);
     if config.is_some() && config_text.is_some() {
@@ -109,6 +112,7 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
             None | Some(Isolation::Worker) => weir_model::Isolation::Worker,
             Some(Isolation::Stream) => weir_model::Isolation::Stream,
         },
+        recycling,
         allow,
         limits,
     })

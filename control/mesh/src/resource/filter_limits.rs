@@ -9,12 +9,12 @@ use weir_model::limits::{
     MAX_PLUGIN_LOG_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_METRICS, MAX_PLUGIN_SHARED_BYTES, MAX_PLUGIN_START_TIME,
     MAX_PLUGIN_TABLE_ELEMENTS, MIN_PLUGIN_MEMORY_BYTES,
 };
-use weir_model::{ByteSize, HumanDuration, PluginAllowance, PluginLimits, PluginVm};
+use weir_model::{ByteSize, HumanDuration, PluginAllowance, PluginLimits, PluginVm, Recycling};
 
 use crate::document::{Faults, Path};
 use crate::grammar;
 use crate::resource::field::{duration, is_bounded};
-use crate::written::{AllowSpec, LimitsSpec, VmSpec};
+use crate::written::{AllowSpec, LimitsSpec, RecycleSpec, VmSpec};
 
 /// Limits, as far as somebody has said some.
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,6 +120,21 @@ fn check_time(text: &str, most: Duration, path: &Path<'_>, faults: &mut Faults) 
         return None;
     }
     Some(time)
+}
+
+/// When a VM has served long enough.
+pub(super) fn check_recycling(recycle: Option<RecycleSpec>, path: &Path<'_>, faults: &mut Faults) -> Recycling {
+    let Some(RecycleSpec { requests, age, memory }) = recycle else { return Recycling::default() };
+    if requests == Some(0) {
+        faults.add(&path.field("requests"), "0 is too little", "use 1 or more, or leave it out");
+    }
+    let age = age.and_then(|text| duration(&text, &path.field("age"), faults));
+    if age.is_some_and(|age| age < Duration::from_secs(1)) {
+        faults.add(&path.field("age"), "is too short", "use 1s or more, or leave it out");
+    }
+    let bounds = (ByteSize(MIN_PLUGIN_MEMORY_BYTES), ByteSize(MAX_PLUGIN_MEMORY_BYTES));
+    let memory = memory.and_then(|text| check_size(&text, bounds, &path.field("memory"), faults));
+    Recycling { requests: requests.map(u64::from), age, memory }
 }
 
 /// What VMs are started with.

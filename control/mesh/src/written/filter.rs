@@ -29,6 +29,8 @@ pub(crate) struct FilterSpec {
     pub(crate) limits: Option<LimitsSpec>,
     /// How many requests share a VM; `Worker` when left out.
     pub(crate) isolation: Option<Isolation>,
+    /// When a VM has served long enough and is replaced, without a lost request; never when left out.
+    pub(crate) recycle: Option<RecycleSpec>,
     /// What is held back when the filter pauses in a headers callback; `HoldAll` when left out.
     pub(crate) header_pause: Option<HeaderPauseName>,
     /// What it may do; everything when left out.
@@ -45,6 +47,18 @@ pub(crate) struct VmSpec {
     pub(crate) config: Option<String>,
     /// Environment variables, by name.
     pub(crate) environment: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// When a VM has served long enough; whatever comes first.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RecycleSpec {
+    /// After so many requests.
+    pub(crate) requests: Option<u32>,
+    /// After this time, `1s` or more.
+    pub(crate) age: Option<String>,
+    /// Once its memory has grown to this.
+    pub(crate) memory: Option<String>,
 }
 
 /// What a filter may do.

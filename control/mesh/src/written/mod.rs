@@ -15,7 +15,8 @@ pub(crate) use access_policy::{
 };
 pub(crate) use backend_policy::{BackendPolicySpec, BalancingName, PolicyTimeouts, ServiceRef};
 pub(crate) use filter::{
-    AllowSpec, FailureName, FilterSpec, HeaderPauseName, Isolation, LimitsSpec, ModuleSpec, Phase, TargetRef, VmSpec,
+    AllowSpec, FailureName, FilterSpec, HeaderPauseName, Isolation, LimitsSpec, ModuleSpec, Phase, RecycleSpec,
+    TargetRef, VmSpec,
 };
 pub(crate) use manifest::ManifestSpec;
 pub(crate) use mesh::{MeshSpec, MtlsMode, MtlsSpec};

@@ -12,7 +12,7 @@ use weir_model::limits::{
 };
 use weir_model::{
     ByteSize, FailurePolicy, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin, PluginAllowance, PluginLimits,
-    PluginName, PluginVm, Rejection, RemoteModule, ResourceId, ResourceKind,
+    PluginName, PluginVm, Recycling, Rejection, RemoteModule, ResourceId, ResourceKind,
 };
 
 use super::fault::{Spot, unsupported};
@@ -36,6 +36,7 @@ struct Extras {
     limits: PluginLimits,
     isolation: Isolation,
     services: Option<Arc<[Arc<str>]>>,
+    recycling: Recycling,
 }
 
 /// A plugin of this name.
@@ -46,7 +47,10 @@ pub(super) fn inline_plugin(name: PluginName, config: &protobuf::Any, spot: &Spo
         (spot.field("wasm").required(filter)?, extras(plugin, spot)?)
     } else if config.type_url == proto::type_url::<Wasm>() {
         let (limits, isolation) = (PluginLimits::default(), Isolation::Worker);
-        (spot.checked(Wasm::decode(&*config.value))?, Extras { limits, isolation, services: None })
+        (
+            spot.checked(Wasm::decode(&*config.value))?,
+            Extras { limits, isolation, services: None, recycling: Recycling::default() },
+        )
     } else {
         return spot.none(&format!("is a {}", config.type_url), "every filter is a Wasm module: use the Wasm filter");
     };
@@ -59,7 +63,13 @@ fn extras(plugin: proto::Plugin, spot: &Spot<'_>) -> Option<Extras> {
     let proto::Plugin { wasm: _, vm_for_each_stream, services, .. } = &plugin;
     let isolation = if *vm_for_each_stream { Isolation::Stream } else { Isolation::Worker };
     let services = services.as_ref().map(|list| list.names.iter().map(|name| Arc::from(name.as_str())).collect());
-    Some(Extras { limits: limits(plugin, spot)?, isolation, services })
+    let age = plugin.recycle_age.map(|age| duration(age, &spot.field("recycle_age")));
+    let recycling = Recycling {
+        requests: plugin.recycle_requests.filter(|requests| *requests > 0),
+        age: age.flatten(),
+        memory: plugin.recycle_memory_bytes.map(ByteSize),
+    };
+    Some(Extras { limits: limits(plugin, spot)?, isolation, services, recycling })
 }
 
 fn limits(plugin: proto::Plugin, spot: &Spot<'_>) -> Option<PluginLimits> {
@@ -133,7 +143,7 @@ fn plugin(name: PluginName, extras: Extras, config: wasm::PluginConfig, spot: &S
     let vm = vm_of(spot.field("vm_config").required(vm)?, &name, &spot.field("vm_config"));
     let (module, vm, capabilities) = vm?;
     let capabilities = capability_restriction_config.and_then(names_of).or(capabilities);
-    let Extras { limits, isolation, services } = extras;
+    let Extras { limits, isolation, services, recycling } = extras;
     Some(Plugin {
         name,
         module,
@@ -143,6 +153,7 @@ fn plugin(name: PluginName, extras: Extras, config: wasm::PluginConfig, spot: &S
         failure: failure?,
         header_pause: if holds_headers { HeaderPause::HoldHeaders } else { HeaderPause::HoldAll },
         isolation,
+        recycling,
         limits,
         allow: PluginAllowance { capabilities, services },
     })

@@ -44,6 +44,9 @@ fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
         metrics: Some(limits.metrics),
         vm_for_each_stream: plugin.isolation == Isolation::Stream,
         services: plugin.allow.services.as_ref().map(names),
+        recycle_requests: plugin.recycling.requests,
+        recycle_age: plugin.recycling.age.map(duration),
+        recycle_memory_bytes: plugin.recycling.memory.map(|memory| memory.0),
     }
 }
 
