@@ -31,8 +31,6 @@ mod hostcalls;
 mod memory;
 mod state;
 
-pub mod foreign;
-
 mod contexts;
 mod deadline;
 mod growth;
@@ -43,6 +41,7 @@ mod log_budget;
 pub mod host;
 
 pub mod engine;
+pub mod foreign;
 pub mod settings;
 pub mod shared;
 

@@ -24,7 +24,6 @@ const INPUT_OUTPUT: u32 = 29;
 const NO_ENTRY: u32 = 44;
 const NOT_HERE: u32 = 52;
 const NOT_SUPPORTED: u32 = 58;
-pub(crate) const NOT_CAPABLE: u32 = 76;
 
 /// The right to write, in `fd_fdstat_get`.
 const RIGHT_TO_WRITE: u64 = 1 << 6;

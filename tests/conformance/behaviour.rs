@@ -203,6 +203,7 @@ fn replies() -> Vec<Case> {
     cases
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn shared() -> Vec<Case> {
     let of = |what: &str, steps: &[&str]| {
         let steps: Vec<String> = steps.iter().map(|step| format!("request_headers {step}")).collect();

@@ -46,6 +46,7 @@ pub(crate) fn grpc_stream(method: &str) -> String {
 }
 
 /// Hostcalls with arguments, each a case in each callback.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(crate) fn calls() -> Vec<String> {
     let reply = format!(
         "proxy_send_local_response 403 \"because of it\" \"refused\" {} 4294967295",

@@ -48,6 +48,7 @@ fn answering(marker: &str, imports: &str, body: &str) -> String {
     guest(marker, imports, &format!("{head} (call $answer {body}) (i32.const 1))"))
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn guests() -> Vec<Guest> {
     let old = |what: &'static str, imports: &str, body: &str, expected: u16| {
         let head = r#"(func (export "proxy_on_request_headers") (param i32 i32) (result i32)"#;

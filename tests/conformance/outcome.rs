@@ -47,10 +47,7 @@ pub(crate) fn headers(of: &str, map: &HeaderMap) -> Vec<String> {
 
 /// What the client saw.
 pub(crate) fn answer(answer: Result<Answer, String>) -> Outcome {
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(_) => return vec!["answer broken off".to_owned()],
-    };
+    let Ok(answer) = answer else { return vec!["answer broken off".to_owned()] };
     let mut lines = vec![format!("answer {}", answer.status)];
     lines.extend(headers("answer header", &answer.headers));
     lines.push(format!("answer body {}", quoted(&answer.body)));

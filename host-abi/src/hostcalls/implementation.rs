@@ -9,7 +9,6 @@ use crate::abi::log::LogLevel;
 use crate::abi::status::Status;
 use crate::hostcalls::call::{Call, CallResult, LogText, Refusal};
 use crate::state::{Phase, VmState};
-use crate::wasi;
 
 type Numbers<const N: usize> = fn(&mut Call<'_>, [u32; N]) -> CallResult;
 
@@ -184,11 +183,14 @@ const fn low(number: u64) -> u32 {
     number as u32
 }
 
+/// WASI's error number for what a program may not do.
+const NOT_CAPABLE: u32 = 76;
+
 /// The answer to a hostcall that the plugin may not make.
 fn forbidden(row: &Hostcall) -> Refusal {
     let number = match row.library {
         Library::Env => Status::InternalFailure.number(),
-        Library::Wasi => wasi::NOT_CAPABLE,
+        Library::Wasi => NOT_CAPABLE,
     };
     Refusal::Explained(number, "is not among the filter's capabilities".to_owned())
 }

@@ -100,10 +100,9 @@ fn read(puppet: &mut Puppet, [path, size]: [u64; 2]) -> Option<Vec<u8>> {
             Some(memory[pointer..pointer + size].to_vec())
         }
         answer => {
-            assert_eq!(
-                answer,
-                Some(if path_bytes(&memory[path as usize..][..size as usize]).is_empty() { 3 } else { 1 })
-            );
+            let [path, size] = [path, size].map(|number| usize::try_from(number).unwrap());
+            let is_empty = path_bytes(&memory[path..][..size]).is_empty();
+            assert_eq!(answer, Some(if is_empty { 3 } else { 1 }));
             None
         }
     }

@@ -69,7 +69,7 @@ pub(super) fn with_vm<T>(
         slot.metrics.memory.set(vm.memory_bytes() as u64);
         slot.metrics.log_dropped.set(vm.dropped_log_bytes());
     }
-    slot.record.usage.end(measured, &slot.metrics);
+    slot.record.usage.end(measured.as_ref(), &slot.metrics);
     let timer = vm.tick_generation();
     drop(running);
     if slot.ticking.get() != Some(timer) && timer != 0 {

@@ -126,7 +126,7 @@ impl Callouts {
     pub(super) fn start(&self, slot: &Rc<Slot>, call: &HttpCall<'_>) -> Result<u32, Status> {
         let plugin = &slot.plugin.model.name;
         let Some(cluster) = self.allowed_cluster(slot, call.upstream) else {
-            self.tell_unknown(slot, call.upstream);
+            tell_unknown(slot, call.upstream);
             return Err(Status::BadArgument);
         };
         let Some(outgoing) = outgoing(call) else {
@@ -162,7 +162,7 @@ impl Callouts {
             let target = grpc::Target::of_service(call.upstream)?;
             Some((self.allowed_cluster(slot, &target.cluster)?, target))
         }) else {
-            self.tell_unknown(slot, call.upstream);
+            tell_unknown(slot, call.upstream);
             return Err(Status::ParseFailure);
         };
         let upload = Upload::default();
@@ -263,16 +263,6 @@ impl Callouts {
         last | kind
     }
 
-    fn tell_unknown(&self, slot: &Slot, upstream: &[u8]) {
-        if !slot.may_complain() {
-            return;
-        }
-        let plugin = &slot.plugin.model.name;
-        let upstream = String::from_utf8_lossy(&upstream[..upstream.len().min(MAX_HOST_BYTES)]);
-        warn!(%plugin, %upstream,
-            "callout refused: no Service port of that name that the filter may call; write namespace/service:port");
-    }
-
     /// The cluster of a name, if the plugin may call it.
     fn allowed_cluster(&self, slot: &Slot, upstream: &[u8]) -> Option<Arc<Cluster>> {
         let cluster = self.cluster(slot.plugin.model.name.as_str(), upstream)?;
@@ -299,6 +289,17 @@ impl Callouts {
             _ => None,
         }
     }
+}
+
+/// Logs that a callout goes nowhere.
+fn tell_unknown(slot: &Slot, upstream: &[u8]) {
+    if !slot.may_complain() {
+        return;
+    }
+    let plugin = &slot.plugin.model.name;
+    let upstream = String::from_utf8_lossy(&upstream[..upstream.len().min(MAX_HOST_BYTES)]);
+    warn!(%plugin, %upstream,
+        "callout refused: no Service port of that name that the filter may call; write namespace/service:port");
 }
 
 /// Whether callouts of a plugin may go to a cluster: its list names it, with or without namespace and port.

@@ -70,7 +70,7 @@ pub(crate) struct Slot {
     served: Cell<u64>,
     since: Cell<Instant>,
     /// Where new streams go, once the VM here has served long enough.
-    successor: RefCell<Option<Rc<Slot>>>,
+    successor: RefCell<Option<Rc<Self>>>,
     /// The metrics that the VM has defined, by its numbers.
     pub(super) guest_metrics: RefCell<MetricTable>,
     pub(super) callouts: Callouts,

@@ -48,6 +48,7 @@ pub(super) enum Work {
 
 /// One filter's place in one direction.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(super) struct Station {
     /// What has come here. `end` and `trailers` exclude each other: trailers are an end.
     pub(super) arrived: Parts,

@@ -13,7 +13,7 @@ use crate::limits::CPU_WINDOW;
 use crate::telemetry::PluginMetrics;
 
 /// Of how many calls one is measured when nothing depends on it.
-const SAMPLE: u64 = 16;
+const SAMPLE: u32 = 16;
 
 /// What the calls into one plugin cost on one worker.
 pub(super) struct Usage {
@@ -57,18 +57,18 @@ impl Usage {
     pub(super) fn begin(&self) -> Option<Measured> {
         let call = self.calls.get();
         self.calls.set(call.wrapping_add(1));
-        if !self.is_limited() && !call.is_multiple_of(SAMPLE) {
+        if !self.is_limited() && !call.is_multiple_of(SAMPLE.into()) {
             return None;
         }
         let started = Instant::now();
-        let stands_for = if self.is_limited() { 1 } else { SAMPLE as u32 };
+        let stands_for = if self.is_limited() { 1 } else { SAMPLE };
         Some(Measured { started, stands_for })
     }
 
     /// The call has ended.
-    pub(super) fn end(&self, measured: Option<Measured>, metrics: &PluginMetrics) {
+    pub(super) fn end(&self, measured: Option<&Measured>, metrics: &PluginMetrics) {
         metrics.calls.increment();
-        let Some(Measured { started, stands_for }) = measured else { return };
+        let Some(&Measured { started, stands_for }) = measured else { return };
         let now = Instant::now();
         let took = now.duration_since(started);
         metrics.call_nanoseconds.add(u64::try_from((took * stands_for).as_nanos()).unwrap_or(u64::MAX));
@@ -93,7 +93,7 @@ mod tests {
         let call = async |time: u64| {
             let measured = usage.begin();
             tokio::time::advance(Duration::from_millis(time)).await;
-            usage.end(measured, &metrics);
+            usage.end(measured.as_ref(), &metrics);
             usage.is_spent(Instant::now)
         };
         assert!(!call(60).await);
@@ -113,7 +113,7 @@ mod tests {
         for _ in 0..160 {
             let measured = usage.begin();
             tokio::time::advance(Duration::from_millis(10)).await;
-            usage.end(measured, &metrics);
+            usage.end(measured.as_ref(), &metrics);
             assert!(!usage.is_spent(Instant::now));
         }
         assert_eq!((metrics.calls.value(), metrics.call_nanoseconds.value()), (160, 1_600_000_000));

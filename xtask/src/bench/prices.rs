@@ -108,6 +108,13 @@ pub(super) fn module(name: &str) -> Option<String> {
         true => "(drop (call $define (i32.const 0) (i32.const 1040) (i32.const 7) (i32.const 28)))",
         false => "",
     };
+    let body = match name == ALL_CALLBACKS {
+        true => String::new(),
+        false => format!(
+            "(local.set $left (i32.const {CALLS}))
+             (loop $again {call} (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
+        ),
+    };
     let more = match name == ALL_CALLBACKS {
         true => {
             "(func (export \"proxy_on_response_headers\") (param i32 i32 i32) (result i32) (i32.const 0))
@@ -125,9 +132,7 @@ pub(super) fn module(name: &str) -> Option<String> {
             (func (export \"proxy_on_memory_allocate\") (param i32) (result i32) (i32.const 65536))
             (func (export \"proxy_on_configure\") (param i32 i32) (result i32) {define} (i32.const 1)) {more}
             (func (export \"proxy_on_request_headers\") (param i32 i32 i32) (result i32) (local $left i32)
-                (local.set $left (i32.const {CALLS}))
-                (loop $again {call}
-                    (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+                {body}
                 (i32.const 0)))"
     ))
 }

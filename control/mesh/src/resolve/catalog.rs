@@ -171,7 +171,7 @@ impl<'a> Catalog<'a> {
 
     /// All Filters.
     pub(crate) fn filters(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a Filter)> {
-        self.objects(|it| if let Resource::Filter(it) = it { Some(it) } else { None })
+        self.objects(|it| if let Resource::Filter(it) = it { Some(&**it) } else { None })
     }
 
     /// All AccessPolicies.

@@ -70,7 +70,7 @@ pub(crate) enum Resource {
     GatewayClass(GatewayClass),
     ReferenceGrant(ReferenceGrant),
     Service(Service),
-    Filter(Filter),
+    Filter(Box<Filter>),
     BackendPolicy(BackendPolicy),
     AccessPolicy(AccessPolicy),
     Secret(Secret),
@@ -189,7 +189,7 @@ fn check_spec(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<Resource> 
         Kind::GatewayClass => Resource::GatewayClass(grants::check_class(typed(spec, &at, faults)?)),
         Kind::ReferenceGrant => Resource::ReferenceGrant(grants::check(typed(spec, &at, faults)?, &at, faults)),
         Kind::Service => Resource::Service(service::check(typed(spec, &at, faults)?, &at, faults)?),
-        Kind::Filter => Resource::Filter(filter::check(typed(spec, &at, faults)?, &at, faults)?),
+        Kind::Filter => Resource::Filter(Box::new(filter::check(typed(spec, &at, faults)?, &at, faults)?)),
         Kind::BackendPolicy => Resource::BackendPolicy(backend_policy::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::AccessPolicy => {
             let id = object(tree, kind)?;

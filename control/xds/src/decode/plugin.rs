@@ -44,7 +44,7 @@ pub(super) fn inline_plugin(name: PluginName, config: &protobuf::Any, spot: &Spo
     let (filter, extras) = if config.type_url == proto::type_url::<proto::Plugin>() {
         let mut plugin = spot.checked(proto::Plugin::decode(&*config.value))?;
         let filter = plugin.wasm.take();
-        (spot.field("wasm").required(filter)?, extras(plugin, spot)?)
+        (spot.field("wasm").required(filter)?, extras(&plugin, spot)?)
     } else if config.type_url == proto::type_url::<Wasm>() {
         let (limits, isolation) = (PluginLimits::default(), Isolation::Worker);
         (
@@ -59,8 +59,8 @@ pub(super) fn inline_plugin(name: PluginName, config: &protobuf::Any, spot: &Spo
     plugin(name, extras, spot.required(config)?, &spot)
 }
 
-fn extras(plugin: proto::Plugin, spot: &Spot<'_>) -> Option<Extras> {
-    let proto::Plugin { wasm: _, vm_for_each_stream, services, .. } = &plugin;
+fn extras(plugin: &proto::Plugin, spot: &Spot<'_>) -> Option<Extras> {
+    let proto::Plugin { wasm: _, vm_for_each_stream, services, .. } = plugin;
     let isolation = if *vm_for_each_stream { Isolation::Stream } else { Isolation::Worker };
     let services = services.as_ref().map(|list| list.names.iter().map(|name| Arc::from(name.as_str())).collect());
     let age = plugin.recycle_age.map(|age| duration(age, &spot.field("recycle_age")));
@@ -72,10 +72,10 @@ fn extras(plugin: proto::Plugin, spot: &Spot<'_>) -> Option<Extras> {
     Some(Extras { limits: limits(plugin, spot)?, isolation, services, recycling })
 }
 
-fn limits(plugin: proto::Plugin, spot: &Spot<'_>) -> Option<PluginLimits> {
-    let proto::Plugin { memory_bytes, call_time, start_time, cpu_per_second, table_elements, .. } = plugin;
+fn limits(plugin: &proto::Plugin, spot: &Spot<'_>) -> Option<PluginLimits> {
+    let proto::Plugin { memory_bytes, call_time, start_time, cpu_per_second, table_elements, .. } = *plugin;
     let proto::Plugin { log_bytes_per_second, head_bytes, body_bytes, callouts, shared_data_bytes, metrics, .. } =
-        plugin;
+        *plugin;
     let defaults = PluginLimits::default();
     let time = |time: protobuf::Duration, name: &str, most: Duration| {
         let spot = spot.field(name);
