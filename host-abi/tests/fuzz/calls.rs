@@ -102,7 +102,7 @@ const SHAPES: &[Shape] = &[
     shape("fd_pwrite", "enewo", &[8, 28]),
     shape("fd_read", "eneo", &[52]),
     shape("fd_readdir", "ebwo", &[20]),
-    shape("fd_renumber", "ee", &[8]),
+    shape("fd_renumber", "ee", &[58]),
     shape("fd_seek", "ewnq", &[]),
     shape("fd_sync", "e", &[8]),
     shape("fd_tell", "eq", &[]),
