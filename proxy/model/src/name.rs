@@ -80,6 +80,13 @@ names! {
     SecretName;
 }
 
+impl PluginName {
+    /// The namespace it is in: what stands before the first `/`.
+    pub fn namespace(&self) -> &str {
+        self.as_str().split('/').next().unwrap_or_default()
+    }
+}
+
 fn as_text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
 }

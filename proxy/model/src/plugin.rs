@@ -260,8 +260,7 @@ impl Plugin {
         if self.vm.id.is_empty() {
             return self.name.to_string();
         }
-        let namespace = self.name.as_str().split('/').next().unwrap_or_default();
-        format!("{namespace}/vm:{}", self.vm.id)
+        format!("{}/vm:{}", self.name.namespace(), self.vm.id)
     }
 }
 

@@ -78,6 +78,22 @@ pub(super) fn with_vm<T>(
     Some(result)
 }
 
+/// Tells a VM something that is no filter's turn; a failure is the end of it. True when the VM lives on.
+pub(super) fn tell_vm(
+    slot: &Rc<Slot>,
+    about: About<'_>,
+    call: impl FnOnce(&mut Vm, &mut HostView<'_>) -> Result<(), Failure>,
+) -> bool {
+    match with_vm(slot, about, call) {
+        Some(Ok(())) => true,
+        Some(Err(failure)) => {
+            slot.on_failure(&failure);
+            false
+        }
+        None => false,
+    }
+}
+
 fn enter(
     vm: &mut Vm,
     host: &mut HostView<'_>,

@@ -15,10 +15,10 @@ use tokio::task::AbortHandle;
 use tracing::warn;
 use weir_host_abi::host::{GrpcCall, HttpCall};
 use weir_host_abi::{CalloutResponse, EndOfStream, Status};
-use weir_model::ClusterName;
+use weir_model::{ClusterName, PluginName};
 
 use crate::body::Body;
-use crate::filter::call::with_vm;
+use crate::filter::call::tell_vm;
 use crate::filter::grpc::{self, GrpcEvent, Upload};
 use crate::filter::host::About;
 use crate::filter::slot::Slot;
@@ -70,7 +70,7 @@ pub(crate) struct Callouts {
 
 /// A gRPC call or stream.
 struct Live {
-    task: Option<AbortHandle>,
+    task: AbortHandle,
     upload: Upload,
     /// A unary call's answer, until its status is known.
     answer: Option<Bytes>,
@@ -112,7 +112,7 @@ impl Callouts {
     pub(super) fn abandon(&self) {
         self.epoch.set(self.epoch.get() + 1);
         for (_, live) in self.grpc.borrow_mut().drain() {
-            live.task.inspect(AbortHandle::abort);
+            live.task.abort();
         }
         *self.status.borrow_mut() = (0, String::new());
     }
@@ -186,7 +186,7 @@ impl Callouts {
             grpc::exchange(&upstreams, (&cluster, outgoing), timeout, &mut tell).await;
             drop(place);
         });
-        let live = Live { task: Some(task.abort_handle()), upload, answer: None, is_closed: false };
+        let live = Live { task: task.abort_handle(), upload, answer: None, is_closed: false };
         self.grpc.borrow_mut().insert(id, live);
         Ok(id)
     }
@@ -234,7 +234,7 @@ impl Callouts {
             return Err(Status::BadArgument);
         }
         let live = self.grpc.borrow_mut().remove(&id).ok_or(Status::NotFound)?;
-        live.task.inspect(AbortHandle::abort);
+        live.task.abort();
         Ok(())
     }
 
@@ -265,7 +265,7 @@ impl Callouts {
 
     /// The cluster of a name, if the plugin may call it.
     fn allowed_cluster(&self, slot: &Slot, upstream: &[u8]) -> Option<Arc<Cluster>> {
-        let cluster = self.cluster(slot.plugin.model.name.as_str(), upstream)?;
+        let cluster = self.cluster(&slot.plugin.model.name, upstream)?;
         if !is_allowed(&slot.plugin.model, &cluster.model().name) {
             slot.metrics.limited.increment("services");
             return None;
@@ -274,10 +274,9 @@ impl Callouts {
     }
 
     /// `namespace/service:port`; without namespace it is the plugin's own, without port the service's only one.
-    fn cluster(&self, plugin: &str, upstream: &[u8]) -> Option<Arc<Cluster>> {
+    fn cluster(&self, plugin: &PluginName, upstream: &[u8]) -> Option<Arc<Cluster>> {
         let wanted = std::str::from_utf8(upstream).ok()?;
-        let namespace = plugin.split('/').next().unwrap_or_default();
-        let full = if wanted.contains('/') { wanted.to_owned() } else { format!("{namespace}/{wanted}") };
+        let full = with_namespace(plugin, wanted);
         let clusters = self.directory.borrow();
         if let Some(cluster) = ClusterName::new(&full).ok().and_then(|name| clusters.get(&name)) {
             return Some(Arc::clone(cluster));
@@ -305,12 +304,16 @@ fn tell_unknown(slot: &Slot, upstream: &[u8]) {
 /// Whether callouts of a plugin may go to a cluster: its list names it, with or without namespace and port.
 fn is_allowed(plugin: &weir_model::Plugin, cluster: &ClusterName) -> bool {
     let Some(services) = &plugin.allow.services else { return true };
-    let namespace = plugin.name.as_str().split('/').next().unwrap_or_default();
     services.iter().any(|service| {
-        let full = if service.contains('/') { service.to_string() } else { format!("{namespace}/{service}") };
+        let full = with_namespace(&plugin.name, service);
         let rest = cluster.as_str().strip_prefix(full.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     })
+}
+
+/// What a plugin calls a service, with the plugin's own namespace when it names none.
+fn with_namespace(plugin: &PluginName, service: &str) -> String {
+    if service.contains('/') { service.to_owned() } else { format!("{}/{service}", plugin.namespace()) }
 }
 
 /// The request of a call, when it is whole and valid.
@@ -367,10 +370,7 @@ fn deliver(slot: &Rc<Slot>, id: u32, answer: &CallAnswer) {
     if let Some(failed) = failed {
         *slot.callouts.status.borrow_mut() = failed;
     }
-    let called = with_vm(slot, About::Answer(answer), |vm, host| vm.on_http_call_response(host, id, response));
-    if let Some(Err(failure)) = called {
-        slot.on_failure(&failure);
-    }
+    tell_vm(slot, About::Answer(answer), |vm, host| vm.on_http_call_response(host, id, response));
 }
 
 /// Tells the guest what a gRPC call or stream has brought; false when it does not listen any more.
@@ -402,18 +402,10 @@ fn deliver_grpc(slot: &Rc<Slot>, id: u32, event: GrpcEvent) -> bool {
         *slot.callouts.status.borrow_mut() = (*code, text.clone());
     }
     let count = |map: &HeaderMap| u32::try_from(map.len()).unwrap_or(u32::MAX);
-    let called = with_vm(slot, About::Grpc(&event), |vm, host| match &event {
+    tell_vm(slot, About::Grpc(&event), |vm, host| match &event {
         GrpcEvent::InitialMetadata(map) => vm.on_grpc_initial_metadata(host, id, count(map)),
         GrpcEvent::Message(message) => vm.on_grpc_receive(host, id, message.len()),
         GrpcEvent::TrailingMetadata(map) => vm.on_grpc_trailing_metadata(host, id, count(map)),
         GrpcEvent::Closed(code, _) => vm.on_grpc_close(host, id, *code),
-    });
-    match called {
-        Some(Ok(())) => true,
-        Some(Err(failure)) => {
-            slot.on_failure(&failure);
-            false
-        }
-        None => false,
-    }
+    })
 }

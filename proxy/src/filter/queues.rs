@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use weir_host_abi::shared::Notify;
 
-use crate::filter::call::with_vm;
+use crate::filter::call::tell_vm;
 use crate::filter::host::About;
 use crate::filter::slot::Slot;
 use crate::limits::MAX_QUEUE_NOTES;
@@ -61,9 +61,7 @@ async fn deliver(inbox: Arc<Inbox>, slot: Weak<Slot>) {
         }
         let Some(slot) = slot.upgrade() else { return };
         while let Some(queue) = inbox.next() {
-            if let Some(Err(failure)) = with_vm(&slot, About::Plugin, |vm, host| vm.on_queue_ready(host, queue)) {
-                slot.on_failure(&failure);
-            }
+            tell_vm(&slot, About::Plugin, |vm, host| vm.on_queue_ready(host, queue));
             tokio::task::yield_now().await; // Requests of the worker have their turn between two.
         }
     }

@@ -3,7 +3,7 @@
 
 use std::rc::{Rc, Weak};
 
-use crate::filter::call::with_vm;
+use crate::filter::call::tell_vm;
 use crate::filter::host::About;
 use crate::filter::slot::Slot;
 use crate::limits::MIN_TICK;
@@ -31,13 +31,8 @@ async fn tick_forever(slot: Weak<Slot>, generation: u64, timer: u64) {
         if slot.generation() != generation || slot.ticking.get() != Some(timer) {
             return;
         }
-        match with_vm(&slot, About::Plugin, |vm, host| vm.on_tick(host)) {
-            Some(Ok(())) => {}
-            Some(Err(failure)) => {
-                slot.on_failure(&failure);
-                return;
-            }
-            None => return,
+        if !tell_vm(&slot, About::Plugin, |vm, host| vm.on_tick(host)) {
+            return;
         }
     }
 }

@@ -226,8 +226,7 @@ fn vm_of(vm: wasm::plugin_config::Vm, plugin: &PluginName, spot: &Spot<'_>) -> O
 /// The id without its namespace; empty when it is the plugin's own. The shared state of another namespace is out of
 /// reach.
 fn own_id<'v>(vm_id: &'v str, plugin: &PluginName) -> &'v str {
-    let namespace = plugin.as_str().split('/').next().unwrap_or_default();
-    let inside = vm_id.strip_prefix(namespace).and_then(|rest| rest.strip_prefix("/vm:"));
+    let inside = vm_id.strip_prefix(plugin.namespace()).and_then(|rest| rest.strip_prefix("/vm:"));
     if vm_id == plugin.as_str() { "" } else { inside.unwrap_or(vm_id) }
 }
 
