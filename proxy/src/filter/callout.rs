@@ -174,8 +174,10 @@ impl Callouts {
             None => (GRPC_STREAM, Body::made(upload.clone()), target.timeout(call)),
         };
         let Some(outgoing) = target.request(call, &cluster, body) else {
-            warn!(plugin = %slot.plugin.model.name, cluster = %cluster.model().name,
-                "gRPC callout refused: service, method and metadata must be valid in a request");
+            if slot.may_complain() {
+                warn!(plugin = %slot.plugin.model.name, cluster = %cluster.model().name,
+                    "gRPC callout refused: service, method and metadata must be valid in a request");
+            }
             return Err(Status::InternalFailure);
         };
         let place = self.place(slot, call.message.map_or(0, <[u8]>::len))?;
@@ -202,7 +204,10 @@ impl Callouts {
         };
         if !upload.push(message) {
             slot.metrics.limited.increment("grpc");
-            warn!(plugin = %slot.plugin.model.name, "a gRPC stream is cancelled: the upstream takes nothing, and too much waits");
+            if slot.may_complain() {
+                warn!(plugin = %slot.plugin.model.name,
+                    "a gRPC stream is cancelled: the upstream takes nothing, and too much waits");
+            }
             return self.cancel(id);
         }
         if end == EndOfStream::Yes {
