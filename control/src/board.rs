@@ -310,8 +310,12 @@ fn objects_of(snapshot: &Snapshot) -> BTreeSet<ObjectId> {
     let secrets = snapshot.secrets.keys().filter_map(|name| id(ResourceKind::Secret, name.as_str()));
     let routes = snapshot.route_tables.values().flat_map(|table| &table.virtual_hosts).flat_map(|host| &host.routes);
     let routes = routes.filter_map(|route| {
-        let mut parts = route.name.as_str().split('/'); // namespace/route/rule/match
-        ObjectId::new("HTTPRoute", parts.next()?, parts.next()?)
+        let parts: Vec<&str> = route.name.as_str().split('/').collect();
+        match parts[..] {
+            [namespace, name, _rule, _match] => ObjectId::new("HTTPRoute", namespace, name),
+            [namespace, name, _rule] => ObjectId::new("TCPRoute", namespace, name),
+            _ => None,
+        }
     });
     listeners.chain(clusters).chain(plugins).chain(secrets).chain(routes).collect()
 }

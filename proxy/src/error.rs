@@ -258,6 +258,16 @@ impl ProxyError {
         }
     }
 
+    /// The plugin whose doing it is, if it is one's.
+    pub(crate) fn plugin(&self) -> Option<&str> {
+        match self {
+            Self::FilterFailed { plugin, .. } | Self::FilterOutput { plugin } | Self::FilterClosed { plugin } => {
+                Some(plugin)
+            }
+            _ => None,
+        }
+    }
+
     /// What is known beyond the row: the endpoint's error, the plugin's name, the bound.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {

@@ -21,6 +21,20 @@ pub(crate) struct RequestHead {
     pub(crate) version: Version,
 }
 
+impl RequestHead {
+    /// The head of what has none: a TCP connection.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            method: Method::GET,
+            scheme: "",
+            authority: HeaderValue::from_static(""),
+            path: PathAndQuery::from_static("/"),
+            headers: HeaderMap::new(),
+            version: Version::HTTP_11,
+        }
+    }
+}
+
 /// A response's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResponseHead {

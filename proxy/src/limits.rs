@@ -27,6 +27,16 @@ pub(crate) const REMOVED_LISTENER_TIME: Duration = Duration::from_secs(30);
 /// Nothing may move on a stream for this long (Envoy's `stream_idle_timeout`).
 pub(crate) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Nothing may move on a TCP connection for this long (Envoy's `idle_timeout` of its TCP proxy).
+pub(crate) const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long a TCP connection that the proxy ends stays open for its downstream to read what it was sent (Envoy's
+/// `delayed_close_timeout`).
+pub(crate) const TCP_LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes of a TCP connection that are read at once, in each direction (Envoy reads 16 KiB slices).
+pub(crate) const TCP_READ_BYTES: usize = 16 * 1024;
+
 /// Concurrent streams of one downstream HTTP/2 connection (Envoy's recommendation at the edge).
 pub(crate) const MAX_CONCURRENT_STREAMS: u32 = 100;
 

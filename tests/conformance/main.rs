@@ -15,6 +15,7 @@ mod case; // One case.
 mod matrix; // Every hostcall from every callback.
 mod properties; // Every property.
 mod behaviour; // What filters do to streams.
+mod tcp; // What filters do to connections.
 mod modules; // What is no probe.
 mod coverage; // That nothing is left out.
 mod side_by_side; // Runs cases in both.
@@ -45,7 +46,14 @@ async fn compare(arrangement: &Arrangement, cases: &[Case]) {
     for (case, (envoy, weir)) in cases.iter().zip(&outcomes) {
         differences.compare(&case.name, envoy.as_ref(), weir);
     }
-    coverage::check(cases, &outcomes);
-    println!("{compared} cases compared, {} undefined in Envoy", cases.len() - compared);
+    let connections = tcp::cases();
+    let seen = tcp::run(&connections, |name| differences.is_undefined(name)).await;
+    let (compared, all) =
+        (compared + seen.iter().filter(|(envoy, _)| envoy.is_some()).count(), cases.len() + seen.len());
+    for (case, (envoy, weir)) in connections.iter().zip(&seen) {
+        differences.compare(&case.name, envoy.as_ref(), weir);
+    }
+    coverage::check(cases, outcomes.iter().chain(&seen).map(|(_, weir)| weir));
+    println!("{compared} cases compared, {} undefined in Envoy", all - compared);
     differences.report();
 }

@@ -231,7 +231,7 @@ fn waiting(callback: &str, call: &str) -> Option<Vec<String>> {
 }
 
 /// `log: proxy_log 2 "hello"`; serialised lists and messages, which say nothing to people, are left out.
-fn title(callback: &str, call: &str) -> String {
+pub(crate) fn title(callback: &str, call: &str) -> String {
     let mut shown = String::new();
     for (number, part) in call.split('"').enumerate() {
         match number % 2 {

@@ -3,7 +3,7 @@
 use crate::case::{Case, Sent};
 
 /// Paths, with dots where guests write NUL.
-const PATHS: [&str; 92] = [
+pub(crate) const PATHS: [&str; 92] = [
     "request.path",
     "request.url_path",
     "request.query",
@@ -115,6 +115,11 @@ const VOLATILE: [&str; 13] = [
     "upstream.cx_pool_ready_duration",
 ];
 
+/// Whether a property's value is never the same twice.
+pub(crate) fn is_volatile(path: &str) -> bool {
+    VOLATILE.contains(&path)
+}
+
 /// A case for each property, read in three callbacks.
 pub(crate) fn cases() -> Vec<Case> {
     let case = |path: &&str| {
@@ -123,7 +128,7 @@ pub(crate) fn cases() -> Vec<Case> {
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
         let headers = vec![("x-sent", "yes"), ("user-agent", "case"), ("referer", "before")];
         let case = Case::new(format!("property {path}"), &steps);
-        let is_volatile = VOLATILE.contains(path);
+        let is_volatile = is_volatile(path);
         Case { is_volatile, ..case.sending(Sent { query: "?a=1&b=2", headers, ..Sent::whole() }) }
     };
     PATHS.iter().map(case).collect()

@@ -40,7 +40,7 @@ pub(crate) async fn run(
     let script = script(arrangement, cases);
     let seen = Seen::default();
     let origin = origin(&seen).await;
-    let callout = callout(&seen).await;
+    let callout = callout().await;
     let plan = plan(arrangement, &script, (origin.address(), callout.address()));
     let envoy = Envoy::run(&plan).await;
     let defined: Vec<usize> = (0..cases.len()).filter(|number| !undefined(&cases[*number].name)).collect();
@@ -191,7 +191,7 @@ async fn received(who: &str, request: Request<Incoming>) -> Option<Vec<String>> 
 }
 
 /// Answers callouts, HTTP and gRPC.
-async fn callout(_seen: &Seen) -> Origin {
+pub(crate) async fn callout() -> Origin {
     Origin::start(Codec::Http2, |request| async move {
         let path = request.uri().path().to_owned();
         let whole = request.into_body().collect().await.map_err(|_| harness::Broken)?.to_bytes();

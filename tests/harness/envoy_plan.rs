@@ -71,15 +71,44 @@ pub struct EnvoyPlan {
     pub clusters: Vec<(String, SocketAddr)>,
     /// Which cluster everything goes to.
     pub target: &'static str,
+    /// Whether its listener is for bytes.
+    pub is_tcp: bool,
 }
 
 impl EnvoyPlan {
     /// Everything goes to an origin, without filters.
     pub fn to(codec: Codec, origin: SocketAddr) -> Self {
-        Self { filters: Vec::new(), codec, origin, clusters: Vec::new(), target: "origin" }
+        Self { filters: Vec::new(), codec, origin, clusters: Vec::new(), target: "origin", is_tcp: false }
     }
 
     pub(crate) fn configuration(&self) -> Value {
+        let anywhere = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
+        let clusters = std::iter::once((self.target, self.origin))
+            .chain(self.clusters.iter().map(|(name, address)| (name.as_str(), *address)));
+        let network_filters = if self.is_tcp { self.tcp_filters() } else { vec![self.connection_manager()] };
+        json!({
+            "admin": {"address": anywhere},
+            "static_resources": {
+                "listeners": [{
+                    "name": "edge", "address": anywhere, "filter_chains": [{"filters": network_filters}],
+                }],
+                "clusters": clusters.map(|(name, address)| self.cluster(name, address)).collect::<Vec<_>>(),
+            },
+        })
+    }
+
+    fn tcp_filters(&self) -> Vec<Value> {
+        let wasm = |filter: &EnvoyFilter| {
+            let kind = "envoy.extensions.filters.network.wasm.v3.Wasm";
+            json!({"name": "envoy.filters.network.wasm", "typed_config": typed(kind, json!({"config": filter.plugin()}))})
+        };
+        let kind = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+        let proxy = typed(kind, json!({"stat_prefix": "edge", "cluster": self.target}));
+        let proxy = json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy});
+        self.filters.iter().map(wasm).chain([proxy]).collect()
+    }
+
+    fn connection_manager(&self) -> Value {
         let wasm = |filter: &EnvoyFilter| {
             let kind = "envoy.extensions.filters.http.wasm.v3.Wasm";
             json!({"name": "envoy.filters.http.wasm", "typed_config": typed(kind, json!({"config": filter.plugin()}))})
@@ -97,21 +126,7 @@ impl EnvoyPlan {
                 "http_protocol_options": {"enable_trailers": true},
             }),
         );
-        let anywhere = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
-        let clusters = std::iter::once((self.target, self.origin))
-            .chain(self.clusters.iter().map(|(name, address)| (name.as_str(), *address)));
-        json!({
-            "admin": {"address": anywhere},
-            "static_resources": {
-                "listeners": [{
-                    "name": "edge", "address": anywhere,
-                    "filter_chains": [{"filters": [
-                        {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager},
-                    ]}],
-                }],
-                "clusters": clusters.map(|(name, address)| self.cluster(name, address)).collect::<Vec<_>>(),
-            },
-        })
+        json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager})
     }
 
     fn cluster(&self, name: &str, address: SocketAddr) -> Value {

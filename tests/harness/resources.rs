@@ -41,24 +41,38 @@ pub struct Filter {
     pub config: Value,
     /// More fields of `spec`, as YAML in flow style: `failure: Open, priority: 1`.
     pub fields: Cow<'static, str>,
-    /// The HTTPRoute that it is put before.
+    /// The kind of the route that it is put before.
+    pub kind: &'static str,
+    /// The route.
     pub route: &'static str,
 }
 
 impl Filter {
     /// The test filter with a configuration.
     pub fn test(name: &'static str, config: Value) -> Self {
-        Self { name, module: Module::Test, config, fields: Cow::Borrowed(""), route: "everything" }
+        Self { name, module: Module::Test, config, fields: Cow::Borrowed(""), kind: "HTTPRoute", route: "everything" }
     }
 
     /// Another module, without a configuration.
     pub fn of(name: &'static str, module: Module) -> Self {
-        Self { name, module, config: serde_json::json!({}), fields: Cow::Borrowed(""), route: "everything" }
+        Self {
+            name,
+            module,
+            config: serde_json::json!({}),
+            fields: Cow::Borrowed(""),
+            kind: "HTTPRoute",
+            route: "everything",
+        }
     }
 
     /// With more fields of `spec`.
     pub fn with(self, fields: impl Into<Cow<'static, str>>) -> Self {
         Self { fields: fields.into(), ..self }
+    }
+
+    /// Before a TCPRoute.
+    pub fn before_tcp(self, route: &'static str) -> Self {
+        Self { kind: "TCPRoute", route, ..self }
     }
 
     /// Before another route.
@@ -81,6 +95,29 @@ impl Resources {
     /// [`Resources::new`], and everything goes to `origin`.
     pub fn forward_to(origin: SocketAddr) -> Self {
         Self::new().service("origin", &[origin]).route_everything()
+    }
+
+    /// A Gateway `edge` with one listener `tcp`, and every connection goes to `origin`.
+    pub fn forward_tcp_to(origin: SocketAddr) -> Self {
+        Self::nothing()
+            .tcp_gateway()
+            .tcp_service("origin", &[origin])
+            .tcp_route("rules: [{backendRefs: [{name: origin, port: 80}]}]")
+    }
+
+    /// A Gateway `edge` with one listener `tcp`.
+    pub fn tcp_gateway(self) -> Self {
+        let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec:\n  \
+             gatewayClassName: weir\n  listeners: [{name: tcp, port: 8000, protocol: TCP}]\n";
+        self.yaml(gateway).bind("default/edge/tcp")
+    }
+
+    /// The TCPRoute `everything` on the Gateway `edge`; `spec` is the rest of its `spec`, as YAML.
+    pub fn tcp_route(self, spec: &str) -> Self {
+        self.yaml(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {{name: everything}}\nspec:\n  \
+             parentRefs: [{{name: edge}}]\n  {spec}\n"
+        ))
     }
 
     /// As [`Resources::forward_to`]; the origin speaks HTTP/2.
@@ -138,6 +175,11 @@ impl Resources {
         self.service_speaking(name, "HTTP2", endpoints)
     }
 
+    /// A Service with port 80 for bytes.
+    pub fn tcp_service(self, name: &str, endpoints: &[SocketAddr]) -> Self {
+        self.service_speaking(name, "TCP", endpoints)
+    }
+
     fn service_speaking(self, name: &str, protocol: &str, endpoints: &[SocketAddr]) -> Self {
         let endpoints: Vec<_> = endpoints.iter().map(|address| format!("{{address: \"{address}\"}}")).collect();
         self.yaml(&format!(
@@ -163,7 +205,7 @@ impl Resources {
 
     /// A Filter, with its module.
     pub fn filter(mut self, filter: Filter) -> Self {
-        let Filter { name, module, config, fields, route } = filter;
+        let Filter { name, module, config, fields, kind, route } = filter;
         let module = match module {
             Module::Builtin(builtin) => format!("{{builtin: {builtin}}}"),
             Module::Test => {
@@ -177,7 +219,7 @@ impl Resources {
         let config_field = if config.is_string() { "configText" } else { "config" };
         self.yaml(&format!(
             "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: {name}}}\nspec: {{targetRefs: \
-             [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: {route}}}], module: {module}, {config_field}: \
+             [{{group: gateway.networking.k8s.io, kind: {kind}, name: {route}}}], module: {module}, {config_field}: \
              {config}{comma}{fields}}}\n"
         ))
     }

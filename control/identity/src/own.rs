@@ -153,7 +153,9 @@ fn client_builder(trust: Trust) -> ConfigBuilder<ClientConfig, WantsClientCert> 
 }
 
 fn finished(mut config: ClientConfig, protocol: &[u8]) -> Arc<ClientConfig> {
-    config.alpn_protocols = vec![protocol.to_vec()];
+    if !protocol.is_empty() {
+        config.alpn_protocols = vec![protocol.to_vec()]; // None is for bytes that are no protocol of ours.
+    }
     config.resumption = Resumption::disabled();
     Arc::new(config)
 }

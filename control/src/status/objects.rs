@@ -87,17 +87,32 @@ impl ObjectStatus {
 /// What of an object an Envoy cannot do, if one is told of it.
 fn notes(object: &ObjectId, value: Option<&Value>, seen: &Seen) -> Vec<String> {
     let says = |pointer: &str| value.and_then(|value| value.pointer(pointer));
-    let lacks = match object.kind {
-        Kind::Filter => "does not enforce its limits (memory, callTime, startTime)",
-        Kind::BackendPolicy if says("/spec/timeouts/request").is_some() => {
-            "applies `timeouts.request` of routes alone, not of a BackendPolicy"
+    let lacks: Vec<&str> = match object.kind {
+        Kind::Filter => {
+            let written = |(pointer, lacks): (&str, &'static str)| says(pointer).is_some().then_some(lacks);
+            let lacks = NOT_IN_ENVOY.into_iter().filter_map(written);
+            std::iter::once("does not enforce limits of filters (`limits`)").chain(lacks).collect()
         }
-        Kind::Mesh if says("/spec/mtls/mode").is_some_and(|mode| mode == "Permissive") => "answers no plain text",
+        Kind::BackendPolicy if says("/spec/timeouts/request").is_some() => {
+            vec!["applies `timeouts.request` of routes alone, not of a BackendPolicy"]
+        }
+        Kind::Mesh if says("/spec/mtls/mode").is_some_and(|mode| mode == "Permissive") => vec!["answers no plain text"],
         _ => return Vec::new(),
     };
     let envoys = seen.told_of(object).filter(|proxy| proxy.program == Program::Envoy);
-    envoys.take(MAX_NOTES).map(|proxy| format!("{} is an Envoy, which {lacks}", proxy.node)).collect()
+    let of = |proxy: &ProxyEntry| {
+        let node = proxy.node.to_string();
+        lacks.iter().map(|lacks| format!("{node} is an Envoy, which {lacks}")).collect::<Vec<_>>()
+    };
+    envoys.flat_map(of).take(MAX_NOTES).collect()
 }
+
+/// Fields of a Filter that an Envoy is not told of, and what it does instead.
+const NOT_IN_ENVOY: [(&str, &str); 3] = [
+    ("/spec/allow/services", "lets its callouts go to every Service that it knows (`allow.services`)"),
+    ("/spec/isolation", "has one VM for all streams of a worker (`isolation`)"),
+    ("/spec/recycle", "keeps its VMs for ever (`recycle`)"),
+];
 
 impl Programmed {
     fn of(object: &ObjectId, since: u64, seen: &Seen) -> Self {
@@ -127,9 +142,13 @@ impl Programmed {
 /// Whether a proxy with this offer is told of the object. Of what becomes part of others, everybody is.
 fn is_for(object: &ObjectId, offer: &ScopedOffer) -> bool {
     match object.kind {
-        Kind::Gateway | Kind::HttpRoute | Kind::Service | Kind::Filter | Kind::AccessPolicy | Kind::Secret => {
-            offer.objects.contains(object)
-        }
+        Kind::Gateway
+        | Kind::HttpRoute
+        | Kind::TcpRoute
+        | Kind::Service
+        | Kind::Filter
+        | Kind::AccessPolicy
+        | Kind::Secret => offer.objects.contains(object),
         Kind::GatewayClass | Kind::ReferenceGrant | Kind::BackendPolicy | Kind::Mesh => true,
     }
 }

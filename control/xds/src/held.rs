@@ -258,6 +258,7 @@ impl Held {
             builder.put_listener(Arc::new(Listener {
                 name: decoded.name.clone(),
                 address: decoded.address,
+                protocol: decoded.protocol,
                 route_table: table.name.clone(),
                 tls: decoded.tls.clone(),
             }));

@@ -1,10 +1,12 @@
 //! Everything that a proxy can be told, ready to be sent: each resource encoded once, with a version that is the hash of
 //! what it says. Made from a snapshot; what is the same in the next snapshot is taken over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_model::{ModuleSource, Rejection, RemoteModule, ResourceId, ResourceKind, Snapshot, Version};
+use weir_model::{
+    Listener, ListenerProtocol, ModuleSource, Rejection, RemoteModule, ResourceId, ResourceKind, Snapshot, Version,
+};
 
 use crate::audience::Audience;
 use crate::encode;
@@ -72,7 +74,10 @@ impl Offer {
         for (name, secret) in &snapshot.secrets {
             making.add(Kind::Secret, name.as_str(), &(ENCODING, secret), || pack(&encode::secret(secret)));
         }
-        for (name, listener) in &snapshot.listeners {
+        for listener in snapshot.listeners.values().filter(|it| it.protocol == ListenerProtocol::Tcp) {
+            making.add_tcp_listener(listener, (snapshot, audience, find));
+        }
+        for (name, listener) in snapshot.listeners.iter().filter(|(_, it)| it.protocol == ListenerProtocol::Http) {
             let order = snapshot.route_tables.get(&listener.route_table).map(|table| encode::filter_order(table));
             match order.unwrap_or_else(|| Ok(Vec::new())) {
                 Ok(filters) => {
@@ -86,7 +91,13 @@ impl Offer {
                 }
             }
         }
-        for (name, table) in &snapshot.route_tables {
+        let tcp: BTreeSet<_> = snapshot
+            .listeners
+            .values()
+            .filter(|it| it.protocol == ListenerProtocol::Tcp)
+            .map(|it| &it.route_table)
+            .collect();
+        for (name, table) in snapshot.route_tables.iter().filter(|(name, _)| !tcp.contains(name)) {
             making.add(Kind::RouteTable, name.as_str(), &(ENCODING, table), || pack(&encode::route_table(table)));
         }
         making.share();
@@ -170,6 +181,34 @@ impl Making<'_> {
             None => (name.into(), Arc::new(Offered { version, resource: encode() })),
         };
         Arc::make_mut(&mut self.offer.kinds[kind as usize]).insert(name, offered);
+    }
+
+    /// A TCP listener has its route in it, and for Envoy its plugins, too. One without a route is not told.
+    fn add_tcp_listener(
+        &mut self,
+        listener: &Listener,
+        (snapshot, audience, find): (&Snapshot, &Audience, FindModule<'_>),
+    ) {
+        let hosts = snapshot.route_tables.get(&listener.route_table).map(|table| &table.virtual_hosts);
+        let Some(route) = hosts.and_then(|hosts| hosts.first()?.routes.first()) else { return };
+        let Some(proxy) = encode::tcp_proxy(route) else { return };
+        let mut filters = Vec::new();
+        for name in route.chain.plugins() {
+            let Audience::Envoy { module_cluster } = audience else {
+                filters.push(encode::network_plugin(name));
+                continue;
+            };
+            // One whose module is not there was told about with the plugins.
+            let Some(plugin) = snapshot.plugins.get(name) else { return };
+            let Some(module) = find(&plugin.module) else { return };
+            filters.push(encode::network_plugin_within(plugin, &module, module_cluster.to_string()));
+        }
+        filters.push(proxy);
+        let bytes: Vec<Vec<u8>> = filters.iter().map(prost::Message::encode_to_vec).collect();
+        let name = listener.name.as_str();
+        self.add(Kind::Listener, name, &(ENCODING, audience, listener, bytes), || {
+            pack(&encode::tcp_listener(listener, &filters, audience))
+        });
     }
 
     /// Takes over the maps in which nothing has changed.

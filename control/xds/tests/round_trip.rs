@@ -234,7 +234,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         builder.put_route_table(Arc::new(RouteTable { name: route_table.clone(), virtual_hosts }));
         let address = SocketAddr::new(address.ip(), address.port());
         let name = ListenerName::new("n/g/http").unwrap();
-        builder.put_listener(Arc::new(Listener { name, address, route_table, tls }));
+        builder.put_listener(Arc::new(Listener { name, address, protocol: ListenerProtocol::Http, route_table, tls }));
         builder.complete().unwrap()
     })
 }

@@ -31,7 +31,7 @@ pub use builder::SnapshotBuilder;
 pub use cluster::{Balancing, Cluster, Discovery, UpstreamProtocol};
 pub use endpoint::{Endpoint, ServiceVersion, Weight};
 pub use identity::{NoIdentity, SpiffeId, TrustDomain, Workload};
-pub use listener::Listener;
+pub use listener::{Listener, ListenerProtocol};
 pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
 pub use plugin::{

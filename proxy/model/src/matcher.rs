@@ -150,6 +150,13 @@ pub struct RouteMatch {
     pub query: Vec<QueryMatch>,
 }
 
+impl RouteMatch {
+    /// Every request, and every connection.
+    pub fn anything() -> Self {
+        Self { path: PathMatch::Prefix(Arc::from("/")), method: None, headers: Vec::new(), query: Vec::new() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

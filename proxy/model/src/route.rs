@@ -35,7 +35,7 @@ pub struct VirtualHost {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
-    /// Its name: `namespace/route/rule/match`.
+    /// Its name: `namespace/route/rule/match`; of a TCP listener's `namespace/route/rule`.
     pub name: RouteName,
     /// What it matches.
     #[serde(rename = "match")]
@@ -48,6 +48,27 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// What becomes of the request.
     pub action: RouteAction,
+}
+
+impl Route {
+    /// The one route of a TCP listener: every connection goes to one of the targets.
+    pub fn of_connections(name: RouteName, chain: FilterChain, targets: Vec<WeightedCluster>) -> Self {
+        let forward = Forward {
+            targets,
+            versions: Vec::new(),
+            rewrite: Rewrite::default(),
+            mirrors: Vec::new(),
+            timeouts: Timeouts { request: None, backend_request: None },
+        };
+        Self {
+            name,
+            matches: RouteMatch::anything(),
+            chain,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            action: RouteAction::Forward(forward),
+        }
+    }
 }
 
 /// What becomes of a request.

@@ -1,8 +1,10 @@
 //! One downstream connection: who is at its other end, and which codec serves it. `listener` calls [`serve`] with a
-//! socket; each request goes to `stream::handle`.
+//! socket; each request goes to `stream::handle`. The bytes of a TCP listener's connection are relayed as they are.
 
 mod detect;
 mod http;
+mod relay;
+mod tcp;
 mod watched;
 
 use std::cell::{Cell, OnceCell};
@@ -14,14 +16,15 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, info};
-use weir_model::ListenerName;
+use weir_model::{ListenerName, ListenerProtocol, RouteName};
 
 use crate::connection::detect::Codec;
 use crate::drain::DrainWatcher;
+use crate::filter::Facts;
 use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, DRAIN_GRACE, HEAD_TIMEOUT};
 use crate::telemetry::ListenerMetrics;
 use crate::tls::{self, Accepted, Transport};
-use crate::worker::{Overdue, SecuredBy, Worker};
+use crate::worker::{Overdue, SecuredBy, Worker, WorkerConfig};
 
 /// What a worker knows of a listener.
 pub(crate) struct ListenerFacts {
@@ -68,16 +71,25 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerFacts>, socke
         () = grace_ended(&connection.listener.drain) => None, // Not a byte of a request has come.
     };
     match begun {
-        Some(begun) => http::serve(&worker, &connection, begun).await,
+        Some(Begun::Http(transport, codec)) => http::serve(&worker, &connection, (transport, codec)).await,
+        Some(Begun::Tcp(transport, config)) => tcp::serve(&worker, &connection, &config, transport).await,
         None => debug!(%peer, listener = %connection.listener.name, "connection ended before its first request"),
     }
     worker.deadlines.forget(watch);
 }
 
+/// A connection that may carry what its listener is for.
+enum Begun {
+    Http(Transport, Codec),
+    /// With the configuration that it keeps to its end.
+    Tcp(Transport, Rc<WorkerConfig>),
+}
+
 /// Finds out who is there, where the listener asks for it, and which codec it speaks. `None` when nobody is, or nobody who
 /// may.
-async fn begin(worker: &Worker, connection: &Connection, socket: TcpStream) -> Option<(Transport, Codec)> {
+async fn begin(worker: &Worker, connection: &Connection, socket: TcpStream) -> Option<Begun> {
     let config = worker.config(&connection.listener.name);
+    let is_tcp = config.protocol(&connection.listener.name) == ListenerProtocol::Tcp;
     let secured = match config.downstream_tls(&connection.listener.name) {
         Some(SecuredBy::Mesh { or_plain: true }) if !detect::is_tls(&socket).await? => None,
         secured => secured,
@@ -85,14 +97,19 @@ async fn begin(worker: &Worker, connection: &Connection, socket: TcpStream) -> O
     let accepted = match secured {
         Some(SecuredBy::Mesh { .. }) => tls::accept(socket, &worker.identity).await,
         Some(SecuredBy::Https(config)) => tls::accept_https(socket, config).await,
-        None => return detect::detect(&socket).await.map(|codec| (Transport::Plain(socket), codec)),
+        // Who speaks first in a protocol that is not known?
+        None if is_tcp => return Some(Begun::Tcp(Transport::Plain(socket), config)),
+        None => return detect::detect(&socket).await.map(|codec| Begun::Http(Transport::Plain(socket), codec)),
     };
     match accepted {
         Ok(Accepted { transport, peer, host, is_http2 }) => {
             // Nobody else sets them, and this once.
             drop(peer.map(|peer| connection.identity.set(peer.to_string().into())));
             drop(connection.tls.set(host));
-            Some((transport, if is_http2 { Codec::Http2 } else { Codec::Http1 }))
+            Some(match is_tcp {
+                true => Begun::Tcp(transport, config),
+                false => Begun::Http(transport, if is_http2 { Codec::Http2 } else { Codec::Http1 }),
+            })
         }
         Err(reason) => {
             let (peer, listener) = (connection.peer, &connection.listener.name);
@@ -127,6 +144,17 @@ impl Connection {
     /// True when it is encrypted.
     pub(crate) fn is_tls(&self) -> bool {
         self.tls.get().is_some()
+    }
+
+    /// What is known of a stream on it when it begins.
+    pub(crate) fn facts(&self, route: Option<&RouteName>) -> Facts {
+        let mut facts = Facts::new(self.peer, self.listener.address, self.id);
+        facts.identity = self.identity.get().cloned();
+        facts.is_tls = self.is_tls();
+        facts.server_name = self.tls.get().cloned().flatten();
+        facts.listener = Some(self.listener.name.clone());
+        facts.route = route.cloned();
+        facts
     }
 
     /// Whether it is encrypted, and whether its other end has proved who it is.

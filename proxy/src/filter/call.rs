@@ -9,6 +9,7 @@ use crate::filter::driver::{Callback, Guests};
 use crate::filter::event::{Failed, MessageEnd, Side};
 use crate::filter::exchange::Exchange;
 use crate::filter::host::{About, Current, HostView};
+use crate::filter::network;
 use crate::filter::slot::{Slot, Tenant};
 use crate::filter::station::{Action, Hold};
 use crate::filter::stream::{FilterPlace, StreamCell};
@@ -18,11 +19,16 @@ use crate::filter::tick;
 pub(super) struct Caller<'a> {
     pub(super) places: &'a mut [FilterPlace],
     pub(super) cell: &'a Weak<StreamCell>,
+    /// True for a TCP connection: its callbacks are others.
+    pub(super) is_tcp: bool,
 }
 
 impl Guests for Caller<'_> {
     fn wants(&self, filter: usize, callback: Callback) -> bool {
         let place = &self.places[filter];
+        if self.is_tcp {
+            return network::wants(place, callback);
+        }
         let exports = place.slot.exports();
         match callback {
             // The first callback makes the context, whether or not the module wants to see the head.
@@ -39,14 +45,16 @@ impl Guests for Caller<'_> {
         let slot = Rc::clone(&self.places[filter].slot);
         let context = self.context(filter, &slot, exchange)?;
         let count = match callback {
+            _ if self.is_tcp => 0,
             Callback::Head(side, _) => head_count(exchange, side),
             Callback::Trailers(side) => trailer_count(exchange, side),
             Callback::Body(..) => 0,
         };
-        let result =
-            with_vm(&slot, About::Stream(Current { exchange, filter, context, cell: self.cell }), |vm, host| {
-                enter(vm, host, context, (callback, count))
-            });
+        let (is_tcp, current) = (self.is_tcp, Current { exchange, filter, context, cell: self.cell });
+        let result = with_vm(&slot, About::Stream(current), |vm, host| match is_tcp {
+            true => network::enter(vm, host, context, callback),
+            false => enter(vm, host, context, (callback, count)),
+        });
         match result {
             Some(Ok(action)) => Ok(action),
             Some(Err(failure)) => Err(slot.on_failure(&failure)),
@@ -174,7 +182,7 @@ fn trailer_count(exchange: &mut Exchange, side: Side) -> u32 {
     exchange.trailers(side).as_ref().map_or(0, |trailers| u32::try_from(trailers.len()).unwrap_or(u32::MAX))
 }
 
-fn end_of(end: MessageEnd) -> EndOfStream {
+pub(super) fn end_of(end: MessageEnd) -> EndOfStream {
     EndOfStream::from(end == MessageEnd::Here)
 }
 

@@ -84,7 +84,7 @@ impl Chain {
         // What is buffered on a filter's wish may come until it overflows; everything else waits at the limit.
         let holds = |station: &Station| match station.hold {
             Some(Hold::Buffer | Hold::Drop) => false,
-            Some(Hold::All | Hold::Head | Hold::Watermark | Hold::Trailers) | None => {
+            Some(Hold::All | Hold::Head | Hold::Watermark | Hold::Bytes | Hold::Trailers) | None => {
                 station.held() >= station.room.max(1)
             }
         };
@@ -156,6 +156,14 @@ impl Chain {
         match side {
             Side::Request => filter,
             Side::Response => self.filters - 1 - filter,
+        }
+    }
+
+    /// Nothing more moves through the filters; what has left them still goes out, and then the end.
+    pub(super) fn shut(&mut self) {
+        for flow in [&mut self.request, &mut self.response] {
+            flow.closed = true;
+            flow.outlet.end();
         }
     }
 

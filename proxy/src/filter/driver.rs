@@ -59,6 +59,7 @@ impl<G: Guests> ChainDriver<'_, G> {
                 self.exchange.response = Some(head);
                 self.pass_head(Side::Response, 0, end);
             }
+            Event::Connected => self.pass_head(Side::Response, 0, MessageEnd::Later),
             Event::Data(side, bytes) => self.pass_data(side, 0, bytes),
             Event::LastData(side, bytes) => {
                 self.pass_data(side, 0, bytes);
@@ -77,6 +78,7 @@ impl<G: Guests> ChainDriver<'_, G> {
                 }
             }
             Event::Asked => {}
+            Event::Shut => self.exchange.chain.shut(),
             Event::Broken => self.exchange.chain.close(),
         }
         self.pump();
@@ -168,7 +170,7 @@ impl<G: Guests> ChainDriver<'_, G> {
                 station.body.clear();
                 station.hold = Some(Hold::Buffer);
             }
-            Hold::All | Hold::Head | Hold::Buffer | Hold::Trailers => {}
+            Hold::All | Hold::Head | Hold::Buffer | Hold::Bytes | Hold::Trailers => {}
         }
     }
 
@@ -271,7 +273,10 @@ impl<G: Guests> ChainDriver<'_, G> {
             }
             Ask::Close(error) => {
                 self.exchange.fail(error);
-                self.exchange.chain.close();
+                match self.exchange.is_tcp {
+                    true => self.exchange.chain.shut(),
+                    false => self.exchange.chain.close(),
+                }
             }
             Ask::Refuse(error) => {
                 self.exchange.fail(error.clone());
@@ -280,9 +285,12 @@ impl<G: Guests> ChainDriver<'_, G> {
         }
     }
 
-    /// Answers instead of the upstream, or breaks off when the answer has begun.
+    /// Answers instead of the upstream, or breaks off when the answer has begun. Who sends bytes can be told nothing.
     fn reply(&mut self, reply: LocalReply) {
         let chain = &mut self.exchange.chain;
+        if self.exchange.is_tcp {
+            return chain.shut();
+        }
         if chain.response.closed {
             return;
         }

@@ -22,6 +22,8 @@ pub(crate) enum Event {
     Request(MessageEnd),
     /// The upstream's response begins.
     Response(ResponseHead, MessageEnd),
+    /// A TCP connection has an upstream: bytes may come from there.
+    Connected,
     /// Body bytes.
     Data(Side, Bytes),
     /// The last body bytes: the message ends with them.
@@ -36,6 +38,8 @@ pub(crate) enum Event {
     Died(usize, Failed),
     /// A call elsewhere (a tick, a callout's answer) left asks behind.
     Asked,
+    /// A TCP connection has lost its upstream: what has left the filters still goes out.
+    Shut,
     /// The downstream or the upstream broke off.
     Broken,
 }

@@ -1,5 +1,6 @@
 //! One request and its response, as filters see and change them: a plain value, without sockets, codecs or guests.
-//! The driver moves it along; the host reads and writes it for guests; the stream owns it.
+//! The driver moves it along; the host reads and writes it for guests; the stream owns it. A TCP connection is one too:
+//! its bytes move as bodies do, and it has no heads.
 
 use http::HeaderMap;
 
@@ -11,6 +12,8 @@ use crate::head::{RequestHead, ResponseHead};
 
 /// One request and its response.
 pub(crate) struct Exchange {
+    /// True for a TCP connection: nothing but bytes in both directions.
+    pub(crate) is_tcp: bool,
     /// The request's head, as the filters so far have left it.
     pub(crate) request: RequestHead,
     /// The request's trailers, once they are there.
@@ -43,6 +46,7 @@ impl Exchange {
     /// A request with its head, before any filter.
     pub(crate) fn new(request: RequestHead, chain: Chain, facts: Facts) -> Self {
         Self {
+            is_tcp: false,
             request,
             request_trailers: None,
             response: None,
@@ -53,6 +57,11 @@ impl Exchange {
             head_growth: 0,
             error: None,
         }
+    }
+
+    /// A TCP connection, before any filter.
+    pub(crate) fn of_connection(chain: Chain, facts: Facts) -> Self {
+        Self { is_tcp: true, ..Self::new(RequestHead::nothing(), chain, facts) }
     }
 
     /// The trailers of a side.

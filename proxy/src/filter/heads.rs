@@ -18,6 +18,7 @@ pub(super) struct Invalid;
 /// A map that can be read now, or `None`.
 pub(super) fn visit(exchange: &Exchange, map: MapKind, visit: &mut dyn FnMut(&[u8], &[u8])) {
     match map {
+        _ if exchange.is_tcp => {}
         MapKind::RequestHeaders => {
             let RequestHead { method, scheme, authority, path, headers, .. } = &exchange.request;
             visit(b":method", method.as_str().as_bytes());

@@ -100,10 +100,19 @@ impl<'a> HostView<'a> {
         Some(result)
     }
 
-    /// Queues an ask. A stream that is gone asks for nothing.
-    fn ask(&mut self, context: ContextId, ask: Ask) {
+    /// The same with a request's exchange: a TCP connection has no heads.
+    fn with_request<T>(&mut self, context: ContextId, act: impl FnOnce(&mut Exchange, usize) -> T) -> Option<T> {
+        self.with_stream(context, |exchange, filter| (!exchange.is_tcp).then(|| act(exchange, filter))).flatten()
+    }
+
+    /// Queues an ask of a request, or of a TCP connection. A stream that is gone, or is no such one, asks for nothing.
+    fn ask(&mut self, context: ContextId, is_tcp: bool, ask: Ask) {
         if !self.read_only {
-            self.with_stream(context, |exchange, filter| exchange.chain.ask(filter, ask));
+            self.with_stream(context, |exchange, filter| {
+                if exchange.is_tcp == is_tcp {
+                    exchange.chain.ask(filter, ask);
+                }
+            });
         }
     }
 
@@ -120,7 +129,7 @@ impl<'a> HostView<'a> {
             return;
         }
         let slot = self.slot;
-        self.with_stream(context, |exchange, filter| match change(exchange) {
+        self.with_request(context, |exchange, filter| match change(exchange) {
             Ok(false) => {}
             Ok(true) if map == MapKind::RequestHeaders => exchange.mark_request_changed(name),
             Ok(true) => {}
@@ -160,6 +169,27 @@ impl<'a> HostView<'a> {
         usize::try_from(self.slot.plugin.model.limits.head.0).unwrap_or(usize::MAX)
     }
 
+    /// Looks at the bytes of a body that a filter may see now, if there are any.
+    ///
+    /// # Errors
+    /// It asks for the bytes of a TCP connection, and there is none.
+    fn with_body<T>(
+        &mut self,
+        context: ContextId,
+        (side, is_tcp): (Side, bool),
+        look: impl FnOnce(Option<&BytesMut>) -> T,
+    ) -> Result<T, Status> {
+        let mut look = Some(look);
+        let found = self.with_stream(context, |exchange, filter| {
+            (exchange.is_tcp == is_tcp).then(|| look.take().map(|look| look(exchange.chain.body_at(side, filter))))
+        });
+        match (found.flatten().flatten(), look) {
+            (Some(seen), _) => Ok(seen),
+            (None, Some(look)) if !is_tcp => Ok(look(None)),
+            (None, _) => Err(Status::NotFound),
+        }
+    }
+
     fn is_callout_map(map: MapKind) -> bool {
         !matches!(
             map,
@@ -185,11 +215,13 @@ impl<'a> HostView<'a> {
     }
 }
 
-/// The side that a stream body belongs to.
-fn side_of(buffer: BufferKind) -> Option<Side> {
+/// The side that a buffer of a stream belongs to, and whether it is one of TCP connections.
+fn side_of(buffer: BufferKind) -> Option<(Side, bool)> {
     match buffer {
-        BufferKind::RequestBody => Some(Side::Request),
-        BufferKind::ResponseBody => Some(Side::Response),
+        BufferKind::RequestBody => Some((Side::Request, false)),
+        BufferKind::ResponseBody => Some((Side::Response, false)),
+        BufferKind::DownstreamData => Some((Side::Request, true)),
+        BufferKind::UpstreamData => Some((Side::Response, true)),
         _ => None,
     }
 }
@@ -268,7 +300,7 @@ impl Host for HostView<'_> {
             }
             self.callout_map(map).into_iter().for_each(|headers| heads::visit_map(headers, visit));
         } else {
-            self.with_stream(context, |exchange, _| heads::visit(exchange, map, visit));
+            self.with_request(context, |exchange, _| heads::visit(exchange, map, visit));
         }
         Ok(())
     }
@@ -284,7 +316,7 @@ impl Host for HostView<'_> {
             out.extend_from_slice(value.as_bytes());
             return Ok(());
         }
-        let found = self.with_stream(context, |exchange, _| match heads::value(exchange, map, name) {
+        let found = self.with_request(context, |exchange, _| match heads::value(exchange, map, name) {
             Some(value) => {
                 out.extend_from_slice(value);
                 true
@@ -331,10 +363,8 @@ impl Host for HostView<'_> {
     }
 
     fn buffer_len(&mut self, context: ContextId, buffer: BufferKind) -> Result<usize, Status> {
-        let Some(side) = side_of(buffer) else { return self.callout_bytes(buffer).map(|bytes| bytes.len()) };
-        let length =
-            self.with_stream(context, |exchange, filter| exchange.chain.body_at(side, filter).map(BytesMut::len));
-        Ok(length.flatten().unwrap_or_default())
+        let Some(place) = side_of(buffer) else { return self.callout_bytes(buffer).map(|bytes| bytes.len()) };
+        self.with_body(context, place, |body| body.map_or(0, BytesMut::len))
     }
 
     fn buffer_bytes(
@@ -344,17 +374,16 @@ impl Host for HostView<'_> {
         range: BufferRange,
         out: &mut Vec<u8>,
     ) -> Result<(), Status> {
-        let Some(side) = side_of(buffer) else {
+        let Some(place) = side_of(buffer) else {
             let bytes = self.callout_bytes(buffer)?;
             out.extend_from_slice(&bytes[range.within(bytes.len())]);
             return Ok(());
         };
-        self.with_stream(context, |exchange, filter| {
-            let body = exchange.chain.body_at(side, filter)?;
-            out.extend_from_slice(&body[range.within(body.len())]);
-            Some(())
-        });
-        Ok(())
+        self.with_body(context, place, |body| {
+            if let Some(body) = body {
+                out.extend_from_slice(&body[range.within(body.len())]);
+            }
+        })
     }
 
     fn set_buffer_bytes(
@@ -364,14 +393,15 @@ impl Host for HostView<'_> {
         range: BufferRange,
         value: &[u8],
     ) -> Result<(), Status> {
-        let side = side_of(buffer).ok_or(Status::NotFound)?;
+        let (side, is_tcp) = side_of(buffer).ok_or(Status::NotFound)?;
         if self.read_only {
             return Ok(());
         }
         let slot = self.slot;
         let plugin = &slot.plugin.model.name;
         let written = self.with_stream(context, |exchange, filter| {
-            let Some((body, room)) = exchange.chain.writable_body_at(side, filter) else { return false };
+            let body = if exchange.is_tcp == is_tcp { exchange.chain.writable_body_at(side, filter) } else { None };
+            let Some((body, room)) = body else { return false };
             if !splice((body, room), range, value) {
                 slot.metrics.limited.increment("body");
                 if slot.may_complain() {
@@ -389,16 +419,21 @@ impl Host for HostView<'_> {
 
     fn continue_stream(&mut self, context: ContextId, stream: StreamKind) -> Result<(), Status> {
         match stream {
-            StreamKind::Request => self.ask(context, Ask::Continue(Side::Request)),
-            StreamKind::Response => self.ask(context, Ask::Continue(Side::Response)),
-            StreamKind::Downstream | StreamKind::Upstream => {}
+            StreamKind::Request => self.ask(context, false, Ask::Continue(Side::Request)),
+            StreamKind::Response => self.ask(context, false, Ask::Continue(Side::Response)),
+            StreamKind::Downstream => self.ask(context, true, Ask::Continue(Side::Request)),
+            StreamKind::Upstream => self.ask(context, true, Ask::Continue(Side::Response)),
         }
         Ok(())
     }
 
-    fn close_stream(&mut self, context: ContextId, _stream: StreamKind) -> Result<(), Status> {
+    fn close_stream(&mut self, context: ContextId, stream: StreamKind) -> Result<(), Status> {
         let plugin = self.slot.plugin.model.name.to_string();
-        self.ask(context, Ask::Close(ProxyError::FilterClosed { plugin }));
+        self.ask(context, false, Ask::Close(ProxyError::FilterClosed { plugin: plugin.clone() }));
+        // As in Envoy, either side of a TCP connection is the whole of it.
+        if matches!(stream, StreamKind::Downstream | StreamKind::Upstream) {
+            self.ask(context, true, Ask::Close(ProxyError::FilterClosed { plugin }));
+        }
         Ok(())
     }
 
@@ -408,7 +443,7 @@ impl Host for HostView<'_> {
         }
         let plugin = self.slot.plugin.model.name.to_string();
         let details = details_of(reply.details);
-        self.with_stream(context, |exchange, filter| match local_reply(exchange, reply) {
+        self.with_request(context, |exchange, filter| match local_reply(exchange, reply) {
             _ if exchange.chain.is_replied() => {} // The first one wins, and no other is kept.
             Ok(local) => {
                 if exchange.facts.replied_by.is_none() {

@@ -10,6 +10,7 @@ mod filters; // All plugins of one worker.
 mod retire; // The end of a plugin on a worker.
 mod stream; // A stream as its filters know it.
 mod call; // Into guests.
+mod network; // The same for TCP connections.
 mod tick; // Timers.
 mod queues; // Entries of shared queues.
 mod callout; // Requests that filters make themselves.

@@ -53,6 +53,12 @@ impl Outlet {
         self.wake();
     }
 
+    /// Nothing follows what waits, unless something else is the last already.
+    pub(super) fn end(&mut self) {
+        self.last.get_or_insert(Piece::End);
+        self.wake();
+    }
+
     /// Breaks off: what waits is dropped.
     pub(super) fn reset(&mut self) {
         if self.last == Some(Piece::End) && self.data.is_empty() {

@@ -146,6 +146,11 @@ fn request(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
     let map = MapKind::RequestHeaders;
     let facts = &exchange.facts;
     match rest.first().copied() {
+        // A TCP connection has times and sizes.
+        Some(
+            b"path" | b"url_path" | b"query" | b"host" | b"scheme" | b"method" | b"referer" | b"useragent" | b"id"
+            | b"protocol",
+        ) if exchange.is_tcp => false,
         Some(b"path") => put(head.path.as_str().as_bytes(), out),
         Some(b"url_path") => put(head.path.path().as_bytes(), out),
         Some(b"query") => put(head.path.query().unwrap_or_default().as_bytes(), out),
@@ -249,6 +254,7 @@ fn upstream(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
     match rest.first().copied() {
         Some(b"request_attempt_count") => put_number(u64::from(exchange.facts.attempts), out),
         Some(b"num_endpoints") if exchange.facts.endpoints > 0 => put_number(exchange.facts.endpoints, out),
+        Some(b"transport_failure_reason") if exchange.is_tcp => true,
         // What cannot be said is empty once there is an upstream.
         Some(b"transport_failure_reason" | b"locality") => exchange.facts.endpoint.is_some(),
         _ => address(exchange.facts.endpoint, rest, out),
@@ -276,6 +282,8 @@ fn xds(exchange: &Exchange, rest: &[&[u8]], out: &mut Vec<u8>) -> bool {
     let facts = &exchange.facts;
     let name = match rest {
         [b"route_name"] => facts.route.as_ref().map(weir_model::RouteName::as_str),
+        [b"route_metadata" | b"virtual_host_name" | b"virtual_host_metadata"] if exchange.is_tcp => None,
+        [b"cluster_metadata"] if exchange.is_tcp && facts.cluster.is_none() => None,
         [b"virtual_host_name"] => facts.route.as_ref().map(|route| parent_of(route.as_str())),
         [b"cluster_name"] => facts.cluster.as_ref().map(weir_model::ClusterName::as_str),
         [b"filter_chain_name"] => facts.listener.as_ref().map(weir_model::ListenerName::as_str),

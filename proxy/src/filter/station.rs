@@ -14,6 +14,8 @@ pub(crate) enum Hold {
     Buffer,
     /// The body, with back-pressure: each callback sees only what is new.
     Watermark,
+    /// The bytes of a TCP connection, with back-pressure: each callback sees all of them.
+    Bytes,
     /// Nothing of this chunk is kept.
     Drop,
     /// The trailers, and what was held before them.
@@ -97,7 +99,8 @@ impl Station {
 
     /// True while the filter may change the body: in its body callback, and while it holds back what it has seen.
     pub(super) fn is_writable(&self) -> bool {
-        self.showing || (!self.body.is_empty() && matches!(self.hold, Some(Hold::Buffer | Hold::Trailers)))
+        self.showing
+            || (!self.body.is_empty() && matches!(self.hold, Some(Hold::Buffer | Hold::Bytes | Hold::Trailers)))
     }
 
     /// Bytes held here.

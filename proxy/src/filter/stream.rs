@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use weir_host_abi::ContextId;
+use weir_host_abi::abi::stream::PeerKind;
 
 use crate::filter::call::Caller;
 use crate::filter::chain::Chain;
@@ -52,8 +53,15 @@ pub(crate) struct FilterStream {
 impl FilterStream {
     /// A stream before its first event.
     pub(crate) fn new(request: RequestHead, facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
-        let room = |filter: usize| usize::try_from(chain[filter].limits().body.0).unwrap_or(usize::MAX);
-        let exchange = Exchange::new(request, Chain::new(chain.len(), room), facts);
+        Self::of(Exchange::new(request, way_through(chain), facts), chain)
+    }
+
+    /// A TCP connection before its first event.
+    pub(crate) fn of_connection(facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
+        Self::of(Exchange::of_connection(way_through(chain), facts), chain)
+    }
+
+    fn of(exchange: Exchange, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
         let place = |slot: &Rc<Slot>| FilterPlace::new(slot.for_stream());
         let places = chain.iter().map(place).collect();
         Rc::new_cyclic(|cell| RefCell::new(Self { exchange, places, cell: Weak::clone(cell) }))
@@ -64,7 +72,7 @@ impl FilterStream {
         if self.places.is_empty() && matches!(event, Event::Asked) {
             return;
         }
-        let mut caller = Caller { places: &mut self.places, cell: &self.cell };
+        let mut caller = Caller { places: &mut self.places, cell: &self.cell, is_tcp: self.exchange.is_tcp };
         ChainDriver { exchange: &mut self.exchange, guests: &mut caller }.on_event(event);
     }
 
@@ -93,6 +101,16 @@ impl FilterStream {
 
     /// The stream has ended: every filter logs and forgets it.
     pub(crate) fn finish(&mut self) {
-        Caller { places: &mut self.places, cell: &self.cell }.finish(&mut self.exchange);
+        Caller { places: &mut self.places, cell: &self.cell, is_tcp: false }.finish(&mut self.exchange);
     }
+
+    /// The TCP connection has ended, by whom: every filter is told, logs and forgets it.
+    pub(crate) fn finish_connection(&mut self, closed_by: PeerKind) {
+        Caller { places: &mut self.places, cell: &self.cell, is_tcp: true }.close(&mut self.exchange, closed_by);
+    }
+}
+
+/// Where both directions stand before anything has moved, with as much room as each filter may use.
+fn way_through(chain: &[Rc<Slot>]) -> Chain {
+    Chain::new(chain.len(), |filter| usize::try_from(chain[filter].limits().body.0).unwrap_or(usize::MAX))
 }

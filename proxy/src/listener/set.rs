@@ -215,7 +215,9 @@ mod tests {
         let table = RouteTableName::new("routes").unwrap();
         builder.put_route_table(Arc::new(RouteTable { name: table.clone(), virtual_hosts: Vec::new() }));
         for (text, address) in listeners {
-            let listener = Listener { name: name(text), address: *address, route_table: table.clone(), tls: None };
+            let protocol = weir_model::ListenerProtocol::Http;
+            let listener =
+                Listener { name: name(text), address: *address, protocol, route_table: table.clone(), tls: None };
             builder.put_listener(Arc::new(listener));
         }
         builder.complete().unwrap()

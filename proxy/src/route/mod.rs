@@ -71,6 +71,11 @@ impl RouteTable {
         Some(&self.routes[index])
     }
 
+    /// The route of every connection, in the table of a TCP listener.
+    pub(crate) fn only(&self) -> Option<&Arc<Route>> {
+        self.routes.first()
+    }
+
     /// All routes; one's `index` is its position.
     #[cfg(test)]
     fn routes(&self) -> &[Arc<Route>] {

@@ -15,13 +15,13 @@ use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 
 use crate::connection::Connection;
 use crate::error::ProxyError;
-use crate::filter::{Event, Exchange, Facts, FilterStream, LocalReply, Side, StreamCell};
+use crate::filter::{Event, Exchange, FilterStream, LocalReply, Side, StreamCell};
 use crate::head::{RequestHead, ResponseHead};
 use crate::limits::STREAM_IDLE_TIMEOUT;
 use crate::route::Route;
 use crate::stream::sanitize;
 use crate::stream::source::Way;
-use crate::telemetry::AccessRecord;
+use crate::telemetry::{AccessRecord, RequestRecord};
 use crate::upstream::Cluster;
 use crate::worker::{Overdue, Worker, WorkerConfig};
 
@@ -88,7 +88,7 @@ impl HttpStream {
             version: head.version,
             request_id: head.headers.get("x-request-id").cloned(),
         };
-        let facts = facts(connection, route.as_ref().ok());
+        let facts = connection.facts(route.as_ref().ok().map(|route| &route.model.name));
         let started = facts.started;
         let deadline = route.as_ref().ok().and_then(|route| first_timeout(route)).map(|timeout| started + timeout);
         let cell = FilterStream::new(head, facts, &chain);
@@ -297,26 +297,21 @@ impl HttpStream {
         let status = exchange.response.as_ref().map_or(0, |response| response.status.as_u16());
         let duration = now.duration_since(facts.started);
         self.connection.listener.metrics.request_ended(status, duration);
-        let plugin_failed = match &exchange.error {
-            Some(
-                ProxyError::FilterFailed { plugin, .. }
-                | ProxyError::FilterOutput { plugin }
-                | ProxyError::FilterClosed { plugin },
-            ) => Some(plugin.as_str()),
-            _ => None,
-        };
+        let plugin_failed = exchange.error.as_ref().and_then(ProxyError::plugin);
         self.worker.access_log.record(&AccessRecord {
             started: facts.started_at,
             duration,
             listener: self.connection.listener.name.as_str(),
             peer: self.connection.peer,
             peer_identity: self.connection.identity.get().map(|identity| &**identity),
-            request_id: self.sent.request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
-            method: &self.sent.method,
-            authority: Some(&self.sent.authority),
-            path: self.sent.path.as_str(),
-            version: self.sent.version,
-            status,
+            request: Some(RequestRecord {
+                request_id: self.sent.request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
+                method: &self.sent.method,
+                authority: Some(&self.sent.authority),
+                path: self.sent.path.as_str(),
+                version: self.sent.version,
+                status,
+            }),
             route: facts.route.as_ref().map_or("", |route| route.as_str()),
             cluster: facts.cluster.as_ref().map_or("", |cluster| cluster.as_str()),
             endpoint: facts.endpoint,
@@ -391,14 +386,4 @@ fn first_timeout(route: &Route) -> Option<Duration> {
     let weir_model::RouteAction::Forward(to) = &route.model.action else { return None };
     let asked = to.timeouts.request.unwrap_or(DEFAULT_REQUEST_TIMEOUT);
     (!asked.is_zero()).then_some(asked)
-}
-
-fn facts(connection: &Connection, route: Option<&Arc<Route>>) -> Facts {
-    let mut facts = Facts::new(connection.peer, connection.listener.address, connection.id);
-    facts.identity = connection.identity.get().cloned();
-    facts.is_tls = connection.is_tls();
-    facts.server_name = connection.tls.get().cloned().flatten();
-    facts.listener = Some(connection.listener.name.clone());
-    facts.route = route.map(|route| route.model.name.clone());
-    facts
 }

@@ -196,6 +196,7 @@ mod tests {
     use http::{Method, Version};
 
     use super::*;
+    use crate::telemetry::access_record::RequestRecord;
 
     fn record(log: &AccessLog, path: &str) {
         log.record(&AccessRecord {
@@ -204,12 +205,14 @@ mod tests {
             listener: "",
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             peer_identity: None,
-            request_id: b"",
-            method: &Method::GET,
-            authority: None,
-            path,
-            version: Version::HTTP_11,
-            status: 200,
+            request: Some(RequestRecord {
+                request_id: b"",
+                method: &Method::GET,
+                authority: None,
+                path,
+                version: Version::HTTP_11,
+                status: 200,
+            }),
             route: "",
             cluster: "",
             endpoint: None,

@@ -1,4 +1,5 @@
-//! One line of the access log: what is known of a request when it has ended, and how that is written as JSON.
+//! One line of the access log: what is known of a request or a TCP connection when it has ended, and how that is
+//! written as JSON.
 //!
 //! Written by hand into a buffer that is there already: no allocation, no serializer on the request path. The keys and
 //! their order are stable; what is not known is left out. Last come the `fields` that filters have set.
@@ -16,11 +17,11 @@ use crate::telemetry::timestamp::Timestamps;
 /// A value that a filter has set for the stream, under its whole path.
 type PathAndValue = (Box<[u8]>, Box<[u8]>);
 
-/// What is known of a request when it has ended. Empty texts and `None` are left out.
+/// What is known of a request or a TCP connection when it has ended. Empty texts and `None` are left out.
 pub(crate) struct AccessRecord<'a> {
-    /// When the request's head was whole.
+    /// When the request's head was whole, or the connection began.
     pub(crate) started: SystemTime,
-    /// From then until the response's last byte had gone.
+    /// From then until the last byte had gone.
     pub(crate) duration: Duration,
     /// The listener it came through.
     pub(crate) listener: &'a str,
@@ -28,6 +29,32 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) peer: SocketAddr,
     /// Who the downstream has proved to be.
     pub(crate) peer_identity: Option<&'a str>,
+    /// What was asked for and answered; `None` for a TCP connection.
+    pub(crate) request: Option<RequestRecord<'a>>,
+    /// The route that it took.
+    pub(crate) route: &'a str,
+    /// The cluster that it went to.
+    pub(crate) cluster: &'a str,
+    /// The endpoint that it went to, of the last attempt.
+    pub(crate) endpoint: Option<SocketAddr>,
+    /// How many endpoints were tried.
+    pub(crate) attempts: u32,
+    /// Bytes from the downstream: of a request, those of its body.
+    pub(crate) bytes_in: u64,
+    /// Bytes to the downstream: of a request, those of its response's body.
+    pub(crate) bytes_out: u64,
+    /// Why it failed; `None` when it did not.
+    pub(crate) failure: Option<&'a ProxyError>,
+    /// Who answered or what was odd, in snake case, when it did not fail: `filter_reply`, `redirect`.
+    pub(crate) details: &'a str,
+    /// The plugin that answered or failed.
+    pub(crate) plugin: &'a str,
+    /// What filters have set for the stream, by path: fields of this line stand under `access_log.NAME`.
+    pub(crate) values: &'a [PathAndValue],
+}
+
+/// What a request asked for, and what it was told.
+pub(crate) struct RequestRecord<'a> {
     /// `x-request-id`.
     pub(crate) request_id: &'a [u8],
     /// `:method`.
@@ -40,26 +67,6 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) version: Version,
     /// What the downstream was told; 0 when nothing.
     pub(crate) status: u16,
-    /// The route that it took.
-    pub(crate) route: &'a str,
-    /// The cluster that it went to.
-    pub(crate) cluster: &'a str,
-    /// The endpoint that it went to, of the last attempt.
-    pub(crate) endpoint: Option<SocketAddr>,
-    /// How many endpoints were tried.
-    pub(crate) attempts: u32,
-    /// Body bytes from the downstream.
-    pub(crate) bytes_in: u64,
-    /// Body bytes to the downstream.
-    pub(crate) bytes_out: u64,
-    /// Why it failed; `None` when it did not.
-    pub(crate) failure: Option<&'a ProxyError>,
-    /// Who answered or what was odd, in snake case, when it did not fail: `filter_reply`, `redirect`.
-    pub(crate) details: &'a str,
-    /// The plugin that answered or failed.
-    pub(crate) plugin: &'a str,
-    /// What filters have set for the stream, by path: fields of this line stand under `access_log.NAME`.
-    pub(crate) values: &'a [PathAndValue],
 }
 
 impl AccessRecord<'_> {
@@ -69,12 +76,10 @@ impl AccessRecord<'_> {
         timestamps.write(self.started, line);
         line.push(b'"');
         text(line, "listener", self.listener.as_bytes());
-        text(line, "request_id", self.request_id);
-        text(line, "method", self.method.as_str().as_bytes());
-        text(line, "authority", self.authority.map_or(b"".as_slice(), HeaderValue::as_bytes));
-        text(line, "path", self.path.as_bytes());
-        text(line, "protocol", protocol(self.version).as_bytes());
-        number(line, "status", u64::from(self.status));
+        match &self.request {
+            Some(request) => request.write(line),
+            None => text(line, "protocol", b"TCP"),
+        }
         text(line, "route", self.route.as_bytes());
         text(line, "cluster", self.cluster.as_bytes());
         address(line, "endpoint", self.endpoint);
@@ -131,6 +136,17 @@ impl AccessRecord<'_> {
         text(line, "reason", row.reason.as_bytes());
         text(line, "cause", failure.cause().unwrap_or_default().as_bytes());
         text(line, "plugin", self.plugin.as_bytes());
+    }
+}
+
+impl RequestRecord<'_> {
+    fn write(&self, line: &mut Vec<u8>) {
+        text(line, "request_id", self.request_id);
+        text(line, "method", self.method.as_str().as_bytes());
+        text(line, "authority", self.authority.map_or(b"".as_slice(), HeaderValue::as_bytes));
+        text(line, "path", self.path.as_bytes());
+        text(line, "protocol", protocol(self.version).as_bytes());
+        number(line, "status", u64::from(self.status));
     }
 }
 
@@ -245,6 +261,17 @@ fn escaped(line: &mut Vec<u8>, value: &[u8]) {
 mod tests {
     use super::*;
 
+    fn request<'a>() -> RequestRecord<'a> {
+        RequestRecord {
+            request_id: b"id",
+            method: &Method::GET,
+            authority: None,
+            path: "/a\"b\\",
+            version: Version::HTTP_11,
+            status: 200,
+        }
+    }
+
     fn record<'a>() -> AccessRecord<'a> {
         AccessRecord {
             started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
@@ -252,12 +279,7 @@ mod tests {
             listener: "default/shop/http",
             peer: SocketAddr::from(([127, 0, 0, 1], 5000)),
             peer_identity: None,
-            request_id: b"id",
-            method: &Method::GET,
-            authority: None,
-            path: "/a\"b\\",
-            version: Version::HTTP_11,
-            status: 200,
+            request: Some(request()),
             route: "",
             cluster: "default/reviews:80",
             endpoint: Some(SocketAddr::from(([127, 0, 0, 1], 9001))),
@@ -292,9 +314,16 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_has_no_request() {
+        let line = written(&AccessRecord { request: None, ..record() });
+        let begin = r#"{"time":"2023-11-14T22:13:20.123Z","listener":"default/shop/http","protocol":"TCP","cluster""#;
+        assert!(line.starts_with(begin), "{line}");
+    }
+
+    #[test]
     fn a_failure_says_in_words_who_and_why() {
         let failure = ProxyError::ConnectFailed("connection refused".to_owned());
-        let line = written(&AccessRecord { failure: Some(&failure), status: 503, ..record() });
+        let line = written(&AccessRecord { failure: Some(&failure), ..record() });
         for part in [
             r#""outcome":"failed","who_failed":"upstream","response_flags":"UF","details":"upstream_connect_failed""#,
             r#""cause":"connection refused""#,
@@ -306,7 +335,8 @@ mod tests {
     #[test]
     fn any_bytes_are_valid_json() {
         for value in [b"plain".as_slice(), b"\0\x1f\x7f\"\\\n", b"\xff\xfea", "gr\u{fc}n\u{2028}".as_bytes()] {
-            let line = written(&AccessRecord { request_id: value, ..record() });
+            let line =
+                written(&AccessRecord { request: Some(RequestRecord { request_id: value, ..request() }), ..record() });
             let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!(parsed["request_id"], String::from_utf8_lossy(value).as_ref());
             assert_eq!(line.matches('\n').count(), 1);

@@ -13,7 +13,7 @@ mod prometheus;
 mod timestamp;
 
 pub(crate) use access_log::{AccessLog, AccessLogTarget, AccessLogWriter};
-pub(crate) use access_record::AccessRecord;
+pub(crate) use access_record::{AccessRecord, RequestRecord};
 pub(crate) use log::{LogFormat, LogLevel, start_log};
 pub(crate) use metrics::{ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
 pub(crate) use prometheus::Exposition;

@@ -16,6 +16,17 @@ pub(crate) enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Transport {
+    /// Ends the connection with a reset when it is dropped, as its peer's was.
+    pub(crate) fn reset(&self) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        socket.set_zero_linger().ok(); // Else it ends as it would have.
+    }
+}
+
 macro_rules! both {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {

@@ -23,9 +23,13 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn new(pool: Rc<Pool>) -> Self {
+    pub(super) fn new(pool: Rc<Pool>) -> Self {
         pool.begin_request();
         Self { pool, connection: None }
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     pub(super) fn endpoint(&self) -> SocketAddr {

@@ -112,6 +112,11 @@ pub(super) async fn http2(way: Way<'_>, open: Open) -> Result<http2::SendRequest
     Ok(sender)
 }
 
+/// Opens a connection for the bytes of one downstream connection. `open` is held as long as it is used.
+pub(super) async fn bytes(way: Way<'_>, open: Open) -> Result<(Transport, Open), ProxyError> {
+    Ok((transport(way, b"").await?, open))
+}
+
 /// A connection on which requests may go: to whoever should be there, if that is asked.
 async fn transport(Way { address, timeout, proof }: Way<'_>, protocol: &[u8]) -> Result<Transport, ProxyError> {
     let opened = async {

@@ -20,6 +20,7 @@ mod pool; // Open connections to one endpoint.
 mod resolve; // Endpoints by DNS.
 mod retry; // Whether and how to try again.
 mod send; // The loop of attempts.
+mod tunnel; // A connection for bytes.
 mod worker; // The part of one worker.
 
 pub(crate) use cluster::{Cluster, ClusterCounts};
@@ -27,6 +28,7 @@ pub(crate) use endpoints::Endpoint;
 pub(crate) use mirror::{mirror, tee};
 pub(crate) use resolve::{resolve_forever, resolve_once};
 pub(crate) use send::{Answer, Lease, Outgoing, SendFailure, SendOptions, send};
+pub(crate) use tunnel::{Tunnel, TunnelPlace, open_tunnel};
 pub(crate) use worker::Upstreams;
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::limits::{
     MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, MAX_STREAMS_PER_UPSTREAM_CONNECTION, UPSTREAM_IDLE_SWEEPS,
 };
 use crate::task;
+use crate::tls::Transport;
 
 /// Counts sweeps, so that nobody has to ask for the time when a connection falls idle.
 #[derive(Debug, Default)]
@@ -179,6 +180,12 @@ impl Pool {
         let opened = connect::http1(self.way(), open).await;
         let (sender, heard) = opened.inspect_err(|_| self.shard.connect_failures.increment())?;
         Ok(Connection::Http1 { sender, heard, reused: false })
+    }
+
+    /// A new connection for the bytes of one downstream connection: it is never given back.
+    pub(super) async fn open_for_bytes(&self) -> Result<(Transport, Open), ProxyError> {
+        let open = self.begin_open()?;
+        connect::bytes(self.way(), open).await.inspect_err(|_| self.shard.connect_failures.increment())
     }
 
     fn way(&self) -> Way<'_> {

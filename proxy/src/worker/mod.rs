@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use weir_identity::ServerConfig;
-use weir_model::{DownstreamTls, ListenerName};
+use weir_model::{DownstreamTls, ListenerName, ListenerProtocol};
 
 use crate::active::ActiveConfig;
 use crate::filter::{Filters, Slot};
@@ -179,6 +179,11 @@ impl WorkerConfig {
     /// The routes of a listener.
     pub(crate) fn route_table(&self, listener: &ListenerName) -> Option<&Arc<RouteTable>> {
         self.active.route_tables.get(listener)
+    }
+
+    /// What the connections of a listener carry.
+    pub(crate) fn protocol(&self, listener: &ListenerName) -> ListenerProtocol {
+        self.active.snapshot.listeners.get(listener).map(|listener| listener.protocol).unwrap_or_default()
     }
 
     /// Who may connect to a listener. One that is not there serves nothing, to anybody.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! and it says: `probe|/case/7|request_headers|proxy_get_property|0 "/case/7"`. Streams do the steps of their path, a
-//! callout's answer those of the stream that asked, everything else those of `*root`; `*new` is done by every stream
+//! callout's answer those of the stream that asked, TCP connections those of `*tcp/0`, `*tcp/1` as they come, everything else those of `*root`; `*new` is done by every stream
 //! when it is created, when its path is not known yet. Hosts run it side by side, and their answers are compared.
 
 mod calls; // What can be called.
@@ -32,6 +32,8 @@ struct Probe {
     script: Script,
     /// The paths of streams, by context.
     paths: HashMap<u32, String>,
+    /// How many TCP connections there were.
+    connections: usize,
     /// Who made a callout, by its id.
     callouts: HashMap<u32, u32>,
     /// What a hostcall wrote last into its first number.
@@ -210,7 +212,11 @@ extern "C" fn proxy_on_response_trailers(context: u32, count: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_new_connection(context: u32) -> u32 {
-    PROBE.with_borrow_mut(|probe| probe.paths.insert(context, "*tcp".to_owned()));
+    PROBE.with_borrow_mut(|probe| {
+        let path = format!("*tcp/{}", probe.connections);
+        probe.connections += 1;
+        probe.paths.insert(context, path);
+    });
     Moment::of_stream("new_connection", context, 0).run("")
 }
 

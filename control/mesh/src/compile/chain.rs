@@ -86,8 +86,22 @@ impl<'a> Chains<'a> {
         RuleChains(route.rules.iter().map(|rule| self.chain((gateway, id, Some(rule)))).collect())
     }
 
+    /// The chain of the connections that take a TCPRoute: only what names it sees bytes.
+    pub(crate) fn tcp_chain(&mut self, id: &ObjectId) -> FilterChain {
+        let chosen = self.of_tcp_route(id);
+        self.made_of(chosen)
+    }
+
+    fn of_tcp_route(&self, id: &ObjectId) -> Vec<usize> {
+        self.by_target.get(&(TargetKind::TcpRoute, &id.namespace, &id.name)).cloned().unwrap_or_default()
+    }
+
     fn chain(&mut self, request: (&ObjectId, &ObjectId, Option<&Rule>)) -> FilterChain {
         let chosen = self.chosen(request);
+        self.made_of(chosen)
+    }
+
+    fn made_of(&mut self, chosen: Vec<usize>) -> FilterChain {
         let links = &self.links;
         let make = |chosen: &Vec<usize>| {
             let plugins = chosen.iter().map(|index| links[*index].plugin.clone()).collect();
@@ -105,12 +119,15 @@ impl<'a> Chains<'a> {
         let mut reported = None;
         for attachment in &resolved.attachments {
             let (gateway, route) = (catalog.document(attachment.gateway), catalog.document(attachment.route));
-            let (Some(gateway), Some(id), Some(Resource::HttpRoute(spec))) = (&gateway.id, &route.id, &route.resource)
-            else {
-                continue;
+            let (Some(gateway), Some(id)) = (&gateway.id, &route.id) else { continue };
+            let count = match &route.resource {
+                Some(Resource::HttpRoute(spec)) => {
+                    let longest = spec.rules.iter().map(|rule| self.chosen((gateway, id, Some(rule))).len()).max();
+                    longest.unwrap_or_default()
+                }
+                Some(Resource::TcpRoute(_)) => self.of_tcp_route(id).len(),
+                _ => continue,
             };
-            let longest = spec.rules.iter().map(|rule| self.chosen((gateway, id, Some(rule))).len()).max();
-            let count = longest.unwrap_or_default();
             if count > MAX_CHAIN_PLUGINS && reported != Some(attachment.route) {
                 let reason = format!("{count} Filters and AccessPolicies are put before this route");
                 problems.add(attachment.route, &Path::ROOT, reason, format!("use at most {MAX_CHAIN_PLUGINS}"));

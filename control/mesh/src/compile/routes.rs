@@ -1,4 +1,4 @@
-//! Gateways and HTTPRoutes to listeners and route tables. The listeners of a Gateway that share an address and a port
+//! Gateways and their routes to listeners and route tables. The listeners of a Gateway that share an address and a port
 //! become one, with the virtual hosts of all.
 
 use std::collections::BTreeMap;
@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_model::{
-    DirectResponse, DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName, Mirror, Route,
-    RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion, VirtualHost, WeightedCluster,
+    DirectResponse, DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName, ListenerProtocol,
+    Mirror, Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion, VirtualHost, Weight,
+    WeightedCluster,
 };
 
 use crate::compile::chain::{Chains, RuleChains};
@@ -19,7 +20,9 @@ use crate::compile::secrets::secret_name;
 use crate::resolve::attach::addresses;
 use crate::resolve::catalog::Found;
 use crate::resolve::{Attachment, Catalog, Resolved, backend_id, namespace};
-use crate::resource::{Gateway, GatewayListener, HttpRoute, Mesh, ObjectId, Resource, Rule, RuleAction, Security};
+use crate::resource::{
+    BackendRef, Gateway, GatewayListener, HttpRoute, Mesh, ObjectId, Resource, Rule, RuleAction, Security,
+};
 use crate::source::Sources;
 use crate::written::Kind;
 
@@ -37,7 +40,14 @@ pub(crate) fn listeners(
             let is_here = |it: &&Attachment| it.gateway == document && gateway.listeners[it.listener].port == port;
             let mut tables = Tables { sources, catalog, chains, memory };
             let attachments: Vec<&Attachment> = resolved.attachments.iter().filter(is_here).collect();
-            let mut virtual_hosts = tables.virtual_hosts(id, hosts(gateway, port), &attachments);
+            let protocol = gateway.listeners[first].protocol;
+            let mut virtual_hosts = match protocol {
+                ListenerProtocol::Http => tables.virtual_hosts(id, hosts(gateway, port), &attachments),
+                ListenerProtocol::Tcp => match tables.tcp_host(&attachments) {
+                    Some(host) => vec![host],
+                    None => continue, // Nobody would be behind it: whoever connects had better learn that at once.
+                },
+            };
             let addresses = addresses(gateway);
             let last = addresses.len() - 1;
             for (index, address) in addresses.into_iter().enumerate() {
@@ -48,6 +58,7 @@ pub(crate) fn listeners(
                 let listener = Listener {
                     name: ListenerName::new(&name).expect("made of RFC 1123 names and an IP address"),
                     address: SocketAddr::new(address, port),
+                    protocol,
                     route_table: table_name.clone(),
                     tls: tls((id, gateway), (port, first), catalog.mesh()),
                 };
@@ -123,6 +134,23 @@ impl<'c> Tables<'_, '_, 'c> {
             }
         };
         by_host.into_iter().map(virtual_host).collect()
+    }
+
+    /// The one route of a TCP listener: it matches every connection.
+    fn tcp_host(&mut self, attachments: &[&Attachment]) -> Option<VirtualHost> {
+        let document = self.catalog.document(attachments.first()?.route);
+        let (Some(Resource::TcpRoute(route)), Some(id)) = (&document.resource, &document.id) else { return None };
+        let name = RouteName::new(&format!("{}/{}/0", id.namespace, id.name)).expect("made of RFC 1123 names");
+        let target = |(backend, weight): &(BackendRef, Weight)| WeightedCluster {
+            cluster: cluster_name(&backend_id(backend, id)),
+            weight: *weight,
+        };
+        let route = Route::of_connections(
+            name,
+            self.chains.tcp_chain(id),
+            route.backends.iter().filter(|(_, weight)| weight.get() > 0).map(target).collect(),
+        );
+        Some(VirtualHost { host: HostMatch::Any, routes: vec![Arc::new(route)] })
     }
 
     fn candidates(&mut self, gateway: &ObjectId, attachment: &Attachment) -> Vec<Candidate<'c>> {

@@ -1,16 +1,16 @@
-//! Which HTTPRoute serves which listener and host: parentRefs, allowedRoutes and host names.
+//! Which route serves which listener and host: parentRefs, allowedRoutes and host names.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use weir_model::HostMatch;
+use weir_model::{HostMatch, ListenerProtocol};
 
 use crate::document::Path;
 use crate::resolve::catalog::{Catalog, Found};
 use crate::resolve::host::{covers, intersection, written};
 use crate::resolve::namespace;
 use crate::resolve::problem::Problems;
-use crate::resource::{Admits, Gateway, GatewayListener, HttpRoute, ObjectId, ParentRef, Resource};
+use crate::resource::{Admits, Gateway, GatewayListener, ObjectId, ParentRef, Resource};
 use crate::suggest::{hint, listing, quoted};
 use crate::written::Kind;
 
@@ -93,9 +93,11 @@ pub(crate) fn attach_routes(catalog: &Catalog<'_>, problems: &mut Problems) -> V
     let list = spec.field("parentRefs");
     let mut attachments = Vec::new();
     let mut seen = HashSet::new();
-    for (document, id, route) in catalog.http_routes() {
+    let http_routes = catalog.http_routes().map(|(document, id, it)| (document, id, &it.parents, &it.hosts[..]));
+    let tcp_routes = catalog.tcp_routes().map(|(document, id, it)| (document, id, &it.parents, &[][..]));
+    for (document, id, parents, hosts) in http_routes.chain(tcp_routes) {
         seen.clear();
-        for (index, parent) in route.parents.iter().enumerate() {
+        for (index, parent) in parents.iter().enumerate() {
             let at = list.entry(index);
             let namespace = namespace(parent.namespace.as_deref(), id);
             let gateway = match catalog.find(Kind::Gateway, namespace, &parent.name) {
@@ -107,7 +109,7 @@ pub(crate) fn attach_routes(catalog: &Catalog<'_>, problems: &mut Problems) -> V
                     continue;
                 }
             };
-            match attach(catalog, gateway, id, route, parent) {
+            match attach(catalog, gateway, (id, hosts), parent) {
                 Ok(served) => attachments.extend(
                     served
                         .into_iter()
@@ -124,7 +126,28 @@ pub(crate) fn attach_routes(catalog: &Catalog<'_>, problems: &mut Problems) -> V
             }
         }
     }
+    check_tcp_listeners(catalog, &attachments, problems);
     attachments
+}
+
+/// Nothing tells the connections of a TCP listener apart, so all of them take one route.
+fn check_tcp_listeners(catalog: &Catalog<'_>, attachments: &[Attachment], problems: &mut Problems) {
+    let root = Path::ROOT;
+    let spec = root.field("spec");
+    let mut taken: HashMap<(usize, usize), usize> = HashMap::new();
+    for Attachment { gateway, listener, route, host: _ } in attachments {
+        let of_gateway = catalog.document(*gateway);
+        let Some(Resource::Gateway(known)) = &of_gateway.resource else { continue };
+        if known.listeners[*listener].protocol != ListenerProtocol::Tcp {
+            continue;
+        }
+        let first = *taken.entry((*gateway, *listener)).or_insert(*route);
+        if let (true, Some(id), Some(other)) = (first != *route, &of_gateway.id, &catalog.document(first).id) {
+            let (name, other) = (quoted(&known.listeners[*listener].name), quoted(&other.to_string()));
+            let reason = format!("listener {name} of {} has {other} already", quoted(&id.to_string()));
+            problems.add(*route, &spec.field("parentRefs"), reason, "attach it to another listener, by `sectionName`");
+        }
+    }
 }
 
 enum Refused {
@@ -135,8 +158,7 @@ enum Refused {
 fn attach(
     catalog: &Catalog<'_>,
     document: usize,
-    route_id: &ObjectId,
-    route: &HttpRoute,
+    (route_id, route_hosts): (&ObjectId, &[HostMatch]),
     parent: &ParentRef,
 ) -> Result<Vec<(usize, HostMatch)>, Refused> {
     let (Some(Resource::Gateway(gateway)), Some(id)) =
@@ -144,7 +166,7 @@ fn attach(
     else {
         return Ok(Vec::new());
     };
-    let candidates = candidates(gateway, id, parent)?;
+    let candidates = candidates(gateway, id, parent, route_id.kind)?;
     let admits = |listener: &GatewayListener| match listener.admits {
         Admits::AllNamespaces => true,
         Admits::SameNamespace => id.namespace == route_id.namespace,
@@ -154,13 +176,13 @@ fn attach(
         let from = quoted(&route_id.namespace);
         return Err(Refused::Parent {
             field: None,
-            reason: format!("{} admits no HTTPRoute of namespace {from}", quoted(&id.to_string())),
+            reason: format!("{} admits no {} of namespace {from}", quoted(&id.to_string()), route_id.kind.name()),
             hint: "write `allowedRoutes: {namespaces: {from: All}}` on its listener".to_owned(),
         });
     }
     let mut served = Vec::new();
     for index in &admitted {
-        served.extend(hosts(gateway, *index, route).into_iter().map(|host| (*index, host)));
+        served.extend(hosts(gateway, *index, route_hosts).into_iter().map(|host| (*index, host)));
     }
     if served.is_empty() {
         let hosts: Vec<String> = admitted.iter().map(|index| written(&gateway.listeners[*index].host)).collect();
@@ -172,8 +194,8 @@ fn attach(
     Ok(served)
 }
 
-/// The listeners that a parentRef means, by section name and port.
-fn candidates(gateway: &Gateway, id: &ObjectId, parent: &ParentRef) -> Result<Vec<usize>, Refused> {
+/// The listeners that a parentRef of a kind of route means, by section name and port.
+fn candidates(gateway: &Gateway, id: &ObjectId, parent: &ParentRef, kind: Kind) -> Result<Vec<usize>, Refused> {
     let listeners = || gateway.listeners.iter().enumerate();
     if let Some(section) = &parent.section
         && !listeners().any(|(_, listener)| *listener.name == **section)
@@ -197,15 +219,25 @@ fn candidates(gateway: &Gateway, id: &ObjectId, parent: &ParentRef) -> Result<Ve
             hint: format!("its ports are {}", listing(ports.iter().map(String::as_str))),
         });
     }
-    Ok(found)
+    let fitting: Vec<usize> =
+        found.into_iter().filter(|index| gateway.listeners[*index].route_kind() == kind).collect();
+    if fitting.is_empty() {
+        let protocol = if kind == Kind::TcpRoute { "`protocol: TCP`" } else { "`protocol: HTTP`" };
+        return Err(Refused::Parent {
+            field: None,
+            reason: format!("{} has no such listener for a {}", quoted(&id.to_string()), kind.name()),
+            hint: format!("name a listener with {protocol}"),
+        });
+    }
+    Ok(fitting)
 }
 
 /// The hosts that a route serves on a listener. Those that a more specific listener of the same port serves are that
 /// listener's alone (Gateway API, "listener isolation").
-fn hosts(gateway: &Gateway, index: usize, route: &HttpRoute) -> Vec<HostMatch> {
+fn hosts(gateway: &Gateway, index: usize, hosts: &[HostMatch]) -> Vec<HostMatch> {
     let listener = &gateway.listeners[index];
     let any = [HostMatch::Any];
-    let wanted = if route.hosts.is_empty() { &any[..] } else { &route.hosts };
+    let wanted = if hosts.is_empty() { &any[..] } else { hosts };
     let is_elsewhere = |host: &HostMatch| {
         gateway.listeners.iter().any(|other| {
             other.port == listener.port

@@ -36,6 +36,20 @@ pub(crate) fn check_routes(catalog: &Catalog<'_>, problems: &mut Problems) {
     }
 }
 
+/// Checks what the TCPRoutes forward to.
+pub(crate) fn check_tcp_routes(catalog: &Catalog<'_>, problems: &mut Problems) {
+    let root = Path::ROOT;
+    let spec = root.field("spec");
+    let rules = spec.field("rules");
+    let rule = rules.entry(0);
+    let list = rule.field("backendRefs");
+    for (document, id, route) in catalog.tcp_routes() {
+        for (index, (backend, _)) in route.backends.iter().enumerate() {
+            check_backend(catalog, (document, id), backend, &list.entry(index), problems);
+        }
+    }
+}
+
 fn check_backend(
     catalog: &Catalog<'_>,
     (document, id): (usize, &ObjectId),
@@ -54,7 +68,12 @@ fn check_backend(
         }
     };
     let Some(Resource::Service(service)) = &catalog.document(index).resource else { return };
-    if !service.ports.iter().any(|port| port.port == backend.port) {
+    let port = service.ports.iter().find(|port| port.port == backend.port);
+    if port.is_some_and(|port| port.is_tcp) && id.kind == Kind::HttpRoute {
+        let reason = format!("port {} of Service {} is for TCP alone", backend.port, quoted(&backend.name));
+        problems.add(document, &path.field("port"), reason, "forward to it with a TCPRoute, or change its protocol");
+    }
+    if port.is_none() {
         let ports: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
         let reason = format!("Service {} has no port {}", quoted(&backend.name), backend.port);
         let hint = format!("its ports are {}", listing(ports.iter().map(String::as_str)));
@@ -62,8 +81,8 @@ fn check_backend(
     }
     if namespace != &*id.namespace && !is_granted(catalog, id, namespace, &backend.name) {
         let reason = format!("namespace {} does not let {} refer to it", quoted(namespace), quoted(&id.namespace));
-        let hint =
-            format!("add a ReferenceGrant in namespace `{namespace}`, from HTTPRoute in `{}` to Service", id.namespace);
+        let (kind, own) = (id.kind.name(), &id.namespace);
+        let hint = format!("add a ReferenceGrant in namespace `{namespace}`, from {kind} in `{own}` to Service");
         problems.add(document, &path.field("namespace"), reason, hint);
     }
 }
@@ -72,7 +91,7 @@ fn is_granted(catalog: &Catalog<'_>, route: &ObjectId, namespace: &str, service:
     catalog.may_hide(Kind::ReferenceGrant, namespace)
         || catalog.reference_grants().any(|(_, id, grant)| {
             *id.namespace == *namespace
-                && grant.from_namespaces.iter().any(|from| **from == *route.namespace)
+                && grant.from.iter().any(|(kind, from)| *kind == route.kind && **from == *route.namespace)
                 && grant.services.iter().any(|name| name.as_ref().is_none_or(|name| name == service))
         })
 }

@@ -11,7 +11,7 @@ use crate::registered::Registered;
 use crate::resolve::problem::Problems;
 use crate::resource::{
     AccessPolicy, BackendPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute, Mesh, ObjectId, ReferenceGrant,
-    Resource, Secret, Service,
+    Resource, Secret, Service, TcpRoute,
 };
 use crate::source::Sources;
 use crate::suggest::{hint, nearest, quoted};
@@ -152,6 +152,11 @@ impl<'a> Catalog<'a> {
     /// All HTTPRoutes.
     pub(crate) fn http_routes(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a HttpRoute)> {
         self.objects(|it| if let Resource::HttpRoute(it) = it { Some(it) } else { None })
+    }
+
+    /// All TCPRoutes.
+    pub(crate) fn tcp_routes(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a TcpRoute)> {
+        self.objects(|it| if let Resource::TcpRoute(it) = it { Some(it) } else { None })
     }
 
     /// All GatewayClasses.

@@ -2,7 +2,7 @@
 //! attaches to nothing. Called with all documents of a compilation; what it hands on is enough to build a snapshot.
 //!
 //! ```text
-//! documents ─► Catalog ─► attach (HTTPRoute to listeners) ─► backends (to Services) ─► targets (Filter, AccessPolicy, …)
+//! documents ─► Catalog ─► attach (routes to listeners) ─► backends (to Services) ─► targets (Filter, AccessPolicy, …)
 //! ```
 
 pub(crate) mod attach;
@@ -34,6 +34,7 @@ pub(crate) fn resolve<'a>(catalog: &Catalog<'a>, problems: &mut Problems) -> Res
     attach::check_gateways(catalog, problems);
     let attachments = attach::attach_routes(catalog, problems);
     backends::check_routes(catalog, problems);
+    backends::check_tcp_routes(catalog, problems);
     targets::check_filters(catalog, problems);
     targets::check_certificates(catalog, problems);
     let policies = targets::policies(catalog, problems);

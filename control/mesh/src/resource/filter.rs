@@ -53,6 +53,7 @@ pub(crate) struct Filter {
 pub(crate) enum TargetKind {
     Gateway,
     HttpRoute,
+    TcpRoute,
     Service,
 }
 
@@ -62,6 +63,7 @@ impl TargetKind {
         match self {
             Self::Gateway => Kind::Gateway,
             Self::HttpRoute => Kind::HttpRoute,
+            Self::TcpRoute => Kind::TcpRoute,
             Self::Service => Kind::Service,
         }
     }
@@ -74,7 +76,7 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
     let targets = match target_refs {
         None => None,
         Some(targets) => {
-            const TARGETS: [TargetKind; 2] = [TargetKind::Gateway, TargetKind::HttpRoute];
+            const TARGETS: [TargetKind; 3] = [TargetKind::Gateway, TargetKind::HttpRoute, TargetKind::TcpRoute];
             Some(check_targets(targets, (&TARGETS, "a Filter"), &path.field("targetRefs"), faults)?)
         }
     };

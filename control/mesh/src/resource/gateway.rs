@@ -8,7 +8,7 @@ use gateway_api::gateways::{
     GatewayAddresses, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces,
     GatewayListenersAllowedRoutesNamespacesFrom, GatewayListenersTls, GatewayListenersTlsCertificateRefs, GatewaySpec,
 };
-use weir_model::HostMatch;
+use weir_model::{HostMatch, ListenerProtocol};
 
 use crate::document::{Faults, Path};
 use crate::grammar::name;
@@ -19,6 +19,8 @@ use crate::written::{GATEWAY_GROUP, Kind};
 
 /// The protocol of a listener for workloads of the mesh: HTTP in TLS, and both sides prove who they are.
 const MESH_PROTOCOL: &str = "weir.dev/MTLS";
+/// The protocol of a listener for bytes.
+const TCP: &str = "TCP";
 
 /// Where the proxy listens.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct GatewayListener {
     pub(crate) host: HostMatch,
     /// Its port.
     pub(crate) port: u16,
+    /// What its connections carry.
+    pub(crate) protocol: ListenerProtocol,
     /// Who may connect, and how.
     pub(crate) security: Security,
     /// Whose routes may attach.
@@ -58,9 +62,27 @@ pub(crate) enum Security {
 }
 
 impl Security {
-    /// Whether two listeners can share a port.
     fn fits(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+impl GatewayListener {
+    /// The kind of routes that can attach.
+    pub(crate) const fn route_kind(&self) -> Kind {
+        route_kind(self.protocol)
+    }
+
+    /// Whether two listeners can share a port.
+    fn fits(&self, other: &Self) -> bool {
+        self.protocol == other.protocol && self.security.fits(&other.security)
+    }
+}
+
+const fn route_kind(protocol: ListenerProtocol) -> Kind {
+    match protocol {
+        ListenerProtocol::Http => Kind::HttpRoute,
+        ListenerProtocol::Tcp => Kind::TcpRoute,
     }
 }
 
@@ -130,16 +152,22 @@ fn check_listener(listener: GatewayListeners, path: &Path<'_>, faults: &mut Faul
         faults.object(&path.field("name"), objection);
     }
     let security = check_security(&protocol, tls, path, faults);
+    let protocol = if protocol == TCP { ListenerProtocol::Tcp } else { ListenerProtocol::Http };
     let host = match hostname.as_deref() {
         None | Some("") => Some(HostMatch::Any),
+        Some(_) if protocol == ListenerProtocol::Tcp => {
+            faults.add(&path.field("hostname"), "bytes name no host", "remove it: a TCP listener is known by its port");
+            None
+        }
         Some(hostname) => {
             let at = path.field("hostname");
             name::host_match(hostname).map_err(|objection| faults.object(&at, objection)).ok()
         }
     };
-    let admits = check_allowed_routes(allowed_routes, &path.field("allowedRoutes"), faults);
+    let admits = check_allowed_routes(allowed_routes, route_kind(protocol), &path.field("allowedRoutes"), faults);
     let port = port(number.into(), &path.field("port"), faults);
-    Some(GatewayListener { name: Arc::from(listener_name), host: host?, port: port?, security: security?, admits })
+    let name = Arc::from(listener_name);
+    Some(GatewayListener { name, host: host?, port: port?, protocol, security: security?, admits })
 }
 
 fn check_security(
@@ -155,14 +183,14 @@ fn check_security(
             faults.add(&at, "HTTPS without a certificate", "add `tls: {certificateRefs: [{name: my-secret}]}`");
             None
         }
-        ("HTTP" | MESH_PROTOCOL, Some(_)) => {
+        ("HTTP" | TCP | MESH_PROTOCOL, Some(_)) => {
             faults.add(&at, format!("{protocol} takes no certificate"), "remove it, or write `protocol: HTTPS`");
             None
         }
-        ("HTTP", None) => Some(Security::Plain),
+        ("HTTP" | TCP, None) => Some(Security::Plain),
         (MESH_PROTOCOL, None) => Some(Security::Mesh),
         (other, _) => {
-            let hint = "write `HTTP`, `HTTPS`, or `weir.dev/MTLS` for workloads of the mesh";
+            let hint = "write `HTTP`, `HTTPS`, `TCP`, or `weir.dev/MTLS` for workloads of the mesh";
             faults.add(&path.field("protocol"), format!("{} is not supported", quoted(other)), hint);
             None
         }
@@ -194,6 +222,7 @@ fn check_certificate(tls: GatewayListenersTls, path: &Path<'_>, faults: &mut Fau
 
 fn check_allowed_routes(
     written: Option<GatewayListenersAllowedRoutes>,
+    own: Kind,
     path: &Path<'_>,
     faults: &mut Faults,
 ) -> Admits {
@@ -201,9 +230,9 @@ fn check_allowed_routes(
     let at = path.field("kinds");
     for (index, kind) in kinds.iter().flatten().enumerate() {
         let group = kind.group.as_deref().unwrap_or(GATEWAY_GROUP);
-        if kind.kind != Kind::HttpRoute.name() || group != GATEWAY_GROUP {
+        if kind.kind != own.name() || group != GATEWAY_GROUP {
             let reason = format!("{} is not a kind that can attach", quoted(&kind.kind));
-            faults.add(&at.entry(index), reason, "write `kind: HTTPRoute`, or leave `kinds` out");
+            faults.add(&at.entry(index), reason, format!("write `kind: {}`, or leave `kinds` out", own.name()));
         }
     }
     let Some(GatewayListenersAllowedRoutesNamespaces { from, selector: _ }) = namespaces else {
@@ -234,9 +263,7 @@ fn check_distinct(listeners: &[GatewayListener], path: &Path<'_>, faults: &mut F
             let reason = format!("the same port and host name as listener {}", quoted(&listeners[other].name));
             faults.add(&at.field("port"), reason, "change the port, or the host name");
         }
-        if let Some(other) =
-            listeners[..index].iter().find(|it| it.port == listener.port && !it.security.fits(&listener.security))
-        {
+        if let Some(other) = listeners[..index].iter().find(|it| it.port == listener.port && !it.fits(listener)) {
             let reason = format!("listener {} on the same port has another protocol", quoted(&other.name));
             faults.add(&at.field("protocol"), reason, "give both the same protocol, or one of them another port");
         }

@@ -10,8 +10,8 @@ use crate::written::{GATEWAY_GROUP, Kind, WEIR_GROUP};
 /// Who may refer to the Services of the grant's namespace.
 #[derive(Debug)]
 pub(crate) struct ReferenceGrant {
-    /// Namespaces whose HTTPRoutes may.
-    pub(crate) from_namespaces: Vec<String>,
+    /// Kinds of routes, and namespaces, that may.
+    pub(crate) from: Vec<(Kind, String)>,
     /// The Services they may refer to; `None` = all.
     pub(crate) services: Vec<Option<String>>,
 }
@@ -23,18 +23,21 @@ pub(crate) struct GatewayClass {
     pub(crate) controller: String,
 }
 
-/// Checks the fields of a ReferenceGrant. Only what can be used is accepted: HTTPRoute to Service.
+/// Checks the fields of a ReferenceGrant. Only what can be used is accepted: routes to Services.
 pub(crate) fn check(spec: ReferenceGrantSpec, path: &Path<'_>, faults: &mut Faults) -> ReferenceGrant {
     let ReferenceGrantSpec { from, to } = spec;
     let at = path.field("from");
-    let mut from_namespaces = Vec::new();
+    let mut granted = Vec::new();
     for (index, ReferenceGrantFrom { group, kind, namespace }) in from.into_iter().enumerate() {
-        if group != GATEWAY_GROUP || kind != Kind::HttpRoute.name() {
-            let reason = format!("{} refers to nothing across namespaces", quoted(&format!("{group}/{kind}")));
-            let hint = format!("write `group: {GATEWAY_GROUP}` and `kind: HTTPRoute`");
-            faults.add(&at.entry(index), reason, hint);
+        let known = [Kind::HttpRoute, Kind::TcpRoute].into_iter().find(|known| kind == known.name());
+        match known.filter(|_| group == GATEWAY_GROUP) {
+            Some(kind) => granted.push((kind, namespace)),
+            None => {
+                let reason = format!("{} refers to nothing across namespaces", quoted(&format!("{group}/{kind}")));
+                let hint = format!("write `group: {GATEWAY_GROUP}` and `kind: HTTPRoute` or `kind: TCPRoute`");
+                faults.add(&at.entry(index), reason, hint);
+            }
         }
-        from_namespaces.push(namespace);
     }
     let at = path.field("to");
     let mut services = Vec::new();
@@ -45,7 +48,7 @@ pub(crate) fn check(spec: ReferenceGrantSpec, path: &Path<'_>, faults: &mut Faul
         }
         services.push(name);
     }
-    ReferenceGrant { from_namespaces, services }
+    ReferenceGrant { from: granted, services }
 }
 
 /// Checks the fields of a GatewayClass.

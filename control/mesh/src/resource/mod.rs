@@ -18,6 +18,7 @@ pub(crate) mod http_route;
 pub(crate) mod mesh;
 pub(crate) mod secret;
 pub(crate) mod service;
+pub(crate) mod tcp_route;
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub(crate) use http_route::{BackendRef, HttpRoute, ParentRef, Rule, RuleAction};
 pub(crate) use mesh::Mesh;
 pub(crate) use secret::Secret;
 pub(crate) use service::{Service, ServicePort};
+pub(crate) use tcp_route::TcpRoute;
 
 /// The namespace of an object that names none.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
@@ -67,6 +69,7 @@ impl fmt::Display for ObjectId {
 pub(crate) enum Resource {
     Gateway(Gateway),
     HttpRoute(HttpRoute),
+    TcpRoute(TcpRoute),
     GatewayClass(GatewayClass),
     ReferenceGrant(ReferenceGrant),
     Service(Service),
@@ -186,6 +189,7 @@ fn check_spec(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<Resource> 
         }
         Kind::Gateway => Resource::Gateway(gateway::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::HttpRoute => Resource::HttpRoute(http_route::check(typed(spec, &at, faults)?, &at, faults)?),
+        Kind::TcpRoute => Resource::TcpRoute(tcp_route::check(typed(spec, &at, faults)?, &at, faults)?),
         Kind::GatewayClass => Resource::GatewayClass(grants::check_class(typed(spec, &at, faults)?)),
         Kind::ReferenceGrant => Resource::ReferenceGrant(grants::check(typed(spec, &at, faults)?, &at, faults)),
         Kind::Service => Resource::Service(service::check(typed(spec, &at, faults)?, &at, faults)?),

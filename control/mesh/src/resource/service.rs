@@ -31,8 +31,10 @@ pub(crate) struct ServicePort {
     pub(crate) name: Option<String>,
     /// Its number.
     pub(crate) port: u16,
-    /// What the endpoints speak.
+    /// What the endpoints speak, where they are asked for HTTP.
     pub(crate) protocol: UpstreamProtocol,
+    /// They are never asked for HTTP.
+    pub(crate) is_tcp: bool,
 }
 
 /// Who serves a Service.
@@ -96,11 +98,12 @@ fn check_ports(ports: Vec<PortSpec>, path: &Path<'_>, faults: &mut Faults) -> Op
         if checked.iter().any(|other| other.port == number) {
             faults.add(&at.field("port"), format!("port {number} is there already"), "remove one of the two");
         }
+        let is_tcp = protocol == Some(Protocol::Tcp);
         let protocol = match protocol {
-            None | Some(Protocol::Http) => UpstreamProtocol::Http1,
+            None | Some(Protocol::Http | Protocol::Tcp) => UpstreamProtocol::Http1,
             Some(Protocol::Http2 | Protocol::Grpc) => UpstreamProtocol::Http2,
         };
-        checked.push(ServicePort { name: port_name, port: number, protocol });
+        checked.push(ServicePort { name: port_name, port: number, protocol, is_tcp });
     }
     Some(checked)
 }

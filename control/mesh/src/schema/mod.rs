@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::written::{
     AccessPolicySpec, BackendPolicySpec, FilterSpec, Kind, ManifestSpec, MeshSpec, Metadata, SecretDocument,
-    ServiceSpec,
+    ServiceSpec, TcpRouteSpec,
 };
 
 pub use reference::configuration_reference;
@@ -51,6 +51,7 @@ fn spec_schema(kind: Kind) -> Schema {
     match kind {
         Kind::Gateway => schema_for!(GatewaySpec),
         Kind::HttpRoute => schema_for!(HttpRouteSpec),
+        Kind::TcpRoute => schema_for!(TcpRouteSpec),
         Kind::GatewayClass => schema_for!(GatewayClassSpec),
         Kind::ReferenceGrant => schema_for!(ReferenceGrantSpec),
         Kind::Service => schema_for!(ServiceSpec),

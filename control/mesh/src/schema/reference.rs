@@ -96,13 +96,19 @@ fn introduction(kind: Kind) -> String {
              attaches to nothing is refused. Requests of a rule whose weights are all 0 are answered with 500."
         }
         Kind::ReferenceGrant => {
-            "Lets HTTPRoutes of another namespace refer to the Services of its own. Without one such a reference is \
+            "Lets HTTPRoutes or TCPRoutes of another namespace refer to the Services of its own. Without one such a reference is \
              refused."
         }
         Kind::GatewayClass => {
             "A class of Gateways; optional. Its controller is `weir.dev/gateway-controller`, or its Gateways are refused."
         }
-        Kind::Service | Kind::Filter | Kind::BackendPolicy | Kind::AccessPolicy | Kind::Secret | Kind::Mesh => {
+        Kind::TcpRoute
+        | Kind::Service
+        | Kind::Filter
+        | Kind::BackendPolicy
+        | Kind::AccessPolicy
+        | Kind::Secret
+        | Kind::Mesh => {
             let schema = spec_schema(kind);
             let doc = schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default();
             return doc.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -68,9 +68,13 @@ const HTTP_ROUTE_EXPERIMENTAL: [Unsupported; 3] = [
 
 const GATEWAY_CLASS: [Unsupported; 1] = [entry("spec.parametersRef", "remove it: a class has no parameters here")];
 
-const SERVICE: [Unsupported; 7] = [
-    entry("spec.ports[].protocol=TCP", "use HTTP, HTTP2 or GRPC: only HTTP is proxied for now"),
-    entry("spec.ports[].protocol=TLS", "use HTTP, HTTP2 or GRPC; for mutual TLS of the mesh write `identity`"),
+const TCP_ROUTE: [Unsupported; 1] = [entry("spec.useDefaultGateways", "name the Gateways in `parentRefs`")];
+
+const SERVICE: [Unsupported; 6] = [
+    entry(
+        "spec.ports[].protocol=TLS",
+        "use TCP for bytes in TLS that go by as they are; for mutual TLS of the mesh write `identity`",
+    ),
     entry("spec.ports[].targetPort", "the port of an endpoint is in its `address`"),
     entry("spec.selector", "list the `endpoints`, or write `dns`"),
     entry("spec.clusterIP", "remove it: a Service is found by its name"),
@@ -94,6 +98,7 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
     let own: [&'static [Unsupported]; 2] = match kind {
         Kind::Gateway => [&GATEWAY, &GATEWAY_CHOICES],
         Kind::HttpRoute => [&HTTP_ROUTE, &HTTP_ROUTE_EXPERIMENTAL],
+        Kind::TcpRoute => [&TCP_ROUTE, &[]],
         Kind::GatewayClass => [&GATEWAY_CLASS, &[]],
         Kind::ReferenceGrant => [&[], &[]],
         Kind::Service => [&SERVICE, &[]],
@@ -105,11 +110,10 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
 }
 
 /// Kinds of upstream that are known and not supported, and what to do instead.
-pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 13] = [
+pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 12] = [
     ("GRPCRoute", "use an HTTPRoute: a gRPC method is a path, `/package.Service/Method`"),
-    ("TCPRoute", "only HTTP is proxied for now"),
-    ("TLSRoute", "only HTTP is proxied for now"),
-    ("UDPRoute", "only HTTP is proxied"),
+    ("TLSRoute", "use a TCPRoute: TLS goes by as it is, without a look at the host that it asks for"),
+    ("UDPRoute", "only HTTP and TCP are proxied"),
     (
         "BackendTLSPolicy",
         "for mutual TLS of the mesh write `identity` into the Service; other upstream TLS is not there yet",

@@ -27,12 +27,15 @@ const GATEWAY: [Meaning; 22] = [
     ("spec.listeners[].port", "The port. Listeners may share one when their host names differ."),
     (
         "spec.listeners[].protocol",
-        "`HTTP`: HTTP/1.1, and HTTP/2 by prior knowledge; `HTTPS`: both in TLS 1.3; `weir.dev/MTLS`: both for workloads of the mesh.",
+        "`HTTP`: HTTP/1.1, and HTTP/2 by prior knowledge; `HTTPS`: both in TLS 1.3; `weir.dev/MTLS`: both for workloads of the mesh; `TCP`: bytes of any kind.",
     ),
     ("spec.listeners[].allowedRoutes", "Which routes may attach."),
-    ("spec.listeners[].allowedRoutes.kinds", "The kinds that may; HTTPRoute, as when left out."),
+    (
+        "spec.listeners[].allowedRoutes.kinds",
+        "The kinds that may; as when left out HTTPRoute, on a TCP listener TCPRoute.",
+    ),
     ("spec.listeners[].allowedRoutes.kinds[].group", "`gateway.networking.k8s.io`, as when left out."),
-    ("spec.listeners[].allowedRoutes.kinds[].kind", "`HTTPRoute`."),
+    ("spec.listeners[].allowedRoutes.kinds[].kind", "`HTTPRoute`, on a TCP listener `TCPRoute`."),
     ("spec.listeners[].allowedRoutes.namespaces", "The namespaces whose routes may."),
     ("spec.listeners[].allowedRoutes.namespaces.from", "The Gateway's own, as when left out, or all."),
 ];
@@ -91,7 +94,7 @@ const HTTP_ROUTE: [Meaning; 33] = [
 const REFERENCE_GRANT: [Meaning; 8] = [
     ("spec.from", "Who may refer."),
     ("spec.from[].group", "`gateway.networking.k8s.io`."),
-    ("spec.from[].kind", "`HTTPRoute`."),
+    ("spec.from[].kind", "`HTTPRoute` or `TCPRoute`."),
     ("spec.from[].namespace", "Their namespace."),
     ("spec.to", "What they may refer to, in the grant's own namespace."),
     ("spec.to[].group", "`weir.dev`, or the empty text for a core Service, which means the same."),
@@ -139,9 +142,13 @@ pub(super) fn meaning(kind: Kind, path: &str) -> Option<&'static str> {
         Kind::HttpRoute => &HTTP_ROUTE,
         Kind::ReferenceGrant => &REFERENCE_GRANT,
         Kind::GatewayClass => &GATEWAY_CLASS,
-        Kind::Service | Kind::Filter | Kind::BackendPolicy | Kind::AccessPolicy | Kind::Secret | Kind::Mesh => {
-            return None;
-        }
+        Kind::TcpRoute
+        | Kind::Service
+        | Kind::Filter
+        | Kind::BackendPolicy
+        | Kind::AccessPolicy
+        | Kind::Secret
+        | Kind::Mesh => return None,
     };
     let exact = own.iter().find(|(other, _)| *other == path);
     let shared = || EVERYWHERE.iter().find(|(end, _)| path.ends_with(end));

@@ -77,7 +77,7 @@ pub(crate) struct AllowSpec {
 pub(crate) struct TargetRef {
     /// The group of the kind; the kind's own when left out.
     pub(crate) group: Option<String>,
-    /// `Gateway` (all its requests) or `HTTPRoute` (the requests that it matches).
+    /// `Gateway` (all its requests), `HTTPRoute` (the requests that it matches) or `TCPRoute` (its connections).
     pub(crate) kind: String,
     /// The object's name.
     pub(crate) name: String,

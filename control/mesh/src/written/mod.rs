@@ -9,6 +9,7 @@ pub(crate) mod mesh;
 pub(crate) mod metadata;
 pub(crate) mod secret;
 pub(crate) mod service;
+pub(crate) mod tcp_route;
 
 pub(crate) use access_policy::{
     AccessAction, AccessPolicySpec, AccessRule, ClaimSpec, HeaderSpec, PathSpec, PolicyMode, WorkloadRef,
@@ -23,6 +24,7 @@ pub(crate) use mesh::{MeshSpec, MtlsMode, MtlsSpec};
 pub(crate) use metadata::Metadata;
 pub(crate) use secret::SecretDocument;
 pub(crate) use service::{DnsSpec, EndpointSpec, IdentitySpec, PortSpec, Protocol, ServiceSpec};
+pub(crate) use tcp_route::{TcpBackendSpec, TcpParentSpec, TcpRouteSpec, TcpRuleSpec};
 
 /// The group of the upstream kinds.
 pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
@@ -36,6 +38,8 @@ pub enum Kind {
     Gateway,
     /// `HTTPRoute`.
     HttpRoute,
+    /// `TCPRoute`.
+    TcpRoute,
     /// `GatewayClass`.
     GatewayClass,
     /// `ReferenceGrant`.
@@ -56,9 +60,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Gateway,
         Self::HttpRoute,
+        Self::TcpRoute,
         Self::Service,
         Self::Filter,
         Self::AccessPolicy,
@@ -74,6 +79,7 @@ impl Kind {
         match self {
             Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
+            Self::TcpRoute => "TCPRoute",
             Self::GatewayClass => "GatewayClass",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Service => "Service",
@@ -88,7 +94,9 @@ impl Kind {
     /// The group of `apiVersion:`.
     pub const fn group(self) -> &'static str {
         match self {
-            Self::Gateway | Self::HttpRoute | Self::GatewayClass | Self::ReferenceGrant => GATEWAY_GROUP,
+            Self::Gateway | Self::HttpRoute | Self::TcpRoute | Self::GatewayClass | Self::ReferenceGrant => {
+                GATEWAY_GROUP
+            }
             Self::Service | Self::Filter | Self::BackendPolicy | Self::AccessPolicy | Self::Mesh => WEIR_GROUP,
             Self::Secret => "",
         }
@@ -98,6 +106,7 @@ impl Kind {
     pub(crate) const fn api_versions(self) -> &'static [&'static str] {
         match self {
             Self::Gateway | Self::HttpRoute | Self::GatewayClass => &["gateway.networking.k8s.io/v1"],
+            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::Service | Self::Filter | Self::BackendPolicy | Self::AccessPolicy | Self::Mesh => {
                 &["weir.dev/v1alpha1"]

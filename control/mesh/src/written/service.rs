@@ -50,6 +50,9 @@ pub(crate) enum Protocol {
     /// gRPC: as `HTTP2`.
     #[serde(rename = "GRPC")]
     Grpc,
+    /// Bytes of any kind: for TCPRoutes alone.
+    #[serde(rename = "TCP")]
+    Tcp,
 }
 
 /// An address that serves a Service.

@@ -1,10 +1,12 @@
-//! Listeners: one filter chain with one HTTP connection manager, whose routes and plugins come with it or apart from it.
+//! Listeners: one filter chain with one HTTP connection manager, whose routes and plugins come with it or apart from it;
+//! or with network filters and a TCP proxy.
 
 use std::net::SocketAddr;
 
 use prost::Message;
 use weir_model::{
-    DownstreamTls, ListenerName, Plugin, PluginName, Rejection, ResourceId, ResourceKind, RouteTableName,
+    DownstreamTls, ListenerName, ListenerProtocol, Plugin, PluginName, Rejection, ResourceId, ResourceKind,
+    RouteTableName,
 };
 
 use super::fault::{Spot, unsupported};
@@ -15,6 +17,7 @@ use super::tls::{ChainTls, downstream};
 use super::value::{config_source, socket_address};
 use super::whole;
 use crate::encode;
+use crate::proto::tcp::TcpProxy;
 use crate::proto::{self, Router, core, hcm, listener as pb, protobuf};
 
 /// A listener as it was sent.
@@ -24,6 +27,8 @@ pub(crate) struct DecodedListener {
     pub(crate) name: ListenerName,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// What its connections carry.
+    pub(crate) protocol: ListenerProtocol,
     /// Who may connect.
     pub(crate) tls: Option<DownstreamTls>,
     /// Its filters before the router, in request order.
@@ -112,7 +117,7 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
     entries.end();
     let name = spot.field("name").checked(ListenerName::new(&name))?;
     let address = socket_address(address, &spot.field("address"));
-    let (tls, manager, place) = all_chains(filter_chains, &spot.field("filter_chains"))?;
+    let (tls, carried, place) = all_chains(filter_chains, &spot.field("filter_chains"))?;
     let is_https = matches!(tls, Some(DownstreamTls::Https(_)));
     let expected = if is_https { vec![encode::inspector()] } else { Vec::new() };
     if listener_filters != expected {
@@ -124,15 +129,28 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
         (tls, None) => tls,
         (_, Some(_)) => return spot.none("says when plain text ends, and has no mutual TLS", "leave it out"),
     };
-    let (filters, plugins, routes) = connection_manager(manager, &name, &place)?;
-    Some(DecodedListener { name, address: address?, tls, filters, plugins, routes })
+    let (protocol, (filters, plugins, routes)) = match carried {
+        Carried::Http(manager) => (ListenerProtocol::Http, connection_manager(*manager, &name, &place)?),
+        Carried::Tcp { filters, proxy } => {
+            (ListenerProtocol::Tcp, super::tcp::connections(filters, &proxy, &name, &place)?)
+        }
+    };
+    Some(DecodedListener { name, address: address?, protocol, tls, filters, plugins, routes })
+}
+
+/// What a filter chain does with connections.
+#[derive(Debug, PartialEq)]
+enum Carried {
+    Http(Box<hcm::HttpConnectionManager>),
+    /// Filters, and a TCP proxy behind them.
+    Tcp {
+        filters: Vec<pb::Filter>,
+        proxy: protobuf::Any,
+    },
 }
 
 /// What all filter chains say together: they differ in the names and certificates of HTTPS, and in nothing else.
-fn all_chains<'a>(
-    chains: Vec<pb::FilterChain>,
-    spot: &Spot<'a>,
-) -> Option<(Option<DownstreamTls>, hcm::HttpConnectionManager, Spot<'a>)> {
+fn all_chains<'a>(chains: Vec<pb::FilterChain>, spot: &Spot<'a>) -> Option<(Option<DownstreamTls>, Carried, Spot<'a>)> {
     let mut certificates = Vec::new();
     let mut first = None;
     let count = chains.len();
@@ -156,11 +174,8 @@ fn all_chains<'a>(
     Some((Some(DownstreamTls::Https(certificates)), manager, place))
 }
 
-/// The connection manager of one filter chain.
-fn filter_chain<'a>(
-    chain: pb::FilterChain,
-    spot: &Spot<'a>,
-) -> Option<(ChainTls, hcm::HttpConnectionManager, Spot<'a>)> {
+/// What one filter chain does.
+fn filter_chain<'a>(chain: pb::FilterChain, spot: &Spot<'a>) -> Option<(ChainTls, Carried, Spot<'a>)> {
     let pb::FilterChain {
         filter_chain_match,
         mut filters,
@@ -174,21 +189,29 @@ fn filter_chain<'a>(
     let tls = downstream(filter_chain_match, transport_socket, spot)?;
     metadata::nothing(metadata, spot);
     let spot = spot.field("filters");
-    let (Some(pb::Filter { name: _, config_type }), true) = (filters.pop(), filters.is_empty()) else {
+    let Some(pb::Filter { name: _, config_type }) = filters.pop() else {
         return spot.none("is not one filter", "give one HTTP connection manager");
     };
-    let spot = spot.entry(0).field("typed_config");
+    let last = spot.entry(filters.len()).field("typed_config");
     let Some(pb::filter::ConfigType::TypedConfig(config)) = config_type else {
-        return spot.none("is missing", "give an HTTP connection manager");
+        return last.none("is missing", "give an HTTP connection manager");
     };
-    if config.type_url != proto::type_url::<hcm::HttpConnectionManager>() {
-        return spot.none(&format!("is a {}", config.type_url), "only the HTTP connection manager is supported");
+    if config.type_url == proto::type_url::<TcpProxy>() {
+        return Some((tls, Carried::Tcp { filters, proxy: config }, spot));
     }
-    let manager = spot.checked(hcm::HttpConnectionManager::decode(&*config.value))?;
-    Some((tls, manager, spot))
+    if !filters.is_empty() {
+        return spot.none("is not one filter", "give one HTTP connection manager");
+    }
+    if config.type_url != proto::type_url::<hcm::HttpConnectionManager>() {
+        let hint = "only the HTTP connection manager and the TCP proxy are supported";
+        return last.none(&format!("is a {}", config.type_url), hint);
+    }
+    let manager = last.checked(hcm::HttpConnectionManager::decode(&*config.value))?;
+    Some((tls, Carried::Http(Box::new(manager)), last))
 }
 
-type Parts = (Vec<FilterEntry>, Vec<Plugin>, RouteSource);
+/// The filters, the plugins that came along, and the routes.
+pub(super) type Parts = (Vec<FilterEntry>, Vec<Plugin>, RouteSource);
 
 #[expect(clippy::too_many_lines, reason = "every field of the message is named once")]
 fn connection_manager(manager: hcm::HttpConnectionManager, name: &ListenerName, spot: &Spot<'_>) -> Option<Parts> {
@@ -328,7 +351,7 @@ fn filters(
     Some((entries, plugins))
 }
 
-fn discovered(source: core::ExtensionConfigSource, spot: &Spot<'_>) {
+pub(super) fn discovered(source: core::ExtensionConfigSource, spot: &Spot<'_>) {
     let core::ExtensionConfigSource {
         config_source: source,
         default_config,

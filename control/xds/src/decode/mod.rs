@@ -11,6 +11,7 @@ mod listener;
 mod metadata;
 mod plugin;
 mod route;
+mod tcp;
 mod tls;
 mod value;
 

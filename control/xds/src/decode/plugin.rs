@@ -18,7 +18,7 @@ use weir_model::{
 use super::fault::{Spot, unsupported};
 use super::value::duration;
 use super::whole;
-use crate::proto::{self, Wasm, core, protobuf, wasm};
+use crate::proto::{self, NetworkWasm, Wasm, core, protobuf, wasm};
 
 /// Decodes a `TypedExtensionConfig` that is a plugin.
 pub(crate) fn extension(name: &str, bytes: &[u8]) -> Result<Plugin, Vec<Rejection>> {
@@ -32,6 +32,7 @@ pub(crate) fn extension(name: &str, bytes: &[u8]) -> Result<Plugin, Vec<Rejectio
 }
 
 /// What Envoy's message has no fields for.
+#[derive(Default)]
 struct Extras {
     limits: PluginLimits,
     isolation: Isolation,
@@ -46,11 +47,10 @@ pub(super) fn inline_plugin(name: PluginName, config: &protobuf::Any, spot: &Spo
         let filter = plugin.wasm.take();
         (spot.field("wasm").required(filter)?, extras(&plugin, spot)?)
     } else if config.type_url == proto::type_url::<Wasm>() {
-        let (limits, isolation) = (PluginLimits::default(), Isolation::Worker);
-        (
-            spot.checked(Wasm::decode(&*config.value))?,
-            Extras { limits, isolation, services: None, recycling: Recycling::default() },
-        )
+        (spot.checked(Wasm::decode(&*config.value))?, Extras::default())
+    } else if config.type_url == proto::type_url::<NetworkWasm>() {
+        let NetworkWasm { config } = spot.checked(NetworkWasm::decode(&*config.value))?;
+        (Wasm { config }, Extras::default())
     } else {
         return spot.none(&format!("is a {}", config.type_url), "every filter is a Wasm module: use the Wasm filter");
     };

@@ -1,4 +1,4 @@
-//! A listener: one filter chain (with HTTPS, one for each certificate, all alike) with an HTTP connection manager, whose
+//! A listener: for HTTP one filter chain (with HTTPS, one for each certificate, all alike) with an HTTP connection manager, whose
 //! routes come apart from it. Every plugin that any
 //! of its routes uses stands in its list of filters, disabled; a route enables those of its own chain. So all routes of a
 //! listener share the order of filters, which is the same for every chain in any case.
@@ -25,9 +25,18 @@ pub(crate) fn listener(listener: &Listener, filters: &[PluginName], audience: &A
         name: CONNECTION_MANAGER.to_owned(),
         config_type: Some(pb::filter::ConfigType::TypedConfig(pack(&manager))),
     };
+    with_filters(listener, &[filter], audience)
+}
+
+/// A listener for bytes, with its network filters; the last takes them to their cluster.
+pub(crate) fn tcp_listener(listener: &Listener, filters: &[pb::Filter], audience: &Audience) -> pb::Listener {
+    with_filters(listener, filters, audience)
+}
+
+fn with_filters(listener: &Listener, filters: &[pb::Filter], audience: &Audience) -> pb::Listener {
     let chain = |filter_chain_match, transport_socket| pb::FilterChain {
         filter_chain_match,
-        filters: vec![filter.clone()],
+        filters: filters.to_vec(),
         transport_socket,
         ..pb::FilterChain::default()
     };

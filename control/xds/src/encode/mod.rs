@@ -7,6 +7,7 @@ mod listener;
 mod metadata;
 mod plugin;
 mod route;
+mod tcp;
 mod tls;
 
 use std::time::Duration;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use crate::proto::{core, protobuf};
 
 pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
-pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener};
+pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener, tcp_listener};
 pub(crate) use plugin::plugin;
 pub(crate) use route::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
+pub(crate) use tcp::{network_plugin, network_plugin_within, tcp_proxy};
 pub use tls::own_secrets;
 pub(crate) use tls::{https, identity_of, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls};
 

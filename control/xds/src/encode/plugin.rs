@@ -50,7 +50,7 @@ fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
     }
 }
 
-fn configuration(plugin: &Plugin, module: &RemoteModule, cluster: String) -> wasm::PluginConfig {
+pub(super) fn configuration(plugin: &Plugin, module: &RemoteModule, cluster: String) -> wasm::PluginConfig {
     let uri = core::HttpUri {
         uri: module.url.to_string(),
         timeout: Some(duration(FETCH_TIMEOUT)),

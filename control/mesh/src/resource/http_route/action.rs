@@ -97,7 +97,7 @@ pub(super) fn check_ref(written: WrittenRef, path: &Path<'_>, faults: &mut Fault
 }
 
 /// Checks the Services that a rule forwards to.
-pub(super) fn check_backends(
+pub(crate) fn check_backends(
     written: Vec<HttpRouteRulesBackendRefs>,
     path: &Path<'_>,
     faults: &mut Faults,

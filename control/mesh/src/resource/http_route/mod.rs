@@ -17,6 +17,8 @@ use crate::resource::field::{is_bounded, port};
 use crate::suggest::quoted;
 use crate::written::{GATEWAY_GROUP, Kind};
 
+pub(crate) use action::check_backends;
+
 /// Which requests go where.
 #[derive(Debug)]
 pub(crate) struct HttpRoute {
@@ -110,7 +112,12 @@ fn check_hosts(hostnames: &[String], path: &Path<'_>, faults: &mut Faults) -> Op
     Some(hosts)
 }
 
-fn check_parents(parents: Vec<HttpRouteParentRefs>, path: &Path<'_>, faults: &mut Faults) -> Option<Vec<ParentRef>> {
+/// Checks what a route attaches to.
+pub(crate) fn check_parents(
+    parents: Vec<HttpRouteParentRefs>,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<Vec<ParentRef>> {
     if parents.is_empty() {
         faults.add(path, "a route that attaches to nothing", "name a Gateway: `parentRefs: [{name: web}]`");
     }
@@ -171,7 +178,7 @@ fn check_rule(rule: HttpRouteRules, path: &Path<'_>, faults: &mut Faults) -> Opt
     let HttpRouteRules { backend_refs, filters, matches, name: _, timeouts } = rule;
     let matches = matches::check(matches.unwrap_or_default(), &path.field("matches"), faults);
     let filters = filters::check(filters.unwrap_or_default(), &path.field("filters"), faults);
-    let backends = action::check_backends(backend_refs.unwrap_or_default(), &path.field("backendRefs"), faults);
+    let backends = check_backends(backend_refs.unwrap_or_default(), &path.field("backendRefs"), faults);
     let timeouts = match timeouts {
         None => Some(None),
         Some(timeouts) => action::check_timeouts(timeouts, &path.field("timeouts"), faults).map(Some),
