@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use harness::{
-    Answer, Certificate, Client, Codec, Envoy, Front, Origin, Proxy, ProxyOptions, Resources, Scenario, beside,
-    shipped_modules, until,
+    Answer, Certificate, Client, Codec, Envoy, Front, Origin, Proxy, ProxyOptions, Resources, Scenario, Wire,
+    WireOrigin, beside, probe, shipped_modules, until,
 };
 use http::Request;
 use tokio::net::TcpListener;
@@ -185,6 +185,38 @@ async fn a_filter_reaches_both_by_its_hash_and_runs_where_its_route_says() {
     both_say(&both, "/guarded", None, (401, "")).await;
     both_say(&both, "/guarded", Some(("x-api-key", "let-me-in")), (200, "origin")).await;
     both_say(&both, "/", None, (200, "origin")).await;
+    assert_no_refusal(&both).await;
+}
+
+#[tokio::test]
+async fn a_tcp_listener_reaches_both_with_its_filter() {
+    let talker = |text: &'static str| WireOrigin::start(move |mut wire| async move { wire.send(text).await });
+    let (old, new) = (talker("old").await, talker("new").await);
+    let mut control = ControlPlane::start().await;
+    let script = "*tcp/0 new_connection proxy_log 2 \"first\"";
+    let filter = |script: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: probe}}\nspec:\n  targetRefs: [{{kind: \
+             TCPRoute, name: everything}}]\n  module: {{file: {}}}\n  configText: {script:?}\n",
+            probe().display()
+        )
+    };
+    control.apply(&Resources::forward_tcp_to(old.address()).yaml(&filter(script)));
+    let both = proxies(&control, "DELTA_GRPC").await;
+    let weir = both.0.listener("default/edge/tcp").await;
+    for (origin, expected) in [(&old, "old"), (&new, "new")] {
+        control.apply(&Resources::forward_tcp_to(origin.address()).yaml(&filter(script)));
+        for (name, address) in [("weir", weir), ("envoy", both.1.address())] {
+            until(&format!("{expected} from {name}"), async || {
+                (Wire::connect(address).await.rest().await == expected).then_some(())
+            })
+            .await;
+        }
+    }
+    for log in [both.0.log(), both.1.log()] {
+        assert!(log.contains("probe|*tcp/0|new_connection|proxy_log|0"), "{log}");
+        assert!(log.contains("probe|*tcp/0|delete|called"), "{log}");
+    }
     assert_no_refusal(&both).await;
 }
 

@@ -4,6 +4,7 @@
 mod requests; // What a request looks like on the other side, in both protocols.
 mod wire; // HTTP/1 byte by byte.
 mod scenarios; // Every file in `scenarios/`: what a route matches, and what it does to a request.
+mod tcp; // Bytes of any kind.
 mod routing; // Shares, mirrors, redirects, timeouts.
 mod canary; // The routing filter: versions, shares, who sticks where.
 mod no_bypass; // No request reaches an upstream by a route whose filters did not run.

@@ -101,7 +101,7 @@ fn notes(object: &ObjectId, value: Option<&Value>, seen: &Seen) -> Vec<String> {
     };
     let envoys = seen.told_of(object).filter(|proxy| proxy.program == Program::Envoy);
     let of = |proxy: &ProxyEntry| {
-        let node = proxy.node.to_string();
+        let node = &proxy.node;
         lacks.iter().map(|lacks| format!("{node} is an Envoy, which {lacks}")).collect::<Vec<_>>()
     };
     envoys.flat_map(of).take(MAX_NOTES).collect()

@@ -50,12 +50,19 @@ struct End {
     pending: Bytes,
     /// What was written may still wait in the TLS session.
     is_unflushed: bool,
-    /// Nothing more is read from it.
-    is_read: bool,
-    /// It has said its last.
-    has_ended: bool,
+    reading: Reading,
     /// Nothing more is written to it.
     is_shut: bool,
+}
+
+/// Whether anything is read from a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    On,
+    /// Nobody wants what it says.
+    GivenUp,
+    /// It has said its last.
+    Ended,
 }
 
 /// A connection broke off, and with it the other one; who has ended the downstream's.
@@ -106,7 +113,7 @@ impl<'a> Relay<'a> {
     /// The downstream, if it may not have read all that it was sent: were the connection closed while something of its own
     /// is not read, the kernel would take the rest away from it.
     pub(super) fn into_unread(self) -> Option<Transport> {
-        (self.downstream.is_shut && !self.downstream.has_ended).then_some(self.downstream.socket)
+        (self.downstream.is_shut && self.downstream.reading != Reading::Ended).then_some(self.downstream.socket)
     }
 
     /// Both directions have gone out to their end; without an upstream, that to the downstream.
@@ -131,7 +138,8 @@ impl<'a> Relay<'a> {
             Poll::Ready(Written::Reset) => Err(Broken(PeerKind::Local)),
             // It takes nothing more; what it still says is read to its end.
             Poll::Ready(Written::Failed) => {
-                (upstream.is_shut, upstream.pending, self.downstream.is_read) = (true, Bytes::new(), true);
+                (upstream.is_shut, upstream.pending) = (true, Bytes::new());
+                self.downstream.give_up();
                 Ok(true)
             }
         }
@@ -160,19 +168,18 @@ impl<'a> Relay<'a> {
     fn read_downstream(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
         let mut stream = self.cell.borrow_mut();
         if stream.exchange.chain.is_closed(Side::Request) {
-            self.downstream.is_read = true;
+            self.downstream.give_up();
         }
         // As in Envoy, nothing is read while the upstream is being connected.
         let is_connecting = self.is_admitted && self.upstream.is_none();
-        if self.downstream.is_read || is_connecting || !stream.exchange.chain.accepts(Side::Request) {
+        if self.downstream.reading != Reading::On || is_connecting || !stream.exchange.chain.accepts(Side::Request) {
             return Ok(false);
         }
         match self.downstream.poll_read(context) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(chunk)) => {
                 if chunk.is_last {
-                    (self.downstream.is_read, self.downstream.has_ended) = (true, true);
-                    self.closed_by = PeerKind::Remote;
+                    (self.downstream.reading, self.closed_by) = (Reading::Ended, PeerKind::Remote);
                 }
                 stream.exchange.facts.request_bytes += chunk.bytes.len() as u64;
                 stream.on_event(chunk.event(Side::Request));
@@ -190,13 +197,15 @@ impl<'a> Relay<'a> {
     fn read_upstream(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
         let Some(upstream) = &mut self.upstream else { return Ok(false) };
         let mut stream = self.cell.borrow_mut();
-        if upstream.is_read || !stream.exchange.chain.accepts(Side::Response) {
+        if upstream.reading != Reading::On || !stream.exchange.chain.accepts(Side::Response) {
             return Ok(false);
         }
         match upstream.poll_read(context) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(chunk)) => {
-                upstream.is_read = chunk.is_last;
+                if chunk.is_last {
+                    upstream.reading = Reading::Ended;
+                }
                 stream.on_event(chunk.event(Side::Response));
             }
             Poll::Ready(Err(error)) => {
@@ -255,7 +264,14 @@ enum Written {
 impl End {
     fn new(socket: Transport) -> Self {
         let (buffer, pending) = (BytesMut::new(), Bytes::new());
-        Self { socket, buffer, pending, is_unflushed: false, is_read: false, has_ended: false, is_shut: false }
+        Self { socket, buffer, pending, is_unflushed: false, reading: Reading::On, is_shut: false }
+    }
+
+    /// Reads nothing more, unless it has ended by itself.
+    fn give_up(&mut self) {
+        if self.reading == Reading::On {
+            self.reading = Reading::GivenUp;
+        }
     }
 
     /// Reads what there is, up to [`TCP_READ_BYTES`], and whether it is the last: as in Envoy, filters see an end with the

@@ -25,7 +25,8 @@ use crate::tls::Transport;
 use crate::upstream::{SendFailure, Tunnel, TunnelPlace, open_tunnel};
 use crate::worker::{Overdue, Worker, WorkerConfig};
 
-/// Serves a connection until both directions have ended, nothing moves for too long, or its listener has drained.
+/// Serves a connection until both directions have ended or nothing moves for too long; its listener drops it at the end
+/// of its drain.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
@@ -40,9 +41,8 @@ pub(super) async fn serve(
     let watch = worker.deadlines.watch(weak);
     let mut relay = Relay::new(&session.cell, transport);
     tokio::select! {
-        closed_by = session.run(route.as_ref(), &mut relay, &idle) => session.closed_by.set(closed_by),
+        closed_by = session.run(route.as_ref(), &mut relay, &idle) => session.closed_by.set(Some(closed_by)),
         () = idle.is_over.notified() => session.fail(ProxyError::StreamIdle),
-        () = drained(connection) => session.note("drain_deadline"),
     }
     worker.deadlines.forget(watch);
     let unread = relay.into_unread();
@@ -56,15 +56,6 @@ pub(super) async fn serve(
 async fn read_out(mut downstream: Transport) {
     let mut buffer = [0; 4096];
     while matches!(downstream.read(&mut buffer).await, Ok(1..)) {}
-}
-
-/// Waits until the listener drains, and then as long as its connections may take.
-async fn drained(connection: &Connection) {
-    connection.listener.drain.signaled().await;
-    match connection.listener.drain.deadline() {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// When something has moved last.
@@ -86,7 +77,8 @@ struct Session<'a> {
     worker: &'a Rc<Worker>,
     connection: &'a Rc<Connection>,
     cell: Rc<StreamCell>,
-    closed_by: Cell<PeerKind>,
+    /// Who has closed it, once somebody has.
+    closed_by: Cell<Option<PeerKind>>,
 }
 
 impl<'a> Session<'a> {
@@ -98,7 +90,7 @@ impl<'a> Session<'a> {
     ) -> Self {
         let chain = route.map(|route| config.chain(route)).unwrap_or_default();
         let cell = FilterStream::of_connection(connection.facts(route.map(|route| &route.model.name)), &chain);
-        Self { worker, connection, cell, closed_by: Cell::new(PeerKind::Local) }
+        Self { worker, connection, cell, closed_by: Cell::new(None) }
     }
 
     /// Moves bytes until the end; says who has closed the downstream connection.
@@ -157,10 +149,6 @@ impl<'a> Session<'a> {
     fn fail(&self, error: ProxyError) {
         self.cell.borrow_mut().exchange.fail(error);
     }
-
-    fn note(&self, details: &str) {
-        self.cell.borrow_mut().exchange.facts.details = Some(details.into());
-    }
 }
 
 /// Why a connection goes nowhere.
@@ -178,7 +166,10 @@ impl Drop for Session<'_> {
         self.connection.leave(now);
         let mut cell = self.cell.borrow_mut();
         cell.exchange.facts.finished = Some(now);
-        cell.finish_connection(self.closed_by.get());
+        if self.closed_by.get().is_none() && cell.exchange.error.is_none() {
+            cell.exchange.facts.details = Some("drain_deadline".into()); // Its listener gives up what has not ended.
+        }
+        cell.finish_connection(self.closed_by.get().unwrap_or(PeerKind::Local));
         let (facts, error) = (&cell.exchange.facts, cell.exchange.error.as_ref());
         self.worker.access_log.record(&AccessRecord {
             started: facts.started_at,

@@ -8,12 +8,12 @@ use weir_host_abi::{BodyAction, ContextId, EndOfStream, Failure, HeadersAction, 
 use crate::filter::driver::{Callback, Guests};
 use crate::filter::event::{Failed, MessageEnd, Side};
 use crate::filter::exchange::Exchange;
-use crate::filter::host::{About, Current, HostView};
 use crate::filter::network;
 use crate::filter::slot::{Slot, Tenant};
 use crate::filter::station::{Action, Hold};
 use crate::filter::stream::{FilterPlace, StreamCell};
 use crate::filter::tick;
+use crate::filter::view::{About, Current, HostView};
 
 /// The guests of one stream, for the time of one event.
 pub(super) struct Caller<'a> {

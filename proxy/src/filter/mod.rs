@@ -16,6 +16,7 @@ mod queues; // Entries of shared queues.
 mod callout; // Requests that filters make themselves.
 mod grpc; // gRPC ones.
 mod host; // What host calls see and do.
+mod view; // What is at hand for them.
 mod splice; // Changing a part of a body.
 mod slot; // One plugin's place on one worker.
 mod breaker; // When a failing plugin may be called again.

@@ -10,9 +10,9 @@ use crate::filter::call::{Caller, end_of, with_vm};
 use crate::filter::driver::Callback;
 use crate::filter::event::{MessageEnd, Side};
 use crate::filter::exchange::Exchange;
-use crate::filter::host::{About, Current, HostView};
 use crate::filter::station::{Action, Hold};
 use crate::filter::stream::FilterPlace;
+use crate::filter::view::{About, Current, HostView};
 
 /// Whether a filter wants a callback about a connection.
 pub(super) fn wants(place: &FilterPlace, callback: Callback) -> bool {

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use weir_host_abi::shared::Notify;
 
 use crate::filter::call::tell_vm;
-use crate::filter::host::About;
 use crate::filter::slot::Slot;
+use crate::filter::view::About;
 use crate::limits::MAX_QUEUE_NOTES;
 use crate::task;
 

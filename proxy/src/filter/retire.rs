@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 use weir_host_abi::ContextId;
 
 use crate::filter::call::with_vm;
-use crate::filter::host::About;
 use crate::filter::slot::Slot;
+use crate::filter::view::About;
 use crate::limits::{RETIRE_POLL, RETIRE_TIME};
 
 /// Ends a slot that no configuration refers to, and the one that has followed it.

@@ -4,8 +4,8 @@
 use std::rc::{Rc, Weak};
 
 use crate::filter::call::tell_vm;
-use crate::filter::host::About;
 use crate::filter::slot::Slot;
+use crate::filter::view::About;
 use crate::limits::MIN_TICK;
 use crate::task;
 

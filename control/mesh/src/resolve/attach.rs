@@ -225,7 +225,7 @@ fn candidates(gateway: &Gateway, id: &ObjectId, parent: &ParentRef, kind: Kind) 
         let protocol = if kind == Kind::TcpRoute { "`protocol: TCP`" } else { "`protocol: HTTP`" };
         return Err(Refused::Parent {
             field: None,
-            reason: format!("{} has no such listener for a {}", quoted(&id.to_string()), kind.name()),
+            reason: format!("{} has no such listener for kind {}", quoted(&id.to_string()), kind.name()),
             hint: format!("name a listener with {protocol}"),
         });
     }

@@ -21,6 +21,8 @@ use crate::written::{GATEWAY_GROUP, Kind};
 const MESH_PROTOCOL: &str = "weir.dev/MTLS";
 /// The protocol of a listener for bytes.
 const TCP: &str = "TCP";
+/// The same for workloads of the mesh: bytes in TLS, and both sides prove who they are.
+const MESH_TCP: &str = "weir.dev/MTLS-TCP";
 
 /// Where the proxy listens.
 #[derive(Debug)]
@@ -152,7 +154,8 @@ fn check_listener(listener: GatewayListeners, path: &Path<'_>, faults: &mut Faul
         faults.object(&path.field("name"), objection);
     }
     let security = check_security(&protocol, tls, path, faults);
-    let protocol = if protocol == TCP { ListenerProtocol::Tcp } else { ListenerProtocol::Http };
+    let is_tcp = protocol == TCP || protocol == MESH_TCP;
+    let protocol = if is_tcp { ListenerProtocol::Tcp } else { ListenerProtocol::Http };
     let host = match hostname.as_deref() {
         None | Some("") => Some(HostMatch::Any),
         Some(_) if protocol == ListenerProtocol::Tcp => {
@@ -183,14 +186,15 @@ fn check_security(
             faults.add(&at, "HTTPS without a certificate", "add `tls: {certificateRefs: [{name: my-secret}]}`");
             None
         }
-        ("HTTP" | TCP | MESH_PROTOCOL, Some(_)) => {
+        ("HTTP" | TCP | MESH_PROTOCOL | MESH_TCP, Some(_)) => {
             faults.add(&at, format!("{protocol} takes no certificate"), "remove it, or write `protocol: HTTPS`");
             None
         }
         ("HTTP" | TCP, None) => Some(Security::Plain),
-        (MESH_PROTOCOL, None) => Some(Security::Mesh),
+        (MESH_PROTOCOL | MESH_TCP, None) => Some(Security::Mesh),
         (other, _) => {
-            let hint = "write `HTTP`, `HTTPS`, `TCP`, or `weir.dev/MTLS` for workloads of the mesh";
+            let hint =
+                "write `HTTP`, `HTTPS`, `TCP`, or for workloads of the mesh `weir.dev/MTLS` or `weir.dev/MTLS-TCP`";
             faults.add(&path.field("protocol"), format!("{} is not supported", quoted(other)), hint);
             None
         }

@@ -27,7 +27,7 @@ const GATEWAY: [Meaning; 22] = [
     ("spec.listeners[].port", "The port. Listeners may share one when their host names differ."),
     (
         "spec.listeners[].protocol",
-        "`HTTP`: HTTP/1.1, and HTTP/2 by prior knowledge; `HTTPS`: both in TLS 1.3; `weir.dev/MTLS`: both for workloads of the mesh; `TCP`: bytes of any kind.",
+        "`HTTP`: HTTP/1.1, and HTTP/2 by prior knowledge; `HTTPS`: both in TLS 1.3; `weir.dev/MTLS`: both for workloads of the mesh; `TCP`: bytes of any kind; `weir.dev/MTLS-TCP`: bytes for workloads of the mesh.",
     ),
     ("spec.listeners[].allowedRoutes", "Which routes may attach."),
     (

@@ -129,12 +129,7 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
         (tls, None) => tls,
         (_, Some(_)) => return spot.none("says when plain text ends, and has no mutual TLS", "leave it out"),
     };
-    let (protocol, (filters, plugins, routes)) = match carried {
-        Carried::Http(manager) => (ListenerProtocol::Http, connection_manager(*manager, &name, &place)?),
-        Carried::Tcp { filters, proxy } => {
-            (ListenerProtocol::Tcp, super::tcp::connections(filters, &proxy, &name, &place)?)
-        }
-    };
+    let (protocol, (filters, plugins, routes)) = carried.parts(&name, &place)?;
     Some(DecodedListener { name, address: address?, protocol, tls, filters, plugins, routes })
 }
 
@@ -147,6 +142,17 @@ enum Carried {
         filters: Vec<pb::Filter>,
         proxy: protobuf::Any,
     },
+}
+
+impl Carried {
+    fn parts(self, name: &ListenerName, place: &Spot<'_>) -> Option<(ListenerProtocol, Parts)> {
+        Some(match self {
+            Self::Http(manager) => (ListenerProtocol::Http, connection_manager(*manager, name, place)?),
+            Self::Tcp { filters, proxy } => {
+                (ListenerProtocol::Tcp, super::tcp::connections(filters, &proxy, name, place)?)
+            }
+        })
+    }
 }
 
 /// What all filter chains say together: they differ in the names and certificates of HTTPS, and in nothing else.
