@@ -28,6 +28,7 @@ use crate::abi::log::LogLevel;
 use crate::abi::map::MapKind;
 use crate::abi::metric::MetricKind;
 use crate::abi::pairs::Pairs;
+use crate::abi::property::PropertyValue;
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
 use crate::foreign;
@@ -94,11 +95,16 @@ pub trait Host {
     /// A clock that never goes back, from any start.
     fn monotonic(&self) -> Duration;
 
-    /// Appends a property's value in its wire form (`proxy_get_property`). `path` has no trailing NUL.
+    /// Shows a property's value (`proxy_get_property`, and expressions), once. `path` has no trailing NUL.
     ///
     /// # Errors
     /// `NotFound`, `SerializationFailure`, `InternalFailure` are safe.
-    fn property(&mut self, context: ContextId, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status>;
+    fn property(
+        &mut self,
+        context: ContextId,
+        path: &[u8],
+        see: &mut dyn FnMut(PropertyValue<'_>),
+    ) -> Result<(), Status>;
 
     /// Stores a value for other filters and the access log (`proxy_set_property`).
     ///

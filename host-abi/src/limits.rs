@@ -105,6 +105,30 @@ pub const MAX_NAME: usize = 4 << 10;
 /// Bytes that a function of the host takes to compress, and gives after it has uncompressed.
 pub const MAX_FOREIGN_BYTES: usize = 1 << 20;
 
+/// Expressions that one VM keeps; each is some 10 KiB.
+pub const MAX_EXPRESSIONS: usize = 256;
+
+/// The text of an expression. Reading one of this length takes some milliseconds.
+pub const MAX_EXPRESSION_BYTES: usize = 2 << 10;
+
+/// How deep the parts of an expression nest: reading and evaluating it take some stack for each.
+pub const MAX_EXPRESSION_DEPTH: u16 = 48;
+
+/// Parts of an expression: evaluating it cannot be interrupted.
+pub const MAX_EXPRESSION_NODES: usize = 512;
+
+/// Sums in an expression: each may copy all that was added before.
+pub const MAX_EXPRESSION_SUMS: usize = 16;
+
+/// Names in the path of a property that an expression asks for.
+pub const MAX_PATH_SEGMENTS: usize = 8;
+
+/// The text of a pattern in an expression.
+pub const MAX_PATTERN_BYTES: usize = 256;
+
+/// A compiled pattern in bytes: it is compiled at each evaluation.
+pub const MAX_PATTERN_SIZE: usize = 32 << 10;
+
 /// Properties that one VM declares.
 pub const MAX_DECLARED: usize = 256;
 

@@ -16,6 +16,7 @@ use crate::abi::context::ContextId;
 use crate::abi::log::LogLevel;
 use crate::abi::map::MapKind;
 use crate::abi::pairs::Pairs;
+use crate::abi::property::PropertyValue;
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
 use crate::host::{BufferRange, Host, HttpCall, LocalReply};
@@ -170,8 +171,13 @@ impl Host for TestHost {
         self.time
     }
 
-    fn property(&mut self, _context: ContextId, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
-        out.extend_from_slice(self.properties.get(path).ok_or(Status::NotFound)?);
+    fn property(
+        &mut self,
+        _context: ContextId,
+        path: &[u8],
+        see: &mut dyn FnMut(PropertyValue<'_>),
+    ) -> Result<(), Status> {
+        see(PropertyValue::text(self.properties.get(path).ok_or(Status::NotFound)?));
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 //!
 //! A path is segments joined by one NUL byte. Values have a fixed binary form per type; [`PropertyValue`] writes them.
 
+use std::borrow::Cow;
+
 /// A path as a guest wrote it, without the trailing NUL that some guests add.
 #[must_use]
 pub fn path_bytes(raw: &[u8]) -> &[u8] {
@@ -29,29 +31,49 @@ pub enum Dotted {
     Split,
 }
 
-/// A property's value with its wire form.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A property's value: what it is, so that expressions can compare it, and its wire form.
+#[derive(Debug, Clone, PartialEq)]
 pub enum PropertyValue<'a> {
-    /// Text or bytes, as they are.
-    Bytes(&'a [u8]),
-    /// Any whole number: 8 bytes, little-endian.
+    /// Text, as it is. It need not be UTF-8: headers are not.
+    Text(Cow<'a, [u8]>),
+    /// Bytes, or a serialised message, as they are.
+    Bytes(Cow<'a, [u8]>),
+    /// A whole number: 8 bytes, little-endian.
     Integer(i64),
+    /// A whole number that is never negative: the same.
+    Unsigned(u64),
     /// A yes or no: one byte.
     Bool(bool),
     /// A floating-point number: 8 bytes, little-endian.
     Double(f64),
-    /// A moment (since the epoch) or a duration: nanoseconds as 8 bytes, little-endian.
-    Nanoseconds(i64),
+    /// A moment: nanoseconds since 1970 as 8 bytes, little-endian.
+    Timestamp(i64),
+    /// A length of time: nanoseconds as 8 bytes, little-endian.
+    Duration(i64),
+    /// Names with texts: a serialised header map.
+    Pairs(Vec<(Vec<u8>, Vec<u8>)>),
 }
 
-impl PropertyValue<'_> {
+impl<'a> PropertyValue<'a> {
+    /// Text.
+    #[must_use]
+    pub fn text<T: AsRef<[u8]> + ?Sized>(text: &'a T) -> Self {
+        Self::Text(Cow::Borrowed(text.as_ref()))
+    }
+
     /// Appends the wire form to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        match *self {
-            Self::Bytes(bytes) => out.extend_from_slice(bytes),
-            Self::Integer(number) | Self::Nanoseconds(number) => out.extend_from_slice(&number.to_le_bytes()),
-            Self::Bool(yes) => out.push(u8::from(yes)),
+        match self {
+            Self::Text(bytes) | Self::Bytes(bytes) => out.extend_from_slice(bytes),
+            Self::Integer(number) | Self::Timestamp(number) | Self::Duration(number) => {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            Self::Unsigned(number) => out.extend_from_slice(&number.to_le_bytes()),
+            Self::Bool(yes) => out.push(u8::from(*yes)),
             Self::Double(number) => out.extend_from_slice(&number.to_le_bytes()),
+            Self::Pairs(pairs) => {
+                out.extend(super::pairs::encode(pairs.iter().map(|(name, value)| (&name[..], &value[..]))));
+            }
         }
     }
 }
@@ -79,12 +101,15 @@ mod tests {
 
     #[test]
     fn values_have_their_wire_form() {
-        let rows: [(PropertyValue<'_>, &[u8]); 5] = [
-            (PropertyValue::Bytes(b"abc"), b"abc"),
+        let pairs = vec![(b"a".to_vec(), b"1".to_vec())];
+        let rows: [(PropertyValue<'_>, &[u8]); 7] = [
+            (PropertyValue::text("abc"), b"abc"),
+            (PropertyValue::Unsigned(1), &[1, 0, 0, 0, 0, 0, 0, 0]),
+            (PropertyValue::Pairs(pairs), b"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001\0"),
             (PropertyValue::Integer(-2), &[254, 255, 255, 255, 255, 255, 255, 255]),
             (PropertyValue::Bool(true), &[1]),
             (PropertyValue::Double(1.0), &[0, 0, 0, 0, 0, 0, 0xf0, 0x3f]),
-            (PropertyValue::Nanoseconds(258), &[2, 1, 0, 0, 0, 0, 0, 0]),
+            (PropertyValue::Timestamp(258), &[2, 1, 0, 0, 0, 0, 0, 0]),
         ];
         for (value, expected) in rows {
             let mut out = Vec::new();

@@ -1,6 +1,8 @@
-//! Functions of the host that guests call by name (`proxy_call_foreign_function`) and that need nothing but their
-//! arguments: they work at any time, also while a guest starts. Names, arguments and results are Envoy's.
+//! Functions of the host that guests call by name (`proxy_call_foreign_function`): those that need nothing but their
+//! arguments, and expressions, which the VM keeps. They work at any time, also while a guest starts. Names, arguments and
+//! results are Envoy's.
 
+pub(crate) mod expression;
 mod signature;
 mod zlib;
 

@@ -11,7 +11,8 @@ pub(super) fn property(call: &mut Call<'_>, [path, path_size, value_at, size_at]
     if path.is_empty() {
         return Err(Status::SerializationFailure.into()); // As in Envoy.
     }
-    parts.host.property(parts.context, path, parts.out)?;
+    let out = parts.out;
+    parts.host.property(parts.context, path, &mut |value| value.write(out))?;
     call.give_scratch([value_at, size_at])
 }
 

@@ -1,0 +1,499 @@
+//! CEL expressions (`expr_create`, `expr_evaluate`, `expr_delete`): a guest gives a text once and has it evaluated about a
+//! stream as often as it likes. What an expression can name are properties, by their paths: `request.headers['x-a']`.
+//!
+//! A text comes from a stranger, and evaluating it cannot be interrupted. So what it may be is bounded when it is
+//! created: its length, depth and size, the functions it calls (none that loops or multiplies what it is given), and
+//! the patterns it matches. Like Envoy, there are no comprehensions (`all`, `exists`, `map`, `filter`).
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators};
+use cel::objects::Key;
+use cel::{Context, Env, IdedExpr, Value};
+use chrono::{DateTime, Duration};
+
+use crate::abi::property::PropertyValue;
+use crate::abi::status::Status;
+use crate::limits::{
+    MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NODES, MAX_EXPRESSION_SUMS, MAX_EXPRESSIONS,
+    MAX_PATH_SEGMENTS, MAX_PATTERN_BYTES, MAX_PATTERN_SIZE,
+};
+
+/// The expressions of one VM, by token.
+#[derive(Default)]
+pub(crate) struct Expressions {
+    live: HashMap<u32, Expression>,
+    next: u32,
+}
+
+/// A text that was understood, and the properties that it names.
+struct Expression {
+    root: IdedExpr,
+    /// Shorter ones first.
+    paths: Vec<Vec<String>>,
+}
+
+/// Shows the value of a property, by its path in the form of `proxy_get_property`.
+pub(crate) type Look<'a> = dyn FnMut(&[u8], &mut dyn FnMut(PropertyValue<'_>)) + 'a;
+
+impl Expressions {
+    /// Takes an expression in; its token, or what is wrong with it.
+    pub(crate) fn create(&mut self, text: &[u8]) -> Result<u32, String> {
+        if self.live.len() >= MAX_EXPRESSIONS {
+            return Err(format!("more than {MAX_EXPRESSIONS} expressions: delete some"));
+        }
+        let expression = Expression::read(text)?;
+        while self.live.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let token = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.live.insert(token, expression);
+        Ok(token)
+    }
+
+    /// Appends the value of an expression, in the wire form of properties.
+    ///
+    /// # Errors
+    /// `NotFound` without such a token; `InternalFailure` when it has no value: a type that does not fit, a property that
+    /// is not there.
+    pub(crate) fn evaluate(&self, token: u32, look: &mut Look<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
+        self.live.get(&token).ok_or(Status::NotFound)?.evaluate(look, out)
+    }
+
+    /// Forgets an expression.
+    pub(crate) fn delete(&mut self, token: u32) {
+        self.live.remove(&token);
+    }
+}
+
+/// The language: made once in a process.
+fn language() -> &'static Arc<Env> {
+    static LANGUAGE: OnceLock<Arc<Env>> = OnceLock::new();
+    LANGUAGE.get_or_init(|| Arc::new(Env::stdlib().with_optional_support(false)))
+}
+
+impl Expression {
+    fn read(text: &[u8]) -> Result<Self, String> {
+        if text.len() > MAX_EXPRESSION_BYTES {
+            return Err(format!("longer than {MAX_EXPRESSION_BYTES} bytes"));
+        }
+        let text = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned())?;
+        check_depth(text)?;
+        // The parser is another project's and reads what a stranger has written.
+        let parse = || language().parser().max_recursion_depth(MAX_EXPRESSION_DEPTH).parse(text);
+        let root = catch_unwind(AssertUnwindSafe(parse)).map_err(|_| "the parser gave up".to_owned())?;
+        let root = root.map_err(|errors| errors.to_string())?;
+        let mut walk = Walk::default();
+        walk.visit(&root)?;
+        walk.paths.sort_by_key(Vec::len);
+        walk.paths.dedup();
+        Ok(Self { root, paths: walk.paths })
+    }
+
+    fn evaluate(&self, look: &mut Look<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
+        let mut known = HashMap::new();
+        for path in &self.paths {
+            let mut value = None;
+            look(path.join("\0").as_bytes(), &mut |found| value = Some(value_of(found)));
+            place(&mut known, path, value);
+        }
+        let mut context = Context::with_env(Arc::clone(language()));
+        for (name, node) in known {
+            context.add_variable_from_value(name, node.into_value());
+        }
+        let value = catch_unwind(AssertUnwindSafe(|| Value::resolve(&self.root, &context)));
+        let value = value.ok().and_then(Result::ok).ok_or(Status::InternalFailure)?;
+        write(&value, out)
+    }
+}
+
+/// Brackets within brackets: each is a few frames of the parser's stack.
+fn check_depth(text: &str) -> Result<(), String> {
+    let mut depth = 0_u16;
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_EXPRESSION_DEPTH {
+            return Err(format!("nested more than {MAX_EXPRESSION_DEPTH} deep"));
+        }
+    }
+    Ok(())
+}
+
+/// What an expression may call beside operators. None of them answers more than it was given.
+const FUNCTIONS: [&str; 30] = [
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "int",
+    "uint",
+    "double",
+    "string",
+    "bytes",
+    "bool",
+    "dyn",
+    "type",
+    "timestamp",
+    "duration",
+    "getFullYear",
+    "getMonth",
+    "getDayOfYear",
+    "getDayOfMonth",
+    "getDate",
+    "getDayOfWeek",
+    "getHours",
+    "getMinutes",
+    "getSeconds",
+    "getMilliseconds",
+    operators::IN,
+    operators::CONDITIONAL,
+    operators::LOGICAL_AND,
+    operators::LOGICAL_OR,
+    operators::LOGICAL_NOT,
+];
+
+const OPERATORS: [&str; 13] = [
+    operators::ADD,
+    operators::SUBSTRACT,
+    operators::MULTIPLY,
+    operators::DIVIDE,
+    operators::MODULO,
+    operators::EQUALS,
+    operators::NOT_EQUALS,
+    operators::GREATER,
+    operators::GREATER_EQUALS,
+    operators::LESS,
+    operators::LESS_EQUALS,
+    operators::NEGATE,
+    operators::INDEX,
+];
+
+/// A walk through an expression: refuses what it may not be, and notes the properties.
+#[derive(Default)]
+struct Walk {
+    nodes: usize,
+    depth: u16,
+    sums: usize,
+    paths: Vec<Vec<String>>,
+}
+
+impl Walk {
+    fn visit(&mut self, node: &IdedExpr) -> Result<(), String> {
+        self.nodes += 1;
+        if self.nodes > MAX_EXPRESSION_NODES {
+            return Err(format!("more than {MAX_EXPRESSION_NODES} parts"));
+        }
+        if let Some(path) = path_of(node, MAX_PATH_SEGMENTS) {
+            self.paths.push(path);
+            return Ok(());
+        }
+        self.depth += 1;
+        if self.depth > MAX_EXPRESSION_DEPTH {
+            return Err(format!("nested more than {MAX_EXPRESSION_DEPTH} deep"));
+        }
+        let outcome = self.visit_parts(node);
+        self.depth -= 1;
+        outcome
+    }
+
+    fn visit_parts(&mut self, node: &IdedExpr) -> Result<(), String> {
+        match &node.expr {
+            Expr::Call(call) => self.visit_call(call),
+            Expr::Select(select) => self.visit(&select.operand),
+            Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => self.visit(&entry.key).and_then(|()| self.visit(&entry.value)),
+                EntryExpr::StructField(_) => Err("objects cannot be made".to_owned()),
+            }),
+            Expr::Literal(_) | Expr::Ident(_) => Ok(()),
+            Expr::Comprehension(_) => {
+                Err("comprehensions (`all`, `exists`, `map`, `filter`) are not allowed".to_owned())
+            }
+            Expr::Struct(_) => Err("objects cannot be made".to_owned()),
+            Expr::Unspecified => Err("a part is missing".to_owned()),
+        }
+    }
+
+    fn visit_call(&mut self, call: &CallExpr) -> Result<(), String> {
+        let name = call.func_name.as_str();
+        if !FUNCTIONS.contains(&name) && !OPERATORS.contains(&name) {
+            return Err(format!("there is no function `{name}`"));
+        }
+        if name == operators::ADD {
+            self.sums += 1;
+            if self.sums > MAX_EXPRESSION_SUMS {
+                return Err(format!("more than {MAX_EXPRESSION_SUMS} sums"));
+            }
+        }
+        if name == "matches" {
+            check_pattern(call)?;
+        }
+        call.target.as_deref().into_iter().chain(&call.args).try_for_each(|part| self.visit(part))
+    }
+}
+
+/// A pattern is compiled at each evaluation, so it must be there to see how large it is.
+fn check_pattern(call: &CallExpr) -> Result<(), String> {
+    let Some(Expr::Literal(LiteralValue::String(pattern))) = call.args.last().map(|pattern| &pattern.expr) else {
+        return Err("`matches` takes a pattern that is written out".to_owned());
+    };
+    let pattern = pattern.inner();
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return Err(format!("a pattern is longer than {MAX_PATTERN_BYTES} bytes"));
+    }
+    let built = regex::RegexBuilder::new(pattern).size_limit(MAX_PATTERN_SIZE).build();
+    built.map(drop).map_err(|error| format!("a pattern is refused: {error}"))
+}
+
+/// The path of a property, if that is what a part of an expression names: `a.b['c']`.
+fn path_of(node: &IdedExpr, most: usize) -> Option<Vec<String>> {
+    let shorter = most.checked_sub(1)?;
+    let (operand, last) = match &node.expr {
+        Expr::Ident(name) => return Some(vec![name.clone()]),
+        Expr::Select(select) => (&*select.operand, select.field.clone()),
+        Expr::Call(call) if call.func_name == operators::INDEX && call.target.is_none() => match call.args.as_slice() {
+            [operand, IdedExpr { expr: Expr::Literal(LiteralValue::String(key)), .. }] => {
+                (operand, key.inner().to_owned())
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let mut path = path_of(operand, shorter)?;
+    path.push(last);
+    Some(path)
+}
+
+/// What is known under a name: a value, or what has parts.
+enum Node {
+    Value(Value),
+    Parts(HashMap<String, Self>),
+}
+
+impl Node {
+    fn into_value(self) -> Value {
+        match self {
+            Self::Value(value) => value,
+            Self::Parts(parts) => {
+                let parts = parts.into_iter().map(|(name, node)| (Key::from(name), node.into_value()));
+                Value::from(parts.collect::<HashMap<Key, Value>>())
+            }
+        }
+    }
+}
+
+/// Puts a value at its path. Where there is none, what it would be a part of is there all the same, so that `has` can be
+/// asked.
+fn place(known: &mut HashMap<String, Node>, path: &[String], value: Option<Value>) {
+    match (path, value) {
+        ([], _) | ([_], None) => {}
+        ([name], Some(value)) => {
+            known.insert(name.clone(), Node::Value(value));
+        }
+        ([name, rest @ ..], value) => match known.entry(name.clone()).or_insert_with(|| Node::Parts(HashMap::new())) {
+            Node::Parts(parts) => place(parts, rest, value),
+            Node::Value(_) => {} // The whole is there, and with it the part.
+        },
+    }
+}
+
+fn value_of(found: PropertyValue<'_>) -> Value {
+    let text = |bytes: &[u8]| Value::String(Arc::new(String::from_utf8_lossy(bytes).into_owned()));
+    match found {
+        PropertyValue::Text(bytes) => text(&bytes),
+        PropertyValue::Bytes(bytes) => Value::Bytes(Arc::new(bytes.into_owned())),
+        PropertyValue::Integer(number) => Value::Int(number),
+        PropertyValue::Unsigned(number) => Value::UInt(number),
+        PropertyValue::Bool(yes) => Value::Bool(yes),
+        PropertyValue::Double(number) => Value::Float(number),
+        PropertyValue::Timestamp(moment) => Value::Timestamp(DateTime::from_timestamp_nanos(moment).fixed_offset()),
+        PropertyValue::Duration(time) => Value::Duration(Duration::nanoseconds(time)),
+        PropertyValue::Pairs(pairs) => {
+            let mut joined: HashMap<Key, Vec<u8>> = HashMap::new();
+            for (name, value) in pairs {
+                let all = joined.entry(Key::from(String::from_utf8_lossy(&name).into_owned())).or_default();
+                if !all.is_empty() {
+                    all.push(b',');
+                }
+                all.extend(value);
+            }
+            Value::from(joined.into_iter().map(|(name, value)| (name, text(&value))).collect::<HashMap<_, _>>())
+        }
+    }
+}
+
+/// Appends a value in the wire form of properties: lists are pairs of items with nothing.
+fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), Status> {
+    let wire = |value: &Value| {
+        let mut bytes = Vec::new();
+        write(value, &mut bytes).map(|()| bytes)
+    };
+    let found = match value {
+        Value::Int(number) => PropertyValue::Integer(*number),
+        Value::UInt(number) => PropertyValue::Unsigned(*number),
+        Value::Float(number) => PropertyValue::Double(*number),
+        Value::Bool(yes) => PropertyValue::Bool(*yes),
+        Value::String(text) => PropertyValue::text(text.as_str()),
+        Value::Bytes(bytes) => PropertyValue::text(bytes.as_slice()),
+        Value::Duration(time) => PropertyValue::Duration(time.num_nanoseconds().ok_or(Status::SerializationFailure)?),
+        Value::Timestamp(moment) => {
+            PropertyValue::Timestamp(moment.timestamp_nanos_opt().ok_or(Status::SerializationFailure)?)
+        }
+        Value::List(items) => {
+            let item = |item| wire(item).map(|bytes| (bytes, Vec::new()));
+            PropertyValue::Pairs(items.iter().map(item).collect::<Result<_, _>>()?)
+        }
+        Value::Map(map) => {
+            let mut pairs = Vec::new();
+            for (key, value) in map.map.iter() {
+                let Key::String(name) = key else { return Err(Status::SerializationFailure) };
+                pairs.push((name.as_bytes().to_vec(), wire(value)?));
+            }
+            pairs.sort();
+            PropertyValue::Pairs(pairs)
+        }
+        _ => return Err(Status::SerializationFailure),
+    };
+    found.write(out);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluate(text: &str) -> Result<Vec<u8>, Status> {
+        let mut expressions = Expressions::default();
+        let token = expressions.create(text.as_bytes()).map_err(|why| panic!("{text}: {why}")).unwrap();
+        let mut out = Vec::new();
+        let mut look = |path: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| match path {
+            b"request\0path" => see(PropertyValue::text("/a/b")),
+            b"request\0size" => see(PropertyValue::Integer(7)),
+            b"request\0headers\0x-a" => see(PropertyValue::text("1,2")),
+            b"request\0time" => see(PropertyValue::Timestamp(1_700_000_000_000_000_000)),
+            b"request\0duration" => see(PropertyValue::Duration(2_000_000)),
+            b"connection\0id" => see(PropertyValue::Unsigned(9)),
+            b"request\0headers" => see(PropertyValue::Pairs(vec![
+                (b"x-a".to_vec(), b"1".to_vec()),
+                (b"x-a".to_vec(), b"2".to_vec()),
+                (b"x-b".to_vec(), b"\xff".to_vec()),
+            ])),
+            b"mine" => see(PropertyValue::Bytes(b"own"[..].into())),
+            _ => {}
+        };
+        expressions.evaluate(token, &mut look, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn properties_are_compared_and_shown() {
+        let rows: [(&str, Result<&[u8], Status>); 24] = [
+            ("request.path", Ok(b"/a/b")),
+            ("request['path']", Ok(b"/a/b")),
+            ("request.path.startsWith('/a') && request.size > 5", Ok(&[1])),
+            ("request.path.matches('^/[a-z]/b$') ? 'yes' : 'no'", Ok(b"yes")),
+            ("request.size + 1", Ok(&[8, 0, 0, 0, 0, 0, 0, 0])),
+            ("connection.id == 9u", Ok(&[1])),
+            ("request.headers['x-a']", Ok(b"1,2")),
+            ("request.headers['x-a'] == request.headers['X'[0] == 'X' ? 'x-a' : 'x-a']", Err(Status::InternalFailure)),
+            ("'x-a' in request.headers && !('x-c' in request.headers)", Ok(&[1])),
+            ("has(request.headers.nope)", Ok(&[0])),
+            ("has(request.headers.nope) || request.headers['x-a'] == '1,2'", Ok(&[1])),
+            ("request.headers.nope", Err(Status::InternalFailure)),
+            ("request.headers.nope == 'a' || true", Ok(&[1])),
+            ("request.time > timestamp('2020-01-01T00:00:00Z')", Ok(&[1])),
+            ("request.duration < duration('1s')", Ok(&[1])),
+            ("request.duration", Ok(&2_000_000_i64.to_le_bytes())),
+            ("mine == b'own'", Ok(&[1])),
+            ("nobody", Err(Status::InternalFailure)),
+            ("request.path + 1", Err(Status::InternalFailure)),
+            ("1 / 0", Err(Status::InternalFailure)),
+            ("9223372036854775807 + 1", Err(Status::InternalFailure)),
+            ("null", Err(Status::SerializationFailure)),
+            ("['a']", Ok(b"\x01\0\0\0\x01\0\0\0\0\0\0\0a\0\0")),
+            ("{'a': true}", Ok(b"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\0\x01\0")),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(evaluate(text), expected.map(<[u8]>::to_vec), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_could_take_long_is_refused() {
+        let deep = format!("{}1{}", "(".repeat(100), ")".repeat(100));
+        let sums = vec!["request.path"; 40].join("+");
+        let wide = format!("[{}]", vec!["1"; 1_500].join(","));
+        let texts = [
+            "",
+            "1 +",
+            "(",
+            "a..b",
+            "[1, 2].all(x, x > 0)",
+            "[1].map(x, [x, x])",
+            "request.headers.exists(h, h == 'x')",
+            "request.path.matches(request.path)",
+            "request.path.matches('(a{500}){500}')",
+            "request.path.matches('(')",
+            "request.path.replace('', 'long')",
+            "google.protobuf.Timestamp{seconds: 1}",
+            &deep,
+            &sums,
+            &wide,
+            &"x".repeat(9_000),
+            &"!".repeat(3_000),
+            &"-".repeat(3_000),
+            &"a?".repeat(1_000),
+            &"a.".repeat(1_000),
+            &format!("{}a", "a?b:".repeat(500)),
+            "\u{0}",
+            "'\\u00",
+            "b'\\x",
+            "0x",
+            "1e",
+            "@in(1, [1])",
+            "'a'[",
+        ];
+        for text in texts {
+            assert!(Expressions::default().create(text.as_bytes()).is_err(), "{}", &text[..text.len().min(60)]);
+        }
+        assert!(Expressions::default().create(b"'\xff'").is_err());
+    }
+
+    /// Workers have small stacks, and a stack that ends takes the process with it.
+    #[test]
+    fn no_text_needs_much_stack() {
+        let unit = |text: &str| text.repeat(MAX_EXPRESSION_BYTES / text.len());
+        let texts = ["(", "[", "{", "!", "-", "a.", "a?b:", "a+", "a&&", "f(", "a[", "a.f(", "[[", "'", "a||b&&", "-!"];
+        let texts: Vec<String> = texts.iter().flat_map(|text| [unit(text), format!("{}a", unit(text))]).collect();
+        let closed = |open: &str, close: &str| {
+            let times = MAX_EXPRESSION_BYTES / (open.len() + close.len()) - 1;
+            format!("{}a{}", open.repeat(times), close.repeat(times))
+        };
+        let closed = [closed("(", ")"), closed("[", "]"), closed("a[", "]"), closed("f(", ")"), closed("{1:", "}")];
+        let create = move || {
+            for text in texts.iter().chain(&closed) {
+                drop(Expressions::default().create(&text.as_bytes()[..text.len().min(MAX_EXPRESSION_BYTES)]));
+            }
+        };
+        let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(create);
+        thread.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn tokens_are_given_once_and_have_an_end() {
+        let mut expressions = Expressions::default();
+        let tokens: Vec<_> = (0..MAX_EXPRESSIONS).map(|_| expressions.create(b"true").unwrap()).collect();
+        assert_eq!((tokens[0], tokens[1]), (0, 1), "as in Envoy");
+        assert!(expressions.create(b"true").is_err());
+        expressions.delete(tokens[3]);
+        assert!(!tokens.contains(&expressions.create(b"true").unwrap()));
+        assert_eq!(expressions.evaluate(tokens[3], &mut |_, _| {}, &mut Vec::new()), Err(Status::NotFound));
+    }
+}
