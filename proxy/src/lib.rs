@@ -21,6 +21,7 @@ mod identity; // Who this proxy is.
 mod telemetry; // Metrics, access log, process log.
 mod body; // The one body type that goes to hyper.
 mod head; // Heads of requests and responses.
+mod kept_headers; // A cheap copy of headers, for whoever may want it later.
 mod error; // The one list of ways in which a request fails.
 mod drain; // Ending gracefully.
 mod hashing; // A fast hash for tables whose keys nobody outside chooses.

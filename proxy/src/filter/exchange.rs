@@ -9,6 +9,7 @@ use crate::filter::chain::Chain;
 use crate::filter::event::Side;
 use crate::filter::facts::Facts;
 use crate::head::{RequestHead, ResponseHead};
+use crate::kept_headers::KeptHeaders;
 
 /// One request and its response.
 pub(crate) struct Exchange {
@@ -22,6 +23,8 @@ pub(crate) struct Exchange {
     pub(crate) response: Option<ResponseHead>,
     /// The response's trailers, once they are there.
     pub(crate) response_trailers: Option<HeaderMap>,
+    /// The headers of each side that have gone on, for filters that look at them later.
+    pub(super) kept: [Option<KeptHeaders>; 2],
     /// Where both directions stand.
     pub(crate) chain: Chain,
     /// What else is known about the stream: what properties show.
@@ -51,6 +54,7 @@ impl Exchange {
             request_trailers: None,
             response: None,
             response_trailers: None,
+            kept: [None, None],
             chain,
             facts,
             request_changed: Changed::default(),
@@ -70,6 +74,21 @@ impl Exchange {
             Side::Request => &mut self.request_trailers,
             Side::Response => &mut self.response_trailers,
         }
+    }
+
+    /// The headers of a side, to go on. Filters that may look at them later see what they were; what they write then is lost.
+    ///
+    /// The response must be there.
+    pub(crate) fn take_headers(&mut self, side: Side, keep: bool) -> HeaderMap {
+        let headers = match (side, &mut self.response) {
+            (Side::Request, _) => std::mem::take(&mut self.request.headers),
+            (Side::Response, Some(response)) => std::mem::take(&mut response.headers),
+            (Side::Response, None) => HeaderMap::new(),
+        };
+        if keep {
+            self.kept[side as usize] = Some(KeptHeaders::of(&headers));
+        }
+        headers
     }
 
     /// A filter has changed the header `name` of the request, or all headers.

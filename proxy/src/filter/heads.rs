@@ -6,9 +6,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 use weir_host_abi::abi::map::MapKind;
 
+use crate::filter::event::Side;
 use crate::filter::exchange::Exchange;
 use crate::filter::names;
 use crate::head::{RequestHead, ResponseHead};
+use crate::kept_headers::KeptHeaders;
 use crate::limits::MAX_HEADERS;
 
 /// What a guest wrote must not go on the wire: the stream fails, the guest is told nothing (many would panic).
@@ -25,17 +27,25 @@ pub(super) fn visit(exchange: &Exchange, map: MapKind, visit: &mut dyn FnMut(&[u
             visit(b":scheme", scheme.as_bytes());
             visit(b":authority", authority.as_bytes());
             visit(b":path", path.as_str().as_bytes());
-            visit_map(headers, visit);
+            visit_headers(exchange, Side::Request, headers, visit);
         }
         MapKind::ResponseHeaders => {
             if let Some(ResponseHead { status, headers }) = &exchange.response {
                 visit(b":status", status.as_str().as_bytes());
-                visit_map(headers, visit);
+                visit_headers(exchange, Side::Response, headers, visit);
             }
         }
         MapKind::RequestTrailers => exchange.request_trailers.iter().for_each(|map| visit_map(map, visit)),
         MapKind::ResponseTrailers => exchange.response_trailers.iter().for_each(|map| visit_map(map, visit)),
         _ => {}
+    }
+}
+
+/// The headers of a side as they are, or as they went on.
+fn visit_headers(exchange: &Exchange, side: Side, headers: &HeaderMap, visit: &mut dyn FnMut(&[u8], &[u8])) {
+    match &exchange.kept[side as usize] {
+        Some(kept) => kept.iter().for_each(|(name, value)| visit(name, value)),
+        None => visit_map(headers, visit),
     }
 }
 
@@ -47,15 +57,33 @@ pub(super) fn visit_map(headers: &HeaderMap, visit: &mut dyn FnMut(&[u8], &[u8])
 
 /// The first value of a header.
 pub(super) fn value<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> Option<&'a [u8]> {
-    values(exchange, map, name).next()
+    if let Some(own) = own_value(exchange, map, name) {
+        return Some(own);
+    }
+    if let Some(kept) = kept(exchange, map) {
+        return kept.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    }
+    let headers = map_to_read(exchange, map)?;
+    names::with(name, |name| headers.get(name)).flatten().map(HeaderValue::as_bytes)
 }
 
 /// Every value of a header, in order.
 pub(super) fn values<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     let own = own_value(exchange, map, name);
-    let headers = map_to_read(exchange, map).filter(|_| own.is_none());
+    let kept = kept(exchange, map).filter(|_| own.is_none());
+    let headers = map_to_read(exchange, map).filter(|_| own.is_none() && kept.is_none());
     let found = headers.and_then(|headers| names::with(name, |name| headers.get_all(name)));
-    own.into_iter().chain(found.into_iter().flatten().map(HeaderValue::as_bytes))
+    let kept = kept.map(|kept| kept.values(name));
+    own.into_iter().chain(found.into_iter().flatten().map(HeaderValue::as_bytes)).chain(kept.into_iter().flatten())
+}
+
+/// The headers of a map that have gone on.
+fn kept(exchange: &Exchange, map: MapKind) -> Option<&KeptHeaders> {
+    match map {
+        MapKind::RequestHeaders => exchange.kept[Side::Request as usize].as_ref(),
+        MapKind::ResponseHeaders => exchange.kept[Side::Response as usize].as_ref(),
+        _ => None,
+    }
 }
 
 /// What is a header to guests and a field of its own to us.
@@ -167,6 +195,9 @@ pub(super) fn replace_all<'a>(
 }
 
 fn map_to_write(exchange: &mut Exchange, map: MapKind) -> Option<&mut HeaderMap> {
+    if kept(exchange, map).is_some() {
+        return None; // They have gone on.
+    }
     match map {
         MapKind::RequestHeaders => Some(&mut exchange.request.headers),
         MapKind::ResponseHeaders => exchange.response.as_mut().map(|response| &mut response.headers),

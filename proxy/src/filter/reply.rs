@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use weir_host_abi::abi::map::MapKind;
 use weir_host_abi::host::LocalReply as GuestReply;
 
 use crate::error::ProxyError;
@@ -48,7 +49,7 @@ pub(super) fn local_reply(exchange: &Exchange, reply: &GuestReply<'_>) -> Result
         let name = HeaderName::from_bytes(name).map_err(|_| Invalid)?;
         headers.append(name, HeaderValue::from_bytes(value).map_err(|_| Invalid)?);
     }
-    let content_type = exchange.request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let content_type = heads::value(exchange, MapKind::RequestHeaders, b"content-type");
     if content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
         let code = reply.grpc_status.unwrap_or_else(|| grpc_status(status));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -87,10 +87,7 @@ fn outgoing(stream: &HttpStream, route: &Route, body: Body) -> Outgoing {
     let framed_anew = stream.wants_body(Side::Request) == Way::Filtered && !body.is_end_stream();
     let mut cell = stream.cell.borrow_mut();
     let exchange = &mut cell.exchange;
-    let mut headers = match stream.keeps_head(Side::Request) {
-        true => exchange.request.headers.clone(),
-        false => std::mem::take(&mut exchange.request.headers),
-    };
+    let mut headers = exchange.take_headers(Side::Request, stream.keeps_head(Side::Request));
     let request = &exchange.request;
     route.request_edits().apply(&mut headers);
     if framed_anew {

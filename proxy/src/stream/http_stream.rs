@@ -198,15 +198,9 @@ impl HttpStream {
     /// The response's head, for hyper. What filters read in their logs stays in the exchange.
     pub(super) fn response_head(&self) -> ResponseHead {
         let mut cell = self.cell.borrow_mut();
-        let Some(response) = &mut cell.exchange.response else {
-            // An outlet has given the head, so there is one; were there none, an empty 500 would say so.
-            return ResponseHead { status: StatusCode::INTERNAL_SERVER_ERROR, headers: HeaderMap::new() };
-        };
-        let headers = match self.keeps_head(Side::Response) {
-            true => response.headers.clone(),
-            false => std::mem::take(&mut response.headers),
-        };
-        ResponseHead { status: response.status, headers }
+        // An outlet has given the head, so there is one; were there none, an empty 500 would say so.
+        let status = cell.exchange.response.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, |it| it.status);
+        ResponseHead { status, headers: cell.exchange.take_headers(Side::Response, self.keeps_head(Side::Response)) }
     }
 
     /// True when the downstream speaks HTTP/1.

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::pool::{Connection, Pool};
-use super::retry::{Again, Retry, replay};
+use super::retry::{Again, Replay, Retry};
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::{Fault, ProxyError};
@@ -93,40 +93,37 @@ async fn exchange(
     let request = retry.request.take().expect("an attempt begins with a request: `Retry::again` sees to it");
     match lease.connection.insert(connection) {
         Connection::Http1 { sender, heard, reused } => {
-            retry.request = if *reused { replay(&request) } else { None };
+            let replay = if *reused { Replay::of(&request) } else { None };
             match sender.try_send_request(request).await {
                 Ok(response) => Ok(response),
-                Err(error) => {
+                Err(mut error) => {
                     let unprocessed = !heard.anything() && is_closed(error.error());
-                    Err(failed(error, *reused, unprocessed, retry))
+                    retry.request = unsent(&mut error, *reused, replay.filter(|_| unprocessed));
+                    Err(explain(&error.into_error()))
                 }
             }
         }
         Connection::Http2 { stream, reused } => {
-            retry.request = if *reused { replay(&request) } else { None };
+            let replay = if *reused { Replay::of(&request) } else { None };
             match stream.sender().try_send_request(request).await {
                 Ok(response) => Ok(response),
-                Err(error) => {
+                Err(mut error) => {
                     if !is_stream_error(error.error()) {
                         stream.retire();
                     }
                     let unprocessed = is_unprocessed(error.error());
-                    Err(failed(error, *reused, unprocessed, retry))
+                    retry.request = unsent(&mut error, *reused, replay.filter(|_| unprocessed));
+                    Err(explain(&error.into_error()))
                 }
             }
         }
     }
 }
 
-/// Keeps of a request what may be sent again: itself, when hyper hands it back because it had not begun to write it;
-/// the copy, when the endpoint has not touched it; otherwise nothing.
-fn failed(mut error: TrySendError<Request<Body>>, reused: bool, unprocessed: bool, retry: &mut Retry) -> ProxyError {
-    match error.take_message() {
-        Some(unsent) if reused => retry.request = Some(unsent),
-        _ if !unprocessed => retry.request = None,
-        _ => {}
-    }
-    explain(&error.into_error())
+/// What of a request may be sent again: itself, when hyper hands it back because it had not begun to write it; the copy,
+/// when the endpoint has not touched it; otherwise nothing.
+fn unsent(error: &mut TrySendError<Request<Body>>, reused: bool, replay: Option<Replay>) -> Option<Request<Body>> {
+    error.take_message().filter(|_| reused).or_else(|| replay.map(Replay::into_request))
 }
 
 /// True when the connection ended under the request: closed, or reset.

@@ -8,11 +8,12 @@
 
 use std::net::SocketAddr;
 
-use http::{Method, Request};
+use http::{Method, Request, Uri};
 use http_body::Body as _;
 
 use super::pool::Reuse;
 use crate::body::Body;
+use crate::kept_headers::KeptHeaders;
 use crate::limits::MAX_ATTEMPTS;
 
 /// How another attempt may be made.
@@ -79,17 +80,31 @@ impl Retry {
     }
 }
 
-/// A copy of a request that may be sent again even though the first may have arrived: none for a method that is not
-/// idempotent, or with a body, which can be read once only.
-pub(super) fn replay(request: &Request<Body>) -> Option<Request<Body>> {
-    if !is_idempotent(request.method()) || !request.body().is_end_stream() {
-        return None;
+/// What it takes to send a request again even though the first may have arrived.
+pub(super) struct Replay {
+    method: Method,
+    uri: Uri,
+    headers: KeptHeaders,
+}
+
+impl Replay {
+    /// A copy of a request: none for a method that is not idempotent, or with a body, which can be read once only.
+    pub(super) fn of(request: &Request<Body>) -> Option<Self> {
+        if !is_idempotent(request.method()) || !request.body().is_end_stream() {
+            return None;
+        }
+        let headers = KeptHeaders::of(request.headers());
+        Some(Self { method: request.method().clone(), uri: request.uri().clone(), headers })
     }
-    let mut copy = Request::new(Body::Empty);
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    Some(copy)
+
+    /// The request.
+    pub(super) fn into_request(self) -> Request<Body> {
+        let mut request = Request::new(Body::Empty);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers.to_map();
+        request
+    }
 }
 
 /// RFC 9110 §9.2.2.
@@ -115,7 +130,7 @@ mod tests {
             let mut request = Request::new(body);
             *request.method_mut() = method.clone();
             request.headers_mut().insert("a", http::HeaderValue::from_static("b"));
-            let copy = replay(&request);
+            let copy = Replay::of(&request).map(Replay::into_request);
             assert_eq!(copy.is_some(), expected, "{method}");
             assert!(copy.is_none_or(|copy| copy.method() == method && copy.headers() == request.headers()));
         }
