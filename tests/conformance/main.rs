@@ -15,8 +15,10 @@ mod case; // One case.
 mod matrix; // Every hostcall from every callback.
 mod properties; // Every property.
 mod behaviour; // What filters do to streams.
+mod expressions; // CEL.
 mod tcp; // What filters do to connections.
 mod modules; // What is no probe.
+mod assemblyscript; // A filter in another language, with its own SDK.
 mod coverage; // That nothing is left out.
 mod side_by_side; // Runs cases in both.
 mod outcome; // What can be seen, in lines.
@@ -35,6 +37,7 @@ async fn the_same_filter_in_both() {
     cases.extend(properties::cases());
     cases.extend(behaviour::cases());
     cases.extend(behaviour::wasi());
+    cases.extend(expressions::cases());
     assert!(cases.len() >= LEAST, "{} cases", cases.len());
     compare(&Arrangement::default(), &cases).await;
 }

@@ -75,8 +75,13 @@ impl GrpcClient {
     }
 }
 
+/// Where `cargo xtask tools` puts packages of npm.
+pub fn node_modules() -> PathBuf {
+    target_folder().join("bench/node/node_modules")
+}
+
 fn node(script: &str) -> Command {
-    let modules = target_folder().join("bench/node/node_modules");
+    let modules = node_modules();
     assert!(modules.join("@grpc/grpc-js-xds").is_dir(), "there is no grpc-js: `cargo xtask test` installs it");
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
     let mut command = Command::new("node");

