@@ -13,6 +13,7 @@ mod filters; // What filters can do to a request and an answer.
 mod pauses; // Filters that wait.
 mod filter_failures; // Filters that fail, and who is hurt.
 mod isolation; // A VM for each request.
+mod shared_vm; // One VM for several filters; services; access logs.
 mod limits; // Bounds on what one downstream may ask for.
 mod streaming; // Long bodies, flat memory, back-pressure.
 mod config_change; // A change serves, a bad one changes nothing.

@@ -81,7 +81,7 @@ impl From<ModuleRefusal> for LoadRefusal {
 }
 
 impl From<StartRefusal> for LoadRefusal {
-    fn from(StartRefusal { field, reason, hint }: StartRefusal) -> Self {
+    fn from(StartRefusal { plugin: _, field, reason, hint }: StartRefusal) -> Self {
         Self { field, reason, hint: hint.to_owned() }
     }
 }
@@ -116,7 +116,7 @@ impl Loader {
         let namespace = SharedState::default().namespace(&plugin.vm_id());
         let began = Instant::now();
         let plugin = Arc::new(weir_host_abi::Plugin::new(settings(plugin), module));
-        let host = StartHost::new(&plugin, &namespace, move || began.elapsed(), LogLevel::Warn);
+        let host = StartHost::new(&[plugin], &namespace, move || began.elapsed(), LogLevel::Warn);
         drop(weir_host_abi::start(host.with_queue_bytes(MAX_TRIAL_QUEUE_BYTES))?);
         let mut started = self.started.lock();
         started.has_grown |= started.starts.insert(start);

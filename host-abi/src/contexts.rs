@@ -1,7 +1,8 @@
 //! Which contexts of a VM live, which one is current, and which have said that they are done. Kept in step by the VM,
 //! read by hostcalls.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::abi::context::ContextId;
@@ -27,9 +28,10 @@ impl Hasher for NumberHasher {
     }
 }
 
-/// The contexts of one VM.
+/// The contexts of one VM. The plugin context of its first plugin is 1, of its second one 2, and so on.
 pub(crate) struct Contexts {
-    live: HashSet<ContextId, BuildHasherDefault<NumberHasher>>,
+    /// Which plugin each is of.
+    live: HashMap<ContextId, usize, BuildHasherDefault<NumberHasher>>,
     last: u32,
     current: ContextId,
     effective: ContextId,
@@ -40,11 +42,11 @@ pub(crate) struct Contexts {
 }
 
 impl Contexts {
-    /// A VM's contexts before it starts: the plugin context.
-    pub(crate) fn new() -> Self {
+    /// A VM's contexts before it starts: the plugin contexts.
+    pub(crate) fn new(plugins: usize) -> Self {
         Self {
-            live: std::iter::once(ContextId::ROOT).collect(),
-            last: ContextId::ROOT.number(),
+            live: (0..plugins).map(|plugin| (ContextId::of_plugin(plugin), plugin)).collect(),
+            last: ContextId::of_plugin(plugins.saturating_sub(1)).number(),
             current: ContextId::ROOT,
             effective: ContextId::ROOT,
             pending: Vec::new(),
@@ -52,12 +54,13 @@ impl Contexts {
         }
     }
 
-    /// A new id: larger than the last one, not alive, and never 0.
-    pub(crate) fn create(&mut self) -> ContextId {
+    /// A new id for a stream of a plugin: larger than the last one, not alive, and never 0.
+    pub(crate) fn create(&mut self, plugin: usize) -> ContextId {
         loop {
             self.last = self.last.wrapping_add(1).max(ContextId::ROOT.number());
             let context = ContextId::new(self.last);
-            if self.live.insert(context) {
+            if let Entry::Vacant(place) = self.live.entry(context) {
+                place.insert(plugin);
                 return context;
             }
         }
@@ -71,7 +74,12 @@ impl Contexts {
     }
 
     pub(crate) fn is_live(&self, context: ContextId) -> bool {
-        self.live.contains(&context)
+        self.live.contains_key(&context)
+    }
+
+    /// Which plugin a context is of, if it lives.
+    pub(crate) fn plugin_of(&self, context: ContextId) -> Option<usize> {
+        self.live.get(&context).copied()
     }
 
     pub(crate) fn live(&self) -> usize {
@@ -92,7 +100,8 @@ impl Contexts {
     /// The guest chooses another context until the call ends (`proxy_set_effective_context`). 0 is the VM, which the
     /// plugin context stands for.
     pub(crate) fn set_effective(&mut self, number: u32) -> Result<(), Status> {
-        let context = if number == 0 { ContextId::ROOT } else { ContextId::new(number) };
+        let root = || ContextId::of_plugin(self.plugin_of(self.current).unwrap_or_default());
+        let context = if number == 0 { root() } else { ContextId::new(number) };
         if !self.is_live(context) {
             return Err(Status::BadArgument);
         }
@@ -126,19 +135,19 @@ mod tests {
 
     #[test]
     fn ids_grow_and_skip_live_ones_when_they_wrap() {
-        let mut contexts = Contexts::new();
-        assert_eq!(contexts.create(), ContextId::new(2));
+        let mut contexts = Contexts::new(1);
+        assert_eq!(contexts.create(0), ContextId::new(2));
         contexts.delete(ContextId::new(2));
-        assert_eq!(contexts.create(), ContextId::new(3));
+        assert_eq!(contexts.create(0), ContextId::new(3));
         contexts.last = u32::MAX;
-        assert_eq!(contexts.create(), ContextId::new(2));
-        assert_eq!(contexts.create(), ContextId::new(4));
+        assert_eq!(contexts.create(0), ContextId::new(2));
+        assert_eq!(contexts.create(0), ContextId::new(4));
     }
 
     #[test]
     fn the_effective_context_must_live_and_ends_with_the_call() {
-        let mut contexts = Contexts::new();
-        let stream = contexts.create();
+        let mut contexts = Contexts::new(1);
+        let stream = contexts.create(0);
         contexts.enter(ContextId::ROOT);
         assert_eq!(contexts.set_effective(9), Err(Status::BadArgument));
         assert_eq!(contexts.set_effective(2), Ok(()));
@@ -150,8 +159,22 @@ mod tests {
     }
 
     #[test]
+    fn each_context_is_of_a_plugin() {
+        let mut contexts = Contexts::new(3);
+        let stream = contexts.create(1);
+        assert_eq!(stream, ContextId::new(4));
+        assert_eq!(
+            (1..6).map(|id| contexts.plugin_of(ContextId::new(id))).collect::<Vec<_>>(),
+            [Some(0), Some(1), Some(2), Some(1), None]
+        );
+        contexts.enter(stream);
+        assert_eq!(contexts.set_effective(0), Ok(()));
+        assert_eq!(contexts.effective(), ContextId::of_plugin(1));
+    }
+
+    #[test]
     fn done_needs_a_pending_context_and_works_once() {
-        let mut contexts = Contexts::new();
+        let mut contexts = Contexts::new(1);
         contexts.enter(ContextId::ROOT);
         assert_eq!(contexts.set_done(), Err(Status::NotFound));
         contexts.set_pending(ContextId::ROOT);

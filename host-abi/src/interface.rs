@@ -34,6 +34,13 @@ macro_rules! exports {
                 Self(self.0 & named.0)
             }
 
+            /// Those that are not among these names.
+            pub(crate) fn without(self, names: &[&str]) -> Self {
+                let mut named = Self::default();
+                names.iter().for_each(|name| named.insert(name));
+                Self(self.0 & !named.0)
+            }
+
             /// Notes that a callback is exported; other names change nothing.
             pub(crate) fn insert(&mut self, name: &str) {
                 match name {

@@ -61,7 +61,7 @@ pub use interface::Exports;
 pub use limits::Limits;
 pub use module::{Module, ModuleError, ModuleHash};
 pub use plugin::Plugin;
-pub use settings::PluginSettings;
+pub use settings::{PluginSettings, StreamSight};
 pub use shared::{Metric, MetricTable, Metrics, Namespace, SharedData, SharedQueues, SharedState};
 pub use start_host::{StartHost, StartRefusal, Started, start};
 pub use vm::{CalloutResponse, StartError, StartStep, Vm};

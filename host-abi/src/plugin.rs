@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::abi::calls::STREAM_CALLBACKS;
 use crate::interface::Exports;
 use crate::module::Module;
-use crate::settings::PluginSettings;
+use crate::settings::{PluginSettings, StreamSight};
 
 /// A filter, ready to be started.
 #[derive(Debug, Clone)]
@@ -22,6 +23,10 @@ impl Plugin {
         let exports = match &settings.capabilities {
             None => module.exports(),
             Some(names) => module.exports().and(names.iter().map(String::as_str)),
+        };
+        let exports = match settings.sight {
+            StreamSight::Whole => exports,
+            StreamSight::End => exports.without(STREAM_CALLBACKS),
         };
         Self { settings: Arc::new(settings), module, exports }
     }

@@ -4,7 +4,18 @@
 use std::collections::HashSet;
 
 use crate::abi::action::HeaderPause;
+use crate::abi::calls::STREAM_CALLBACKS;
 use crate::limits::Limits;
+
+/// What a plugin sees of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StreamSight {
+    /// All of it.
+    #[default]
+    Whole,
+    /// `proxy_on_log`, with what belongs to it: create, done and delete.
+    End,
+}
 
 /// What a plugin is called, how it is configured and what it may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +36,8 @@ pub struct PluginSettings {
     pub limits: Limits,
     /// What "pause" means in a headers callback.
     pub header_pause: HeaderPause,
+    /// Whether streams go through it, or only their ends are told to it.
+    pub sight: StreamSight,
     /// The hostcalls that it may make and the callbacks that are called, by name; `None` is all of them. A hostcall that
     /// is not in the list answers a failure, a callback that is not is as good as not there.
     pub capabilities: Option<HashSet<String>>,
@@ -35,6 +48,12 @@ impl PluginSettings {
     #[must_use]
     pub fn allows(&self, name: &str) -> bool {
         self.capabilities.as_ref().is_none_or(|names| names.contains(name))
+    }
+
+    /// Whether a callback is called, where the module has it.
+    #[must_use]
+    pub fn allows_callback(&self, name: &str) -> bool {
+        self.allows(name) && (self.sight == StreamSight::Whole || !STREAM_CALLBACKS.contains(&name))
     }
 
     /// The plugin's own properties, which it can read at any time.

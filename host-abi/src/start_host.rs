@@ -11,6 +11,7 @@ use crate::abi::context::ContextId;
 use crate::abi::log::LogLevel;
 use crate::abi::map::MapKind;
 use crate::abi::pairs::Pairs;
+use crate::abi::property::PropertyValue;
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
 use crate::host::{BufferRange, Host, HttpCall, LocalReply};
@@ -21,13 +22,13 @@ use crate::vm::{StartError, StartStep, Vm};
 
 /// A host for [`Vm::start`].
 pub struct StartHost {
-    plugin: Arc<Plugin>,
+    plugins: Vec<Arc<Plugin>>,
     namespace: Arc<Namespace>,
     clock: Box<dyn Fn() -> Duration + Send>,
     log_level: LogLevel,
     metrics: RefCell<MetricTable>,
     said: String,
-    queues: Vec<Vec<u8>>,
+    queues: Vec<(usize, Vec<u8>)>,
     /// What may still be put into queues.
     queue_bytes: usize,
 }
@@ -35,6 +36,8 @@ pub struct StartHost {
 /// Why a plugin did not start.
 #[derive(Debug, Clone)]
 pub struct StartRefusal {
+    /// Which of the VM's plugins is to blame, from 0.
+    pub plugin: usize,
     /// What there is to blame: `module`, `configuration` or `limits`.
     pub field: &'static str,
     /// What happened, with the guest's own words.
@@ -49,8 +52,9 @@ pub struct Started {
     pub vm: Vm,
     /// The metrics that it knows by number.
     pub metrics: MetricTable,
-    /// The queues that it has registered, by name: whoever runs it registers them anew, so that it is told of entries.
-    pub queues: Vec<Vec<u8>>,
+    /// The queues that it has registered, by plugin and name: whoever runs it registers them anew, so that it is told of
+    /// entries.
+    pub queues: Vec<(usize, Vec<u8>)>,
 }
 
 /// Starts a VM; what it has defined and registered comes with it.
@@ -58,7 +62,7 @@ pub struct Started {
 /// # Errors
 /// Whose fault it is that it did not start, with what the guest itself said.
 pub fn start(mut host: StartHost) -> Result<Started, StartRefusal> {
-    match Vm::start(&Arc::clone(&host.plugin), &mut host) {
+    match Vm::start_all(&host.plugins.clone(), &mut host) {
         Ok(vm) => Ok(Started { vm, metrics: host.metrics.into_inner(), queues: host.queues }),
         Err(error) => Err(refusal(&error, &host.said)),
     }
@@ -66,7 +70,8 @@ pub fn start(mut host: StartHost) -> Result<Started, StartRefusal> {
 
 fn refusal(error: &StartError, said: &str) -> StartRefusal {
     let (field, hint) = match error {
-        StartError::Failed { step: StartStep::Configure, .. } | StartError::Refused { step: StartStep::Configure } => {
+        StartError::Failed { step: StartStep::Configure, .. }
+        | StartError::Refused { step: StartStep::Configure, .. } => {
             ("configuration", "the filter's README says what it takes")
         }
         StartError::Failed { .. } | StartError::Refused { .. } => {
@@ -75,20 +80,24 @@ fn refusal(error: &StartError, said: &str) -> StartRefusal {
         StartError::NoRoom(_) => ("limits", "fewer filters or less memory for each"),
     };
     let reason = if said.is_empty() { error.to_string() } else { format!("{error}; the filter says: {said}") };
-    StartRefusal { field, reason, hint }
+    let plugin = match error {
+        StartError::Failed { plugin, .. } | StartError::Refused { plugin, .. } => *plugin,
+        StartError::NoRoom(_) => 0,
+    };
+    StartRefusal { plugin, field, reason, hint }
 }
 
 impl StartHost {
-    /// For a plugin, with its part of what plugins share. `clock` counts from any moment; warnings are taken however
+    /// For the plugins of a VM, with their part of what plugins share. `clock` counts from any moment; warnings are taken however
     /// little is logged: they are the reason of a refusal.
     pub fn new(
-        plugin: &Arc<Plugin>,
+        plugins: &[Arc<Plugin>],
         namespace: &Arc<Namespace>,
         clock: impl Fn() -> Duration + Send + 'static,
         log_level: LogLevel,
     ) -> Self {
         Self {
-            plugin: Arc::clone(plugin),
+            plugins: plugins.to_vec(),
             namespace: Arc::clone(namespace),
             clock: Box::new(clock),
             log_level: log_level.min(LogLevel::Warn),
@@ -106,11 +115,23 @@ impl StartHost {
     }
 }
 
+/// The number of the plugin that a plugin context is of: while a VM starts there are no others.
+fn plugin_number(root: ContextId) -> usize {
+    root.number().saturating_sub(1) as usize
+}
+
+impl StartHost {
+    fn plugin(&self, root: ContextId) -> Option<&Arc<Plugin>> {
+        self.plugins.get(plugin_number(root))
+    }
+}
+
 impl Host for StartHost {
-    fn log(&mut self, _context: ContextId, level: LogLevel, message: &[u8]) {
+    fn log(&mut self, context: ContextId, level: LogLevel, message: &[u8]) {
         let text = String::from_utf8_lossy(message);
         let text = text.trim();
-        tracing::debug!(target: "filter", plugin = self.plugin.settings().name, ?level, "{text}");
+        let plugin = self.plugin(context).map(|plugin| plugin.settings().name.as_str());
+        tracing::debug!(target: "filter", plugin, ?level, "{text}");
         let serious = matches!(level, LogLevel::Warn | LogLevel::Error | LogLevel::Critical);
         if serious && self.said.len() + text.len() < MAX_START_LOG_BYTES {
             if !self.said.is_empty() {
@@ -132,9 +153,14 @@ impl Host for StartHost {
         (self.clock)()
     }
 
-    fn property(&mut self, _context: ContextId, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
-        let value = self.plugin.settings().property(path).ok_or(Status::NotFound)?;
-        out.extend_from_slice(value.as_bytes());
+    fn property(
+        &mut self,
+        context: ContextId,
+        path: &[u8],
+        see: &mut dyn FnMut(PropertyValue<'_>),
+    ) -> Result<(), Status> {
+        let own = self.plugin(context).and_then(|plugin| plugin.settings().property(path));
+        see(PropertyValue::text(own.ok_or(Status::NotFound)?));
         Ok(())
     }
 
@@ -240,9 +266,11 @@ impl Host for StartHost {
         &self.metrics
     }
 
-    fn register_queue(&mut self, _root: ContextId, name: &[u8]) -> Result<u32, Status> {
-        if self.queues.len() < MAX_QUEUES && !self.queues.iter().any(|known| known == name) {
-            self.queues.push(name.to_vec());
+    fn register_queue(&mut self, root: ContextId, name: &[u8]) -> Result<u32, Status> {
+        // The last one that registers a queue is the one that is told.
+        self.queues.retain(|(_, known)| known != name);
+        if self.queues.len() < MAX_QUEUES {
+            self.queues.push((plugin_number(root), name.to_vec()));
         }
         Ok(self.namespace.queues().register(self.namespace.vm_id(), name, Arc::new(|_| {})))
     }

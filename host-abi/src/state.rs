@@ -1,7 +1,7 @@
 //! `VmState`: what a running VM keeps beside the guest itself. Lives in the engine's store; hostcalls and the VM share
 //! it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use crate::abi::pairs::PairsEncoder;
 use crate::abi::status::Status;
 use crate::contexts::Contexts;
 use crate::deadline::Deadline;
+use crate::foreign::expression::Expressions;
 use crate::growth::Growth;
 use crate::interface::Interface;
 use crate::lend::{Borrows, HostSlot};
-use crate::limits::{MAX_DECLARED, MAX_NAME};
+use crate::limits::{Limits, MAX_DECLARED, MAX_NAME};
 use crate::log_budget::LogBudget;
 use crate::settings::PluginSettings;
 
@@ -37,9 +38,19 @@ pub(crate) struct TickTimer {
     pub(crate) generation: u64,
 }
 
+/// A plugin as its VM knows it.
+pub(crate) struct Resident {
+    pub(crate) settings: Arc<PluginSettings>,
+    pub(crate) timer: TickTimer,
+    pub(crate) log_budget: LogBudget,
+}
+
 /// A running VM, without its guest.
 pub(crate) struct VmState {
-    pub(crate) settings: Arc<PluginSettings>,
+    /// The plugins that live in it.
+    pub(crate) residents: Box<[Resident]>,
+    /// Which of them the call that is under way is about.
+    pub(crate) current: usize,
     pub(crate) interface: Arc<Interface>,
     pub(crate) host: HostSlot,
     /// `None` while the module is instantiated.
@@ -50,12 +61,12 @@ pub(crate) struct VmState {
     /// Whether `proxy_on_vm_start` runs.
     pub(crate) in_vm_start: bool,
     pub(crate) contexts: Contexts,
-    pub(crate) timer: TickTimer,
     pub(crate) deadline: Deadline,
     pub(crate) growth: Growth,
-    pub(crate) log_budget: LogBudget,
-    /// Properties that the guest has declared (`declare_property`).
-    pub(crate) declared: HashSet<Vec<u8>>,
+    /// Properties that the guest has declared (`declare_property`), and whether they are text.
+    pub(crate) declared: HashMap<Vec<u8>, bool>,
+    /// Expressions that the guest has made (`expr_create`).
+    pub(crate) expressions: Expressions,
     /// What a host appends its answers to; empty between hostcalls.
     pub(crate) scratch: Vec<u8>,
     /// What header maps are encoded in; empty between hostcalls.
@@ -63,22 +74,28 @@ pub(crate) struct VmState {
 }
 
 impl VmState {
-    pub(crate) fn new(settings: Arc<PluginSettings>, interface: Arc<Interface>) -> Self {
-        let limits = &settings.limits;
+    /// For plugins that share a module; the VM may grow as large as the one that may most.
+    pub(crate) fn new(plugins: &[Arc<PluginSettings>], interface: Arc<Interface>) -> Self {
+        let most = |of: fn(&Limits) -> usize| plugins.iter().map(|plugin| of(&plugin.limits)).max().unwrap_or_default();
+        let resident = |settings: &Arc<PluginSettings>| Resident {
+            log_budget: LogBudget::new(settings.limits.log_bytes_per_second),
+            settings: Arc::clone(settings),
+            timer: TickTimer::default(),
+        };
         Self {
-            growth: Growth::new(limits.memory, limits.table_elements),
-            log_budget: LogBudget::new(limits.log_bytes_per_second),
-            settings,
+            growth: Growth::new(most(|limits| limits.memory), most(|limits| limits.table_elements)),
+            residents: plugins.iter().map(resident).collect(),
+            current: 0,
             interface,
             host: HostSlot::default(),
             memory: None,
             allocator: None,
             phase: Phase::Initialising,
             in_vm_start: false,
-            contexts: Contexts::new(),
-            timer: TickTimer::default(),
+            contexts: Contexts::new(plugins.len()),
             deadline: Deadline::default(),
-            declared: HashSet::new(),
+            declared: HashMap::new(),
+            expressions: Expressions::default(),
             scratch: Vec::new(),
             encoder: PairsEncoder::default(),
         }
@@ -86,12 +103,22 @@ impl VmState {
 }
 
 impl VmState {
+    /// The plugin that the call under way is about.
+    pub(crate) fn resident(&mut self) -> &mut Resident {
+        &mut self.residents[self.current]
+    }
+
+    /// Its settings.
+    pub(crate) fn settings(&self) -> &Arc<PluginSettings> {
+        &self.residents[self.current].settings
+    }
+
     /// The guest declares a property; one that is declared already, or too many, are refused.
-    pub(crate) fn declare(&mut self, name: &[u8]) -> Result<(), Status> {
-        if name.len() > MAX_NAME || self.declared.len() >= MAX_DECLARED || self.declared.contains(name) {
+    pub(crate) fn declare(&mut self, name: &[u8], is_text: bool) -> Result<(), Status> {
+        if name.len() > MAX_NAME || self.declared.len() >= MAX_DECLARED || self.declared.contains_key(name) {
             return Err(Status::BadArgument);
         }
-        self.declared.insert(name.to_vec());
+        self.declared.insert(name.to_vec(), is_text);
         Ok(())
     }
 }

@@ -160,7 +160,7 @@ fn variables(settings: &PluginSettings) -> impl Iterator<Item = String> + '_ {
 /// `environ_sizes_get(&number, &bytes)`
 fn environment_sizes(call: &mut Call<'_>, [number_at, bytes_at]: [u32; 2]) -> CallResult {
     let (mut memory, state) = call.lend_state()?;
-    let (number, bytes) = variables(&state.settings).fold((0_u32, 0_usize), |(number, bytes), variable| {
+    let (number, bytes) = variables(state.settings()).fold((0_u32, 0_usize), |(number, bytes), variable| {
         (number.saturating_add(1), bytes.saturating_add(variable.len()))
     });
     memory.write_u32(number_at, number).map_err(bad_address)?;
@@ -170,7 +170,7 @@ fn environment_sizes(call: &mut Call<'_>, [number_at, bytes_at]: [u32; 2]) -> Ca
 /// `environ_get(&pointers, &bytes)`
 fn environment(call: &mut Call<'_>, [mut pointer_at, mut bytes_at]: [u32; 2]) -> CallResult {
     let (mut memory, state) = call.lend_state()?;
-    for variable in variables(&state.settings) {
+    for variable in variables(state.settings()) {
         write_variable(&mut memory, [pointer_at, bytes_at], &variable).map_err(bad_address)?;
         pointer_at = pointer_at.wrapping_add(4);
         bytes_at = bytes_at.wrapping_add(u32::try_from(variable.len()).unwrap_or(u32::MAX));

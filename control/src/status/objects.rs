@@ -110,7 +110,7 @@ fn notes(object: &ObjectId, value: Option<&Value>, seen: &Seen) -> Vec<String> {
 /// Fields of a Filter that an Envoy is not told of, and what it does instead.
 const NOT_IN_ENVOY: [(&str, &str); 3] = [
     ("/spec/allow/services", "lets its callouts go to every Service that it knows (`allow.services`)"),
-    ("/spec/isolation", "has one VM for all streams of a worker (`isolation`)"),
+    ("/spec/isolation", "has one VM on each worker (`isolation`)"),
     ("/spec/recycle", "keeps its VMs for ever (`recycle`)"),
 ];
 

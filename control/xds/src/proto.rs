@@ -94,6 +94,12 @@ pub(crate) struct Plugin {
     /// Once its memory has grown to this.
     #[prost(uint64, optional, tag = "17")]
     pub(crate) recycle_memory_bytes: Option<u64>,
+    /// True when there is one VM in the process, and no stream goes through it.
+    #[prost(bool, tag = "18")]
+    pub(crate) one_vm: bool,
+    /// True when it is told of the ends of streams alone.
+    #[prost(bool, tag = "19")]
+    pub(crate) sees_ends: bool,
 }
 
 /// A list that may be empty or not be there.

@@ -127,18 +127,30 @@ fn plugin_name(index: usize) -> PluginName {
 fn plugin(index: usize) -> impl Strategy<Value = Arc<Plugin>> {
     let failure = prop_oneof![Just(FailurePolicy::Closed), Just(FailurePolicy::Open)];
     let pause = prop_oneof![Just(HeaderPause::HoldAll), Just(HeaderPause::HoldHeaders)];
-    let isolation = prop_oneof![Just(Isolation::Worker), Just(Isolation::Stream)];
+    let isolation = prop_oneof![Just(Isolation::Worker), Just(Isolation::Stream), Just(Isolation::Process)];
+    let sight = prop_oneof![Just(StreamSight::Whole), Just(StreamSight::End)];
     let names = || option::of(vec(text(), 0..3).prop_map(sorted));
     let allow = (names(), names()).prop_map(|(capabilities, services)| PluginAllowance { capabilities, services });
     let recycling = (option::of(1u64..9), option::of(milliseconds()), option::of(0u64..9))
         .prop_map(|(requests, age, memory)| Recycling { requests, age, memory: memory.map(ByteSize) });
-    let behaviour = (failure, pause, isolation, "[a-z]{0,3}", recycling);
+    let behaviour = (failure, pause, (isolation, sight), "[a-z]{0,3}", recycling);
     (vec(any::<u8>(), 0..8), behaviour, limits(), allow, vm()).prop_map(
-        move |(configuration, (failure, header_pause, isolation, root_id, recycling), limits, allow, vm)| {
+        move |(configuration, (failure, header_pause, (isolation, sight), root_id, recycling), limits, allow, vm)| {
             let module = ModuleSource::Builtin("auth".into());
             let plugin = Plugin::new(plugin_name(index), module, configuration.into());
             let root_id = root_id.into();
-            Arc::new(Plugin { root_id, vm, failure, header_pause, isolation, recycling, limits, allow, ..plugin })
+            Arc::new(Plugin {
+                root_id,
+                vm,
+                failure,
+                header_pause,
+                sight,
+                isolation,
+                recycling,
+                limits,
+                allow,
+                ..plugin
+            })
         },
     )
 }

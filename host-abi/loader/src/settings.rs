@@ -1,7 +1,7 @@
 //! What a plugin is started with: from the model's words to the host's.
 
 use weir_host_abi::{Limits, PluginSettings};
-use weir_model::{ByteSize, HeaderPause};
+use weir_model::{ByteSize, HeaderPause, StreamSight};
 
 /// The settings of a plugin.
 pub fn settings(model: &weir_model::Plugin) -> PluginSettings {
@@ -17,6 +17,10 @@ pub fn settings(model: &weir_model::Plugin) -> PluginSettings {
         HeaderPause::HoldAll => weir_host_abi::HeaderPause::HoldAll,
         HeaderPause::HoldHeaders => weir_host_abi::HeaderPause::HoldHeaders,
     };
+    let sight = match model.sight {
+        StreamSight::Whole => weir_host_abi::StreamSight::Whole,
+        StreamSight::End => weir_host_abi::StreamSight::End,
+    };
     let capabilities = model.allow.capabilities.as_ref();
     let variables = model.vm.environment.iter();
     PluginSettings {
@@ -28,6 +32,7 @@ pub fn settings(model: &weir_model::Plugin) -> PluginSettings {
         environment: variables.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         limits,
         header_pause,
+        sight,
         capabilities: capabilities.map(|names| names.iter().map(ToString::to_string).collect()),
     }
 }

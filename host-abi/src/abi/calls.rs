@@ -284,6 +284,21 @@ pub const CALLBACKS: &[Callback] = &[
     callback("proxy_on_grpc_trailing_metadata", &[&[I32, I32, I32]], None, ALL),
 ];
 
+/// The callbacks that a stream or connection brings about while it lives.
+pub const STREAM_CALLBACKS: &[&str] = &[
+    "proxy_on_new_connection",
+    "proxy_on_downstream_data",
+    "proxy_on_upstream_data",
+    "proxy_on_downstream_connection_close",
+    "proxy_on_upstream_connection_close",
+    "proxy_on_request_headers",
+    "proxy_on_request_body",
+    "proxy_on_request_trailers",
+    "proxy_on_response_headers",
+    "proxy_on_response_body",
+    "proxy_on_response_trailers",
+];
+
 /// The exports that give memory to the host, best first, and their one form `(size) -> pointer`.
 pub const ALLOCATORS: &[&str] = &["proxy_on_memory_allocate", "malloc"];
 

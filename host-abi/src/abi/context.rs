@@ -1,6 +1,6 @@
 //! `ContextId`: names one of the guest's contexts. The VM hands ids out; hosts use them as keys.
 //!
-//! Ids grow from 1 (the plugin context) and are not reused while their context lives.
+//! Ids grow from 1 (the plugin context, or that of the first plugin) and are not reused while their context lives.
 
 use std::fmt;
 
@@ -9,8 +9,16 @@ use std::fmt;
 pub struct ContextId(u32);
 
 impl ContextId {
-    /// The plugin context of a VM (Proxy-Wasm: root context).
+    /// The plugin context of a VM (Proxy-Wasm: root context); of its first plugin, where several share it.
     pub const ROOT: Self = Self(1);
+
+    /// The plugin context of the plugin with this number in its VM, from 0.
+    #[must_use]
+    pub const fn of_plugin(plugin: usize) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "a VM has a few plugins")]
+        let number = plugin as u32;
+        Self(number + 1)
+    }
 
     /// Names the context with this number.
     #[must_use]

@@ -27,7 +27,7 @@ fn configured(settings: &PluginSettings, buffer: BufferKind) -> Option<&[u8]> {
 pub(super) fn bytes(call: &mut Call<'_>, [buffer, start, max, pointer_at, size_at]: [u32; 5]) -> CallResult {
     let buffer = BufferKind::try_from(buffer)?;
     let range = BufferRange { start: start as usize, max: max as usize };
-    let settings = Arc::clone(&call.state().settings);
+    let settings = Arc::clone(call.state().settings());
     if let Some(bytes) = configured(&settings, buffer) {
         call.check_answer([pointer_at, size_at])?;
         return call.give(&[&bytes[range.within(bytes.len())]], [pointer_at, size_at]);
@@ -40,7 +40,7 @@ pub(super) fn bytes(call: &mut Call<'_>, [buffer, start, max, pointer_at, size_a
 /// `proxy_get_configuration(&pointer, &size)`: the plugin's configuration, but the VM's while `proxy_on_vm_start` runs.
 pub(super) fn configuration(call: &mut Call<'_>, [pointer_at, size_at]: [u32; 2]) -> CallResult {
     let state = call.state();
-    let settings = Arc::clone(&state.settings);
+    let settings = Arc::clone(state.settings());
     let bytes = if state.in_vm_start { &settings.vm_configuration } else { &settings.configuration };
     call.check_answer([pointer_at, size_at])?;
     call.give(&[bytes], [pointer_at, size_at])
@@ -49,7 +49,7 @@ pub(super) fn configuration(call: &mut Call<'_>, [pointer_at, size_at]: [u32; 2]
 /// `proxy_get_buffer_status(buffer, &length, &flags)`
 pub(super) fn status(call: &mut Call<'_>, [buffer, length_at, flags_at]: [u32; 3]) -> CallResult {
     let buffer = BufferKind::try_from(buffer)?;
-    let settings = Arc::clone(&call.state().settings);
+    let settings = Arc::clone(call.state().settings());
     let mut parts = call.lend_for_answer([length_at, flags_at])?;
     let length = match configured(&settings, buffer) {
         Some(bytes) => bytes.len(),

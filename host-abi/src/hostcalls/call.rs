@@ -55,6 +55,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) host: &'a mut dyn Host,
     /// The effective context.
     pub(crate) context: ContextId,
+    /// The context of the plugin that the call is about.
+    pub(crate) root: ContextId,
     /// Empty; becomes the guest's with [`Call::give_scratch`].
     pub(crate) out: &'a mut Vec<u8>,
     /// Empty; becomes the guest's with [`Call::give_pairs`].
@@ -85,7 +87,7 @@ impl<'a> Call<'a> {
     pub(crate) fn lend(&mut self) -> Result<Parts<'_>, Refusal> {
         let memory = self.memory()?;
         let (bytes, state) = memory.data_and_store_mut(&mut self.caller);
-        let VmState { host, contexts, scratch, encoder, .. } = state;
+        let VmState { host, contexts, current, scratch, encoder, .. } = state;
         // A host that failed half-way may have left something.
         scratch.clear();
         encoder.clear(usize::MAX);
@@ -93,6 +95,7 @@ impl<'a> Call<'a> {
             memory: GuestMemory::new(bytes),
             host: host.host()?,
             context: contexts.effective(),
+            root: ContextId::of_plugin(*current),
             out: scratch,
             encoder,
         })
@@ -196,7 +199,8 @@ impl<'a> Call<'a> {
     pub(crate) fn log(&mut self, level: LogLevel, text: LogText<'_>) -> CallResult {
         let memory = self.memory()?;
         let (bytes, state) = memory.data_and_store_mut(&mut self.caller);
-        let VmState { host, contexts, log_budget, .. } = state;
+        let VmState { host, contexts, residents, current, .. } = state;
+        let log_budget = &mut residents[*current].log_budget;
         let host = host.host()?;
         let guest = GuestMemory::new(bytes);
         let message = match text {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::abi::context::ContextId;
 use crate::abi::status::Status;
 use crate::host::{EndOfStream, GrpcCall, HttpCall};
 use crate::hostcalls::call::{Call, CallResult, read_pairs};
@@ -31,7 +30,7 @@ pub(super) fn http_call(call: &mut Call<'_>, arguments: [u32; 10]) -> CallResult
         trailers: read_pairs(&parts.memory, [trailers, trailers_size])?,
         timeout: timeout(timeout_ms)?,
     };
-    let id = parts.host.http_call(ContextId::ROOT, &request)?;
+    let id = parts.host.http_call(parts.root, &request)?;
     Ok(parts.memory.write_u32(call_at, id)?)
 }
 
@@ -39,7 +38,7 @@ pub(super) fn http_call(call: &mut Call<'_>, arguments: [u32; 10]) -> CallResult
 pub(super) fn status(call: &mut Call<'_>, [code_at, text_at, size_at]: [u32; 3]) -> CallResult {
     let mut parts = call.lend_for_answer([text_at, size_at])?;
     parts.memory.check(code_at, 4)?;
-    let code = parts.host.call_status(ContextId::ROOT, parts.out)?;
+    let code = parts.host.call_status(parts.root, parts.out)?;
     parts.memory.write_u32(code_at, code)?;
     call.give_scratch([text_at, size_at])
 }
@@ -60,7 +59,7 @@ pub(super) fn grpc_call(call: &mut Call<'_>, arguments: [u32; 12]) -> CallResult
         message: Some(parts.memory.bytes(message, message_size)?),
         timeout: timeout(timeout_ms).map_err(|_| Status::InternalFailure)?,
     };
-    let id = parts.host.grpc_call(ContextId::ROOT, &request)?;
+    let id = parts.host.grpc_call(parts.root, &request)?;
     Ok(parts.memory.write_u32(call_at, id)?)
 }
 
@@ -78,7 +77,7 @@ pub(super) fn grpc_stream(call: &mut Call<'_>, arguments: [u32; 9]) -> CallResul
         message: None,
         timeout: None,
     };
-    let id = parts.host.grpc_call(ContextId::ROOT, &request)?;
+    let id = parts.host.grpc_call(parts.root, &request)?;
     Ok(parts.memory.write_u32(call_at, id)?)
 }
 
@@ -86,15 +85,17 @@ pub(super) fn grpc_stream(call: &mut Call<'_>, arguments: [u32; 9]) -> CallResul
 pub(super) fn grpc_send(call: &mut Call<'_>, [id, message, message_size, end]: [u32; 4]) -> CallResult {
     let parts = call.lend()?;
     let message = parts.memory.bytes(message, message_size)?;
-    Ok(parts.host.grpc_send(ContextId::ROOT, id, message, EndOfStream::from(end != 0))?)
+    Ok(parts.host.grpc_send(parts.root, id, message, EndOfStream::from(end != 0))?)
 }
 
 /// `proxy_grpc_close(call)`
 pub(super) fn grpc_close(call: &mut Call<'_>, [id]: [u32; 1]) -> CallResult {
-    Ok(call.lend()?.host.grpc_close(ContextId::ROOT, id)?)
+    let parts = call.lend()?;
+    Ok(parts.host.grpc_close(parts.root, id)?)
 }
 
 /// `proxy_grpc_cancel(call)`
 pub(super) fn grpc_cancel(call: &mut Call<'_>, [id]: [u32; 1]) -> CallResult {
-    Ok(call.lend()?.host.grpc_cancel(ContextId::ROOT, id)?)
+    let parts = call.lend()?;
+    Ok(parts.host.grpc_cancel(parts.root, id)?)
 }

@@ -1,6 +1,5 @@
 //! Hostcalls about shared queues.
 
-use crate::abi::context::ContextId;
 use crate::abi::status::Status;
 use crate::hostcalls::call::{Call, CallResult};
 use crate::limits::MAX_NAME;
@@ -13,7 +12,7 @@ pub(super) fn register(call: &mut Call<'_>, [name, name_size, queue_at]: [u32; 3
     let mut parts = call.lend()?;
     parts.memory.check(queue_at, 4)?;
     let name = parts.memory.bytes(name, name_size)?;
-    let queue = parts.host.register_queue(ContextId::ROOT, name)?;
+    let queue = parts.host.register_queue(parts.root, name)?;
     Ok(parts.memory.write_u32(queue_at, queue)?)
 }
 

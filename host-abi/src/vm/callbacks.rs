@@ -98,7 +98,7 @@ fn find<P: WasmParams, R: WasmResults>(
     store: &mut Store<VmState>,
     name: &'static str,
 ) -> Callback<P, R> {
-    match store.data().settings.allows(name) {
+    match store.data().settings().allows_callback(name) {
         true => find_export(instance, store, name),
         false => Callback { name, function: None },
     }

@@ -1,6 +1,5 @@
 //! The callbacks of the plugin context: timer, queues, and answers to callouts.
 
-use crate::abi::context::ContextId;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::vm::Vm;
@@ -17,15 +16,14 @@ pub struct CalloutResponse {
     pub trailers: u32,
 }
 
-const ROOT: ContextId = ContextId::ROOT;
-
 impl Vm {
     /// `proxy_on_tick`: the period of [`Vm::tick_period`] has passed.
     ///
     /// # Errors
     /// When the guest fails.
     pub fn on_tick(&mut self, host: &mut dyn Host) -> Result<(), Failure> {
-        self.call(host, ROOT, |callbacks| &callbacks.tick, ROOT.number()).map(|_| ())
+        let root = self.root_context();
+        self.call(host, root, |callbacks| &callbacks.tick, root.number()).map(|_| ())
     }
 
     /// `proxy_on_queue_ready`: a queue that the guest registered has got an entry.
@@ -33,7 +31,8 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_queue_ready(&mut self, host: &mut dyn Host, queue: u32) -> Result<(), Failure> {
-        self.call(host, ROOT, |callbacks| &callbacks.queue_ready, (ROOT.number(), queue)).map(|_| ())
+        let root = self.root_context();
+        self.call(host, root, |callbacks| &callbacks.queue_ready, (root.number(), queue)).map(|_| ())
     }
 
     /// `proxy_on_http_call_response`: exactly once for each accepted callout; [`CalloutResponse::default`] when it
@@ -47,8 +46,9 @@ impl Vm {
         call: u32,
         response: CalloutResponse,
     ) -> Result<(), Failure> {
-        let parameters = (ROOT.number(), call, response.headers, clamped(response.body), response.trailers);
-        self.call(host, ROOT, |callbacks| &callbacks.http_call_response, parameters).map(|_| ())
+        let root = self.root_context();
+        let parameters = (root.number(), call, response.headers, clamped(response.body), response.trailers);
+        self.call(host, root, |callbacks| &callbacks.http_call_response, parameters).map(|_| ())
     }
 
     /// `proxy_on_foreign_function`: `size` bytes are readable in the call data.
@@ -56,8 +56,9 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_foreign_function(&mut self, host: &mut dyn Host, function: u32, size: usize) -> Result<(), Failure> {
-        let parameters = (ROOT.number(), function, clamped(size));
-        self.call(host, ROOT, |callbacks| &callbacks.foreign_function, parameters).map(|_| ())
+        let root = self.root_context();
+        let parameters = (root.number(), function, clamped(size));
+        self.call(host, root, |callbacks| &callbacks.foreign_function, parameters).map(|_| ())
     }
 
     /// `proxy_on_grpc_receive_initial_metadata`: `count` entries are readable during this call.
@@ -65,8 +66,9 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_grpc_initial_metadata(&mut self, host: &mut dyn Host, call: u32, count: u32) -> Result<(), Failure> {
-        let parameters = (ROOT.number(), call, count);
-        self.call(host, ROOT, |callbacks| &callbacks.grpc_initial_metadata, parameters).map(|_| ())
+        let root = self.root_context();
+        let parameters = (root.number(), call, count);
+        self.call(host, root, |callbacks| &callbacks.grpc_initial_metadata, parameters).map(|_| ())
     }
 
     /// `proxy_on_grpc_receive`: a message of `size` bytes is readable during this call.
@@ -74,8 +76,9 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_grpc_receive(&mut self, host: &mut dyn Host, call: u32, size: usize) -> Result<(), Failure> {
-        let parameters = (ROOT.number(), call, clamped(size));
-        self.call(host, ROOT, |callbacks| &callbacks.grpc_receive, parameters).map(|_| ())
+        let root = self.root_context();
+        let parameters = (root.number(), call, clamped(size));
+        self.call(host, root, |callbacks| &callbacks.grpc_receive, parameters).map(|_| ())
     }
 
     /// `proxy_on_grpc_receive_trailing_metadata`: `count` entries are readable during this call.
@@ -83,8 +86,9 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_grpc_trailing_metadata(&mut self, host: &mut dyn Host, call: u32, count: u32) -> Result<(), Failure> {
-        let parameters = (ROOT.number(), call, count);
-        self.call(host, ROOT, |callbacks| &callbacks.grpc_trailing_metadata, parameters).map(|_| ())
+        let root = self.root_context();
+        let parameters = (root.number(), call, count);
+        self.call(host, root, |callbacks| &callbacks.grpc_trailing_metadata, parameters).map(|_| ())
     }
 
     /// `proxy_on_grpc_close`: the callout ended with this gRPC status.
@@ -92,7 +96,8 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_grpc_close(&mut self, host: &mut dyn Host, call: u32, status: u32) -> Result<(), Failure> {
-        let parameters = (ROOT.number(), call, status);
-        self.call(host, ROOT, |callbacks| &callbacks.grpc_close, parameters).map(|_| ())
+        let root = self.root_context();
+        let parameters = (root.number(), call, status);
+        self.call(host, root, |callbacks| &callbacks.grpc_close, parameters).map(|_| ())
     }
 }

@@ -11,13 +11,13 @@ use crate::vm::callbacks::{Callback, Callbacks, HeadersCallback};
 type Trailers = Callback<(u32, u32), u32>;
 
 impl Vm {
-    /// Creates a context for a stream or connection (`proxy_on_context_create`).
+    /// Creates a context for a stream or connection of the acting plugin (`proxy_on_context_create`).
     ///
     /// # Errors
     /// When the guest fails; the context does not live then.
     pub fn create_stream(&mut self, host: &mut dyn Host) -> Result<ContextId, Failure> {
-        let context = self.store.data_mut().contexts.create();
-        let parameters = (context.number(), ContextId::ROOT.number());
+        let context = self.store.data_mut().contexts.create(self.acting);
+        let parameters = (context.number(), self.root_context().number());
         let created = self.call(host, context, |callbacks| &callbacks.context_create, parameters);
         if let Err(failure) = created {
             self.store.data_mut().contexts.delete(context);
@@ -157,7 +157,7 @@ impl Vm {
             Some(action) => Some(action),
             None => self.call(host, context, |callbacks| &pick(callbacks).without_end, (context.number(), count))?,
         };
-        let pause = self.plugin.settings().header_pause;
+        let pause = self.store.data().settings().header_pause;
         Ok(action.map_or(HeadersAction::Continue, |action| HeadersAction::from_guest(action, pause)))
     }
 

@@ -5,6 +5,9 @@
 //!  start ──► running ───────► dead: every call answers `Dead`, the guest is not entered again
 //! ```
 //!
+//! Several plugins with one module may share a VM: each has a plugin context and streams of its own, and a failure of one
+//! is the end of all. What is about a plugin and no stream is about the one that acts ([`Vm::act_for`]).
+//!
 //! A call lends a [`Host`] to the guest's hostcalls and takes it back before it returns. A callback that the module
 //! does not export costs a look at an `Option`. `Vm` is `Send` and not `Sync`: start it anywhere, then move it to its
 //! worker.
@@ -26,7 +29,7 @@ use crate::host::Host;
 use crate::interface::Exports;
 use crate::lend::Lent;
 use crate::plugin::Plugin;
-use crate::state::VmState;
+use crate::state::{Resident, VmState};
 use callbacks::{Callback, Callbacks};
 
 pub use callouts::CalloutResponse;
@@ -34,7 +37,9 @@ pub use start::{StartError, StartStep};
 
 /// One running guest.
 pub struct Vm {
-    plugin: Arc<Plugin>,
+    plugins: Box<[Arc<Plugin>]>,
+    /// Which of them acts.
+    acting: usize,
     store: Store<VmState>,
     callbacks: Callbacks,
     dead: bool,
@@ -47,25 +52,33 @@ impl Vm {
     /// # Errors
     /// When a step fails or the guest refuses its configuration.
     pub fn start(plugin: &Arc<Plugin>, host: &mut dyn Host) -> Result<Self, StartError> {
-        start::start(plugin, host)
+        Self::start_all(std::slice::from_ref(plugin), host)
     }
 
-    /// The plugin that runs here.
-    #[must_use]
-    pub const fn plugin(&self) -> &Arc<Plugin> {
-        &self.plugin
+    /// The same for plugins that share the VM, one after the other, each within a `start_time` of its own. They have one
+    /// module and the same VM configuration, environment and capabilities: those of the first one.
+    ///
+    /// # Errors
+    /// When a step fails or the guest refuses a configuration.
+    pub fn start_all(plugins: &[Arc<Plugin>], host: &mut dyn Host) -> Result<Self, StartError> {
+        start::start(plugins, host)
     }
 
-    /// The plugin context.
+    /// Chooses the plugin that timers, queues, answers to callouts and new streams are about, by its number here.
+    pub fn act_for(&mut self, plugin: usize) {
+        self.acting = plugin.min(self.plugins.len().saturating_sub(1));
+    }
+
+    /// The plugin context of the plugin that acts.
     #[must_use]
     pub const fn root_context(&self) -> ContextId {
-        ContextId::ROOT
+        ContextId::of_plugin(self.acting)
     }
 
     /// The callbacks that the guest has.
     #[must_use]
     pub fn exports(&self) -> Exports {
-        self.plugin.exports()
+        self.plugins[self.acting].exports()
     }
 
     /// Whether a failure has stopped the guest for good.
@@ -77,13 +90,13 @@ impl Vm {
     /// How often the guest wants `proxy_on_tick`, if at all. Look again after each call.
     #[must_use]
     pub fn tick_period(&self) -> Option<Duration> {
-        self.store.data().timer.period
+        self.resident().timer.period
     }
 
     /// Changes each time the guest sets its tick period, also to the same one: the timer then starts anew.
     #[must_use]
     pub fn tick_generation(&self) -> u64 {
-        self.store.data().timer.generation
+        self.resident().timer.generation
     }
 
     /// Bytes of the guest's memory.
@@ -95,10 +108,14 @@ impl Vm {
     /// Bytes of log messages that were dropped because the guest wrote too many.
     #[must_use]
     pub fn dropped_log_bytes(&self) -> u64 {
-        self.store.data().log_budget.dropped()
+        self.resident().log_budget.dropped()
     }
 
-    /// Contexts that live, the plugin context included.
+    fn resident(&self) -> &Resident {
+        &self.store.data().residents[self.acting]
+    }
+
+    /// Contexts that live, the plugin contexts included.
     #[must_use]
     pub fn live_contexts(&self) -> usize {
         self.store.data().contexts.live()
@@ -125,35 +142,37 @@ impl Vm {
         pick: impl Fn(&Callbacks) -> &Callback<P, R>,
         parameters: P,
     ) -> Result<Option<R>, Failure> {
-        if !self.dead && pick(&self.callbacks).function.is_none() {
-            return Ok(None);
-        }
-        let call_time = self.plugin.settings().limits.call_time;
-        self.store.data_mut().deadline.begin(call_time);
-        self.store.set_epoch_deadline(1);
-        self.call_within_deadline(host, context, pick, parameters)
-    }
-
-    /// As [`Vm::call`], within the time that is left of the deadline that was begun.
-    fn call_within_deadline<P: WasmParams, R: WasmResults>(
-        &mut self,
-        host: &mut dyn Host,
-        context: ContextId,
-        pick: impl Fn(&Callbacks) -> &Callback<P, R>,
-        parameters: P,
-    ) -> Result<Option<R>, Failure> {
         let callback = pick(&self.callbacks);
         if self.dead {
             return Err(Failure::dead(callback.name));
         }
+        if callback.function.is_none() {
+            return Ok(None);
+        }
+        let state = self.store.data_mut();
+        let Some(plugin) = state.contexts.plugin_of(context) else {
+            return Err(Failure::no_context(callback.name, context));
+        };
+        state.deadline.begin(state.residents[plugin].settings.limits.call_time);
+        self.store.set_epoch_deadline(1);
+        self.enter(host, (plugin, context), pick, parameters)
+    }
+
+    /// As [`Vm::call`], within the time that is left of the deadline that was begun.
+    fn enter<P: WasmParams, R: WasmResults>(
+        &mut self,
+        host: &mut dyn Host,
+        (plugin, context): (usize, ContextId),
+        pick: impl Fn(&Callbacks) -> &Callback<P, R>,
+        parameters: P,
+    ) -> Result<Option<R>, Failure> {
+        let callback = pick(&self.callbacks);
         let Some(function) = &callback.function else { return Ok(None) };
         let state = self.store.data_mut();
-        if !state.contexts.is_live(context) {
-            return Err(Failure::no_context(callback.name, context));
-        }
+        state.current = plugin;
         state.contexts.enter(context);
         state.growth.begin();
-        self.plugin.module().engine().wake_ticker();
+        self.plugins[plugin].module().engine().wake_ticker();
         // Until the guest has returned: a host that panics unwinds from here, past a guest that is then in an unknown
         // state.
         self.dead = true;
@@ -175,7 +194,7 @@ impl Vm {
 
 impl std::fmt::Debug for Vm {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plugin = &self.plugin.settings().name;
-        formatter.debug_struct("Vm").field("plugin", plugin).field("dead", &self.dead).finish_non_exhaustive()
+        let plugins: Vec<_> = self.plugins.iter().map(|plugin| &plugin.settings().name).collect();
+        formatter.debug_struct("Vm").field("plugins", &plugins).field("dead", &self.dead).finish_non_exhaustive()
     }
 }

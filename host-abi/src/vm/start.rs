@@ -58,6 +58,8 @@ pub enum StartError {
     /// The guest failed.
     #[error("the plugin failed in its {step}: {failure}")]
     Failed {
+        /// Which of the VM's plugins, from 0.
+        plugin: usize,
         /// Where.
         step: StartStep,
         /// How.
@@ -66,6 +68,8 @@ pub enum StartError {
     /// The guest answered false: it does not accept its configuration. Its log says why.
     #[error("the plugin refused its configuration: {step} returned false")]
     Refused {
+        /// Which of the VM's plugins, from 0.
+        plugin: usize,
         /// Where.
         step: StartStep,
     },
@@ -74,25 +78,32 @@ pub enum StartError {
     NoRoom(String),
 }
 
-/// Starts a plugin.
-pub(super) fn start(plugin: &Arc<Plugin>, host: &mut dyn Host) -> Result<Vm, StartError> {
-    let mut store = make_store(plugin)?;
+/// Starts a VM with its plugins, of which there is at least one.
+pub(super) fn start(plugins: &[Arc<Plugin>], host: &mut dyn Host) -> Result<Vm, StartError> {
+    let Some(plugin) = plugins.first() else { return Err(StartError::NoRoom("a VM without a plugin".to_owned())) };
+    let mut store = make_store(plugins, plugin)?;
     let instance = instantiate(plugin, &mut store, host)?;
     let callbacks = Callbacks::find(&instance, &mut store);
     initialise(&instance, &mut store, host)?;
     store.data_mut().phase = Phase::Callback;
-    let mut vm = Vm { plugin: Arc::clone(plugin), store, callbacks, dead: false };
-    create_context(&mut vm, host)?;
+    let mut vm = Vm { plugins: plugins.into(), acting: 0, store, callbacks, dead: false };
+    for plugin in 0..plugins.len() {
+        if plugin > 0 {
+            begin_start(&mut vm.store, &plugins[plugin]);
+        }
+        create_context(&mut vm, host, plugin)?;
+    }
     Ok(vm)
 }
 
 fn failed(step: StartStep, failure: Failure) -> StartError {
-    StartError::Failed { step, failure }
+    StartError::Failed { plugin: 0, step, failure }
 }
 
-fn make_store(plugin: &Plugin) -> Result<Store<VmState>, StartError> {
+fn make_store(plugins: &[Arc<Plugin>], plugin: &Plugin) -> Result<Store<VmState>, StartError> {
     let engine = plugin.module().engine();
-    let state = VmState::new(Arc::clone(plugin.shared_settings()), Arc::clone(plugin.module().interface()));
+    let settings: Vec<_> = plugins.iter().map(|plugin| Arc::clone(plugin.shared_settings())).collect();
+    let state = VmState::new(&settings, Arc::clone(plugin.module().interface()));
     let no_room = |error: Error| StartError::NoRoom(format!("{error:#}"));
     let mut store = Store::try_new(engine.inner(), state).map_err(no_room)?;
     store.limiter(|state| &mut state.growth);
@@ -101,11 +112,14 @@ fn make_store(plugin: &Plugin) -> Result<Store<VmState>, StartError> {
         activity.note();
         Ok(UpdateDeadline::Continue(store.data_mut().deadline.check()?))
     });
-    let start_time = plugin.settings().limits.start_time;
-    store.data_mut().deadline.begin(start_time);
-    store.set_epoch_deadline(MAX_TICKS_BETWEEN_CHECKS); // A start takes longer than a tick and has seconds.
-    engine.wake_ticker();
+    begin_start(&mut store, plugin);
     Ok(store)
+}
+
+fn begin_start(store: &mut Store<VmState>, plugin: &Plugin) {
+    store.data_mut().deadline.begin(plugin.settings().limits.start_time);
+    store.set_epoch_deadline(MAX_TICKS_BETWEEN_CHECKS); // A start takes longer than a tick and has seconds.
+    plugin.module().engine().wake_ticker();
 }
 
 fn instantiate(plugin: &Plugin, store: &mut Store<VmState>, host: &mut dyn Host) -> Result<Instance, StartError> {
@@ -156,28 +170,29 @@ fn initialise(instance: &Instance, store: &mut Store<VmState>, host: &mut dyn Ho
     }
 }
 
-fn create_context(vm: &mut Vm, host: &mut dyn Host) -> Result<(), StartError> {
-    const ROOT: ContextId = ContextId::ROOT;
-    let settings = Arc::clone(vm.plugin.shared_settings());
+fn create_context(vm: &mut Vm, host: &mut dyn Host, plugin: usize) -> Result<(), StartError> {
+    let root = ContextId::of_plugin(plugin);
+    let settings = Arc::clone(vm.plugins[plugin].shared_settings());
+    let failed = |step, failure| StartError::Failed { plugin, step, failure };
 
     let step = StartStep::CreateContext;
-    vm.call_within_deadline(host, ROOT, |callbacks| &callbacks.context_create, (ROOT.number(), 0))
+    vm.enter(host, (plugin, root), |callbacks| &callbacks.context_create, (root.number(), 0))
         .map_err(|failure| failed(step, failure))?;
 
     let step = StartStep::VmStart;
-    let parameters = (ROOT.number(), clamped(settings.vm_configuration.len()));
+    let parameters = (root.number(), clamped(settings.vm_configuration.len()));
     vm.store.data_mut().in_vm_start = true;
-    let started = vm.call_within_deadline(host, ROOT, |callbacks| &callbacks.vm_start, parameters);
+    let started = vm.enter(host, (plugin, root), |callbacks| &callbacks.vm_start, parameters);
     vm.store.data_mut().in_vm_start = false;
     if started.map_err(|failure| failed(step, failure))? == Some(0) {
-        return Err(StartError::Refused { step });
+        return Err(StartError::Refused { plugin, step });
     }
 
     let step = StartStep::Configure;
-    let parameters = (ROOT.number(), clamped(settings.configuration.len()));
-    let configured = vm.call_within_deadline(host, ROOT, |callbacks| &callbacks.configure, parameters);
+    let parameters = (root.number(), clamped(settings.configuration.len()));
+    let configured = vm.enter(host, (plugin, root), |callbacks| &callbacks.configure, parameters);
     if configured.map_err(|failure| failed(step, failure))? == Some(0) {
-        return Err(StartError::Refused { step });
+        return Err(StartError::Refused { plugin, step });
     }
     Ok(())
 }

@@ -56,12 +56,12 @@ pub(crate) fn live(plugin: &Arc<Plugin>, choices: &mut Choices<'_>) -> Sights {
     see(&mut host, &mut sights);
     let vm = match started {
         Ok(vm) => vm,
-        Err(StartError::Failed { step, failure }) => {
+        Err(StartError::Failed { step, failure, .. }) => {
             assert_ne!(failure.kind, FailureKind::Dead, "{step}: {failure}");
             sights.insert([201, step as u8, failure.kind as u8, 0]);
             return sights;
         }
-        Err(StartError::Refused { step }) => {
+        Err(StartError::Refused { step, .. }) => {
             assert!(matches!(step, StartStep::VmStart | StartStep::Configure), "{step}");
             return sights;
         }

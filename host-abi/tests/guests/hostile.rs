@@ -87,7 +87,8 @@ fn endless_loops_end_in_every_step_of_the_start() {
     ];
     for (rest, expected) in rows {
         let mut host = host();
-        let StartError::Failed { step, failure } = start_error(&guest("", &format!("{SPIN} {rest}")), &mut host) else {
+        let StartError::Failed { step, failure, .. } = start_error(&guest("", &format!("{SPIN} {rest}")), &mut host)
+        else {
             unreachable!("{expected}")
         };
         assert_eq!((step, failure.kind), (expected, FailureKind::Deadline), "{failure}");
@@ -147,7 +148,7 @@ fn memory_and_tables_have_an_end() {
     }
     let settings = PluginSettings { limits: Limits { memory: 1 << 16, ..Limits::default() }, ..settings() };
     match Vm::start(&plugin(&guest("", ""), settings), &mut host()).unwrap_err() {
-        StartError::Failed { step: StartStep::Instantiate, failure } => {
+        StartError::Failed { step: StartStep::Instantiate, failure, .. } => {
             assert_eq!(failure.kind, FailureKind::OutOfMemory, "{failure}");
         }
         other => unreachable!("{other}"),

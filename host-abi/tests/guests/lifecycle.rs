@@ -1,5 +1,8 @@
 //! The life of a VM and its contexts: start, callbacks in order, effective contexts, timers, endings, isolation per stream.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use weir_host_abi::abi::buffer::BufferKind;
 use weir_host_abi::abi::log::LogLevel;
 use weir_host_abi::abi::map::MapKind;
@@ -10,7 +13,7 @@ use weir_host_abi::{
     HeaderPause, HeadersAction, Isolation, Module, Plugin, PluginSettings, StartError, StartStep, TrailersAction, Vm,
 };
 
-use crate::fixture::{call, data, guest, host, import, plugin, settings, start, start_error};
+use crate::fixture::{call, compile, data, guest, host, import, plugin, settings, start, start_error};
 
 const NO: EndOfStream = EndOfStream::No;
 
@@ -87,7 +90,7 @@ fn a_guest_may_refuse_its_configuration() {
     let refuse = |name: &str| format!(r#"(func (export "{name}") (param i32 i32) (result i32) (i32.const 0))"#);
     let rows = [("proxy_on_vm_start", StartStep::VmStart), ("proxy_on_configure", StartStep::Configure)];
     for (name, step) in rows {
-        assert_eq!(start_error(&guest("", &refuse(name)), &mut host()), StartError::Refused { step });
+        assert_eq!(start_error(&guest("", &refuse(name)), &mut host()), StartError::Refused { plugin: 0, step });
     }
 }
 
@@ -100,7 +103,7 @@ fn commands_may_end_themselves() {
     let mut vm = start(&exits("_start", 0), &mut host());
     assert!(vm.create_stream(&mut host()).is_ok());
     for (export, code) in [("_start", 3), ("_initialize", 0)] {
-        let StartError::Failed { step: StartStep::Initialise, failure } =
+        let StartError::Failed { step: StartStep::Initialise, failure, .. } =
             start_error(&exits(export, code), &mut host())
         else {
             unreachable!("{export}")
@@ -311,7 +314,7 @@ fn timers_are_set_and_set_again() {
     );
     let mut host = host();
     let mut vm = start(&guest(&import("proxy_set_tick_period_milliseconds"), &rest), &mut host);
-    let period = std::time::Duration::from_millis(500);
+    let period = Duration::from_millis(500);
     let first = (vm.tick_period(), vm.tick_generation());
     assert_eq!(first.0, Some(period));
     vm.on_tick(&mut host).unwrap();
@@ -366,4 +369,45 @@ fn vms_of_streams_come_from_a_pool() {
     assert!(matches!(Vm::start(&plugin, &mut host), Err(StartError::NoRoom(_))));
     drop(held);
     assert!(Vm::start(&plugin, &mut host).is_ok());
+}
+
+#[test]
+fn plugins_share_a_vm_and_each_has_its_own_settings() {
+    // Logs its configuration when a stream comes, and asks for a tick of a period that its plugin context's number gives.
+    let text = guest(
+        r#"(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+           (import "env" "proxy_get_buffer_bytes" (func $bytes (param i32 i32 i32 i32 i32) (result i32)))
+           (import "env" "proxy_set_tick_period_milliseconds" (func $period (param i32) (result i32)))"#,
+        r#"(func (export "proxy_on_context_create") (param i32 i32))
+           (func (export "proxy_on_configure") (param i32 i32) (result i32)
+               (drop (call $period (local.get 0))) (i32.const 1))
+           (func $tell
+               (drop (call $bytes (i32.const 7) (i32.const 0) (i32.const 99) (i32.const 16) (i32.const 20)))
+               (drop (call $log (i32.const 2) (i32.load (i32.const 16)) (i32.load (i32.const 20)))))
+           (func (export "proxy_on_tick") (param i32) (call $tell))
+           (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $tell) (i32.const 0))"#,
+    );
+    let module = compile(&text).unwrap();
+    let plugin = |configuration: &str| {
+        let configuration = configuration.as_bytes().to_vec();
+        Arc::new(Plugin::new(PluginSettings { configuration, ..settings() }, module.clone()))
+    };
+    let mut host = host();
+    let mut vm = Vm::start_all(&[plugin("first"), plugin("second")], &mut host).unwrap();
+    assert_eq!(vm.live_contexts(), 2);
+    let mut streams = Vec::new();
+    for (number, expected) in ["first", "second"].into_iter().enumerate() {
+        vm.act_for(number);
+        assert_eq!(vm.root_context(), ContextId::of_plugin(number));
+        assert_eq!(vm.tick_period(), Some(Duration::from_millis(number as u64 + 1)));
+        vm.on_tick(&mut host).unwrap();
+        assert_eq!(host.logs.pop().unwrap().message, expected);
+        streams.push(vm.create_stream(&mut host).unwrap());
+    }
+    assert_eq!(streams, [ContextId::new(3), ContextId::new(4)]);
+    // A stream knows whose it is, whoever acts.
+    for (stream, expected) in streams.into_iter().zip(["first", "second"]) {
+        vm.on_request_headers(&mut host, stream, 0, EndOfStream::Yes).unwrap();
+        assert_eq!(host.logs.pop().unwrap().message, expected);
+    }
 }

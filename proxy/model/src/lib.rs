@@ -36,7 +36,7 @@ pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, Tex
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
 pub use plugin::{
     BundleName, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin, PluginAllowance,
-    PluginLimits, PluginVm, Recycling, RemoteModule,
+    PluginLimits, PluginVm, Recycling, RemoteModule, StreamSight,
 };
 pub use rejection::{Rejection, ResourceId, ResourceKind};
 pub use rewrite::{HeaderEdits, HostRewrite, PathRewrite, Rewrite};

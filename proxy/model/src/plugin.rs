@@ -124,6 +124,18 @@ pub enum Isolation {
     Worker,
     /// Each stream has a VM of its own, started for it: nothing survives the request.
     Stream,
+    /// There is one VM in the process, and no stream goes through it: a service, with timers, queues and callouts.
+    Process,
+}
+
+/// What a plugin sees of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+pub enum StreamSight {
+    /// All of it.
+    #[default]
+    Whole,
+    /// That it has ended (`proxy_on_log`): an access log.
+    End,
 }
 
 /// What a plugin may use. Times are CPU time.
@@ -227,6 +239,8 @@ pub struct Plugin {
     pub failure: FailurePolicy,
     /// What its Pause in a headers callback holds.
     pub header_pause: HeaderPause,
+    /// What it sees of a stream.
+    pub sight: StreamSight,
     /// How many streams share a VM of it.
     pub isolation: Isolation,
     /// When a VM of it has served long enough.
@@ -248,6 +262,7 @@ impl Plugin {
             vm: PluginVm::default(),
             failure: FailurePolicy::default(),
             header_pause: HeaderPause::default(),
+            sight: StreamSight::default(),
             isolation: Isolation::default(),
             recycling: Recycling::default(),
             limits: PluginLimits::default(),

@@ -8,11 +8,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
 use weir_host_abi::{Module, ModuleHash};
 use weir_loader::ModuleRefusal;
-use weir_model::{ModuleSource, Plugin, PluginName, Rejection, ResourceId, ResourceKind};
+use weir_model::{
+    Isolation, ModuleSource, Plugin, PluginName, PluginVm, Recycling, Rejection, ResourceId, ResourceKind, StreamSight,
+};
 
 use crate::active::modules::Modules;
 use crate::active::{ActiveConfig, Prepared, certificates};
-use crate::filter::{ActivePlugin, PluginStart, PluginState, VmRequest};
+use crate::filter::{ActivePlugin, PluginState, StockOptions, VmRequest};
 use crate::limits::{FIRST_RESOLVE_TIMEOUT, MAX_CONCURRENT_STARTS};
 use crate::task::{self, TaskSet};
 use crate::upstream::{Cluster, resolve_once};
@@ -111,6 +113,7 @@ impl Warmer {
     ) -> Vec<(PluginName, Result<Ready, Rejection>)> {
         let mut outcomes = Vec::with_capacity(prepared.snapshot.plugins.len());
         let mut starts = TaskSet::new("plugin start");
+        let mut groups: HashMap<Shared, (Module, Vec<Arc<Plugin>>)> = HashMap::new();
         for (name, model) in &prepared.snapshot.plugins {
             let module = match modules.get(&model.module) {
                 Some(Ok(module)) => module.clone(),
@@ -122,51 +125,110 @@ impl Warmer {
                 None => continue, // There is an entry for every plugin's module.
             };
             let hash = module.hash();
-            // (Where its module comes from plays no part: another replica of the control plane says another place.)
-            let is_same = |other: &Plugin| *other == Plugin { module: other.module.clone(), ..(**model).clone() };
-            let same = previous.plugins.get(name).filter(|plugin| is_same(&plugin.model));
-            if let Some(plugin) = same
-                && previous.modules.get(name) == Some(&hash)
-            {
-                outcomes.push((name.clone(), Ok((Arc::clone(plugin), hash))));
+            groups.entry(Shared::of(model, hash)).or_insert_with(|| (module, Vec::new())).1.push(Arc::clone(model));
+        }
+        for (module, models) in groups.into_values() {
+            if let Some(same) = unchanged(&models, &module, previous) {
+                outcomes.extend(same);
                 continue;
             }
             let warmer = Arc::clone(self);
-            let model = Arc::clone(model);
-            starts.spawn(async move { warmer.start_plugin(model, module).await });
+            starts.spawn(async move { warmer.start_group(models, module).await });
         }
         while let Some(started) = starts.next().await {
-            outcomes.push(started);
+            outcomes.extend(started);
         }
         outcomes
     }
 
-    async fn start_plugin(&self, model: Arc<Plugin>, module: Module) -> (PluginName, Result<Ready, Rejection>) {
-        let name = model.name.clone();
+    /// Starts the VMs of one plugin, or of several that share them. One that does not start is told; what shares its VMs is
+    /// not there either then, and nothing is said of it.
+    async fn start_group(
+        &self,
+        models: Vec<Arc<Plugin>>,
+        module: Module,
+    ) -> Vec<(PluginName, Result<Ready, Rejection>)> {
+        let names: Vec<PluginName> = models.iter().map(|model| model.name.clone()).collect();
         let hash = module.hash();
         let _turn = self.starts.acquire().await; // Never closed, so there is always a turn.
-        let options = PluginStart {
-            model,
-            module,
+        let options = StockOptions {
             workers: self.options.workers,
             state: Arc::clone(&self.options.state),
             restarts: self.options.restarts.clone(),
         };
         let began = tokio::time::Instant::now();
-        let started = task::blocking("plugin start", move || ActivePlugin::start(options)).await;
-        let outcome = match started {
-            Some(Ok(plugin)) => {
-                info!(plugin = %name, duration_ms = began.elapsed().as_millis(), "plugin started");
-                Ok((plugin, hash))
+        let start = move || ActivePlugin::start(&models, &module, options);
+        match task::blocking("plugin start", start).await {
+            Some(Ok(plugins)) => {
+                let duration_ms = began.elapsed().as_millis();
+                let ready = |(name, plugin): (PluginName, Arc<ActivePlugin>)| {
+                    info!(plugin = %name, duration_ms, "plugin started");
+                    (name, Ok((plugin, hash)))
+                };
+                names.into_iter().zip(plugins).map(ready).collect()
             }
-            Some(Err(error)) => Err(rejection(&name, error.field, error.reason, error.hint.to_owned())),
+            Some(Err(error)) => {
+                let name = &names[error.plugin.min(names.len() - 1)];
+                vec![(name.clone(), Err(rejection(name, error.field, error.reason, error.hint.to_owned())))]
+            }
             None => {
-                let reason = "starting it failed by a bug of the proxy".to_owned();
-                Err(rejection(&name, "module", reason, "the log says where".to_owned()))
+                let reason = "starting it failed by a bug of the proxy";
+                let lost = |name| rejection(name, "module", reason.to_owned(), "the log says where".to_owned());
+                names.iter().map(|name| (name.clone(), Err(lost(name)))).collect()
             }
-        };
-        (name, outcome)
+        }
     }
+}
+
+/// Which plugins share their VMs: those with one module and one VM, as in Envoy. Whoever names no VM has one of their own,
+/// and so has each stream of a plugin with a VM for each, and a plugin whose VMs are recycled.
+#[derive(PartialEq, Eq, Hash)]
+enum Shared {
+    Alone(PluginName),
+    By {
+        vm_id: String,
+        vm: PluginVm,
+        module: ModuleHash,
+        capabilities: Option<Arc<[Arc<str>]>>,
+        kind: (Isolation, StreamSight),
+    },
+}
+
+impl Shared {
+    fn of(plugin: &Plugin, module: ModuleHash) -> Self {
+        let alone = plugin.vm.id.is_empty()
+            || plugin.isolation == Isolation::Stream
+            || plugin.recycling != Recycling::default();
+        if alone {
+            return Self::Alone(plugin.name.clone());
+        }
+        Self::By {
+            vm_id: plugin.vm_id(),
+            vm: plugin.vm.clone(),
+            module,
+            capabilities: plugin.allow.capabilities.clone(),
+            kind: (plugin.isolation, plugin.sight),
+        }
+    }
+}
+
+/// The plugins of a group as they run, if nothing about them has changed: a VM goes on with all of its plugins or with none.
+fn unchanged(
+    models: &[Arc<Plugin>],
+    module: &Module,
+    previous: &ActiveConfig,
+) -> Option<Vec<(PluginName, Result<Ready, Rejection>)>> {
+    let hash = module.hash();
+    // (Where its module comes from plays no part: another replica of the control plane says another place.)
+    let is_same = |model: &Plugin, other: &Plugin| *other == Plugin { module: other.module.clone(), ..model.clone() };
+    let running = models.iter().map(|model| {
+        let plugin = previous.plugins.get(&model.name).filter(|plugin| is_same(model, &plugin.model))?;
+        (previous.modules.get(&model.name) == Some(&hash)).then(|| Arc::clone(plugin))
+    });
+    let running: Vec<_> = running.collect::<Option<_>>()?;
+    let stock = &running.first()?.stock;
+    let is_whole = stock.len() == running.len() && running.iter().all(|plugin| Arc::ptr_eq(&plugin.stock, stock));
+    is_whole.then(|| running.into_iter().map(|plugin| (plugin.model.name.clone(), Ok((plugin, hash)))).collect())
 }
 
 fn rejection(plugin: &PluginName, field: &str, reason: String, hint: String) -> Rejection {

@@ -140,7 +140,7 @@ pub(super) fn plugins(admin: &Admin) -> Page {
         plugins.push(PluginPage {
             state: match pause {
                 Some(_) => "policy",
-                None if vms == 0 && plugin.model.isolation == Isolation::Worker => "starting",
+                None if vms == 0 && plugin.model.isolation != Isolation::Stream => "starting",
                 None => "running",
             },
             isolation: plugin.model.isolation,
@@ -155,11 +155,11 @@ pub(super) fn plugins(admin: &Admin) -> Page {
             module_hash: active.modules.get(name).map(ToString::to_string).unwrap_or_default(),
             failure_policy: plugin.model.failure,
             vms,
-            spare_vms: plugin.waiting_vms(),
+            spare_vms: plugin.stock.waiting(),
             streams: sum(|metrics| metrics.streams.value()),
             failures: counted.iter().flat_map(|metrics| metrics.failures.values()).map(|(_, count)| count).sum(),
             breaker_opened: sum(|metrics| metrics.breaker_opened.value()),
-            restart_failures: plugin.stats.restart_failures.load(Ordering::Relaxed),
+            restart_failures: plugin.stock.restart_failures.load(Ordering::Relaxed),
             last_failure: plugin.stats.last_failure(),
         });
     }

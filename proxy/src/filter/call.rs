@@ -4,16 +4,18 @@
 use std::rc::{Rc, Weak};
 
 use weir_host_abi::{BodyAction, ContextId, EndOfStream, Failure, HeadersAction, TrailersAction, Vm};
+use weir_model::StreamSight;
 
 use crate::filter::driver::{Callback, Guests};
 use crate::filter::event::{Failed, MessageEnd, Side};
 use crate::filter::exchange::Exchange;
 use crate::filter::network;
-use crate::filter::slot::{Slot, Tenant};
+use crate::filter::slot::Slot;
 use crate::filter::station::{Action, Hold};
 use crate::filter::stream::{FilterPlace, StreamCell};
 use crate::filter::tick;
 use crate::filter::view::{About, Current, HostView};
+use crate::filter::vm_cell::Tenant;
 
 /// The guests of one stream, for the time of one event.
 pub(super) struct Caller<'a> {
@@ -32,7 +34,7 @@ impl Guests for Caller<'_> {
         let exports = place.slot.exports();
         match callback {
             // The first callback makes the context, whether or not the module wants to see the head.
-            Callback::Head(Side::Request, _) => true,
+            Callback::Head(Side::Request, _) => place.slot.plugin.model.sight == StreamSight::Whole,
             Callback::Head(Side::Response, _) => place.context.is_some() && exports.response_headers(),
             Callback::Body(Side::Request, ..) => exports.request_body(),
             Callback::Body(Side::Response, ..) => place.context.is_some() && exports.response_body(),
@@ -69,8 +71,9 @@ pub(super) fn with_vm<T>(
     about: About<'_>,
     call: impl FnOnce(&mut Vm, &mut HostView<'_>) -> T,
 ) -> Option<T> {
-    let mut running = slot.vm.borrow_mut();
+    let mut running = slot.cell.vm.borrow_mut();
     let vm = running.as_mut()?;
+    vm.act_for(slot.plugin.number);
     let measured = slot.record.usage.begin();
     let result = call(vm, &mut HostView::new(slot, about));
     if measured.is_some() {
@@ -137,7 +140,7 @@ impl Caller<'_> {
             None => return Err(slot.failed("filter_not_started")),
         };
         self.places[filter].context = Some((slot.generation(), context));
-        slot.move_in(context, Tenant { stream: Weak::clone(cell), filter });
+        slot.move_in(context, Tenant { stream: Weak::clone(cell), filter, plugin: slot.plugin.number });
         Ok(context)
     }
 
@@ -160,7 +163,7 @@ impl Caller<'_> {
                 vm.on_done(host, context)?;
                 vm.on_delete(host, context)
             });
-            slot.tenants.borrow_mut().remove(&context);
+            slot.cell.tenants.borrow_mut().remove(&context);
             if let Some(Err(failure)) = ended {
                 slot.on_failure(&failure);
             }

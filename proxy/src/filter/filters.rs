@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use weir_model::{ClusterName, Isolation};
@@ -12,6 +12,7 @@ use crate::filter::mailbox::Mailbox;
 use crate::filter::plugin::ActivePlugin;
 use crate::filter::retire;
 use crate::filter::slot::{Slot, SlotEnds};
+use crate::filter::vm_cell::VmCell;
 use crate::task;
 use crate::telemetry::WorkerMetrics;
 use crate::upstream::{Cluster, Upstreams};
@@ -23,6 +24,8 @@ pub(crate) struct Filters {
     metrics: Arc<WorkerMetrics>,
     directory: Directory,
     slots: RefCell<HashMap<u64, Rc<Slot>>>,
+    /// By stock: VMs that plugins share.
+    cells: RefCell<HashMap<u64, Weak<VmCell>>>,
     mailbox: Rc<Mailbox>,
 }
 
@@ -31,8 +34,8 @@ impl Filters {
     pub(crate) fn new(worker: usize, upstreams: Rc<Upstreams>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let mailbox = Rc::<Mailbox>::default();
         task::spawn_local("filter-mailbox", Rc::clone(&mailbox).deliver());
-        let (directory, slots) = (Directory::default(), RefCell::default());
-        Rc::new(Self { worker, upstreams, metrics, directory, slots, mailbox })
+        let (directory, slots, cells) = (Directory::default(), RefCell::default(), RefCell::default());
+        Rc::new(Self { worker, upstreams, metrics, directory, slots, cells, mailbox })
     }
 
     /// The slots of a chain, in request order.
@@ -43,12 +46,25 @@ impl Filters {
     fn slot(&self, plugin: &Arc<ActivePlugin>) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(plugin.id).or_insert_with(|| {
+            let cell = self.cell(plugin);
             let callouts = Callouts::new(Rc::clone(&self.upstreams), Rc::clone(&self.directory));
             let metrics = self.metrics.plugin(&plugin.model.name);
             let ends = SlotEnds { mailbox: Rc::clone(&self.mailbox), callouts, metrics };
-            Slot::new(Arc::clone(plugin), self.worker, ends)
+            Slot::new(Arc::clone(plugin), cell, ends)
         });
         Rc::clone(slot)
+    }
+
+    /// The VM that the plugin lives in: that of a plugin here that shares it, or a new one.
+    fn cell(&self, plugin: &ActivePlugin) -> Rc<VmCell> {
+        let mut cells = self.cells.borrow_mut();
+        cells.retain(|_, cell| cell.strong_count() > 0);
+        let shared = cells.get(&plugin.stock.id).and_then(Weak::upgrade);
+        shared.unwrap_or_else(|| {
+            let cell = VmCell::new(Arc::clone(&plugin.stock), self.worker);
+            cells.insert(plugin.stock.id, Rc::downgrade(&cell));
+            cell
+        })
     }
 
     /// Another configuration serves: plugins that it does not have end once their last stream has, the others go on
@@ -67,9 +83,16 @@ impl Filters {
             }
             stays
         });
-        // A plugin with a timer starts to tick when it serves, not with its first request.
-        for plugin in plugins.into_iter().filter(|plugin| plugin.model.isolation == Isolation::Worker) {
-            drop(self.slot(plugin).newest().ready());
+        let runs_here = |plugin: &&&Arc<ActivePlugin>| match plugin.model.isolation {
+            Isolation::Worker => true,
+            Isolation::Process => self.worker == 0,
+            Isolation::Stream => false,
+        };
+        // All plugins of a VM have their slots before it runs; a timer starts to tick when its plugin serves, not with the
+        // first request.
+        let slots: Vec<_> = plugins.iter().filter(runs_here).map(|plugin| self.slot(plugin)).collect();
+        for slot in slots {
+            drop(slot.newest().ready());
         }
     }
 }

@@ -14,6 +14,7 @@ use weir_host_abi::abi::buffer::BufferKind;
 use weir_host_abi::abi::log::LogLevel;
 use weir_host_abi::abi::map::MapKind;
 use weir_host_abi::abi::pairs::Pairs;
+use weir_host_abi::abi::property::PropertyValue;
 use weir_host_abi::abi::stream::StreamKind;
 use weir_host_abi::host::{BufferRange, GrpcCall, HttpCall, LocalReply as GuestReply};
 use weir_host_abi::{ContextId, EndOfStream, Host, MetricTable, Namespace, Status, foreign};
@@ -42,9 +43,12 @@ impl Host for HostView<'_> {
     fn log(&mut self, context: ContextId, level: LogLevel, message: &[u8]) {
         let name = self.slot.plugin.model.name.clone();
         let plugin = name.as_str();
-        let request_id = self.with_stream(context, |exchange, _| exchange.request.headers.get("x-request-id").cloned());
+        let request_id = self.with_stream(context, |exchange, _| {
+            let id = heads::value(exchange, MapKind::RequestHeaders, b"x-request-id")?;
+            String::from_utf8(id.to_vec()).ok()
+        });
         let request_id = request_id.flatten();
-        let request_id = request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
+        let request_id = request_id.as_deref().unwrap_or("-");
         let message = one_line(message);
         match level {
             LogLevel::Trace => trace!(target: "filter", plugin, request_id, "{message}"),
@@ -64,19 +68,21 @@ impl Host for HostView<'_> {
     }
 
     fn monotonic(&self) -> Duration {
-        self.slot.plugin.state.since_start()
+        self.slot.plugin.state().since_start()
     }
 
-    fn property(&mut self, context: ContextId, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
-        if let Some(own) = self.slot.plugin.plugin.settings().property(path) {
-            out.extend_from_slice(own.as_bytes());
+    fn property(
+        &mut self,
+        context: ContextId,
+        path: &[u8],
+        see: &mut dyn FnMut(PropertyValue<'_>),
+    ) -> Result<(), Status> {
+        let own = self.slot.plugin.plugin.settings().property(path);
+        if let Some(own) = own.or_else(|| properties::of_node(path, self.slot.plugin.state().node())) {
+            see(PropertyValue::text(own));
             return Ok(());
         }
-        if let Some(own) = properties::of_node(path, self.slot.plugin.state.node()) {
-            out.extend_from_slice(own.as_bytes());
-            return Ok(());
-        }
-        let found = self.with_stream(context, |exchange, _| properties::of_stream(exchange, path, out));
+        let found = self.with_stream(context, |exchange, _| properties::of_stream(exchange, path).map(see));
         found.unwrap_or(Err(Status::NotFound))
     }
 
@@ -304,11 +310,11 @@ impl Host for HostView<'_> {
     }
 
     fn namespace(&self) -> &Namespace {
-        &self.slot.plugin.namespace
+        self.slot.plugin.namespace()
     }
 
     fn metrics(&self) -> &RefCell<MetricTable> {
-        &self.slot.guest_metrics
+        &self.slot.cell.guest_metrics
     }
 
     fn foreign_function(

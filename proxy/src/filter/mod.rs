@@ -19,6 +19,7 @@ mod host; // What host calls see and do.
 mod view; // What is at hand for them.
 mod splice; // Changing a part of a body.
 mod slot; // One plugin's place on one worker.
+mod vm_cell; // The VM that it lives in, alone or with others.
 mod breaker; // When a failing plugin may be called again.
 mod usage; // What its calls cost.
 mod complaints; // How often the log tells of a filter's faults.
@@ -35,6 +36,7 @@ mod reply; // Answers of the proxy's own.
 mod event; // The driver's words.
 mod facts; // What else is known of a stream.
 mod plugin; // A plugin loaded and started.
+mod stock; // Started VMs that wait for their workers.
 mod state; // What plugins share within the process.
 
 pub(crate) use event::{Event, LocalReply, MessageEnd, Side};
@@ -42,7 +44,8 @@ pub(crate) use exchange::Exchange;
 pub(crate) use facts::Facts;
 pub(crate) use filters::Filters;
 pub(crate) use outlet::Piece;
-pub(crate) use plugin::{ActivePlugin, PluginStart, VmRequest};
+pub(crate) use plugin::ActivePlugin;
 pub(crate) use slot::Slot;
 pub(crate) use state::PluginState;
+pub(crate) use stock::{StockOptions, VmRequest};
 pub(crate) use stream::{FilterStream, StreamCell};

@@ -73,7 +73,7 @@ impl Caller<'_> {
                     vm.on_log(host, context)?;
                     vm.on_delete(host, context)
                 });
-                slot.tenants.borrow_mut().remove(&context);
+                slot.cell.tenants.borrow_mut().remove(&context);
                 if let Some(Err(failure)) = ended {
                     slot.on_failure(&failure);
                 }

@@ -41,5 +41,8 @@ async fn end(slot: Rc<Slot>) {
         }
     }
     drop(with_vm(&slot, About::Plugin, |vm, host| vm.on_delete(host, ContextId::ROOT)));
-    slot.close();
+    // The VM goes with the last plugin that lives in it.
+    if Rc::strong_count(&slot.cell) == 1 {
+        slot.cell.close();
+    }
 }

@@ -2,6 +2,7 @@
 //! catches up ticks that it missed, and ends with the VM.
 
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use crate::filter::call::tell_vm;
 use crate::filter::slot::Slot;
@@ -11,10 +12,7 @@ use crate::task;
 
 /// Starts, changes or leaves alone the timer, as the VM wants it now.
 pub(super) fn follow(slot: &Rc<Slot>) {
-    let (timer, period) = match slot.vm.borrow().as_ref() {
-        Some(vm) => (vm.tick_generation(), vm.tick_period()),
-        None => return,
-    };
+    let Some((timer, period)) = timer_of(slot) else { return };
     slot.ticking.set(Some(timer));
     if period.is_some() {
         let (slot, generation) = (Rc::downgrade(slot), slot.generation());
@@ -22,10 +20,18 @@ pub(super) fn follow(slot: &Rc<Slot>) {
     }
 }
 
+/// The timer that the plugin has set, and its period.
+fn timer_of(slot: &Slot) -> Option<(u64, Option<Duration>)> {
+    let mut running = slot.cell.vm.borrow_mut();
+    let vm = running.as_mut()?;
+    vm.act_for(slot.plugin.number);
+    Some((vm.tick_generation(), vm.tick_period()))
+}
+
 /// Ticks until another timer was set or the VM is gone.
 async fn tick_forever(slot: Weak<Slot>, generation: u64, timer: u64) {
     loop {
-        let Some(period) = slot.upgrade().and_then(|slot| slot.vm.borrow().as_ref()?.tick_period()) else { return };
+        let Some(period) = slot.upgrade().and_then(|slot| timer_of(&slot)?.1) else { return };
         tokio::time::sleep(period.max(MIN_TICK)).await;
         let Some(slot) = slot.upgrade() else { return };
         if slot.generation() != generation || slot.ticking.get() != Some(timer) {

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use weir_identity::ServerConfig;
-use weir_model::{DownstreamTls, ListenerName, ListenerProtocol};
+use weir_model::{DownstreamTls, Isolation, ListenerName, ListenerProtocol};
 
 use crate::active::ActiveConfig;
 use crate::filter::{Filters, Slot};
@@ -227,8 +227,9 @@ impl WorkerConfig {
         if let Some(chain) = self.chains.borrow().get(&address) {
             return Rc::clone(chain);
         }
-        // The snapshot is closed: every plugin of a chain is there.
-        let plugins: Vec<_> = plugins.iter().filter_map(|name| self.active.plugins.get(name)).cloned().collect();
+        // The snapshot is closed: every plugin of a chain is there. Through a service goes no stream.
+        let plugins = plugins.iter().filter_map(|name| self.active.plugins.get(name));
+        let plugins: Vec<_> = plugins.filter(|it| it.model.isolation != Isolation::Process).cloned().collect();
         let chain = self.filters.chain(&plugins);
         self.chains.borrow_mut().insert(address, Rc::clone(&chain));
         chain

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_model::{ModuleSource, Plugin, PluginName};
+use weir_model::{ModuleSource, Plugin, PluginName, StreamSight};
 
 use crate::bundle::Manifest;
 use crate::resolve::Catalog;
 use crate::resource::{AccessPolicy, ObjectId};
 use crate::source::Sources;
+use crate::written::Phase;
 
 /// The plugins of all Filters and AccessPolicies.
 pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
@@ -23,6 +24,10 @@ pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
         vm: filter.vm.clone(),
         failure: filter.failure,
         header_pause: filter.header_pause,
+        sight: match filter.phase.or_else(|| catalog.manifest(filter).and_then(Manifest::phase)) {
+            Some(Phase::Log) => StreamSight::End,
+            _ => StreamSight::Whole,
+        },
         isolation: filter.isolation,
         recycling: filter.recycling,
         limits: filter.limits.or(catalog.manifest(filter).map(Manifest::limits).unwrap_or_default()),

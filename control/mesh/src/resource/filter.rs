@@ -113,6 +113,7 @@ pub(crate) fn check(spec: FilterSpec, path: &Path<'_>, faults: &mut Faults) -> O
         isolation: match isolation {
             None | Some(Isolation::Worker) => weir_model::Isolation::Worker,
             Some(Isolation::Stream) => weir_model::Isolation::Stream,
+            Some(Isolation::Process) => weir_model::Isolation::Process,
         },
         recycling,
         allow,

@@ -112,6 +112,8 @@ pub(crate) enum Phase {
     Transform,
     /// Chooses where the request goes.
     Route,
+    /// Sees no request: when one has ended, it is told, and may log it.
+    Log,
 }
 
 /// What happens to a request when a filter fails.
@@ -158,6 +160,8 @@ pub(crate) enum Isolation {
     Worker,
     /// Each request has a VM of its own, which is started for it: nothing survives the request.
     Stream,
+    /// One VM in the process, and no request goes through it: for timers, queues and callouts of its own.
+    Process,
 }
 
 /// What is held back when a filter pauses in a headers callback.

@@ -12,7 +12,7 @@ use weir_model::limits::{
 };
 use weir_model::{
     ByteSize, FailurePolicy, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin, PluginAllowance, PluginLimits,
-    PluginName, PluginVm, Recycling, Rejection, RemoteModule, ResourceId, ResourceKind,
+    PluginName, PluginVm, Recycling, Rejection, RemoteModule, ResourceId, ResourceKind, StreamSight,
 };
 
 use super::fault::{Spot, unsupported};
@@ -36,6 +36,7 @@ pub(crate) fn extension(name: &str, bytes: &[u8]) -> Result<Plugin, Vec<Rejectio
 struct Extras {
     limits: PluginLimits,
     isolation: Isolation,
+    sight: StreamSight,
     services: Option<Arc<[Arc<str>]>>,
     recycling: Recycling,
 }
@@ -60,8 +61,14 @@ pub(super) fn inline_plugin(name: PluginName, config: &protobuf::Any, spot: &Spo
 }
 
 fn extras(plugin: &proto::Plugin, spot: &Spot<'_>) -> Option<Extras> {
-    let proto::Plugin { wasm: _, vm_for_each_stream, services, .. } = plugin;
-    let isolation = if *vm_for_each_stream { Isolation::Stream } else { Isolation::Worker };
+    let proto::Plugin { wasm: _, vm_for_each_stream, one_vm, sees_ends, services, .. } = plugin;
+    let isolation = match (vm_for_each_stream, one_vm) {
+        (false, false) => Isolation::Worker,
+        (true, false) => Isolation::Stream,
+        (false, true) => Isolation::Process,
+        (true, true) => return spot.none("has one VM and one for each stream", "choose one of the two"),
+    };
+    let sight = if *sees_ends { StreamSight::End } else { StreamSight::Whole };
     let services = services.as_ref().map(|list| list.names.iter().map(|name| Arc::from(name.as_str())).collect());
     let age = plugin.recycle_age.map(|age| duration(age, &spot.field("recycle_age")));
     let recycling = Recycling {
@@ -69,7 +76,7 @@ fn extras(plugin: &proto::Plugin, spot: &Spot<'_>) -> Option<Extras> {
         age: age.flatten(),
         memory: plugin.recycle_memory_bytes.map(ByteSize),
     };
-    Some(Extras { limits: limits(plugin, spot)?, isolation, services, recycling })
+    Some(Extras { limits: limits(plugin, spot)?, isolation, sight, services, recycling })
 }
 
 fn limits(plugin: &proto::Plugin, spot: &Spot<'_>) -> Option<PluginLimits> {
@@ -143,7 +150,7 @@ fn plugin(name: PluginName, extras: Extras, config: wasm::PluginConfig, spot: &S
     let vm = vm_of(spot.field("vm_config").required(vm)?, &name, &spot.field("vm_config"));
     let (module, vm, capabilities) = vm?;
     let capabilities = capability_restriction_config.and_then(names_of).or(capabilities);
-    let Extras { limits, isolation, services, recycling } = extras;
+    let Extras { limits, isolation, sight, services, recycling } = extras;
     Some(Plugin {
         name,
         module,
@@ -152,6 +159,7 @@ fn plugin(name: PluginName, extras: Extras, config: wasm::PluginConfig, spot: &S
         vm,
         failure: failure?,
         header_pause: if holds_headers { HeaderPause::HoldHeaders } else { HeaderPause::HoldAll },
+        sight,
         isolation,
         recycling,
         limits,

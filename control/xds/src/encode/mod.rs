@@ -1,6 +1,7 @@
 //! Model to protobuf, for proxies of ours, for Envoy, and for gRPC clients that have no proxy. Called by `offer.rs`. What only our own proxies understand is put
 //! where Envoy does not look: metadata under `weir.dev`, and a message of our own around a plugin.
 
+mod capabilities;
 mod cluster;
 pub(crate) mod grpc;
 mod listener;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use crate::proto::{core, protobuf};
 
+pub use capabilities::WITHOUT_STREAMS;
 pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
 pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener, tcp_listener};
 pub(crate) use plugin::plugin;

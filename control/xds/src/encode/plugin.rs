@@ -1,8 +1,8 @@
 //! A plugin: Envoy's Wasm filter, for our own proxies inside a message with the limits that Envoy has no fields for.
 
-use weir_model::{FailurePolicy, HeaderPause, Isolation, Plugin, PluginVm, RemoteModule};
+use weir_model::{FailurePolicy, HeaderPause, Isolation, Plugin, PluginVm, RemoteModule, StreamSight};
 
-use super::{duration, truth};
+use super::{capabilities, duration, truth};
 use crate::audience::Audience;
 use crate::proto::{self, Wasm, core, pack, protobuf, wasm};
 
@@ -15,10 +15,12 @@ pub(crate) fn plugin(plugin: &Plugin, module: &RemoteModule, audience: &Audience
         Audience::Weir => String::new(),
         Audience::Envoy { module_cluster } => module_cluster.to_string(),
     };
-    let filter = Wasm { config: Some(configuration(plugin, module, cluster)) };
     let typed = match audience {
-        Audience::Envoy { .. } => pack(&filter),
-        Audience::Weir => pack(&with_limits(plugin, filter)),
+        Audience::Envoy { .. } => {
+            let plugin = capabilities::of_envoy(plugin);
+            pack(&Wasm { config: Some(configuration(&plugin, module, cluster)) })
+        }
+        Audience::Weir => pack(&with_limits(plugin, Wasm { config: Some(configuration(plugin, module, cluster)) })),
     };
     core::TypedExtensionConfig { name: plugin.name.to_string(), typed_config: Some(typed) }
 }
@@ -43,6 +45,8 @@ fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
         shared_data_bytes: Some(limits.shared_data.0),
         metrics: Some(limits.metrics),
         vm_for_each_stream: plugin.isolation == Isolation::Stream,
+        one_vm: plugin.isolation == Isolation::Process,
+        sees_ends: plugin.sight == StreamSight::End,
         services: plugin.allow.services.as_ref().map(names),
         recycle_requests: plugin.recycling.requests,
         recycle_age: plugin.recycling.age.map(duration),

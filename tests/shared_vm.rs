@@ -1,0 +1,129 @@
+//! Several filters in one VM; filters that no request goes through; filters that are told of the ends of requests alone.
+
+use harness::{Codec, Filter, Module, Origin, Proxy, ProxyOptions, Resources, empty, module_of_wat, until};
+use http::Request;
+use serde_json::json;
+
+/// A filter of `shared.wat`, by its root id.
+fn filter(name: &'static str, fields: &str) -> Filter {
+    let module = Module::Bytes("shared.wasm", module_of_wat(include_str!("wat/shared.wat")));
+    Filter::of(name, module).with(format!("rootId: {name}, {fields}"))
+}
+
+const TOGETHER: &str = "vm: {id: shared}";
+
+/// What the origin was told by the filters of a request: counts, and root ids.
+async fn passes(origin: &Origin, proxy: &Proxy) -> (Vec<String>, Vec<String>) {
+    assert_eq!(proxy.get("/").await.status, 200);
+    (last(origin, "x-count"), last(origin, "x-root"))
+}
+
+/// The values of a header of the last request.
+fn last(origin: &Origin, name: &str) -> Vec<String> {
+    origin.last().headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+}
+
+fn counts(numbers: [u8; 2]) -> Vec<String> {
+    numbers.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn filters_with_one_vm_share_what_it_knows() {
+    let origin = Origin::echoes(Codec::Http1).await;
+    let with = |one: &str, two: &str| {
+        Resources::forward_to(origin.address()).filter(filter("a", one)).filter(filter("b", two))
+    };
+    let proxy = Proxy::start(&with(TOGETHER, TOGETHER)).await;
+    let changed = Resources::forward_to(origin.address())
+        .filter(filter("a", TOGETHER))
+        .filter(Filter { config: json!({"changed": true}), ..filter("b", TOGETHER) });
+    let roots = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(passes(&origin, &proxy).await, (counts([1, 2]), roots.clone()));
+    assert_eq!(passes(&origin, &proxy).await, (counts([3, 4]), roots.clone()));
+    assert_eq!(proxy.metric("filter_vms").await, 1.0, "there is one VM");
+    let plugins = proxy.json("/plugins").await;
+    assert_eq!((&plugins[0]["vms"], &plugins[1]["vms"]), (&json!(1), &json!(1)));
+
+    // A change of one of them is a new VM for both, and no request is lost.
+    proxy.change(&changed).await;
+    assert_eq!(passes(&origin, &proxy).await, (counts([1, 2]), roots.clone()));
+    until("the old VM to be gone", async || (proxy.metric("filter_vms").await == 1.0).then_some(())).await;
+
+    // With another id, another VM configuration, or none, each has a VM of its own.
+    for two in ["", "vm: {id: other}", "vm: {id: shared, config: other}", "vm: {id: shared}, recycle: {requests: 9}"] {
+        proxy.change(&with(TOGETHER, two)).await;
+        assert_eq!(passes(&origin, &proxy).await, (counts([1, 1]), roots.clone()), "{two}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_of_one_is_a_new_vm_for_all() {
+    let origin = Origin::echoes(Codec::Http1).await;
+    let resources = Resources::forward_to(origin.address())
+        .filter(filter("a", "vm: {id: shared}, failure: Open"))
+        .filter(filter("b", TOGETHER));
+    let proxy = Proxy::start(&resources).await;
+    assert_eq!(passes(&origin, &proxy).await.0, counts([1, 2]));
+    let trap = |root: &'static str| Request::get("/").header("x-trap", root).body(empty()).unwrap();
+    let mut client = proxy.client().await;
+    assert_eq!(client.send(trap("b")).await.status, 503);
+    let reserve = async || (proxy.json("/plugins").await[1]["spareVms"] == 1).then_some(());
+    until("a VM in reserve", reserve).await;
+    assert_eq!(passes(&origin, &proxy).await.0, counts([1, 2]), "the VM is another one for both");
+    until("a VM in reserve", reserve).await;
+    // The policy is each one's own: without `a` the request goes on, to a new VM.
+    assert_eq!(client.send(trap("a")).await.status, 200);
+    assert_eq!(last(&origin, "x-root"), ["b"]);
+    assert_eq!(passes(&origin, &proxy).await.0, counts([2, 3]));
+}
+
+#[tokio::test]
+async fn the_one_that_refuses_its_configuration_is_named() {
+    let origin = Origin::echoes(Codec::Http1).await;
+    let with = |config: &str| {
+        let two = Filter { config: json!(config), ..filter("b", TOGETHER) };
+        Resources::forward_to(origin.address()).filter(filter("a", TOGETHER)).filter(two)
+    };
+    let proxy = Proxy::start(&with("yes")).await;
+    proxy.apply(&with("no"));
+    let log = proxy.wait_for_log("refused").await;
+    assert!(log.contains("default/b"), "{log}");
+    assert_eq!(passes(&origin, &proxy).await.0, counts([1, 2]), "what was there goes on");
+}
+
+/// `service.wat`, which traps when a request reaches it.
+fn service(fields: &'static str) -> Filter {
+    Filter::of("counts", Module::Bytes("service.wasm", module_of_wat(include_str!("wat/service.wat")))).with(fields)
+}
+
+const TICKS: &str = "filter_custom_ticks{plugin=\"default/counts\"}";
+const ENDS: &str = "filter_custom_ends{plugin=\"default/counts\"}";
+
+#[tokio::test]
+async fn a_service_runs_once_in_the_process_and_sees_no_request() {
+    let origin = Origin::says("hello").await;
+    let resources = Resources::forward_to(origin.address()).filter(service("isolation: Process"));
+    let options = ProxyOptions { workers: Some(2), ..ProxyOptions::default() };
+    let proxy = Proxy::start_with(&resources, options).await;
+    proxy.wait_for_metric(TICKS, |ticks| ticks >= 3.0).await;
+    for _ in 0..8 {
+        assert_eq!(proxy.get("/").await.status, 200);
+    }
+    let plugins = proxy.json("/plugins").await;
+    assert_eq!((&plugins[0]["vms"], &plugins[0]["state"]), (&json!(1), &json!("running")), "{plugins}");
+    assert_eq!(proxy.metric(ENDS).await, 0.0);
+    // It ends with its configuration.
+    proxy.change(&Resources::forward_to(origin.address())).await;
+    until("its VM to be gone", async || (proxy.metric("filter_vms").await == 0.0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_access_log_is_told_of_ends_alone() {
+    let origin = Origin::says("hello").await;
+    let resources = Resources::forward_to(origin.address()).filter(service("phase: Log"));
+    let proxy = Proxy::start(&resources).await;
+    for number in 1..=5 {
+        assert_eq!(proxy.client().await.post("/", "body").await.status, 200);
+        proxy.wait_for_metric(ENDS, |ends| ends == f64::from(number)).await;
+    }
+}
