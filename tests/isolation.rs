@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Client, Codec, Filter, Origin, Proxy, Resources, empty, until};
+use harness::{Client, Codec, Filter, Module, Origin, Proxy, Resources, empty, module_of_wat, until};
 use http::Request;
 use serde_json::json;
 
@@ -120,4 +120,42 @@ async fn a_vm_that_has_served_long_enough_is_replaced_and_nobody_is_lost() {
     let started = "filter_vms_started_total{plugin=\"default/one\"}";
     proxy.wait_for_metric(started, |vms| vms >= 4.0).await;
     proxy.wait_for_metric("filter_vms", |vms| vms == 1.0).await;
+}
+
+/// `limits.wat`, a request at a time.
+async fn within_limits(limits: &str, requests: usize) -> (Proxy, Vec<u16>) {
+    let origin = Origin::says("hello").await;
+    let module = Module::Bytes("limits.wasm", module_of_wat(include_str!("wat/limits.wat")));
+    let filter = Filter::of("greedy", module).with(format!("limits: {{{limits}}}"));
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(filter)).await;
+    let mut statuses = Vec::new();
+    for _ in 0..requests {
+        statuses.push(proxy.get("/").await.status);
+    }
+    (proxy, statuses)
+}
+
+#[tokio::test]
+async fn each_limit_of_a_filter_is_kept_and_counted() {
+    const AMPLE: &str = "callTime: 1s, tableElements: 100000";
+    // Shared data has 16 parts, each with a sixteenth of the limit.
+    let (proxy, _) = within_limits(&format!("{AMPLE}, sharedData: 64Ki"), 100).await;
+    let evicted = &proxy.json("/plugins").await[0]["limited"]["sharedData"];
+    assert!(evicted.as_u64().is_some_and(|evicted| (20..80).contains(&evicted)), "{evicted}");
+
+    let (proxy, _) = within_limits(&format!("{AMPLE}, metrics: 10"), 30).await;
+    assert_eq!(proxy.metric("filter_custom_metrics_overflow{plugin=\"default/greedy\"}").await, 20.0);
+
+    // The table grows by 50 with each request.
+    let (proxy, statuses) = within_limits("callTime: 1s, tableElements: 170", 5).await;
+    assert_eq!(statuses[..3], [200, 200, 200]);
+    assert_eq!(statuses[3], 503, "{statuses:?}");
+    let failed = proxy.metric("filter_failures_total{plugin=\"default/greedy\",kind=\"filter_out_of_memory\"}").await;
+    assert!(failed >= 1.0, "{}", proxy.log());
+
+    // Each request takes some milliseconds: after the first ones the filter has had its share of the second.
+    let (proxy, statuses) = within_limits(&format!("{AMPLE}, cpuPerSecond: 3ms"), 20).await;
+    assert!(statuses[0] == 200 && statuses.contains(&503), "{statuses:?}");
+    assert!(proxy.metric("filter_limited_total{plugin=\"default/greedy\",limit=\"cpu\"}").await >= 1.0);
+    until("its share to come back", async || (proxy.get("/").await.status == 200).then_some(())).await;
 }

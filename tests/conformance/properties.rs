@@ -3,7 +3,14 @@
 use crate::case::{Case, Sent};
 
 /// Paths, with dots where guests write NUL.
-pub(crate) const PATHS: [&str; 92] = [
+pub(crate) const PATHS: [&str; 99] = [
+    "xds.route_metadata.filter_metadata",
+    "xds.route_metadata.filter_metadata.labels",
+    "xds.route_metadata.filter_metadata.labels.team",
+    "xds.route_metadata.filter_metadata.labels.nothing",
+    "xds.route_metadata.filter_metadata.nothing",
+    "xds.route_metadata.nothing",
+    "xds.cluster_metadata.filter_metadata.labels.tier",
     "request.path",
     "request.url_path",
     "request.query",

@@ -73,12 +73,22 @@ pub struct EnvoyPlan {
     pub target: &'static str,
     /// Whether its listener is for bytes.
     pub is_tcp: bool,
+    /// The metadata of its route and of its first cluster.
+    pub metadata: Value,
 }
 
 impl EnvoyPlan {
     /// Everything goes to an origin, without filters.
     pub fn to(codec: Codec, origin: SocketAddr) -> Self {
-        Self { filters: Vec::new(), codec, origin, clusters: Vec::new(), target: "origin", is_tcp: false }
+        Self {
+            filters: Vec::new(),
+            codec,
+            origin,
+            clusters: Vec::new(),
+            target: "origin",
+            is_tcp: false,
+            metadata: json!({}),
+        }
     }
 
     pub(crate) fn configuration(&self) -> Value {
@@ -116,7 +126,7 @@ impl EnvoyPlan {
         let mut chain: Vec<Value> = self.filters.iter().map(wasm).collect();
         let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
         chain.push(json!({"name": "envoy.filters.http.router", "typed_config": router}));
-        let plain = json!({"match": {"prefix": "/"}, "name": "everything", "route": {"cluster": self.target}});
+        let plain = json!({"match": {"prefix": "/"}, "name": "everything", "route": {"cluster": self.target}, "metadata": self.metadata});
         let host = json!({"name": "all", "domains": ["*"], "routes": [plain]});
         let manager = typed(
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -132,13 +142,14 @@ impl EnvoyPlan {
     fn cluster(&self, name: &str, address: SocketAddr) -> Value {
         let endpoint = json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
         let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": endpoint}}]}]);
+        let metadata = if name == self.target { self.metadata.clone() } else { json!({}) };
         let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         let protocol = match self.codec {
             Codec::Http1 => json!({"http_protocol_options": {"enable_trailers": true}}),
             Codec::Http2 => json!({"http2_protocol_options": {}}),
         };
         json!({
-            "name": name, "type": "STATIC", "connect_timeout": "5s",
+            "name": name, "type": "STATIC", "connect_timeout": "5s", "metadata": metadata,
             "load_assignment": {"cluster_name": name, "endpoints": endpoints},
             "typed_extension_protocol_options": {options: typed(options, json!({"explicit_http_config": protocol}))},
         })

@@ -189,6 +189,16 @@ impl Resources {
         ))
     }
 
+    /// The HTTPRoute `everything` to the Service `origin`, an HTTP/2 one; both with more `metadata`, as YAML in flow style.
+    pub fn labelled_http2(origin: SocketAddr, metadata: &str) -> Self {
+        let add = |text: &str, name: &str| {
+            text.replace(&format!("{{name: {name}}}\nspec"), &format!("{{name: {name}, {metadata}}}\nspec"))
+        };
+        let plain = Self::forward_to_http2(origin);
+        let text = add(&add(&plain.text, "origin"), "everything");
+        Self { text, ..plain }
+    }
+
     /// The HTTPRoute `everything`, to the Service `origin`.
     pub fn route_everything(self) -> Self {
         self.route("everything", "rules: [{backendRefs: [{name: origin, port: 80}]}]")

@@ -64,7 +64,8 @@ const LOG_CAP: usize = 16 << 20;
 /// Hostile modules that there are at least.
 const AT_LEAST: usize = 50;
 
-const LIMITS: &str = "limits: {memory: 2Mi, callTime: 5ms, startTime: 500ms}";
+/// As for filters of strangers: the last one bounds how long others wait for a filter that takes what it may take.
+const LIMITS: &str = "limits: {memory: 2Mi, callTime: 5ms, startTime: 500ms, cpuPerSecond: 10ms}";
 
 /// The machine, for one test at a time.
 async fn machine() -> MutexGuard<'static, ()> {

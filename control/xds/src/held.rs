@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
 use weir_model::{
-    Balancing, Cluster, ClusterName, DirectResponse, Discovery, DownstreamTls, Endpoint, FilterChain, Listener, Plugin,
-    PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName, Secret,
-    SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol, VirtualHost,
+    Balancing, Cluster, ClusterName, DirectResponse, Discovery, DownstreamTls, Endpoint, FilterChain, Listener,
+    Metadata, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName,
+    Secret, SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol, VirtualHost,
 };
 
 use crate::decode::{
@@ -362,6 +362,7 @@ fn empty_cluster(name: ClusterName) -> Cluster {
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,
         request_timeout: None,
         tls: None,
+        metadata: Metadata::default(),
     }
 }
 

@@ -102,8 +102,8 @@ fn respond() -> impl Strategy<Value = RouteAction> {
 /// A route whose chain is some of the plugins, in their order.
 fn route() -> impl Strategy<Value = Arc<Route>> {
     let chain = prop::sample::subsequence(vec![0usize, 1, 2], 0..=3);
-    (route_match(), chain, edits(), edits(), "[a-z]{1,4}/[0-9]").prop_flat_map(
-        |(matches, chain, request_headers, response_headers, name)| {
+    (route_match(), chain, edits(), edits(), ("[a-z]{1,4}/[0-9]", metadata())).prop_flat_map(
+        |(matches, chain, request_headers, response_headers, (name, metadata))| {
             let is_prefix = matches!(matches.path, PathMatch::Prefix(_));
             let action = prop_oneof![4 => forward(is_prefix), 1 => redirect(is_prefix), 1 => respond()];
             action.prop_map(move |action| {
@@ -114,10 +114,16 @@ fn route() -> impl Strategy<Value = Arc<Route>> {
                     request_headers: request_headers.clone(),
                     response_headers: response_headers.clone(),
                     action,
+                    metadata: metadata.clone(),
                 })
             })
         },
     )
+}
+
+fn metadata() -> impl Strategy<Value = Metadata> {
+    let group = btree_map(text(), text(), 0..3);
+    btree_map("[a-z]{1,3}".prop_map(Arc::<str>::from), group, 0..3).prop_map(Metadata::new)
 }
 
 fn plugin_name(index: usize) -> PluginName {
@@ -205,10 +211,10 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
     let protocol = prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2)];
     let balancing = prop_oneof![Just(Balancing::RoundRobin), Just(Balancing::LeastRequest), Just(Balancing::Random)];
     let tls = "[a-z]{1,4}".prop_map(|account| UpstreamTls { workload: Workload::of_account("n", &account).unwrap() });
-    (discovery, protocol, balancing, milliseconds(), option::of(milliseconds()), option::of(tls)).prop_map(
-        move |(discovery, protocol, balancing, connect_timeout, request_timeout, tls)| {
+    (discovery, protocol, balancing, milliseconds(), option::of(milliseconds()), option::of(tls), metadata()).prop_map(
+        move |(discovery, protocol, balancing, connect_timeout, request_timeout, tls, metadata)| {
             let name = ClusterName::new(name).unwrap();
-            Arc::new(Cluster { name, discovery, protocol, balancing, connect_timeout, request_timeout, tls })
+            Arc::new(Cluster { name, discovery, protocol, balancing, connect_timeout, request_timeout, tls, metadata })
         },
     )
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::endpoint::Endpoint;
 use crate::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
+use crate::metadata::Metadata;
 use crate::name::ClusterName;
 use crate::tls::UpstreamTls;
 
@@ -67,6 +68,9 @@ pub struct Cluster {
     pub request_timeout: Option<Duration>,
     /// Who its endpoints must be; `None` is plain text to anybody.
     pub tls: Option<UpstreamTls>,
+    /// What filters can read about it.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 impl Cluster {
@@ -86,6 +90,7 @@ impl Cluster {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: None,
             tls: None,
+            metadata: Metadata::default(),
         })
     }
 }

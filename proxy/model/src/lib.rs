@@ -23,6 +23,7 @@ pub mod endpoint;
 pub mod matcher;
 pub mod identity;
 pub mod rejection;
+pub mod metadata;
 pub mod name;
 pub mod units;
 pub mod limits;
@@ -33,6 +34,7 @@ pub use endpoint::{Endpoint, ServiceVersion, Weight};
 pub use identity::{NoIdentity, SpiffeId, TrustDomain, Workload};
 pub use listener::{Listener, ListenerProtocol};
 pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
+pub use metadata::{Group as MetadataGroup, Metadata};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
 pub use plugin::{
     BundleName, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin, PluginAllowance,

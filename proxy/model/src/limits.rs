@@ -20,6 +20,9 @@ pub const MAX_MATCHES: usize = 16;
 /// Plugins in one filter chain: more would cost more than the request itself.
 pub const MAX_CHAIN_PLUGINS: usize = 32;
 
+/// Labels and annotations of an object together: every proxy keeps them, for filters.
+pub const MAX_METADATA_BYTES: usize = 16 << 10;
+
 /// Largest configuration of one plugin, in bytes (etcd's bound for one value).
 pub const MAX_PLUGIN_CONFIGURATION_BYTES: usize = 1024 * 1024;
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::endpoint::Weight;
 use crate::matcher::{HostMatch, RouteMatch};
+use crate::metadata::Metadata;
 use crate::name::{ClusterName, RouteName, RouteTableName};
 use crate::plugin::FilterChain;
 use crate::rewrite::{HeaderEdits, PathRewrite, Rewrite};
@@ -48,6 +49,9 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// What becomes of the request.
     pub action: RouteAction,
+    /// What filters can read about it.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 impl Route {
@@ -67,6 +71,7 @@ impl Route {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             action: RouteAction::Forward(forward),
+            metadata: Metadata::default(),
         }
     }
 }

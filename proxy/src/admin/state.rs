@@ -136,6 +136,10 @@ pub(super) fn plugins(admin: &Admin) -> Page {
         for (limit, count) in counted.iter().flat_map(|metrics| metrics.limited.values()) {
             *limited.entry(limit).or_default() += count;
         }
+        let evicted = plugin.evicted_values();
+        if evicted > 0 {
+            limited.insert("sharedData", evicted);
+        }
         let (vms, pause) = (plugin.stats.vms.load(Ordering::Relaxed), plugin.stats.breaker_pause());
         plugins.push(PluginPage {
             state: match pause {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, info};
-use weir_model::{ListenerName, ListenerProtocol, RouteName};
+use weir_model::{ListenerName, ListenerProtocol, Route};
 
 use crate::connection::detect::Codec;
 use crate::drain::DrainWatcher;
@@ -147,13 +147,14 @@ impl Connection {
     }
 
     /// What is known of a stream on it when it begins.
-    pub(crate) fn facts(&self, route: Option<&RouteName>) -> Facts {
+    pub(crate) fn facts(&self, route: Option<&Route>) -> Facts {
         let mut facts = Facts::new(self.peer, self.listener.address, self.id);
         facts.identity = self.identity.get().cloned();
         facts.is_tls = self.is_tls();
         facts.server_name = self.tls.get().cloned().flatten();
         facts.listener = Some(self.listener.name.clone());
-        facts.route = route.cloned();
+        facts.route = route.map(|route| route.name.clone());
+        facts.route_metadata = route.map(|route| route.metadata.clone()).unwrap_or_default();
         facts
     }
 

@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
         route: Option<&Arc<Route>>,
     ) -> Self {
         let chain = route.map(|route| config.chain(route)).unwrap_or_default();
-        let cell = FilterStream::of_connection(connection.facts(route.map(|route| &route.model.name)), &chain);
+        let cell = FilterStream::of_connection(connection.facts(route.map(|route| &*route.model)), &chain);
         Self { worker, connection, cell, closed_by: Cell::new(None) }
     }
 
@@ -119,6 +119,7 @@ impl<'a> Session<'a> {
         {
             let facts = &mut self.cell.borrow_mut().exchange.facts;
             facts.cluster = Some(target.model().name.clone());
+            facts.cluster_metadata = target.model().metadata.clone();
             facts.endpoints = target.endpoints().len() as u64;
         }
         match open_tunnel(&self.worker.upstreams, target).await {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
-use weir_model::{ClusterName, ListenerName, RouteName};
+use weir_model::{ClusterName, ListenerName, Metadata, RouteName};
 
 /// A value that a filter has set (`proxy_set_property`), under its whole path.
 pub(crate) type StreamValue = (Box<[u8]>, Box<[u8]>);
@@ -29,6 +29,10 @@ pub(crate) struct Facts {
     pub(crate) listener: Option<ListenerName>,
     /// The route, once chosen.
     pub(crate) route: Option<RouteName>,
+    /// What people have written about the route.
+    pub(crate) route_metadata: Metadata,
+    /// What people have written about the cluster, once chosen.
+    pub(crate) cluster_metadata: Metadata,
     /// The cluster, once chosen.
     pub(crate) cluster: Option<ClusterName>,
     /// The endpoint, once chosen.
@@ -67,6 +71,8 @@ impl Facts {
             server_name: None,
             listener: None,
             route: None,
+            route_metadata: Metadata::default(),
+            cluster_metadata: Metadata::default(),
             cluster: None,
             endpoint: None,
             endpoints: 0,

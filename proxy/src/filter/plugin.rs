@@ -109,6 +109,11 @@ impl ActivePlugin {
         self.plugin.exports()
     }
 
+    /// Values of its shared data that made room for others (`limits.sharedData`).
+    pub(crate) fn evicted_values(&self) -> u64 {
+        self.namespace().data().evicted()
+    }
+
     /// What plugins share within the process.
     pub(super) fn state(&self) -> &PluginState {
         &self.stock.state

@@ -8,6 +8,8 @@ use std::time::UNIX_EPOCH;
 use weir_host_abi::Status;
 use weir_host_abi::abi::map::MapKind;
 use weir_host_abi::abi::property::PropertyValue::{self, Duration, Timestamp, Unsigned};
+use weir_host_abi::abi::protobuf::put_bytes;
+use weir_model::{Metadata, MetadataGroup};
 
 use crate::filter::exchange::Exchange;
 use crate::filter::heads;
@@ -268,18 +270,65 @@ fn connection<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValu
 fn xds<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
     let facts = &exchange.facts;
     let name = match rest {
+        [b"route_metadata", rest @ ..] if !exchange.is_tcp => return texts(&facts.route_metadata, rest),
+        [b"cluster_metadata", rest @ ..] if !exchange.is_tcp || facts.cluster.is_some() => {
+            return texts(&facts.cluster_metadata, rest);
+        }
         [b"route_name"] => facts.route.as_ref().map(weir_model::RouteName::as_str),
-        [b"route_metadata" | b"virtual_host_name" | b"virtual_host_metadata"] if exchange.is_tcp => None,
-        [b"cluster_metadata"] if exchange.is_tcp && facts.cluster.is_none() => None,
+        [b"virtual_host_name" | b"virtual_host_metadata"] if exchange.is_tcp => None,
         [b"virtual_host_name"] => facts.route.as_ref().map(|route| parent_of(route.as_str())),
         [b"cluster_name"] => facts.cluster.as_ref().map(weir_model::ClusterName::as_str),
         [b"filter_chain_name"] => facts.listener.as_ref().map(weir_model::ListenerName::as_str),
         [b"listener_direction"] => return Some(PropertyValue::Integer(0)),
-        // Our resources have no metadata.
-        [b"route_metadata" | b"cluster_metadata" | b"virtual_host_metadata" | b"listener_metadata"] => Some(""),
+        // These have no metadata.
+        [b"virtual_host_metadata" | b"listener_metadata"] => Some(""),
         _ => None,
     };
     name.map(PropertyValue::text)
+}
+
+/// What people have written about an object: a `core.v3.Metadata`, its `filter_metadata`, a group of that, or a text.
+fn texts<'a>(metadata: &'a Metadata, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
+    let pairs = |group: &MetadataGroup| {
+        group.iter().map(|(name, text)| (name.as_bytes().to_vec(), text.as_bytes().to_vec())).collect::<Vec<_>>()
+    };
+    let group = |name: &[u8]| metadata.group(std::str::from_utf8(name).ok()?);
+    Some(match rest {
+        [] => PropertyValue::Bytes(Cow::Owned(message(metadata))),
+        [b"filter_metadata"] => {
+            let group = |(name, group): (&str, &MetadataGroup)| {
+                let mut bytes = Vec::new();
+                PropertyValue::Pairs(pairs(group)).write(&mut bytes);
+                (name.as_bytes().to_vec(), bytes)
+            };
+            PropertyValue::Pairs(metadata.groups().map(group).collect())
+        }
+        [b"filter_metadata", name] => PropertyValue::Pairs(pairs(group(name)?)),
+        [b"filter_metadata", name, key] => PropertyValue::text(&**group(name)?.get(std::str::from_utf8(key).ok()?)?),
+        _ => return None,
+    })
+}
+
+/// `core.v3.Metadata`: 1 map from names to `Struct`; `Struct`: 1 map from names to `Value`; `Value`: 3 text. An entry of a
+/// map has its key in 1 and its value in 2.
+fn message(metadata: &Metadata) -> Vec<u8> {
+    let entry = |out: &mut Vec<u8>, key: &str, value: &[u8]| {
+        let mut entry = Vec::new();
+        put_bytes(&mut entry, 1, key.as_bytes());
+        put_bytes(&mut entry, 2, value);
+        put_bytes(out, 1, &entry);
+    };
+    let mut message = Vec::new();
+    for (name, group) in metadata.groups() {
+        let mut fields = Vec::new();
+        for (key, text) in group {
+            let mut value = Vec::new();
+            put_bytes(&mut value, 3, text.as_bytes());
+            entry(&mut fields, key, &value);
+        }
+        entry(&mut message, name, &fields);
+    }
+    message
 }
 
 /// The object that a route was made from: `namespace/name` of `namespace/name/rule/match`.

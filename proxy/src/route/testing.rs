@@ -41,6 +41,7 @@ pub(crate) fn route(name: &str, matches: RouteMatch, action: RouteAction) -> Arc
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         action,
+        metadata: weir_model::Metadata::default(),
     })
 }
 

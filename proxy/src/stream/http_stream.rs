@@ -88,7 +88,7 @@ impl HttpStream {
             version: head.version,
             request_id: head.headers.get("x-request-id").cloned(),
         };
-        let facts = connection.facts(route.as_ref().ok().map(|route| &route.model.name));
+        let facts = connection.facts(route.as_ref().ok().map(|route| &*route.model));
         let started = facts.started;
         let deadline = route.as_ref().ok().and_then(|route| first_timeout(route)).map(|timeout| started + timeout);
         let cell = FilterStream::new(head, facts, &chain);
@@ -142,6 +142,7 @@ impl HttpStream {
             return Err(ProxyError::RouteChangedChain);
         }
         exchange.facts.route = Some(now.model.name.clone());
+        exchange.facts.route_metadata = now.model.metadata.clone();
         Ok(Arc::clone(now))
     }
 
@@ -223,6 +224,7 @@ impl HttpStream {
         let mut cell = self.cell.borrow_mut();
         let facts = &mut cell.exchange.facts;
         facts.cluster = Some(cluster.model().name.clone());
+        facts.cluster_metadata = cluster.model().metadata.clone();
         facts.endpoints = cluster.endpoints().len() as u64;
         self.deadline.set(timeout.map(|timeout| facts.started + timeout));
     }

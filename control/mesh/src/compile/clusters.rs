@@ -31,6 +31,7 @@ pub(crate) fn clusters(catalog: &Catalog<'_>, resolved: &Resolved<'_>) -> Vec<Cl
                 connect_timeout,
                 request_timeout,
                 tls: tls.clone(),
+                metadata: catalog.document(document).metadata.clone(),
             };
             clusters
                 .extend(versions((service, registered), port).into_iter().map(|version| of_version(&whole, version)));

@@ -89,6 +89,7 @@ mod tests {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             action: RouteAction::Respond(DirectResponse { status: 500, detail: "x".into() }),
+            metadata: weir_model::Metadata::default(),
         })
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weir_model::{
     DirectResponse, DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName, ListenerProtocol,
-    Mirror, Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion, VirtualHost, Weight,
+    Metadata, Mirror, Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion, VirtualHost, Weight,
     WeightedCluster,
 };
 
@@ -161,7 +161,9 @@ impl<'c> Tables<'_, '_, 'c> {
         let chains = self.chains.chains(gateway, id, route);
         let source = &self.sources.documents()[attachment.route].document;
         let versions = route_versions(self.catalog, id, route);
-        let routes: Routes = self.memory.routes(source, (&chains, &versions), || routes(id, route, &chains, &versions));
+        let routes: Routes = self
+            .memory
+            .routes(source, (&chains, &versions), || routes((id, &document.metadata), route, &chains, &versions));
         let created = document.created.as_deref();
         let candidate =
             |(position, route): (usize, &Arc<Route>)| Candidate { route: route.clone(), created, id, position };
@@ -170,7 +172,12 @@ impl<'c> Tables<'_, '_, 'c> {
 }
 
 /// The routes of an HTTPRoute: one for each match of each rule.
-fn routes(id: &ObjectId, route: &HttpRoute, chains: &RuleChains, versions: &[TargetVersion]) -> Vec<Arc<Route>> {
+fn routes(
+    (id, metadata): (&ObjectId, &Metadata),
+    route: &HttpRoute,
+    chains: &RuleChains,
+    versions: &[TargetVersion],
+) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
     for (rule_index, rule) in route.rules.iter().enumerate() {
         let action = action(id, rule, versions);
@@ -183,6 +190,7 @@ fn routes(id: &ObjectId, route: &HttpRoute, chains: &RuleChains, versions: &[Tar
                 request_headers: rule.request_headers.clone(),
                 response_headers: rule.response_headers.clone(),
                 action: action.clone(),
+                metadata: metadata.clone(),
             }));
         }
     }

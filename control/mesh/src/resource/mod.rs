@@ -23,6 +23,8 @@ pub(crate) mod tcp_route;
 use std::fmt;
 use std::sync::Arc;
 
+use weir_model::limits::MAX_METADATA_BYTES;
+
 use crate::document::{Faults, Mark, ParsedDocument, Path, Tree};
 use crate::grammar;
 use crate::resource::field::{object, typed};
@@ -91,6 +93,8 @@ pub(crate) struct Document {
     pub(crate) label: Option<String>,
     /// When the object was made, if it says so.
     pub(crate) created: Option<String>,
+    /// Its labels and annotations, for filters.
+    pub(crate) metadata: weir_model::Metadata,
     /// What it says; `None` when anything is wrong with it.
     pub(crate) resource: Option<Resource>,
     /// Where it begins.
@@ -122,11 +126,11 @@ pub(crate) fn read(parsed: ParsedDocument) -> Document {
     let kind = header::kind(&tree, &mut faults);
     let id = kind.and_then(|kind| object(&tree, kind));
     let mut resource = None;
-    let mut created = None;
+    let (mut created, mut metadata) = (None, weir_model::Metadata::default());
     if let Some(kind) = kind {
         schema::check(&tree, schema::shape(kind), &Path::ROOT, &mut faults);
         if faults.is_empty() {
-            created = check_metadata(&tree, kind, &mut faults);
+            (created, metadata) = check_metadata(&tree, kind, &mut faults).unwrap_or_default();
             resource = check_spec(&tree, kind, &mut faults);
         }
     }
@@ -143,10 +147,10 @@ pub(crate) fn read(parsed: ParsedDocument) -> Document {
         hint: fault.hint,
     };
     let faults = faults.into_vec().into_iter().map(place).collect();
-    Document { kind, id, label, created, resource, start: tree.mark, faults }
+    Document { kind, id, label, created, metadata, resource, start: tree.mark, faults }
 }
 
-fn check_metadata(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<String> {
+fn check_metadata(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<(Option<String>, weir_model::Metadata)> {
     let root = Path::ROOT;
     let at = root.field("metadata");
     let metadata = typed(tree.field("metadata")?, &at, faults)?;
@@ -171,7 +175,25 @@ fn check_metadata(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<String
     if let Some(created) = &creation_timestamp {
         faults.check(&at.field("creationTimestamp"), grammar::name::timestamp(created));
     }
-    creation_timestamp
+    let texts = labels.iter().chain(&annotations).flatten().filter(|(key, _)| *key != KUBECTL);
+    let bytes: usize = texts.map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_METADATA_BYTES {
+        let reason = format!("labels and annotations of {bytes} bytes");
+        faults.add(&at, reason, format!("use at most {MAX_METADATA_BYTES}: filters can read them"));
+    }
+    Some((creation_timestamp, for_filters([("labels", labels), ("annotations", annotations)])))
+}
+
+/// The annotation in which kubectl keeps the whole object: nothing for filters.
+const KUBECTL: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+type Texts = std::collections::BTreeMap<String, String>;
+
+fn for_filters(groups: [(&str, Option<Texts>); 2]) -> weir_model::Metadata {
+    let text = |(key, value): (String, String)| (Arc::from(key), Arc::from(value));
+    let group =
+        |texts: Option<Texts>| texts.into_iter().flatten().filter(|(key, _)| key != KUBECTL).map(text).collect();
+    weir_model::Metadata::new(groups.map(|(name, texts)| (Arc::from(name), group(texts))))
 }
 
 fn check_spec(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<Resource> {

@@ -108,6 +108,7 @@ fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
         connection_pool_per_downstream_connection, queuing_policies, lb_config);
     let (discovery, members) =
         discovery(&name, cluster_discovery_type.as_ref(), (eds_cluster_config, load_assignment), spot)?;
+    let texts = metadata::texts(metadata.as_ref());
     let mut own = Entries::of(metadata, spot);
     let request_timeout = own.text("requestTimeout").and_then(|text| {
         let timeout = text.parse::<HumanDuration>().map_err(|error| error.reason);
@@ -125,6 +126,7 @@ fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
         },
         request_timeout,
         tls: super::tls::upstream(transport_socket, &spot.field("transport_socket")),
+        metadata: texts,
     };
     Some(DecodedCluster { cluster, members })
 }

@@ -1,6 +1,9 @@
 //! Our own keys in the metadata of Envoy's messages. Keys of others are theirs: they are left alone.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use weir_model::{Metadata, MetadataGroup};
 
 use super::fault::{Spot, unsupported};
 use crate::proto::protobuf::value::Kind;
@@ -11,6 +14,19 @@ use crate::proto::{METADATA, core};
 pub(super) struct Entries<'a> {
     fields: HashMap<String, Value>,
     spot: Spot<'a>,
+}
+
+/// What filters can read of the metadata of others: their texts. What else they keep there is theirs alone.
+pub(super) fn texts(metadata: Option<&core::Metadata>) -> Metadata {
+    let groups = metadata.into_iter().flat_map(|metadata| &metadata.filter_metadata);
+    let text = |(name, value): (&String, &Value)| match &value.kind {
+        Some(Kind::StringValue(text)) => Some((Arc::from(name.as_str()), Arc::from(text.as_str()))),
+        _ => None,
+    };
+    let group = |(name, group): (&String, &Struct)| {
+        (Arc::from(name.as_str()), group.fields.iter().filter_map(text).collect::<MetadataGroup>())
+    };
+    Metadata::new(groups.filter(|(name, _)| *name != METADATA).map(group))
 }
 
 impl<'a> Entries<'a> {

@@ -213,6 +213,7 @@ fn route(
         action,
     } = message;
     unsupported!(spot; tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
+    let texts = metadata::texts(metadata.as_ref());
     let mut own = Entries::of(metadata, spot);
     let matches = spot.field("match").required(r#match).and_then(|matches| route_match(matches, &spot.field("match")));
     let action = spot.field("action").required(action);
@@ -234,6 +235,7 @@ fn route(
             spot,
         ),
         action: action?,
+        metadata: texts,
     };
     Some(DecodedRoute { route, filters: filters(typed_per_filter_config, filters_above, spot) })
 }

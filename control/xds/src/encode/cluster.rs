@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use weir_model::{Balancing, Cluster, Discovery, Endpoint, HumanDuration, UpstreamProtocol};
 
-use super::metadata::{metadata, text};
+use super::metadata::{metadata, text, with_texts};
 use super::{by_ads, duration, identity_of, number, socket_address};
 use crate::audience::Audience;
 use crate::proto::{cluster as pb, core, endpoint, pack, upstream_http};
@@ -38,10 +38,13 @@ pub(crate) fn cluster(cluster: &Cluster, audience: &Audience) -> pb::Cluster {
         lb_policy: balancing as i32,
         load_assignment: inline,
         typed_extension_protocol_options: HashMap::from([(PROTOCOL_OPTIONS.to_owned(), options)]),
-        metadata: metadata(cluster.request_timeout.map(|timeout| {
-            let timeout = HumanDuration(timeout).to_string();
-            ("requestTimeout", text(&timeout))
-        })),
+        metadata: with_texts(
+            metadata(cluster.request_timeout.map(|timeout| {
+                let timeout = HumanDuration(timeout).to_string();
+                ("requestTimeout", text(&timeout))
+            })),
+            &cluster.metadata,
+        ),
         transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, &identity_of(audience))),
         cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(kind as i32)),
         ..pb::Cluster::default()

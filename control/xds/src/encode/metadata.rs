@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use weir_model::Metadata;
+
 use crate::proto::protobuf::value::Kind;
 use crate::proto::protobuf::{ListValue, Struct, Value};
 use crate::proto::{METADATA, core};
@@ -16,6 +18,19 @@ pub(super) fn metadata(entries: impl IntoIterator<Item = (&'static str, Value)>)
         filter_metadata: HashMap::from([(METADATA.to_owned(), fields)]),
         ..core::Metadata::default()
     })
+}
+
+/// Metadata with what people have written added to our own.
+pub(super) fn with_texts(own: Option<core::Metadata>, texts: &Metadata) -> Option<core::Metadata> {
+    if texts.is_empty() {
+        return own;
+    }
+    let mut all = own.unwrap_or_default();
+    for (name, group) in texts.groups() {
+        let fields = group.iter().map(|(key, value)| (key.to_string(), text(value))).collect();
+        all.filter_metadata.insert(name.to_owned(), Struct { fields });
+    }
+    Some(all)
 }
 
 pub(super) fn text(text: &str) -> Value {

@@ -7,7 +7,7 @@ use weir_model::{
     RouteAction, RouteMatch, RouteTable, TextMatch, VirtualHost, WeightedCluster,
 };
 
-use super::metadata::{list, metadata, object, text};
+use super::metadata::{list, metadata, object, text, with_texts};
 use super::{duration, number, truth};
 use crate::proto::protobuf::Any;
 use crate::proto::{core, kinds, matcher, pack, route as pb};
@@ -53,7 +53,7 @@ fn route(route: &Route) -> pb::Route {
     pb::Route {
         name: route.name.to_string(),
         r#match: Some(matches(&route.matches)),
-        metadata: own_metadata(&route.action),
+        metadata: with_texts(own_metadata(&route.action), &route.metadata),
         typed_per_filter_config: plugins.collect::<HashMap<_, _>>(),
         request_headers_to_add: headers_to_add(&route.request_headers),
         request_headers_to_remove: names(&route.request_headers),
