@@ -123,8 +123,7 @@ async fn a_vm_that_has_served_long_enough_is_replaced_and_nobody_is_lost() {
 }
 
 /// `limits.wat`, a request at a time.
-async fn within_limits(limits: &str, requests: usize) -> (Proxy, Vec<u16>) {
-    let origin = Origin::says("hello").await;
+async fn within_limits(origin: &Origin, limits: &str, requests: usize) -> (Proxy, Vec<u16>) {
     let module = Module::Bytes("limits.wasm", module_of_wat(include_str!("wat/limits.wat")));
     let filter = Filter::of("greedy", module).with(format!("limits: {{{limits}}}"));
     let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(filter)).await;
@@ -138,23 +137,24 @@ async fn within_limits(limits: &str, requests: usize) -> (Proxy, Vec<u16>) {
 #[tokio::test]
 async fn each_limit_of_a_filter_is_kept_and_counted() {
     const AMPLE: &str = "callTime: 1s, tableElements: 100000";
+    let origin = Origin::says("hello").await;
     // Shared data has 16 parts, each with a sixteenth of the limit.
-    let (proxy, _) = within_limits(&format!("{AMPLE}, sharedData: 64Ki"), 100).await;
+    let (proxy, _) = within_limits(&origin, &format!("{AMPLE}, sharedData: 64Ki"), 100).await;
     let evicted = &proxy.json("/plugins").await[0]["limited"]["sharedData"];
     assert!(evicted.as_u64().is_some_and(|evicted| (20..80).contains(&evicted)), "{evicted}");
 
-    let (proxy, _) = within_limits(&format!("{AMPLE}, metrics: 10"), 30).await;
+    let (proxy, _) = within_limits(&origin, &format!("{AMPLE}, metrics: 10"), 30).await;
     assert_eq!(proxy.metric("filter_custom_metrics_overflow{plugin=\"default/greedy\"}").await, 20.0);
 
     // The table grows by 50 with each request.
-    let (proxy, statuses) = within_limits("callTime: 1s, tableElements: 170", 5).await;
+    let (proxy, statuses) = within_limits(&origin, "callTime: 1s, tableElements: 170", 5).await;
     assert_eq!(statuses[..3], [200, 200, 200]);
     assert_eq!(statuses[3], 503, "{statuses:?}");
     let failed = proxy.metric("filter_failures_total{plugin=\"default/greedy\",kind=\"filter_out_of_memory\"}").await;
     assert!(failed >= 1.0, "{}", proxy.log());
 
     // Each request takes some milliseconds: after the first ones the filter has had its share of the second.
-    let (proxy, statuses) = within_limits(&format!("{AMPLE}, cpuPerSecond: 3ms"), 20).await;
+    let (proxy, statuses) = within_limits(&origin, &format!("{AMPLE}, cpuPerSecond: 3ms"), 20).await;
     assert!(statuses[0] == 200 && statuses.contains(&503), "{statuses:?}");
     assert!(proxy.metric("filter_limited_total{plugin=\"default/greedy\",limit=\"cpu\"}").await >= 1.0);
     until("its share to come back", async || (proxy.get("/").await.status == 200).then_some(())).await;

@@ -10,7 +10,7 @@ pub(crate) const PATHS: [&str; 99] = [
     "xds.route_metadata.filter_metadata.labels.nothing",
     "xds.route_metadata.filter_metadata.nothing",
     "xds.route_metadata.nothing",
-    "xds.cluster_metadata.filter_metadata.labels.tier",
+    "xds.cluster_metadata.filter_metadata.labels.team",
     "request.path",
     "request.url_path",
     "request.query",

@@ -86,7 +86,7 @@ fn plan(arrangement: &Arrangement, script: &str, (origin, callout): (SocketAddr,
         filters: vec![filter],
         clusters: vec![("default/callout:80".to_owned(), callout)],
         target: "default/origin:80",
-        metadata: json!({"filter_metadata": {"labels": {"team": "shop", "tier": "1"}, "annotations": {"weir.dev/x": "a text"}}}),
+        metadata: json!({"filter_metadata": {"labels": {"team": "shop"}}}),
         ..EnvoyPlan::to(Codec::Http2, origin)
     }
 }
@@ -99,8 +99,7 @@ fn resources(arrangement: &Arrangement, script: &str, (origin, callout): (Socket
         "rootId: root, vm: {{id: shared, environment: {{ONE: '1'}}}}, headerPause: {pause}, limits: {{logPerSecond: 64Mi, \
          callTime: 1s}}"
     );
-    let written = "labels: {team: shop, tier: '1'}, annotations: {weir.dev/x: a text}";
-    Resources::labelled_http2(origin, written).http2_service("callout", &[callout]).filter(filter.with(fields))
+    Resources::labelled_http2(origin, "labels: {team: shop}").http2_service("callout", &[callout]).filter(filter.with(fields))
 }
 
 /// Sends the chosen cases' requests, waits until the filter has forgotten the last one, and puts together what was seen.

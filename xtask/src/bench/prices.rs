@@ -25,6 +25,16 @@ const ROUNDS: usize = 5;
 /// The callbacks that the module with all of them has: create, two heads, log, done, delete.
 const CALLBACKS: f64 = 6.0;
 
+/// How often a small filter stands in a chain, to see what one of them costs.
+const FILTERS: usize = 16;
+
+/// Small filters, by the names of their modules, as the table says them, and how many parts their price has.
+const SMALL: [(&str, &str, f64); 3] = [
+    (ALL_CALLBACKS, "a filter with six callbacks that do nothing (one of sixteen)", 1.0),
+    (ALL_CALLBACKS, "a callback of it", CALLBACKS),
+    ("three_headers", "a filter with three header operations (one of sixteen)", 1.0),
+];
+
 /// A hostcall that is priced: its name in the table, its import, and the call.
 pub(super) struct Price {
     pub(super) name: &'static str,
@@ -99,6 +109,7 @@ const PRICES: [Price; 11] = [
 
 /// The text of a module that is priced; `None` for every other name.
 pub(super) fn module(name: &str) -> Option<String> {
+    let name = if name.starts_with(ALL_CALLBACKS) { ALL_CALLBACKS } else { name };
     let (import, call) = match PRICES.iter().find(|price| price.name == name) {
         Some(price) => (price.import, format!("(drop {})", price.call)),
         None if name == NOTHING || name == ALL_CALLBACKS => ("", String::new()),
@@ -137,14 +148,25 @@ pub(super) fn module(name: &str) -> Option<String> {
     ))
 }
 
-/// The filters that are priced, by their place in the table; then the one without calls, and the one with callbacks.
+/// The filters that are priced, by their place in the table; then the one without calls.
 pub(super) fn filter(place: usize) -> &'static [Filter] {
     static FILTERS: OnceLock<Vec<[Filter; 1]>> = OnceLock::new();
     let filters = FILTERS.get_or_init(|| {
-        let names = PRICES.iter().map(|price| price.name).chain([NOTHING, ALL_CALLBACKS]);
+        let names = PRICES.iter().map(|price| price.name).chain([NOTHING]);
         names.map(|name| [Filter { name, phase: "Transform", config: "{}", isolation: "Worker" }]).collect()
     });
     &filters[place]
+}
+
+/// A small filter, sixteen times, each in a VM of its own; by its place among the small ones.
+pub(super) fn sixteen(place: usize) -> &'static [Filter] {
+    static CHAINS: OnceLock<Vec<Vec<Filter>>> = OnceLock::new();
+    let chains = CHAINS.get_or_init(|| {
+        let named = |name: &str, number: usize| -> &'static str { format!("{name}-{number:02}").leak() };
+        let filter = |name| Filter { name, phase: "Transform", config: "{}", isolation: "Worker" };
+        SMALL.iter().map(|(name, ..)| (0..FILTERS).map(|number| filter(named(name, number))).collect()).collect()
+    });
+    &chains[place]
 }
 
 /// The filter whose VMs are priced: the shipped `auth`, with rules that make its configuration so long.
@@ -185,7 +207,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// The whole list, as a text for people.
 pub(super) fn measure(setting: &Setting) -> Result<String> {
     let mut text = String::from("| hostcall | Weir, ns | Envoy, ns | Weir / Envoy |\n|---|---:|---:|---:|\n");
-    let (nothing, callbacks) = (PRICES.len(), PRICES.len() + 1);
+    let nothing = PRICES.len();
     let both = |place: usize| [Peer::Weir, Peer::Envoy].map(|peer| Contestant::of(peer, Chain::Price(place)));
     let mut row = |name: &str, cost: [f64; 2]| {
         let line = format!("| {name} | {:.0} | {:.0} | {:.2} |", cost[0], cost[1], cost[0] / cost[1]);
@@ -200,11 +222,13 @@ pub(super) fn measure(setting: &Setting) -> Result<String> {
         let each = |with: f64, without: f64| (with - without) * 1e3 / f64::from(CALLS);
         row(price.name.trim_start_matches("price-"), [each(costs[0], costs[1]), each(costs[2], costs[3])]);
     }
-    let [ours, theirs] = both(callbacks);
-    let empty = [Peer::Weir, Peer::Envoy].map(|peer| Contestant::of(peer, Chain::Empty));
-    let costs = medians(setting, &[ours, empty[0], theirs, empty[1]], 1)?;
-    let each = |with: f64, without: f64| (with - without) * 1e3 / CALLBACKS;
-    row("a callback (of six, with all that a filter costs)", [each(costs[0], costs[1]), each(costs[2], costs[3])]);
+    for (place, (_, name, parts)) in SMALL.iter().enumerate() {
+        let of = |chain| [Peer::Weir, Peer::Envoy].map(|peer| Contestant::of(peer, chain));
+        let ([ours, theirs], [our_base, their_base]) = (of(Chain::Sixteen(place)), of(Chain::Empty));
+        let costs = medians(setting, &[ours, our_base, theirs, their_base], 1)?;
+        let each = |with: f64, without: f64| (with - without) * 1e3 / FILTERS as f64 / parts;
+        row(name, [each(costs[0], costs[1]), each(costs[2], costs[3])]);
+    }
     text.push_str(&isolation(setting)?);
     Ok(text)
 }
