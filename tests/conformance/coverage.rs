@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weir_host_abi::abi::calls::{CALLBACKS, HOSTCALLS};
+use weir_host_abi::abi::calls::{CALLBACKS, HOSTCALLS, Hostcall, Library, STREAM_CALLBACKS};
 
 use crate::case::Case;
 use crate::modules;
@@ -37,4 +37,13 @@ pub(crate) fn check<'o>(cases: &[Case], outcomes: impl Iterator<Item = &'o Outco
     let exempt = |name: &str| ELSEWHERE.iter().any(|(callback, _)| *callback == name);
     let missing: Vec<_> = CALLBACKS.iter().map(|row| row.name).filter(|name| !is_seen(name) && !exempt(name)).collect();
     assert!(missing.is_empty(), "no case brings about these callbacks: {missing:?}");
+}
+
+#[test]
+fn what_an_envoy_lets_a_plugin_without_streams_do_is_everything_else() {
+    let is_of_the_abi = |row: &&Hostcall| row.library == Library::Wasi || row.name.starts_with("proxy_");
+    let hostcalls = HOSTCALLS.iter().filter(is_of_the_abi).map(|row| row.name).filter(|name| *name != "proc_raise");
+    let callbacks = CALLBACKS.iter().map(|row| row.name).filter(|name| !STREAM_CALLBACKS.contains(name));
+    let expected: BTreeSet<&str> = hostcalls.chain(callbacks).collect();
+    assert_eq!(weir_xds::encode::WITHOUT_STREAMS.into_iter().collect::<BTreeSet<_>>(), expected);
 }

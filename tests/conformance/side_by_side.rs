@@ -99,7 +99,9 @@ fn resources(arrangement: &Arrangement, script: &str, (origin, callout): (Socket
         "rootId: root, vm: {{id: shared, environment: {{ONE: '1'}}}}, headerPause: {pause}, limits: {{logPerSecond: 64Mi, \
          callTime: 1s}}"
     );
-    Resources::labelled_http2(origin, "labels: {team: shop}").http2_service("callout", &[callout]).filter(filter.with(fields))
+    Resources::labelled_http2(origin, "labels: {team: shop}")
+        .http2_service("callout", &[callout])
+        .filter(filter.with(fields))
 }
 
 /// Sends the chosen cases' requests, waits until the filter has forgotten the last one, and puts together what was seen.

@@ -2,8 +2,8 @@
 //! another route is watched. The process lives, the other route hardly notices, and each filter serves again
 //! afterwards.
 //!
-//! It needs `wrk`, and the machine for itself: `cargo test -p weir-tests --features tools --test hostile -- --nocapture`
-//! prints the figures.
+//! It needs `wrk`, and the machine for itself, for three minutes: `cargo test -p weir-tests --features tools --test hostile --
+//! --nocapture` prints the figures.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
 
 mod modules; // Those that start: endless, greedy, lying ones.
