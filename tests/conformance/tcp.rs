@@ -349,7 +349,7 @@ impl Talker {
             while let Ok((stream, _)) = listener.accept().await {
                 noted.lock().under_way += 1;
                 let noted = Arc::clone(&noted);
-                tokio::spawn(async move {
+                harness::beside(async move {
                     let lines = serve(stream).await;
                     let mut noted = noted.lock();
                     noted.under_way -= 1;

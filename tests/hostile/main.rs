@@ -194,30 +194,27 @@ async fn look_beside(proxy: &Proxy, module: &Hostile, what: &str) -> Seen {
 /// Asks the other route for a while, over a few connections; all its requests succeed. (Not with `wrk`, which adds requests
 /// that nobody has made for each one that waits.)
 async fn look(address: SocketAddr) -> Seen {
-    let until = Instant::now() + LOOK;
-    let one = async || {
-        let mut client = Client::http1(address).await;
-        let mut waited = Vec::new();
-        while Instant::now() < until {
-            let begun = Instant::now();
-            let answer = client.get("/other").await;
-            waited.push(begun.elapsed());
-            assert_eq!((answer.status, answer.text()), (200, "/other".into()), "a request of the other route failed");
-        }
-        waited
-    };
-    let all = futures(std::array::from_fn::<_, OTHERS, _>(|_| one())).await;
-    let mut waited: Vec<Duration> = all.into_iter().flatten().collect();
+    let mut all = JoinSet::new();
+    for _ in 0..OTHERS {
+        all.spawn(waits(address, Instant::now() + LOOK));
+    }
+    let mut waited: Vec<Duration> = all.join_all().await.into_iter().flatten().collect();
     waited.sort();
     let (Some(max), p99) = (waited.last(), waited.len() * 99 / 100) else { panic!("the other route stood still") };
     Seen { p99: waited[p99.min(waited.len() - 1)], max: *max }
 }
 
-/// All of them at once.
-async fn futures<T>(all: [impl Future<Output = T>; OTHERS]) -> Vec<T> {
-    let [first, second, third, fourth] = all;
-    let (first, second, third, fourth) = tokio::join!(first, second, third, fourth);
-    vec![first, second, third, fourth]
+/// Asks the other route until then, one request after another; how long each has waited.
+async fn waits(address: SocketAddr, until: Instant) -> Vec<Duration> {
+    let mut client = Client::http1(address).await;
+    let mut waited = Vec::new();
+    while Instant::now() < until {
+        let begun = Instant::now();
+        let answer = client.get("/other").await;
+        waited.push(begun.elapsed());
+        assert_eq!((answer.status, answer.text()), (200, "/other".into()), "a request of the other route failed");
+    }
+    waited
 }
 
 /// Requests that ask a module for harm: many, and some with trailers.

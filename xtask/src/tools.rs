@@ -132,7 +132,7 @@ fn install_node_packages() -> Result<()> {
         let name = package.rsplit_once('@').map_or(*package, |(name, _)| name);
         folder.join("node_modules").join(name).join("package.json").is_file()
     };
-    if NODE_PACKAGES.iter().all(|package| is_there(&package)) {
+    if NODE_PACKAGES.iter().all(is_there) {
         return Ok(());
     }
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;

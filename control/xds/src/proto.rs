@@ -94,13 +94,16 @@ pub(crate) struct Plugin {
     /// Once its memory has grown to this.
     #[prost(uint64, optional, tag = "17")]
     pub(crate) recycle_memory_bytes: Option<u64>,
-    /// True when there is one VM in the process, and no stream goes through it.
-    #[prost(bool, tag = "18")]
-    pub(crate) one_vm: bool,
-    /// True when it is told of the ends of streams alone.
-    #[prost(bool, tag = "19")]
-    pub(crate) sees_ends: bool,
+    /// [`SEES_ENDS`] and [`ONE_VM`], added up; 0 is a filter like others.
+    #[prost(uint32, tag = "18")]
+    pub(crate) kind: u32,
 }
+
+/// A plugin that is told of the ends of streams alone.
+pub(crate) const SEES_ENDS: u32 = 1;
+
+/// A plugin with one VM in the process, which no stream goes through.
+pub(crate) const ONE_VM: u32 = 2;
 
 /// A list that may be empty or not be there.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -87,11 +87,11 @@ pub(super) fn start(plugins: &[Arc<Plugin>], host: &mut dyn Host) -> Result<Vm, 
     initialise(&instance, &mut store, host)?;
     store.data_mut().phase = Phase::Callback;
     let mut vm = Vm { plugins: plugins.into(), acting: 0, store, callbacks, dead: false };
-    for plugin in 0..plugins.len() {
-        if plugin > 0 {
-            begin_start(&mut vm.store, &plugins[plugin]);
+    for (number, plugin) in plugins.iter().enumerate() {
+        if number > 0 {
+            begin_start(&mut vm.store, plugin);
         }
-        create_context(&mut vm, host, plugin)?;
+        create_context(&mut vm, host, number)?;
     }
     Ok(vm)
 }

@@ -53,6 +53,16 @@ enum Build {
     Plain,
 }
 
+impl Build {
+    fn proxy(self) -> Result<Proxy> {
+        match self {
+            Self::Packaged => Ok(in_folder(&release::run()?)),
+            Self::AsItLies => as_it_lies(),
+            Self::Plain => plain(),
+        }
+    }
+}
+
 /// How much is measured, and of what.
 #[derive(Clone, Copy)]
 pub(crate) struct Extent {
@@ -77,12 +87,7 @@ pub(crate) const QUICK: Extent = Extent { build: Build::Plain, rounds: 7, scale_
 pub(crate) fn run(extent: Extent) -> Result<()> {
     let clock = Clock::start();
     say("measures the proxy beside HAProxy, nginx and Envoy");
-    let proxy = match extent.build {
-        Build::Packaged => in_folder(&release::run()?),
-        Build::AsItLies => as_it_lies()?,
-        Build::Plain => plain()?,
-    };
-    let setting = Setting::prepare(proxy)?;
+    let setting = Setting::prepare(extent.build.proxy()?)?;
     let contestants = Contestant::all();
     let mut samples = vec![Vec::new(); contestants.len()];
     step("requests", || {
@@ -110,10 +115,10 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
 }
 
 /// The list of prices alone.
-pub(crate) fn prices() -> Result<()> {
+pub(crate) fn prices(extent: Extent) -> Result<()> {
     let clock = Clock::start();
     say("measures what hostcalls, callbacks and VMs cost, beside Envoy");
-    let setting = Setting::prepare(plain()?)?;
+    let setting = Setting::prepare(extent.build.proxy()?)?;
     let text = step("prices", || prices::measure(&setting))?;
     let place = setting.folder().join("prices.md");
     std::fs::write(&place, &text).with_context(|| place.display().to_string())?;

@@ -22,17 +22,14 @@ const CALLS: u32 = 500;
 /// How often each has its turn.
 const ROUNDS: usize = 5;
 
-/// The callbacks that the module with all of them has: create, two heads, log, done, delete.
-const CALLBACKS: f64 = 6.0;
-
 /// How often a small filter stands in a chain, to see what one of them costs.
-const FILTERS: usize = 16;
+const COPIES: u32 = 16;
 
-/// Small filters, by the names of their modules, as the table says them, and how many parts their price has.
-const SMALL: [(&str, &str, f64); 3] = [
-    (ALL_CALLBACKS, "a filter with six callbacks that do nothing (one of sixteen)", 1.0),
-    (ALL_CALLBACKS, "a callback of it", CALLBACKS),
-    ("three_headers", "a filter with three header operations (one of sixteen)", 1.0),
+/// Small filters, by the names of their modules, and as the table says them. The callbacks are create, two heads, log, done,
+/// delete.
+const SMALL: [(&str, &str); 2] = [
+    (ALL_CALLBACKS, "a filter with six callbacks that do nothing (one of sixteen)"),
+    ("three_headers", "a filter with three header operations (one of sixteen)"),
 ];
 
 /// A hostcall that is priced: its name in the table, its import, and the call.
@@ -162,9 +159,9 @@ pub(super) fn filter(place: usize) -> &'static [Filter] {
 pub(super) fn sixteen(place: usize) -> &'static [Filter] {
     static CHAINS: OnceLock<Vec<Vec<Filter>>> = OnceLock::new();
     let chains = CHAINS.get_or_init(|| {
-        let named = |name: &str, number: usize| -> &'static str { format!("{name}-{number:02}").leak() };
+        let named = |name: &str, number: u32| -> &'static str { format!("{name}-{number:02}").leak() };
         let filter = |name| Filter { name, phase: "Transform", config: "{}", isolation: "Worker" };
-        SMALL.iter().map(|(name, ..)| (0..FILTERS).map(|number| filter(named(name, number))).collect()).collect()
+        SMALL.iter().map(|(name, _)| (0..COPIES).map(|number| filter(named(name, number))).collect()).collect()
     });
     &chains[place]
 }
@@ -222,11 +219,11 @@ pub(super) fn measure(setting: &Setting) -> Result<String> {
         let each = |with: f64, without: f64| (with - without) * 1e3 / f64::from(CALLS);
         row(price.name.trim_start_matches("price-"), [each(costs[0], costs[1]), each(costs[2], costs[3])]);
     }
-    for (place, (_, name, parts)) in SMALL.iter().enumerate() {
+    for (place, (_, name)) in SMALL.iter().enumerate() {
         let of = |chain| [Peer::Weir, Peer::Envoy].map(|peer| Contestant::of(peer, chain));
         let ([ours, theirs], [our_base, their_base]) = (of(Chain::Sixteen(place)), of(Chain::Empty));
         let costs = medians(setting, &[ours, our_base, theirs, their_base], 1)?;
-        let each = |with: f64, without: f64| (with - without) * 1e3 / FILTERS as f64 / parts;
+        let each = |with: f64, without: f64| (with - without) * 1e3 / f64::from(COPIES);
         row(name, [each(costs[0], costs[1]), each(costs[2], costs[3])]);
     }
     text.push_str(&isolation(setting)?);

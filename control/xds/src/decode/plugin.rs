@@ -61,14 +61,17 @@ pub(super) fn inline_plugin(name: PluginName, config: &protobuf::Any, spot: &Spo
 }
 
 fn extras(plugin: &proto::Plugin, spot: &Spot<'_>) -> Option<Extras> {
-    let proto::Plugin { wasm: _, vm_for_each_stream, one_vm, sees_ends, services, .. } = plugin;
-    let isolation = match (vm_for_each_stream, one_vm) {
+    let proto::Plugin { wasm: _, vm_for_each_stream, kind, services, .. } = plugin;
+    if kind & !(proto::SEES_ENDS | proto::ONE_VM) != 0 {
+        return spot.field("kind").none("is not known", "this proxy is older than who tells it");
+    }
+    let isolation = match (vm_for_each_stream, kind & proto::ONE_VM != 0) {
         (false, false) => Isolation::Worker,
         (true, false) => Isolation::Stream,
         (false, true) => Isolation::Process,
         (true, true) => return spot.none("has one VM and one for each stream", "choose one of the two"),
     };
-    let sight = if *sees_ends { StreamSight::End } else { StreamSight::Whole };
+    let sight = if kind & proto::SEES_ENDS != 0 { StreamSight::End } else { StreamSight::Whole };
     let services = services.as_ref().map(|list| list.names.iter().map(|name| Arc::from(name.as_str())).collect());
     let age = plugin.recycle_age.map(|age| duration(age, &spot.field("recycle_age")));
     let recycling = Recycling {

@@ -25,6 +25,12 @@ pub(crate) fn plugin(plugin: &Plugin, module: &RemoteModule, audience: &Audience
     core::TypedExtensionConfig { name: plugin.name.to_string(), typed_config: Some(typed) }
 }
 
+fn kind_of(plugin: &Plugin) -> u32 {
+    let sight = if plugin.sight == StreamSight::End { proto::SEES_ENDS } else { 0 };
+    let isolation = if plugin.isolation == Isolation::Process { proto::ONE_VM } else { 0 };
+    sight + isolation
+}
+
 /// The filter with what Envoy has no fields for.
 fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
     let limits = &plugin.limits;
@@ -45,8 +51,7 @@ fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
         shared_data_bytes: Some(limits.shared_data.0),
         metrics: Some(limits.metrics),
         vm_for_each_stream: plugin.isolation == Isolation::Stream,
-        one_vm: plugin.isolation == Isolation::Process,
-        sees_ends: plugin.sight == StreamSight::End,
+        kind: kind_of(plugin),
         services: plugin.allow.services.as_ref().map(names),
         recycle_requests: plugin.recycling.requests,
         recycle_age: plugin.recycling.age.map(duration),
