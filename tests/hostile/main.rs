@@ -16,6 +16,8 @@ mod wat; // What they are made of.
 mod load; // wrk.
 #[path = "../under_load/path_origin.rs"]
 mod path_origin; // An origin that answers with the path.
+#[path = "../under_load/waits.rs"]
+mod waits; // What the other route's requests wait.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -29,11 +31,11 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::load::Load;
 use crate::modules::Hostile;
 use crate::refused::Refused;
+use crate::waits::Waits;
 use crate::wat::HARMLESS_HEADERS;
 
 /// For how long the other route is looked at: long enough that the three failures which open a breaker are no more than what
@@ -84,7 +86,7 @@ async fn hostile_modules_harm_only_themselves() {
     let mut proxy = Proxy::start(&resources(&table, echo.address())).await;
     let (id, before) = (proxy.id(), proxy.memory("VmRSS"));
     let mut worst = (0.0, "");
-    let mut alone = Seen::default();
+    let mut alone = Waits::default();
     for (at, module) in table.iter().enumerate() {
         if at % MODULES_BETWEEN_LOOKS == 0 {
             alone = look_beside(&proxy, module, "fine").await;
@@ -157,14 +159,15 @@ fn resources(table: &[Hostile], echo: SocketAddr) -> Resources {
 }
 
 /// Lets a module do its harm: the other route's p99 beside it, in parts of what it is without.
-async fn suffer(proxy: &Proxy, module: &Hostile, mut alone: Seen) -> f64 {
+async fn suffer(proxy: &Proxy, module: &Hostile, mut alone: Waits) -> f64 {
     let mut seen = String::new();
     for _ in 0..LOOKS {
         let harmed = look_beside(proxy, module, "harm").await;
         // What goes on by itself, in ticks say, goes on until a harmless request comes.
         drop(ask(proxy, module).await);
         let ratio = harmed.p99.as_secs_f64() / alone.p99.as_secs_f64();
-        write!(seen, "{:?} (at most {:?}) beside {:?}; ", harmed.p99, harmed.max, alone.p99).unwrap();
+        write!(seen, "{:?} (at most {:?} of {}) beside {:?}; ", harmed.p99, harmed.max, harmed.requests, alone.p99)
+            .unwrap();
         if harmed.p99 <= (alone.p99 * 2).max(NOISE) {
             let memory = proxy.memory("VmRSS") >> 20;
             println!("{:<32} {memory:>4} MiB; p99 of the other route {seen}", module.name);
@@ -175,46 +178,13 @@ async fn suffer(proxy: &Proxy, module: &Hostile, mut alone: Seen) -> f64 {
     panic!("{}: p99 of the other route {seen}", module.name);
 }
 
-/// What requests of the other route have waited.
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    p99: Duration,
-    max: Duration,
-}
-
 /// Looks at the other route beside requests that ask a module for harm, or for nothing.
-async fn look_beside(proxy: &Proxy, module: &Hostile, what: &str) -> Seen {
+async fn look_beside(proxy: &Proxy, module: &Hostile, what: &str) -> Waits {
     let address = proxy.address().await;
     let harm = Harm::start(address, &module.name, what);
-    let seen = look(address).await;
+    let seen = waits::look(address, OTHERS, LOOK).await;
     harm.stop().await;
     seen
-}
-
-/// Asks the other route for a while, over a few connections; all its requests succeed. (Not with `wrk`, which adds requests
-/// that nobody has made for each one that waits.)
-async fn look(address: SocketAddr) -> Seen {
-    let mut all = JoinSet::new();
-    for _ in 0..OTHERS {
-        all.spawn(waits(address, Instant::now() + LOOK));
-    }
-    let mut waited: Vec<Duration> = all.join_all().await.into_iter().flatten().collect();
-    waited.sort();
-    let (Some(max), p99) = (waited.last(), waited.len() * 99 / 100) else { panic!("the other route stood still") };
-    Seen { p99: waited[p99.min(waited.len() - 1)], max: *max }
-}
-
-/// Asks the other route until then, one request after another; how long each has waited.
-async fn waits(address: SocketAddr, until: Instant) -> Vec<Duration> {
-    let mut client = Client::http1(address).await;
-    let mut waited = Vec::new();
-    while Instant::now() < until {
-        let begun = Instant::now();
-        let answer = client.get("/other").await;
-        waited.push(begun.elapsed());
-        assert_eq!((answer.status, answer.text()), (200, "/other".into()), "a request of the other route failed");
-    }
-    waited
 }
 
 /// Requests that ask a module for harm: many, and some with trailers.

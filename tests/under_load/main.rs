@@ -20,6 +20,7 @@ mod certificates; // Short lives, and a root that rotates.
 mod fuzz; // Nonsense for the control plane.
 mod load; // wrk.
 mod path_origin; // An origin that answers with the path.
+mod waits; // What a route's requests wait.
 
 use tokio::sync::{Mutex, MutexGuard};
 
