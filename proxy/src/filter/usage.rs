@@ -1,8 +1,8 @@
 //! What a plugin's calls cost on one worker: how many there were, how long they took, and whether it has had its share of
 //! this second (`limits.cpuPerSecond`).
 //!
-//! Reading a clock costs as much as a small hostcall, so a plugin without a limit is measured at every sixteenth call,
-//! which stands for the others.
+//! Reading a clock costs as much as a small hostcall, so a plugin without a limit is measured at its first calls, and then
+//! at one of many, which stands for the others.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::limits::CPU_WINDOW;
 use crate::telemetry::PluginMetrics;
 
-/// Of how many calls one is measured when nothing depends on it.
-const SAMPLE: u32 = 16;
+/// Of how many calls one is measured when nothing depends on it; as many are at the beginning, each for itself.
+const SAMPLE: u32 = 64;
 
 /// What the calls into one plugin cost on one worker.
 pub(super) struct Usage {
@@ -57,12 +57,12 @@ impl Usage {
     pub(super) fn begin(&self) -> Option<Measured> {
         let call = self.calls.get();
         self.calls.set(call.wrapping_add(1));
-        if !self.is_limited() && !call.is_multiple_of(SAMPLE.into()) {
-            return None;
-        }
-        let started = Instant::now();
-        let stands_for = if self.is_limited() { 1 } else { SAMPLE };
-        Some(Measured { started, stands_for })
+        let stands_for = match self.is_limited() || call < SAMPLE.into() {
+            true => 1,
+            false if call.is_multiple_of(SAMPLE.into()) => SAMPLE,
+            false => return None,
+        };
+        Some(Measured { started: Instant::now(), stands_for })
     }
 
     /// The call has ended.
@@ -107,15 +107,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_limit_a_sixteenth_stands_for_all() {
+    async fn without_a_limit_a_few_calls_stand_for_all() {
         let metrics = PluginMetrics::default();
         let usage = Usage::new(CPU_WINDOW);
-        for _ in 0..160 {
+        let mut measurements = 0;
+        for _ in 0..4 * SAMPLE {
             let measured = usage.begin();
+            measurements += usize::from(measured.is_some());
             tokio::time::advance(Duration::from_millis(10)).await;
             usage.end(measured.as_ref(), &metrics);
             assert!(!usage.is_spent(Instant::now));
         }
-        assert_eq!((metrics.calls.value(), metrics.call_nanoseconds.value()), (160, 1_600_000_000));
+        assert_eq!((metrics.calls.value(), metrics.call_nanoseconds.value()), (256, 2_560_000_000));
+        assert_eq!(measurements, 64 + 3);
     }
 }
