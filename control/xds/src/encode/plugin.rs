@@ -15,12 +15,10 @@ pub(crate) fn plugin(plugin: &Plugin, module: &RemoteModule, audience: &Audience
         Audience::Weir => String::new(),
         Audience::Envoy { module_cluster } => module_cluster.to_string(),
     };
+    let filter = |plugin: &Plugin| Wasm { config: Some(configuration(plugin, module, cluster)) };
     let typed = match audience {
-        Audience::Envoy { .. } => {
-            let plugin = capabilities::of_envoy(plugin);
-            pack(&Wasm { config: Some(configuration(&plugin, module, cluster)) })
-        }
-        Audience::Weir => pack(&with_limits(plugin, Wasm { config: Some(configuration(plugin, module, cluster)) })),
+        Audience::Envoy { .. } => pack(&filter(&capabilities::of_envoy(plugin))),
+        Audience::Weir => pack(&with_limits(plugin, filter(plugin))),
     };
     core::TypedExtensionConfig { name: plugin.name.to_string(), typed_config: Some(typed) }
 }
