@@ -8,7 +8,7 @@ use weir_model::limits::MAX_CHAIN_PLUGINS;
 
 use crate::filter::event::{Ask, Side};
 use crate::filter::outlet::Outlet;
-use crate::filter::station::{Hold, Station};
+use crate::filter::station::{Hold, Station, Work};
 use crate::limits::{MAX_ASKS, MAX_OUTLET_BYTES};
 
 /// Some filters of a chain.
@@ -32,9 +32,36 @@ impl FilterSet {
 pub(super) struct Flow {
     /// In the order in which the direction passes them.
     pub(super) stations: Vec<Station>,
+    /// No station before this one has anything to do.
+    idle: usize,
     pub(super) outlet: Outlet,
     /// True when nothing moves any more: answered, broken off.
     pub(super) closed: bool,
+}
+
+impl Flow {
+    /// A station to change.
+    pub(super) fn station(&mut self, position: usize) -> Option<&mut Station> {
+        self.wake(position);
+        self.stations.get_mut(position)
+    }
+
+    /// The station may have something to do from now on.
+    pub(super) fn wake(&mut self, position: usize) {
+        self.idle = self.idle.min(position);
+    }
+
+    /// The first station that has something to do.
+    pub(super) fn work(&mut self) -> Option<(usize, Work)> {
+        if self.closed {
+            return None;
+        }
+        debug_assert!(self.stations.iter().take(self.idle).all(|station| station.work().is_none()), "{self:?}");
+        let mut rest = self.stations.iter().enumerate().skip(self.idle);
+        let found = rest.find_map(|(position, station)| Some((position, station.work()?)));
+        self.idle = found.map_or(self.stations.len(), |(position, _)| position);
+        found
+    }
 }
 
 /// Where both directions of a stream stand.
@@ -125,7 +152,7 @@ impl Chain {
     /// The bytes that a filter may change now, and how many it may make of them.
     pub(super) fn writable_body_at(&mut self, side: Side, filter: usize) -> Option<(&mut BytesMut, usize)> {
         let position = self.position(side, filter);
-        let station = self.flow(side).stations.get_mut(position)?;
+        let station = self.flow(side).station(position)?;
         station.is_writable().then_some((&mut station.body, station.room))
     }
 

@@ -97,12 +97,7 @@ impl<G: Guests> ChainDriver<'_, G> {
 
     /// Lets the first station that can do something do it. False when none can.
     fn step(&mut self, side: Side) -> bool {
-        let flow = self.exchange.chain.flow(side);
-        if flow.closed {
-            return false;
-        }
-        let work = flow.stations.iter().enumerate().find_map(|(position, station)| Some((position, station.work()?)));
-        let Some((position, work)) = work else { return false };
+        let Some((position, work)) = self.exchange.chain.flow(side).work() else { return false };
         match work {
             Work::Head => self.show_head(side, position),
             Work::Body => self.show_body(side, position),
@@ -141,7 +136,7 @@ impl<G: Guests> ChainDriver<'_, G> {
             return self.release(side, position);
         }
         let outcome = self.guests.call(filter, callback, self.exchange);
-        if let Some(station) = self.exchange.chain.flow(side).stations.get_mut(position) {
+        if let Some(station) = self.exchange.chain.flow(side).station(position) {
             station.showing = false;
         }
         match outcome {
@@ -201,7 +196,7 @@ impl<G: Guests> ChainDriver<'_, G> {
         if flow.closed {
             return;
         }
-        match flow.stations.get_mut(position) {
+        match flow.station(position) {
             Some(station) => {
                 station.arrived.head = true;
                 station.head_ends = end == MessageEnd::Here;
@@ -238,7 +233,7 @@ impl<G: Guests> ChainDriver<'_, G> {
         if flow.closed {
             return;
         }
-        match flow.stations.get_mut(position) {
+        match flow.station(position) {
             Some(station) => station.arrived.end = true,
             None => flow.outlet.put_last(Piece::End),
         }
@@ -249,7 +244,7 @@ impl<G: Guests> ChainDriver<'_, G> {
         if flow.closed {
             return;
         }
-        match flow.stations.get_mut(position) {
+        match flow.station(position) {
             Some(station) => station.arrived.trailers = true,
             None => flow.outlet.put_last(Piece::Trailers),
         }
@@ -359,7 +354,9 @@ impl<G: Guests> ChainDriver<'_, G> {
     }
 
     fn station(&mut self, side: Side, position: usize) -> &mut Station {
-        &mut self.exchange.chain.flow(side).stations[position]
+        let flow = self.exchange.chain.flow(side);
+        flow.wake(position);
+        &mut flow.stations[position]
     }
 }
 
