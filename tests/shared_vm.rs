@@ -1,8 +1,13 @@
 //! Several filters in one VM; filters that no request goes through; filters that are told of the ends of requests alone.
 
-use harness::{Codec, Filter, Module, Origin, Proxy, ProxyOptions, Resources, empty, module_of_wat, until};
-use http::Request;
+use std::sync::Arc;
+
+use harness::{
+    Codec, Filter, Module, Origin, Proxy, ProxyOptions, Resources, Wire, WireOrigin, empty, full, module_of_wat, until,
+};
+use http::{Request, Response};
 use serde_json::json;
+use tokio::sync::Barrier;
 
 /// A filter of `shared.wat`, by its root id.
 fn filter(name: &'static str, fields: &str) -> Filter {
@@ -49,8 +54,15 @@ async fn filters_with_one_vm_share_what_it_knows() {
     assert_eq!(passes(&origin, &proxy).await, (counts([1, 2]), roots.clone()));
     until("the old VM to be gone", async || (proxy.metric("filter_vms").await == 1.0).then_some(())).await;
 
-    // With another id, another VM configuration, or none, each has a VM of its own.
-    for two in ["", "vm: {id: other}", "vm: {id: shared, config: other}", "vm: {id: shared}, recycle: {requests: 9}"] {
+    // With another id, another VM configuration, or none, or when it may use or do other things, each has a VM of its own.
+    for two in [
+        "",
+        "vm: {id: other}",
+        "vm: {id: shared, config: other}",
+        "vm: {id: shared}, recycle: {requests: 9}",
+        "vm: {id: shared}, limits: {memory: 2Mi}",
+        "vm: {id: shared}, allow: {services: []}",
+    ] {
         proxy.change(&with(TOGETHER, two)).await;
         let (counts, _) = passes(&origin, &proxy).await;
         assert_eq!(counts[1], "1", "{two}");
@@ -76,6 +88,63 @@ async fn a_failure_of_one_is_a_new_vm_for_all() {
     assert_eq!(client.send(trap("a")).await.status, 200);
     assert_eq!(last(&origin, "x-count"), ["3", "1"], "what it had done is done; the other one is in a new VM");
     assert_eq!(passes(&origin, &proxy).await.0, counts([2, 3]));
+}
+
+#[tokio::test]
+async fn who_fails_too_often_is_left_out_of_a_vm_that_others_have_started_anew() {
+    let origin = Origin::echoes(Codec::Http1).await;
+    let resources = Resources::forward_to(origin.address())
+        .filter(filter("a", "vm: {id: shared}, failure: Open"))
+        .filter(filter("b", "vm: {id: shared}, failure: Open"));
+    let proxy = Proxy::start(&resources).await;
+    let mut client = proxy.client().await;
+    let mut failures = 0.0;
+    while !proxy.log().contains("filter failed too often") {
+        let failed = Request::get("/").header("x-trap", "a").body(empty()).unwrap();
+        assert_eq!(client.send(failed).await.status, 200);
+        failures += 1.0;
+        assert!(failures < 50.0, "its breaker stays closed");
+        until("a VM in reserve", async || (proxy.json("/plugins").await[1]["spareVms"] == 1).then_some(())).await;
+    }
+    until("the other one to be called alone", async || (passes(&origin, &proxy).await.1 == ["b"]).then_some(())).await;
+}
+
+/// Answers two callouts when both have come.
+async fn answers_two_at_once() -> Origin {
+    let both = Arc::new(Barrier::new(2));
+    Origin::start(Codec::Http1, move |_| {
+        let both = Arc::clone(&both);
+        async move {
+            both.wait().await;
+            Ok(Response::new(full("yes")))
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn callouts_of_all_filters_of_a_vm_have_numbers_of_their_own() {
+    let (origin, asked) = (Origin::echoes(Codec::Http1).await, answers_two_at_once().await);
+    // The module keeps its callouts by number, and panics when a number comes twice.
+    let asks = |name: &'static str, path: &str| {
+        let call = json!({"do": "call", "path": path, "service": "default/asked:80", "to": "/", "timeout_ms": 20000});
+        let config = json!({
+            "request_headers": [call],
+            "call_response": [{"do": "resume", "direction": "request"}],
+            "response_headers": [{"do": "set", "path": path, "name": "x-filter", "value": name}],
+        });
+        Filter::test(name, config).with(TOGETHER)
+    };
+    let resources = Resources::forward_to(origin.address())
+        .service("asked", &[asked.address()])
+        .filter(asks("a", "/a"))
+        .filter(asks("b", "/b"));
+    let proxy = Proxy::start(&resources).await;
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    let (one, two) = tokio::join!(one.get("/a"), two.get("/b"));
+    assert_eq!((one.status, one.header("x-filter")), (200, Some("a")));
+    assert_eq!((two.status, two.header("x-filter")), (200, Some("b")));
+    assert_eq!(proxy.metric("filter_vms").await, 1.0, "there is one VM");
 }
 
 #[tokio::test]
@@ -119,12 +188,48 @@ async fn a_service_runs_once_in_the_process_and_sees_no_request() {
 }
 
 #[tokio::test]
+async fn a_service_that_fails_starts_again_though_no_request_comes() {
+    let origin = Origin::says("hello").await;
+    let module = Module::Bytes("tires.wasm", module_of_wat(include_str!("wat/tires.wat")));
+    let tires = Filter::of("counts", module).with("isolation: Process");
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(tires)).await;
+    // Each VM has two before it fails.
+    proxy.wait_for_metric(TICKS, |ticks| ticks > 2.0).await;
+    assert!(proxy.log().contains("proxy_on_tick"), "{}", proxy.log());
+}
+
+#[tokio::test]
+async fn what_fails_when_its_configuration_goes_is_heard_of() {
+    let origin = Origin::says("hello").await;
+    let done = "(func (export \"proxy_on_done\") (param i32) (result i32) unreachable)";
+    let text = include_str!("wat/service.wat").replacen("(memory", &format!("{done} (memory"), 1);
+    let fails = Filter::of("fails", Module::Bytes("fails.wasm", module_of_wat(&text))).with("isolation: Process");
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(fails)).await;
+    proxy.change(&Resources::forward_to(origin.address())).await;
+    let log = proxy.wait_for_log("filter failed").await;
+    assert!(log.contains("proxy_on_done"), "{log}");
+}
+
+#[tokio::test]
 async fn an_access_log_is_told_of_ends_alone() {
     let origin = Origin::says("hello").await;
     let resources = Resources::forward_to(origin.address()).filter(service("phase: Log"));
     let proxy = Proxy::start(&resources).await;
     for number in 1..=5 {
         assert_eq!(proxy.client().await.post("/", "body").await.status, 200);
+        proxy.wait_for_metric(ENDS, |ends| ends == f64::from(number)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_access_log_is_told_of_connections() {
+    let origin = WireOrigin::start(|mut wire| async move { wire.send("hello").await }).await;
+    let log = service("phase: Log").before_tcp("everything");
+    let proxy = Proxy::start(&Resources::forward_tcp_to(origin.address()).filter(log)).await;
+    for number in 1..=5 {
+        let mut wire = Wire::connect(proxy.listener("default/edge/tcp").await).await;
+        assert_eq!(wire.rest().await, "hello");
+        drop(wire);
         proxy.wait_for_metric(ENDS, |ends| ends == f64::from(number)).await;
     }
 }

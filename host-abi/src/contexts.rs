@@ -123,6 +123,13 @@ impl Contexts {
         Ok(())
     }
 
+    /// Whether this context has called `proxy_done` and nobody has been told yet.
+    pub(crate) fn take_if_done(&mut self, context: ContextId) -> bool {
+        let before = self.done.len();
+        self.done.retain(|done| *done != context);
+        self.done.len() < before
+    }
+
     /// A context that called `proxy_done` and has not been asked for yet.
     pub(crate) fn take_done(&mut self) -> Option<ContextId> {
         self.done.pop()

@@ -120,6 +120,13 @@ pub const MAX_EXPRESSION_NODES: usize = 512;
 /// Sums in an expression: each may copy all that was added before.
 pub const MAX_EXPRESSION_SUMS: usize = 16;
 
+/// Patterns in an expression.
+pub const MAX_EXPRESSION_PATTERNS: usize = 4;
+
+/// Bytes of values that an expression with a pattern is evaluated about, each as often as it is named: matching takes the
+/// pattern's size times the value's.
+pub const MAX_MATCHED_BYTES: usize = 8 << 10;
+
 /// Names in the path of a property that an expression asks for.
 pub const MAX_PATH_SEGMENTS: usize = 8;
 
@@ -127,7 +134,7 @@ pub const MAX_PATH_SEGMENTS: usize = 8;
 pub const MAX_PATTERN_BYTES: usize = 256;
 
 /// A compiled pattern in bytes: it is compiled at each evaluation.
-pub const MAX_PATTERN_SIZE: usize = 32 << 10;
+pub const MAX_PATTERN_SIZE: usize = 10 << 10;
 
 /// Properties that one VM declares.
 pub const MAX_DECLARED: usize = 256;

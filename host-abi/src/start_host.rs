@@ -113,16 +113,10 @@ impl StartHost {
     pub fn with_queue_bytes(self, queue_bytes: usize) -> Self {
         Self { queue_bytes, ..self }
     }
-}
 
-/// The number of the plugin that a plugin context is of: while a VM starts there are no others.
-fn plugin_number(root: ContextId) -> usize {
-    root.number().saturating_sub(1) as usize
-}
-
-impl StartHost {
+    /// The plugin of a context: while a VM starts there are only plugin contexts.
     fn plugin(&self, root: ContextId) -> Option<&Arc<Plugin>> {
-        self.plugins.get(plugin_number(root))
+        self.plugins.get(root.plugin())
     }
 }
 
@@ -270,7 +264,7 @@ impl Host for StartHost {
         // The last one that registers a queue is the one that is told.
         self.queues.retain(|(_, known)| known != name);
         if self.queues.len() < MAX_QUEUES {
-            self.queues.push((plugin_number(root), name.to_vec()));
+            self.queues.push((root.plugin(), name.to_vec()));
         }
         Ok(self.namespace.queues().register(self.namespace.vm_id(), name, Arc::new(|_| {})))
     }

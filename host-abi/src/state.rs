@@ -41,6 +41,8 @@ pub(crate) struct TickTimer {
 /// A plugin as its VM knows it.
 pub(crate) struct Resident {
     pub(crate) settings: Arc<PluginSettings>,
+    /// Of its limits, the one that each call asks for.
+    pub(crate) call_time: Duration,
     pub(crate) timer: TickTimer,
     pub(crate) log_budget: LogBudget,
 }
@@ -80,6 +82,7 @@ impl VmState {
         let resident = |settings: &Arc<PluginSettings>| Resident {
             log_budget: LogBudget::new(settings.limits.log_bytes_per_second),
             settings: Arc::clone(settings),
+            call_time: settings.limits.call_time,
             timer: TickTimer::default(),
         };
         Self {
@@ -100,9 +103,7 @@ impl VmState {
             encoder: PairsEncoder::default(),
         }
     }
-}
 
-impl VmState {
     /// The plugin that the call under way is about.
     pub(crate) fn resident(&mut self) -> &mut Resident {
         &mut self.residents[self.current]

@@ -20,6 +20,12 @@ impl ContextId {
         Self(number + 1)
     }
 
+    /// The number of the plugin that a plugin context is of: the other way round.
+    #[must_use]
+    pub const fn plugin(self) -> usize {
+        self.0.saturating_sub(1) as usize
+    }
+
     /// Names the context with this number.
     #[must_use]
     pub const fn new(number: u32) -> Self {

@@ -61,6 +61,22 @@ impl<'a> PropertyValue<'a> {
         Self::Text(Cow::Borrowed(text.as_ref()))
     }
 
+    /// About how many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(bytes) | Self::Bytes(bytes) => bytes.len(),
+            Self::Pairs(pairs) => pairs.iter().map(|(name, value)| name.len() + value.len()).sum(),
+            _ => 8,
+        }
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Appends the wire form to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {

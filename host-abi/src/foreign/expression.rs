@@ -17,8 +17,8 @@ use chrono::{DateTime, Duration};
 use crate::abi::property::PropertyValue;
 use crate::abi::status::Status;
 use crate::limits::{
-    MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NODES, MAX_EXPRESSION_SUMS, MAX_EXPRESSIONS,
-    MAX_PATH_SEGMENTS, MAX_PATTERN_BYTES, MAX_PATTERN_SIZE,
+    MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NODES, MAX_EXPRESSION_PATTERNS, MAX_EXPRESSION_SUMS,
+    MAX_EXPRESSIONS, MAX_FOREIGN_BYTES, MAX_MATCHED_BYTES, MAX_PATH_SEGMENTS, MAX_PATTERN_BYTES, MAX_PATTERN_SIZE,
 };
 
 /// The expressions of one VM, by token.
@@ -31,8 +31,10 @@ pub(crate) struct Expressions {
 /// A text that was understood, and the properties that it names.
 struct Expression {
     root: IdedExpr,
-    /// Shorter ones first.
-    paths: Vec<Vec<String>>,
+    /// Shorter ones first; and how often each is named.
+    paths: Vec<(Vec<String>, usize)>,
+    /// Whether a pattern is matched.
+    has_pattern: bool,
 }
 
 /// Shows the value of a property, by its path in the form of `proxy_get_property`.
@@ -85,20 +87,36 @@ impl Expression {
         // The parser is another project's and reads what a stranger has written.
         let parse = || language().parser().max_recursion_depth(MAX_EXPRESSION_DEPTH).parse(text);
         let root = catch_unwind(AssertUnwindSafe(parse)).map_err(|_| "the parser gave up".to_owned())?;
-        let root = root.map_err(|errors| errors.to_string())?;
+        let first =
+            |errors: cel::ParseErrors| errors.errors.first().map_or_else(String::new, |error| error.msg.clone());
+        let root = root.map_err(first)?;
         let mut walk = Walk::default();
         walk.visit(&root)?;
-        walk.paths.sort_by_key(Vec::len);
-        walk.paths.dedup();
-        Ok(Self { root, paths: walk.paths })
+        if walk.patterns > MAX_EXPRESSION_PATTERNS || (walk.patterns > 0 && walk.sums > 0) {
+            return Err(format!("at most {MAX_EXPRESSION_PATTERNS} patterns, and no sums beside them"));
+        }
+        let mut uses: HashMap<Vec<String>, usize> = HashMap::new();
+        walk.paths.into_iter().for_each(|path| *uses.entry(path).or_default() += 1);
+        let mut paths: Vec<_> = uses.into_iter().collect();
+        paths.sort_by(|(one, _), (other, _)| (one.len(), one).cmp(&(other.len(), other)));
+        Ok(Self { root, paths, has_pattern: walk.patterns > 0 })
     }
 
     fn evaluate(&self, look: &mut Look<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
         let mut known = HashMap::new();
-        for path in &self.paths {
+        let mut bytes = 0;
+        for (path, uses) in &self.paths {
             let mut value = None;
-            look(path.join("\0").as_bytes(), &mut |found| value = Some(value_of(found)));
+            look(path.join("\0").as_bytes(), &mut |found| {
+                bytes += found.len() * uses;
+                value = Some(value_of(found));
+            });
             place(&mut known, path, value);
+        }
+        // Nothing interrupts what follows.
+        let most = if self.has_pattern { MAX_MATCHED_BYTES } else { MAX_FOREIGN_BYTES };
+        if bytes > most {
+            return Err(Status::InternalFailure);
         }
         let mut context = Context::with_env(Arc::clone(language()));
         for (name, node) in known {
@@ -182,6 +200,7 @@ struct Walk {
     nodes: usize,
     depth: u16,
     sums: usize,
+    patterns: usize,
     paths: Vec<Vec<String>>,
 }
 
@@ -234,6 +253,7 @@ impl Walk {
             }
         }
         if name == "matches" {
+            self.patterns += 1;
             check_pattern(call)?;
         }
         call.target.as_deref().into_iter().chain(&call.args).try_for_each(|part| self.visit(part))
@@ -332,9 +352,13 @@ fn value_of(found: PropertyValue<'_>) -> Value {
 
 /// Appends a value in the wire form of properties: lists are pairs of items with nothing.
 fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), Status> {
-    let wire = |value: &Value| {
+    // What has parts may name one thing many times.
+    let mut size = 0;
+    let mut wire = |value: &Value| {
         let mut bytes = Vec::new();
-        write(value, &mut bytes).map(|()| bytes)
+        write(value, &mut bytes)?;
+        size += bytes.len();
+        if size > MAX_FOREIGN_BYTES { Err(Status::SerializationFailure) } else { Ok(bytes) }
     };
     let found = match value {
         Value::Int(number) => PropertyValue::Integer(*number),
@@ -439,6 +463,7 @@ mod tests {
             "[1].map(x, [x, x])",
             "request.headers.exists(h, h == 'x')",
             "request.path.matches(request.path)",
+            "request.path.matches('a') && (request.path + 'b').matches('b')",
             "request.path.matches('(a{500}){500}')",
             "request.path.matches('(')",
             "request.path.replace('', 'long')",
@@ -484,6 +509,16 @@ mod tests {
         };
         let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(create);
         thread.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn a_value_has_an_end() {
+        let mut expressions = Expressions::default();
+        let text = format!("[{}]", vec!["request.path"; 100].join(","));
+        let token = expressions.create(text.as_bytes()).unwrap();
+        let mut look = |_: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| see(PropertyValue::text(&[b'x'; 20_000]));
+        let outcome = expressions.evaluate(token, &mut look, &mut Vec::new());
+        assert_eq!(outcome, Err(Status::InternalFailure));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use std::time::Duration;
 use wasmtime::{Store, WasmParams, WasmResults};
 
 use crate::abi::context::ContextId;
+use crate::engine::Activity;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::interface::Exports;
@@ -42,6 +43,8 @@ pub struct Vm {
     acting: usize,
     store: Store<VmState>,
     callbacks: Callbacks,
+    /// Of its engine: the ticker is awake while guests run.
+    activity: Arc<Activity>,
     dead: bool,
 }
 
@@ -127,6 +130,12 @@ impl Vm {
         self.store.data().contexts.is_live(context)
     }
 
+    /// Whether the plugin context of the plugin that acts has been pending and is done now; true once.
+    pub fn plugin_is_done(&mut self) -> bool {
+        let root = self.root_context();
+        self.store.data_mut().contexts.take_if_done(root)
+    }
+
     /// A context whose [`Vm::on_done`] answered false and for which the guest has called `proxy_done` since: delete it
     /// now. Ask after each call, until there is none.
     pub fn take_done(&mut self) -> Option<ContextId> {
@@ -153,7 +162,7 @@ impl Vm {
         let Some(plugin) = state.contexts.plugin_of(context) else {
             return Err(Failure::no_context(callback.name, context));
         };
-        state.deadline.begin(state.residents[plugin].settings.limits.call_time);
+        state.deadline.begin(state.residents[plugin].call_time);
         self.store.set_epoch_deadline(1);
         self.enter(host, (plugin, context), pick, parameters)
     }
@@ -172,7 +181,7 @@ impl Vm {
         state.current = plugin;
         state.contexts.enter(context);
         state.growth.begin();
-        self.plugins[plugin].module().engine().wake_ticker();
+        self.activity.note();
         // Until the guest has returned: a host that panics unwinds from here, past a guest that is then in an unknown
         // state.
         self.dead = true;

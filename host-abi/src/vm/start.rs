@@ -86,7 +86,8 @@ pub(super) fn start(plugins: &[Arc<Plugin>], host: &mut dyn Host) -> Result<Vm, 
     let callbacks = Callbacks::find(&instance, &mut store);
     initialise(&instance, &mut store, host)?;
     store.data_mut().phase = Phase::Callback;
-    let mut vm = Vm { plugins: plugins.into(), acting: 0, store, callbacks, dead: false };
+    let activity = plugin.module().engine().activity();
+    let mut vm = Vm { plugins: plugins.into(), acting: 0, store, callbacks, activity, dead: false };
     for (number, plugin) in plugins.iter().enumerate() {
         if number > 0 {
             begin_start(&mut vm.store, plugin);

@@ -9,7 +9,8 @@ use tracing::{info, warn};
 use weir_host_abi::{Module, ModuleHash};
 use weir_loader::ModuleRefusal;
 use weir_model::{
-    Isolation, ModuleSource, Plugin, PluginName, PluginVm, Recycling, Rejection, ResourceId, ResourceKind, StreamSight,
+    Isolation, ModuleSource, Plugin, PluginAllowance, PluginLimits, PluginName, PluginVm, Recycling, Rejection,
+    ResourceId, ResourceKind, StreamSight,
 };
 
 use crate::active::modules::Modules;
@@ -180,18 +181,25 @@ impl Warmer {
     }
 }
 
-/// Which plugins share their VMs: those with one module and one VM, as in Envoy. Whoever names no VM has one of their own,
-/// and so has each stream of a plugin with a VM for each, and a plugin whose VMs are recycled.
+/// Which plugins share their VMs: those with one module and one VM, as in Envoy, that may do and use the same: what one
+/// gets the others have, too. Whoever names no VM has one of their own, and so has each stream of a plugin with a VM for
+/// each, and a plugin whose VMs are recycled.
 #[derive(PartialEq, Eq, Hash)]
 enum Shared {
     Alone(PluginName),
-    By {
-        vm_id: String,
-        vm: PluginVm,
-        module: ModuleHash,
-        capabilities: Option<Arc<[Arc<str>]>>,
-        kind: (Isolation, StreamSight),
-    },
+    By(Box<Shape>),
+}
+
+/// All that makes a VM what it is.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    id: String,
+    vm: PluginVm,
+    module: ModuleHash,
+    allow: PluginAllowance,
+    limits: PluginLimits,
+    isolation: Isolation,
+    sight: StreamSight,
 }
 
 impl Shared {
@@ -202,13 +210,15 @@ impl Shared {
         if alone {
             return Self::Alone(plugin.name.clone());
         }
-        Self::By {
-            vm_id: plugin.vm_id(),
+        Self::By(Box::new(Shape {
+            id: plugin.vm_id(),
             vm: plugin.vm.clone(),
             module,
-            capabilities: plugin.allow.capabilities.clone(),
-            kind: (plugin.isolation, plugin.sight),
-        }
+            allow: plugin.allow.clone(),
+            limits: plugin.limits,
+            isolation: plugin.isolation,
+            sight: plugin.sight,
+        }))
     }
 }
 

@@ -4,7 +4,6 @@
 use std::rc::{Rc, Weak};
 
 use weir_host_abi::{BodyAction, ContextId, EndOfStream, Failure, HeadersAction, TrailersAction, Vm};
-use weir_model::StreamSight;
 
 use crate::filter::driver::{Callback, Guests};
 use crate::filter::event::{Failed, MessageEnd, Side};
@@ -34,7 +33,7 @@ impl Guests for Caller<'_> {
         let exports = place.slot.exports();
         match callback {
             // The first callback makes the context, whether or not the module wants to see the head.
-            Callback::Head(Side::Request, _) => place.slot.plugin.model.sight == StreamSight::Whole,
+            Callback::Head(Side::Request, _) => place.slot.sees_streams,
             Callback::Head(Side::Response, _) => place.context.is_some() && exports.response_headers(),
             Callback::Body(Side::Request, ..) => exports.request_body(),
             Callback::Body(Side::Response, ..) => place.context.is_some() && exports.response_body(),
@@ -73,7 +72,7 @@ pub(super) fn with_vm<T>(
 ) -> Option<T> {
     let mut running = slot.cell.vm.borrow_mut();
     let vm = running.as_mut()?;
-    vm.act_for(slot.plugin.number);
+    vm.act_for(slot.number);
     let measured = slot.record.usage.begin();
     let result = call(vm, &mut HostView::new(slot, about));
     if measured.is_some() {
@@ -140,16 +139,21 @@ impl Caller<'_> {
             None => return Err(slot.failed("filter_not_started")),
         };
         self.places[filter].context = Some((slot.generation(), context));
-        slot.move_in(context, Tenant { stream: Weak::clone(cell), filter, plugin: slot.plugin.number });
+        slot.move_in(context, Tenant { stream: Weak::clone(cell), filter, plugin: slot.number });
         Ok(context)
     }
 
-    /// Log, done, delete for each filter (the order of Envoy today). A filter that never saw the stream sees it in its
-    /// log, as in Envoy; one whose VM is gone does not.
-    pub(super) fn finish(&mut self, exchange: &mut Exchange) {
+    /// The end, for each filter. One that never saw the request sees it in its log, as in Envoy, and so does an access log
+    /// for a connection; one whose VM is gone does not.
+    pub(super) fn finish(
+        &mut self,
+        exchange: &mut Exchange,
+        tell: impl Fn(&mut Vm, &mut HostView<'_>, ContextId) -> Result<(), Failure>,
+    ) {
         for filter in 0..self.places.len() {
             let slot = Rc::clone(&self.places[filter].slot);
-            if self.places[filter].context.is_none() && !slot.exports().log() {
+            let is_logged = slot.exports().log() && !(self.is_tcp && slot.sees_streams);
+            if self.places[filter].context.is_none() && !is_logged {
                 continue;
             }
             let Ok(context) = self.context(filter, &slot, exchange) else {
@@ -159,9 +163,7 @@ impl Caller<'_> {
             let current = Current { exchange, filter, context, cell: self.cell };
             let ended = with_vm(&slot, About::Stream(current), |vm, host| {
                 host.read_only = true;
-                vm.on_log(host, context)?;
-                vm.on_done(host, context)?;
-                vm.on_delete(host, context)
+                tell(vm, host, context)
             });
             slot.cell.tenants.borrow_mut().remove(&context);
             if let Some(Err(failure)) = ended {
@@ -171,6 +173,13 @@ impl Caller<'_> {
             slot.end_of_stream();
         }
     }
+}
+
+/// Log, done, delete: the order of Envoy today, for requests.
+pub(super) fn end_of_request(vm: &mut Vm, host: &mut HostView<'_>, context: ContextId) -> Result<(), Failure> {
+    vm.on_log(host, context)?;
+    vm.on_done(host, context)?;
+    vm.on_delete(host, context)
 }
 
 fn head_count(exchange: &Exchange, side: Side) -> u32 {

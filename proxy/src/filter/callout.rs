@@ -59,7 +59,6 @@ pub(crate) struct Callouts {
     upstreams: Rc<Upstreams>,
     directory: Directory,
     tally: Rc<Tally>,
-    last: Cell<u32>,
     /// Grows when the VM dies: what was asked by a dead VM is answered to nobody.
     epoch: Cell<u64>,
     /// gRPC calls and streams that the guest may still name.
@@ -95,7 +94,6 @@ impl Callouts {
             upstreams,
             directory,
             tally: Rc::default(),
-            last: Cell::new(0),
             epoch: Cell::new(0),
             grpc: RefCell::default(),
             status: RefCell::default(),
@@ -137,7 +135,7 @@ impl Callouts {
             return Err(Status::BadArgument);
         };
         let place = self.place(slot, call.body.len())?;
-        let id = self.name(HTTP);
+        let id = Self::name(slot, HTTP);
         let timeout = call.timeout.unwrap_or(MAX_CALLOUT_TIME).min(MAX_CALLOUT_TIME);
         let (slot, epoch) = (Rc::clone(slot), self.epoch.get());
         let upstreams = Rc::clone(&self.upstreams);
@@ -181,7 +179,7 @@ impl Callouts {
             return Err(Status::InternalFailure);
         };
         let place = self.place(slot, call.message.map_or(0, <[u8]>::len))?;
-        let id = self.name(kind);
+        let id = Self::name(slot, kind);
         let (upstreams, asked) = (Rc::clone(&self.upstreams), Rc::clone(slot));
         let task = task::spawn_local("filter-grpc", async move {
             let mut tell = |event| deliver_grpc(&asked, id, event);
@@ -262,10 +260,9 @@ impl Callouts {
         Ok(Place(Rc::clone(&self.tally), bytes))
     }
 
-    fn name(&self, kind: u32) -> u32 {
-        let last = self.last.get().wrapping_add(4).max(4);
-        self.last.set(last);
-        last | kind
+    /// A number unlike any other callout's of the VM, whichever of its plugins has asked: guests keep one table.
+    fn name(slot: &Slot, kind: u32) -> u32 {
+        slot.cell.next_call() | kind
     }
 
     /// The cluster of a name, if the plugin may call it.

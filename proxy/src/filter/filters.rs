@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use weir_model::{ClusterName, Isolation};
@@ -24,8 +24,6 @@ pub(crate) struct Filters {
     metrics: Arc<WorkerMetrics>,
     directory: Directory,
     slots: RefCell<HashMap<u64, Rc<Slot>>>,
-    /// By stock: VMs that plugins share.
-    cells: RefCell<HashMap<u64, Weak<VmCell>>>,
     mailbox: Rc<Mailbox>,
 }
 
@@ -34,8 +32,8 @@ impl Filters {
     pub(crate) fn new(worker: usize, upstreams: Rc<Upstreams>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let mailbox = Rc::<Mailbox>::default();
         task::spawn_local("filter-mailbox", Rc::clone(&mailbox).deliver());
-        let (directory, slots, cells) = (Directory::default(), RefCell::default(), RefCell::default());
-        Rc::new(Self { worker, upstreams, metrics, directory, slots, cells, mailbox })
+        let (directory, slots) = (Directory::default(), RefCell::default());
+        Rc::new(Self { worker, upstreams, metrics, directory, slots, mailbox })
     }
 
     /// The slots of a chain, in request order.
@@ -45,26 +43,23 @@ impl Filters {
 
     fn slot(&self, plugin: &Arc<ActivePlugin>) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.entry(plugin.id).or_insert_with(|| {
-            let cell = self.cell(plugin);
-            let callouts = Callouts::new(Rc::clone(&self.upstreams), Rc::clone(&self.directory));
-            let metrics = self.metrics.plugin(&plugin.model.name);
-            let ends = SlotEnds { mailbox: Rc::clone(&self.mailbox), callouts, metrics };
-            Slot::new(Arc::clone(plugin), cell, ends)
-        });
-        Rc::clone(slot)
+        if let Some(slot) = slots.get(&plugin.id) {
+            return Rc::clone(slot);
+        }
+        let cell = self.cell(&slots, plugin);
+        let callouts = Callouts::new(Rc::clone(&self.upstreams), Rc::clone(&self.directory));
+        let metrics = self.metrics.plugin(&plugin.model.name);
+        let ends = SlotEnds { mailbox: Rc::clone(&self.mailbox), callouts, metrics };
+        let slot = Slot::new(Arc::clone(plugin), cell, ends);
+        slots.insert(plugin.id, Rc::clone(&slot));
+        slot
     }
 
-    /// The VM that the plugin lives in: that of a plugin here that shares it, or a new one.
-    fn cell(&self, plugin: &ActivePlugin) -> Rc<VmCell> {
-        let mut cells = self.cells.borrow_mut();
-        cells.retain(|_, cell| cell.strong_count() > 0);
-        let shared = cells.get(&plugin.stock.id).and_then(Weak::upgrade);
-        shared.unwrap_or_else(|| {
-            let cell = VmCell::new(Arc::clone(&plugin.stock), self.worker);
-            cells.insert(plugin.stock.id, Rc::downgrade(&cell));
-            cell
-        })
+    /// The VM that the plugin lives in: that of a plugin here that shares it, or a new one. One whose plugins retire is not
+    /// looked for: its plugin contexts end.
+    fn cell(&self, slots: &HashMap<u64, Rc<Slot>>, plugin: &ActivePlugin) -> Rc<VmCell> {
+        let shared = slots.values().find(|slot| slot.plugin.stock.id == plugin.stock.id);
+        shared.map_or_else(|| VmCell::new(Arc::clone(&plugin.stock), self.worker), |slot| Rc::clone(&slot.cell))
     }
 
     /// Another configuration serves: plugins that it does not have end once their last stream has, the others go on

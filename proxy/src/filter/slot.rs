@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use tracing::{error, warn};
 use weir_host_abi::{ContextId, Exports, Failure, FailureKind, Started};
-use weir_model::{Isolation, PluginLimits, Recycling};
+use weir_model::{Isolation, PluginLimits, Recycling, StreamSight};
 
 use crate::error::ProxyError;
 use crate::filter::breaker::{Breaker, Verdict};
@@ -44,6 +44,13 @@ pub(super) struct SlotEnds {
 /// A plugin's place on one worker.
 pub(crate) struct Slot {
     pub(super) plugin: Arc<ActivePlugin>,
+    /// Its number in its VM; like what follows a copy, since each call asks for it.
+    pub(super) number: usize,
+    exports: Exports,
+    /// False when it is told of the ends of streams alone.
+    pub(super) sees_streams: bool,
+    /// Bytes of a body that may be held back at once.
+    pub(super) body_room: usize,
     /// Its VM.
     pub(super) cell: Rc<VmCell>,
     pub(super) record: Rc<Record>,
@@ -135,7 +142,12 @@ impl Slot {
         record: Rc<Record>,
     ) -> Rc<Self> {
         let SlotEnds { mailbox, callouts, metrics } = ends;
+        let body_room = usize::try_from(plugin.model.limits.body.0).unwrap_or(usize::MAX);
         let slot = Rc::new(Self {
+            number: plugin.number,
+            exports: plugin.exports(),
+            sees_streams: plugin.model.sight == StreamSight::Whole,
+            body_room,
             plugin,
             cell,
             record,
@@ -164,8 +176,8 @@ impl Slot {
     }
 
     /// The callbacks that the plugin's module has.
-    pub(super) fn exports(&self) -> Exports {
-        self.plugin.exports()
+    pub(super) const fn exports(&self) -> Exports {
+        self.exports
     }
 
     /// Which VM runs: a context made in one generation means nothing in another.
@@ -182,12 +194,16 @@ impl Slot {
             self.metrics.limited.increment("cpu");
             return Err(self.failed("filter_cpu_spent"));
         }
-        if self.cell.is_running() {
+        // A VM that others have started anew is not called by one whose breaker is open.
+        if self.cell.is_running() && !self.cell.is_shared() {
             return Ok(());
         }
         self.follow_resets();
         if let Verdict::Open(_) = self.record.breaker.borrow().verdict(Instant::now()) {
             return Err(self.failed("filter_breaker_open"));
+        }
+        if self.cell.is_running() {
+            return Ok(());
         }
         let started = if self.is_of_stream { self.own_vm()? } else { self.spare_vm()? };
         self.metrics.vms_started.increment();
@@ -253,6 +269,9 @@ impl Slot {
             let opened = self.record.breaker.borrow_mut().on_failure(now, self.jitter());
             self.tell(failure, opened, now);
             self.plugin.stats.note_failure(failure.to_string());
+            if self.plugin.model.isolation == Isolation::Process {
+                task::spawn_local("filter-revive", retire::revive(Rc::downgrade(self)));
+            }
         }
         self.cell.fail();
         self.failed(detail(failure.kind))

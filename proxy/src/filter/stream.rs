@@ -8,12 +8,13 @@ use std::rc::{Rc, Weak};
 use weir_host_abi::ContextId;
 use weir_host_abi::abi::stream::PeerKind;
 
-use crate::filter::call::Caller;
+use crate::filter::call::{Caller, end_of_request};
 use crate::filter::chain::Chain;
 use crate::filter::driver::ChainDriver;
 use crate::filter::event::{Event, Side};
 use crate::filter::exchange::Exchange;
 use crate::filter::facts::Facts;
+use crate::filter::network;
 use crate::filter::slot::Slot;
 use crate::head::RequestHead;
 
@@ -101,16 +102,18 @@ impl FilterStream {
 
     /// The stream has ended: every filter logs and forgets it.
     pub(crate) fn finish(&mut self) {
-        Caller { places: &mut self.places, cell: &self.cell, is_tcp: false }.finish(&mut self.exchange);
+        let mut caller = Caller { places: &mut self.places, cell: &self.cell, is_tcp: false };
+        caller.finish(&mut self.exchange, end_of_request);
     }
 
     /// The TCP connection has ended, by whom: every filter is told, logs and forgets it.
     pub(crate) fn finish_connection(&mut self, closed_by: PeerKind) {
-        Caller { places: &mut self.places, cell: &self.cell, is_tcp: true }.close(&mut self.exchange, closed_by);
+        let mut caller = Caller { places: &mut self.places, cell: &self.cell, is_tcp: true };
+        caller.finish(&mut self.exchange, |vm, host, context| network::end(vm, host, context, closed_by));
     }
 }
 
 /// Where both directions stand before anything has moved, with as much room as each filter may use.
 fn way_through(chain: &[Rc<Slot>]) -> Chain {
-    Chain::new(chain.len(), |filter| usize::try_from(chain[filter].limits().body.0).unwrap_or(usize::MAX))
+    Chain::new(chain.len(), |filter| chain[filter].body_room)
 }

@@ -41,6 +41,8 @@ pub(super) struct VmCell {
     pub(super) guest_metrics: RefCell<MetricTable>,
     /// Held while a VM of one stream lives; `None` in a VM of all streams.
     permit: RefCell<Option<VmPermit>>,
+    /// The number of the last callout, without what says its kind.
+    calls: Cell<u32>,
     /// Streams that the VM has had, and since when it runs.
     served: Cell<u64>,
     since: Cell<Instant>,
@@ -58,6 +60,7 @@ impl VmCell {
             slots: RefCell::default(),
             guest_metrics: RefCell::default(),
             permit: RefCell::new(None),
+            calls: Cell::new(0),
             served: Cell::new(0),
             since: Cell::new(Instant::now()),
         })
@@ -102,6 +105,18 @@ impl VmCell {
     pub(super) fn move_in(&self, context: ContextId, tenant: Tenant) {
         self.served.set(self.served.get() + 1);
         self.tenants.borrow_mut().insert(context, tenant);
+    }
+
+    /// A number for a callout; the two lowest bits are free for its kind.
+    pub(super) fn next_call(&self) -> u32 {
+        let last = self.calls.get().wrapping_add(4).max(4);
+        self.calls.set(last);
+        last
+    }
+
+    /// Whether several plugins live in the VM.
+    pub(super) fn is_shared(&self) -> bool {
+        self.stock.len() > 1
     }
 
     /// Keeps a permit as long as the VM lives.
@@ -151,5 +166,11 @@ impl VmCell {
             slot.plugin.stats.vms.fetch_sub(1, Ordering::Relaxed);
             slot.ticking.set(None);
         }
+    }
+}
+
+impl Drop for VmCell {
+    fn drop(&mut self) {
+        self.close(); // A callout may have kept the last slot.
     }
 }
