@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use harness::{
-    Codec, Filter, Module, Origin, Proxy, ProxyOptions, Resources, Wire, WireOrigin, empty, full, module_of_wat, until,
+    Codec, Filter, Module, Origin, Proxy, ProxyOptions, Resources, Wire, WireOrigin, empty, full, in_steps,
+    module_of_wat, until,
 };
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::sync::Barrier;
 
@@ -145,6 +147,51 @@ async fn callouts_of_all_filters_of_a_vm_have_numbers_of_their_own() {
     assert_eq!((one.status, one.header("x-filter")), (200, Some("a")));
     assert_eq!((two.status, two.header("x-filter")), (200, Some("b")));
     assert_eq!(proxy.metric("filter_vms").await, 1.0, "there is one VM");
+}
+
+#[tokio::test]
+async fn a_filter_that_leaves_a_vm_lets_the_streams_of_others_go_on() {
+    let origin = Origin::echoes(Codec::Http1).await;
+    // One ticks all the time; the other has a request under way when both go.
+    let ticks = Filter::test("a", json!({"tick_ms": 10, "tick": [{"do": "count", "metric": "ticks"}]})).with(TOGETHER);
+    let ends = json!({"do": "append_body", "text": ", says b"});
+    let marks = Filter::test("b", json!({"request_body": [ends], "tick_ms": 10})).with(TOGETHER);
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(ticks).filter(marks)).await;
+    assert_eq!(proxy.metric("filter_vms").await, 1.0, "there is one VM");
+    let (mut client, (sender, body)) = (proxy.client().await, in_steps());
+    let response = client.begin(Request::post("/").body(body).unwrap()).await;
+    proxy.change(&Resources::forward_to(origin.address())).await;
+    sender.data("hello").await;
+    drop(sender);
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "hello, says b");
+    until("the VM to be gone", async || (proxy.metric("filter_vms").await == 0.0).then_some(())).await;
+    assert!(!proxy.log().contains("filter failed"), "{}", proxy.log());
+}
+
+#[tokio::test]
+async fn whose_ticks_fail_too_often_does_not_tick_in_a_vm_of_others() {
+    let origin = Origin::echoes(Codec::Http1).await;
+    let fails = json!({"tick_ms": 10, "tick": [{"do": "panic"}]});
+    let fails = Filter::test("a", fails).with("vm: {id: shared}, failure: Open");
+    let mark = json!({"do": "set", "name": "x-filter", "value": "b"});
+    let marks = Filter::test("b", json!({"response_headers": [mark]})).with(TOGETHER);
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(fails).filter(marks)).await;
+    let mut client = proxy.client().await;
+    // A request starts a VM, in which the first one ticks and fails; until it has failed too often.
+    until("its breaker to open", async || {
+        client.get("/").await;
+        proxy.log().contains("filter failed too often").then_some(())
+    })
+    .await;
+    let failures = || proxy.log().lines().filter(|line| line.contains("filter failed; its VM")).count();
+    until("the other one to be called", async || (client.get("/").await.header("x-filter") == Some("b")).then_some(()))
+        .await;
+    let before = failures();
+    for _ in 0..200 {
+        client.get("/").await;
+    }
+    assert!(failures() <= before + 1, "{}", proxy.log());
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ pub(crate) struct Expressions {
 /// A text that was understood, and the properties that it names.
 struct Expression {
     root: IdedExpr,
-    /// Shorter ones first; and how often each is named.
+    /// Shorter ones first; and how often each is named, by itself or with a whole.
     paths: Vec<(Vec<String>, usize)>,
     /// Whether a pattern is matched.
     has_pattern: bool,
@@ -97,26 +97,27 @@ impl Expression {
         }
         let mut uses: HashMap<Vec<String>, usize> = HashMap::new();
         walk.paths.into_iter().for_each(|path| *uses.entry(path).or_default() += 1);
-        let mut paths: Vec<_> = uses.into_iter().collect();
+        // A part is copied with the whole, and so as often as that is named, too.
+        let weight = |path: &[String]| uses.iter().filter(|(whole, _)| path.starts_with(whole)).map(|(_, n)| n).sum();
+        let mut paths: Vec<(Vec<String>, usize)> = uses.keys().map(|path| (path.clone(), weight(path))).collect();
         paths.sort_by(|(one, _), (other, _)| (one.len(), one).cmp(&(other.len(), other)));
         Ok(Self { root, paths, has_pattern: walk.patterns > 0 })
     }
 
     fn evaluate(&self, look: &mut Look<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
         let mut known = HashMap::new();
-        let mut bytes = 0;
-        for (path, uses) in &self.paths {
-            let mut value = None;
-            look(path.join("\0").as_bytes(), &mut |found| {
-                bytes += found.len() * uses;
-                value = Some(value_of(found));
-            });
-            place(&mut known, path, value);
-        }
         // Nothing interrupts what follows.
-        let most = if self.has_pattern { MAX_MATCHED_BYTES } else { MAX_FOREIGN_BYTES };
-        if bytes > most {
-            return Err(Status::InternalFailure);
+        let mut left = if self.has_pattern { MAX_MATCHED_BYTES } else { MAX_FOREIGN_BYTES };
+        for (path, uses) in &self.paths {
+            let mut seen = Ok(None);
+            look(path.join("\0").as_bytes(), &mut |found| {
+                let rest = left.checked_sub(found.len().saturating_mul(*uses)).ok_or(Status::InternalFailure);
+                seen = rest.map(|rest| {
+                    left = rest;
+                    Some(value_of(found))
+                });
+            });
+            place(&mut known, path, seen?);
         }
         let mut context = Context::with_env(Arc::clone(language()));
         for (name, node) in known {
@@ -464,6 +465,8 @@ mod tests {
             "request.headers.exists(h, h == 'x')",
             "request.path.matches(request.path)",
             "request.path.matches('a') && (request.path + 'b').matches('b')",
+            "a.matches('1') || a.matches('2') || a.matches('3') || a.matches('4') || a.matches('5')",
+            "request.path.matches('\\\\w')",
             "request.path.matches('(a{500}){500}')",
             "request.path.matches('(')",
             "request.path.replace('', 'long')",
@@ -519,6 +522,32 @@ mod tests {
         let mut look = |_: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| see(PropertyValue::text(&[b'x'; 20_000]));
         let outcome = expressions.evaluate(token, &mut look, &mut Vec::new());
         assert_eq!(outcome, Err(Status::InternalFailure));
+    }
+
+    #[test]
+    fn what_an_expression_is_about_has_an_end() {
+        let long = [b'x'; 9_000];
+        // (expression, values by path, whether it may be about them)
+        let rows: [(&str, &[&str], bool); 6] = [
+            ("a.contains('y')", &["a"], true),
+            ("a.matches('y')", &["a"], false),
+            ("a == '' || a == '' || a == '' || b.matches('y')", &["b"], false),
+            ("a.matches('^/v[0-9]+/[A-Za-z0-9_]+$')", &[], false), // Nothing is there.
+            (&format!("[{}]", vec!["w"; 60].join(",")), &["w"], true),
+            // `w` has no value of its own, and is copied with its parts all the same.
+            (&format!("[w.a, w.b, {}]", vec!["w"; 60].join(",")), &["w\0a", "w\0b"], false),
+        ];
+        for (text, values, expected) in rows {
+            let mut expressions = Expressions::default();
+            let token = expressions.create(text.as_bytes()).unwrap();
+            let mut look = |path: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| {
+                if values.iter().any(|name| name.as_bytes() == path) {
+                    see(PropertyValue::text(&long));
+                }
+            };
+            let outcome = expressions.evaluate(token, &mut look, &mut Vec::new());
+            assert_eq!(outcome.is_ok(), expected, "{text}: {outcome:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::filter::driver::{Callback, Guests};
 use crate::filter::event::{Failed, MessageEnd, Side};
 use crate::filter::exchange::Exchange;
 use crate::filter::network;
-use crate::filter::slot::Slot;
+use crate::filter::slot::{Life, Slot};
 use crate::filter::station::{Action, Hold};
 use crate::filter::stream::{FilterPlace, StreamCell};
 use crate::filter::tick;
@@ -64,12 +64,15 @@ impl Guests for Caller<'_> {
     }
 }
 
-/// Calls a VM with the view of its host; `None` when there is none. Afterwards its timer is followed.
+/// Calls a VM with the view of its host; `None` when there is none, or when the plugin has left it. Afterwards its timer is followed.
 pub(super) fn with_vm<T>(
     slot: &Rc<Slot>,
     about: About<'_>,
     call: impl FnOnce(&mut Vm, &mut HostView<'_>) -> T,
 ) -> Option<T> {
+    if slot.life.get() == Life::Gone {
+        return None;
+    }
     let mut running = slot.cell.vm.borrow_mut();
     let vm = running.as_mut()?;
     vm.act_for(slot.number);

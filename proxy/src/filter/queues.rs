@@ -60,7 +60,9 @@ async fn deliver(inbox: Arc<Inbox>, slot: Weak<Slot>) {
             () = tokio::time::sleep(crate::limits::QUEUE_LOOK) => {}
         }
         let Some(slot) = slot.upgrade() else { return };
-        while let Some(queue) = inbox.next() {
+        while !slot.is_left_out()
+            && let Some(queue) = inbox.next()
+        {
             tell_vm(&slot, About::Plugin, |vm, host| vm.on_queue_ready(host, queue));
             tokio::task::yield_now().await; // Requests of the worker have their turn between two.
         }

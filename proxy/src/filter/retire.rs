@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use tokio::time::{Instant, sleep};
 
 use crate::filter::call::with_vm;
-use crate::filter::slot::Slot;
+use crate::filter::slot::{Life, Slot};
 use crate::filter::view::About;
 use crate::limits::{BREAKER_PAUSE, RETIRE_POLL, RETIRE_TIME};
 
@@ -31,18 +31,20 @@ pub(super) async fn recycle(slot: Rc<Slot>) {
     end(slot).await;
 }
 
-/// Has a service run again after a failure, as soon as its breaker lets it: no stream comes that would.
+/// Has a service run again after a failure, as soon as its breaker lets it, or that of another one in its VM: no stream
+/// comes that would.
 pub(super) async fn revive(slot: Weak<Slot>) {
     loop {
         sleep(BREAKER_PAUSE).await;
         let Some(slot) = slot.upgrade() else { return };
-        if slot.ready().is_ok() {
+        if slot.life.get() != Life::Serving || slot.cell.slots().iter().any(|slot| slot.ready().is_ok()) {
             return;
         }
     }
 }
 
 async fn end(slot: Rc<Slot>) {
+    slot.life.set(Life::Ending);
     let done = with_vm(&slot, About::Plugin, |vm, host| vm.on_done(host, vm.root_context()));
     if let Some(Ok(false)) = done {
         // The guest says `proxy_done` later, mostly from a tick: its timer still runs.
@@ -56,6 +58,10 @@ async fn end(slot: Rc<Slot>) {
     for failure in [done.and_then(Result::err), deleted.and_then(Result::err)].iter().flatten() {
         slot.on_failure(failure);
     }
+    // What comes late for it is not told to a VM that has forgotten it and in which others live.
+    slot.life.set(Life::Gone);
+    slot.callouts.abandon();
+    slot.ticking.set(None);
     // The VM goes with the last plugin that lives in it.
     if Rc::strong_count(&slot.cell) == 1 {
         slot.cell.close();

@@ -56,6 +56,7 @@ pub(crate) struct Slot {
     pub(super) record: Rc<Record>,
     pub(super) metrics: Arc<PluginMetrics>,
     is_of_stream: bool,
+    pub(super) life: Cell<Life>,
     /// Streams that may still come here with a callback.
     pub(super) places: Cell<usize>,
     /// Where new streams go, once the VM here has served long enough.
@@ -66,6 +67,16 @@ pub(crate) struct Slot {
     pub(super) ticking: Cell<Option<u64>>,
     /// Entries of the queues that its VMs have registered, on their way to them.
     pub(super) inbox: Arc<Inbox>,
+}
+
+/// Whether a place is still its plugin's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Serving,
+    /// Its plugin context is to be done; no stream comes any more.
+    Ending,
+    /// Its plugin context is deleted; others may live in the VM.
+    Gone,
 }
 
 /// What a plugin has done on one worker, however many VMs it has there.
@@ -153,6 +164,7 @@ impl Slot {
             record,
             metrics,
             is_of_stream,
+            life: Cell::new(Life::Serving),
             places: Cell::new(0),
             successor: RefCell::new(None),
             callouts,
@@ -194,21 +206,32 @@ impl Slot {
             self.metrics.limited.increment("cpu");
             return Err(self.failed("filter_cpu_spent"));
         }
-        // A VM that others have started anew is not called by one whose breaker is open.
-        if self.cell.is_running() && !self.cell.is_shared() {
+        let is_running = self.cell.is_running();
+        if is_running && !self.cell.is_shared() {
             return Ok(());
         }
-        self.follow_resets();
-        if let Verdict::Open(_) = self.record.breaker.borrow().verdict(Instant::now()) {
+        if self.is_open() {
             return Err(self.failed("filter_breaker_open"));
         }
-        if self.cell.is_running() {
+        if is_running {
             return Ok(());
         }
         let started = if self.is_of_stream { self.own_vm()? } else { self.spare_vm()? };
         self.metrics.vms_started.increment();
+        self.metrics.memory.set(started.vm.memory_bytes() as u64);
         self.cell.run(started);
         Ok(())
+    }
+
+    /// Whether its breaker is open.
+    fn is_open(&self) -> bool {
+        self.follow_resets();
+        matches!(self.record.breaker.borrow().verdict(Instant::now()), Verdict::Open(_))
+    }
+
+    /// Whether it has failed too often to be called in a VM that others have started anew.
+    pub(super) fn is_left_out(&self) -> bool {
+        self.cell.is_shared() && self.is_open()
     }
 
     /// A VM that was started beside the worker.
@@ -266,10 +289,12 @@ impl Slot {
         if failure.kind != FailureKind::Dead {
             self.metrics.failures.increment(detail(failure.kind));
             let now = Instant::now();
-            let opened = self.record.breaker.borrow_mut().on_failure(now, self.jitter());
+            // How a place ends is nothing to the one that has followed it.
+            let serves = self.life.get() == Life::Serving;
+            let opened = serves && self.record.breaker.borrow_mut().on_failure(now, self.jitter());
             self.tell(failure, opened, now);
             self.plugin.stats.note_failure(failure.to_string());
-            if self.plugin.model.isolation == Isolation::Process {
+            if serves && self.plugin.model.isolation == Isolation::Process {
                 task::spawn_local("filter-revive", retire::revive(Rc::downgrade(self)));
             }
         }

@@ -37,6 +37,9 @@ async fn tick_forever(slot: Weak<Slot>, generation: u64, timer: u64) {
         if slot.generation() != generation || slot.ticking.get() != Some(timer) {
             return;
         }
+        if slot.is_left_out() {
+            continue;
+        }
         if !tell_vm(&slot, About::Plugin, |vm, host| vm.on_tick(host)) {
             return;
         }

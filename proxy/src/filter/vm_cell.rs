@@ -77,7 +77,7 @@ impl VmCell {
     }
 
     /// The slots of its plugins, as far as they are there.
-    fn slots(&self) -> Vec<Rc<Slot>> {
+    pub(super) fn slots(&self) -> Vec<Rc<Slot>> {
         self.slots.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
