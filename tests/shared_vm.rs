@@ -157,9 +157,9 @@ async fn a_filter_that_leaves_a_vm_lets_the_streams_of_others_go_on() {
     let ends = json!({"do": "append_body", "text": ", says b"});
     let marks = Filter::test("b", json!({"request_body": [ends], "tick_ms": 10})).with(TOGETHER);
     let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(ticks).filter(marks)).await;
-    assert_eq!(proxy.metric("filter_vms").await, 1.0, "there is one VM");
     let (mut client, (sender, body)) = (proxy.client().await, in_steps());
     let response = client.begin(Request::post("/").body(body).unwrap()).await;
+    assert_eq!(proxy.metric("filter_vms").await, 1.0, "there is one VM");
     proxy.change(&Resources::forward_to(origin.address())).await;
     sender.data("hello").await;
     drop(sender);
@@ -252,6 +252,7 @@ async fn what_fails_when_its_configuration_goes_is_heard_of() {
     let text = include_str!("wat/service.wat").replacen("(memory", &format!("{done} (memory"), 1);
     let fails = Filter::of("fails", Module::Bytes("fails.wasm", module_of_wat(&text))).with("isolation: Process");
     let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(fails)).await;
+    until("its VM to run", async || (proxy.metric("filter_vms").await == 1.0).then_some(())).await;
     proxy.change(&Resources::forward_to(origin.address())).await;
     let log = proxy.wait_for_log("filter failed").await;
     assert!(log.contains("proxy_on_done"), "{log}");
