@@ -109,9 +109,9 @@ impl Contexts {
         Ok(())
     }
 
-    /// `proxy_on_done` answered false: the context waits for `proxy_done`.
+    /// `proxy_on_done` answered false: the context waits for `proxy_done`, unless that was called meanwhile.
     pub(crate) fn set_pending(&mut self, context: ContextId) {
-        if !self.pending.contains(&context) {
+        if !self.pending.contains(&context) && !self.done.contains(&context) {
             self.pending.push(context);
         }
     }
