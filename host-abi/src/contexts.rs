@@ -190,4 +190,15 @@ mod tests {
         assert_eq!(contexts.take_done(), Some(ContextId::ROOT));
         assert_eq!(contexts.take_done(), None);
     }
+
+    #[test]
+    fn who_has_said_that_it_is_done_is_not_pending_anew() {
+        let mut contexts = Contexts::new(1);
+        contexts.enter(ContextId::ROOT);
+        contexts.set_pending(ContextId::ROOT);
+        assert_eq!(contexts.set_done(), Ok(()));
+        contexts.set_pending(ContextId::ROOT);
+        assert!(contexts.take_if_done(ContextId::ROOT) && !contexts.take_if_done(ContextId::ROOT));
+        assert_eq!(contexts.set_done(), Err(Status::NotFound));
+    }
 }

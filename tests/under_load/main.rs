@@ -24,6 +24,8 @@ mod waits; // What a route's requests wait.
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::waits::percentile;
+
 /// The machine, for one test at a time.
 async fn machine() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::const_new(());
@@ -33,11 +35,4 @@ async fn machine() -> MutexGuard<'static, ()> {
 /// A number from the environment, to run more than the suite has time for.
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// The value that this share of the values, in percent, does not exceed.
-fn percentile<T: Copy + Ord>(values: &[T], percent: usize) -> T {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable();
-    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }

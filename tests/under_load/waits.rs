@@ -23,11 +23,9 @@ pub(crate) async fn look(address: SocketAddr, connections: usize, length: Durati
     for _ in 0..connections {
         all.spawn(ask(address, Instant::now() + length));
     }
-    let mut waited: Vec<Duration> = all.join_all().await.into_iter().flatten().collect();
-    waited.sort_unstable();
-    let Some(max) = waited.last() else { panic!("the other route stood still") };
-    let p99 = (waited.len() * 99 / 100).min(waited.len() - 1);
-    Waits { requests: waited.len(), p99: waited[p99], max: *max }
+    let waited: Vec<Duration> = all.join_all().await.into_iter().flatten().collect();
+    assert!(!waited.is_empty(), "the other route stood still");
+    Waits { requests: waited.len(), p99: percentile(&waited, 99), max: percentile(&waited, 100) }
 }
 
 /// Asks until then, one request after another; how long each has waited.
@@ -41,4 +39,11 @@ async fn ask(address: SocketAddr, until: Instant) -> Vec<Duration> {
         assert_eq!((answer.status, answer.text()), (200, "/other".into()), "a request of the other route failed");
     }
     waited
+}
+
+/// The value that this share of the values, in percent, does not exceed.
+pub(crate) fn percentile<T: Copy + Ord>(values: &[T], percent: usize) -> T {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }

@@ -107,17 +107,15 @@ impl Expression {
     fn evaluate(&self, look: &mut Look<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
         let mut known = HashMap::new();
         // Nothing interrupts what follows.
-        let mut left = if self.has_pattern { MAX_MATCHED_BYTES } else { MAX_FOREIGN_BYTES };
+        let mut left = Some(if self.has_pattern { MAX_MATCHED_BYTES } else { MAX_FOREIGN_BYTES });
         for (path, uses) in &self.paths {
-            let mut seen = Ok(None);
+            let mut value = None;
             look(path.join("\0").as_bytes(), &mut |found| {
-                let rest = left.checked_sub(found.len().saturating_mul(*uses)).ok_or(Status::InternalFailure);
-                seen = rest.map(|rest| {
-                    left = rest;
-                    Some(value_of(found))
-                });
+                left = left.and_then(|left| left.checked_sub(found.len().saturating_mul(*uses)));
+                value = left.map(|_| value_of(found));
             });
-            place(&mut known, path, seen?);
+            left.ok_or(Status::InternalFailure)?;
+            place(&mut known, path, value);
         }
         let mut context = Context::with_env(Arc::clone(language()));
         for (name, node) in known {
@@ -522,6 +520,16 @@ mod tests {
         let mut look = |_: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| see(PropertyValue::text(&[b'x'; 20_000]));
         let outcome = expressions.evaluate(token, &mut look, &mut Vec::new());
         assert_eq!(outcome, Err(Status::InternalFailure));
+    }
+
+    #[test]
+    fn an_answer_has_an_end() {
+        let mut expressions = Expressions::default();
+        let token = expressions.create(b"[request.path]").unwrap();
+        // Bytes that are no text are three each as text.
+        let mut look = |_: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| see(PropertyValue::text(&[0xff; 500_000]));
+        let outcome = expressions.evaluate(token, &mut look, &mut Vec::new());
+        assert_eq!(outcome, Err(Status::SerializationFailure));
     }
 
     #[test]
