@@ -9,7 +9,7 @@ use harness::{
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::json;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Semaphore};
 
 /// A filter of `shared.wat`, by its root id.
 fn filter(name: &'static str, fields: &str) -> Filter {
@@ -170,6 +170,47 @@ async fn a_filter_that_leaves_a_vm_lets_the_streams_of_others_go_on() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_when_its_plugin_has_left_disturbs_nobody() {
+    let (origin, answers) = (Origin::echoes(Codec::Http1).await, Arc::new(Semaphore::new(0)));
+    let waits = Arc::clone(&answers);
+    let asked = Origin::start(Codec::Http1, move |_| {
+        let waits = Arc::clone(&waits);
+        async move {
+            waits.acquire().await.unwrap().forget();
+            Ok(Response::new(full("late")))
+        }
+    })
+    .await;
+    let rules = |path: &str, service: &str| {
+        format!(
+            "rules: [{{matches: [{{path: {{type: PathPrefix, value: /{path}}}}}], backendRefs: [{{name: {service}, port: 80}}]}}]"
+        )
+    };
+    let without = Resources::new()
+        .service("origin", &[origin.address()])
+        .service("asked", &[asked.address()])
+        .route("a", &rules("a", "origin"))
+        .route("b", &rules("b", "origin"))
+        .route("asked", &rules("asked", "asked"));
+    let leaves = |name: &'static str| {
+        let module = Module::Bytes("leaves.wasm", module_of_wat(include_str!("wat/leaves.wat")));
+        Filter::of(name, module).with(TOGETHER).before(name)
+    };
+    let proxy = Proxy::start(&without.clone().filter(leaves("a")).filter(leaves("b"))).await;
+    let (mut client, (sender, body)) = (proxy.client().await, in_steps());
+    let response = client.begin(Request::post("/b").body(body).unwrap()).await;
+    proxy.change(&without).await;
+    asked.wait_for(1).await; // The first one has left; the other one still has a request.
+    answers.add_permits(3);
+    // What is asked later is answered later.
+    assert_eq!(proxy.get("/asked").await.text(), "late");
+    sender.data("hello").await;
+    drop(sender);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+    until("the VM to be gone", async || (proxy.metric("filter_vms").await == 0.0).then_some(())).await;
+}
+
+#[tokio::test]
 async fn whose_ticks_fail_too_often_does_not_tick_in_a_vm_of_others() {
     let origin = Origin::echoes(Codec::Http1).await;
     let fails = json!({"tick_ms": 10, "tick": [{"do": "panic"}]});
@@ -256,6 +297,24 @@ async fn what_fails_when_its_configuration_goes_is_heard_of() {
     proxy.change(&Resources::forward_to(origin.address())).await;
     let log = proxy.wait_for_log("filter failed").await;
     assert!(log.contains("proxy_on_done"), "{log}");
+}
+
+#[tokio::test]
+async fn how_a_vm_ends_is_nothing_to_the_next_one() {
+    let origin = Origin::echoes(Codec::Http1).await;
+    let done = "(func (export \"proxy_on_done\") (param $context i32) (result i32)
+        (if (i32.eq (local.get $context) (i32.const 1)) (then unreachable)) (i32.const 1))";
+    let text = include_str!("wat/shared.wat").replacen("(memory", &format!("{done} (memory"), 1);
+    let fails = Filter::of("a", Module::Bytes("ends.wasm", module_of_wat(&text))).with("recycle: {requests: 2}");
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(fails)).await;
+    let mut client = proxy.client().await;
+    // Three failures would open a breaker.
+    until("six VMs to have failed at their end", async || {
+        assert_eq!(client.get("/").await.status, 200);
+        (proxy.log().lines().filter(|line| line.contains("filter failed; its VM")).count() >= 6).then_some(())
+    })
+    .await;
+    assert!(!proxy.log().contains("filter failed too often"), "{}", proxy.log());
 }
 
 #[tokio::test]

@@ -64,7 +64,8 @@ impl Guests for Caller<'_> {
     }
 }
 
-/// Calls a VM with the view of its host; `None` when there is none, or when the plugin has left it. Afterwards its timer is followed.
+/// Calls a VM with the view of its host; `None` when there is none, or when the plugin has left it. Afterwards its timer is
+/// followed.
 pub(super) fn with_vm<T>(
     slot: &Rc<Slot>,
     about: About<'_>,

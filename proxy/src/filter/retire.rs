@@ -61,7 +61,6 @@ async fn end(slot: Rc<Slot>) {
     // What comes late for it is not told to a VM that has forgotten it and in which others live.
     slot.life.set(Life::Gone);
     slot.callouts.abandon();
-    slot.ticking.set(None);
     // The VM goes with the last plugin that lives in it.
     if Rc::strong_count(&slot.cell) == 1 {
         slot.cell.close();

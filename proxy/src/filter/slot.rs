@@ -206,15 +206,11 @@ impl Slot {
             self.metrics.limited.increment("cpu");
             return Err(self.failed("filter_cpu_spent"));
         }
-        let is_running = self.cell.is_running();
-        if is_running && !self.cell.is_shared() {
+        if self.cell.is_running() && !self.is_left_out() {
             return Ok(());
         }
         if self.is_open() {
             return Err(self.failed("filter_breaker_open"));
-        }
-        if is_running {
-            return Ok(());
         }
         let started = if self.is_of_stream { self.own_vm()? } else { self.spare_vm()? };
         self.metrics.vms_started.increment();
