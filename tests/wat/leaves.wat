@@ -11,6 +11,7 @@
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 4096))
   (func (export "proxy_on_context_create") (param i32 i32))
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+  (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) (i32.const 0))
   (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32))
   (func (export "proxy_on_done") (param $context i32) (result i32)
     (if (i32.le_u (local.get $context) (i32.const 2))
