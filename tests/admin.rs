@@ -1,6 +1,10 @@
 //! The admin pages, and the command line's answers.
 
-use harness::{Filter, Module, Origin, Proxy, ProxyOptions, Resources, Wire, until};
+use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+
+use harness::{Codec, Filter, Module, Origin, Proxy, ProxyOptions, Resources, Wire, until, within};
+use rustix::process::Signal;
 use serde_json::json;
 
 async fn hello() -> (Origin, Proxy) {
@@ -116,8 +120,48 @@ async fn sighup_opens_the_access_log_anew() {
     proxy.get("/one").await;
     until("the first line", async || (lines() == 1).then_some(())).await;
     std::fs::rename(&path, folder.path().join("access.log.1")).unwrap();
-    proxy.signal(rustix::process::Signal::HUP);
+    proxy.signal(Signal::HUP);
     until("the file to be made anew", async || path.is_file().then_some(())).await;
     proxy.get("/two").await;
     until("the second line", async || (lines() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_no_request() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let options = ProxyOptions { log: Some(Arc::new(writer.into())), ..ProxyOptions::default() };
+    let origin = Origin::echoes(Codec::Http1).await;
+    let steps = json!({"log": [{"do": "say", "text": "much to say ".repeat(3_000)}]});
+    let filter = Filter::test("talkative", steps).with("limits: {logPerSecond: 64Mi}").before("all");
+    let rules = "rules: [{backendRefs: [{name: origin, port: 80}]}]";
+    let resources = Resources::new().service("origin", &[origin.address()]).route("all", rules).filter(filter);
+    let mut proxy = Proxy::start_with(&resources, options).await;
+    let mut client = proxy.client().await;
+    for _ in 0..300 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    proxy.wait_for_metric("log_lines_dropped_total", |dropped| dropped > 0.0).await;
+
+    // Whoever reads it at last is told what is missing, and what there is, to the end.
+    let mut log = BufReader::new(reader);
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        let mut kept = 0;
+        while !line.contains("lines of this log were dropped") {
+            kept += usize::from(line.contains("much to say much to say"));
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it does not say what is missing");
+        }
+        (log, kept)
+    });
+    let (mut log, kept) = within("a line about what is missing", reading).await.unwrap();
+    assert!(kept > 10, "{kept} lines were kept");
+    proxy.signal(Signal::TERM);
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).map(|_| text).unwrap()
+    });
+    let text = within("the end of the log", reading).await.unwrap();
+    assert!(proxy.ended().await.success());
+    assert!(text.trim_end().ends_with("drained"), "the last line is there: {:?}", text.lines().last());
 }

@@ -66,6 +66,15 @@ pub(crate) const ACCESS_LOG_QUEUE: usize = 256;
 /// Time for the access log's last lines to be written when the process ends.
 pub(crate) const ACCESS_LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Bytes of the process log on their way to its writer: past it whoever reads them is stuck and lines are dropped.
+pub(crate) const LOG_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// As how many bytes of [`LOG_QUEUE_BYTES`] a line counts at least.
+pub(crate) const LOG_LINE_BYTES: usize = 512;
+
+/// Time for the process log's last lines to be written when the process ends.
+pub(crate) const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 // Filters.
 
 /// Failures of a plugin on one worker within [`BREAKER_WINDOW`] that open its breaker (invariant I8).

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::Request;
@@ -36,6 +38,8 @@ pub struct ProxyOptions {
     pub cache: Option<PathBuf>,
     /// The folder of shipped modules; that of `cargo xtask plugins` when left out.
     pub plugins: Option<PathBuf>,
+    /// Where its log goes, in place of the file that [`Proxy::log`] reads.
+    pub log: Option<Arc<OwnedFd>>,
 }
 
 /// A page of `/admin`.
@@ -323,7 +327,8 @@ fn command(folder: &TempDir, listeners: &[String], options: &ProxyOptions) -> Co
     command.args(&options.arguments).current_dir(path).kill_on_drop(true).stdin(Stdio::null());
     // The access log goes to standard output unless told otherwise, everything else to standard error.
     let open = |name| File::create(path.join(name)).expect("a temporary folder can be written");
-    command.stdout(open("access.log")).stderr(open("proxy.log"));
+    let log = options.log.as_ref().map(|log| log.try_clone().expect("a descriptor can be doubled"));
+    command.stdout(open("access.log")).stderr(log.unwrap_or_else(|| open("proxy.log").into()));
     command
 }
 

@@ -38,7 +38,7 @@ use crate::identity::{ControlPlane, Identity, IdentityOptions, keep, restore};
 use crate::limits::{OUTCOME_QUEUE, VM_REQUEST_QUEUE};
 use crate::listener::{ListenerSet, ListenerSetOptions};
 use crate::task;
-use crate::telemetry::{AccessLogTarget, AccessLogWriter, LogLevel, Metrics, start_log};
+use crate::telemetry::{AccessLogTarget, AccessLogWriter, Log, LogLevel, Metrics};
 use weir_loader::{CompilerProcess, compile_here};
 
 /// Runs a proxy until it has drained.
@@ -46,10 +46,10 @@ use weir_loader::{CompilerProcess, compile_here};
 /// # Errors
 /// A bad start, in one line for whoever started it.
 pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
-    let log_level = start_log(bootstrap.log_style.into());
+    let log = Log::start(bootstrap.log_style.into()).context("no thread for the log")?;
     runtimes::raise_file_limit();
     let runtime = runtimes::main_runtime().context("no main runtime")?;
-    let outcome = runtime.block_on(async { App::build(bootstrap, log_level).await?.run().await });
+    let outcome = runtime.block_on(async { App::build(bootstrap, log.level()).await?.run().await });
     runtime.shutdown_background(); // What still blocks there has nothing to lose.
     outcome
 }
@@ -59,7 +59,7 @@ pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
 /// # Errors
 /// A bad start, in one line for whoever started it.
 pub fn run_agent(options: AgentOptions) -> anyhow::Result<()> {
-    start_log(options.log_style.into());
+    let _log = Log::start(options.log_style.into()).context("no thread for the log")?;
     let runtime = runtimes::main_runtime().context("no main runtime")?;
     let outcome = runtime.block_on(agent::run(options));
     runtime.shutdown_background();

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::task;
 use crate::telemetry::counter::{BUCKETS, Counter, HistogramSum};
+use crate::telemetry::log_writer::log_lines_dropped;
 use crate::telemetry::metrics::{ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
 use crate::telemetry::process::ProcessUse;
 
@@ -205,6 +206,8 @@ impl Exposition {
         let dropped = metrics.process.access_log_dropped.load(Ordering::Relaxed);
         let help = "Lines of the access log that could not be written.";
         self.single("access_log_dropped_total", "counter", help, dropped);
+        let help = "Lines of the process log that could not be written.";
+        self.single("log_lines_dropped_total", "counter", help, log_lines_dropped());
         let help = "Tasks that panicked; each is a bug of the proxy.";
         self.single("task_panics_total", "counter", help, task::panics());
         let used = ProcessUse::now();
