@@ -213,9 +213,9 @@ async fn a_tcp_listener_reaches_both_with_its_filter() {
             .await;
         }
     }
-    for log in [both.0.log(), both.1.log()] {
-        assert!(log.contains("probe|*tcp/0|new_connection|proxy_log|0"), "{log}");
-        assert!(log.contains("probe|*tcp/0|delete|called"), "{log}");
+    for expected in ["probe|*tcp/0|new_connection|proxy_log|0", "probe|*tcp/0|delete|over"] {
+        both.0.wait_for_log(expected).await;
+        until(&format!("{expected} in Envoy's log"), async || both.1.log().contains(expected).then_some(())).await;
     }
     assert_no_refusal(&both).await;
 }

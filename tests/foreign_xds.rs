@@ -127,7 +127,7 @@ async fn a_bad_resource_is_refused_by_field_and_the_good_ones_of_its_response_st
         assert!(error.contains(expected), "{error}");
     }
     wait_for(&proxy, "/", "new").await;
-    assert!(proxy.log().contains("lb_policy"), "the proxy's own log says it too");
+    proxy.wait_for_log("lb_policy").await; // The proxy's own log says it, too.
 
     // Put right, it is taken.
     let (requests, right) = (server.requests().len(), json!([cluster("bad"), endpoints("bad", &[&old])]));
@@ -243,5 +243,5 @@ async fn a_proxy_starts_without_its_control_plane() {
     let mut proxy = Proxy::follow(port, &options).await;
     proxy.wait_until_ready().await;
     assert_eq!(get(&proxy, "/").await, (200, "kept".to_owned()));
-    assert!(proxy.log().contains("begins with what the control plane said last"), "{}", proxy.log());
+    proxy.wait_for_log("begins with what the control plane said last").await;
 }

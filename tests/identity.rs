@@ -298,7 +298,7 @@ async fn certificates_outlive_their_control_plane_and_are_renewed_when_it_is_bac
     let cache_token = "weir_0_0.".to_owned() + &"0".repeat(64);
     mesh.edge = control.mesh_proxy_with(&cache_token, "edge", &EDGE).await;
     mesh.wait_until_it_serves().await;
-    assert!(mesh.edge.log().contains("begins with the identity of the last process"), "{}", mesh.edge.log());
+    mesh.edge.wait_for_log("begins with the identity of the last process").await;
 
     let signed = |proxy: &Proxy| proxy.log().matches("the control plane has signed our certificate").count();
     let before = [signed(&mesh.edge), signed(&mesh.inner)];

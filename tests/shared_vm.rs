@@ -283,7 +283,7 @@ async fn a_service_that_fails_starts_again_though_no_request_comes() {
     let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(tires)).await;
     // Each VM has two before it fails.
     proxy.wait_for_metric(TICKS, |ticks| ticks > 2.0).await;
-    assert!(proxy.log().contains("proxy_on_tick"), "{}", proxy.log());
+    proxy.wait_for_log("proxy_on_tick").await;
 }
 
 #[tokio::test]

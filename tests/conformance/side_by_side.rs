@@ -124,7 +124,7 @@ async fn play(
     let said = until("the filter to have forgotten every request", async || {
         let said = guest::said(&log());
         let forgotten = |number: &usize| {
-            said.get(&path(*number)).is_some_and(|lines| lines.iter().any(|line| line.starts_with("delete|called")))
+            said.get(&path(*number)).is_some_and(|lines| lines.iter().any(|line| line.starts_with("delete|over")))
         };
         chosen.iter().all(forgotten).then_some(said)
     })

@@ -210,7 +210,7 @@ pub(crate) async fn run(cases: &[TcpCase], undefined: impl Fn(&str) -> bool) -> 
     let plan = plan(&script(cases, &defined, 1), origin.address, &callout);
     let envoy = Envoy::run(&plan).await;
     // To find out that it listens was a connection, too.
-    until("Envoy's first connection to end", async || envoy.log().contains("*tcp/0|delete|called").then_some(())).await;
+    until("Envoy's first connection to end", async || envoy.log().contains("*tcp/0|delete|over").then_some(())).await;
     origin.heard().await;
     let mut theirs = play((cases, &defined, 1), &origin, envoy.address(), || envoy.log()).await;
     let weir = Proxy::start(&resources(&script(cases, &all, 0), origin.address, &callout)).await;
@@ -280,7 +280,7 @@ async fn play(
             async || {
                 let log = log();
                 // Only the end of a long log is of this connection.
-                let recent = log.rfind(&format!("probe|{path}|delete|called")).map(|_| guest::said(&log))?;
+                let recent = log.rfind(&format!("probe|{path}|delete|over")).map(|_| guest::said(&log))?;
                 Some(recent)
             },
         )

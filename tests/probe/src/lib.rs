@@ -70,7 +70,8 @@ impl Moment {
         Self::of_stream(name, asked.unwrap_or(root), size)
     }
 
-    /// Says that it was called, does its steps, and returns what the last `return` says.
+    /// Says that it was called, does its steps, and returns what the last `return` says. The last callback says that it is
+    /// over, too: nothing more comes from its context.
     fn run(&self, told: &str) -> u32 {
         let steps = PROBE.with_borrow(|probe| probe.script.steps(&self.path, self.name));
         say(&self.path, self.name, &format!("called|{told}"));
@@ -81,6 +82,9 @@ impl Moment {
                 "trap" => std::process::abort(),
                 _ => self.make(&step),
             }
+        }
+        if self.name == "delete" {
+            say(&self.path, self.name, "over");
         }
         action
     }
