@@ -1,5 +1,7 @@
 //! `weir-proxy`, the data plane's program: reads the command line, does what it asks, and says in one line why not.
 
+mod allocator;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -7,9 +9,8 @@ use clap::Parser;
 use weir_proxy::app;
 use weir_proxy::args::{Action, CommandLine};
 
-/// Threads of their own, small buffers that come and go: mimalloc spends less time on both than the system's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().action() {
