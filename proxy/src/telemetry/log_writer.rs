@@ -106,7 +106,8 @@ fn write_lines(mut output: impl Write, messages: &Receiver<Message>, waiting: &A
             continue;
         }
         let dropped = log_lines_dropped();
-        if dropped > told {
+        // Once the queue is empty: a notice among lines that wait would take the room of one of them.
+        if dropped > told && waiting.load(Ordering::Relaxed) == 0 {
             told = dropped;
             warn!(dropped, "lines of this log were dropped: whoever reads it is too slow, or there are too many");
         }
