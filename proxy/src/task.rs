@@ -1,12 +1,13 @@
 //! Named tasks: every task of the process is spawned here (invariant I10), so that each has a name, none ends the
 //! process when it panics, and panics are counted. Called by whoever starts something that runs beside its caller.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::error;
 
@@ -19,12 +20,12 @@ pub(crate) fn spawn<T: Send + 'static>(
     name: &'static str,
     future: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<Option<T>> {
-    tokio::spawn(guarded(name, future))
+    tokio::spawn(Guarded { name, future })
 }
 
 /// Runs a future beside the caller, on the caller's worker.
 pub(crate) fn spawn_local(name: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<Option<()>> {
-    tokio::task::spawn_local(guarded(name, future))
+    tokio::task::spawn_local(Guarded { name, future })
 }
 
 /// Runs something slow on the blocking pool and waits for it. `None` when it panicked, or when the runtime ends.
@@ -54,7 +55,7 @@ impl<T: Send + 'static> TaskSet<T> {
 
     /// Runs a future beside the caller.
     pub(crate) fn spawn(&mut self, future: impl Future<Output = T> + Send + 'static) {
-        self.tasks.spawn(guarded(self.name, future));
+        self.tasks.spawn(Guarded { name: self.name, future });
     }
 
     /// What the next task that ends gives; `None` when there is none left. A task that panicked gives nothing.
@@ -73,17 +74,29 @@ pub(crate) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// The future, ending with `None` in place of a panic.
-async fn guarded<T>(name: &'static str, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => {
-            note_panic(name);
-            Poll::Ready(None)
+pin_project! {
+    /// A future that ends with `None` in place of a panic. Written by hand: an `async fn` would hold its argument twice, and
+    /// tasks are what a connection's memory goes to.
+    struct Guarded<F> {
+        name: &'static str,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let guarded = self.project();
+        match catch_unwind(AssertUnwindSafe(|| guarded.future.poll(context))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => {
+                note_panic(guarded.name);
+                Poll::Ready(None)
+            }
         }
-    })
-    .await
+    }
 }
 
 // The message and the place are logged by the panic hook (`telemetry/log.rs`); here it gets the task's name.

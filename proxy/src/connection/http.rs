@@ -1,7 +1,7 @@
 //! hyper's HTTP/1 and HTTP/2 servers on one connection: their limits, and how they drain.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use hyper::server::conn::{http1, http2};
@@ -39,7 +39,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (soc
             let mut server = http1::Builder::new();
             // hyper's own bound of headers is ours, `MAX_HEADERS`; told so, it would move them to the heap.
             server.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES).half_close(false);
-            until_drained(connection, server.serve_connection(io, service), |server| server.graceful_shutdown()).await;
+            let server = pin!(server.serve_connection(io, service));
+            until_drained(connection, server, |server| server.graceful_shutdown()).await;
         }
         Codec::Http2 => {
             let mut server = http2::Builder::new(OnWorker);
@@ -48,7 +49,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (soc
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
                 .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
-            until_drained(connection, server.serve_connection(io, service), |server| server.graceful_shutdown()).await;
+            // On the heap: it is twice as large as HTTP/1's, and each connection's task would have room for it.
+            let mut server = Box::pin(server.serve_connection(io, service));
+            until_drained(connection, server.as_mut(), |server| server.graceful_shutdown()).await;
         }
     }
 }
@@ -75,11 +78,10 @@ where
 
 /// Polls a connection; when the listener drains it takes no more requests and ends with those under way, or with the
 /// drain's deadline.
-async fn until_drained<C>(connection: &Connection, server: C, shut_down: impl Fn(Pin<&mut C>))
+async fn until_drained<C>(connection: &Connection, mut server: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>))
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
-    let mut server = std::pin::pin!(server);
     let ended = loop {
         tokio::select! {
             ended = server.as_mut() => break Some(ended),

@@ -72,7 +72,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerFacts>, socke
     };
     match begun {
         Some(Begun::Http(transport, codec)) => http::serve(&worker, &connection, (transport, codec)).await,
-        Some(Begun::Tcp(transport, config)) => tcp::serve(&worker, &connection, &config, transport).await,
+        // On the heap, since each connection's task has room for what it awaits, whatever the connection speaks.
+        Some(Begun::Tcp(transport, config)) => Box::pin(tcp::serve(&worker, &connection, &config, transport)).await,
         None => debug!(%peer, listener = %connection.listener.name, "connection ended before its first request"),
     }
     worker.deadlines.forget(watch);

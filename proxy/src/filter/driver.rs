@@ -67,7 +67,7 @@ impl<G: Guests> ChainDriver<'_, G> {
             }
             Event::End(side) => self.pass_end(side, 0),
             Event::Trailers(side, trailers) => {
-                *self.exchange.trailers(side) = Some(trailers);
+                *self.exchange.trailers(side) = Some(Box::new(trailers));
                 self.pass_trailers(side, 0);
             }
             Event::Reply(_) if self.exchange.chain.answered => {}

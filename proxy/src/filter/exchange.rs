@@ -17,12 +17,12 @@ pub(crate) struct Exchange {
     pub(crate) is_tcp: bool,
     /// The request's head, as the filters so far have left it.
     pub(crate) request: RequestHead,
-    /// The request's trailers, once they are there.
-    pub(crate) request_trailers: Option<HeaderMap>,
+    /// The request's trailers, once they are there; most messages have none.
+    pub(crate) request_trailers: Option<Box<HeaderMap>>,
     /// The response's head, once it is there.
     pub(crate) response: Option<ResponseHead>,
     /// The response's trailers, once they are there.
-    pub(crate) response_trailers: Option<HeaderMap>,
+    pub(crate) response_trailers: Option<Box<HeaderMap>>,
     /// The headers of each side that have gone on, for filters that look at them later.
     pub(super) kept: [Option<KeptHeaders>; 2],
     /// Where both directions stand.
@@ -69,7 +69,7 @@ impl Exchange {
     }
 
     /// The trailers of a side.
-    pub(crate) fn trailers(&mut self, side: Side) -> &mut Option<HeaderMap> {
+    pub(crate) fn trailers(&mut self, side: Side) -> &mut Option<Box<HeaderMap>> {
         match side {
             Side::Request => &mut self.request_trailers,
             Side::Response => &mut self.response_trailers,

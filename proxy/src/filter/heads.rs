@@ -106,8 +106,8 @@ fn map_to_read(exchange: &Exchange, map: MapKind) -> Option<&HeaderMap> {
     match map {
         MapKind::RequestHeaders => Some(&exchange.request.headers),
         MapKind::ResponseHeaders => exchange.response.as_ref().map(|response| &response.headers),
-        MapKind::RequestTrailers => exchange.request_trailers.as_ref(),
-        MapKind::ResponseTrailers => exchange.response_trailers.as_ref(),
+        MapKind::RequestTrailers => exchange.request_trailers.as_deref(),
+        MapKind::ResponseTrailers => exchange.response_trailers.as_deref(),
         _ => None,
     }
 }
@@ -171,8 +171,8 @@ pub(super) fn remove(exchange: &mut Exchange, map: MapKind, name: &[u8]) -> Resu
         return Err(Invalid);
     }
     let headers = match map {
-        MapKind::RequestTrailers => exchange.request_trailers.as_mut(),
-        MapKind::ResponseTrailers => exchange.response_trailers.as_mut(),
+        MapKind::RequestTrailers => exchange.request_trailers.as_deref_mut(),
+        MapKind::ResponseTrailers => exchange.response_trailers.as_deref_mut(),
         _ => map_to_write(exchange, map),
     };
     let removed = headers.and_then(|headers| names::with(name, |name| headers.remove(name)));

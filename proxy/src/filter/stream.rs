@@ -65,7 +65,10 @@ impl FilterStream {
     fn of(exchange: Exchange, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
         let place = |slot: &Rc<Slot>| FilterPlace::new(slot.for_stream());
         let places = chain.iter().map(place).collect();
-        Rc::new_cyclic(|cell| RefCell::new(Self { exchange, places, cell: Weak::clone(cell) }))
+        // `Rc::new_cyclic` would copy the exchange twice more.
+        let stream = Rc::new(RefCell::new(Self { exchange, places, cell: Weak::new() }));
+        stream.borrow_mut().cell = Rc::downgrade(&stream);
+        stream
     }
 
     /// Takes an event in; what may go on is at the outlets.

@@ -220,10 +220,10 @@ impl Accepter {
         let key = serving.connections.borrow_mut().insert(None);
         let (all, own) = (self.all.watcher().guard(), facts.drain.guard());
         let place = Place { serving: Rc::clone(&serving), key, _guards: (all, own) };
-        let served = connection::serve(Rc::clone(&self.worker), facts, stream, peer);
+        let worker = Rc::clone(&self.worker);
         let task = task::spawn_local("connection", async move {
             let _place = place;
-            served.await;
+            connection::serve(worker, facts, stream, peer).await; // Made here: what a task captures and awaits is in it twice.
         });
         if let Some(handle) = serving.connections.borrow_mut().get_mut(key) {
             *handle = Some(task.abort_handle());
@@ -332,6 +332,22 @@ mod tests {
             accepting.drain(Instant::now() + SOON).await;
             let refused = Client::connect(bound.address()).map(|_| ()).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_serves_a_connection_is_small() {
+        let folder = tempfile::tempdir().unwrap();
+        let test = async {
+            let mut accepting = accepting(&folder);
+            let bound = bound();
+            accepting.follow(&assignment("a", &bound));
+            let facts = Rc::clone(&accepting.running[0].serving.borrow().facts);
+            let socket = TcpStream::connect(bound.address()).await.unwrap();
+            let peer = socket.local_addr().unwrap();
+            let size = size_of_val(&connection::serve(Rc::clone(&accepting.options.worker), facts, socket, peer));
+            assert!(size <= 2_048, "{size} bytes for each connection");
         };
         LocalSet::new().run_until(test).await;
     }

@@ -57,7 +57,7 @@ impl SideBody {
                     Poll::Ready(Piece::Data(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
                     Poll::Ready(Piece::Trailers) if !self.trailers_sent => {
                         self.trailers_sent = true;
-                        let trailers = exchange.trailers(side).clone().unwrap_or_default();
+                        let trailers = exchange.trailers(side).as_deref().cloned().unwrap_or_default();
                         return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }
                     Poll::Ready(Piece::Trailers | Piece::End) => return Poll::Ready(None),

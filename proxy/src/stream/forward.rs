@@ -2,6 +2,7 @@
 //! ends the stream before an endpoint has answered.
 
 use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -40,10 +41,9 @@ pub(super) async fn forward(
     let cluster = target(stream, route)?;
     stream.note_cluster(cluster, request_timeout(to, cluster));
     let body = if end { Body::Empty } else { Body::made(SideBody::new(stream, source)) };
-    let mut outgoing = outgoing(stream, route, body);
-    send_mirrors(stream, (route, to), &mut outgoing);
     let options = SendOptions { attempt_timeout: to.timeouts.backend_request };
-    let answer = match unless_answered(stream, send(&stream.worker.upstreams, cluster, outgoing, options)).await {
+    let sending = pin!(send(&stream.worker.upstreams, cluster, mirrored(stream, (route, to), body), options));
+    let answer = match unless_answered(stream, sending).await {
         Some(Ok(answer)) => answer,
         Some(Err(SendFailure { error, endpoint, attempts })) => {
             stream.note_endpoint(endpoint, attempts);
@@ -103,9 +103,11 @@ fn outgoing(stream: &HttpStream, route: &Route, body: Body) -> Outgoing {
     }
 }
 
-fn send_mirrors(stream: &HttpStream, (route, to): (&Route, &Forward), outgoing: &mut Outgoing) {
+/// The same, once the route's mirrors have their copies.
+fn mirrored(stream: &HttpStream, (route, to): (&Route, &Forward), body: Body) -> Outgoing {
+    let mut outgoing = outgoing(stream, route, body);
     if to.mirrors.is_empty() {
-        return;
+        return outgoing;
     }
     for (cluster, fraction) in route.mirrors() {
         if !fraction.takes(stream.worker.draw()) {
@@ -123,6 +125,7 @@ fn send_mirrors(stream: &HttpStream, (route, to): (&Route, &Forward), outgoing: 
         };
         mirror(&stream.worker.upstreams, cluster, copy);
     }
+    outgoing
 }
 
 /// The route's timeout, else the cluster's, else the default; `None` = no limit.
@@ -131,9 +134,8 @@ fn request_timeout(to: &Forward, cluster: &Cluster) -> Option<Duration> {
     (!asked.is_zero()).then_some(asked)
 }
 
-/// The future's outcome, or `None` once the stream is answered or broken off; the future is dropped then.
-async fn unless_answered<T>(stream: &Rc<HttpStream>, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
+/// The future's outcome, or `None` once the stream is answered or broken off; the future is not polled again then.
+async fn unless_answered<T>(stream: &Rc<HttpStream>, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|context| {
         if let Poll::Ready(outcome) = future.as_mut().poll(context) {
             return Poll::Ready(Some(outcome));

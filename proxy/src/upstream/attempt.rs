@@ -90,11 +90,10 @@ async fn exchange(
     connection: Connection,
     retry: &mut Retry,
 ) -> Result<Response<Incoming>, ProxyError> {
-    let request = retry.request.take().expect("an attempt begins with a request: `Retry::again` sees to it");
     match lease.connection.insert(connection) {
         Connection::Http1 { sender, heard, reused } => {
-            let replay = if *reused { Replay::of(&request) } else { None };
-            match sender.try_send_request(request).await {
+            let replay = retry.replay(*reused);
+            match sender.try_send_request(retry.take_request()).await {
                 Ok(response) => Ok(response),
                 Err(mut error) => {
                     let unprocessed = !heard.anything() && is_closed(error.error());
@@ -104,8 +103,8 @@ async fn exchange(
             }
         }
         Connection::Http2 { stream, reused } => {
-            let replay = if *reused { Replay::of(&request) } else { None };
-            match stream.sender().try_send_request(request).await {
+            let replay = retry.replay(*reused);
+            match stream.sender().try_send_request(retry.take_request()).await {
                 Ok(response) => Ok(response),
                 Err(mut error) => {
                     if !is_stream_error(error.error()) {

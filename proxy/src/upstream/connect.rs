@@ -108,7 +108,7 @@ pub(super) async fn http2(way: Way<'_>, open: Open) -> Result<http2::SendRequest
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ProxyError::ConnectFailed(error.to_string()))?;
-    run("upstream_http2", connection, open);
+    run("upstream_http2", Box::pin(connection), open);
     Ok(sender)
 }
 
@@ -142,10 +142,11 @@ async fn tcp(address: SocketAddr) -> Result<TcpStream, ProxyError> {
     Ok(stream)
 }
 
-fn run(name: &'static str, connection: impl Future<Output = hyper::Result<()>> + 'static, open: Open) {
+fn run(name: &'static str, mut connection: impl Future<Output = hyper::Result<()>> + Unpin + 'static, open: Open) {
     drop(task::spawn_local(name, async move {
         let _open = open;
-        if let Err(error) = connection.await {
+        // By reference: what a task captures and awaits by value is in it twice.
+        if let Err(error) = (&mut connection).await {
             debug!(%error, "an upstream connection ended with an error");
         }
     }));

@@ -177,7 +177,8 @@ impl Pool {
             return Ok(Connection::Http1 { sender, heard, reused: true });
         }
         let open = self.begin_open()?;
-        let opened = connect::http1(self.way(), open).await;
+        // In memory of its own: with a TLS handshake it is larger than everything else of a request, and rare.
+        let opened = Box::pin(connect::http1(self.way(), open)).await;
         let (sender, heard) = opened.inspect_err(|_| self.shard.connect_failures.increment())?;
         Ok(Connection::Http1 { sender, heard, reused: false })
     }

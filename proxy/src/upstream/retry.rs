@@ -69,6 +69,16 @@ impl Retry {
         self.current = Some(endpoint);
     }
 
+    /// What an attempt sends.
+    pub(super) fn take_request(&mut self) -> Request<Body> {
+        self.request.take().expect("an attempt begins with a request: `Retry::again` sees to it")
+    }
+
+    /// What it takes to send it again, on a connection that had served before.
+    pub(super) fn replay(&self, reused: bool) -> Option<Replay> {
+        self.request.as_ref().filter(|_| reused).and_then(Replay::of)
+    }
+
     /// Prepares for another attempt; `false` when there is nothing to send or there have been enough.
     pub(super) fn again(&mut self, again: Again) -> bool {
         match again {

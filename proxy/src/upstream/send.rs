@@ -4,7 +4,9 @@
 //! What [`send`] promises: hop-by-hop headers apart (`stream::sanitize` removes them), the request goes out as it is
 //! given; its framing agrees with its body; it is sent again only when nothing of it can have been acted on.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,33 +73,38 @@ pub(crate) struct SendFailure {
 }
 
 /// Sends a request and waits for the response's head.
-pub(crate) async fn send(
+///
+/// The request is made before the future is: an `async fn` would hold it three times over, and each request in flight
+/// would touch as much memory.
+pub(crate) fn send(
     upstreams: &Rc<Upstreams>,
     cluster: &Arc<Cluster>,
     outgoing: Outgoing,
     options: SendOptions,
-) -> Result<Answer, SendFailure> {
+) -> impl Future<Output = Result<Answer, SendFailure>> {
     let cluster = upstreams.of(cluster);
     cluster.shard().requests.increment();
     upstreams.sweep_while_open();
-    let mut retry = match prepare(outgoing, cluster.cluster().model().protocol) {
-        Ok(request) => Retry::new(request),
-        Err(error) => {
-            cluster.shard().failures.increment();
-            return Err(SendFailure { error, endpoint: None, attempts: 0 });
-        }
+    let (mut retry, refused) = match prepare(outgoing, cluster.cluster().model().protocol) {
+        Ok(request) => (Retry::new(request), None),
+        Err(error) => (Retry::default(), Some(error)),
     };
-    let result = attempts(upstreams, &cluster, &mut retry, options).await;
-    let attempts = retry.attempts();
-    cluster.shard().retries.add(attempts.saturating_sub(1));
-    match result {
-        Ok((response, lease)) => {
-            let endpoint = lease.endpoint();
-            Ok(Answer { response, lease, endpoint, attempts })
-        }
-        Err(error) => {
-            cluster.shard().failures.increment();
-            Err(SendFailure { error, endpoint: retry.current(), attempts })
+    async move {
+        let result = match refused {
+            Some(error) => Err(error),
+            None => attempts(upstreams, &cluster, &mut retry, options).await,
+        };
+        let attempts = retry.attempts();
+        cluster.shard().retries.add(attempts.saturating_sub(1));
+        match result {
+            Ok((response, lease)) => {
+                let endpoint = lease.endpoint();
+                Ok(Answer { response, lease, endpoint, attempts })
+            }
+            Err(error) => {
+                cluster.shard().failures.increment();
+                Err(SendFailure { error, endpoint: retry.current(), attempts })
+            }
         }
     }
 }
@@ -111,15 +118,14 @@ async fn attempts(
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
     let mut last = None;
     loop {
-        let attempt = attempt(upstreams, cluster, retry);
-        let result = match options.attempt_timeout {
-            None => attempt.await,
-            Some(timeout) => match tokio::time::timeout(timeout, attempt).await {
-                Ok(result) => result,
-                Err(_) => return Err(ProxyError::AttemptTimeout),
-            },
+        let result = {
+            let mut attempt = pin!(attempt(upstreams, cluster, retry)); // There once, with a timeout or without.
+            match options.attempt_timeout {
+                None => Ok(attempt.await),
+                Some(timeout) => tokio::time::timeout(timeout, attempt.as_mut()).await,
+            }
         };
-        match result {
+        match result.map_err(|_| ProxyError::AttemptTimeout)? {
             Ok(answer) => return Ok(answer),
             // When there is no endpoint left to try, what happened at the last one says more.
             Err(Failed { error: ProxyError::NoEndpoint, .. }) => return Err(last.unwrap_or(ProxyError::NoEndpoint)),
