@@ -34,7 +34,8 @@ use crate::release;
 use crate::tools;
 use crate::workspace::{Metadata, cargo, finish};
 
-use contestant::Contestant;
+use chain::Chain;
+use contestant::{Contestant, Peer};
 use footprint::Footprint;
 use instructions::Count;
 use load::Load;
@@ -69,20 +70,22 @@ pub(crate) struct Extent {
     build: Build,
     /// How often each proxy has its turn of a second.
     rounds: usize,
-    /// The same, with many routes and many connections.
+    /// How often a small filter and none have theirs, one right after the other.
+    pairs: usize,
+    /// How often each has its turn with many routes and many connections.
     scale_rounds: usize,
     /// How often memory is measured.
     starts: usize,
 }
 
 /// What the documentation quotes.
-pub(crate) const FULL: Extent = Extent { build: Build::Packaged, rounds: 25, scale_rounds: 9, starts: 5 };
+pub(crate) const FULL: Extent = Extent { build: Build::Packaged, rounds: 25, pairs: 75, scale_rounds: 9, starts: 5 };
 
 /// As [`FULL`], of what was packaged last.
 pub(crate) const AS_IT_LIES: Extent = Extent { build: Build::AsItLies, ..FULL };
 
 /// Enough to see whether a change did harm.
-pub(crate) const QUICK: Extent = Extent { build: Build::Plain, rounds: 7, scale_rounds: 3, starts: 3 };
+pub(crate) const QUICK: Extent = Extent { build: Build::Plain, rounds: 7, pairs: 15, scale_rounds: 3, starts: 3 };
 
 pub(crate) fn run(extent: Extent) -> Result<()> {
     let clock = Clock::start();
@@ -102,11 +105,12 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
         }
         Ok(())
     })?;
+    let pairs = step("a small filter, in turns with none", || in_turns(&setting, extent.pairs))?;
     let scale = step("many routes, many connections", || scale::measure(&setting, extent.scale_rounds))?;
     let counts = step("instructions", || Ok(Count::of_each(&setting)))?;
     let footprints = step("memory and start", || Footprint::of_each(&setting, extent.starts))?;
 
-    let measured = Measured { contestants, samples, scale, counts, footprints };
+    let measured = Measured { contestants, samples, pairs, scale, counts, footprints };
     let text = report::write(&measured, extent);
     let place = setting.folder().join("results.md");
     std::fs::write(&place, &text).with_context(|| place.display().to_string())?;
@@ -159,6 +163,15 @@ fn plain() -> Result<Proxy> {
 pub(crate) fn train(program: &Path, plugins: &Path) -> Result<()> {
     let proxy = Proxy { program: program.to_owned(), plugins: plugins.to_owned() };
     training::run(&Setting::prepare(proxy)?)
+}
+
+/// What a request costs without filters and with three header operations, in CPU microseconds, one turn right after the
+/// other: the difference is small, so nothing else may come between them.
+fn in_turns(setting: &Setting, pairs: usize) -> Result<Vec<[f64; 2]>> {
+    let start = |chain| warm(Contestant::of(Peer::Weir, chain), setting);
+    let (without, with) = (start(Chain::Empty)?, start(Chain::ThreeHeaders)?);
+    let cost = |running: &Running| Ok::<_, anyhow::Error>(load::run(setting, running, &Load::seconds(1))?.cpu);
+    (0..pairs).map(|_| Ok([cost(&without)?, cost(&with)?])).collect()
 }
 
 /// Starts it; connections are open and code is warm before anything counts.

@@ -70,6 +70,11 @@ impl Running {
         bail!("{} does not answer; its logs are in {}", program.display(), folder.display())
     }
 
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where its logs are.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

@@ -1,4 +1,4 @@
-//! Whether a request costs more when there are many routes or many connections. Beside HAProxy where that can be: with
+//! Whether a request costs more when there are many routes or many connections. Beside its peers where that can be: with
 //! one connection every proxy wakes up for each single request, with many it does several at once.
 
 use anyhow::{Context, Result};
@@ -26,7 +26,8 @@ pub(super) fn measure(setting: &Setting, rounds: usize) -> Result<Vec<Row>> {
     let routes = STEPS.map(|routes| (Contestant { routes: routes as usize, ..plain(Peer::Weir) }, 32));
     let mut rows: Vec<Row> = Vec::new();
     let mut running: Vec<(Contestant, Running)> = Vec::new();
-    let connections = [Peer::Weir, Peer::HaProxy].map(|peer| STEPS.map(|connections| (plain(peer), connections)));
+    let connections = [Peer::Weir, Peer::HaProxy, Peer::Nginx, Peer::Envoy]
+        .map(|peer| STEPS.map(|connections| (plain(peer), connections)));
     for (contestant, connections) in routes.into_iter().chain(connections.into_iter().flatten()) {
         if !running.iter().any(|(known, _)| *known == contestant) {
             running.push((contestant, contestant.start(setting, 1).with_context(|| contestant.to_string())?));
