@@ -14,7 +14,7 @@ use super::load::Sample;
 use super::scale;
 use crate::tools;
 
-/// A median, and what the middle half of the values lies between.
+/// A median, and two values around it.
 struct Spread {
     low: f64,
     median: f64,
@@ -22,30 +22,26 @@ struct Spread {
 }
 
 impl Spread {
+    /// What the middle half of the values lies between.
     fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        Self { low: at(values.len() / 4), median: at(values.len() / 2), high: at(values.len() * 3 / 4) }
+        Self::at(values, |count| (count / 4, count * 3 / 4))
     }
-}
 
-/// A median, and what it lies between with a certainty of 95%, whatever the values' distribution is.
-struct Interval {
-    low: f64,
-    median: f64,
-    high: f64,
-}
+    /// What the median lies between with a certainty of 95%, whatever the values' distribution is.
+    fn of_median(values: impl Iterator<Item = f64>) -> Self {
+        // The order statistics that the sign test gives: half of the values, give or take 0.98 of their number's root.
+        Self::at(values, |count| {
+            let (middle, reach) = (count / 2, count.isqrt() + 1);
+            (middle.saturating_sub(reach), middle + reach)
+        })
+    }
 
-impl Interval {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    fn at(values: impl Iterator<Item = f64>, around: impl Fn(usize) -> (usize, usize)) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
-        // The order statistics that the sign test gives: half of the values, give or take 0.98 of their number's root.
-        let reach = values.len().isqrt() + 1;
-        let middle = values.len() / 2;
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        Self { low: at(middle.saturating_sub(reach)), median: at(middle), high: at(middle + reach) }
+        let (low, high) = around(values.len());
+        Self { low: at(low), median: at(values.len() / 2), high: at(high) }
     }
 }
 
@@ -182,8 +178,8 @@ fn added(text: &mut String, measured: &Measured) {
         writeln!(text, "| {name} | {instructions} | {median:.0} ({low:.0} to {high:.0}) | {envoy} | {budget} |").ok();
     }
     writeln!(text, "\nWithout filters a request takes {without:.0} instructions in user space.").ok();
-    let Interval { low, median, high } =
-        Interval::of(measured.pairs.iter().map(|[without, with]| (with - without) * 1e3));
+    let Spread { low, median, high } =
+        Spread::of_median(measured.pairs.iter().map(|[without, with]| (with - without) * 1e3));
     writeln!(
         text,
         "\nIn {} pairs of turns, one right after the other, three header operations add {median:.0} ns \
