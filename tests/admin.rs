@@ -45,7 +45,7 @@ async fn clusters_tell_how_they_fare() {
     let cluster = &clusters[0];
     assert_eq!((&cluster["name"], &cluster["requests"]), (&json!("default/origin:80"), &json!(1)), "{clusters}");
     assert_eq!(cluster["endpoints"][0]["address"], origin.address().to_string());
-    let gone = Proxy::start(&Resources::forward_to(harness::unused_address().await)).await;
+    let gone = Proxy::start(&Resources::forward_to(harness::own_address())).await;
     gone.get("/").await;
     let clusters = gone.json("/clusters").await;
     assert!(clusters[0]["connectFailures"].as_u64() >= Some(1), "{clusters}");

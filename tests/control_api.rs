@@ -111,7 +111,7 @@ async fn a_dry_run_shows_what_each_proxy_would_get_and_changes_nothing() {
     control.apply(&Resources::forward_to(origin.address())).await;
     let proxy = control.proxy("p1", &[]).await;
     says(&proxy, "/", "origin").await;
-    let other = Resources::forward_to(harness::unused_address().await);
+    let other = Resources::forward_to(harness::own_address());
     let answer = control.ask("POST", "apply?dry_run=true", other.text()).await;
     let answer: Value = serde_json::from_str(&answer.text()).unwrap();
     assert_eq!((&answer["revision"], &answer["dryRun"]), (&json!(1), &json!(true)));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use harness::mesh::{EDGE, INNER, resources};
-use harness::{Agent, Client, ControlOptions, ControlPlane, Envoy, Origin, Resources, empty, until, unused_address};
+use harness::{Agent, Client, ControlOptions, ControlPlane, Envoy, Origin, Resources, empty, free_address, until};
 use http::Request;
 
 /// What both serve, where `edge` and `inner` listen at these ports.
@@ -31,7 +31,7 @@ async fn assert_no_refusal(envoy: &Envoy) {
 
 #[tokio::test]
 async fn an_envoy_answers_workloads_of_the_mesh_alone() {
-    let (origin, edge, inner) = (Origin::says("here").await, unused_address().await, unused_address().await);
+    let (origin, edge, inner) = (Origin::says("here").await, free_address(), free_address());
     // Short lives: it gets another certificate while it serves.
     let arguments = ["--certificate-lifetime", "4s"].map(str::to_owned).to_vec();
     let control = ControlPlane::start_with(ControlOptions { arguments, ..ControlOptions::default() }).await;
@@ -62,9 +62,9 @@ async fn an_envoy_answers_workloads_of_the_mesh_alone() {
 
 #[tokio::test]
 async fn an_envoy_proves_who_it_is_and_asks_who_is_there() {
-    let (origin, edge) = (Origin::says("here").await, unused_address().await);
+    let (origin, edge) = (Origin::says("here").await, free_address());
     let control = ControlPlane::start().await;
-    control.apply(&mesh(origin.address(), edge, unused_address().await, "inner")).await;
+    control.apply(&mesh(origin.address(), edge, free_address(), "inner")).await;
     let inner = control.mesh_proxy("inner", &INNER).await;
     let at = until("the listener of inner", async || inner.find_listener("default/inner/mesh").await).await;
     control.apply(&mesh(origin.address(), edge, at, "inner")).await;

@@ -1,8 +1,6 @@
 //! Who failed and why: what the downstream is told, and what the access log says in words.
 
-use harness::{
-    Broken, Client, Codec, Origin, Proxy, Resources, Wire, WireOrigin, empty, full, in_steps, unused_address,
-};
+use harness::{Broken, Client, Codec, Origin, Proxy, Resources, Wire, WireOrigin, empty, full, in_steps, own_address};
 use http::{Request, Response};
 use serde_json::Value;
 
@@ -17,7 +15,7 @@ fn assert_verdict(line: &Value, expected: (&str, &str, &str)) {
 #[tokio::test]
 async fn an_endpoint_where_nobody_listens() {
     for downstream in [Codec::Http1, Codec::Http2] {
-        let nobody = unused_address().await;
+        let nobody = own_address();
         let proxy = Proxy::start(&Resources::forward_to(nobody)).await;
         let answer = Client::speaking(downstream, proxy.address().await).await.get("/refused").await;
         assert_eq!(answer.status, 503);
@@ -31,7 +29,7 @@ async fn an_endpoint_where_nobody_listens() {
 
 #[tokio::test]
 async fn a_dead_endpoint_is_stepped_over() {
-    let (dead, living) = (unused_address().await, Origin::says("alive").await);
+    let (dead, living) = (own_address(), Origin::says("alive").await);
     let resources = Resources::new().service("origin", &[dead, living.address()]).route_everything();
     let proxy = Proxy::start(&resources).await;
     let mut client = proxy.client().await;

@@ -75,7 +75,7 @@ async fn a_listener_moves_to_another_port() {
         Resources::nothing().service("origin", &[origin.address()]).yaml(&on_port("edge", port)).yaml(&route("edge"))
     };
     // The proxy itself tells whether the ports were still free when it came to them.
-    let (first, second) = (harness::unused_address().await, harness::unused_address().await);
+    let (first, second) = (harness::free_address(), harness::free_address());
     let proxy = Proxy::start(&at(first.port())).await;
     assert_eq!(proxy.address().await, first);
     proxy.change(&at(second.port())).await;

@@ -117,7 +117,7 @@ async fn a_callout_can_answer_instead() {
 async fn a_callout_that_fails_is_told_and_not_waited_for() {
     let origin = Origin::echoes(Codec::Http1).await;
     let silent = Origin::start(Codec::Http1, |_| std::future::pending::<Result<Response<_>, harness::Broken>>()).await;
-    for (service, endpoint) in [("silent", silent.address()), ("nobody", harness::unused_address().await)] {
+    for (service, endpoint) in [("silent", silent.address()), ("nobody", harness::own_address())] {
         let config = json!({
             "request_headers": [{"do": "call", "service": format!("default/{service}:80"), "to": "/", "timeout_ms": 100}],
             "call_response": [{"do": "told", "name": "x-told", "map": "request"}, {"do": "resume", "direction": "request"}]

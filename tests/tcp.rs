@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use harness::mesh::EDGE;
 use harness::{
-    ControlPlane, Filter, Module, Proxy, ProxyOptions, Resources, Wire, WireOrigin, module_of_wat, probe, until,
-    unused_address, within,
+    ControlPlane, Filter, Module, Proxy, ProxyOptions, Resources, Wire, WireOrigin, module_of_wat, own_address, probe,
+    until, within,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ async fn bytes_go_both_ways_and_each_side_ends_by_itself() {
 
 #[tokio::test]
 async fn endpoints_that_cannot_be_reached_are_passed_over() {
-    let (origin, gone) = (talker().await, unused_address().await);
+    let (origin, gone) = (talker().await, own_address());
     let route = "rules: [{backendRefs: [{name: origin, port: 80}]}]";
     let resources =
         Resources::nothing().tcp_gateway().tcp_service("origin", &[gone, origin.address()]).tcp_route(route);
@@ -91,7 +91,7 @@ async fn endpoints_that_cannot_be_reached_are_passed_over() {
 
 #[tokio::test]
 async fn a_connection_that_goes_nowhere_is_closed_and_the_log_says_why() {
-    let gone = unused_address().await;
+    let gone = own_address();
     let proxy = Proxy::start(&Resources::forward_tcp_to(gone)).await;
     assert_eq!(say(&proxy, "anybody?").await, "");
     let line = logged(&proxy, 0).await;

@@ -12,12 +12,13 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::addresses::own_address;
 use crate::agent::Agent;
 use crate::artefact::{shipped_modules, target_folder};
 use crate::body::empty;
 use crate::client::{Client, read};
 use crate::envoy_plan::{EnvoyFilter, EnvoyPlan};
-use crate::origin::{Codec, unused_address};
+use crate::origin::Codec;
 use crate::wait::until;
 
 /// The file that it writes its admin address to.
@@ -70,7 +71,7 @@ impl Envoy {
 
     /// The same for one Gateway, with an identity that an agent gives on a socket.
     pub async fn follow_as(control_plane: SocketAddr, gateway: &str, agent: &Agent) -> Self {
-        let mut bootstrap = bootstrap(control_plane, "DELTA_GRPC", unused_address().await);
+        let mut bootstrap = bootstrap(control_plane, "DELTA_GRPC", own_address());
         bootstrap["node"]["cluster"] = json!(gateway);
         let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().expect("a list");
         let mut identity = clusters[0].clone();

@@ -1,16 +1,19 @@
 //! A real etcd of one or several members: the store that control planes share. `cargo xtask test` installs it.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use http::Request;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::client::Client;
+use crate::addresses::own_address;
+use crate::body::{Body, empty};
+use crate::client::{Client, read};
 use crate::wait::until;
 
 /// One running etcd. It is killed when this is dropped.
@@ -31,7 +34,7 @@ impl Etcd {
     /// Starts one with this many members, and waits until it serves.
     pub async fn start(members: usize) -> Self {
         let folder = tempfile::Builder::new().prefix("etcd-test-").tempdir().expect("a temporary folder");
-        let addresses = free_addresses(members);
+        let addresses: Vec<_> = (0..members).map(|_| (own_address(), own_address())).collect();
         let cluster = cluster(&addresses);
         let member = |(index, (clients, peers)): (usize, &(SocketAddr, SocketAddr))| {
             let child = spawn(folder.path(), index, (*clients, *peers), &cluster);
@@ -79,10 +82,10 @@ impl Etcd {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
             assert!(ended.is_none(), "etcd has ended with {ended:?}:\n{}", said());
             tokio::net::TcpStream::connect(*clients).await.ok()?;
-            // A connection from before it serves is never answered.
-            let asked = async { Client::http1(*clients).await.get("/health").await.text() };
-            let answer = timeout(Duration::from_secs(1), asked).await.ok()?;
-            answer.contains("true").then_some(())
+            // A connection from before it serves is never answered, or reset when it ends instead: its log tells.
+            let asked = async { Client::http1(*clients).await.attempt(health()).await.ok() };
+            let answer = timeout(Duration::from_secs(1), asked).await.ok()??;
+            read(answer).await.ok()?.text().contains("true").then_some(())
         })
         .await;
     }
@@ -94,12 +97,8 @@ impl Drop for Etcd {
     }
 }
 
-/// It cannot say which ports it got: free ones, held until all are known.
-fn free_addresses(members: usize) -> Vec<(SocketAddr, SocketAddr)> {
-    let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let held: Vec<_> = (0..members).map(|_| (free(), free())).collect();
-    let address = |listener: &TcpListener| listener.local_addr().expect("an address");
-    held.iter().map(|(clients, peers)| (address(clients), address(peers))).collect()
+fn health() -> Request<Body> {
+    Request::get("/health").body(empty()).expect("a valid path")
 }
 
 fn cluster(addresses: &[(SocketAddr, SocketAddr)]) -> String {

@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! Everything listens on port 0 of loopback and ends when it is dropped. Nothing sleeps: what takes a while is waited
+//! Everything listens on port 0 of loopback, or at an address of this process, and ends when it is dropped. Nothing sleeps: what takes a while is waited
 //! for with [`until`], and a test that waits for longer than [`DEADLINE`] fails. A test that fails prints the proxy's
 //! log.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails by panicking, like the test that uses it")]
@@ -34,11 +34,13 @@ mod resources; // What it serves, written as a person would.
 mod scenario; // A file of origins, requests and expectations.
 mod client; // Sends requests, reads answers.
 mod origin; // Answers requests.
+mod addresses; // For whoever cannot listen on port 0.
 mod wire; // Odd bytes, either way.
 mod body; // Bodies in memory, in steps, and very long ones.
 mod artefact; // What is built: the proxy's binary, filters.
 mod wait; // Until something is so, within a deadline.
 
+pub use addresses::{free_address, own_address};
 pub use agent::Agent;
 pub use artefact::{binary, module_of_wat, probe, program, shipped_modules, test_filter};
 pub use body::{Body, BodySender, Broken, counted, counted_by, empty, full, in_steps, with_trailers};
@@ -50,7 +52,7 @@ pub use etcd::Etcd;
 pub use grpc::{GrpcClient, GrpcServer, node_modules};
 pub use https::Certificate;
 pub use mesh::Mesh;
-pub use origin::{Codec, Origin, Received, unused_address};
+pub use origin::{Codec, Origin, Received};
 pub use proxy::{Page, Proxy, ProxyOptions, folders};
 pub use registry::Registry;
 pub use resources::{Filter, Module, Resources};

@@ -186,9 +186,3 @@ async fn serve(socket: TcpStream, codec: Codec, (script, seen): (Arc<Script>, Ar
     drop(ended); // A proxy that closes in the middle is what a test may be about.
     seen.open.fetch_sub(1, Ordering::AcqRel);
 }
-
-/// An address of loopback where nobody listens.
-pub async fn unused_address() -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
-}

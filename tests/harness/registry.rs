@@ -1,7 +1,7 @@
 //! A real OCI registry (docker-registry), for those who know its user. `cargo xtask test` installs it.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::addresses::own_address;
 use crate::body::full;
 use crate::client::{Answer, Client};
 use crate::wait::until;
@@ -36,9 +37,7 @@ impl Registry {
     pub async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("registry-test-").tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
-        // It cannot say which port it got.
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let address = free.expect("a free port");
+        let address = own_address();
         fs::write(path("users"), format!("{}\n", Self::HASH)).expect("a temporary folder can be written");
         let config = json!({
             "version": 0.1,
