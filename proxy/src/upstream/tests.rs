@@ -10,6 +10,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use weir_model::{Balancing, UpstreamProtocol};
 
@@ -175,6 +176,57 @@ fn a_connection_that_the_endpoint_has_closed_is_not_used() {
             until(|| cluster.counts().connections == 0).await;
             assert_eq!(seen.connections.get(), count);
         }
+    });
+}
+
+#[test]
+fn what_the_endpoint_has_closed_is_noticed_at_once() {
+    on_worker(async {
+        let (address, seen) = sockets(|_, mut stream, seen| async move {
+            read_head(&mut stream, &seen).await;
+            write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        })
+        .await;
+        let (other, _) = endpoint(UpstreamProtocol::Http1, hello).await;
+        let (upstreams, cluster, other) =
+            (Upstreams::new(Identity::none()), cluster(&[address], |_| {}), cluster(&[other], |_| {}));
+        for count in 1..4 {
+            // A POST is not sent again, so it must not be sent there.
+            let request = outgoing(Method::POST, Body::full(Bytes::from_static(b"x")));
+            let answer = send(&upstreams, &cluster, request, NONE).await.unwrap();
+            assert_eq!((answer.attempts, seen.connections.get()), (1, count));
+            finish(answer).await;
+            until(|| seen.closed.get() == count).await;
+            // By the time of this answer, the worker has heard of what came before.
+            finish(send(&upstreams, &other, get(), NONE).await.unwrap()).await;
+        }
+    });
+}
+
+#[test]
+fn a_request_is_sent_to_its_end_whatever_becomes_of_its_response() {
+    on_worker(async {
+        // Reads the request's body while its response is on the way.
+        let (address, seen) = sockets(|_, mut stream, seen| async move {
+            read_head(&mut stream, &seen).await;
+            write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await;
+            let mut bytes = vec![0; 1 << 20];
+            let mut last = Vec::new();
+            while !last.ends_with(b"0\r\n\r\n") {
+                let count = stream.read(&mut bytes).await.unwrap();
+                last.extend_from_slice(&bytes[..count]);
+                last.drain(..last.len().saturating_sub(5));
+            }
+            seen.requests.borrow_mut().push("whole".to_owned());
+            write(&mut stream, "ok").await;
+        })
+        .await;
+        let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
+        const CHUNK: &[u8] = &[b'x'; 64 * 1024];
+        let body = chunks(vec![CHUNK; 256], None); // Far more than the sockets hold.
+        let answer = send(&upstreams, &cluster, outgoing(Method::POST, body), NONE).await.unwrap();
+        until(|| seen.requests() == 2).await;
+        assert_eq!(finish(answer).await.1, "ok");
     });
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Sample {
     pub(super) requests: f64,
     /// CPU microseconds of the proxy per request, while all connections were open.
     pub(super) cpu: f64,
+    /// Those of them that were spent in the kernel.
+    pub(super) kernel: f64,
     /// Requests per second.
     pub(super) throughput: f64,
     /// Half of the requests were answered within this, in milliseconds.
@@ -79,8 +81,9 @@ pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<S
     thread::sleep(load.opening());
     let (before, served_before) = (running.cpu()?, setting.served()?);
     thread::sleep(load.counted());
-    let cpu = running.cpu()?.since(&before);
+    let spent = running.cpu()?.since(&before);
     let served = setting.served()? - served_before;
+    let cpu = spent.microseconds / served as f64;
     let memory = running.memory()?;
     ensure!(wrk.try_wait()?.is_none(), "wrk ended before its time");
     let output = wrk.wait_with_output()?;
@@ -89,7 +92,8 @@ pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<S
     ensure!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "requests failed: {text}");
     Ok(Sample {
         requests: number_before(&text, " requests in").context("wrk counts its requests")?,
-        cpu: cpu / served as f64,
+        cpu,
+        kernel: cpu * spent.in_kernel,
         throughput: number_after(&text, "Requests/sec:").context("wrk prints its throughput")?,
         p50: duration_after(&text, "50%").context("wrk prints its latencies")?,
         p99: duration_after(&text, "99%").context("wrk prints its latencies")?,

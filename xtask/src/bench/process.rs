@@ -37,15 +37,53 @@ pub(super) struct Memory {
     pub(super) proportional: u64,
 }
 
-/// Nanoseconds of CPU time, by thread.
+/// CPU time, by thread.
 #[derive(Debug, Default)]
-pub(super) struct CpuTimes(HashMap<PathBuf, u64>);
+pub(super) struct CpuTimes(HashMap<PathBuf, CpuTime>);
+
+/// CPU time of a thread: exact, and how it is divided as far as the kernel has looked, which it does once in 10 ms.
+#[derive(Debug, Default, Clone, Copy)]
+struct CpuTime {
+    nanoseconds: u64,
+    user_ticks: u64,
+    kernel_ticks: u64,
+}
+
+/// CPU time that was spent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spent {
+    pub(super) microseconds: f64,
+    /// How much of it in the kernel, from 0 to 1.
+    pub(super) in_kernel: f64,
+}
 
 impl CpuTimes {
-    /// Microseconds from then until now, of the threads that are still there.
-    pub(super) fn since(&self, before: &Self) -> f64 {
-        let ran = |(thread, now): (&PathBuf, &u64)| now - before.0.get(thread).unwrap_or(&0);
-        self.0.iter().map(ran).sum::<u64>() as f64 / 1e3
+    /// From then until now, of the threads that are still there.
+    pub(super) fn since(&self, before: &Self) -> Spent {
+        let sum = |of: fn(&CpuTime) -> u64| {
+            let spent = |(thread, now)| of(now) - before.0.get(thread).map_or(0, of);
+            self.0.iter().map(spent).sum::<u64>() as f64
+        };
+        let (user, kernel) = (sum(|time| time.user_ticks), sum(|time| time.kernel_ticks));
+        Spent { microseconds: sum(|time| time.nanoseconds) / 1e3, in_kernel: kernel / (user + kernel).max(1.0) }
+    }
+}
+
+impl CpuTime {
+    /// Of `/proc/<id>/task/<id>`; `None` when the thread has ended meanwhile.
+    fn of(thread: &Path) -> Result<Option<Self>> {
+        let (Ok(ran), Ok(stat)) =
+            (fs::read_to_string(thread.join("schedstat")), fs::read_to_string(thread.join("stat")))
+        else {
+            return Ok(None);
+        };
+        let number = |field: Option<&str>| field.and_then(|field| field.parse().ok());
+        let ticks = |position: usize| number(after_name(&stat).get(position).copied());
+        Ok(Some(Self {
+            nanoseconds: number(ran.split(' ').next()).context("the kernel tells no CPU time in schedstat")?,
+            user_ticks: ticks(11).context("the kernel tells no user time in stat")?,
+            kernel_ticks: ticks(12).context("the kernel tells no kernel time in stat")?,
+        }))
     }
 }
 
@@ -90,11 +128,10 @@ impl Running {
         let mut times = CpuTimes::default();
         for id in self.tree()? {
             for thread in fs::read_dir(format!("/proc/{id}/task"))? {
-                // Exact, where `stat` counts in steps of 10 ms. A thread that has ended meanwhile counts no more.
-                let path = thread?.path();
-                let Ok(text) = fs::read_to_string(path.join("schedstat")) else { continue };
-                let ran = text.split(' ').next().and_then(|field| field.parse::<u64>().ok());
-                times.0.insert(path, ran.context("the kernel tells no CPU time in schedstat")?);
+                let thread = thread?.path();
+                if let Some(time) = CpuTime::of(&thread)? {
+                    times.0.insert(thread, time);
+                }
             }
         }
         Ok(times)

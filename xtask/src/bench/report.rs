@@ -191,12 +191,18 @@ fn added(text: &mut String, measured: &Measured) {
 
 fn scaled(text: &mut String, rows: &[scale::Row]) {
     text.push_str(
-        "\n| one worker, no filters | routes | connections | CPU us/request (middle half) |\n|---|--:|--:|--:|\n",
+        "\n| one worker, no filters | routes | connections | CPU us/request (middle half) | in the kernel |\n\
+         |---|--:|--:|--:|--:|\n",
     );
     for scale::Row { contestant, connections, samples } in rows {
         let Spread { low, median, high } = Spread::of(samples.iter().map(|sample| sample.cpu));
+        let kernel = Spread::of(samples.iter().map(|sample| sample.kernel)).median;
         let routes = contestant.routes;
-        writeln!(text, "| {contestant} | {routes} | {connections} | {median:.1} ({low:.1} to {high:.1}) |").ok();
+        writeln!(
+            text,
+            "| {contestant} | {routes} | {connections} | {median:.1} ({low:.1} to {high:.1}) | {kernel:.1} |"
+        )
+        .ok();
     }
 }
 
