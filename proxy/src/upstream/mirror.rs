@@ -190,3 +190,54 @@ impl HttpBody for Copied {
         self.size
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use weir_model::UpstreamProtocol;
+
+    use super::super::testing::*;
+    use super::*;
+    use crate::identity::Identity;
+
+    #[test]
+    fn a_mirror_gets_a_faithful_copy() {
+        on_worker(async {
+            let (address, seen) = endpoint(UpstreamProtocol::Http1, echo).await;
+            let (shadow, copies) = sockets(|_, stream, seen| answer_all(stream, seen)).await;
+            let upstreams = Upstreams::new(Identity::none());
+            let (cluster, shadow) = (cluster(&[address], |_| {}), cluster(&[shadow], |_| {}));
+            let (body, copy) = tee(chunks(vec![b"abc", b"def"], None));
+            mirror(&upstreams, &shadow, outgoing(Method::POST, copy));
+            finish(send(&upstreams, &cluster, outgoing(Method::POST, body), SendOptions::default()).await.unwrap())
+                .await;
+            until(|| copies.requests() >= 1).await;
+            assert_eq!((seen.requests(), shadow.counts().mirrors_dropped), (1, 0));
+            assert!(copies.requests.borrow()[0].contains("host: a.com\r\n"));
+        });
+    }
+
+    #[test]
+    fn a_slow_mirror_loses_its_copy_and_never_slows_the_request() {
+        on_worker(async {
+            let (address, _) = endpoint(UpstreamProtocol::Http1, echo).await;
+            let (shadow, _) = sockets(|_, stream, _| async move {
+                let _open = stream;
+                std::future::pending::<()>().await;
+            })
+            .await;
+            let upstreams = Upstreams::new(Identity::none());
+            let (cluster, shadow) = (cluster(&[address], |_| {}), cluster(&[shadow], |_| {}));
+            // Far more than the buffer and the sockets hold together.
+            const CHUNK: &[u8] = &[b'x'; 64 * 1024];
+            let count = 16 * 1024 * 1024 / CHUNK.len();
+            assert!(MIRROR_BUFFER_BYTES < count * CHUNK.len() / 16);
+            let (body, copy) = tee(chunks(vec![CHUNK; count], None));
+            mirror(&upstreams, &shadow, outgoing(Method::POST, copy));
+            let answer =
+                send(&upstreams, &cluster, outgoing(Method::POST, body), SendOptions::default()).await.unwrap();
+            assert_eq!(finish(answer).await.1.len(), count * CHUNK.len());
+            until(|| shadow.counts().mirrors_dropped == 1 && shadow.counts().connections == 0).await;
+        });
+    }
+}

@@ -135,6 +135,13 @@ pub(super) async fn write(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
+/// Reads a request and answers it, again and again.
+pub(super) async fn answer_all(mut stream: TcpStream, seen: Rc<Seen>) {
+    while read_head(&mut stream, &seen).await {
+        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    }
+}
+
 /// A cluster of these endpoints.
 pub(super) fn cluster(addresses: &[SocketAddr], change: impl FnOnce(&mut weir_model::Cluster)) -> Arc<Cluster> {
     let name = ClusterName::new("shop/reviews:80").unwrap();

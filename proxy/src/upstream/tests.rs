@@ -1,4 +1,4 @@
-//! Requests over real sockets: reuse and its limits, retries, framing, both protocols, mirrors.
+//! Requests over real sockets: reuse and its limits, retries, framing, both protocols.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use super::*;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::identity::Identity;
-use crate::limits::{MIRROR_BUFFER_BYTES, UPSTREAM_IDLE_SWEEPS};
+use crate::limits::UPSTREAM_IDLE_SWEEPS;
 
 const NONE: SendOptions = SendOptions { attempt_timeout: None };
 
@@ -31,13 +31,6 @@ async fn hello(_: Request<Incoming>) -> Response<Body> {
 /// A port that nobody listens on.
 async fn refusing() -> SocketAddr {
     tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
-
-/// Reads a request and answers it, again and again.
-async fn answer_all(mut stream: TcpStream, seen: Rc<Seen>) {
-    while read_head(&mut stream, &seen).await {
-        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-    }
 }
 
 #[test]
@@ -474,45 +467,6 @@ fn every_balancer_reaches_every_endpoint() {
             assert!(counts.0 + counts.1 == 40 && counts.0.min(counts.1) > 4, "{balancing:?} {counts:?}");
             assert!(balancing != Balancing::RoundRobin || counts == (20, 20), "{counts:?}");
         }
-    });
-}
-
-#[test]
-fn a_mirror_gets_a_faithful_copy() {
-    on_worker(async {
-        let (address, seen) = endpoint(UpstreamProtocol::Http1, hello).await;
-        let (shadow, copies) = sockets(|_, stream, seen| answer_all(stream, seen)).await;
-        let upstreams = Upstreams::new(Identity::none());
-        let (cluster, shadow) = (cluster(&[address], |_| {}), cluster(&[shadow], |_| {}));
-        let (body, copy) = tee(chunks(vec![b"abc", b"def"], None));
-        mirror(&upstreams, &shadow, outgoing(Method::POST, copy));
-        finish(send(&upstreams, &cluster, outgoing(Method::POST, body), NONE).await.unwrap()).await;
-        until(|| copies.requests() >= 1).await;
-        assert_eq!((seen.requests(), shadow.counts().mirrors_dropped), (1, 0));
-        assert!(copies.requests.borrow()[0].contains("host: a.com\r\n"));
-    });
-}
-
-#[test]
-fn a_slow_mirror_loses_its_copy_and_never_slows_the_request() {
-    on_worker(async {
-        let (address, _) = endpoint(UpstreamProtocol::Http1, echo).await;
-        let (shadow, _) = sockets(|_, stream, _| async move {
-            let _open = stream;
-            pending::<()>().await;
-        })
-        .await;
-        let upstreams = Upstreams::new(Identity::none());
-        let (cluster, shadow) = (cluster(&[address], |_| {}), cluster(&[shadow], |_| {}));
-        // Far more than the buffer and the sockets hold together.
-        const CHUNK: &[u8] = &[b'x'; 64 * 1024];
-        let count = 16 * 1024 * 1024 / CHUNK.len();
-        assert!(MIRROR_BUFFER_BYTES < count * CHUNK.len() / 16);
-        let (body, copy) = tee(chunks(vec![CHUNK; count], None));
-        mirror(&upstreams, &shadow, outgoing(Method::POST, copy));
-        let answer = send(&upstreams, &cluster, outgoing(Method::POST, body), NONE).await.unwrap();
-        assert_eq!(finish(answer).await.1.len(), count * CHUNK.len());
-        until(|| shadow.counts().mirrors_dropped == 1 && shadow.counts().connections == 0).await;
     });
 }
 
