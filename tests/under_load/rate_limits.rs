@@ -153,10 +153,11 @@ fn assert_exact(workers: usize, passed: Passed, figures: Figures) {
     assert!(error.abs() <= 0.01, "{passed:?}");
 }
 
-/// No limit was ever given up on, and the filter's own count is the upstream's.
+/// No limit was ever given up on, and the filter's own count is the upstream's; but for what was under way when the load
+/// ended, one request for each connection: it may have been let through and have had nobody left to be sent for.
 async fn assert_counted(proxy: &Proxy, passed: u64, figures: Figures) {
     let counted = count(proxy, "rate_limit_allowed_total").await;
-    assert_eq!(counted, passed);
+    assert!((passed..=passed + CONNECTIONS as u64).contains(&counted), "{counted} counted, {passed} passed");
     assert!(count(proxy, "rate_limit_refused_total").await + passed >= figures.requests);
     assert_eq!(count(proxy, "rate_limit_errors_total").await, 0, "a bucket could not be changed");
 }
