@@ -83,9 +83,9 @@ impl Etcd {
             assert!(ended.is_none(), "etcd has ended with {ended:?}:\n{}", said());
             tokio::net::TcpStream::connect(*clients).await.ok()?;
             // A connection from before it serves is never answered, or reset when it ends instead: its log tells.
-            let asked = async { Client::http1(*clients).await.attempt(health()).await.ok() };
-            let answer = timeout(Duration::from_secs(1), asked).await.ok()??;
-            read(answer).await.ok()?.text().contains("true").then_some(())
+            let asked = async { read(Client::http1(*clients).await.attempt(health()).await?).await };
+            let answer = timeout(Duration::from_secs(1), asked).await.ok()?.ok()?;
+            answer.text().contains("true").then_some(())
         })
         .await;
     }

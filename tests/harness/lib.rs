@@ -14,9 +14,9 @@
 //! # }
 //! ```
 //!
-//! Everything listens on port 0 of loopback, or at an address of this process, and ends when it is dropped. Nothing sleeps: what takes a while is waited
-//! for with [`until`], and a test that waits for longer than [`DEADLINE`] fails. A test that fails prints the proxy's
-//! log.
+//! Everything listens on port 0 of loopback, or at an address of this process, and ends when it is dropped. Nothing
+//! sleeps: what takes a while is waited for with [`until`], and a test that waits for longer than [`DEADLINE`] fails. A
+//! test that fails prints the proxy's log.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails by panicking, like the test that uses it")]
 
 mod proxy; // One running `weir-proxy`, its pages, its logs.

@@ -135,11 +135,18 @@ pub(super) async fn write(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
-/// Reads a request and answers it, again and again.
-pub(super) async fn answer_all(mut stream: TcpStream, seen: Rc<Seen>) {
-    while read_head(&mut stream, &seen).await {
-        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+/// Reads a request and answers it; `false` at the end of the connection.
+pub(super) async fn answer_one(stream: &mut TcpStream, seen: &Seen) -> bool {
+    let there = read_head(stream, seen).await;
+    if there {
+        write(stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     }
+    there
+}
+
+/// The same again and again.
+pub(super) async fn answer_all(mut stream: TcpStream, seen: Rc<Seen>) {
+    while answer_one(&mut stream, &seen).await {}
 }
 
 /// A cluster of these endpoints.

@@ -154,14 +154,18 @@ fn an_endpoint_that_does_not_accept_is_given_up_in_time() {
     });
 }
 
+/// Serves one request on each connection, and closes it.
+async fn answering_once() -> (SocketAddr, Rc<Seen>) {
+    sockets(|_, mut stream, seen| async move {
+        answer_one(&mut stream, &seen).await;
+    })
+    .await
+}
+
 #[test]
 fn a_connection_that_the_endpoint_has_closed_is_not_used() {
     on_worker(async {
-        let (address, seen) = sockets(|_, mut stream, seen| async move {
-            read_head(&mut stream, &seen).await;
-            write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-        })
-        .await;
+        let (address, seen) = answering_once().await;
         let (upstreams, cluster) = (Upstreams::new(Identity::none()), cluster(&[address], |_| {}));
         for count in 1..4 {
             let request = outgoing(Method::POST, Body::full(Bytes::from_static(b"")));
@@ -175,11 +179,7 @@ fn a_connection_that_the_endpoint_has_closed_is_not_used() {
 #[test]
 fn what_the_endpoint_has_closed_is_noticed_at_once() {
     on_worker(async {
-        let (address, seen) = sockets(|_, mut stream, seen| async move {
-            read_head(&mut stream, &seen).await;
-            write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-        })
-        .await;
+        let (address, seen) = answering_once().await;
         let (other, _) = endpoint(UpstreamProtocol::Http1, hello).await;
         let (upstreams, cluster, other) =
             (Upstreams::new(Identity::none()), cluster(&[address], |_| {}), cluster(&[other], |_| {}));
@@ -229,8 +229,7 @@ async fn closing(last_words: &'static str) -> (SocketAddr, Rc<Seen>) {
         if number > 0 {
             return answer_all(stream, seen).await;
         }
-        read_head(&mut stream, &seen).await;
-        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        answer_one(&mut stream, &seen).await;
         read_head(&mut stream, &seen).await;
         write(&mut stream, last_words).await;
     })
