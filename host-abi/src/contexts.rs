@@ -33,6 +33,8 @@ pub(crate) struct Contexts {
     /// Which plugin each is of.
     live: HashMap<ContextId, usize, BuildHasherDefault<NumberHasher>>,
     last: u32,
+    /// One that was asked for or made just now: the callbacks of a stream often come in a row.
+    recent: Option<(ContextId, usize)>,
     current: ContextId,
     effective: ContextId,
     /// Their `proxy_on_done` answered false.
@@ -47,6 +49,7 @@ impl Contexts {
         Self {
             live: (0..plugins).map(|plugin| (ContextId::of_plugin(plugin), plugin)).collect(),
             last: ContextId::of_plugin(plugins.saturating_sub(1)).number(),
+            recent: None,
             current: ContextId::ROOT,
             effective: ContextId::ROOT,
             pending: Vec::new(),
@@ -61,6 +64,7 @@ impl Contexts {
             let context = ContextId::new(self.last);
             if let Entry::Vacant(place) = self.live.entry(context) {
                 place.insert(plugin);
+                self.recent = Some((context, plugin));
                 return context;
             }
         }
@@ -69,25 +73,30 @@ impl Contexts {
     /// The context is deleted.
     pub(crate) fn delete(&mut self, context: ContextId) {
         self.live.remove(&context);
+        self.recent = None;
         self.pending.retain(|pending| *pending != context);
         self.done.retain(|done| *done != context);
     }
 
     pub(crate) fn is_live(&self, context: ContextId) -> bool {
-        self.live.contains_key(&context)
+        self.plugin_of(context).is_some()
     }
 
     /// Which plugin a context is of, if it lives.
     pub(crate) fn plugin_of(&self, context: ContextId) -> Option<usize> {
-        self.live.get(&context).copied()
+        match self.recent {
+            Some((recent, plugin)) if recent == context => Some(plugin),
+            _ => self.live.get(&context).copied(),
+        }
     }
 
     pub(crate) fn live(&self) -> usize {
         self.live.len()
     }
 
-    /// A call into the guest begins on behalf of `context`.
-    pub(crate) const fn enter(&mut self, context: ContextId) {
+    /// A call into the guest begins on behalf of `context`, which lives and is of `plugin`.
+    pub(crate) const fn enter(&mut self, context: ContextId, plugin: usize) {
+        self.recent = Some((context, plugin));
         self.current = context;
         self.effective = context;
     }
@@ -155,13 +164,13 @@ mod tests {
     fn the_effective_context_must_live_and_ends_with_the_call() {
         let mut contexts = Contexts::new(1);
         let stream = contexts.create(0);
-        contexts.enter(ContextId::ROOT);
+        contexts.enter(ContextId::ROOT, 0);
         assert_eq!(contexts.set_effective(9), Err(Status::BadArgument));
         assert_eq!(contexts.set_effective(2), Ok(()));
         assert_eq!(contexts.effective(), stream);
         assert_eq!(contexts.set_effective(0), Ok(()));
         assert_eq!(contexts.effective(), ContextId::ROOT);
-        contexts.enter(stream);
+        contexts.enter(stream, 0);
         assert_eq!(contexts.effective(), stream);
     }
 
@@ -174,7 +183,7 @@ mod tests {
             (1..6).map(|id| contexts.plugin_of(ContextId::new(id))).collect::<Vec<_>>(),
             [Some(0), Some(1), Some(2), Some(1), None]
         );
-        contexts.enter(stream);
+        contexts.enter(stream, 1);
         assert_eq!(contexts.set_effective(0), Ok(()));
         assert_eq!(contexts.effective(), ContextId::of_plugin(1));
     }
@@ -182,7 +191,7 @@ mod tests {
     #[test]
     fn done_needs_a_pending_context_and_works_once() {
         let mut contexts = Contexts::new(1);
-        contexts.enter(ContextId::ROOT);
+        contexts.enter(ContextId::ROOT, 0);
         assert_eq!(contexts.set_done(), Err(Status::NotFound));
         contexts.set_pending(ContextId::ROOT);
         assert_eq!(contexts.set_done(), Ok(()));
@@ -194,7 +203,7 @@ mod tests {
     #[test]
     fn who_has_said_that_it_is_done_is_not_pending_anew() {
         let mut contexts = Contexts::new(1);
-        contexts.enter(ContextId::ROOT);
+        contexts.enter(ContextId::ROOT, 0);
         contexts.set_pending(ContextId::ROOT);
         assert_eq!(contexts.set_done(), Ok(()));
         contexts.set_pending(ContextId::ROOT);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wasmtime::{Memory, TypedFunc};
 
+use crate::abi::action::HeaderPause;
 use crate::abi::pairs::PairsEncoder;
 use crate::abi::status::Status;
 use crate::contexts::Contexts;
@@ -41,8 +42,11 @@ pub(crate) struct TickTimer {
 /// A plugin as its VM knows it.
 pub(crate) struct Resident {
     pub(crate) settings: Arc<PluginSettings>,
-    /// Of its limits, the one that each call asks for.
+    /// Like the next two a copy of what is in the settings, since each call asks for it.
     pub(crate) call_time: Duration,
+    pub(crate) header_pause: HeaderPause,
+    /// Whether it may make some hostcalls only.
+    pub(crate) is_restricted: bool,
     pub(crate) timer: TickTimer,
     pub(crate) log_budget: LogBudget,
 }
@@ -83,6 +87,8 @@ impl VmState {
             log_budget: LogBudget::new(settings.limits.log_bytes_per_second),
             settings: Arc::clone(settings),
             call_time: settings.limits.call_time,
+            header_pause: settings.header_pause,
+            is_restricted: settings.capabilities.is_some(),
             timer: TickTimer::default(),
         };
         Self {
@@ -107,6 +113,12 @@ impl VmState {
     /// The plugin that the call under way is about.
     pub(crate) fn resident(&mut self) -> &mut Resident {
         &mut self.residents[self.current]
+    }
+
+    /// Whether it may make the hostcall.
+    pub(crate) fn allows(&self, name: &str) -> bool {
+        let resident = &self.residents[self.current];
+        !resident.is_restricted || resident.settings.allows(name)
     }
 
     /// Its settings.

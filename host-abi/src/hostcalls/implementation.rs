@@ -202,7 +202,7 @@ fn answer(
     run: impl FnOnce(&mut Call<'_>) -> CallResult,
 ) -> wasmtime::Result<u32> {
     let mut call = Call::new(caller);
-    let outcome = if !call.state().settings().allows(row.name) {
+    let outcome = if !call.state().allows(row.name) {
         Err(forbidden(row))
     } else if row.window == Window::Callback && call.state().phase != Phase::Callback {
         call.refuse_early()

@@ -179,7 +179,7 @@ impl Vm {
         let Some(function) = &callback.function else { return Ok(None) };
         let state = self.store.data_mut();
         state.current = plugin;
-        state.contexts.enter(context);
+        state.contexts.enter(context, plugin);
         state.growth.begin();
         self.activity.note();
         // Until the guest has returned: a host that panics unwinds from here, past a guest that is then in an unknown

@@ -44,23 +44,17 @@ impl Guests for Caller<'_> {
 
     fn call(&mut self, filter: usize, callback: Callback, exchange: &mut Exchange) -> Result<Action, Failed> {
         let slot = Rc::clone(&self.places[filter].slot);
-        let context = self.context(filter, &slot, exchange)?;
         let count = match callback {
             _ if self.is_tcp => 0,
             Callback::Head(side, _) => head_count(exchange, side),
             Callback::Trailers(side) => trailer_count(exchange, side),
             Callback::Body(..) => 0,
         };
-        let (is_tcp, current) = (self.is_tcp, Current { exchange, filter, context, cell: self.cell });
-        let result = with_vm(&slot, About::Stream(current), |vm, host| match is_tcp {
+        let is_tcp = self.is_tcp;
+        self.visit(filter, &slot, exchange, |vm, host, context| match is_tcp {
             true => network::enter(vm, host, context, callback),
             false => enter(vm, host, context, (callback, count)),
-        });
-        match result {
-            Some(Ok(action)) => Ok(action),
-            Some(Err(failure)) => Err(slot.on_failure(&failure)),
-            None => Err(slot.failed("filter_vm_died")),
-        }
+        })
     }
 }
 
@@ -127,24 +121,37 @@ fn enter(
 }
 
 impl Caller<'_> {
-    /// The filter's context in the VM that runs; made when the stream is new to it.
-    fn context(&mut self, filter: usize, slot: &Rc<Slot>, exchange: &mut Exchange) -> Result<ContextId, Failed> {
-        if let Some((generation, context)) = self.places[filter].context {
+    /// Calls the filter's VM about the stream. A stream that is new to it gets its context in the same turn.
+    fn visit<T>(
+        &mut self,
+        filter: usize,
+        slot: &Rc<Slot>,
+        exchange: &mut Exchange,
+        call: impl FnOnce(&mut Vm, &mut HostView<'_>, ContextId) -> Result<T, Failure>,
+    ) -> Result<T, Failed> {
+        let place = &mut self.places[filter];
+        let known = match place.context {
+            Some((generation, context)) if generation == slot.generation() => Some(context),
             // The VM that knew the stream is gone; another one knows nothing of it.
-            return if generation == slot.generation() { Ok(context) } else { Err(slot.failed("filter_vm_died")) };
-        }
-        slot.ready()?;
-        let cell = self.cell;
-        let current = Current { exchange, filter, context: ContextId::ROOT, cell };
-        let created = with_vm(slot, About::Stream(current), |vm, host| vm.create_stream(host));
-        let context = match created {
-            Some(Ok(context)) => context,
-            Some(Err(failure)) => return Err(slot.on_failure(&failure)),
-            None => return Err(slot.failed("filter_not_started")),
+            Some(_) => return Err(slot.failed("filter_vm_died")),
+            None => {
+                slot.ready()?;
+                None
+            }
         };
-        self.places[filter].context = Some((slot.generation(), context));
-        slot.move_in(context, Tenant { stream: Weak::clone(cell), filter, plugin: slot.number });
-        Ok(context)
+        let current = Current { exchange, filter, context: known.unwrap_or(ContextId::ROOT), cell: self.cell };
+        let result = with_vm(slot, About::Stream(current), |vm, host| {
+            let context = match known {
+                Some(context) => context,
+                None => begin(vm, host, place)?,
+            };
+            call(vm, host, context)
+        });
+        match result {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(failure)) => Err(slot.on_failure(&failure)),
+            None => Err(slot.failed(if known.is_some() { "filter_vm_died" } else { "filter_not_started" })),
+        }
     }
 
     /// The end, for each filter. One that never saw the request sees it in its log, as in Envoy, and so does an access log
@@ -160,23 +167,30 @@ impl Caller<'_> {
             if self.places[filter].context.is_none() && !is_logged {
                 continue;
             }
-            let Ok(context) = self.context(filter, &slot, exchange) else {
-                slot.end_of_stream();
-                continue;
-            };
-            let current = Current { exchange, filter, context, cell: self.cell };
-            let ended = with_vm(&slot, About::Stream(current), |vm, host| {
+            // What fails has been told to the slot.
+            let _ended = self.visit(filter, &slot, exchange, |vm, host, context| {
                 host.read_only = true;
-                tell(vm, host, context)
+                let told = tell(vm, host, context);
+                host.slot.cell.tenants.borrow_mut().remove(&context);
+                told
             });
-            slot.cell.tenants.borrow_mut().remove(&context);
-            if let Some(Err(failure)) = ended {
-                slot.on_failure(&failure);
-            }
             self.places[filter].context = None;
             slot.end_of_stream();
         }
     }
+}
+
+/// Makes the context of a stream that is new to the VM.
+fn begin(vm: &mut Vm, host: &mut HostView<'_>, place: &mut FilterPlace) -> Result<ContextId, Failure> {
+    let context = vm.create_stream(host)?;
+    let slot = host.slot;
+    place.context = Some((slot.generation(), context));
+    if let Some(current) = &mut host.current {
+        current.context = context;
+        let stream = Weak::clone(current.cell);
+        slot.move_in(context, Tenant { stream, filter: current.filter, plugin: slot.number });
+    }
+    Ok(context)
 }
 
 /// Log, done, delete: the order of Envoy today, for requests.

@@ -85,9 +85,15 @@ impl Chain {
     /// Nothing has arrived yet. `room` is how many bytes of a body each filter may hold back or make.
     pub(crate) fn new(filters: usize, room: impl Fn(usize) -> usize) -> Self {
         let station = |filter: usize| Station { room: room(filter), ..Station::default() };
-        let request = Flow { stations: (0..filters).map(station).collect(), ..Flow::default() };
         let response = Flow { stations: (0..filters).rev().map(station).collect(), ..Flow::default() };
-        Self { filters, request, response, ..Self::default() }
+        Self { response, ..Self::of_requests(filters, &room) }
+    }
+
+    /// The same where no filter looks at responses: they go by without a stop.
+    pub(crate) fn of_requests(filters: usize, room: impl Fn(usize) -> usize) -> Self {
+        let station = |filter: usize| Station { room: room(filter), ..Station::default() };
+        let request = Flow { stations: (0..filters).map(station).collect(), ..Flow::default() };
+        Self { filters, request, ..Self::default() }
     }
 
     /// Where a side leaves the filters.

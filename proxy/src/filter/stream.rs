@@ -54,12 +54,18 @@ pub(crate) struct FilterStream {
 impl FilterStream {
     /// A stream before its first event.
     pub(crate) fn new(request: RequestHead, facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
-        Self::of(Exchange::new(request, way_through(chain), facts), chain)
+        let room = |filter: usize| chain[filter].body_room;
+        let way = match chain.iter().any(|slot| sees_responses(slot)) {
+            true => Chain::new(chain.len(), room),
+            false => Chain::of_requests(chain.len(), room),
+        };
+        Self::of(Exchange::new(request, way, facts), chain)
     }
 
     /// A TCP connection before its first event.
     pub(crate) fn of_connection(facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
-        Self::of(Exchange::of_connection(way_through(chain), facts), chain)
+        let way = Chain::new(chain.len(), |filter| chain[filter].body_room);
+        Self::of(Exchange::of_connection(way, facts), chain)
     }
 
     fn of(exchange: Exchange, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
@@ -116,7 +122,8 @@ impl FilterStream {
     }
 }
 
-/// Where both directions stand before anything has moved, with as much room as each filter may use.
-fn way_through(chain: &[Rc<Slot>]) -> Chain {
-    Chain::new(chain.len(), |filter| chain[filter].body_room)
+/// Whether a filter is shown anything of a response.
+fn sees_responses(slot: &Slot) -> bool {
+    let exports = slot.exports();
+    exports.response_headers() || exports.response_body() || exports.response_trailers()
 }

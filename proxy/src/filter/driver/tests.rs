@@ -20,6 +20,10 @@ use crate::head::ResponseHead;
 const MAX_HELD_BODY_BYTES: usize = 1024 * 1024;
 
 fn exchange(filters: usize) -> Exchange {
+    exchange_through(Chain::new(filters, |_| MAX_HELD_BODY_BYTES))
+}
+
+fn exchange_through(chain: Chain) -> Exchange {
     let request = RequestHead {
         method: Method::POST,
         scheme: "http",
@@ -29,7 +33,7 @@ fn exchange(filters: usize) -> Exchange {
         version: Version::HTTP_11,
     };
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    Exchange::new(request, Chain::new(filters, |_| MAX_HELD_BODY_BYTES), Facts::new(nowhere, nowhere, 1))
+    Exchange::new(request, chain, Facts::new(nowhere, nowhere, 1))
 }
 
 fn head(status: u16) -> ResponseHead {
@@ -330,6 +334,30 @@ proptest! {
             prop_assert!(late.is_none(), "request callback after the answer: {late:?}");
         }
         check_order(&guests.calls, filters)?;
+    }
+
+    #[test]
+    fn a_response_that_nobody_looks_at_needs_no_stations(
+        filters in 1usize..5,
+        moves in proptest::collection::vec(guest_move(), 0..30),
+        mut absent in absent(),
+        request in message(),
+        response in message(),
+        nudges in proptest::collection::vec(any::<u8>(), 1..8),
+    ) {
+        absent.push(Callback::Head(Side::Response, MessageEnd::Later));
+        absent.push(Callback::Body(Side::Response, 0, MessageEnd::Later));
+        absent.push(Callback::Trailers(Side::Response));
+        let played = |chain| {
+            let mut exchange = exchange_through(chain);
+            let mut guests = players(filters, moves.clone(), absent.clone());
+            let Outcome { bytes, last } =
+                play(&mut exchange, &mut guests, [request.clone(), response.clone()], &nudges);
+            let status = exchange.response.map(|head| head.status);
+            (bytes, last, guests.calls, exchange.chain.answered, status)
+        };
+        let room = |_| MAX_HELD_BODY_BYTES;
+        prop_assert_eq!(played(Chain::of_requests(filters, room)), played(Chain::new(filters, room)));
     }
 }
 
