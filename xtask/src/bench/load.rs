@@ -37,7 +37,8 @@ impl Load {
         Duration::from_secs(self.seconds.into()).saturating_sub(self.opening() + CLOSING)
     }
 
-    fn command(&self, to: &Running) -> Command {
+    /// `wrk`, which reports on its standard output.
+    pub(super) fn command(&self, to: &Running) -> Command {
         let mut wrk = Command::new("wrk");
         wrk.args(["--threads", "1", "--connections", &self.connections.to_string()]);
         wrk.args(["--duration", &format!("{}s", self.seconds), "--latency"]);
@@ -89,7 +90,7 @@ pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<S
     let output = wrk.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
-    ensure!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "requests failed: {text}");
+    all_answered(&text)?;
     Ok(Sample {
         requests: number_before(&text, " requests in").context("wrk counts its requests")?,
         cpu,
@@ -99,6 +100,13 @@ pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<S
         p99: duration_after(&text, "99%").context("wrk prints its latencies")?,
         memory,
     })
+}
+
+/// Whether what `wrk` says at its end tells of no request that failed.
+pub(super) fn all_answered(said: &str) -> Result<()> {
+    ensure!(said.contains(" requests in"), "wrk said nothing of its requests: {said}");
+    ensure!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "requests failed: {said}");
+    Ok(())
 }
 
 fn number_before(text: &str, mark: &str) -> Option<f64> {
@@ -130,6 +138,11 @@ mod tests {
     fn what_wrk_prints_is_understood() {
         let text = "  Latency Distribution\n     50%  931.00us\n     99%    1.25s \n  66021 requests in 3.10s, 1MB read\n\
                     Requests/sec:  21296.15\nTransfer/sec: 1MB";
+        all_answered(text).unwrap();
+        for wrong in ["", "  Socket errors: connect 0, read 1", "  Non-2xx or 3xx responses: 7"] {
+            let text = if wrong.is_empty() { String::new() } else { format!("{text}\n{wrong}") };
+            assert!(all_answered(&text).is_err(), "{wrong}");
+        }
         assert_eq!(number_before(text, " requests in"), Some(66_021.0));
         assert_eq!(number_after(text, "Requests/sec:"), Some(21_296.15));
         assert_eq!(duration_after(text, "50%"), Some(0.931));

@@ -17,6 +17,7 @@ mod footprint;
 mod instructions;
 mod prices;
 mod scale;
+mod slices;
 mod load;
 mod report;
 mod training;
@@ -35,13 +36,14 @@ use crate::tools;
 use crate::workspace::{Metadata, cargo, finish};
 
 use chain::Chain;
-use contestant::{Contestant, Peer};
+use contestant::Contestant;
 use footprint::Footprint;
 use instructions::Count;
 use load::Load;
 use process::Running;
 use report::Measured;
 use setting::{Proxy, Setting};
+use slices::Added;
 
 /// Which proxy is measured.
 #[derive(Clone, Copy)]
@@ -70,7 +72,8 @@ pub(crate) struct Extent {
     build: Build,
     /// How often each proxy has its turn of a second.
     rounds: usize,
-    /// How often a small filter and none have theirs, one right after the other.
+    /// How often a small filter and none have a slice of time, one right after the other; others, which stand out more, a
+    /// quarter as often.
     pairs: usize,
     /// How often each has its turn with many routes and many connections.
     scale_rounds: usize,
@@ -79,13 +82,13 @@ pub(crate) struct Extent {
 }
 
 /// What the documentation quotes.
-pub(crate) const FULL: Extent = Extent { build: Build::Packaged, rounds: 25, pairs: 75, scale_rounds: 9, starts: 5 };
+pub(crate) const FULL: Extent = Extent { build: Build::Packaged, rounds: 25, pairs: 1_200, scale_rounds: 9, starts: 5 };
 
 /// As [`FULL`], of what was packaged last.
 pub(crate) const AS_IT_LIES: Extent = Extent { build: Build::AsItLies, ..FULL };
 
 /// Enough to see whether a change did harm.
-pub(crate) const QUICK: Extent = Extent { build: Build::Plain, rounds: 7, pairs: 15, scale_rounds: 3, starts: 3 };
+pub(crate) const QUICK: Extent = Extent { build: Build::Plain, rounds: 7, pairs: 200, scale_rounds: 3, starts: 3 };
 
 pub(crate) fn run(extent: Extent) -> Result<()> {
     let clock = Clock::start();
@@ -105,12 +108,12 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
         }
         Ok(())
     })?;
-    let pairs = step("a small filter, in turns with none", || in_turns(&setting, extent.pairs))?;
+    let added = step("what filters add", || what_filters_add(&setting, extent.pairs))?;
     let scale = step("many routes, many connections", || scale::measure(&setting, extent.scale_rounds))?;
     let counts = step("instructions", || Ok(Count::of_each(&setting)))?;
     let footprints = step("memory and start", || Footprint::of_each(&setting, extent.starts))?;
 
-    let measured = Measured { contestants, samples, pairs, scale, counts, footprints };
+    let measured = Measured { contestants, samples, added, scale, counts, footprints };
     let text = report::write(&measured, extent);
     let place = setting.folder().join("results.md");
     std::fs::write(&place, &text).with_context(|| place.display().to_string())?;
@@ -165,13 +168,11 @@ pub(crate) fn train(program: &Path, plugins: &Path) -> Result<()> {
     training::run(&Setting::prepare(proxy)?)
 }
 
-/// What a request costs without filters and with three header operations, in CPU microseconds, one turn right after the
-/// other: the difference is small, so nothing else may come between them.
-fn in_turns(setting: &Setting, pairs: usize) -> Result<Vec<[f64; 2]>> {
-    let start = |chain| warm(Contestant::of(Peer::Weir, chain), setting);
-    let (without, with) = (start(Chain::Empty)?, start(Chain::ThreeHeaders)?);
-    let cost = |running: &Running| Ok::<_, anyhow::Error>(load::run(setting, running, &Load::seconds(1))?.cpu);
-    (0..pairs).map(|_| Ok([cost(&without)?, cost(&with)?])).collect()
+/// Three header operations, whose price has a budget, then each shipped filter alone, and all four.
+fn what_filters_add(setting: &Setting, pairs: usize) -> Result<Vec<Added>> {
+    let others = Chain::ALONE.into_iter().chain([Chain::Four]).map(|chain| (chain, pairs / 4));
+    let measure = |(chain, pairs)| slices::measure(setting, chain, pairs);
+    [(Chain::ThreeHeaders, pairs)].into_iter().chain(others).map(measure).collect()
 }
 
 /// Starts it; connections are open and code is warm before anything counts.

@@ -125,8 +125,17 @@ impl Running {
 
     /// CPU time of each thread of it and its children so far.
     pub(super) fn cpu(&self) -> Result<CpuTimes> {
+        Self::cpu_of(&self.tree()?)
+    }
+
+    /// The same without its children, which takes much less time to find out.
+    pub(super) fn own_cpu(&self) -> Result<CpuTimes> {
+        Self::cpu_of(&[self.id()])
+    }
+
+    fn cpu_of(processes: &[u32]) -> Result<CpuTimes> {
         let mut times = CpuTimes::default();
-        for id in self.tree()? {
+        for id in processes {
             for thread in fs::read_dir(format!("/proc/{id}/task"))? {
                 let thread = thread?.path();
                 if let Some(time) = CpuTime::of(&thread)? {

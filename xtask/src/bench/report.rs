@@ -12,6 +12,7 @@ use super::footprint::Footprint;
 use super::instructions::Count;
 use super::load::Sample;
 use super::scale;
+use super::slices::Added;
 use crate::tools;
 
 /// A median, and two values around it.
@@ -50,8 +51,7 @@ pub(super) struct Measured {
     pub(super) contestants: Vec<Contestant>,
     /// Of each contestant, one for each round.
     pub(super) samples: Vec<Vec<Sample>>,
-    /// CPU microseconds a request without filters and with three header operations, in turns.
-    pub(super) pairs: Vec<[f64; 2]>,
+    pub(super) added: Vec<Added>,
     pub(super) scale: Vec<scale::Row>,
     pub(super) counts: Vec<Count>,
     pub(super) footprints: Vec<Footprint>,
@@ -159,34 +159,25 @@ fn ratios(text: &mut String, measured: &Measured) {
 /// What filters add: instructions, which hardly vary, and time, which is the difference of two that do.
 fn added(text: &mut String, measured: &Measured) {
     text.push_str(
-        "\n| added to a request | instructions in Weir | CPU ns in Weir (middle half) | CPU ns in Envoy | budget, ns |\n\
-         |---|--:|--:|--:|--:|\n",
+        "\n| added to a request | instructions in Weir | CPU ns in Weir (95% interval of the median) | pairs of slices | \
+         CPU ns in Envoy | budget, ns |\n|---|--:|--:|--:|--:|--:|\n",
     );
     let without = measured.instructions(Chain::Empty);
-    for chain in [Chain::ThreeHeaders].into_iter().chain(Chain::ALONE).chain([Chain::Four]) {
-        let added = |peer| {
-            let pairs = measured.of(peer, chain).iter().zip(measured.of(peer, Chain::Empty));
-            Spread::of(pairs.map(|(with, without)| (with.cpu - without.cpu) * 1e3))
-        };
-        let (weir, envoy) = (added(Peer::Weir), added(Peer::Envoy).median);
-        let envoy = if envoy.is_nan() { String::new() } else { format!("{envoy:.0}") };
-        let budget = if chain == Chain::ThreeHeaders { "1500" } else { "" };
-        let Spread { low, median, high } = weir;
-        let instructions = measured.instructions(chain) - without;
-        let instructions = if instructions.is_nan() { String::new() } else { format!("{instructions:.0}") };
-        let name = chain.name();
-        writeln!(text, "| {name} | {instructions} | {median:.0} ({low:.0} to {high:.0}) | {envoy} | {budget} |").ok();
+    for Added { chain, pairs } in &measured.added {
+        let Spread { low, median, high } = Spread::of_median(pairs.iter().map(|[without, with]| (with - without) * 1e3));
+        let rounds = measured.of(Peer::Envoy, *chain).iter().zip(measured.of(Peer::Envoy, Chain::Empty));
+        let envoy = Spread::of(rounds.map(|(with, without)| (with.cpu - without.cpu) * 1e3)).median;
+        let known = |figure: f64| if figure.is_nan() { String::new() } else { format!("{figure:.0}") };
+        let (instructions, envoy) = (known(measured.instructions(*chain) - without), known(envoy));
+        let budget = if *chain == Chain::ThreeHeaders { "1500" } else { "" };
+        let (name, count) = (chain.name(), pairs.len());
+        writeln!(
+            text,
+            "| {name} | {instructions} | {median:.0} ({low:.0} to {high:.0}) | {count} | {envoy} | {budget} |"
+        )
+        .ok();
     }
     writeln!(text, "\nWithout filters a request takes {without:.0} instructions in user space.").ok();
-    let Spread { low, median, high } =
-        Spread::of_median(measured.pairs.iter().map(|[without, with]| (with - without) * 1e3));
-    writeln!(
-        text,
-        "\nIn {} pairs of turns, one right after the other, three header operations add {median:.0} ns \
-         (95% interval of the median: {low:.0} to {high:.0}; budget 1500).",
-        measured.pairs.len()
-    )
-    .ok();
 }
 
 fn scaled(text: &mut String, rows: &[scale::Row]) {
