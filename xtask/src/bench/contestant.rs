@@ -96,6 +96,7 @@ impl Contestant {
         let listener = setting.free_address()?;
         let mut place = Place { folder, values: setting.values(), contestant: self };
         place.set("LISTENER", &listener.to_string());
+        place.set("LISTENER_IP", &listener.ip().to_string());
         place.set("LISTENER_PORT", &listener.port().to_string());
         place.set("WORKERS", &workers.to_string());
         place.put_modules(setting)?;

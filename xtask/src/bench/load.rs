@@ -139,9 +139,10 @@ mod tests {
         let text = "  Latency Distribution\n     50%  931.00us\n     99%    1.25s \n  66021 requests in 3.10s, 1MB read\n\
                     Requests/sec:  21296.15\nTransfer/sec: 1MB";
         all_answered(text).unwrap();
-        for wrong in ["", "  Socket errors: connect 0, read 1", "  Non-2xx or 3xx responses: 7"] {
-            let text = if wrong.is_empty() { String::new() } else { format!("{text}\n{wrong}") };
-            assert!(all_answered(&text).is_err(), "{wrong}");
+        let socket_errors = format!("{text}\n  Socket errors: connect 0, read 1, write 0, timeout 0");
+        let refused = format!("{text}\n  Non-2xx or 3xx responses: 7");
+        for wrong in ["", &socket_errors, &refused] {
+            assert!(all_answered(wrong).is_err(), "{wrong}");
         }
         assert_eq!(number_before(text, " requests in"), Some(66_021.0));
         assert_eq!(number_after(text, "Requests/sec:"), Some(21_296.15));

@@ -1,7 +1,7 @@
 //! Where a bench takes place: its folder, its origin, its free addresses.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -83,7 +83,11 @@ impl Setting {
     /// What configurations are told about the origin.
     pub(super) fn values(&self) -> Vec<(&'static str, String)> {
         let address = self.origin.address();
-        vec![("ORIGIN", address.to_string()), ("ORIGIN_PORT", address.port().to_string())]
+        vec![
+            ("ORIGIN", address.to_string()),
+            ("ORIGIN_IP", address.ip().to_string()),
+            ("ORIGIN_PORT", address.port().to_string()),
+        ]
     }
 }
 
@@ -92,8 +96,11 @@ pub(super) fn fill(text: &str, values: &[(&'static str, String)]) -> String {
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }
 
+/// On an IP address of loopback that is this process's alone: whoever is told to listen there finds the port free still.
 fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+    let [_, high, middle, low] = std::process::id().to_be_bytes(); // Below 2 to the 22nd on Linux.
+    let own = Ipv4Addr::new(127, 128 | high, middle, low);
+    Ok(TcpListener::bind((own, 0))?.local_addr()?)
 }
 
 fn make_empty(folder: &Path) -> Result<()> {
