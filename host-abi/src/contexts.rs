@@ -33,7 +33,7 @@ pub(crate) struct Contexts {
     /// Which plugin each is of.
     live: HashMap<ContextId, usize, BuildHasherDefault<NumberHasher>>,
     last: u32,
-    /// One that was asked for or made just now: the callbacks of a stream often come in a row.
+    /// The one that was made or entered last, while it lives: the callbacks of a stream often come in a row.
     recent: Option<(ContextId, usize)>,
     current: ContextId,
     effective: ContextId,
@@ -95,7 +95,8 @@ impl Contexts {
     }
 
     /// A call into the guest begins on behalf of `context`, which lives and is of `plugin`.
-    pub(crate) const fn enter(&mut self, context: ContextId, plugin: usize) {
+    pub(crate) fn enter(&mut self, context: ContextId, plugin: usize) {
+        debug_assert_eq!(self.live.get(&context), Some(&plugin), "{context:?} is entered");
         self.recent = Some((context, plugin));
         self.current = context;
         self.effective = context;
@@ -172,6 +173,21 @@ mod tests {
         assert_eq!(contexts.effective(), ContextId::ROOT);
         contexts.enter(stream, 0);
         assert_eq!(contexts.effective(), stream);
+    }
+
+    #[test]
+    fn a_context_that_was_entered_last_is_not_taken_for_alive_once_it_is_deleted() {
+        let mut contexts = Contexts::new(1);
+        let stream = contexts.create(0);
+        assert_eq!(contexts.plugin_of(stream), Some(0));
+        contexts.delete(stream);
+        assert_eq!(contexts.plugin_of(stream), None);
+        let stream = contexts.create(0);
+        contexts.enter(stream, 0);
+        contexts.delete(stream);
+        contexts.enter(ContextId::ROOT, 0);
+        assert!(!contexts.is_live(stream));
+        assert_eq!(contexts.set_effective(stream.number()), Err(Status::BadArgument));
     }
 
     #[test]

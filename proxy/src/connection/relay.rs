@@ -90,7 +90,7 @@ impl<'a> Relay<'a> {
             if self.is_over() {
                 return Poll::Ready(Progress::Ended(self.closed_by));
             }
-            if !self.is_admitted && self.cell.borrow_mut().exchange.chain.outlet(Side::Request).head().is_some() {
+            if !self.is_admitted && self.cell.borrow_mut().exchange.chain.outlet(Side::Request).take_head().is_some() {
                 self.is_admitted = true;
                 return Poll::Ready(Progress::Admitted);
             }

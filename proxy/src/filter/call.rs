@@ -44,16 +44,10 @@ impl Guests for Caller<'_> {
 
     fn call(&mut self, filter: usize, callback: Callback, exchange: &mut Exchange) -> Result<Action, Failed> {
         let slot = Rc::clone(&self.places[filter].slot);
-        let count = match callback {
-            _ if self.is_tcp => 0,
-            Callback::Head(side, _) => head_count(exchange, side),
-            Callback::Trailers(side) => trailer_count(exchange, side),
-            Callback::Body(..) => 0,
-        };
         let is_tcp = self.is_tcp;
-        self.visit(filter, &slot, exchange, |vm, host, context| match is_tcp {
+        self.call_with_context(filter, &slot, exchange, |vm, host, context| match is_tcp {
             true => network::enter(vm, host, context, callback),
-            false => enter(vm, host, context, (callback, count)),
+            false => enter(vm, host, context, callback),
         })
     }
 }
@@ -102,12 +96,13 @@ pub(super) fn tell_vm(
     }
 }
 
-fn enter(
-    vm: &mut Vm,
-    host: &mut HostView<'_>,
-    context: ContextId,
-    (callback, count): (Callback, u32),
-) -> Result<Action, Failure> {
+fn enter(vm: &mut Vm, host: &mut HostView<'_>, context: ContextId, callback: Callback) -> Result<Action, Failure> {
+    // Now, since the guest may have changed a head while it made its context.
+    let count = host.current.as_mut().map_or(0, |current| match callback {
+        Callback::Head(side, _) => head_count(current.exchange, side),
+        Callback::Trailers(side) => trailer_count(current.exchange, side),
+        Callback::Body(..) => 0,
+    });
     match callback {
         Callback::Head(Side::Request, end) => vm.on_request_headers(host, context, count, end_of(end)).map(of_headers),
         Callback::Head(Side::Response, end) => {
@@ -122,7 +117,7 @@ fn enter(
 
 impl Caller<'_> {
     /// Calls the filter's VM about the stream. A stream that is new to it gets its context in the same turn.
-    fn visit<T>(
+    fn call_with_context<T>(
         &mut self,
         filter: usize,
         slot: &Rc<Slot>,
@@ -143,7 +138,7 @@ impl Caller<'_> {
         let result = with_vm(slot, About::Stream(current), |vm, host| {
             let context = match known {
                 Some(context) => context,
-                None => begin(vm, host, place)?,
+                None => make_context(vm, host, place)?,
             };
             call(vm, host, context)
         });
@@ -167,8 +162,8 @@ impl Caller<'_> {
             if self.places[filter].context.is_none() && !is_logged {
                 continue;
             }
-            // What fails has been told to the slot.
-            let _ended = self.visit(filter, &slot, exchange, |vm, host, context| {
+            // A guest's failure has been told to the slot; nobody waits for another answer.
+            let _ended = self.call_with_context(filter, &slot, exchange, |vm, host, context| {
                 host.read_only = true;
                 let told = tell(vm, host, context);
                 host.slot.cell.tenants.borrow_mut().remove(&context);
@@ -181,7 +176,7 @@ impl Caller<'_> {
 }
 
 /// Makes the context of a stream that is new to the VM.
-fn begin(vm: &mut Vm, host: &mut HostView<'_>, place: &mut FilterPlace) -> Result<ContextId, Failure> {
+fn make_context(vm: &mut Vm, host: &mut HostView<'_>, place: &mut FilterPlace) -> Result<ContextId, Failure> {
     let context = vm.create_stream(host)?;
     let slot = host.slot;
     place.context = Some((slot.generation(), context));

@@ -30,7 +30,8 @@ impl FilterSet {
 /// One direction's way through the filters.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// In the order in which the direction passes them.
+    /// In the order in which the direction passes them. None where no filter looks at it, and where a response was
+    /// replaced: then nothing stops it.
     pub(super) stations: Vec<Station>,
     /// No station before this one has anything to do.
     idle: usize,
@@ -84,15 +85,13 @@ pub(crate) struct Chain {
 impl Chain {
     /// Nothing has arrived yet. `room` is how many bytes of a body each filter may hold back or make.
     pub(crate) fn new(filters: usize, room: impl Fn(usize) -> usize) -> Self {
-        let station = |filter: usize| Station { room: room(filter), ..Station::default() };
-        let response = Flow { stations: (0..filters).rev().map(station).collect(), ..Flow::default() };
-        Self { response, ..Self::of_requests(filters, &room) }
+        let response = Flow { stations: row((0..filters).rev(), &room), ..Flow::default() };
+        Self { response, ..Self::of_requests(filters, room) }
     }
 
     /// The same where no filter looks at responses: they go by without a stop.
     pub(crate) fn of_requests(filters: usize, room: impl Fn(usize) -> usize) -> Self {
-        let station = |filter: usize| Station { room: room(filter), ..Station::default() };
-        let request = Flow { stations: (0..filters).map(station).collect(), ..Flow::default() };
+        let request = Flow { stations: row(0..filters, room), ..Flow::default() };
         Self { filters, request, ..Self::default() }
     }
 
@@ -206,4 +205,9 @@ impl Chain {
             flow.outlet.reset();
         }
     }
+}
+
+/// Stations for filters, in this order.
+fn row(filters: impl Iterator<Item = usize>, room: impl Fn(usize) -> usize) -> Vec<Station> {
+    filters.map(|filter| Station { room: room(filter), ..Station::default() }).collect()
 }

@@ -289,9 +289,10 @@ impl<G: Guests> ChainDriver<'_, G> {
         if chain.response.closed {
             return;
         }
-        if chain.response.outlet.head().is_some() {
+        if chain.response.outlet.is_begun() {
             return chain.close();
         }
+        chain.response.outlet.take_back(); // An answer that nobody has seen yet gives way to this one.
         chain.answered = true;
         chain.request.closed = true;
         chain.request.outlet.reset();

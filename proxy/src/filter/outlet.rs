@@ -23,6 +23,8 @@ pub(crate) enum Piece {
 #[derive(Debug, Default)]
 pub(crate) struct Outlet {
     head: Option<bool>,
+    /// Whether the head has gone on: until then nothing has.
+    is_begun: bool,
     data: VecDeque<Bytes>,
     waiting: usize,
     last: Option<Piece>,
@@ -59,15 +61,21 @@ impl Outlet {
         self.wake();
     }
 
-    /// Breaks off: what waits is dropped.
+    /// Breaks off: what waits is dropped. A message that has gone on whole stays what it is.
     pub(super) fn reset(&mut self) {
-        if self.last == Some(Piece::End) && self.data.is_empty() {
+        if self.is_begun && self.last == Some(Piece::End) && self.data.is_empty() {
             return;
         }
         self.data.clear();
         self.waiting = 0;
         self.last = Some(Piece::Reset);
         self.wake();
+    }
+
+    /// Takes back all that waits, so that another message can go on in its place; nothing of it may have gone on yet.
+    pub(super) fn take_back(&mut self) {
+        debug_assert!(!self.is_begun, "what has gone on does not come back");
+        *self = Self { waker: self.waker.take(), ..Self::default() };
     }
 
     /// Wakes whoever reads.
@@ -88,6 +96,17 @@ impl Outlet {
     /// `Some(ends)` once the head may go on.
     pub(crate) fn head(&self) -> Option<bool> {
         self.head
+    }
+
+    /// As [`Outlet::head`], for whoever goes on with it: from now on it is not replaced by another.
+    pub(crate) fn take_head(&mut self) -> Option<bool> {
+        self.is_begun |= self.head.is_some();
+        self.head
+    }
+
+    /// True once the head has gone on.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// True once the direction broke off.

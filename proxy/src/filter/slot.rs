@@ -192,6 +192,11 @@ impl Slot {
         self.exports
     }
 
+    /// Whether it is shown anything of a response.
+    pub(super) const fn sees_responses(&self) -> bool {
+        self.exports.response_headers() || self.exports.response_body() || self.exports.response_trailers()
+    }
+
     /// Which VM runs: a context made in one generation means nothing in another.
     pub(super) fn generation(&self) -> u64 {
         self.cell.generation()

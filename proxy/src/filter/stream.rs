@@ -55,7 +55,7 @@ impl FilterStream {
     /// A stream before its first event.
     pub(crate) fn new(request: RequestHead, facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
         let room = |filter: usize| chain[filter].body_room;
-        let way = match chain.iter().any(|slot| sees_responses(slot)) {
+        let way = match chain.iter().any(|slot| slot.sees_responses()) {
             true => Chain::new(chain.len(), room),
             false => Chain::of_requests(chain.len(), room),
         };
@@ -120,10 +120,4 @@ impl FilterStream {
         let mut caller = Caller { places: &mut self.places, cell: &self.cell, is_tcp: true };
         caller.finish(&mut self.exchange, |vm, host, context| network::end(vm, host, context, closed_by));
     }
-}
-
-/// Whether a filter is shown anything of a response.
-fn sees_responses(slot: &Slot) -> bool {
-    let exports = slot.exports();
-    exports.response_headers() || exports.response_body() || exports.response_trailers()
 }

@@ -24,7 +24,7 @@ use crate::filter::stream::StreamCell;
 pub(super) struct Current<'a> {
     pub(super) exchange: &'a mut Exchange,
     pub(super) filter: usize,
-    /// Its context; the plugin context while the stream's own is being made.
+    /// Its context; [`ContextId::ROOT`] while that is being made.
     pub(super) context: ContextId,
     pub(super) cell: &'a Weak<StreamCell>,
 }

@@ -32,7 +32,7 @@ pub(super) async fn head_out(stream: &Rc<HttpStream>, side: Side, source: &mut S
             if side == Side::Request && chain.is_answered() {
                 return Poll::Ready(HeadOut::Answered);
             }
-            if let Some(end) = chain.outlet(side).head() {
+            if let Some(end) = chain.outlet(side).take_head() {
                 return Poll::Ready(HeadOut::Gone(end));
             }
             if side == Side::Request {

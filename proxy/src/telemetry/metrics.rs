@@ -49,7 +49,7 @@ pub(crate) struct PluginMetrics {
     pub(crate) breaker_opened: Counter,
     /// VMs taken into use.
     pub(crate) vms_started: Counter,
-    /// Calls into it.
+    /// Calls into it: a stream's first makes its context too, its last one tells log, done and delete.
     pub(crate) calls: Counter,
     /// How long they took, in nanoseconds; estimated, where the plugin has no limit.
     pub(crate) call_nanoseconds: Counter,

@@ -143,7 +143,7 @@ impl Exposition {
         self.counters(about, of, |it| it.breaker_opened.value());
         let about = ("filter_vms_started_total", "counter", "VMs of the plugin taken into use.");
         self.counters(about, of, |it| it.vms_started.value());
-        let about = ("filter_calls_total", "counter", "Calls into the plugin.");
+        let about = ("filter_calls_total", "counter", "Calls into the plugin; what tells a stream's end is one.");
         self.counters(about, of, |it| it.calls.value());
         let name = "filter_call_seconds_total";
         self.family(name, "counter", "How long they took; estimated, where the plugin has no limit.");

@@ -164,7 +164,8 @@ fn added(text: &mut String, measured: &Measured) {
     );
     let without = measured.instructions(Chain::Empty);
     for Added { chain, pairs } in &measured.added {
-        let Spread { low, median, high } = Spread::of_median(pairs.iter().map(|[without, with]| (with - without) * 1e3));
+        let Spread { low, median, high } =
+            Spread::of_median(pairs.iter().map(|[without, with]| (with - without) * 1e3));
         let rounds = measured.of(Peer::Envoy, *chain).iter().zip(measured.of(Peer::Envoy, Chain::Empty));
         let envoy = Spread::of(rounds.map(|(with, without)| (with.cpu - without.cpu) * 1e3)).median;
         let known = |figure: f64| if figure.is_nan() { String::new() } else { format!("{figure:.0}") };
