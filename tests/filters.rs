@@ -337,6 +337,23 @@ async fn bodies_pass_untouched_when_no_filter_asks() {
 }
 
 #[tokio::test]
+async fn of_a_response_that_a_filter_refuses_nothing_is_seen() {
+    for (act, status, text) in [("call $refuse", 403, "refused"), ("unreachable", 503, "a filter failed")] {
+        // No body callback: the upstream's body would go by untouched.
+        let module = harness::module_of_wat(&include_str!("wat/ends_response.wat").replace("ACT", act));
+        let origin = Origin::says("a secret, and longer than the answer in its place").await;
+        let filter = Filter::of("guard", Module::Bytes("guard.wasm", module));
+        let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(filter)).await;
+        let mut client = proxy.client().await;
+        for _ in 0..2 {
+            let answer = client.get("/").await;
+            assert_eq!(answer.status, status, "{}", answer.text());
+            assert!(answer.text().starts_with(text), "{act}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_module_that_two_filters_have_is_compiled_once() {
     let module = || harness::module_of_wat(include_str!("wat/heads_only.wat"));
     let origin = Origin::says("ok").await;

@@ -29,13 +29,17 @@ pub(crate) async fn handle(
 ) -> Result<Response<Body>, ProxyError> {
     let (stream, incoming) = HttpStream::start(&worker, &connection, request); // One configuration to the end (I4).
     let finisher = Finisher::of(&stream); // However this ends, it is logged, and every filter is told.
-    let origin = match respond(&stream, incoming).await {
+    let mut origin = match respond(&stream, incoming).await {
         Ok(origin) => origin,
         Err(error) => stream.answer(&error), // Local replies too pass the filters: 401, 429 and 503 are seen by all.
     };
-    let mut source = origin.source;
-    match head_out(&stream, Side::Response, &mut source).await {
-        HeadOut::Gone(end) => Ok(send(&stream, finisher, (source, end, origin.lease))),
+    match head_out(&stream, Side::Response, &mut origin.source).await {
+        HeadOut::Gone(end) => {
+            if stream.is_answered() {
+                origin = Origin::local(); // A filter has answered in place of an endpoint, whose body is nobody's now.
+            }
+            Ok(send(&stream, finisher, (origin.source, end, origin.lease)))
+        }
         HeadOut::Answered | HeadOut::Reset => Err(stream.broken()),
     }
 }

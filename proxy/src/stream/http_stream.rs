@@ -181,6 +181,11 @@ impl HttpStream {
         cell.on_event(event);
     }
 
+    /// True once the proxy or a filter has answered instead of the upstream.
+    pub(super) fn is_answered(&self) -> bool {
+        self.cell.borrow().exchange.chain.is_answered()
+    }
+
     /// How the body of a side goes on.
     pub(super) fn wants_body(&self, side: Side) -> Way {
         self.ways[side as usize]
