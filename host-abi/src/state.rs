@@ -111,19 +111,24 @@ impl VmState {
     }
 
     /// The plugin that the call under way is about.
-    pub(crate) fn resident(&mut self) -> &mut Resident {
+    pub(crate) fn resident(&self) -> &Resident {
+        &self.residents[self.current]
+    }
+
+    /// The same, to change.
+    pub(crate) fn resident_mut(&mut self) -> &mut Resident {
         &mut self.residents[self.current]
     }
 
     /// Whether it may make the hostcall.
     pub(crate) fn allows(&self, name: &str) -> bool {
-        let resident = &self.residents[self.current];
+        let resident = self.resident();
         !resident.is_restricted || resident.settings.allows(name)
     }
 
     /// Its settings.
     pub(crate) fn settings(&self) -> &Arc<PluginSettings> {
-        &self.residents[self.current].settings
+        &self.resident().settings
     }
 
     /// The guest declares a property; one that is declared already, or too many, are refused.

@@ -27,7 +27,7 @@ pub(super) fn current_time(call: &mut Call<'_>, [time_at]: [u32; 1]) -> CallResu
 
 /// `proxy_set_tick_period_milliseconds(period)`; the timer belongs to the plugin context, whoever sets it.
 pub(super) fn set_tick_period(call: &mut Call<'_>, [period_ms]: [u32; 1]) -> CallResult {
-    let timer = &mut call.state().resident().timer;
+    let timer = &mut call.state().resident_mut().timer;
     timer.period = (period_ms > 0).then(|| Duration::from_millis(period_ms.into()));
     timer.generation = timer.generation.wrapping_add(1);
     Ok(())

@@ -157,7 +157,7 @@ impl Vm {
             Some(action) => Some(action),
             None => self.call(host, context, |callbacks| &pick(callbacks).without_end, (context.number(), count))?,
         };
-        let pause = self.store.data_mut().resident().header_pause;
+        let pause = self.store.data().resident().header_pause;
         Ok(action.map_or(HeadersAction::Continue, |action| HeadersAction::from_guest(action, pause)))
     }
 

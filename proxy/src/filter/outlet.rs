@@ -94,7 +94,7 @@ impl Outlet {
     }
 
     /// `Some(ends)` once the head may go on.
-    pub(crate) fn head(&self) -> Option<bool> {
+    pub(super) fn head(&self) -> Option<bool> {
         self.head
     }
 

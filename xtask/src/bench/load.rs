@@ -90,9 +90,9 @@ pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<S
     let output = wrk.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
-    all_answered(&text)?;
+    let requests = answered(&text)?;
     Ok(Sample {
-        requests: number_before(&text, " requests in").context("wrk counts its requests")?,
+        requests,
         cpu,
         kernel: cpu * spent.in_kernel,
         throughput: number_after(&text, "Requests/sec:").context("wrk prints its throughput")?,
@@ -102,15 +102,14 @@ pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<S
     })
 }
 
-/// Whether what `wrk` says at its end tells of no request that failed.
-pub(super) fn all_answered(said: &str) -> Result<()> {
-    ensure!(said.contains(" requests in"), "wrk said nothing of its requests: {said}");
+/// How many requests were answered, as `wrk` says at its end. One that failed is an error.
+pub(super) fn answered(said: &str) -> Result<f64> {
     ensure!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "requests failed: {said}");
-    Ok(())
+    number_before(said, " requests in").with_context(|| format!("wrk said nothing of its requests: {said}"))
 }
 
 fn number_before(text: &str, mark: &str) -> Option<f64> {
-    text.split(mark).next()?.rsplit(char::is_whitespace).next()?.parse().ok()
+    text.split_once(mark)?.0.rsplit(char::is_whitespace).next()?.parse().ok()
 }
 
 fn number_after(text: &str, mark: &str) -> Option<f64> {
@@ -138,11 +137,11 @@ mod tests {
     fn what_wrk_prints_is_understood() {
         let text = "  Latency Distribution\n     50%  931.00us\n     99%    1.25s \n  66021 requests in 3.10s, 1MB read\n\
                     Requests/sec:  21296.15\nTransfer/sec: 1MB";
-        all_answered(text).unwrap();
+        assert_eq!(answered(text).ok(), Some(66_021.0));
         let socket_errors = format!("{text}\n  Socket errors: connect 0, read 1, write 0, timeout 0");
         let refused = format!("{text}\n  Non-2xx or 3xx responses: 7");
         for wrong in ["", &socket_errors, &refused] {
-            assert!(all_answered(wrong).is_err(), "{wrong}");
+            assert!(answered(wrong).is_err(), "{wrong}");
         }
         assert_eq!(number_before(text, " requests in"), Some(66_021.0));
         assert_eq!(number_after(text, "Requests/sec:"), Some(21_296.15));

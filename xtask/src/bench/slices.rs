@@ -64,14 +64,14 @@ pub(super) fn measure(setting: &Setting, chain: Chain, pairs: usize) -> Result<A
         ensure!(served > 0, "nothing was served for {} ms", SLICE.as_millis());
         Ok(spent.microseconds / served as f64)
     };
-    let mut pair = |number: usize| -> Result<[f64; 2]> {
+    let pair = |number: usize| -> Result<[f64; 2]> {
         if number.is_multiple_of(2) {
             return Ok([slice(&mut without)?, slice(&mut with)?]);
         }
         let dearer = slice(&mut with)?;
         Ok([slice(&mut without)?, dearer])
     };
-    let pairs = (0..pairs).map(&mut pair).collect::<Result<_>>()?;
+    let pairs = (0..pairs).map(pair).collect::<Result<_>>()?;
     without.close()?;
     with.close()?;
     Ok(Added { chain, pairs })
@@ -106,7 +106,7 @@ impl Tap {
         for _ in 0..MAX_END_ASKS {
             thread::sleep(SETTLING);
             if self.wrk.try_wait()?.is_some() {
-                return load::all_answered(&self.said()?);
+                return load::answered(&self.said()?).map(drop);
             }
             // Again and again: the thread that sleeps until the end notices only a signal that it takes itself.
             kill_process(self.id, Signal::INT)?;
