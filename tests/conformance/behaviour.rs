@@ -67,7 +67,7 @@ fn pauses() -> Vec<Case> {
         ("response_trailers", 1),
     ] {
         for action in [1, 3, 4, 9] {
-            let steps = [
+            let mut steps = vec![
                 format!("{callback} {}", http_call("/answer")),
                 format!("{callback} return {action}"),
                 "http_call_response proxy_get_header_map_value 6 \":status\"".to_owned(),
@@ -76,6 +76,9 @@ fn pauses() -> Vec<Case> {
                 "http_call_response proxy_set_effective_context ctx".to_owned(),
                 format!("http_call_response proxy_continue_stream {direction}"),
             ];
+            // A body that is held back goes on when trailers do, so they wait for the answer as well: it comes long after
+            // them, for they are sent with the body.
+            steps.extend(callback.strip_suffix("_body").map(|of| format!("{of}_trailers return 1")));
             let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
             cases
                 .push(Case::new(format!("{callback}: return {action} until a callout"), &steps).sending(Sent::whole()));
