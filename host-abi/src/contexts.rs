@@ -1,37 +1,14 @@
 //! Which contexts of a VM live, which one is current, and which have said that they are done. Kept in step by the VM,
 //! read by hostcalls.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::abi::context::ContextId;
 use crate::abi::status::Status;
-
-/// Spreads small numbers; the keys are ours, so nobody can choose colliding ones.
-#[derive(Default)]
-pub(crate) struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+use crate::context_table::ContextTable;
 
 /// The contexts of one VM. The plugin context of its first plugin is 1, of its second one 2, and so on.
 pub(crate) struct Contexts {
     /// Which plugin each is of.
-    live: HashMap<ContextId, usize, BuildHasherDefault<NumberHasher>>,
+    live: ContextTable<usize>,
     last: u32,
     /// The one that was made or entered last, while it lives: the callbacks of a stream often come in a row.
     recent: Option<(ContextId, usize)>,
@@ -46,8 +23,10 @@ pub(crate) struct Contexts {
 impl Contexts {
     /// A VM's contexts before it starts: the plugin contexts.
     pub(crate) fn new(plugins: usize) -> Self {
+        let mut live = ContextTable::default();
+        (0..plugins).for_each(|plugin| live.insert(ContextId::of_plugin(plugin), plugin));
         Self {
-            live: (0..plugins).map(|plugin| (ContextId::of_plugin(plugin), plugin)).collect(),
+            live,
             last: ContextId::of_plugin(plugins.saturating_sub(1)).number(),
             recent: None,
             current: ContextId::ROOT,
@@ -62,8 +41,8 @@ impl Contexts {
         loop {
             self.last = self.last.wrapping_add(1).max(ContextId::ROOT.number());
             let context = ContextId::new(self.last);
-            if let Entry::Vacant(place) = self.live.entry(context) {
-                place.insert(plugin);
+            if self.live.get(context).is_none() {
+                self.live.insert(context, plugin);
                 self.recent = Some((context, plugin));
                 return context;
             }
@@ -72,7 +51,7 @@ impl Contexts {
 
     /// The context is deleted.
     pub(crate) fn delete(&mut self, context: ContextId) {
-        self.live.remove(&context);
+        self.live.remove(context);
         self.recent = None;
         self.pending.retain(|pending| *pending != context);
         self.done.retain(|done| *done != context);
@@ -86,7 +65,7 @@ impl Contexts {
     pub(crate) fn plugin_of(&self, context: ContextId) -> Option<usize> {
         match self.recent {
             Some((recent, plugin)) if recent == context => Some(plugin),
-            _ => self.live.get(&context).copied(),
+            _ => self.live.get(context).copied(),
         }
     }
 
@@ -96,7 +75,7 @@ impl Contexts {
 
     /// A call into the guest begins on behalf of `context`, which lives and is of `plugin`.
     pub(crate) fn enter(&mut self, context: ContextId, plugin: usize) {
-        debug_assert_eq!(self.live.get(&context), Some(&plugin), "{context:?} is entered");
+        debug_assert_eq!(self.live.get(context), Some(&plugin), "{context:?} is entered");
         self.recent = Some((context, plugin));
         self.current = context;
         self.effective = context;

@@ -27,6 +27,12 @@ macro_rules! exports {
                 }
             )+
 
+            /// These and those of another module.
+            #[must_use]
+            pub const fn or(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+
             /// Those that are among these names, too.
             pub(crate) fn and<'n>(self, names: impl Iterator<Item = &'n str>) -> Self {
                 let mut named = Self::default();

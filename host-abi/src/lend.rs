@@ -3,7 +3,7 @@
 //!
 //! A store's data must be `'static` and outlives every call, a host does neither. So the slot keeps a pointer whose
 //! lifetime is erased, and [`Lent`] promises that it is there only while the real borrow lives. This is one of the
-//! crate's two uses of `unsafe` (the other loads compiled code, in `module/mod.rs`).
+//! crate's three uses of `unsafe` (the others load compiled code, in `module/mod.rs`, and enter it, in `entry.rs`).
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;

@@ -33,6 +33,7 @@ mod state;
 
 mod contexts;
 mod deadline;
+mod entry;
 mod growth;
 mod interface;
 mod lend;
@@ -45,6 +46,7 @@ pub mod foreign;
 pub mod settings;
 pub mod shared;
 
+pub mod context_table;
 pub mod failure;
 
 pub mod abi;
@@ -54,6 +56,7 @@ pub use abi::action::{BodyAction, ConnectionAction, HeaderPause, HeadersAction, 
 pub use abi::context::ContextId;
 pub use abi::status::Status;
 pub use cache::{CacheError, ModuleCache};
+pub use context_table::ContextTable;
 pub use engine::{Engine, EngineError, EngineOptions, Isolation};
 pub use failure::{Failure, FailureKind};
 pub use host::{EndOfStream, Host};

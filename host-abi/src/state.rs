@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Memory, TypedFunc};
+use wasmtime::Memory;
 
 use crate::abi::action::HeaderPause;
 use crate::abi::pairs::PairsEncoder;
 use crate::abi::status::Status;
 use crate::contexts::Contexts;
 use crate::deadline::Deadline;
+use crate::entry::Entry;
 use crate::foreign::expression::Expressions;
 use crate::growth::Growth;
 use crate::interface::Interface;
@@ -62,7 +63,7 @@ pub(crate) struct VmState {
     /// `None` while the module is instantiated.
     pub(crate) memory: Option<Memory>,
     /// `None` while the module is instantiated, and while the allocator runs.
-    pub(crate) allocator: Option<TypedFunc<u32, u32>>,
+    pub(crate) allocator: Option<Entry<1>>,
     pub(crate) phase: Phase,
     /// Whether `proxy_on_vm_start` runs.
     pub(crate) in_vm_start: bool,

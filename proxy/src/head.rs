@@ -1,8 +1,13 @@
 //! The heads of a request and a response as the proxy holds them, whatever the codec: pseudo headers apart, every
 //! other header in a map with lower-case names.
 
+use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+/// How a filter says which of its route's targets a request goes to; an internal header, which nobody outside can send or
+/// see.
+pub(crate) const ROUTING_MARK: HeaderName = HeaderName::from_static("x-weir-target");
 
 /// A request's head. `host` is never among the headers: it is [`RequestHead::authority`].
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@
 //! because the guest's allocator may grow the memory and may call `proxy_log`. And every answer is one allocation in
 //! the guest of exactly its size, none for an empty one: some guests take the allocation over by pointer and size.
 
-use wasmtime::{AsContextMut, Caller, Memory};
+use wasmtime::{Caller, Memory};
 
 use crate::abi::context::ContextId;
 use crate::abi::log::LogLevel;
@@ -188,7 +188,7 @@ impl<'a> Call<'a> {
         let Some(allocator) = state.allocator.take() else {
             return Err(Stop::Violation(format!("{name} was needed while it ran, or before the start")).into());
         };
-        let outcome = allocator.call(self.caller.as_context_mut(), size);
+        let outcome = allocator.call(&mut self.caller, [size]);
         let state = self.caller.data_mut();
         state.phase = phase;
         state.allocator = Some(allocator);

@@ -14,7 +14,7 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_new_connection(&mut self, host: &mut dyn Host, context: ContextId) -> Result<ConnectionAction, Failure> {
-        let action = self.call(host, context, |callbacks| &callbacks.new_connection, context.number())?;
+        let action = self.call(host, context, |callbacks| &callbacks.new_connection, [context.number()])?;
         Ok(action.map_or(ConnectionAction::Continue, ConnectionAction::from_guest))
     }
 
@@ -29,8 +29,8 @@ impl Vm {
         size: usize,
         end: EndOfStream,
     ) -> Result<ConnectionAction, Failure> {
-        let parameters = (context.number(), clamped(size), end.number());
-        let action = self.call(host, context, |callbacks| &callbacks.downstream_data, parameters)?;
+        let arguments = [context.number(), clamped(size), end.number()];
+        let action = self.call(host, context, |callbacks| &callbacks.downstream_data, arguments)?;
         Ok(action.map_or(ConnectionAction::Continue, ConnectionAction::from_guest))
     }
 
@@ -45,8 +45,8 @@ impl Vm {
         size: usize,
         end: EndOfStream,
     ) -> Result<ConnectionAction, Failure> {
-        let parameters = (context.number(), clamped(size), end.number());
-        let action = self.call(host, context, |callbacks| &callbacks.upstream_data, parameters)?;
+        let arguments = [context.number(), clamped(size), end.number()];
+        let action = self.call(host, context, |callbacks| &callbacks.upstream_data, arguments)?;
         Ok(action.map_or(ConnectionAction::Continue, ConnectionAction::from_guest))
     }
 
@@ -60,8 +60,8 @@ impl Vm {
         context: ContextId,
         peer: PeerKind,
     ) -> Result<(), Failure> {
-        let parameters = (context.number(), peer.number());
-        self.call(host, context, |callbacks| &callbacks.downstream_close, parameters).map(|_| ())
+        let arguments = [context.number(), peer.number()];
+        self.call(host, context, |callbacks| &callbacks.downstream_close, arguments).map(|_| ())
     }
 
     /// `proxy_on_upstream_connection_close`
@@ -74,7 +74,7 @@ impl Vm {
         context: ContextId,
         peer: PeerKind,
     ) -> Result<(), Failure> {
-        let parameters = (context.number(), peer.number());
-        self.call(host, context, |callbacks| &callbacks.upstream_close, parameters).map(|_| ())
+        let arguments = [context.number(), peer.number()];
+        self.call(host, context, |callbacks| &callbacks.upstream_close, arguments).map(|_| ())
     }
 }

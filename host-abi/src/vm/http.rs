@@ -8,7 +8,7 @@ use crate::host::{EndOfStream, Host};
 use crate::vm::Vm;
 use crate::vm::callbacks::{Callback, Callbacks, HeadersCallback};
 
-type Trailers = Callback<(u32, u32), u32>;
+type Trailers = Callback<2>;
 
 impl Vm {
     /// Creates a context for a stream or connection of the acting plugin (`proxy_on_context_create`).
@@ -17,8 +17,8 @@ impl Vm {
     /// When the guest fails; the context does not live then.
     pub fn create_stream(&mut self, host: &mut dyn Host) -> Result<ContextId, Failure> {
         let context = self.store.data_mut().contexts.create(self.acting);
-        let parameters = (context.number(), self.root_context().number());
-        let created = self.call(host, context, |callbacks| &callbacks.context_create, parameters);
+        let arguments = [context.number(), self.root_context().number()];
+        let created = self.call(host, context, |callbacks| &callbacks.context_create, arguments);
         if let Err(failure) = created {
             self.store.data_mut().contexts.delete(context);
             return Err(failure);
@@ -51,8 +51,8 @@ impl Vm {
         size: usize,
         end: EndOfStream,
     ) -> Result<BodyAction, Failure> {
-        let parameters = (context.number(), clamped(size), end.number());
-        let action = self.call(host, context, |callbacks| &callbacks.request_body, parameters)?;
+        let arguments = [context.number(), clamped(size), end.number()];
+        let action = self.call(host, context, |callbacks| &callbacks.request_body, arguments)?;
         Ok(action.map_or(BodyAction::Continue, BodyAction::from_guest))
     }
 
@@ -94,8 +94,8 @@ impl Vm {
         size: usize,
         end: EndOfStream,
     ) -> Result<BodyAction, Failure> {
-        let parameters = (context.number(), clamped(size), end.number());
-        let action = self.call(host, context, |callbacks| &callbacks.response_body, parameters)?;
+        let arguments = [context.number(), clamped(size), end.number()];
+        let action = self.call(host, context, |callbacks| &callbacks.response_body, arguments)?;
         Ok(action.map_or(BodyAction::Continue, BodyAction::from_guest))
     }
 
@@ -117,7 +117,7 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_log(&mut self, host: &mut dyn Host, context: ContextId) -> Result<(), Failure> {
-        self.call(host, context, |callbacks| &callbacks.log, context.number())?;
+        self.call(host, context, |callbacks| &callbacks.log, [context.number()])?;
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_done(&mut self, host: &mut dyn Host, context: ContextId) -> Result<bool, Failure> {
-        let done = self.call(host, context, |callbacks| &callbacks.done, context.number())?;
+        let done = self.call(host, context, |callbacks| &callbacks.done, [context.number()])?;
         let done = done.is_none_or(|done| done != 0);
         if !done {
             self.store.data_mut().contexts.set_pending(context);
@@ -140,9 +140,15 @@ impl Vm {
     /// # Errors
     /// When the guest fails.
     pub fn on_delete(&mut self, host: &mut dyn Host, context: ContextId) -> Result<(), Failure> {
-        let outcome = self.call(host, context, |callbacks| &callbacks.delete, context.number());
+        let outcome = self.call(host, context, |callbacks| &callbacks.delete, [context.number()]);
         self.store.data_mut().contexts.delete(context);
         outcome.map(|_| ())
+    }
+
+    /// A context ends whose module has none of the callbacks for it: [`Vm::on_log`], [`Vm::on_done`] and [`Vm::on_delete`]
+    /// at once.
+    pub fn forget(&mut self, context: ContextId) {
+        self.store.data_mut().contexts.delete(context);
     }
 
     fn on_headers(
@@ -152,10 +158,10 @@ impl Vm {
         pick: fn(&Callbacks) -> &HeadersCallback,
         (count, end): (u32, EndOfStream),
     ) -> Result<HeadersAction, Failure> {
-        let parameters = (context.number(), count, end.number());
-        let action = match self.call(host, context, |callbacks| &pick(callbacks).with_end, parameters)? {
+        let arguments = [context.number(), count, end.number()];
+        let action = match self.call(host, context, |callbacks| &pick(callbacks).with_end, arguments)? {
             Some(action) => Some(action),
-            None => self.call(host, context, |callbacks| &pick(callbacks).without_end, (context.number(), count))?,
+            None => self.call(host, context, |callbacks| &pick(callbacks).without_end, [context.number(), count])?,
         };
         let pause = self.store.data().resident().header_pause;
         Ok(action.map_or(HeadersAction::Continue, |action| HeadersAction::from_guest(action, pause)))
@@ -168,7 +174,7 @@ impl Vm {
         pick: fn(&Callbacks) -> &Trailers,
         count: u32,
     ) -> Result<TrailersAction, Failure> {
-        let action = self.call(host, context, pick, (context.number(), count))?;
+        let action = self.call(host, context, pick, [context.number(), count])?;
         Ok(action.map_or(TrailersAction::Continue, TrailersAction::from_guest))
     }
 }

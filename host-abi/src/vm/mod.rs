@@ -21,10 +21,11 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Store, WasmParams, WasmResults};
+use wasmtime::Store;
 
 use crate::abi::context::ContextId;
 use crate::engine::Activity;
+use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::interface::Exports;
@@ -143,40 +144,36 @@ impl Vm {
     }
 
     /// Calls a callback on behalf of `context`, within the plugin's `call_time`. `None` when the module does not export
-    /// it.
-    fn call<P: WasmParams, R: WasmResults>(
+    /// it; what it returns else, which means nothing where it returns nothing.
+    fn call<const N: usize>(
         &mut self,
         host: &mut dyn Host,
         context: ContextId,
-        pick: impl Fn(&Callbacks) -> &Callback<P, R>,
-        parameters: P,
-    ) -> Result<Option<R>, Failure> {
-        let callback = pick(&self.callbacks);
+        pick: impl FnOnce(&Callbacks) -> &Callback<N>,
+        arguments: [u32; N],
+    ) -> Result<Option<u32>, Failure> {
+        let Callback { name, entry } = *pick(&self.callbacks);
         if self.dead {
-            return Err(Failure::dead(callback.name));
+            return Err(Failure::dead(name));
         }
-        if callback.function.is_none() {
-            return Ok(None);
-        }
+        let Some(entry) = entry else { return Ok(None) };
         let state = self.store.data_mut();
         let Some(plugin) = state.contexts.plugin_of(context) else {
-            return Err(Failure::no_context(callback.name, context));
+            return Err(Failure::no_context(name, context));
         };
         state.deadline.begin(state.residents[plugin].call_time);
         self.store.set_epoch_deadline(1);
-        self.enter(host, (plugin, context), pick, parameters)
+        self.enter(host, (plugin, context), (name, entry), arguments).map(Some)
     }
 
-    /// As [`Vm::call`], within the time that is left of the deadline that was begun.
-    fn enter<P: WasmParams, R: WasmResults>(
+    /// As [`Vm::call`], of a callback that is there, within the time that is left of the deadline that was begun.
+    fn enter<const N: usize>(
         &mut self,
         host: &mut dyn Host,
         (plugin, context): (usize, ContextId),
-        pick: impl Fn(&Callbacks) -> &Callback<P, R>,
-        parameters: P,
-    ) -> Result<Option<R>, Failure> {
-        let callback = pick(&self.callbacks);
-        let Some(function) = &callback.function else { return Ok(None) };
+        (name, entry): (&'static str, Entry<N>),
+        arguments: [u32; N],
+    ) -> Result<u32, Failure> {
         let state = self.store.data_mut();
         state.current = plugin;
         state.contexts.enter(context, plugin);
@@ -186,16 +183,16 @@ impl Vm {
         // state.
         self.dead = true;
         let mut lent = Lent::new(&mut self.store, host);
-        let outcome = function.call(lent.store(), parameters);
+        let outcome = entry.call(lent.store(), arguments);
         drop(lent);
         match outcome {
-            Ok(result) => {
+            Ok(answer) => {
                 self.dead = false;
-                Ok(Some(result))
+                Ok(answer)
             }
             Err(error) => {
                 let growth_refused = self.store.data().growth.was_refused();
-                Err(Failure::from_engine(&error, callback.name, growth_refused))
+                Err(Failure::from_engine(&error, name, growth_refused))
             }
         }
     }

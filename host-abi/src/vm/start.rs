@@ -7,6 +7,7 @@ use std::sync::Arc;
 use wasmtime::{Error, Instance, PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use crate::abi::context::ContextId;
+use crate::entry::{Entry, Returns};
 use crate::failure::{Failure, Stop};
 use crate::host::Host;
 use crate::lend::Lent;
@@ -137,7 +138,7 @@ fn instantiate(plugin: &Plugin, store: &mut Store<VmState>, host: &mut dyn Host)
     };
     let interface = Arc::clone(&store.data().interface);
     let memory = instance.get_memory(&mut *store, &interface.memory);
-    let allocator = find_export(&instance, store, interface.allocator).function;
+    let allocator = Entry::find(&instance, store, interface.allocator, Returns::Number);
     store.data_mut().memory = memory;
     store.data_mut().allocator = allocator;
     Ok(instance)
@@ -145,19 +146,19 @@ fn instantiate(plugin: &Plugin, store: &mut Store<VmState>, host: &mut dyn Host)
 
 /// Runs what toolchains put before the first callback. A command's `_start` may end itself with code 0.
 fn initialise(instance: &Instance, store: &mut Store<VmState>, host: &mut dyn Host) -> Result<(), StartError> {
-    let reactor: Callback<(), ()> = find_export(instance, store, "_initialize");
-    let command: Callback<(), ()> = find_export(instance, store, "_start");
-    let main: Callback<(u32, u32), u32> = find_export(instance, store, "main");
-    let main_void: Callback<(), u32> = find_export(instance, store, "__main_void");
+    let reactor: Callback<0> = find_export(instance, store, "_initialize", Returns::Nothing);
+    let command: Callback<0> = find_export(instance, store, "_start", Returns::Nothing);
+    let main: Callback<2> = find_export(instance, store, "main", Returns::Number);
+    let main_void: Callback<0> = find_export(instance, store, "__main_void", Returns::Number);
     let mut lent = Lent::new(store, host);
-    let (name, outcome) = if let Some(function) = reactor.function {
-        match (function.call(lent.store(), ()), main.function, main_void.function) {
-            (Ok(()), Some(main_function), _) => (main.name, main_function.call(lent.store(), (0, 0)).map(|_| ())),
-            (Ok(()), None, Some(main_function)) => (main_void.name, main_function.call(lent.store(), ()).map(|_| ())),
+    let (name, outcome) = if let Some(entry) = reactor.entry {
+        match (entry.call(lent.store(), []), main.entry, main_void.entry) {
+            (Ok(_), Some(entry), _) => (main.name, entry.call(lent.store(), [0, 0])),
+            (Ok(_), None, Some(entry)) => (main_void.name, entry.call(lent.store(), [])),
             (outcome, ..) => (reactor.name, outcome),
         }
-    } else if let Some(function) = command.function {
-        (command.name, function.call(lent.store(), ()))
+    } else if let Some(entry) = command.entry {
+        (command.name, entry.call(lent.store(), []))
     } else {
         return Ok(());
     };
@@ -167,7 +168,7 @@ fn initialise(instance: &Instance, store: &mut Store<VmState>, host: &mut dyn Ho
             let growth_refused = store.data().growth.was_refused();
             Err(failed(StartStep::Initialise, Failure::from_engine(&error, name, growth_refused)))
         }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -177,23 +178,35 @@ fn create_context(vm: &mut Vm, host: &mut dyn Host, plugin: usize) -> Result<(),
     let failed = |step, failure| StartError::Failed { plugin, step, failure };
 
     let step = StartStep::CreateContext;
-    vm.enter(host, (plugin, root), |callbacks| &callbacks.context_create, (root.number(), 0))
+    start_call(vm, host, root, |callbacks| &callbacks.context_create, [root.number(), 0])
         .map_err(|failure| failed(step, failure))?;
 
     let step = StartStep::VmStart;
-    let parameters = (root.number(), clamped(settings.vm_configuration.len()));
+    let arguments = [root.number(), clamped(settings.vm_configuration.len())];
     vm.store.data_mut().in_vm_start = true;
-    let started = vm.enter(host, (plugin, root), |callbacks| &callbacks.vm_start, parameters);
+    let started = start_call(vm, host, root, |callbacks| &callbacks.vm_start, arguments);
     vm.store.data_mut().in_vm_start = false;
     if started.map_err(|failure| failed(step, failure))? == Some(0) {
         return Err(StartError::Refused { plugin, step });
     }
 
     let step = StartStep::Configure;
-    let parameters = (root.number(), clamped(settings.configuration.len()));
-    let configured = vm.enter(host, (plugin, root), |callbacks| &callbacks.configure, parameters);
+    let arguments = [root.number(), clamped(settings.configuration.len())];
+    let configured = start_call(vm, host, root, |callbacks| &callbacks.configure, arguments);
     if configured.map_err(|failure| failed(step, failure))? == Some(0) {
         return Err(StartError::Refused { plugin, step });
     }
     Ok(())
+}
+
+/// Calls a callback about a plugin context; `None` when the module does not export it.
+fn start_call(
+    vm: &mut Vm,
+    host: &mut dyn Host,
+    root: ContextId,
+    pick: fn(&Callbacks) -> &Callback<2>,
+    arguments: [u32; 2],
+) -> Result<Option<u32>, Failure> {
+    let Callback { name, entry } = *pick(&vm.callbacks);
+    entry.map(|entry| vm.enter(host, (root.plugin(), root), (name, entry), arguments)).transpose()
 }

@@ -159,16 +159,19 @@ impl Caller<'_> {
         for filter in 0..self.places.len() {
             let slot = Rc::clone(&self.places[filter].slot);
             let is_logged = slot.exports().log() && !(self.is_tcp && slot.sees_streams);
-            if self.places[filter].context.is_none() && !is_logged {
-                continue;
+            match self.places[filter].context {
+                None if !is_logged => continue,
+                Some(known) if !self.is_tcp && !slot.sees_ends() => slot.cell.move_out(known),
+                _ => {
+                    // A guest's failure has been told to the slot; nobody waits for another answer.
+                    let _ended = self.call_with_context(filter, &slot, exchange, |vm, host, context| {
+                        host.read_only = true;
+                        let told = tell(vm, host, context);
+                        host.slot.cell.tenants.borrow_mut().remove(context);
+                        told
+                    });
+                }
             }
-            // A guest's failure has been told to the slot; nobody waits for another answer.
-            let _ended = self.call_with_context(filter, &slot, exchange, |vm, host, context| {
-                host.read_only = true;
-                let told = tell(vm, host, context);
-                host.slot.cell.tenants.borrow_mut().remove(&context);
-                told
-            });
             self.places[filter].context = None;
             slot.end_of_stream();
         }

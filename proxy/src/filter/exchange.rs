@@ -8,7 +8,7 @@ use crate::error::ProxyError;
 use crate::filter::chain::Chain;
 use crate::filter::event::Side;
 use crate::filter::facts::Facts;
-use crate::head::{RequestHead, ResponseHead};
+use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::kept_headers::KeptHeaders;
 
 /// One request and its response.
@@ -43,6 +43,8 @@ pub(crate) struct Changed {
     pub(crate) target: bool,
     /// A header.
     pub(crate) headers: bool,
+    /// Perhaps the routing mark.
+    pub(crate) mark: bool,
 }
 
 impl Exchange {
@@ -96,6 +98,8 @@ impl Exchange {
         let is_target = |name: &[u8]| name.first() == Some(&b':') || name.eq_ignore_ascii_case(b"host");
         self.request_changed.target |= name.is_none_or(is_target);
         self.request_changed.headers = true;
+        let is_mark = |name: &[u8]| name.eq_ignore_ascii_case(ROUTING_MARK.as_str().as_bytes());
+        self.request_changed.mark |= name.is_none_or(is_mark);
     }
 
     /// What filters have changed of the request's head: another route may match.

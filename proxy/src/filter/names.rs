@@ -23,12 +23,19 @@ pub(super) fn with<T>(name: &[u8], act: impl FnOnce(&HeaderName) -> T) -> Option
     if name.len() > MAX_NAME_BYTES {
         return HeaderName::from_bytes(name).ok().as_ref().map(act);
     }
+    let place = learn(name)?;
+    KNOWN.with_borrow(|known| known[place].as_ref().map(act))
+}
+
+/// Where the name is known from now on. Apart from [`with`], which is compiled anew for each thing that is done with a name.
+#[inline(never)]
+fn learn(name: &[u8]) -> Option<usize> {
     KNOWN.with_borrow_mut(|known| {
-        let place = &mut known[place_of(name)];
-        if place.as_ref().is_none_or(|known| known.as_str().as_bytes() != name) {
-            *place = Some(HeaderName::from_bytes(name).ok()?);
+        let place = place_of(name);
+        if known[place].as_ref().is_none_or(|known| known.as_str().as_bytes() != name) {
+            known[place] = Some(HeaderName::from_bytes(name).ok()?);
         }
-        place.as_ref().map(act)
+        Some(place)
     })
 }
 

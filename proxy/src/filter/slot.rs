@@ -192,9 +192,9 @@ impl Slot {
         self.exports
     }
 
-    /// Whether it is shown anything of a response.
-    pub(super) const fn sees_responses(&self) -> bool {
-        self.exports.response_headers() || self.exports.response_body() || self.exports.response_trailers()
+    /// Whether it is told anything of a stream's end.
+    pub(super) const fn sees_ends(&self) -> bool {
+        self.exports.log() || self.exports.done() || self.exports.delete()
     }
 
     /// Which VM runs: a context made in one generation means nothing in another.

@@ -120,6 +120,9 @@ impl Station {
 
     /// Gives out what was shown, in order.
     pub(super) fn give_out(&mut self) -> Bytes {
+        if self.body.is_empty() && self.kept.is_empty() {
+            return Bytes::new();
+        }
         if self.fresh {
             return self.kept.split().freeze();
         }

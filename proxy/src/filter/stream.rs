@@ -5,8 +5,8 @@
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
-use weir_host_abi::ContextId;
 use weir_host_abi::abi::stream::PeerKind;
+use weir_host_abi::{ContextId, Exports};
 
 use crate::filter::call::{Caller, end_of_request};
 use crate::filter::chain::Chain;
@@ -42,11 +42,18 @@ impl Drop for FilterPlace {
     }
 }
 
+/// What any filter of a chain exports.
+fn of_any(chain: &[Rc<Slot>]) -> Exports {
+    chain.iter().fold(Exports::default(), |exports, slot| exports.or(slot.exports()))
+}
+
 /// A stream and its filters.
 pub(crate) struct FilterStream {
     /// What filters see and change.
     pub(crate) exchange: Exchange,
     pub(super) places: Vec<FilterPlace>,
+    /// What any of them exports.
+    exports: Exports,
     /// Itself, for the tables of contexts.
     pub(super) cell: Weak<StreamCell>,
 }
@@ -55,24 +62,23 @@ impl FilterStream {
     /// A stream before its first event.
     pub(crate) fn new(request: RequestHead, facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
         let room = |filter: usize| chain[filter].body_room;
-        let way = match chain.iter().any(|slot| slot.sees_responses()) {
-            true => Chain::new(chain.len(), room),
-            false => Chain::of_requests(chain.len(), room),
-        };
-        Self::of(Exchange::new(request, way, facts), chain)
+        let exports = of_any(chain);
+        let sees_responses = exports.response_headers() || exports.response_body() || exports.response_trailers();
+        let way = if sees_responses { Chain::new(chain.len(), room) } else { Chain::of_requests(chain.len(), room) };
+        Self::of(Exchange::new(request, way, facts), chain, exports)
     }
 
     /// A TCP connection before its first event.
     pub(crate) fn of_connection(facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
         let way = Chain::new(chain.len(), |filter| chain[filter].body_room);
-        Self::of(Exchange::of_connection(way, facts), chain)
+        Self::of(Exchange::of_connection(way, facts), chain, of_any(chain))
     }
 
-    fn of(exchange: Exchange, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
+    fn of(exchange: Exchange, chain: &[Rc<Slot>], exports: Exports) -> Rc<StreamCell> {
         let place = |slot: &Rc<Slot>| FilterPlace::new(slot.for_stream());
         let places = chain.iter().map(place).collect();
         // `Rc::new_cyclic` would copy the exchange twice more.
-        let stream = Rc::new(RefCell::new(Self { exchange, places, cell: Weak::new() }));
+        let stream = Rc::new(RefCell::new(Self { exchange, places, exports, cell: Weak::new() }));
         stream.borrow_mut().cell = Rc::downgrade(&stream);
         stream
     }
@@ -88,25 +94,19 @@ impl FilterStream {
 
     /// True when a filter wants to see the body of a side: else it goes by untouched.
     pub(crate) fn wants_body(&self, side: Side) -> bool {
-        self.places.iter().any(|place| {
-            let exports = place.slot.exports();
-            match side {
-                Side::Request => exports.request_body() || exports.request_trailers(),
-                Side::Response => exports.response_body() || exports.response_trailers(),
-            }
-        })
+        match side {
+            Side::Request => self.exports.request_body() || self.exports.request_trailers(),
+            Side::Response => self.exports.response_body() || self.exports.response_trailers(),
+        }
     }
 
     /// True when a filter may look at the head of a side after it has gone on: then a copy of it has to stay.
     pub(crate) fn keeps_head(&self, side: Side) -> bool {
-        self.places.iter().any(|place| {
-            let exports = place.slot.exports();
-            let outside_messages = exports.log() || exports.done() || exports.tick() || exports.queue_ready();
-            let after_calls = exports.http_call_response() || exports.grpc_receive() || exports.grpc_close();
-            let in_response = side == Side::Request && exports.response_headers();
-            outside_messages || after_calls || in_response
-        }) || self.wants_body(side)
-            || (side == Side::Request && self.wants_body(Side::Response))
+        let exports = self.exports;
+        let outside_messages = exports.log() || exports.done() || exports.tick() || exports.queue_ready();
+        let after_calls = exports.http_call_response() || exports.grpc_receive() || exports.grpc_close();
+        let in_response = side == Side::Request && (exports.response_headers() || self.wants_body(Side::Response));
+        outside_messages || after_calls || in_response || self.wants_body(side)
     }
 
     /// The stream has ended: every filter logs and forgets it.

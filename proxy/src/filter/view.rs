@@ -74,7 +74,7 @@ impl<'a> HostView<'a> {
         {
             return Some(act(current.exchange, current.filter));
         }
-        let tenant = self.slot.cell.tenants.borrow().get(&context).cloned()?;
+        let tenant = self.slot.cell.tenants.borrow().get(context).cloned()?;
         if let Some(current) = &mut self.current {
             // Another filter of the same stream, in the same VM.
             if current.cell.ptr_eq(&tenant.stream) {

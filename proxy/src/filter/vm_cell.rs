@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 use weir_host_abi::shared::MetricTable;
-use weir_host_abi::{ContextId, Started, Vm};
+use weir_host_abi::{ContextId, ContextTable, Started, Vm};
 use weir_model::Recycling;
 
 use crate::filter::mailbox::Note;
@@ -17,7 +17,6 @@ use crate::filter::state::VmPermit;
 use crate::filter::stock::VmStock;
 use crate::filter::stream::StreamCell;
 use crate::filter::tick;
-use crate::hashing::FastMap;
 
 /// A stream that has a context in the VM, which filter of its chain it is there, and of which plugin.
 #[derive(Clone)]
@@ -34,7 +33,7 @@ pub(super) struct VmCell {
     pub(super) vm: RefCell<Option<Vm>>,
     /// Grows with each VM, so that a context of a dead VM is never taken for one of the next.
     generation: Cell<u64>,
-    pub(super) tenants: RefCell<FastMap<ContextId, Tenant>>,
+    pub(super) tenants: RefCell<ContextTable<Tenant>>,
     /// The slots of its plugins, by their numbers.
     slots: RefCell<Vec<Weak<Slot>>>,
     /// The metrics that the VM has defined, by its numbers.
@@ -107,6 +106,16 @@ impl VmCell {
         self.tenants.borrow_mut().insert(context, tenant);
     }
 
+    /// A stream leaves the VM, if that still runs; its guest is told nothing of it.
+    pub(super) fn move_out(&self, (generation, context): (u64, ContextId)) {
+        if generation == self.generation()
+            && let Some(vm) = self.vm.borrow_mut().as_mut()
+        {
+            vm.forget(context);
+            self.tenants.borrow_mut().remove(context);
+        }
+    }
+
     /// A number for a callout; the two lowest bits are free for its kind.
     pub(super) fn next_call(&self) -> u32 {
         let last = self.calls.get().wrapping_add(4).max(4);
@@ -149,7 +158,7 @@ impl VmCell {
         for slot in &slots {
             slot.callouts.abandon();
         }
-        for (_, tenant) in self.tenants.borrow_mut().drain() {
+        for (_, tenant) in self.tenants.take().take_all() {
             let Some(slot) = slots.iter().find(|slot| slot.plugin.number == tenant.plugin) else { continue };
             slot.mailbox.post(tenant.stream, Note::Died(tenant.filter, slot.failed("filter_vm_died")));
         }

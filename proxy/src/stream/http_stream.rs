@@ -16,7 +16,7 @@ use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 use crate::connection::Connection;
 use crate::error::ProxyError;
 use crate::filter::{Event, Exchange, FilterStream, LocalReply, Side, StreamCell};
-use crate::head::{RequestHead, ResponseHead};
+use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::limits::STREAM_IDLE_TIMEOUT;
 use crate::route::Route;
 use crate::stream::sanitize;
@@ -150,10 +150,10 @@ impl HttpStream {
     pub(super) fn take_mark(&self) -> Option<HeaderValue> {
         let mut cell = self.cell.borrow_mut();
         let exchange = &mut cell.exchange;
-        if !self.has_filters || !exchange.request_changed().headers {
+        if !exchange.request_changed().mark {
             return None; // What came from outside has no such header: see `sanitize`.
         }
-        exchange.request.headers.remove(sanitize::ROUTING_MARK)
+        exchange.request.headers.remove(ROUTING_MARK)
     }
 
     /// Takes an event to the filters.

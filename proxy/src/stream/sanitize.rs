@@ -28,9 +28,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers that tell parts of the mesh from one another; never taken from outside.
 const INTERNAL_PREFIX: &str = "x-weir-";
 
-/// How a filter says which of its route's targets a request goes to; one of the internal headers.
-pub(super) const ROUTING_MARK: HeaderName = HeaderName::from_static("x-weir-target");
-
 /// Which headers that need a look are there, by a bit for each kind.
 #[derive(Clone, Copy)]
 struct Present(u8);
