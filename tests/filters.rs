@@ -354,6 +354,18 @@ async fn of_a_response_that_a_filter_refuses_nothing_is_seen() {
 }
 
 #[tokio::test]
+async fn a_filter_that_asks_for_much_is_refused_all_the_same() {
+    for (act, status) in [("call $refuse", 403), ("call $spoil", 500)] {
+        let module = harness::module_of_wat(&include_str!("wat/asks_much.wat").replace("ACT", act));
+        let origin = Origin::says("a secret").await;
+        let filter = Filter::of("guard", Module::Bytes("guard.wasm", module));
+        let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(filter)).await;
+        let answer = proxy.get("/").await;
+        assert_eq!((answer.status, origin.count()), (status, 0), "{act}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_module_that_two_filters_have_is_compiled_once() {
     let module = || harness::module_of_wat(include_str!("wat/heads_only.wat"));
     let origin = Origin::says("ok").await;

@@ -46,9 +46,6 @@ pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// HTTP/2 flow-control window of a connection, in bytes (Envoy's recommendation at the edge).
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What guests may ask for one stream within one event: a continue, a reply and a close from each of a chain's filters.
-pub(crate) const MAX_ASKS: usize = 96;
-
 /// Bytes that wait where a direction leaves its filters before its source is read again: one chunk of hyper's.
 pub(crate) const MAX_OUTLET_BYTES: usize = 64 * 1024;
 

@@ -161,7 +161,7 @@ impl Caller<'_> {
             let is_logged = slot.exports().log() && !(self.is_tcp && slot.sees_streams);
             match self.places[filter].context {
                 None if !is_logged => continue,
-                Some(known) if !self.is_tcp && !slot.sees_ends() => slot.cell.move_out(known),
+                Some(known) if !self.is_tcp && !slot.sees_ends() && slot.cell.move_out(known) => {}
                 _ => {
                     // A guest's failure has been told to the slot; nobody waits for another answer.
                     let _ended = self.call_with_context(filter, &slot, exchange, |vm, host, context| {

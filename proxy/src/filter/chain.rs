@@ -9,7 +9,7 @@ use weir_model::limits::MAX_CHAIN_PLUGINS;
 use crate::filter::event::{Ask, Side};
 use crate::filter::outlet::Outlet;
 use crate::filter::station::{Hold, Station, Work};
-use crate::limits::{MAX_ASKS, MAX_OUTLET_BYTES};
+use crate::limits::MAX_OUTLET_BYTES;
 
 /// Some filters of a chain.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,7 +72,7 @@ pub(crate) struct Chain {
     filters: usize,
     pub(super) request: Flow,
     pub(super) response: Flow,
-    /// What guests asked for, in order, with the filter.
+    /// What guests asked for, in order, with the filter: of each filter at most one of each kind.
     pub(super) asks: VecDeque<(usize, Ask)>,
     /// They failed: a stream goes on without them if their policy is Open.
     pub(super) skipped: FilterSet,
@@ -130,10 +130,10 @@ impl Chain {
         !flow.closed && flow.outlet.head().is_none() && flow.stations.iter().any(holds)
     }
 
-    /// Queues what a guest asks for. Applied by the next event; [`Event::Asked`] is one. Bounded by [`MAX_ASKS`]; what
-    /// is beyond is dropped, since the first reply wins and a second continue changes nothing.
+    /// Queues what a guest asks for. Applied by the next event; [`Event::Asked`] is one. What the filter has asked for
+    /// before and waits is not queued twice: it would change nothing, and so nothing that matters finds the queue full.
     pub(crate) fn ask(&mut self, filter: usize, ask: Ask) {
-        if self.asks.len() < MAX_ASKS {
+        if !self.asks.iter().any(|(of, waiting)| *of == filter && waiting.is_like(&ask)) {
             self.asks.push_back((filter, ask));
         }
     }

@@ -75,6 +75,16 @@ pub(crate) enum Ask {
     Refuse(ProxyError),
 }
 
+impl Ask {
+    /// True when both are the same wish, however it is to be answered: the first one counts.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Continue(side), Self::Continue(other)) => side == other,
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+        }
+    }
+}
+
 /// A filter cannot go on.
 #[derive(Debug, Clone)]
 pub(crate) struct Failed {

@@ -124,11 +124,13 @@ impl<'a> HostView<'a> {
             return;
         }
         let slot = self.slot;
-        self.with_request(context, |exchange, filter| match change(exchange) {
-            Ok(false) => {}
-            Ok(true) if map == MapKind::RequestHeaders => exchange.mark_request_changed(name),
-            Ok(true) => {}
-            Err(Invalid) => {
+        self.with_request(context, |exchange, filter| {
+            let changed = change(exchange);
+            // Something may have been stored before the part that is refused.
+            if changed != Ok(false) && map == MapKind::RequestHeaders {
+                exchange.mark_request_changed(name);
+            }
+            if changed == Err(Invalid) {
                 slot.metrics.limited.increment("head");
                 let plugin = slot.plugin.model.name.to_string();
                 if slot.may_complain() {

@@ -106,13 +106,16 @@ impl VmCell {
         self.tenants.borrow_mut().insert(context, tenant);
     }
 
-    /// A stream leaves the VM, if that still runs; its guest is told nothing of it.
-    pub(super) fn move_out(&self, (generation, context): (u64, ContextId)) {
-        if generation == self.generation()
-            && let Some(vm) = self.vm.borrow_mut().as_mut()
-        {
-            vm.forget(context);
-            self.tenants.borrow_mut().remove(context);
+    /// A stream leaves the VM without its guest being told; true when it has left. One that has failed without anybody
+    /// noticing stays to be found.
+    pub(super) fn move_out(&self, (generation, context): (u64, ContextId)) -> bool {
+        match self.vm.borrow_mut().as_mut() {
+            Some(vm) if generation == self.generation() && !vm.is_dead() => {
+                vm.forget(context);
+                self.tenants.borrow_mut().remove(context);
+                true
+            }
+            _ => false,
         }
     }
 
