@@ -7,8 +7,6 @@
 
 use wasmtime::{AsContextMut, Func, FuncType, Instance, Store, StoreContextMut, ValRaw, ValType};
 
-use crate::state::VmState;
-
 /// As many arguments as any of them takes.
 const MOST: usize = 5;
 
@@ -27,7 +25,7 @@ impl<const N: usize> Entry<N> {
     const FITS: () = assert!(N <= MOST, "a function of the guest takes a few numbers");
 
     /// An export of this name and type; another type is as good as none here (the module check has refused wrong ones).
-    pub(crate) fn find(instance: &Instance, store: &mut Store<VmState>, name: &str, returns: Returns) -> Option<Self> {
+    pub(crate) fn find<T>(instance: &Instance, store: &mut Store<T>, name: &str, returns: Returns) -> Option<Self> {
         let function = instance.get_func(&mut *store, name)?;
         is_of(&function.ty(&*store), N, returns).then_some(Self(function))
     }
@@ -36,11 +34,7 @@ impl<const N: usize> Entry<N> {
     ///
     /// # Errors
     /// When the guest is stopped.
-    pub(crate) fn call(
-        self,
-        mut store: impl AsContextMut<Data = VmState>,
-        arguments: [u32; N],
-    ) -> wasmtime::Result<u32> {
+    pub(crate) fn call(self, mut store: impl AsContextMut, arguments: [u32; N]) -> wasmtime::Result<u32> {
         const { Self::FITS }
         let mut values = [ValRaw::u32(0); MOST];
         for (value, argument) in values.iter_mut().zip(arguments) {
@@ -61,7 +55,7 @@ fn is_of(function: &FuncType, arguments: usize, returns: Returns) -> bool {
 
 /// Of a function that returns nothing the first value stays what it was.
 #[inline(never)]
-fn enter(function: Func, store: StoreContextMut<'_, VmState>, values: &mut [ValRaw; MOST]) -> wasmtime::Result<()> {
+fn enter<T>(function: Func, store: StoreContextMut<'_, T>, values: &mut [ValRaw; MOST]) -> wasmtime::Result<()> {
     #[expect(unsafe_code, reason = "wasmtime cannot know that the function's type was looked at before")]
     // SAFETY: `Entry::find` has seen that the function takes as many 32-bit numbers as its `N`, which are here and are no
     // more than `MOST`, and returns one or none, for which there is room. wasmtime checks that it is of this store.

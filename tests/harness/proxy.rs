@@ -70,8 +70,11 @@ impl Proxy {
                 return Some(false);
             }
             proxy.admin = fs::read_to_string(proxy.folder.path().join("admin-address")).ok()?.trim().parse().ok()?;
-            tokio::net::TcpStream::connect(proxy.admin).await.ok()?;
-            (proxy.page("/ready").await.status == 200).then_some(true)
+            // It may end while it is asked.
+            let stream = tokio::net::TcpStream::connect(proxy.admin).await.ok()?;
+            let request = Request::get("/ready").body(empty()).expect("a valid path");
+            let answer = Client::http1_over(stream, proxy.admin).await.attempt(request).await.ok()?;
+            (answer.status() == 200).then_some(true)
         });
         is_there.await.then_some(proxy)
     }

@@ -38,6 +38,7 @@ pub(crate) struct Exchange {
 
 /// What filters have changed of a head.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(crate) struct Changed {
     /// Method, scheme, authority or path.
     pub(crate) target: bool,

@@ -112,18 +112,19 @@ fn output(program: &str, arguments: &[&str]) -> String {
 
 fn requests(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample>]) {
     text.push_str(
-        "| one worker, 32 connections | CPU us/request (middle half) | requests/s | p50 ms | p99 ms | resident MiB |\n\
-         |---|--:|--:|--:|--:|--:|\n",
+        "| one worker, 32 connections | CPU us/request (middle half) | in the kernel | requests/s | p50 ms | p99 ms | \
+         resident MiB |\n|---|--:|--:|--:|--:|--:|--:|\n",
     );
     for (contestant, samples) in contestants.iter().zip(samples) {
         let of = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
         let cpu = of(|sample| sample.cpu);
         let row = writeln!(
             text,
-            "| {contestant} | {:.1} ({:.1} to {:.1}) | {:.0} | {:.2} | {:.2} | {:.1} |",
+            "| {contestant} | {:.1} ({:.1} to {:.1}) | {:.1} | {:.0} | {:.2} | {:.2} | {:.1} |",
             cpu.median,
             cpu.low,
             cpu.high,
+            of(|sample| sample.kernel).median,
             of(|sample| sample.throughput).median,
             of(|sample| sample.p50).median,
             of(|sample| sample.p99).median,
@@ -149,10 +150,16 @@ fn ratios(text: &mut String, measured: &Measured) {
         ("four filters: Weir / Envoy", of(Peer::Weir, Chain::Four), of(Peer::Envoy, Chain::Four), "0.30"),
         ("Weir with four / Envoy without filters", of(Peer::Weir, Chain::Four), of(Peer::Envoy, Chain::Empty), "0.60"),
     ];
-    text.push_str("\n| ratio of CPU per request | median (middle half) | budget |\n|---|--:|--:|\n");
+    text.push_str(
+        "\n| ratio of CPU per request | median (middle half) | of what is not the kernel's | budget |\n|---|--:|--:|--:|\n",
+    );
     for (name, ours, theirs, budget) in pairs {
-        let ratio = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.cpu / theirs.cpu));
-        writeln!(text, "| {name} | {:.2} ({:.2} to {:.2}) | {budget} |", ratio.median, ratio.low, ratio.high).ok();
+        let of = |figure: fn(&Sample) -> f64| {
+            Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| figure(ours) / figure(theirs)))
+        };
+        let Spread { low, median, high } = of(|sample| sample.cpu);
+        let own = of(|sample| sample.cpu - sample.kernel).median;
+        writeln!(text, "| {name} | {median:.2} ({low:.2} to {high:.2}) | {own:.2} | {budget} |").ok();
     }
 }
 
@@ -168,7 +175,7 @@ fn added(text: &mut String, measured: &Measured) {
             Spread::of_median(pairs.iter().map(|[without, with]| (with - without) * 1e3));
         let rounds = measured.of(Peer::Envoy, *chain).iter().zip(measured.of(Peer::Envoy, Chain::Empty));
         let envoy = Spread::of(rounds.map(|(with, without)| (with.cpu - without.cpu) * 1e3)).median;
-        let known = |figure: f64| if figure.is_nan() { String::new() } else { format!("{figure:.0}") };
+        let known = |figure: f64| if figure.is_nan() { "—".to_owned() } else { format!("{figure:.0}") };
         let (instructions, envoy) = (known(measured.instructions(*chain) - without), known(envoy));
         let budget = if *chain == Chain::ThreeHeaders { "1500" } else { "" };
         let (name, count) = (chain.name(), pairs.len());
