@@ -2,32 +2,14 @@
 //! place: nothing is hashed, and streams that come and go use the same few places one after the other.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::abi::context::ContextId;
 
-/// How many places there are at first, and at most. Powers of two.
-const PLACES: [usize; 2] = [64, 1 << 16];
+/// How many places there are at first; a power of two.
+const FIRST_PLACES: usize = 64;
 
-/// Spreads small numbers; the keys are ours, so nobody can choose colliding ones.
-#[derive(Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+/// How many places there are at most; a power of two.
+const MOST_PLACES: usize = 1 << 16;
 
 /// Something for each of a VM's contexts.
 #[derive(Debug)]
@@ -36,18 +18,18 @@ pub struct ContextTable<T> {
     /// How many places are taken.
     taken: usize,
     /// Contexts whose place another one had when they came: few, unless some live very long.
-    others: HashMap<ContextId, T, BuildHasherDefault<NumberHasher>>,
+    others: HashMap<ContextId, T>,
 }
 
 impl<T> Default for ContextTable<T> {
     fn default() -> Self {
-        Self::with_places(PLACES[0])
+        Self::with_places(FIRST_PLACES)
     }
 }
 
 impl<T> ContextTable<T> {
     fn with_places(places: usize) -> Self {
-        Self { places: (0..places).map(|_| None).collect(), taken: 0, others: HashMap::default() }
+        Self { places: (0..places).map(|_| None).collect(), taken: 0, others: HashMap::new() }
     }
 
     /// How many contexts are in it.
@@ -75,7 +57,7 @@ impl<T> ContextTable<T> {
     /// Takes in a context that is not in it.
     pub fn insert(&mut self, context: ContextId, value: T) {
         debug_assert!(self.get(context).is_none(), "{context} is in the table");
-        if self.len() > self.places.len() / 2 && self.places.len() < PLACES[1] {
+        if self.len() > self.places.len() / 2 && self.places.len() < MOST_PLACES {
             self.grow();
         }
         let place = &mut self.places[self.place_of(context)];
@@ -135,7 +117,7 @@ mod tests {
             assert_eq!(table.get(ContextId::new(number)), Some(&number));
             assert_eq!(table.remove(ContextId::new(number)), Some(number));
         }
-        assert_eq!((table.len(), table.places.len()), (1, PLACES[0]));
+        assert_eq!((table.len(), table.places.len()), (1, FIRST_PLACES));
     }
 
     #[test]
@@ -143,7 +125,7 @@ mod tests {
         let mut table = ContextTable::default();
         let contexts = || (0..100_000).map(|number| ContextId::new(number * 7));
         contexts().for_each(|context| table.insert(context, context.number()));
-        assert_eq!((table.len(), table.places.len()), (100_000, PLACES[1]));
+        assert_eq!((table.len(), table.places.len()), (100_000, MOST_PLACES));
         assert!(contexts().all(|context| table.get(context) == Some(&context.number())));
         assert!(contexts().all(|context| table.remove(context) == Some(context.number())));
         assert!(table.is_empty());

@@ -10,8 +10,6 @@ pub(crate) struct Contexts {
     /// Which plugin each is of.
     live: ContextTable<usize>,
     last: u32,
-    /// The one that was made or entered last, while it lives: the callbacks of a stream often come in a row.
-    recent: Option<(ContextId, usize)>,
     current: ContextId,
     effective: ContextId,
     /// Their `proxy_on_done` answered false.
@@ -28,7 +26,6 @@ impl Contexts {
         Self {
             live,
             last: ContextId::of_plugin(plugins.saturating_sub(1)).number(),
-            recent: None,
             current: ContextId::ROOT,
             effective: ContextId::ROOT,
             pending: Vec::new(),
@@ -43,7 +40,6 @@ impl Contexts {
             let context = ContextId::new(self.last);
             if self.live.get(context).is_none() {
                 self.live.insert(context, plugin);
-                self.recent = Some((context, plugin));
                 return context;
             }
         }
@@ -52,7 +48,6 @@ impl Contexts {
     /// The context is deleted.
     pub(crate) fn delete(&mut self, context: ContextId) {
         self.live.remove(context);
-        self.recent = None;
         self.pending.retain(|pending| *pending != context);
         self.done.retain(|done| *done != context);
     }
@@ -63,10 +58,7 @@ impl Contexts {
 
     /// Which plugin a context is of, if it lives.
     pub(crate) fn plugin_of(&self, context: ContextId) -> Option<usize> {
-        match self.recent {
-            Some((recent, plugin)) if recent == context => Some(plugin),
-            _ => self.live.get(context).copied(),
-        }
+        self.live.get(context).copied()
     }
 
     pub(crate) fn live(&self) -> usize {
@@ -76,7 +68,6 @@ impl Contexts {
     /// A call into the guest begins on behalf of `context`, which lives and is of `plugin`.
     pub(crate) fn enter(&mut self, context: ContextId, plugin: usize) {
         debug_assert_eq!(self.live.get(context), Some(&plugin), "{context:?} is entered");
-        self.recent = Some((context, plugin));
         self.current = context;
         self.effective = context;
     }

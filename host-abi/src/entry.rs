@@ -22,8 +22,6 @@ pub(crate) enum Returns {
 }
 
 impl<const N: usize> Entry<N> {
-    const FITS: () = assert!(N <= MOST, "a function of the guest takes a few numbers");
-
     /// An export of this name and type; another type is as good as none here (the module check has refused wrong ones).
     pub(crate) fn find<T>(instance: &Instance, store: &mut Store<T>, name: &str, returns: Returns) -> Option<Self> {
         let function = instance.get_func(&mut *store, name)?;
@@ -35,7 +33,7 @@ impl<const N: usize> Entry<N> {
     /// # Errors
     /// When the guest is stopped.
     pub(crate) fn call(self, mut store: impl AsContextMut, arguments: [u32; N]) -> wasmtime::Result<u32> {
-        const { Self::FITS }
+        const { assert!(N <= MOST, "a function of the guest takes a few numbers") }
         let mut values = [ValRaw::u32(0); MOST];
         for (value, argument) in values.iter_mut().zip(arguments) {
             *value = ValRaw::u32(argument);

@@ -159,18 +159,19 @@ impl Caller<'_> {
         for filter in 0..self.places.len() {
             let slot = Rc::clone(&self.places[filter].slot);
             let is_logged = slot.exports().log() && !(self.is_tcp && slot.sees_streams);
-            match self.places[filter].context {
-                None if !is_logged => continue,
-                Some(known) if !self.is_tcp && !slot.sees_ends() && slot.cell.move_out(known) => {}
-                _ => {
-                    // A guest's failure has been told to the slot; nobody waits for another answer.
-                    let _ended = self.call_with_context(filter, &slot, exchange, |vm, host, context| {
-                        host.read_only = true;
-                        let told = tell(vm, host, context);
-                        host.slot.cell.tenants.borrow_mut().remove(context);
-                        told
-                    });
-                }
+            let known = self.places[filter].context;
+            if known.is_none() && !is_logged {
+                continue;
+            }
+            let is_told = self.is_tcp || slot.sees_ends();
+            if is_told || !known.is_some_and(|known| slot.cell.move_out(known)) {
+                // A guest's failure has been told to the slot; nobody waits for another answer.
+                let _ended = self.call_with_context(filter, &slot, exchange, |vm, host, context| {
+                    host.read_only = true;
+                    let told = tell(vm, host, context);
+                    host.slot.cell.tenants.borrow_mut().remove(context);
+                    told
+                });
             }
             self.places[filter].context = None;
             slot.end_of_stream();
