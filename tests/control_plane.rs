@@ -14,8 +14,8 @@ use http::Request;
 use tokio::net::TcpListener;
 use weir_control::serve::{serve_ads, serve_modules};
 use weir_control::{Board, ModuleStore, ProxyBook};
-use weir_mesh::{Compiler, SourceFile};
 use weir_model::{ClusterName, Listener, Snapshot, SnapshotBuilder};
+use weir_resources::{Compiler, SourceFile};
 
 /// A control plane in this process.
 struct ControlPlane {

@@ -1,6 +1,6 @@
 //! What only a proxy can see of a bad change: modules that do not load, filters that do not start, addresses that cannot
 //! be had. Each is refused with file, line, column and hint, `weir-proxy validate` says the same, and nothing changes.
-//! (What the text alone shows is tested beside the compiler: `control/mesh/tests/refusals`.)
+//! (What the text alone shows is tested beside the compiler: `mesh/resources/tests/refusals`.)
 
 use std::fs;
 use std::net::TcpListener;

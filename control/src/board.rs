@@ -9,11 +9,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weir_mesh::{ObjectId, object_of};
 use weir_model::{
     ClusterName, Listener, ModuleHash, ModuleSource, Plugin, Rejection, RemoteModule, ResourceId, ResourceKind, Secret,
     Snapshot,
 };
+use weir_resources::{ObjectId, object_of};
 use weir_xds::{Audience, Offer};
 
 use crate::limits::MAX_SCOPES;

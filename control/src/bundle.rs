@@ -19,8 +19,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 use weir_bundle::{Bundle, PublicKey};
-use weir_mesh::{Bundles, Manifest, Refusal, SourceFile};
 use weir_model::{BundleName, ModuleHash};
+use weir_resources::{Bundles, Manifest, Refusal, SourceFile};
 
 use crate::limits::{MAX_BUNDLES, MAX_BUNDLES_BYTES, MAX_CONFLICTS};
 use crate::store::{BUNDLES, BundleStamp, RecordPlace, ResourceStore, State, StoreError};

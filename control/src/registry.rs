@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::debug;
-use weir_mesh::{Registered, registered};
+use weir_resources::{Registered, registered};
 
 use crate::limits::{MAX_LEASE, MAX_NAMESPACE_WORKLOADS, MAX_SERVICE_VERSIONS, MAX_WORKLOADS, MIN_LEASE};
 use crate::store::{ResourceStore, StoreError};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
-use weir_mesh::{Bundles, Compiler, to_yaml, written_objects};
+use weir_resources::{Bundles, Compiler, to_yaml, written_objects};
 
 #[expect(clippy::disallowed_types, reason = "there is no tokio here, and no clock to stop")]
 use std::time::Instant;

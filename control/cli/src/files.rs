@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
-use weir_mesh::SourceFile;
+use weir_resources::SourceFile;
 
 /// The files, and the resource files of the folders, in the order named.
 pub(crate) fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {

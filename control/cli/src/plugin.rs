@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 use weir_bundle::{Bundle, SigningKey};
-use weir_mesh::{Manifest, Refusal, SourceFile};
+use weir_resources::{Manifest, Refusal, SourceFile};
 
 use crate::args::{Output, PluginCommand};
 use crate::client::Client;

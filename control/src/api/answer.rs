@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::error;
-use weir_mesh::Refusal;
+use weir_resources::Refusal;
 
 use crate::access::{Token, TokenError};
 use crate::publish::Refused;
@@ -78,7 +78,7 @@ pub(crate) struct FailureBody {
 
 /// One thing that is wrong with what was sent.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "the schema of `weir_mesh::Refusal`, for the description of the API")]
+#[expect(dead_code, reason = "the schema of `weir_resources::Refusal`, for the description of the API")]
 struct RefusalSchema {
     /// The file, as the request calls it; `stored` is what was applied before.
     file: String,

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use similar::TextDiff;
-use weir_mesh::to_yaml;
 use weir_model::Snapshot;
+use weir_resources::to_yaml;
 
 use crate::api::hidden::without_secrets;
 use crate::board::Scope;

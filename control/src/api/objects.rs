@@ -1,7 +1,7 @@
 //! One object as the API gives it: as it was written, with its status.
 
 use serde_json::{Value, json};
-use weir_mesh::Kind;
+use weir_resources::Kind;
 
 use crate::access::Role;
 use crate::api::Caller;

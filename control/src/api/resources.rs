@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weir_mesh::{ObjectId, SourceFile, written_objects};
+use weir_resources::{ObjectId, SourceFile, written_objects};
 
 use crate::api::answer::{Done, Failure, Json};
 use crate::api::diff::{self, Effect, ScopeDiff};

@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
-use weir_mesh::{Kind, ObjectId};
+use weir_resources::{Kind, ObjectId};
 
 use crate::access::{Role, Token};
 use crate::api::answer::{Done, Failure, Json};

@@ -25,10 +25,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
-use weir_files::{FileSource, Update, WatchSignal};
+use weir_file_source::{FileSource, Update, WatchSignal};
 use weir_identity::{ServerCertificate, ServerConfig, https_config};
-use weir_mesh::Refusal;
 use weir_model::{ClusterName, HostMatch, TrustDomain};
+use weir_resources::Refusal;
 
 use crate::access::{AuditLog, NewToken, Role, Tokens};
 use crate::api::{Api, serve_api};

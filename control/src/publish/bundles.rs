@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 use weir_host_abi::Module;
-use weir_mesh::Refusal;
 use weir_model::{BundleName, ModuleSource, Plugin, PluginName};
+use weir_resources::Refusal;
 
 use crate::bundle::{BundleShelf, KeptBundle, PushedFile, ShelfError};
 use crate::limits::{MAX_CONFLICTS, MAX_TRIAL_MEMORY, MAX_TRIAL_TIME};

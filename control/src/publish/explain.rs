@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_mesh::{Bundles, Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
+use weir_resources::{Bundles, Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
 
 use crate::board::NotTold;
 use crate::publish::{Change, Inner, Refused, STORED};

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! request ─► objects ─┐
-//! files ──────────────┴─► compile (weir-mesh) ─► filters start? ─► keep (store) ─► tell (board) ─► every proxy
+//! files ──────────────┴─► compile (weir-resources) ─► filters start? ─► keep (store) ─► tell (board) ─► every proxy
 //!                              └─────────────────────┴─► refused: file:line:column, field, reason, hint
 //! ```
 //!
@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
-use weir_mesh::{Bundles, Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
+use weir_resources::{Bundles, Compiled, Compiler, ObjectId, Refusal, SourceFile, written_objects};
 
 pub use bundles::Pushed;
 pub use seen::LiveObject;

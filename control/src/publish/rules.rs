@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use weir_mesh::{Compiled, ObjectId, Refusal};
 use weir_model::{ModuleSource, Rejection, ResourceId, ResourceKind};
+use weir_resources::{Compiled, ObjectId, Refusal};
 
 use crate::board::NotTold;
 use crate::publish::{Refused, Request, STORED};

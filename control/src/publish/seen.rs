@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
-use weir_mesh::{ObjectId, SourceFile, written_objects};
+use weir_resources::{ObjectId, SourceFile, written_objects};
 
 use crate::publish::{Inner, Live, Publisher};
 use crate::store::State;

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use weir_identity::ServerCertificate;
-use weir_mesh::{Compiled, ObjectId, object_of};
 use weir_model::{Rejection, ResourceId, ResourceKind};
+use weir_resources::{Compiled, ObjectId, object_of};
 
 use crate::board::{NotTold, Told};
 use crate::limits::MAX_FAILED_TRIALS;

@@ -2,7 +2,7 @@
 //! themselves, and nobody rolls them back.
 
 use tracing::{debug, info, warn};
-use weir_mesh::{Kind, ObjectId};
+use weir_resources::{Kind, ObjectId};
 
 use crate::publish::{Publisher, Refused};
 use crate::registry::{RegisteredWorkload, Registration, Registry, RegistryError};
@@ -82,7 +82,7 @@ impl From<RegistryError> for Refused {
         match error {
             RegistryError::Store(error) => Self::Store(error),
             RegistryError::Full(_) => Self::Conflict(error.to_string()),
-            RegistryError::Invalid(reason) => Self::Invalid(vec![weir_mesh::Refusal::unplaced(reason, "")]),
+            RegistryError::Invalid(reason) => Self::Invalid(vec![weir_resources::Refusal::unplaced(reason, "")]),
         }
     }
 }

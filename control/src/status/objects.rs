@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
-use weir_mesh::{Kind, ObjectId};
+use weir_resources::{Kind, ObjectId};
 
 use crate::board::{Board, Program, ScopedOffer, ScopedOffers};
 use crate::limits::MAX_NOTES;

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
-use weir_mesh::{ObjectId, object_of};
 use weir_model::{ResourceId, SpiffeId};
+use weir_resources::{ObjectId, object_of};
 use weir_xds::Kind;
 use weir_xds::Report;
 

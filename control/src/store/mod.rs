@@ -36,7 +36,7 @@ use rand::rngs::OsRng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use weir_mesh::ObjectId;
+use weir_resources::ObjectId;
 
 pub use etcd::{EtcdOptions, EtcdTls};
 pub use revision::{Action, ObjectChange, ObjectName, Revision, RevisionHead};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weir_mesh::ObjectId;
+use weir_resources::ObjectId;
 
 use super::StoreError;
 use super::revision::{ObjectName, Revision};

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::Instant;
 use tracing::info;
-use weir_files::limits::{MAX_SETTLE_TIME, SETTLE_TIME};
+use weir_file_source::limits::{MAX_SETTLE_TIME, SETTLE_TIME};
 use weir_host_abi::{Module, ModuleHash};
 use weir_loader::{CompilerProcess, LazyEngine, ModuleRefusal};
 use weir_model::ModuleSource;

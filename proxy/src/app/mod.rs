@@ -20,7 +20,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
-use weir_files::{FileSource, WatchSignal, compile_alone};
+use weir_file_source::{FileSource, WatchSignal, compile_alone};
 
 pub use bootstrap::{AgentOptions, Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
 

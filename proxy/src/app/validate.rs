@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
-use weir_files::{FileSource, compile_alone};
+use weir_file_source::{FileSource, compile_alone};
 use weir_loader::CompilerProcess;
-use weir_mesh::{Compiled, Refusal};
+use weir_resources::{Compiled, Refusal};
 
 use crate::active::{ActiveConfig, Modules, ModulesOptions, Warmer, WarmerOptions, prepare};
 use crate::app::ValidateOptions;

@@ -2,7 +2,7 @@
 //!
 //! | step | where | what |
 //! |--:|---|---|
-//! | 1 | `config/watch.rs`, `config/source.rs` | something has changed; the files are read and compiled by `weir-mesh` |
+//! | 1 | `config/watch.rs`, `config/source.rs` | something has changed; the files are read and compiled by `weir-resources` |
 //! | 2 | `active/build.rs` | routes and clusters are built; what is equal with the running ones is shared |
 //! | 3 | `listener/set.rs` | new addresses are probed and bound |
 //! | 4 | `active/warm.rs` | modules are compiled and started, DNS is asked; the old configuration serves meanwhile |
@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_files::Update;
+use weir_file_source::Update;
 
 use crate::config::state::ConfigState;
 use crate::drain::DrainWatcher;

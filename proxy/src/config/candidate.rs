@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
-use weir_mesh::Compiled;
 use weir_model::Rejection;
+use weir_resources::Compiled;
 
 use crate::active::ActiveConfig;
 use crate::listener::WantedListeners;
@@ -82,7 +82,7 @@ impl Candidates {
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot;
-    use weir_mesh::Compiler;
+    use weir_resources::Compiler;
 
     use super::*;
     use crate::task;

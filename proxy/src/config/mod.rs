@@ -1,7 +1,7 @@
 //! How configuration arrives and becomes active. **The configuration walk is told in `apply.rs`.**
 //!
 //! ```text
-//! files, watched (crate `weir-files`) ───────┐
+//! files, watched (crate `weir-file-source`) ───────┐
 //! control plane ─► xds (decode, complete) ──┴─► state: prepare ─► warm ─► publish ─► workers
 //!                            │                        │            │
 //!                            └────────────────────────┴────────────┴─► refused: status (log, /config_dump, metrics)
@@ -11,7 +11,7 @@
 //! not is refused by field. A refused change leaves everything as it was.
 
 use tokio::sync::watch as channel;
-use weir_files::{FileSource, Update, WatchSignal};
+use weir_file_source::{FileSource, Update, WatchSignal};
 
 mod apply;
 mod candidate;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
-use weir_files::Update;
-use weir_mesh::{Compiled, Refusal};
+use weir_file_source::Update;
 use weir_model::{Discovery, Rejection};
+use weir_resources::{Compiled, Refusal};
 
 use crate::active::{ActiveConfig, Warmer, prepare};
 use crate::config::candidate::{Candidate, Candidates, Warmed, Warming};

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tracing::{info, warn};
-use weir_mesh::Refusal;
 use weir_model::{Snapshot, Version};
+use weir_resources::Refusal;
 
 use crate::limits::MAX_LOGGED_REFUSALS;
 use crate::telemetry::{Metrics, rfc3339};

@@ -23,8 +23,8 @@ use crate::written::{GATEWAY_GROUP, Kind};
 const INTRODUCTION: &str = "\
 # Configuration
 
-This page is written from the code (`control/mesh/src/written`, and the upstream Gateway API types); change it there,
-and run `UPDATE_DOCS=1 cargo test -p weir-mesh --test documentation`.
+This page is written from the code (`mesh/resources/src/written`, and the upstream Gateway API types); change it there,
+and run `UPDATE_DOCS=1 cargo test -p weir-resources --test documentation`.
 
 `weir-proxy --config PATH` reads the `.yaml`, `.yml` and `.json` files of a folder, or one file. A file holds documents
 with `---` between them. Either all of them are valid together and serve, or every mistake is reported at once with

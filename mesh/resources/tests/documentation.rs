@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use weir_mesh::{Compiler, SourceFile, configuration_reference};
+use weir_resources::{Compiler, SourceFile, configuration_reference};
 
 #[test]
 fn the_documentation_is_what_the_code_says() {
@@ -14,7 +14,7 @@ fn the_documentation_is_what_the_code_says() {
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == expected,
-        "docs/configuration.md is old: UPDATE_DOCS=1 cargo test -p weir-mesh --test documentation"
+        "docs/configuration.md is old: UPDATE_DOCS=1 cargo test -p weir-resources --test documentation"
     );
 }
 

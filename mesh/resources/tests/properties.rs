@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use weir_mesh::{Compiler, SourceFile};
+use weir_resources::{Compiler, SourceFile};
 
 const GOOD: &str = include_str!("good.yaml");
 

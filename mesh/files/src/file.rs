@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weir_mesh::{Refusal, SourceFile};
+use weir_resources::{Refusal, SourceFile};
 
 use crate::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_FILE_BYTES, MAX_RESOURCE_FILES};
 use crate::watch::{WatchPlan, is_resource_name};

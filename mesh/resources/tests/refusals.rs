@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use weir_mesh::{Compiler, SourceFile};
+use weir_resources::{Compiler, SourceFile};
 
 fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refusals");

@@ -1,4 +1,4 @@
-//! The file source: resource files, watched; on a change the whole set is read again and compiled by `weir-mesh`.
+//! The file source: resource files, watched; on a change the whole set is read again and compiled by `weir-resources`.
 //! The proxy's
 //! configuration walk and the control plane take its updates, `validate` takes one.
 //!
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::error;
-use weir_mesh::{Compiled, Compiler, Refusal, SourceFile};
+use weir_resources::{Compiled, Compiler, Refusal, SourceFile};
 
 use crate::file;
 use crate::limits::{MAX_SETTLE_TIME, SETTLE_TIME, WRITE_PATIENCE};

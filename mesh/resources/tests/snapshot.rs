@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_mesh::{Compiled, Compiler, SourceFile};
 use weir_model::{
     Balancing, ByteSize, Cluster, ClusterName, Discovery, FailurePolicy, HeaderPause, HostMatch, ListenerName,
     ModuleSource, PathMatch, PathRewrite, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction,
     RouteTable, RouteTableName, UpstreamProtocol,
 };
+use weir_resources::{Compiled, Compiler, SourceFile};
 
 const SERVICE: &str = "
 ---
@@ -50,7 +50,7 @@ fn compiled(texts: &[&str]) -> Compiled {
     Compiler::new().compile(&[file]).unwrap_or_else(|refusals| panic!("{}", joined(&refusals)))
 }
 
-fn joined(refusals: &[weir_mesh::Refusal]) -> String {
+fn joined(refusals: &[weir_resources::Refusal]) -> String {
     refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 

@@ -1,12 +1,12 @@
 //! How long it takes from text to snapshot: from nothing, after no change, and after a change of one route, with the
-//! routes in one file and in a file each, in processor time. `cargo bench -p weir-mesh` prints a table; budgets are in the design.
+//! routes in one file and in a file each, in processor time. `cargo bench -p weir-resources` prints a table; budgets are in the design.
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use weir_mesh::{Compiler, SourceFile};
+use weir_resources::{Compiler, SourceFile};
 
 const BASE: &str = "\
 apiVersion: gateway.networking.k8s.io/v1
