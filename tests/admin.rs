@@ -1,20 +1,22 @@
-//! The admin pages, and the command line's answers.
+//! The admin pages, and errors of the command line.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
-use harness::{Codec, Filter, Module, Origin, Proxy, ProxyOptions, Resources, Wire, until, within};
+use harness::{
+    Codec, Filter, Module, Origin, Proxy, ProxyOptions, RawConnection, Resources, wait_until, with_deadline,
+};
 use rustix::process::Signal;
 use serde_json::json;
 
 async fn hello() -> (Origin, Proxy) {
-    let origin = Origin::says("hello").await;
+    let origin = Origin::text("hello").await;
     let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     (origin, proxy)
 }
 
 #[tokio::test]
-async fn every_page_is_there_and_only_for_its_method() {
+async fn admin_pages_accept_only_their_method() {
     let (_origin, proxy) = hello().await;
     for page in ["/ready", "/stats/prometheus", "/config_dump", "/clusters", "/listeners", "/plugins", "/"] {
         assert_eq!(proxy.page(page).await.status, 200, "{page}");
@@ -27,10 +29,10 @@ async fn every_page_is_there_and_only_for_its_method() {
 }
 
 #[tokio::test]
-async fn other_web_pages_cannot_use_them() {
+async fn cross_origin_requests_to_admin_are_rejected() {
     let (_origin, proxy) = hello().await;
     for head in ["host: evil.example", "host: 127.0.0.1\r\norigin: http://evil.example"] {
-        let mut wire = Wire::connect(proxy.admin()).await;
+        let mut wire = RawConnection::connect(proxy.admin()).await;
         wire.send(format!("POST /quit HTTP/1.1\r\n{head}\r\n\r\n")).await;
         assert!(wire.response().await.0.starts_with("HTTP/1.1 403 "), "{head}");
     }
@@ -38,7 +40,7 @@ async fn other_web_pages_cannot_use_them() {
 }
 
 #[tokio::test]
-async fn clusters_tell_how_they_fare() {
+async fn clusters_page_counts_requests_and_failures() {
     let (origin, proxy) = hello().await;
     proxy.get("/").await;
     let clusters = proxy.json("/clusters").await;
@@ -53,9 +55,9 @@ async fn clusters_tell_how_they_fare() {
 }
 
 #[tokio::test]
-async fn the_dump_shows_what_serves_and_no_secrets() {
-    let origin = Origin::says("hello").await;
-    let mut auth = Filter::of("auth", Module::Builtin("auth"));
+async fn config_dump_shows_active_config_without_secrets() {
+    let origin = Origin::text("hello").await;
+    let mut auth = Filter::new("auth", Module::Builtin("auth"));
     auth.config = json!({
         "apiKeys": {"keys": [{"id": "me", "key": "a-secret-key"}]},
         "rules": [{"name": "all", "action": "allow"}]
@@ -69,30 +71,30 @@ async fn the_dump_shows_what_serves_and_no_secrets() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_status() {
+async fn request_metrics_are_labeled_by_status() {
     let (_origin, proxy) = hello().await;
     for _ in 0..3 {
         proxy.get("/").await;
     }
-    let counted = "downstream_requests_total{listener=\"default/edge/http\",status_class=\"2xx\"}";
+    let counted = "weir_downstream_requests_total{listener=\"default/edge/http\",status_class=\"2xx\"}";
     proxy.wait_for_metric(counted, |count| count >= 3.0).await;
-    let seconds = "downstream_request_seconds_count{listener=\"default/edge/http\"}";
+    let seconds = "weir_downstream_request_seconds_count{listener=\"default/edge/http\"}";
     assert_eq!((proxy.metric(counted).await, proxy.metric(seconds).await), (3.0, 3.0));
 }
 
 #[tokio::test]
-async fn the_level_of_the_log_changes() {
+async fn log_level_can_be_changed() {
     let (_origin, proxy) = hello().await;
     assert_eq!(proxy.command("/logging?level=loud").await.status, 400);
     assert_eq!(proxy.command("/logging?level=debug").await.status, 200);
-    let wire = Wire::connect(proxy.address().await).await;
-    drop(wire); // A connection that ends before its first request is told at this level only.
+    let wire = RawConnection::connect(proxy.address().await).await;
+    drop(wire); // Logged at this level only.
     proxy.wait_for_log("connection ended before its first request").await;
 }
 
 #[tokio::test]
-async fn a_bad_start_says_why_and_leaves_nothing_behind() {
-    let broken = Resources::nothing().yaml("kind: Nothing\n");
+async fn failed_start_logs_reason_and_exits() {
+    let broken = Resources::empty().yaml("kind: Nothing\n");
     let (status, log) = Proxy::fail_to_start(&broken, ProxyOptions::default()).await;
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("resources.yaml:1:"), "{log}");
@@ -109,8 +111,8 @@ async fn a_bad_start_says_why_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn sighup_opens_the_access_log_anew() {
-    let origin = Origin::says("hello").await;
+async fn sighup_reopens_access_log() {
+    let origin = Origin::text("hello").await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let arguments = vec!["--access-log".to_owned(), path.display().to_string()];
@@ -118,21 +120,21 @@ async fn sighup_opens_the_access_log_anew() {
     let proxy = Proxy::start_with(&Resources::forward_to(origin.address()), options).await;
     let lines = || std::fs::read_to_string(&path).unwrap_or_default().lines().count();
     proxy.get("/one").await;
-    until("the first line", async || (lines() == 1).then_some(())).await;
+    wait_until("the first line", async || (lines() == 1).then_some(())).await;
     std::fs::rename(&path, folder.path().join("access.log.1")).unwrap();
     proxy.signal(Signal::HUP);
-    until("the file to be made anew", async || path.is_file().then_some(())).await;
+    wait_until("the file to be created again", async || path.is_file().then_some(())).await;
     proxy.get("/two").await;
-    until("the second line", async || (lines() == 1).then_some(())).await;
+    wait_until("the second line", async || (lines() == 1).then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_holds_up_no_request() {
+async fn blocked_log_delays_no_request() {
     let (reader, writer) = std::io::pipe().unwrap();
     let options = ProxyOptions { log: Some(Arc::new(writer.into())), ..ProxyOptions::default() };
-    let origin = Origin::echoes(Codec::Http1).await;
-    let steps = json!({"log": [{"do": "say", "text": "much to say ".repeat(3_000)}]});
-    let filter = Filter::test("talkative", steps).with("limits: {logPerSecond: 64Mi}").before("all");
+    let origin = Origin::echo(Codec::Http1).await;
+    let steps = json!({"log": [{"do": "log", "text": "a long line ".repeat(3_000)}]});
+    let filter = Filter::test("talkative", steps).with_fields("limits: {logBytesPerSecond: 64Mi}").targeting("all");
     let rules = "rules: [{backendRefs: [{name: origin, port: 80}]}]";
     let resources = Resources::new().service("origin", &[origin.address()]).route("all", rules).filter(filter);
     let mut proxy = Proxy::start_with(&resources, options).await;
@@ -140,28 +142,28 @@ async fn a_log_that_nobody_reads_holds_up_no_request() {
     for _ in 0..300 {
         assert_eq!(client.get("/").await.status, 200);
     }
-    proxy.wait_for_metric("log_lines_dropped_total", |dropped| dropped > 0.0).await;
+    proxy.wait_for_metric("weir_log_lines_dropped_total", |dropped| dropped > 0.0).await;
 
-    // Whoever reads it at last is told what is missing, and what there is, to the end.
+    // A reader that comes late gets the buffered lines, a count of the dropped ones, and all later lines.
     let mut log = BufReader::new(reader);
     let reading = tokio::task::spawn_blocking(move || {
         let mut line = String::new();
-        let mut kept = 0;
+        let mut passed = 0;
         while !line.contains("lines of this log were dropped") {
-            kept += usize::from(line.contains("much to say much to say"));
+            passed += usize::from(line.contains("a long line a long line"));
             line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it does not say what is missing");
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "the log ends without a count of dropped lines");
         }
-        (log, kept)
+        (log, passed)
     });
-    let (mut log, kept) = within("a line about what is missing", reading).await.unwrap();
-    assert!(kept > 10, "{kept} lines were kept");
+    let (mut log, passed) = with_deadline("the count of dropped lines", reading).await.unwrap();
+    assert!(passed > 10, "{passed} lines were logged before the count");
     proxy.signal(Signal::TERM);
     let reading = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
         log.read_to_string(&mut text).map(|_| text).unwrap()
     });
-    let text = within("the end of the log", reading).await.unwrap();
-    assert!(proxy.ended().await.success());
+    let text = with_deadline("the end of the log", reading).await.unwrap();
+    assert!(proxy.wait_for_exit().await.success());
     assert!(text.trim_end().ends_with("drained"), "the last line is there: {:?}", text.lines().last());
 }

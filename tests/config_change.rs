@@ -1,37 +1,37 @@
-//! A change of configuration: it serves, however it is written; a bad one is refused and changes nothing; requests end
-//! on the configuration that they began with.
+//! Changes of resources in files: each way of writing a file is applied, a bad change is rejected and changes nothing,
+//! and requests complete on the configuration with which they started.
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 
-use harness::{Codec, Filter, Module, Origin, Proxy, Resources, in_steps, until};
+use harness::{Codec, Filter, Module, Origin, Proxy, Resources, body_channel, wait_until};
 use http::{Request, Response};
 use serde_json::json;
 
-const REFUSED: &str = "config_updates_total{result=\"refused\"}";
-const OUT_OF_SYNC: &str = "config_out_of_sync";
+const REJECTED: &str = "weir_config_updates_total{result=\"rejected\"}";
+const OUT_OF_SYNC: &str = "weir_config_out_of_sync";
 
-/// Everything goes to the Service `origin`, which is this one.
+/// Returns resources that forward everything to `origin`.
 fn resources(origin: &Origin) -> Resources {
     Resources::forward_to(origin.address())
 }
 
 async fn wait_until_served_by(proxy: &Proxy, text: &str) {
-    until(&format!("an answer from {text}"), async || {
-        let answer = proxy.get("/").await;
-        assert_eq!(answer.status, 200, "a change loses no request: {}", answer.text());
-        (answer.text() == text).then_some(())
+    wait_until(&format!("a response from {text}"), async || {
+        let response = proxy.get("/").await;
+        assert_eq!(response.status, 200, "a change loses no request: {}", response.text());
+        (response.text() == text).then_some(())
     })
     .await;
 }
 
 async fn two_origins() -> (Origin, Origin) {
-    (Origin::says("old").await, Origin::says("new").await)
+    (Origin::text("old").await, Origin::text("new").await)
 }
 
 #[tokio::test]
-async fn written_by_rename() {
+async fn file_replaced_by_rename_is_applied() {
     let (old, new) = two_origins().await;
     let proxy = Proxy::start(&resources(&old)).await;
     let version = proxy.version().await;
@@ -40,12 +40,12 @@ async fn written_by_rename() {
     assert_ne!(proxy.version().await, version);
     proxy.write("resources.yaml", resources(&old).text());
     wait_until_served_by(&proxy, "old").await;
-    assert_eq!(proxy.version().await, version, "the same text is the same version");
-    assert_eq!(proxy.metric(REFUSED).await, 0.0);
+    assert_eq!(proxy.version().await, version, "equal resources have equal versions");
+    assert_eq!(proxy.metric(REJECTED).await, 0.0);
 }
 
 #[tokio::test]
-async fn written_in_place_in_two_parts() {
+async fn file_written_in_place_is_applied_when_complete() {
     let (old, new) = two_origins().await;
     let proxy = Proxy::start(&resources(&old)).await;
     let path = proxy.config().join("resources.yaml");
@@ -60,12 +60,12 @@ async fn written_in_place_in_two_parts() {
         drop(file);
         wait_until_served_by(&proxy, text).await;
     }
-    assert_eq!(proxy.metric(REFUSED).await, 0.0, "nothing half written is refused:\n{}", proxy.log());
+    assert_eq!(proxy.metric(REJECTED).await, 0.0, "a partly written file is not rejected:\n{}", proxy.log());
 }
 
 #[tokio::test]
-async fn switched_by_a_symbolic_link() {
-    // As Kubernetes updates a mounted ConfigMap: files link through `..data` to a folder that is replaced as a whole.
+async fn switched_symbolic_link_is_applied() {
+    // Kubernetes updates a mounted ConfigMap in this way: files link through `..data` to a folder that is replaced.
     let (old, new) = two_origins().await;
     let proxy = Proxy::start(&Resources::new()).await;
     let folder = proxy.config();
@@ -79,18 +79,18 @@ async fn switched_by_a_symbolic_link() {
     };
     put("..2024_1", &old);
     symlink("..data/shop.yaml", folder.join("shop.yaml")).unwrap();
-    until("the first version", async || (proxy.get("/").await.status == 200).then_some(())).await;
+    wait_until("the first version", async || (proxy.get("/").await.status == 200).then_some(())).await;
     put("..2024_2", &new);
     fs::remove_dir_all(folder.join("..2024_1")).unwrap();
     wait_until_served_by(&proxy, "new").await;
-    assert_eq!(proxy.metric(REFUSED).await, 0.0, "{}", proxy.log());
+    assert_eq!(proxy.metric(REJECTED).await, 0.0, "{}", proxy.log());
 }
 
 #[tokio::test]
-async fn a_file_is_added_and_removed() {
+async fn added_and_removed_files_are_applied() {
     let (old, new) = two_origins().await;
     let proxy = Proxy::start(&resources(&old).service("new", &[new.address()])).await;
-    let route = Resources::nothing().route(
+    let route = Resources::empty().route(
         "special",
         "rules: [{matches: [{path: {type: Exact, value: /}}], backendRefs: [{name: new, port: 80}]}]",
     );
@@ -98,30 +98,30 @@ async fn a_file_is_added_and_removed() {
     wait_until_served_by(&proxy, "new").await;
     fs::remove_file(proxy.config().join("special.yaml")).unwrap();
     wait_until_served_by(&proxy, "old").await;
-    // Files that are no resources are nobody's business.
+    // Hidden files and files that are not YAML are ignored.
     proxy.write("notes.txt", "not: [yaml");
     proxy.write(".hidden.yaml", "not: [yaml");
     proxy.write("special.yaml", route.text());
     wait_until_served_by(&proxy, "new").await;
-    assert_eq!(proxy.metric(REFUSED).await, 0.0, "{}", proxy.log());
+    assert_eq!(proxy.metric(REJECTED).await, 0.0, "{}", proxy.log());
 }
 
 #[tokio::test]
-async fn a_refused_change_leaves_everything_as_it_was() {
+async fn rejected_change_keeps_active_config() {
     let (old, new) = two_origins().await;
     let proxy = Proxy::start(&resources(&old)).await;
     let version = proxy.version().await;
     proxy.write("resources.yaml", resources(&new).text().replace("kind: HTTPRoute", "kind: HTTPRuote"));
-    let line = proxy.wait_for_log("configuration refused").await;
+    let line = proxy.wait_for_log("configuration rejected").await;
     assert!(line.contains("resources.yaml:") && line.contains("HTTPRuote") && line.contains("hint: "), "{line}");
     proxy.wait_for_metric(OUT_OF_SYNC, |value| value > 0.5).await;
-    assert_eq!(proxy.metric(REFUSED).await, 1.0);
+    assert_eq!(proxy.metric(REJECTED).await, 1.0);
     let dump = proxy.json("/config_dump").await;
     assert_eq!((dump["version"].as_str(), dump["inSync"].as_bool()), (Some(version.as_str()), Some(false)));
     assert!(dump["lastRefusal"]["text"].as_str().unwrap().contains("HTTPRuote"), "{dump}");
     assert_eq!(proxy.get("/").await.text(), "old");
-    assert_eq!(proxy.page("/ready").await.status, 200, "what serves is as good as before");
-    // Put right, it serves.
+    assert_eq!(proxy.page("/ready").await.status, 200, "the active configuration is unchanged");
+    // The corrected file is applied.
     proxy.write("resources.yaml", resources(&new).text());
     wait_until_served_by(&proxy, "new").await;
     proxy.wait_for_metric(OUT_OF_SYNC, |value| value < 0.5).await;
@@ -129,9 +129,9 @@ async fn a_refused_change_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn requests_end_on_the_configuration_they_began_with() {
-    let new = Origin::says("new").await;
-    let (step, body) = in_steps();
+async fn requests_complete_on_config_they_started_with() {
+    let new = Origin::text("new").await;
+    let (step, body) = body_channel();
     let body = parking_lot::Mutex::new(Some(body));
     let old = Origin::start(Codec::Http1, move |_| {
         let body = body.lock().take().unwrap_or_else(|| harness::full("again"));
@@ -148,63 +148,64 @@ async fn requests_end_on_the_configuration_they_began_with() {
     let proxy = Proxy::start(&before).await;
     let mut client = proxy.client().await;
     assert!(step.data("begun").await);
-    let response = client.begin(Request::get("/").body(harness::empty()).unwrap()).await;
+    let response = client.send_head(Request::get("/").body(harness::empty()).unwrap()).await;
     assert_eq!(response.headers()["x-config"], "old");
-    proxy.change(&resources(&new).filter(Filter::test("mark", mark("new")))).await;
+    proxy.apply_and_wait(&resources(&new).filter(Filter::test("mark", mark("new")))).await;
     assert_eq!(proxy.get("/").await.text(), "new, by the new filter");
     step.data(", ended").await;
     drop(step);
-    let answer = harness::within("the old request's end", harness::read(response)).await.unwrap();
-    assert_eq!(answer.text(), "begun, ended, by the old filter");
-    // The same connection goes on with the new one.
+    let response = harness::with_deadline("the old request's end", harness::read(response)).await.unwrap();
+    assert_eq!(response.text(), "begun, ended, by the old filter");
+    // The connection's next request uses the new configuration.
     assert_eq!(client.get("/").await.text(), "new, by the new filter");
 }
 
 #[tokio::test]
-async fn a_filters_configuration_changes() {
-    let origin = Origin::says("ok").await;
+async fn filter_configuration_change_is_applied() {
+    let origin = Origin::text("ok").await;
     let with = |value: &str| {
         let config = json!({"response_headers": [{"do": "set", "name": "x-value", "value": value}]});
         resources(&origin).filter(Filter::test("one", config))
     };
     let proxy = Proxy::start(&with("1")).await;
     for value in ["2", "3"] {
-        proxy.change(&with(value)).await;
+        proxy.apply_and_wait(&with(value)).await;
         assert_eq!(proxy.get("/").await.header("x-value"), Some(value));
     }
-    proxy.change(&resources(&origin)).await;
+    proxy.apply_and_wait(&resources(&origin)).await;
     assert_eq!(proxy.get("/").await.header("x-value"), None);
-    until("the old plugins to be gone", async || {
+    wait_until("the old plugins to be gone", async || {
         (proxy.json("/plugins").await.as_array().is_some_and(Vec::is_empty)).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_module_is_replaced() {
-    // The same filter but for the status that it answers with.
-    let module =
-        |status: u16| harness::module_of_wat(&include_str!("wat/answers.wat").replace("STATUS", &status.to_string()));
-    let origin = Origin::says("never").await;
-    let filter = |status| Filter::of("answers", Module::Bytes("answers.wasm", module(status)));
+async fn replaced_module_is_applied() {
+    // Modules that differ in the status of their local reply.
+    let module = |status: u16| {
+        harness::wasm_from_wat(&include_str!("wat/local_reply.wat").replace("STATUS", &status.to_string()))
+    };
+    let origin = Origin::text("never").await;
+    let filter = |status| Filter::new("answers", Module::Bytes("answers.wasm", module(status)));
     let proxy = Proxy::start(&resources(&origin).filter(filter(401))).await;
     assert_eq!(proxy.get("/").await.status, 401);
     for status in [402, 403, 404] {
-        // Only the module's file changes.
+        // The YAML file does not change.
         proxy.write("answers.wasm", module(status));
-        until(&format!("the filter that answers {status}"), async || {
-            let answer = proxy.get("/").await.status;
-            assert!((401..=404).contains(&answer), "a change loses no request: {answer}");
-            (answer == status).then_some(())
+        wait_until(&format!("the filter that responds {status}"), async || {
+            let response = proxy.get("/").await.status;
+            assert!((401..=404).contains(&response), "a change loses no request: {response}");
+            (response == status).then_some(())
         })
         .await;
     }
-    // A module that does not load is refused, the old one goes on.
+    // A module that does not load is rejected, and the old one stays.
     proxy.write("answers.wasm", "not a module");
-    proxy.wait_for_log("configuration refused").await;
+    proxy.wait_for_log("configuration rejected").await;
     assert_eq!(proxy.get("/").await.status, 404);
     proxy.write("answers.wasm", module(405));
-    until("the filter that answers 405", async || (proxy.get("/").await.status == 405).then_some(())).await;
+    wait_until("the filter that responds 405", async || (proxy.get("/").await.status == 405).then_some(())).await;
 }
 
 #[tokio::test]
@@ -232,11 +233,11 @@ async fn many_changes_lose_no_request() {
     };
     let (count, ()) = tokio::join!(asking, changing);
     assert!(count > 50, "{count} requests");
-    assert_eq!(proxy.metric(REFUSED).await, 0.0);
+    assert_eq!(proxy.metric(REJECTED).await, 0.0);
 }
 
 #[tokio::test]
-async fn an_endpoint_change_keeps_the_pool_of_the_others() {
+async fn endpoint_change_preserves_pools_of_other_clusters() {
     let (old, new) = two_origins().await;
     let route = "rules: [{matches: [{path: {value: /a}}], backendRefs: [{name: a, port: 80}]}, {backendRefs: [{name: b, port: 80}]}]";
     let both =
@@ -245,7 +246,7 @@ async fn an_endpoint_change_keeps_the_pool_of_the_others() {
     let mut client = proxy.client().await;
     assert_eq!(client.get("/a").await.text(), "old");
     let connections = old.connections();
-    proxy.change(&both(&new)).await;
+    proxy.apply_and_wait(&both(&new)).await;
     assert_eq!((client.get("/b").await.text(), client.get("/a").await.text()), ("new".to_owned(), "old".to_owned()));
-    assert_eq!(old.connections(), connections, "the cluster that did not change keeps its connection");
+    assert_eq!(old.connections(), connections, "the pool of the unchanged cluster is preserved");
 }

@@ -1,12 +1,14 @@
-//! The end of a process: what is in flight ends well, nothing new is taken, and the process ends by itself.
+//! Graceful shutdown: requests in flight complete, new connections are not accepted, and the process exits.
 
-use harness::{Client, Codec, Origin, Proxy, ProxyOptions, Resources, Wire, in_steps, read, until, within};
+use harness::{
+    Client, Codec, Origin, Proxy, ProxyOptions, RawConnection, Resources, body_channel, read, wait_until, with_deadline,
+};
 use http::{Request, Response};
 use rustix::process::Signal;
 
-/// Answers with a body that goes on when the test says so.
+/// Starts an origin whose first response has a body that the test sends.
 async fn slow_origin() -> (harness::BodySender, Origin) {
-    let (sender, body) = in_steps();
+    let (sender, body) = body_channel();
     let body = parking_lot::Mutex::new(Some(body));
     let origin = Origin::start(Codec::Http1, move |_| {
         let body = body.lock().take().unwrap_or_else(|| harness::full("later"));
@@ -17,20 +19,24 @@ async fn slow_origin() -> (harness::BodySender, Origin) {
 }
 
 #[tokio::test]
-async fn requests_in_flight_end_well_and_the_process_with_them() {
+async fn drain_completes_requests_in_flight() {
     for codec in [Codec::Http1, Codec::Http2] {
         let (sender, origin) = slow_origin().await;
         let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
         let address = proxy.address().await;
-        let mut client = Client::speaking(codec, address).await;
+        let mut client = Client::connect(codec, address).await;
         sender.data("begun").await;
-        let response = client.begin(Request::get("/").body(harness::empty()).unwrap()).await;
+        let response = client.send_head(Request::get("/").body(harness::empty()).unwrap()).await;
         proxy.signal(Signal::TERM);
-        until("the port to be closed", async || tokio::net::TcpStream::connect(address).await.err()).await;
+        wait_until("the port to be closed", async || tokio::net::TcpStream::connect(address).await.err()).await;
         sender.data(", ended").await;
         drop(sender);
-        assert_eq!(within("the answer's end", read(response)).await.unwrap().text(), "begun, ended", "{codec:?}");
-        assert_eq!(proxy.ended().await.code(), Some(0), "{codec:?}:\n{}", proxy.log());
+        assert_eq!(
+            with_deadline("the end of the response", read(response)).await.unwrap().text(),
+            "begun, ended",
+            "{codec:?}"
+        );
+        assert_eq!(proxy.wait_for_exit().await.code(), Some(0), "{codec:?}:\n{}", proxy.log());
         client.closed().await;
         let line = &proxy.access_log()[0];
         assert_eq!((line["outcome"].as_str(), line["status"].as_u64()), (Some("ok"), Some(200)), "{line}");
@@ -38,35 +44,35 @@ async fn requests_in_flight_end_well_and_the_process_with_them() {
 }
 
 #[tokio::test]
-async fn connection_close_is_said_to_requests_that_are_answered_while_draining() {
+async fn responses_during_drain_have_connection_close() {
     let (go, gate) = tokio::sync::watch::channel(false);
     let origin = Origin::start(Codec::Http1, move |_| {
         let mut gate = gate.clone();
         async move {
-            gate.wait_for(|open| *open).await.map_err(|_| harness::Broken)?;
+            gate.wait_for(|open| *open).await.map_err(|_| harness::BodyError)?;
             Ok(Response::new(harness::full("late")))
         }
     })
     .await;
     let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
-    let mut wire = Wire::connect(proxy.address().await).await;
+    let mut wire = RawConnection::connect(proxy.address().await).await;
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     origin.wait_for(1).await;
     proxy.signal(Signal::TERM);
     proxy.wait_for_log("drain").await;
     go.send_replace(true);
-    let answer = wire.rest().await.to_ascii_lowercase();
-    assert!(answer.starts_with("http/1.1 200 ") && answer.contains("connection: close"), "{answer}");
-    assert_eq!(proxy.ended().await.code(), Some(0));
+    let response = wire.rest().await.to_ascii_lowercase();
+    assert!(response.starts_with("http/1.1 200 ") && response.contains("connection: close"), "{response}");
+    assert_eq!(proxy.wait_for_exit().await.code(), Some(0));
 }
 
-/// A downstream that sends its next request while the process begins to drain is answered, and told to go elsewhere.
+/// A request that is sent as the drain starts gets a response with `connection: close`.
 #[tokio::test]
-async fn a_request_on_its_way_when_draining_begins_is_answered() {
-    let origin = Origin::says("hello").await;
+async fn request_sent_as_drain_starts_is_answered() {
+    let origin = Origin::text("hello").await;
     let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
-    let mut wire = Wire::connect(proxy.address().await).await;
-    let unused = Wire::connect(proxy.address().await).await;
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    let unused = RawConnection::connect(proxy.address().await).await;
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     origin.wait_for(1).await;
     proxy.signal(Signal::TERM);
@@ -74,74 +80,74 @@ async fn a_request_on_its_way_when_draining_begins_is_answered() {
     let mut unused = unused;
     for connection in [&mut wire, &mut unused] {
         connection.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        let answers = connection.rest().await.to_ascii_lowercase();
-        assert!(answers.contains("connection: close") && answers.ends_with("hello"), "{answers}");
+        let responses = connection.rest().await.to_ascii_lowercase();
+        assert!(responses.contains("connection: close") && responses.ends_with("hello"), "{responses}");
     }
-    assert_eq!(proxy.ended().await.code(), Some(0));
+    assert_eq!(proxy.wait_for_exit().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_after_a_moment() {
-    let origin = Origin::says("hello").await;
+async fn drain_closes_idle_connections() {
+    let origin = Origin::text("hello").await;
     let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     let address = proxy.address().await;
     let (mut one, mut two) = (Client::http1(address).await, Client::http2(address).await);
     one.get("/").await;
     two.get("/").await;
-    let _never_used = Wire::connect(address).await;
+    let _never_used = RawConnection::connect(address).await;
     proxy.signal(Signal::TERM);
     one.closed().await;
     two.closed().await;
-    assert_eq!(proxy.ended().await.code(), Some(0));
+    assert_eq!(proxy.wait_for_exit().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_ended_at_the_deadline() {
+async fn drain_timeout_breaks_off_requests() {
     let (sender, origin) = slow_origin().await;
     let options = ProxyOptions { arguments: vec!["--drain-timeout".into(), "300ms".into()], ..ProxyOptions::default() };
     let mut proxy = Proxy::start_with(&Resources::forward_to(origin.address()), options).await;
     let mut client = proxy.client().await;
     sender.data("begun").await;
-    let response = client.begin(Request::get("/").body(harness::empty()).unwrap()).await;
+    let response = client.send_head(Request::get("/").body(harness::empty()).unwrap()).await;
     proxy.signal(Signal::TERM);
-    assert!(within("the end", read(response)).await.is_err(), "what is cut off must not look whole");
-    assert_eq!(proxy.ended().await.code(), Some(0), "{}", proxy.log());
+    assert!(with_deadline("the end", read(response)).await.is_err(), "a truncated body must not look complete");
+    assert_eq!(proxy.wait_for_exit().await.code(), Some(0), "{}", proxy.log());
 }
 
 #[tokio::test]
-async fn the_admin_page_drains_too_and_says_so() {
+async fn admin_drain_completes_requests_and_is_not_ready() {
     let (sender, origin) = slow_origin().await;
     let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     let mut client = proxy.client().await;
     sender.data("begun").await;
-    let response = client.begin(Request::get("/").body(harness::empty()).unwrap()).await;
+    let response = client.send_head(Request::get("/").body(harness::empty()).unwrap()).await;
     assert_eq!(proxy.command("/drain").await.status, 200);
-    until("not to be ready", async || (proxy.page("/ready").await.status == 503).then_some(())).await;
+    wait_until("not to be ready", async || (proxy.page("/ready").await.status == 503).then_some(())).await;
     drop(sender);
-    assert_eq!(within("the answer's end", read(response)).await.unwrap().text(), "begun");
-    assert_eq!(proxy.ended().await.code(), Some(0));
+    assert_eq!(with_deadline("the end of the response", read(response)).await.unwrap().text(), "begun");
+    assert_eq!(proxy.wait_for_exit().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn quit_does_not_wait() {
+async fn quit_exits_without_waiting_for_requests() {
     let (sender, origin) = slow_origin().await;
     let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     let mut client = proxy.client().await;
     sender.data("begun").await;
-    let _response = client.begin(Request::get("/").body(harness::empty()).unwrap()).await;
+    let _response = client.send_head(Request::get("/").body(harness::empty()).unwrap()).await;
     assert_eq!(proxy.command("/quit").await.status, 200);
-    assert_eq!(proxy.ended().await.code(), Some(0));
+    assert_eq!(proxy.wait_for_exit().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn the_access_log_is_whole_when_the_process_has_ended() {
-    let origin = Origin::says("hello").await;
+async fn access_log_is_complete_after_exit() {
+    let origin = Origin::text("hello").await;
     let mut proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     let mut client = proxy.client().await;
     for index in 0..200 {
         assert_eq!(client.get(&format!("/{index}")).await.status, 200);
     }
     proxy.signal(Signal::TERM);
-    proxy.ended().await;
+    proxy.wait_for_exit().await;
     assert_eq!(proxy.access_log().len(), 200);
 }

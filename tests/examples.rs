@@ -1,8 +1,7 @@
-//! Everything that a README shows is run: the `sh` blocks of each example, in order, in one shell.
+//! Runs the READMEs of the examples: the `sh` blocks of each example, in order, in one shell.
 //!
-//! The blocks name fixed addresses, as a person would type them. A test must not, so the example is copied, and each
-//! address that its resources and its README name is replaced by a free one. Runs with the feature `tools`, since the
-//! blocks use curl and python3.
+//! The blocks use fixed ports. So the test copies the example, and replaces each port in its resources and its README
+//! by a free one. It needs the feature `tools`, since the blocks use curl and python3.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +9,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Goes before the blocks: stop at the first failure, and end what was started.
+/// The start of the script: stops at the first failure, kills background jobs at exit, and waits for ports.
 const PROLOGUE: &str = r#"
 set -eu
 EXAMPLE=$1
 trap 'for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done' EXIT
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-# A person types slower than a proxy starts, a script does not.
+# A script sends its first request before the proxy listens.
 curl() {
     for attempt in $(seq 600); do
         case $EXAMPLE in
@@ -41,9 +40,9 @@ command -v rustup >/dev/null || rustup() { echo "there is no rustup; the target 
 
 struct Example {
     name: String,
-    /// The `sh` blocks of its README.
+    /// The `sh` blocks of the README.
     commands: Vec<String>,
-    /// The `text` blocks that follow, line by line: each line must be in the output.
+    /// The lines of the README's `text` blocks. Each must be in the output.
     expected: Vec<String>,
 }
 
@@ -53,8 +52,8 @@ fn quickstart() {
 }
 
 #[test]
-fn own_filter() {
-    run("own-filter");
+fn custom_filter() {
+    run("custom-filter");
 }
 
 #[test]
@@ -116,9 +115,9 @@ fn read(name: &str) -> Example {
     example
 }
 
-/// A copy of an example whose addresses are free ones.
+/// A copy of an example with free ports.
 struct Copy {
-    /// What stands in the README, and what to say instead.
+    /// Texts of the example, and their replacements.
     replacements: BTreeMap<String, String>,
     folder: PathBuf,
 }
@@ -140,18 +139,18 @@ impl Copy {
         fs::create_dir_all(&folder).expect("a temporary folder");
         replacements.insert(format!("examples/{name}"), folder.display().to_string());
         let copy = Self { replacements, folder };
-        copy.take(&original, &copy.folder);
+        copy.copy_folder(&original, &copy.folder);
         copy
     }
 
-    /// Copies the texts of a folder, adapted.
-    fn take(&self, from: &Path, to: &Path) {
+    /// Copies the text files of a folder with their replacements.
+    fn copy_folder(&self, from: &Path, to: &Path) {
         fs::create_dir_all(to).expect("a temporary folder");
         for entry in fs::read_dir(from).expect("a folder") {
             let path = entry.expect("a readable entry").path();
             let target = to.join(path.file_name().expect("a name"));
             if path.ends_with("bootstrap") {
-                self.take(&path, &target);
+                self.copy_folder(&path, &target);
             } else if path.extension().is_some_and(|end| end == "yaml" || end == "md" || end == "sh") {
                 let text = self.adapt(&fs::read_to_string(&path).expect("a text"));
                 fs::write(&target, text).expect("a writable folder");
@@ -161,10 +160,10 @@ impl Copy {
     }
 
     fn adapt(&self, text: &str) -> String {
-        // The tests may run with another target folder than the one a person has.
+        // The tests may use another target folder than `target`.
         let target = std::env::current_exe().expect("a path").ancestors().nth(3).expect("target").display().to_string();
         let text = text.replace("target/", &format!("{target}/"));
-        // Examples run side by side, and each proxy's admin pages want a port of their own.
+        // Examples run in parallel, so each proxy gets a free admin port.
         let text = text.replace("weir-proxy --config", "weir-proxy --admin 127.0.0.1:0 --config");
         self.replacements.iter().fold(text, |text, (from, to)| text.replace(from, to))
     }

@@ -1,13 +1,14 @@
-//! Filters that fail: trap, loop, hoard, garbage, flood. Their streams follow the failure policy, others go on, and a
-//! fresh VM takes over.
+//! Filters that trap, loop, allocate too much, pass invalid pointers or flood the log. Their streams follow the failure
+//! policy, other streams are unaffected, and a new VM serves later requests.
 
 use harness::{Filter, Origin, Proxy, Resources, full};
 use http::Request;
 use serde_json::{Value, json};
 
-/// Two routes with a filter each: `/hostile` runs `steps` on the path `/hostile/bad`, `/other` is well-behaved.
+/// Starts a proxy with two routes. The filter of `/hostile` runs `steps` for the path `/hostile/bad`, and the filter of
+/// `/other` never fails.
 async fn hostile(callback: &str, steps: Value, fields: &'static str) -> (Origin, Proxy) {
-    let origin = Origin::echoes(harness::Codec::Http1).await;
+    let origin = Origin::echo(harness::Codec::Http1).await;
     let mut steps = steps;
     for step in steps.as_array_mut().unwrap() {
         step["path"] = json!("/hostile/bad");
@@ -20,35 +21,39 @@ async fn hostile(callback: &str, steps: Value, fields: &'static str) -> (Origin,
         .service("origin", &[origin.address()])
         .route("hostile", &rules("/hostile"))
         .route("other", &rules("/other"))
-        .filter(Filter::test("bad", json!({callback: steps})).before("hostile").with(fields))
-        .filter(Filter::test("good", kind).before("other"));
+        .filter(Filter::test("bad", json!({callback: steps})).targeting("hostile").with_fields(fields))
+        .filter(Filter::test("good", kind).targeting("other"));
     (origin, Proxy::start(&resources).await)
 }
 
-const FAILURES: [(&str, &str); 4] =
-    [("panic", "filter_trap"), ("spin", "filter_deadline"), ("hoard", "filter_memory"), ("flood", "filter_deadline")];
+const FAILURES: [(&str, &str); 4] = [
+    ("panic", "filter_trap"),
+    ("loop_forever", "filter_deadline"),
+    ("allocate_forever", "filter_memory"),
+    ("flood_log", "filter_deadline"),
+];
 
 async fn post(proxy: &Proxy, path: &str) -> Result<(u16, String), hyper::Error> {
     let mut client = proxy.client().await;
-    let response = client.attempt(Request::post(path).body(full("body")).unwrap()).await?;
-    let answer = harness::within("an answer", harness::read(response)).await?;
-    Ok((answer.status, answer.text()))
+    let response = client.try_send(Request::post(path).body(full("body")).unwrap()).await?;
+    let response = harness::with_deadline("a response", harness::read(response)).await?;
+    Ok((response.status, response.text()))
 }
 
 #[tokio::test]
-async fn a_failed_filter_that_is_closed_answers_503() {
+async fn failed_filter_with_fail_closed_is_503() {
     for (failure, _) in FAILURES {
         for callback in ["request_headers", "request_body", "response_headers"] {
             let (_origin, proxy) = hostile(callback, json!([{"do": failure}]), "").await;
             assert_eq!(post(&proxy, "/hostile/good").await.unwrap(), (200, "body".to_owned()), "{failure}");
             let (status, text) = post(&proxy, "/hostile/bad").await.unwrap();
             assert_eq!(status, 503, "{failure} in {callback}: {text}");
-            assert!(text.starts_with("a filter failed and its failure policy is Closed (filter_"), "{text}");
-            let line = proxy.logged("/hostile/bad").await;
-            assert_eq!((line["who_failed"].as_str(), line["response_flags"].as_str()), (Some("filter"), Some("FF")));
+            assert!(text.starts_with("a filter failed and its failure policy is FailClosed (filter_"), "{text}");
+            let line = proxy.access_log_for("/hostile/bad").await;
+            assert_eq!((line["who_failed"].as_str(), line["response_flags"].as_str()), (Some("Filter"), Some("FF")));
             assert_eq!(line["cause"], "default/bad", "{line}");
-            // A fresh VM takes over, and others noticed nothing.
-            harness::until("a fresh VM", async || {
+            // A new VM serves the next request, and the other route is unaffected.
+            harness::wait_until("a new VM", async || {
                 (post(&proxy, "/hostile/good").await.unwrap().0 == 200).then_some(())
             })
             .await;
@@ -58,16 +63,16 @@ async fn a_failed_filter_that_is_closed_answers_503() {
 }
 
 #[tokio::test]
-async fn a_failed_filter_that_is_open_is_skipped() {
+async fn failed_filter_with_fail_open_is_skipped() {
     for (failure, _) in FAILURES {
-        let (origin, proxy) = hostile("request_headers", json!([{"do": failure}]), "failure: Open").await;
+        let (origin, proxy) = hostile("request_headers", json!([{"do": failure}]), "failurePolicy: FailOpen").await;
         assert_eq!(post(&proxy, "/hostile/bad").await.unwrap(), (200, "body".to_owned()), "{failure}");
         assert_eq!(origin.count(), 1);
     }
 }
 
 #[tokio::test]
-async fn the_log_tells_how_a_filter_failed() {
+async fn filter_failure_is_logged_with_cause() {
     for (failure, detail) in FAILURES {
         let (_origin, proxy) = hostile("request_headers", json!([{"do": failure}]), "").await;
         post(&proxy, "/hostile/bad").await.unwrap();
@@ -76,8 +81,8 @@ async fn the_log_tells_how_a_filter_failed() {
         if failure == "panic" {
             assert!(line.contains("backtrace") && line.contains(" < "), "the guest's backtrace: {line}");
         }
-        if failure != "hoard" {
-            assert_eq!(proxy.logged("/hostile/bad").await["details"], detail, "{failure}");
+        if failure != "allocate_forever" {
+            assert_eq!(proxy.access_log_for("/hostile/bad").await["response_code_details"], detail, "{failure}");
         }
         let failures = proxy.json("/plugins").await;
         let bad = failures.as_array().unwrap().iter().find(|plugin| plugin["name"] == "default/bad").unwrap().clone();
@@ -87,26 +92,26 @@ async fn the_log_tells_how_a_filter_failed() {
 }
 
 #[tokio::test]
-async fn garbage_pointers_are_answered_and_harm_nobody() {
-    let (_origin, proxy) = hostile("request_headers", json!([{"do": "garbage"}]), "").await;
+async fn invalid_guest_pointers_return_status() {
+    let (_origin, proxy) = hostile("request_headers", json!([{"do": "invalid_pointers"}]), "").await;
     assert_eq!(post(&proxy, "/hostile/bad").await.unwrap(), (200, "body".to_owned()));
     // InvalidMemoryAccess is 6.
-    proxy.wait_for_log("garbage was answered with 6 6 ").await;
+    proxy.wait_for_log("invalid pointers returned 6 6 ").await;
 }
 
 #[tokio::test]
-async fn the_breaker_stops_calling_a_filter_that_fails_too_often() {
+async fn breaker_stops_calls_of_failing_filter() {
     let (_origin, proxy) = hostile("request_headers", json!([{"do": "panic"}]), "").await;
-    let opened = "filter_breaker_opened_total{plugin=\"default/bad\"}";
-    harness::until("the breaker to open", async || {
+    let opened = "weir_filter_breaker_opened_total{filter=\"default/bad\"}";
+    harness::wait_until("the breaker to open", async || {
         assert_eq!(post(&proxy, "/hostile/bad").await.unwrap().0, 503);
         (proxy.metric(opened).await >= 1.0).then_some(())
     })
     .await;
     let line = proxy.wait_for_log("filter failed too often").await;
     assert!(line.contains("default/bad"), "{line}");
-    // While it is open the policy answers good requests too; after its pause the filter is called again.
-    harness::until("the breaker to close", async || {
+    // The open breaker rejects good requests, too. It closes after its pause.
+    harness::wait_until("the breaker to close", async || {
         (post(&proxy, "/hostile/good").await.unwrap().0 == 200).then_some(())
     })
     .await;
@@ -114,21 +119,21 @@ async fn the_breaker_stops_calling_a_filter_that_fails_too_often() {
 }
 
 #[tokio::test]
-async fn streams_that_wait_in_a_vm_that_dies_are_answered_at_once() {
-    for (fields, expected) in [("", 503), ("failure: Open", 200)] {
-        let origin = Origin::echoes(harness::Codec::Http1).await;
+async fn paused_streams_of_failed_vm_follow_failure_policy() {
+    for (fields, expected) in [("", 503), ("failurePolicy: FailOpen", 200)] {
+        let origin = Origin::echo(harness::Codec::Http1).await;
         let config = json!({"request_headers": [{"do": "pause", "path": "/wait"}, {"do": "panic", "path": "/bad"}]});
-        let resources = Resources::forward_to(origin.address()).filter(Filter::test("one", config).with(fields));
+        let resources = Resources::forward_to(origin.address()).filter(Filter::test("one", config).with_fields(fields));
         let proxy = Proxy::start(&resources).await;
         let client = harness::Client::http2(proxy.address().await).await;
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let asked = client.concurrent(Request::get("/wait").body(harness::empty()).unwrap());
-            waiting.spawn(async move { asked.await.unwrap().status().as_u16() });
+            let pending = client.concurrent(Request::get("/wait").body(harness::empty()).unwrap());
+            waiting.spawn(async move { pending.await.unwrap().status().as_u16() });
         }
-        proxy.wait_for_metric("filter_streams_total{plugin=\"default/one\"}", |count| count >= 20.0).await;
+        proxy.wait_for_metric("weir_filter_streams_total{filter=\"default/one\"}", |count| count >= 20.0).await;
         assert_eq!(post(&proxy, "/bad").await.unwrap().0, expected);
-        let statuses = harness::within("every stream", waiting.join_all()).await;
+        let statuses = harness::with_deadline("every stream", waiting.join_all()).await;
         assert_eq!(statuses, vec![expected; 20]);
     }
 }

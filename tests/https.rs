@@ -1,12 +1,12 @@
-//! HTTPS: certificates by host, renewed without the end of a connection, in no log and no dump.
+//! HTTPS: certificates are selected by host, and renewed without closing connections. Keys are in no log and no dump.
 
 use std::net::SocketAddr;
 
-use harness::{Certificate, Codec, ControlPlane, Filter, Origin, Proxy, Resources, until};
+use harness::{Certificate, Codec, ControlPlane, Filter, Origin, Proxy, Resources, wait_until};
 use http::Request;
 use serde_json::json;
 
-/// A Gateway `edge` that serves these hosts on one port, each with the Secret of its own name.
+/// Returns a Gateway `edge` with listeners (name, host) on one port. Each uses the Secret of its name.
 fn edge(hosts: &[(&str, &str)]) -> String {
     let listener = |(name, host): &(&str, &str)| {
         let host = if host.is_empty() { String::new() } else { format!("hostname: \"{host}\", ") };
@@ -21,7 +21,7 @@ fn edge(hosts: &[(&str, &str)]) -> String {
 }
 
 fn resources(origin: SocketAddr, hosts: &[(&str, &str)]) -> Resources {
-    Resources::nothing().yaml(&edge(hosts)).service("origin", &[origin]).route_everything()
+    Resources::empty().yaml(&edge(hosts)).service("origin", &[origin]).route_everything()
 }
 
 fn for_host(host: &str) -> Request<harness::Body> {
@@ -29,36 +29,37 @@ fn for_host(host: &str) -> Request<harness::Body> {
 }
 
 #[tokio::test]
-async fn each_host_has_its_certificate_in_both_protocols() {
-    let origin = Origin::says("here").await;
-    let (a, b) = (Certificate::of("a.example"), Certificate::of("*.b.example"));
+async fn certificate_is_selected_by_sni() {
+    let origin = Origin::text("here").await;
+    let (a, b) = (Certificate::for_host("a.example"), Certificate::for_host("*.b.example"));
     let property = |name: &str| json!({"do": "property", "property": ["connection", name], "name": format!("x-{name}"), "map": "response"});
-    let told = ["requested_server_name", "tls_version"].map(property);
+    let properties = ["requested_server_name", "tls_version"].map(property);
     let resources = resources(origin.address(), &[("a", "a.example"), ("b", "*.b.example")])
-        .filter(Filter::test("tells", json!({"response_headers": told})))
+        .filter(Filter::test("properties", json!({"response_headers": properties})))
         .yaml(&a.secret("a"))
         .yaml(&b.secret("b"))
         .bind("default/edge/a");
     let proxy = Proxy::start(&resources).await;
     let at = proxy.listener("default/edge/a").await;
     for codec in [Codec::Http1, Codec::Http2] {
-        let mut client = a.connect(at, ("a.example", true), codec).await.unwrap();
+        let mut client = a.connect(at, "a.example", codec).await.unwrap();
         assert_eq!(client.send(for_host("a.example")).await.text(), "here");
         assert_eq!(origin.last().header("x-forwarded-proto"), Some("https"));
-        let mut client = b.connect(at, ("x.b.example", true), codec).await.unwrap();
-        let answer = client.send(for_host("x.b.example")).await;
-        assert_eq!(answer.text(), "here");
-        assert_eq!(answer.header("x-requested_server_name"), Some("x.b.example"));
-        assert_eq!(answer.header("x-tls_version"), Some("TLSv1.3"));
+        let mut client = b.connect(at, "x.b.example", codec).await.unwrap();
+        let response = client.send(for_host("x.b.example")).await;
+        assert_eq!(response.text(), "here");
+        assert_eq!(response.header("x-requested_server_name"), Some("x.b.example"));
+        assert_eq!(response.header("x-tls_version"), Some("TLSv1.3"));
     }
-    for (certificate, host, asks) in [(&a, "x.b.example", true), (&a, "c.example", true), (&a, "a.example", false)] {
-        let refused = certificate.connect(at, (host, asks), Codec::Http1).await;
-        assert!(refused.is_err(), "{host} {asks}");
+    for host in ["x.b.example", "c.example"] {
+        assert!(a.connect(at, host, Codec::Http1).await.is_err(), "{host}");
     }
+    assert!(a.connect_without_sni(at, "a.example", Codec::Http1).await.is_err(), "no SNI");
     proxy.wait_for_log("there is no certificate for the host that it asks for (SNI)").await;
-    // Plain text is not answered.
-    let plain =
-        harness::within("an end", async { harness::Client::http1(at).await.attempt(for_host("a.example")).await });
+    // Plaintext is rejected.
+    let plain = harness::with_deadline("the end of the connection", async {
+        harness::Client::http1(at).await.try_send(for_host("a.example")).await
+    });
     assert!(plain.await.is_err());
     let dump = harness::Client::http1(proxy.admin()).await.get("/config_dump").await.text();
     assert!(dump.contains("BEGIN CERTIFICATE") && !dump.contains("PRIVATE KEY"), "{dump}");
@@ -66,27 +67,27 @@ async fn each_host_has_its_certificate_in_both_protocols() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_renewed_and_open_connections_go_on() {
-    let origin = Origin::says("here").await;
+async fn renewed_certificate_preserves_open_connections() {
+    let origin = Origin::text("here").await;
     let control = ControlPlane::start().await;
-    let (old, new) = (Certificate::of("a.example"), Certificate::of("a.example"));
+    let (old, new) = (Certificate::for_host("a.example"), Certificate::for_host("a.example"));
     let all = resources(origin.address(), &[("a", "")]);
     control.apply(&all.clone().yaml(&old.secret("a"))).await;
     let proxy = control.proxy("p1", &["--bind", "default/edge/a=127.0.0.1:0"]).await;
-    let at = until("the listener", async || proxy.find_listener("default/edge/a").await).await;
-    let mut client = old.connect(at, ("a.example", false), Codec::Http1).await.unwrap();
-    let mut streams = old.connect(at, ("a.example", true), Codec::Http2).await.unwrap();
+    let at = wait_until("the listener", async || proxy.find_listener("default/edge/a").await).await;
+    let mut client = old.connect_without_sni(at, "a.example", Codec::Http1).await.unwrap();
+    let mut streams = old.connect(at, "a.example", Codec::Http2).await.unwrap();
     assert_eq!(client.send(for_host("a.example")).await.text(), "here");
 
-    control.apply(&Resources::nothing().yaml(&new.secret("a"))).await;
-    until("the new certificate", async || new.connect(at, ("a.example", true), Codec::Http1).await.ok()).await;
-    assert!(old.connect(at, ("a.example", true), Codec::Http1).await.is_err());
+    control.apply(&Resources::empty().yaml(&new.secret("a"))).await;
+    wait_until("the new certificate", async || new.connect(at, "a.example", Codec::Http1).await.ok()).await;
+    assert!(old.connect(at, "a.example", Codec::Http1).await.is_err());
     for open in [&mut client, &mut streams] {
-        assert_eq!(open.send(for_host("a.example")).await.text(), "here", "what is open goes on");
+        assert_eq!(open.send(for_host("a.example")).await.text(), "here", "open connections stay");
     }
     let object = control.get("resources/Secret/default/a").await;
     assert!(object["status"]["programmed"]["message"].as_str().unwrap().starts_with("1/1 proxies"), "{object}");
-    assert_eq!(object["stringData"]["tls.key"], "<hidden>", "not even for an admin");
+    assert_eq!(object["stringData"]["tls.key"], "<hidden>", "the key is redacted even for an admin");
     for page in ["revisions/1", "revisions/2", "resources"] {
         let text = control.get(page).await.to_string();
         assert!(!text.contains("PRIVATE KEY"), "{page}: {text}");
@@ -97,10 +98,10 @@ async fn a_certificate_is_renewed_and_open_connections_go_on() {
 }
 
 #[tokio::test]
-async fn what_is_no_certificate_is_refused_where_it_was_written() {
-    let origin = Origin::says("here").await;
+async fn invalid_certificate_is_rejected_with_position() {
+    let origin = Origin::text("here").await;
     let control = ControlPlane::start().await;
-    let (one, other) = (Certificate::of("a.example"), Certificate::of("a.example"));
+    let (one, other) = (Certificate::for_host("a.example"), Certificate::for_host("a.example"));
     let mixed = one.secret("a").replace(&indented(&one.key), &indented(&other.key));
     assert_ne!(mixed, one.secret("a"));
     let all = resources(origin.address(), &[("a", "")]);
@@ -122,15 +123,15 @@ async fn what_is_no_certificate_is_refused_where_it_was_written() {
             "holds no PEM of it",
         ),
     ] {
-        let answer = control.ask("POST", "apply?path=mine.yaml", &text).await;
-        assert_eq!(answer.status, 422, "{what}: {}", answer.text());
-        let text = answer.text();
+        let response = control.request("POST", "apply?path=mine.yaml", &text).await;
+        assert_eq!(response.status, 422, "{what}: {}", response.text());
+        let text = response.text();
         assert!(text.contains(object) && text.contains(reason), "{what}: {text}");
         assert!(!text.contains(other.key.lines().nth(1).unwrap()), "{what}: {text}");
     }
     control.apply(&all.clone().yaml(&one.secret("a"))).await;
-    // What is shown cannot be deleted.
-    let needed = control.ask("DELETE", "resources/Secret/default/a", "").await;
+    // A Secret in use cannot be deleted.
+    let needed = control.request("DELETE", "resources/Secret/default/a", "").await;
     assert_eq!(needed.status, 422, "{}", needed.text());
 }
 

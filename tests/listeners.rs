@@ -1,11 +1,11 @@
-//! Listeners come, go and move; a port that somebody else has is refused.
+//! Listeners are added, removed and moved. A port in use by another process is rejected.
 
 use std::net::{SocketAddr, TcpListener};
 
-use harness::{Origin, Proxy, ProxyOptions, Resources, Wire, until};
+use harness::{Origin, Proxy, ProxyOptions, RawConnection, Resources, wait_until};
 use tokio::net::TcpStream;
 
-/// A Gateway with one listener on a port that no `--bind` changes.
+/// Returns a Gateway with one listener on a port that no `--bind` replaces.
 fn on_port(name: &str, port: u16) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\nspec:\n  \
@@ -22,32 +22,28 @@ fn route(gateway: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_listener_is_added_and_removed() {
-    let origin = Origin::says("hello").await;
+async fn listener_can_be_added_and_removed() {
+    let origin = Origin::text("hello").await;
     let one = || Resources::forward_to(origin.address());
     let two = one().gateway("second", &["http"]).yaml(&route("second"));
-    // Both names get free ports, whether or not they are there yet.
-    let both = Resources::nothing().listener("default/second/http");
-    let mut first = one();
-    for name in both.listeners() {
-        first = first.listener(name);
-    }
+    // The second listener gets a free port, too, when it is added.
+    let first = one().bind("default/second/http");
     let proxy = Proxy::start_with(&first, ProxyOptions { workers: Some(2), ..ProxyOptions::default() }).await;
     assert_eq!(proxy.find_listener("default/second/http").await, None);
-    proxy.change(&two).await;
+    proxy.apply_and_wait(&two).await;
     let address = proxy.listener("default/second/http").await;
     let mut client = harness::Client::http1(address).await;
     assert_eq!(client.get("/").await.text(), "hello");
-    proxy.change(&one()).await;
+    proxy.apply_and_wait(&one()).await;
     client.closed().await;
-    until("the port to be closed", async || TcpStream::connect(address).await.err()).await;
-    assert_eq!(proxy.get("/").await.text(), "hello", "the other listener noticed nothing");
+    wait_until("the port to be closed", async || TcpStream::connect(address).await.err()).await;
+    assert_eq!(proxy.get("/").await.text(), "hello", "the other listener is unaffected");
     assert_eq!(proxy.find_listener("default/second/http").await, None);
 }
 
 #[tokio::test]
-async fn a_request_in_flight_on_a_removed_listener_ends_well() {
-    let (sender, body) = harness::in_steps();
+async fn removed_listener_completes_request_in_flight() {
+    let (sender, body) = harness::body_channel();
     let body = parking_lot::Mutex::new(Some(body));
     let origin = Origin::start(harness::Codec::Http1, move |_| {
         let body = body.lock().take().unwrap_or_else(harness::empty);
@@ -59,57 +55,57 @@ async fn a_request_in_flight_on_a_removed_listener_ends_well() {
     let proxy = Proxy::start(&two).await;
     let mut client = harness::Client::http1(proxy.listener("default/second/http").await).await;
     sender.data("begun").await;
-    let response = client.begin(http::Request::get("/").body(harness::empty()).unwrap()).await;
-    proxy.change(&one()).await;
+    let response = client.send_head(http::Request::get("/").body(harness::empty()).unwrap()).await;
+    proxy.apply_and_wait(&one()).await;
     sender.data(", ended").await;
     drop(sender);
-    let answer = harness::within("the answer's end", harness::read(response)).await.unwrap();
-    assert_eq!(answer.text(), "begun, ended");
+    let response = harness::with_deadline("the end of the response", harness::read(response)).await.unwrap();
+    assert_eq!(response.text(), "begun, ended");
     client.closed().await;
 }
 
 #[tokio::test]
-async fn a_listener_moves_to_another_port() {
-    let origin = Origin::says("hello").await;
+async fn listener_can_move_to_another_port() {
+    let origin = Origin::text("hello").await;
     let at = |port: u16| {
-        Resources::nothing().service("origin", &[origin.address()]).yaml(&on_port("edge", port)).yaml(&route("edge"))
+        Resources::empty().service("origin", &[origin.address()]).yaml(&on_port("edge", port)).yaml(&route("edge"))
     };
-    // The proxy itself tells whether the ports were still free when it came to them.
+    // If another process takes a port meanwhile, the proxy rejects the change.
     let (first, second) = (harness::free_address(), harness::free_address());
     let proxy = Proxy::start(&at(first.port())).await;
     assert_eq!(proxy.address().await, first);
-    proxy.change(&at(second.port())).await;
+    proxy.apply_and_wait(&at(second.port())).await;
     assert_eq!(proxy.address().await, second);
     assert_eq!(proxy.get("/").await.text(), "hello");
-    until("the old port to be closed", async || TcpStream::connect(first).await.err()).await;
-    proxy.change(&at(first.port())).await;
+    wait_until("the old port to be closed", async || TcpStream::connect(first).await.err()).await;
+    proxy.apply_and_wait(&at(first.port())).await;
     assert_eq!(proxy.get("/").await.text(), "hello", "and back");
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_refused() {
+async fn port_in_use_is_rejected() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken: SocketAddr = holder.local_addr().unwrap();
-    let origin = Origin::says("hello").await;
+    let origin = Origin::text("hello").await;
     let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     let version = proxy.version().await;
     proxy.write("more.yaml", on_port("more", taken.port()));
-    let line = proxy.wait_for_log("configuration refused").await;
+    let line = proxy.wait_for_log("configuration rejected").await;
     let expected =
         format!("more.yaml:8:20: Gateway default/more: spec.listeners[0].port: {taken} is in use by another process");
     assert!(line.contains(&expected), "{line}\ninstead of\n{expected}");
     assert_eq!(proxy.version().await, version);
-    // Free again, the same text is taken.
+    // The port is free again: the change is accepted.
     drop(holder);
     proxy.write("more.yaml", on_port("more", taken.port()) + "# tried again\n");
-    until("the listener", async || proxy.find_listener("default/more/http").await).await;
+    wait_until("the listener", async || proxy.find_listener("default/more/http").await).await;
 }
 
 #[tokio::test]
-async fn a_port_in_use_at_the_start_ends_the_process_with_one_sentence() {
+async fn port_in_use_at_start_fails_with_reason() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();
-    let resources = Resources::nothing().yaml(&on_port("edge", taken.port()));
+    let resources = Resources::empty().yaml(&on_port("edge", taken.port()));
     let (status, log) = Proxy::fail_to_start(&resources, ProxyOptions::default()).await;
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains(&format!("{taken} is in use by another process")), "{log}");
@@ -117,18 +113,18 @@ async fn a_port_in_use_at_the_start_ends_the_process_with_one_sentence() {
 
 #[tokio::test]
 async fn workers_share_a_port() {
-    let origin = Origin::says("hello").await;
+    let origin = Origin::text("hello").await;
     let options = ProxyOptions { workers: Some(3), ..ProxyOptions::default() };
     let proxy = Proxy::start_with(&Resources::forward_to(origin.address()), options).await;
     let address = proxy.address().await;
     let mut open = Vec::new();
     for _ in 0..24 {
-        let mut wire = Wire::connect(address).await;
+        let mut wire = RawConnection::connect(address).await;
         wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(wire.response().await.0.starts_with("HTTP/1.1 200 "));
         open.push(wire);
     }
-    assert_eq!(proxy.metric("downstream_connections{listener=\"default/edge/http\"}").await, 24.0);
+    assert_eq!(proxy.metric("weir_downstream_connections{listener=\"default/edge/http\"}").await, 24.0);
     // Each worker has its own pool.
     assert!(origin.connections() > 1, "{} connections upstream", origin.connections());
 }

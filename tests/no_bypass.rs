@@ -1,5 +1,7 @@
-//! Invariant I8b: a request never reaches an upstream by a route whose filters did not run on it. Filters edit paths,
-//! hosts, headers and routing marks at random, before and after `auth`, and a naive oracle says what must come out.
+//! Invariant I8b: a request never reaches an upstream by a route whose filters did not run on it.
+//!
+//! Filters edit paths, hosts, headers and the routing target at random, before and after `auth`. A naive oracle
+//! computes the expected outcome.
 
 use std::collections::HashMap;
 
@@ -8,24 +10,24 @@ use http::{Request, Response};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-/// Requests; each has edits of its own.
+/// The number of requests. Each has its own edits.
 const REQUESTS: usize = 10_000;
 
-/// Connections at once.
+/// The number of concurrent connections.
 const CONNECTIONS: usize = 4;
 
-/// A route, its chain (its HTTPRoute), the Service it goes to, and what it matches.
+/// A route rule: its HTTPRoute (`chain`), its ServiceEntry, and its matches.
 struct Row {
     chain: &'static str,
     service: &'static str,
-    /// A second backend of weight 0, which only a mark may choose.
+    /// A second backend of weight 0, which only `x-weir-target` picks.
     hidden: Option<&'static str>,
     host: &'static str,
     prefix: &'static str,
     tier: Option<&'static str>,
 }
 
-/// In the order in which the Gateway API lets them match: longer prefixes first, then those with headers.
+/// The rules in the precedence of the Gateway API: longer prefixes first, then rules with headers.
 const ROWS: [Row; 8] = [
     Row { chain: "a-admin", service: "s1", hidden: None, host: "a.test", prefix: "/admin/root", tier: None },
     Row { chain: "a-gold", service: "s2", hidden: None, host: "a.test", prefix: "/admin", tier: Some("gold") },
@@ -45,9 +47,9 @@ const TIERS: [&str; 3] = ["gold", "silver", "Gold"];
 const MARKS: [&str; 7] =
     ["default/s1:80", "default/s3:80", "default/s4:80", "default/s7:80", "default/s8:80", "@v1", "nonsense"];
 
-/// What a request is, and what filters make of it.
+/// A request, and the edits of its filters.
 #[derive(Debug, Clone, Default)]
-struct Attempt {
+struct RandomEdit {
     host: &'static str,
     path: &'static str,
     tier: Option<&'static str>,
@@ -56,29 +58,29 @@ struct Attempt {
     late: Vec<(&'static str, &'static str)>,
 }
 
-/// What must come out.
+/// The expected outcome.
 #[derive(Debug, PartialEq, Eq)]
 enum Expected {
-    Refused(u16),
+    Rejected(u16),
     Reaches(&'static str),
 }
 
-fn find(host: &str, path: &str, tier: Option<&str>) -> Option<&'static Row> {
+fn find_row(host: &str, path: &str, tier: Option<&str>) -> Option<&'static Row> {
     let path = path.split('?').next().unwrap_or_default();
     let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     ROWS.iter().find(|row| row.host == host && below(row.prefix) && row.tier.is_none_or(|wanted| tier == Some(wanted)))
 }
 
-/// The same, in the plainest words: route, ask that route's auth, edit, route again, compare.
-fn oracle(attempt: &Attempt) -> Expected {
-    // What comes from the downstream is normalised before it is routed; what filters write is taken as it is.
-    let path = if attempt.path == "/%61dmin" { "/admin" } else { attempt.path };
-    let Some(first) = find(attempt.host, path, attempt.tier) else { return Expected::Refused(404) };
-    if attempt.key != first.chain {
-        return Expected::Refused(401);
+/// Computes the outcome naively: routes, checks the key of the route's auth, edits, routes again, compares the chains.
+fn oracle(edit: &RandomEdit) -> Expected {
+    // Paths of the downstream are normalized before routing; paths of filters are not.
+    let path = if edit.path == "/%61dmin" { "/admin" } else { edit.path };
+    let Some(first) = find_row(edit.host, path, edit.tier) else { return Expected::Rejected(404) };
+    if edit.key != first.chain {
+        return Expected::Rejected(401);
     }
-    let (mut host, mut path, mut tier, mut mark) = (attempt.host, path, attempt.tier, None);
-    for (what, value) in attempt.early.iter().chain(&attempt.late) {
+    let (mut host, mut path, mut tier, mut mark) = (edit.host, path, edit.tier, None);
+    for (what, value) in edit.early.iter().chain(&edit.late) {
         match *what {
             "path" => path = value,
             "authority" => host = value,
@@ -86,22 +88,22 @@ fn oracle(attempt: &Attempt) -> Expected {
             _ => mark = Some(*value),
         }
     }
-    let Some(second) = find(host, path, tier) else { return Expected::Refused(404) };
+    let Some(second) = find_row(host, path, tier) else { return Expected::Rejected(404) };
     if second.chain != first.chain {
-        return Expected::Refused(500);
+        return Expected::Rejected(500);
     }
     let Some(mark) = mark else { return Expected::Reaches(second.service) };
     let named = |service: &&'static str| format!("default/{service}:80") == mark;
     match Some(second.service).filter(named).or_else(|| second.hidden.filter(named)) {
         Some(service) => Expected::Reaches(service),
-        None => Expected::Refused(500),
+        None => Expected::Rejected(500),
     }
 }
 
-/// Numbers that look random and are the same in each run (splitmix64).
-struct Draw(u64);
+/// A pseudo-random generator whose numbers are equal in each run (splitmix64).
+struct RandomSource(u64);
 
-impl Draw {
+impl RandomSource {
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -125,14 +127,14 @@ impl Draw {
         edits
     }
 
-    fn attempt(&mut self) -> Attempt {
+    fn edit(&mut self) -> RandomEdit {
         let (host, path) = (self.of(&HOSTS), self.of(&PATHS));
         let tier = (self.below(3) == 0).then(|| self.of(&TIERS));
-        let normalised = if path == "/%61dmin" { "/admin" } else { path };
-        // Mostly the right key: a 401 says little about what comes after it.
-        let right = find(host, normalised, tier).filter(|_| self.below(8) != 0).map(|row| row.chain);
+        let normalized = if path == "/%61dmin" { "/admin" } else { path };
+        // Mostly the right key, since a 401 skips the later steps.
+        let right = find_row(host, normalized, tier).filter(|_| self.below(8) != 0).map(|row| row.chain);
         let key = right.unwrap_or_else(|| self.of(&CHAINS));
-        Attempt { host, path, tier, key, early: self.edits(), late: self.edits() }
+        RandomEdit { host, path, tier, key, early: self.edits(), late: self.edits() }
     }
 }
 
@@ -156,28 +158,30 @@ fn resources(origin: std::net::SocketAddr) -> Resources {
         };
         let rules: String = rows.iter().map(rule).collect();
         resources = resources.route(chain, &format!("hostnames: [{}]\nrules:\n{rules}", rows[0].host));
-        let early = Filter::test("early", json!({"request_headers": [{"do": "obey", "prefix": "x-early-"}]}));
-        let late = Filter::test("late", json!({"request_headers": [{"do": "obey", "prefix": "x-late-"}]}));
+        let early =
+            Filter::test("early", json!({"request_headers": [{"do": "apply_prefixed_headers", "prefix": "x-early-"}]}));
+        let late =
+            Filter::test("late", json!({"request_headers": [{"do": "apply_prefixed_headers", "prefix": "x-late-"}]}));
         let auth = Filter {
             config: json!({"apiKeys": {"header": "x-key", "keys": [{"id": chain, "key": chain}]}}),
-            ..Filter::of("auth", Module::Builtin("auth"))
+            ..Filter::new("auth", Module::Builtin("auth"))
         };
         for (filter, phase) in [(early, "phase: Stats"), (auth, "phase: Authn"), (late, "phase: Route")] {
             let name: &'static str = Box::leak(format!("{chain}-{}", filter.name).into_boxed_str());
-            resources = resources.filter(Filter { name, ..filter }.with(phase).before(chain));
+            resources = resources.filter(Filter { name, ..filter }.with_fields(phase).targeting(chain));
         }
     }
     resources
 }
 
-fn request(attempt: &Attempt) -> Request<Body> {
-    let mut request = Request::get(attempt.path).header("host", attempt.host).header("x-key", attempt.key);
-    // From outside it is nobody's business: it is dropped before anything sees it.
+fn request(edit: &RandomEdit) -> Request<Body> {
+    let mut request = Request::get(edit.path).header("host", edit.host).header("x-key", edit.key);
+    // `x-weir-target` of a downstream is removed before any filter runs.
     request = request.header("x-weir-target", "default/s1:80");
-    if let Some(tier) = attempt.tier {
+    if let Some(tier) = edit.tier {
         request = request.header("tier", tier);
     }
-    for (prefix, edits) in [("x-early-", &attempt.early), ("x-late-", &attempt.late)] {
+    for (prefix, edits) in [("x-early-", &edit.early), ("x-late-", &edit.late)] {
         for (what, value) in edits {
             request = request.header(format!("{prefix}{what}"), *value);
         }
@@ -185,43 +189,43 @@ fn request(attempt: &Attempt) -> Request<Body> {
     request.body(empty()).unwrap()
 }
 
-/// Sends some of the attempts and compares; how often each outcome came.
+/// Sends a connection's requests, compares each outcome with the oracle, and returns the number of each outcome.
 async fn compare(address: std::net::SocketAddr, seed: u64) -> HashMap<String, usize> {
     let mut client = Client::http1(address).await;
-    let mut draw = Draw(seed);
+    let mut random = RandomSource(seed);
     let mut outcomes = HashMap::new();
     for _ in 0..REQUESTS / CONNECTIONS {
-        let attempt = draw.attempt();
-        let expected = oracle(&attempt);
-        let answer = client.send(request(&attempt)).await;
-        let outcome = match answer.status {
+        let edit = random.edit();
+        let expected = oracle(&edit);
+        let response = client.send(request(&edit)).await;
+        let outcome = match response.status {
             200 => {
-                // The origin says what reached it: whose auth had let it in, by which route, and no mark.
-                let seen: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+                // The origin responds with the consumer, the route's service and the routing target that it received.
+                let seen: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
                 let service = seen["service"].as_str().unwrap().to_owned();
                 let owner = ROWS.iter().find(|row| row.service == service).unwrap();
-                assert_eq!(seen["consumer"], owner.chain, "{attempt:?}");
-                assert_eq!(seen["mark"], serde_json::Value::Null, "{attempt:?}");
+                assert_eq!(seen["consumer"], owner.chain, "{edit:?}");
+                assert_eq!(seen["mark"], serde_json::Value::Null, "{edit:?}");
                 service
             }
             status => status.to_string(),
         };
         let wanted = match &expected {
-            Expected::Refused(status) => status.to_string(),
-            // A hidden backend is reached by the same rule.
+            Expected::Rejected(status) => status.to_string(),
+            // A hidden backend belongs to the same rule.
             Expected::Reaches(service) => {
                 let by_rule = ROWS.iter().find(|row| row.hidden == Some(service)).map_or(*service, |row| row.service);
                 by_rule.to_owned()
             }
         };
-        assert_eq!(outcome, wanted, "{attempt:?} {}", answer.text());
+        assert_eq!(outcome, wanted, "{edit:?} {}", response.text());
         *outcomes.entry(outcome).or_default() += 1;
     }
     outcomes
 }
 
 #[tokio::test]
-async fn no_edit_of_any_filter_reaches_an_upstream_without_its_routes_auth() {
+async fn edited_requests_reach_no_upstream_without_auth_of_its_route() {
     let origin = Origin::start(Codec::Http1, |request| async move {
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
         let seen = json!({
@@ -240,7 +244,7 @@ async fn no_edit_of_any_filter_reaches_an_upstream_without_its_routes_auth() {
     for (outcome, count) in tasks.join_all().await.into_iter().flatten() {
         *all.entry(outcome).or_default() += count;
     }
-    // Every way to end was met, so that the comparison says something: all services, all refusals.
+    // The requests had every outcome: all services and all rejections.
     for outcome in ["401", "404", "500", "s1", "s2", "s3", "s5", "s6", "s8", "s9", "s10"] {
         assert!(all.get(outcome).is_some_and(|count| *count >= 20), "{outcome} in {all:?}");
     }

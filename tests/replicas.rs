@@ -1,14 +1,14 @@
-//! Control planes that share an etcd: what one of them accepts, all tell; none of them loses what another one has written.
-//! Needs etcd; see `cargo xtask test`.
+//! Replicas of the control plane that share an etcd: each pushes the changes of all, and none overwrites another's
+//! write. Needs etcd; see `cargo xtask test`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::{Answer, ControlOptions, ControlPlane, Etcd, Origin, Proxy, Resources, test_filter, until};
+use harness::{ClientResponse, ControlOptions, ControlPlane, Etcd, Origin, Proxy, Resources, test_filter, wait_until};
 use serde_json::{Value, json};
 use weir_bundle::Bundle;
 
-/// Two control planes that share this etcd.
+/// Starts two control planes that share an etcd.
 async fn replicas(etcd: &Etcd) -> (ControlPlane, ControlPlane) {
     let options = ControlOptions { store: Some(etcd.url()), ..ControlOptions::default() };
     let one = ControlPlane::start_with(options.clone()).await;
@@ -18,13 +18,13 @@ async fn replicas(etcd: &Etcd) -> (ControlPlane, ControlPlane) {
 
 fn service(name: &str) -> String {
     format!(
-        "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{name: http, port: 80, \
+        "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec: {{ports: [{{name: http, port: 80, \
          protocol: HTTP}}], endpoints: [{{address: \"127.0.0.1:1\"}}]}}\n"
     )
 }
 
 fn filter(version: &str) -> Resources {
-    Resources::nothing().yaml(&format!(
+    Resources::empty().yaml(&format!(
         "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: stamp}}\nspec:\n  module: {{bundle: stamp, \
          version: \"{version}\"}}\n  config: {{response_headers: [{{do: set, name: x-stamp, value: yes}}]}}\n"
     ))
@@ -35,141 +35,141 @@ fn bundle() -> Vec<u8> {
     Bundle::read(&std::fs::read(test_filter()).unwrap()).unwrap().with_manifest(&manifest).unwrap()
 }
 
-fn parsed(answer: &Answer) -> Value {
-    serde_json::from_str(&answer.text()).unwrap_or_default()
+fn parsed(response: &ClientResponse) -> Value {
+    serde_json::from_str(&response.text()).unwrap_or_default()
 }
 
-async fn serves(proxy: &Proxy, text: &str, stamp: Option<&str>) {
-    until(&format!("{text} with the stamp {stamp:?}"), async || {
+async fn wait_for_response(proxy: &Proxy, text: &str, stamp: Option<&str>) {
+    wait_until(&format!("{text} with the stamp {stamp:?}"), async || {
         proxy.find_listener("default/edge/http").await?;
-        let answer = proxy.get("/").await;
-        (answer.text() == text && answer.header("x-stamp") == stamp).then_some(())
+        let response = proxy.get("/").await;
+        (response.text() == text && response.header("x-stamp") == stamp).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_one_accepts_all_tell() {
-    let (etcd, origin, successor) = (Etcd::start(1).await, Origin::says("one").await, Origin::says("two").await);
+async fn change_at_one_replica_is_pushed_by_all() {
+    let (etcd, origin, successor) = (Etcd::start(1).await, Origin::text("one").await, Origin::text("two").await);
     let (one, other) = replicas(&etcd).await;
     one.apply(&Resources::forward_to(origin.address())).await;
     let (left, right) = (one.proxy("left", &[]).await, other.proxy("right", &[]).await);
     for proxy in [&left, &right] {
-        serves(proxy, "one", None).await;
+        wait_for_response(proxy, "one", None).await;
     }
     other.apply(&Resources::forward_to(successor.address())).await;
     for proxy in [&left, &right] {
-        serves(proxy, "two", None).await;
+        wait_for_response(proxy, "two", None).await;
     }
-    // Both know who has changed what.
+    // Both have the same revisions.
     let revisions = async |control: &ControlPlane| control.get("revisions").await;
     assert_eq!(revisions(&one).await, revisions(&other).await);
-    // A bundle is the other one's too, and is not deleted while a Filter names it, wherever that was applied.
+    // Both have the bundle. It is not deleted while a Filter uses it, whichever replica applied the Filter.
     let pushed = one.push(&one.admin_token(), "stamp", "1.0.0", bundle()).await;
     assert_eq!(pushed.status, 200, "{}", pushed.text());
     other.apply(&filter("1.0.0")).await;
-    let refused = one.ask("DELETE", "bundles/stamp/1.0.0", "").await;
-    assert_eq!(refused.status, 409, "{}", refused.text());
+    let rejected = one.request("DELETE", "bundles/stamp/1.0.0", "").await;
+    assert_eq!(rejected.status, 409, "{}", rejected.text());
     for proxy in [&left, &right] {
-        serves(proxy, "two", Some("yes")).await;
+        wait_for_response(proxy, "two", Some("yes")).await;
     }
-    let gone = other.ask("DELETE", "resources/Filter/default/stamp", "").await;
+    let gone = other.request("DELETE", "resources/Filter/default/stamp", "").await;
     assert_eq!(gone.status, 200, "{}", gone.text());
-    assert_eq!(one.ask("DELETE", "bundles/stamp/1.0.0", "").await.status, 200);
-    let refused = other.ask("POST", "apply", filter("1.0.0").text()).await;
-    assert!(refused.status == 422 && refused.text().contains("stamp"), "{} {}", refused.status, refused.text());
+    assert_eq!(one.request("DELETE", "bundles/stamp/1.0.0", "").await.status, 200);
+    let rejected = other.request("POST", "apply", filter("1.0.0").text()).await;
+    assert!(rejected.status == 422 && rejected.text().contains("stamp"), "{} {}", rejected.status, rejected.text());
 }
 
 #[tokio::test]
-async fn a_workload_that_registers_at_one_is_told_by_the_other() {
-    let (etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+async fn workload_registered_at_one_replica_is_pushed_by_other() {
+    let (etcd, origin) = (Etcd::start(1).await, Origin::text("here").await);
     let (one, other) = replicas(&etcd).await;
     one.apply(&Resources::new().service("origin", &[]).route_everything()).await;
     let proxy = other.proxy("p1", &[]).await;
-    let said = json!({"address": origin.address().to_string(), "leaseSeconds": 3}).to_string();
-    let registers = async || one.ask("PUT", "workloads/default/origin/one", &said).await.status;
+    let registration = json!({"address": origin.address().to_string(), "leaseSeconds": 3}).to_string();
+    let registers = async || one.request("PUT", "workloads/default/origin/one", &registration).await.status;
     assert_eq!(registers().await, 200);
-    // For longer than its lease: the other one hears of it each time.
+    // For longer than the lease: each registration renews it at both replicas.
     let end = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
-    serves(&proxy, "here", None).await;
+    wait_for_response(&proxy, "here", None).await;
     while tokio::time::Instant::now() < end {
         assert_eq!(registers().await, 200);
         assert_eq!(proxy.get("/").await.status, 200);
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    until("its end", async || (proxy.get("/").await.status == 503).then_some(())).await;
+    wait_until("the end of the lease", async || (proxy.get("/").await.status == 503).then_some(())).await;
 }
 
 #[tokio::test]
-async fn workloads_outlast_an_etcd_that_is_away() {
-    let (mut etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+async fn workload_leases_survive_etcd_outage() {
+    let (mut etcd, origin) = (Etcd::start(1).await, Origin::text("here").await);
     let (one, _other) = replicas(&etcd).await;
     one.apply(&Resources::new().service("origin", &[]).route_everything()).await;
     let proxy = one.proxy("p1", &[]).await;
-    let said = json!({"address": origin.address().to_string(), "leaseSeconds": 2}).to_string();
-    assert_eq!(one.ask("PUT", "workloads/default/origin/one", &said).await.status, 200);
-    serves(&proxy, "here", None).await;
+    let registration = json!({"address": origin.address().to_string(), "leaseSeconds": 2}).to_string();
+    assert_eq!(one.request("PUT", "workloads/default/origin/one", &registration).await.status, 200);
+    wait_for_response(&proxy, "here", None).await;
     etcd.kill(0).await;
     let end = tokio::time::Instant::now() + std::time::Duration::from_secs(6);
     while tokio::time::Instant::now() < end {
-        assert_eq!(one.ask("PUT", "workloads/default/origin/one", &said).await.status, 200);
+        assert_eq!(one.request("PUT", "workloads/default/origin/one", &registration).await.status, 200);
         assert_eq!(proxy.get("/").await.status, 200);
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     etcd.restart(0).await;
-    until("its end", async || (proxy.get("/").await.status == 503).then_some(())).await;
+    wait_until("the end of the lease", async || (proxy.get("/").await.status == 503).then_some(())).await;
 }
 
 #[tokio::test]
-async fn none_overwrites_another() {
+async fn concurrent_writers_do_not_overwrite_each_other() {
     let etcd = Etcd::start(1).await;
     let (one, other) = replicas(&etcd).await;
-    let applied = async |control: &ControlPlane, whose: &str| {
+    let applied = async |control: &ControlPlane, prefix: &str| {
         for number in 0..20 {
-            let answer = control.ask("POST", "apply", &service(&format!("{whose}{number}"))).await;
-            assert_eq!(answer.status, 200, "{}", answer.text());
+            let response = control.request("POST", "apply", &service(&format!("{prefix}{number}"))).await;
+            assert_eq!(response.status, 200, "{}", response.text());
         }
     };
     tokio::join!(applied(&one, "a"), applied(&other, "b"));
     for control in [&one, &other] {
-        until("all of them", async || {
-            let found = control.get("resources?kind=Service").await;
+        wait_until("all of them", async || {
+            let found = control.get("resources?kind=ServiceEntry").await;
             (found.as_array()?.len() == 40).then_some(())
         })
         .await;
     }
-    let last = parsed(&one.ask("POST", "apply", &service("c")).await)["revision"].as_u64().unwrap();
-    assert_eq!(last, 41, "each change is a revision of its own");
-    // Whoever says which revision he has looked at is told when it is not the last one, wherever he looked.
+    let last = parsed(&one.request("POST", "apply", &service("c")).await)["revision"].as_u64().unwrap();
+    assert_eq!(last, 41, "each change is a revision");
+    // A stale `expected_revision` is a conflict at each replica.
     let path = |revision: u64| format!("apply?expected_revision={revision}");
-    assert_eq!(other.ask("POST", &path(last), &service("d")).await.status, 200);
-    assert_eq!(one.ask("POST", &path(last), &service("e")).await.status, 409);
+    assert_eq!(other.request("POST", &path(last), &service("d")).await.status, 200);
+    assert_eq!(one.request("POST", &path(last), &service("e")).await.status, 409);
 }
 
-/// More than an etcd gives in one page, and more than it takes in one transaction.
+/// More entries than etcd returns in one page, and more deletions than it accepts in one transaction.
 #[tokio::test]
-async fn what_is_long_is_read_and_forgotten_in_parts() {
+async fn long_collections_are_read_and_deleted_in_pages() {
     let etcd = Etcd::start(1).await;
     let (one, mut other) = replicas(&etcd).await;
     let mut last = Value::Null;
     for number in 0..250 {
         let new = json!({"name": format!("t{number}"), "role": "viewer"}).to_string();
-        last = parsed(&one.ask("POST", "tokens", &new).await);
+        last = parsed(&one.request("POST", "tokens", &new).await);
     }
-    until("all tokens at the other one", async || {
+    wait_until("all tokens at the other one", async || {
         let tokens = other.get("tokens").await;
-        let last = other.ask_as(last["secret"].as_str(), "GET", "status", "").await.status;
+        let last = other.request_as(last["secret"].as_str(), "GET", "status", "").await.status;
         (tokens.as_array()?.len() == 251 && last == 200).then_some(())
     })
     .await;
-    // Seventeen checkpoints: with the last one more revisions are forgotten than one transaction deletes.
+    // Seventeen checkpoints: the last one drops more revisions than one transaction deletes.
     for revision in 1..=1_088 {
         let text = service("a").replace("127.0.0.1:1", &format!("127.0.0.1:{revision}"));
-        let answer = one.ask("POST", "apply", &text).await;
-        assert_eq!(parsed(&answer)["revision"], revision, "{}", answer.text());
+        let response = one.request("POST", "apply", &text).await;
+        assert_eq!(parsed(&response)["revision"], revision, "{}", response.text());
     }
     for (revision, status) in [(87, 404), (88, 200), (1_088, 200)] {
-        assert_eq!(other.ask("GET", &format!("revisions/{revision}"), "").await.status, status, "{revision}");
+        assert_eq!(other.request("GET", &format!("revisions/{revision}"), "").await.status, status, "{revision}");
     }
     other.kill().await;
     other.restart().await;
@@ -177,89 +177,94 @@ async fn what_is_long_is_read_and_forgotten_in_parts() {
 }
 
 #[tokio::test]
-async fn tokens_and_roots_are_the_same_everywhere() {
+async fn tokens_and_roots_are_shared_by_replicas() {
     let etcd = Etcd::start(1).await;
     let (one, other) = replicas(&etcd).await;
-    let made = parsed(&one.ask("POST", "tokens", r#"{"name": "me", "role": "viewer"}"#).await);
+    let made = parsed(&one.request("POST", "tokens", r#"{"name": "me", "role": "viewer"}"#).await);
     let (secret, id) = (made["secret"].as_str().unwrap().to_owned(), made["id"].as_str().unwrap());
-    let may = async |expected: u16| {
-        until(&format!("{expected} at the other one"), async || {
-            (other.ask_as(Some(&secret), "GET", "resources", "").await.status == expected).then_some(())
+    let wait_for_status = async |expected: u16| {
+        wait_until(&format!("{expected} at the other one"), async || {
+            (other.request_as(Some(&secret), "GET", "resources", "").await.status == expected).then_some(())
         })
         .await;
     };
-    may(200).await;
-    assert_eq!(one.ask("DELETE", &format!("tokens/{id}"), "").await.status, 200);
-    may(401).await;
-    // One authority: a rotation of the one is a rotation of the other.
+    wait_for_status(200).await;
+    assert_eq!(one.request("DELETE", &format!("tokens/{id}"), "").await.status, 200);
+    wait_for_status(401).await;
+    // The replicas share the CA, so a rotation at one is a rotation at the other.
     let roots = async |control: &ControlPlane| control.get("authority").await["roots"].clone();
     assert_eq!(roots(&one).await, roots(&other).await);
-    assert_eq!(one.ask("POST", "authority/rotation", "").await.status, 200);
-    until("the new root at the other one", async || (roots(&other).await.as_array()?.len() == 2).then_some(())).await;
+    assert_eq!(one.request("POST", "authority/rotation", "").await.status, 200);
+    wait_until("the new root at the other one", async || (roots(&other).await.as_array()?.len() == 2).then_some(()))
+        .await;
     assert_eq!(roots(&one).await, roots(&other).await);
-    assert_eq!(other.ask("POST", "authority/rotation", "").await.status, 409, "one is under way");
+    assert_eq!(other.request("POST", "authority/rotation", "").await.status, 409, "one is under way");
 }
 
 #[tokio::test]
-async fn an_etcd_that_is_away_stops_changes_and_nothing_else() {
-    let (mut etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+async fn etcd_outage_rejects_changes_only() {
+    let (mut etcd, origin) = (Etcd::start(1).await, Origin::text("here").await);
     let (one, _other) = replicas(&etcd).await;
     one.apply(&Resources::forward_to(origin.address())).await;
     let proxy = one.proxy("p1", &[]).await;
-    serves(&proxy, "here", None).await;
+    wait_for_response(&proxy, "here", None).await;
     etcd.kill(0).await;
-    let refused = one.ask("POST", "apply", &service("late")).await;
-    assert!(refused.status == 503 && refused.text().contains("etcd"), "{} {}", refused.status, refused.text());
-    assert_eq!(one.ask("GET", "resources", "").await.status, 200, "what is known is still said");
-    serves(&one.proxy("p2", &[]).await, "here", None).await;
+    let rejected = one.request("POST", "apply", &service("late")).await;
+    assert!(rejected.status == 503 && rejected.text().contains("etcd"), "{} {}", rejected.status, rejected.text());
+    assert_eq!(one.request("GET", "resources", "").await.status, 200, "reads are served from memory");
+    wait_for_response(&one.proxy("p2", &[]).await, "here", None).await;
     etcd.restart(0).await;
-    until("changes again", async || (one.ask("POST", "apply", &service("late")).await.status == 200).then_some(()))
-        .await;
+    wait_until("changes again", async || {
+        (one.request("POST", "apply", &service("late")).await.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn who_reads_does_not_wait_for_an_etcd_that_hangs() {
-    let (etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+async fn reads_do_not_wait_for_hanging_etcd() {
+    let (etcd, origin) = (Etcd::start(1).await, Origin::text("here").await);
     let (one, _other) = replicas(&etcd).await;
     one.apply(&Resources::forward_to(origin.address())).await;
-    etcd.hang(0, true).await;
+    etcd.pause(0).await;
     let is_changed = AtomicBool::new(false);
     let change = async {
-        let refused = one.ask("POST", "apply", &service("late")).await;
+        let rejected = one.request("POST", "apply", &service("late")).await;
         is_changed.store(true, Ordering::Relaxed);
-        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert_eq!(rejected.status, 503, "{}", rejected.text());
     };
     let reads = async {
         for path in ["resources", "status", "proxies", "bundles", "authority"].into_iter().cycle().take(20) {
-            assert_eq!(one.ask("GET", path, "").await.status, 200, "{path}");
+            assert_eq!(one.request("GET", path, "").await.status, 200, "{path}");
         }
         let proxy = one.proxy("p1", &[]).await;
-        serves(&proxy, "here", None).await;
-        assert!(!is_changed.load(Ordering::Relaxed), "the change waits still");
+        wait_for_response(&proxy, "here", None).await;
+        assert!(!is_changed.load(Ordering::Relaxed), "the change still waits");
     };
     tokio::join!(change, reads);
-    etcd.hang(0, false).await;
-    until("changes again", async || (one.ask("POST", "apply", &service("late")).await.status == 200).then_some(()))
-        .await;
+    etcd.resume(0).await;
+    wait_until("changes again", async || {
+        (one.request("POST", "apply", &service("late")).await.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_told_of_another_control_plane_stays_who_it_is() {
-    let (etcd, origin) = (Etcd::start(1).await, Origin::says("here").await);
+async fn identity_survives_move_to_other_replica() {
+    let (etcd, origin) = (Etcd::start(1).await, Origin::text("here").await);
     let (mut one, other) = replicas(&etcd).await;
     one.apply(&Resources::forward_to(origin.address())).await;
     let bind = ["--bind", "default/edge/http=127.0.0.1:0"];
     let proxy = one.mesh_proxy("edge", &bind).await;
-    serves(&proxy, "here", None).await;
+    wait_for_response(&proxy, "here", None).await;
     drop(proxy);
     one.kill().await;
-    // Its token is none any more: it has its identity, and what it was told, from its disk.
+    // The token is invalid: the proxy reads its identity and its configuration from its cache.
     let useless = format!("weir_0_0.{}", "0".repeat(64));
-    let url = format!("https://{}", other.mutual());
+    let url = format!("https://{}", other.xds_mtls());
     let proxy = one.mesh_proxy_with(&useless, "edge", &[&bind[..], &["--xds", &url]].concat()).await;
-    serves(&proxy, "here", None).await;
-    proxy.wait_for_log("begins with the identity of the last process").await;
-    until("the other control plane to know it", async || {
+    wait_for_response(&proxy, "here", None).await;
+    proxy.wait_for_log("starting with the stored identity").await;
+    wait_until("the other control plane to know it", async || {
         let proxies = other.get("proxies").await;
         (proxies[0]["identity"] == "spiffe://weir.local/ns/default/sa/edge").then_some(())
     })

@@ -1,8 +1,8 @@
-//! Every file in `scenarios/` is a test: what a route matches, and what it does to a request.
+//! Runs every file in `scenarios/` as a test: route matches, and edits of requests and responses.
 
 use std::path::Path;
 
-/// Declares a test for each file, and one that no file is left out.
+/// Declares a test for each file, and a test that every file is listed.
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
         $(

@@ -1,70 +1,70 @@
-//! The control plane: one for many proxies. What people apply, or write into a watched folder, is compiled, kept and told
-//! to every proxy, each in its own scope and protocol.
+//! The control plane of many proxies. It compiles resources from the API and from watched files into a snapshot, stores
+//! each change as a revision, and pushes the snapshot over xDS, each proxy in its own scope and protocol.
 //!
 //! ```text
-//! API ────┐                                            ┌─► serve/ads.rs: one task for each stream ─► proxies
-//! files ──┴─► publish ─► store (kept) ─► board (told) ─┴─► serve/modules.rs: modules by hash
-//!                                          status ◄────── ACK, NACK, reports
+//! API ────┐                                           ┌─► serve/ads.rs: one task for each ADS stream ─► proxies
+//! files ──┴─► publish ─► store ─────► snapshot_cache ─┴─► serve/modules.rs: modules by hash
+//!                        (revisions)  status ◄──────────  ACK, NACK, reports
 //! ```
 //!
-//! The walk of a change is told in `publish/mod.rs`.
+//! `publish/publisher.rs` shows the walk of a change through these modules.
 
-// From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
+// From the top: each module imports only modules below it. The blank lines keep rustfmt from sorting them.
 
 // The command line.
 pub mod args;
 
-// Builds the parts in order and runs them.
+// Wires the parts together and runs them.
 pub mod app;
 
-// What faces people.
+// The control API: HTTP and JSON.
 pub mod api;
 
-// The one writer.
+// Compiles, stores and publishes changes.
 pub mod publish;
 
-// What faces the proxies.
+// ADS, certificates and modules for proxies.
 pub mod serve;
 
-// Who is who.
-pub mod authority;
+// The CA: signs the certificates of workloads.
+pub mod ca;
 
-// What became of what was told.
+// Connected proxies and the status of objects.
 pub mod status;
 
-// What is told now.
-pub mod board;
+// The current snapshot, encoded by client type and scope.
+pub mod snapshot_cache;
 
-// Modules, known by their hash.
+// The resources that a proxy may see.
+pub mod scope;
+
+// Wasm modules by hash.
 pub mod module_store;
 
-// Filters, started before they are told.
-pub mod loader;
+// Starts filters before they are published.
+pub mod filter_validation;
 
-// Modules that were pushed.
-pub mod bundle;
+// Bundles that were pushed.
+pub mod bundle_store;
 
-// Workloads that register themselves.
-pub mod registry;
+// Registered workloads and their leases.
+pub mod workload_registry;
 
-// Who may do what.
+// Tokens, roles and the audit log.
 pub mod access;
 
-// What was applied, kept.
+// Revisions and records, in redb or etcd.
 pub mod store;
 
-// Files for this user alone.
-mod private_file;
-
-// Connections whose handshakes are done.
-mod handshakes;
+// Accepts TLS connections.
+mod tls_accept;
 
 // Named tasks.
 mod task;
 
-// Every bound.
+// Every limit.
 pub mod limits;
 
-pub use board::Board;
 pub use module_store::ModuleStore;
-pub use status::ProxyBook;
+pub use snapshot_cache::SnapshotCache;
+pub use status::ConnectedProxies;

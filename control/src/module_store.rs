@@ -1,5 +1,5 @@
-//! Modules, known by their hash: what proxies fetch. A file is read when a snapshot names it, and again when it changes;
-//! a bundle when a snapshot names it.
+//! Wasm modules by hash: the bytes that proxies fetch. A file is read when a snapshot names it, and again after it has
+//! changed. A bundle is read when a snapshot names it.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -13,46 +13,46 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use weir_model::{BundleName, ModuleHash, ModuleSource, Snapshot};
 
-use crate::bundle::BundleShelf;
+use crate::bundle_store::BundleStore;
 use crate::limits::MAX_MODULE_BYTES;
 
 /// The bytes of a module.
 type Bytes = Arc<[u8]>;
 
-/// A file changed so recently may change once more within the resolution of its times.
-const FRESH: Duration = Duration::from_secs(1);
+/// A younger file is read each time, because another change may leave its timestamps equal.
+const MIN_FILE_AGE: Duration = Duration::from_secs(1);
 
-/// Modules by hash.
+/// The modules of the current snapshot, by hash.
 #[derive(Debug)]
 pub struct ModuleStore {
     /// The folder of shipped modules.
     builtins: PathBuf,
-    /// Modules that were pushed.
-    bundles: Option<Arc<BundleShelf>>,
+    /// The bundles that were pushed.
+    bundles: Option<Arc<BundleStore>>,
     modules: RwLock<HashMap<ModuleHash, Bytes>>,
-    /// What each file was when it was read.
-    files: RwLock<HashMap<PathBuf, (Stamp, ModuleHash)>>,
+    /// The stamp and the hash of each file that was read.
+    files: RwLock<HashMap<PathBuf, (FileStamp, ModuleHash)>>,
 }
 
-/// What changes when a file does: length, inode, and time of the last change.
-type Stamp = (u64, u64, i64, i64);
+/// Length, inode and ctime (seconds, nanoseconds). At least one differs after a file has changed.
+type FileStamp = (u64, u64, i64, i64);
 
-/// Which module each source is at the moment.
+/// The present hash of each module source.
 pub type ModuleHashes = HashMap<ModuleSource, ModuleHash>;
 
 impl ModuleStore {
-    /// No module yet; shipped ones lie in the folder `builtins`.
+    /// Returns an empty store. Shipped modules are in the folder `builtins`.
     pub fn new(builtins: PathBuf) -> Self {
         Self { builtins, bundles: None, modules: RwLock::default(), files: RwLock::default() }
     }
 
-    /// The same with modules that were pushed.
+    /// Adds the source of bundles.
     #[must_use]
-    pub fn with_bundles(self, bundles: Arc<BundleShelf>) -> Self {
+    pub fn with_bundles(self, bundles: Arc<BundleStore>) -> Self {
         Self { bundles: Some(bundles), ..self }
     }
 
-    /// The folder of shipped modules.
+    /// Returns the folder of shipped modules.
     pub fn builtins(&self) -> &Path {
         &self.builtins
     }
@@ -60,7 +60,7 @@ impl ModuleStore {
     /// Reads the modules that a snapshot names. Blocks.
     ///
     /// # Errors
-    /// Which one cannot be read, and why.
+    /// A module cannot be read; the text names it.
     pub fn read(&self, snapshot: &Snapshot) -> Result<ModuleHashes, String> {
         let mut hashes = ModuleHashes::new();
         for plugin in snapshot.plugins.values() {
@@ -80,19 +80,19 @@ impl ModuleStore {
         Ok(hashes)
     }
 
-    /// The bytes of a module.
+    /// Returns the bytes of a module.
     pub fn get(&self, hash: &ModuleHash) -> Option<Bytes> {
         self.modules.read().get(hash).cloned()
     }
 
-    /// Forgets the modules that are in none of these.
+    /// Evicts the modules that are not in `used`.
     pub fn retain(&self, used: &ModuleHashes) {
         self.modules.write().retain(|hash, _| used.values().any(|used| used == hash));
         self.files.write().retain(|_, (_, hash)| used.values().any(|used| used == hash));
     }
 
     fn read_bundle(&self, name: &BundleName) -> Result<ModuleHash, String> {
-        let missing = || format!("the bundle {name} is not here");
+        let missing = || format!("the bundle {name} is not stored");
         let bundles = self.bundles.as_ref().ok_or_else(missing)?;
         let hash = bundles.hash(name).ok_or_else(missing)?;
         if !self.modules.read().contains_key(&hash) {
@@ -113,19 +113,19 @@ impl ModuleStore {
         }
         if metadata.len() > MAX_MODULE_BYTES as u64 {
             let length = metadata.len();
-            return Err(io::Error::other(format!("has {length} bytes; at most {MAX_MODULE_BYTES} are taken")));
+            return Err(io::Error::other(format!("has {length} bytes; the limit is {MAX_MODULE_BYTES}")));
         }
         let bytes = Bytes::from(fs::read(path)?);
         let hash = ModuleHash(Sha256::digest(&bytes).into());
         self.modules.write().entry(hash).or_insert(bytes);
-        if !is_fresh(&metadata) {
+        if !is_recent(&metadata) {
             self.files.write().insert(path.to_owned(), (stamp, hash));
         }
         Ok(hash)
     }
 }
 
-fn is_fresh(metadata: &Metadata) -> bool {
+fn is_recent(metadata: &Metadata) -> bool {
     let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
-    age.is_none_or(|age| age < FRESH)
+    age.is_none_or(|age| age < MIN_FILE_AGE)
 }

@@ -4,19 +4,20 @@ use std::future::Future;
 
 use tracing::Instrument;
 
-/// Runs a future beside the caller.
+/// Spawns a future on the runtime.
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub(crate) fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(future.instrument(tracing::debug_span!("task", name))));
 }
 
-/// Runs a future to its end, also when the caller is dropped. `None` when it panicked, or when the process ends.
+/// Runs a future to completion, even if the caller is dropped. Returns `None` if it panicked, or if the runtime shuts
+/// down.
 #[expect(clippy::disallowed_methods, reason = "the other place that spawns")]
-pub(crate) async fn complete<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Option<T> {
+pub(crate) async fn run_detached<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Option<T> {
     tokio::spawn(future).await.ok()
 }
 
-/// Runs something that blocks, away from the tasks that must not. `None` when it panicked, or when the process ends.
+/// Runs blocking work on a thread for blocking work. Returns `None` if it panicked, or if the runtime shuts down.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }

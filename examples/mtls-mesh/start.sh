@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts a control plane, and a service with nothing in front of it. Ctrl-C ends both.
+# Starts a control plane, and a service without a proxy. Ctrl-C stops both.
 # Run from the repository's root, after `cargo build --workspace` and `cargo xtask plugins`.
 set -eu
 work=target/mtls-mesh
@@ -15,5 +15,5 @@ target/debug/weir-control --store "$work/store" --api 127.0.0.1:15080 --xds 127.
     --xds-mtls 127.0.0.1:15012 --modules 127.0.0.1:15011 2>"$work/control.log" &
 started="$started $!"
 
-echo "logs are in $work; Ctrl-C ends it all"
+echo "logs are in $work; Ctrl-C stops all"
 wait

@@ -1,10 +1,10 @@
-//! `ModuleCache`: compiled modules on disk, by module and engine. The proxy loads from it and stores what its compiling
-//! child process gives it.
+//! `ModuleCache`: compiled modules on disk, keyed by module and engine. The compiling child process stores into it; the
+//! proxy and the control plane load from it.
 //!
-//! Loading an artefact is trusting it with the whole process. So the folder is ours alone, a file is opened without
-//! following links, must be ours and closed to others, and its own digest must be right before a byte of it is used.
-//! Anything else is logged, removed if it is ours, and treated as absent. Files appear whole: written beside, synced,
-//! renamed, folder synced.
+//! A loaded artifact runs with the rights of the whole process. Therefore the folder is private to this user. A file is
+//! opened without following links, must be owned by this user and closed to others, and its digest is checked before
+//! any of its code is used. Other files are logged, removed if owned by this user, and treated as absent. Files appear
+//! atomically: they are written under a temporary name, synced and renamed, and the folder is synced.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,23 +14,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
-use crate::artefact::{ArtefactKey, CheckedArtefact, HEADER_BYTES, header_of};
+use crate::artifact::{ArtifactKey, CheckedArtifact, HEADER_BYTES, header};
 use crate::engine::Engine;
-use crate::limits::{MAX_ARTEFACT_BYTES, MAX_CACHED_ARTEFACTS, STALE_TEMPORARY};
+use crate::limits::{MAX_ARTIFACT_BYTES, MAX_CACHED_ARTIFACTS, STALE_TEMPORARY};
 use crate::module::{Module, ModuleHash};
 
-const TEMPORARY: &str = ".temporary-";
-const ARTEFACT: &str = ".code";
+const TEMPORARY_PREFIX: &str = ".temporary-";
+const ARTIFACT_SUFFIX: &str = ".code";
 
-/// Why the cache cannot be used, or an artefact not be stored.
+/// A failure to open the cache or to store an artifact.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// The folder cannot be made or read, or a file not be written.
+    /// The folder cannot be created or read, or a file cannot be written.
     #[error("cache {path}: {error}")]
     Io {
-        /// The folder or file.
+        /// Path of the folder or file.
         path: PathBuf,
-        /// What the system says.
+        /// The I/O error.
         error: io::Error,
     },
     /// The path is a file or a link.
@@ -39,35 +39,35 @@ pub enum CacheError {
         /// The path.
         path: PathBuf,
     },
-    /// The folder belongs to somebody else.
+    /// The folder belongs to another user.
     #[error(
-        "cache {path} belongs to user {owner}, not to us ({us}): code from there is not trusted, choose another path"
+        "cache {path} belongs to user {owner}, not to user {user}: code from there is not trusted, choose another path"
     )]
     ForeignOwner {
         /// The folder.
         path: PathBuf,
-        /// Its owner.
+        /// User id of the owner.
         owner: u32,
-        /// Our user.
-        us: u32,
+        /// User id of this process.
+        user: u32,
     },
-    /// Others may write to the folder.
-    #[error("cache {path} has mode {mode:03o}, so others may write to it: run `chmod 700` on it")]
+    /// Other users may write to the folder.
+    #[error("cache {path} has mode {mode:03o}, so other users may write to it: run `chmod 700` on it")]
     Writable {
         /// The folder.
         path: PathBuf,
-        /// Its permissions.
+        /// Permission bits of the folder.
         mode: u32,
     },
-    /// The artefact is larger than [`MAX_ARTEFACT_BYTES`].
-    #[error("the compiled module has {bytes} bytes, more than {MAX_ARTEFACT_BYTES}")]
+    /// The artifact is larger than [`MAX_ARTIFACT_BYTES`].
+    #[error("the compiled module has {bytes} bytes, more than {MAX_ARTIFACT_BYTES}")]
     TooLarge {
-        /// Its size.
+        /// Size in bytes, including the header.
         bytes: u64,
     },
 }
 
-/// A folder of compiled modules. Processes may share one.
+/// A folder of compiled modules. Processes of one user may share it.
 #[derive(Debug)]
 pub struct ModuleCache {
     folder: PathBuf,
@@ -75,10 +75,10 @@ pub struct ModuleCache {
 }
 
 impl ModuleCache {
-    /// Opens a cache folder, makes it if it is not there, and removes what dead processes left in it.
+    /// Opens a cache folder, creates it if necessary, and removes leftovers of dead processes.
     ///
     /// # Errors
-    /// When the folder cannot be made or read, or others could have written to it.
+    /// The folder cannot be created or read, or other users may write to it.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, CacheError> {
         let folder = folder.into();
         let failed = |error| CacheError::Io { path: folder.clone(), error };
@@ -88,36 +88,37 @@ impl ModuleCache {
         Ok(Self { folder, next_temporary: AtomicU64::new(0) })
     }
 
-    /// Loads a module. Absent, damaged and untrusted artefacts are all `None`: compile again.
+    /// Loads a module. Returns `None` for absent, damaged and untrusted artifacts: the caller compiles again.
     #[must_use]
     pub fn load(&self, engine: &Engine, hash: &ModuleHash) -> Option<Module> {
-        let key = key_of(engine, hash);
+        let key = artifact_key(engine, hash);
         let path = self.folder.join(key.file_name());
-        match read_trusted(&path).and_then(|bytes| load_checked(engine, *hash, (&bytes, key))) {
+        match read_trusted(&path).and_then(|bytes| load_checked(engine, *hash, key, &bytes)) {
             Ok(module) => Some(module),
-            Err(Unusable::Absent) => None,
-            Err(Unusable::Refused(reason)) => {
-                let removed = remove_if_ours(&path);
-                tracing::warn!(path = %path.display(), %reason, removed, "compiled module not used");
+            Err(ArtifactLoadError::Absent) => None,
+            Err(ArtifactLoadError::Rejected(reason)) => {
+                let removed = remove_if_owned(&path);
+                tracing::warn!(path = %path.display(), %reason, removed, "compiled module rejected");
                 None
             }
         }
     }
 
-    /// Stores what [`Module::precompile`] gave for the module with this hash, in place of what was there.
+    /// Stores the artifact that [`Module::precompile`] returned for the module with this hash. It replaces an existing
+    /// one.
     ///
     /// # Errors
-    /// When the file cannot be written; nothing has changed then.
-    pub fn store(&self, engine: &Engine, hash: &ModuleHash, artefact: &[u8]) -> Result<(), CacheError> {
-        let bytes = artefact.len() as u64 + HEADER_BYTES as u64;
-        if bytes > MAX_ARTEFACT_BYTES {
+    /// The artifact is too large or its file cannot be written. The cache is then unchanged.
+    pub fn store(&self, engine: &Engine, hash: &ModuleHash, artifact: &[u8]) -> Result<(), CacheError> {
+        let bytes = artifact.len() as u64 + HEADER_BYTES as u64;
+        if bytes > MAX_ARTIFACT_BYTES {
             return Err(CacheError::TooLarge { bytes });
         }
-        let key = key_of(engine, hash);
+        let key = artifact_key(engine, hash);
         let path = self.folder.join(key.file_name());
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.folder.join(format!("{TEMPORARY}{}-{number}", std::process::id()));
-        let stored = write_synced(&temporary, &header_of(key, artefact), artefact)
+        let temporary = self.folder.join(format!("{TEMPORARY_PREFIX}{}-{number}", std::process::id()));
+        let stored = write_synced(&temporary, &header(key, artifact), artifact)
             .and_then(|()| std::fs::rename(&temporary, &path))
             .and_then(|()| File::open(&self.folder)?.sync_all());
         if let Err(error) = stored {
@@ -125,31 +126,31 @@ impl ModuleCache {
             return Err(CacheError::Io { path, error });
         }
         if let Err(error) = remove_oldest(&self.folder) {
-            tracing::warn!(path = %self.folder.display(), %error, "old compiled modules not removed");
+            tracing::warn!(path = %self.folder.display(), %error, "cannot remove old compiled modules");
         }
         Ok(())
     }
 }
 
-/// Why a file is not loaded.
-enum Unusable {
+/// The reason why a file is not loaded.
+enum ArtifactLoadError {
     Absent,
-    Refused(String),
+    Rejected(String),
 }
 
-fn refused(reason: &(impl ToString + ?Sized)) -> Unusable {
-    Unusable::Refused(reason.to_string())
+fn rejected(reason: &(impl ToString + ?Sized)) -> ArtifactLoadError {
+    ArtifactLoadError::Rejected(reason.to_string())
 }
 
-fn key_of(engine: &Engine, hash: &ModuleHash) -> ArtefactKey {
-    ArtefactKey::new(hash.as_bytes(), &engine.compatibility())
+fn artifact_key(engine: &Engine, hash: &ModuleHash) -> ArtifactKey {
+    ArtifactKey::new(hash.as_bytes(), &engine.compatibility())
 }
 
 fn exists(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }
 
-fn our_user() -> u32 {
+fn current_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
@@ -159,12 +160,12 @@ fn check_folder(folder: &Path) -> Result<(), CacheError> {
         Ok(metadata) => metadata,
         Err(error) => return Err(CacheError::Io { path, error }),
     };
-    let (owner, us, mode) = (metadata.uid(), our_user(), metadata.permissions().mode() & 0o777);
+    let (owner, user, mode) = (metadata.uid(), current_user(), metadata.permissions().mode() & 0o777);
     if !metadata.is_dir() {
         return Err(CacheError::NotAFolder { path });
     }
-    if owner != us {
-        return Err(CacheError::ForeignOwner { path, owner, us });
+    if owner != user {
+        return Err(CacheError::ForeignOwner { path, owner, user });
     }
     if mode & 0o022 != 0 {
         return Err(CacheError::Writable { path, mode });
@@ -172,41 +173,46 @@ fn check_folder(folder: &Path) -> Result<(), CacheError> {
     Ok(())
 }
 
-/// Reads a file that only we can have written.
-fn read_trusted(path: &Path) -> Result<Vec<u8>, Unusable> {
-    // Without NONBLOCK a named pipe in the place of a file would wait for its writer.
+/// Reads a file that only this user can have written.
+fn read_trusted(path: &Path) -> Result<Vec<u8>, ArtifactLoadError> {
+    // Without NONBLOCK, opening a named pipe would block until its writer opens it.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unusable::Absent),
-        Err(error) => return Err(refused(&error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ArtifactLoadError::Absent),
+        Err(error) => return Err(rejected(&error)),
     };
-    let metadata = file.metadata().map_err(|error| refused(&error))?;
+    let metadata = file.metadata().map_err(|error| rejected(&error))?;
     if !metadata.is_file() {
-        return Err(refused("it is not a file"));
+        return Err(rejected("it is not a file"));
     }
-    if metadata.uid() != our_user() {
-        return Err(refused("it belongs to somebody else"));
+    if metadata.uid() != current_user() {
+        return Err(rejected("it belongs to another user"));
     }
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(refused("it is open to others"));
+        return Err(rejected("other users may access it"));
     }
-    if metadata.len() > MAX_ARTEFACT_BYTES {
-        return Err(refused("it is too large"));
+    if metadata.len() > MAX_ARTIFACT_BYTES {
+        return Err(rejected("it is too large"));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).map_err(|error| refused(&error))?);
-    file.take(MAX_ARTEFACT_BYTES).read_to_end(&mut bytes).map_err(|error| refused(&error))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).map_err(|error| rejected(&error))?);
+    file.take(MAX_ARTIFACT_BYTES).read_to_end(&mut bytes).map_err(|error| rejected(&error))?;
     Ok(bytes)
 }
 
-fn load_checked(engine: &Engine, hash: ModuleHash, (bytes, key): (&[u8], ArtefactKey)) -> Result<Module, Unusable> {
-    let artefact = CheckedArtefact::check(bytes, key).map_err(|error| refused(&error))?;
-    Module::load(engine, hash, &artefact).map_err(|error| refused(&error))
+fn load_checked(
+    engine: &Engine,
+    hash: ModuleHash,
+    key: ArtifactKey,
+    bytes: &[u8],
+) -> Result<Module, ArtifactLoadError> {
+    let artifact = CheckedArtifact::check(bytes, key).map_err(|error| rejected(&error))?;
+    Module::load(engine, hash, &artifact).map_err(|error| rejected(&error))
 }
 
-fn remove_if_ours(path: &Path) -> bool {
-    let is_ours = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.uid() == our_user());
-    is_ours && std::fs::remove_file(path).is_ok()
+fn remove_if_owned(path: &Path) -> bool {
+    let is_owned = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.uid() == current_user());
+    is_owned && std::fs::remove_file(path).is_ok()
 }
 
 fn write_synced(path: &Path, header: &[u8], code: &[u8]) -> io::Result<()> {
@@ -219,30 +225,30 @@ fn write_synced(path: &Path, header: &[u8], code: &[u8]) -> io::Result<()> {
 fn remove_stale(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
-        // Another process may have renamed or removed it meanwhile.
+        let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY_PREFIX));
+        // Another process may have renamed or removed the file in the meantime.
         let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
         if is_temporary && age.is_some_and(|age| age >= STALE_TEMPORARY) {
-            let _removed = remove_if_ours(&entry.path());
+            let _removed = remove_if_owned(&entry.path());
         }
     }
     Ok(())
 }
 
-/// Keeps the folder bounded: drops the artefacts that were stored longest ago.
+/// Removes the oldest artifacts beyond [`MAX_CACHED_ARTIFACTS`].
 fn remove_oldest(folder: &Path) -> io::Result<()> {
-    let mut artefacts = Vec::new();
+    let mut artifacts = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let is_artefact = entry.file_name().to_str().is_some_and(|name| name.ends_with(ARTEFACT));
-        if is_artefact && let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) {
-            artefacts.push((modified, entry.path()));
+        let is_artifact = entry.file_name().to_str().is_some_and(|name| name.ends_with(ARTIFACT_SUFFIX));
+        if is_artifact && let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) {
+            artifacts.push((modified, entry.path()));
         }
     }
-    artefacts.sort_unstable();
-    let excess = artefacts.len().saturating_sub(MAX_CACHED_ARTEFACTS);
-    for (_, path) in artefacts.iter().take(excess) {
-        let _removed = remove_if_ours(path);
+    artifacts.sort_unstable();
+    let excess = artifacts.len().saturating_sub(MAX_CACHED_ARTIFACTS);
+    for (_, path) in artifacts.iter().take(excess) {
+        let _removed = remove_if_owned(path);
     }
     Ok(())
 }

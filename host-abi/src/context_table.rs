@@ -1,104 +1,104 @@
-//! `ContextTable`: what somebody knows of each context of a VM. Ids are counted up, so the last bits of an id are its
-//! place: nothing is hashed, and streams that come and go use the same few places one after the other.
+//! `ContextTable`: a map from a VM's contexts to values. Ids are assigned in sequence, so the low bits of an id are its
+//! slot. Nothing is hashed, and consecutive short streams reuse a few slots.
 
 use std::collections::HashMap;
 
 use crate::abi::context::ContextId;
 
-/// How many places there are at first; a power of two.
-const FIRST_PLACES: usize = 64;
+/// Initial number of slots; a power of two.
+const INITIAL_SLOTS: usize = 64;
 
-/// How many places there are at most; a power of two.
-const MOST_PLACES: usize = 1 << 16;
+/// Maximum number of slots; a power of two.
+const MAX_SLOTS: usize = 1 << 16;
 
-/// Something for each of a VM's contexts.
+/// A value for each of a VM's contexts.
 #[derive(Debug)]
 pub struct ContextTable<T> {
-    places: Box<[Option<(ContextId, T)>]>,
-    /// How many places are taken.
-    taken: usize,
-    /// Contexts whose place another one had when they came: few, unless some live very long.
-    others: HashMap<ContextId, T>,
+    slots: Box<[Option<(ContextId, T)>]>,
+    /// Number of occupied slots.
+    used_slots: usize,
+    /// Contexts whose slot was occupied when they were inserted. There are few, unless some contexts live very long.
+    collisions: HashMap<ContextId, T>,
 }
 
 impl<T> Default for ContextTable<T> {
     fn default() -> Self {
-        Self::with_places(FIRST_PLACES)
+        Self::with_capacity(INITIAL_SLOTS)
     }
 }
 
 impl<T> ContextTable<T> {
-    fn with_places(places: usize) -> Self {
-        Self { places: (0..places).map(|_| None).collect(), taken: 0, others: HashMap::new() }
+    fn with_capacity(slots: usize) -> Self {
+        Self { slots: (0..slots).map(|_| None).collect(), used_slots: 0, collisions: HashMap::new() }
     }
 
-    /// How many contexts are in it.
+    /// Returns the number of contexts.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.taken + self.others.len()
+        self.used_slots + self.collisions.len()
     }
 
-    /// True when there is none.
+    /// Returns whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What is known of a context.
+    /// Returns the value of a context.
     #[must_use]
     pub fn get(&self, context: ContextId) -> Option<&T> {
-        match &self.places[self.place_of(context)] {
-            Some((here, value)) if *here == context => Some(value),
-            _ if self.others.is_empty() => None,
-            _ => self.others.get(&context),
+        match &self.slots[self.index_of(context)] {
+            Some((id, value)) if *id == context => Some(value),
+            _ if self.collisions.is_empty() => None,
+            _ => self.collisions.get(&context),
         }
     }
 
-    /// Takes in a context that is not in it.
+    /// Inserts a context that is not in the table.
     pub fn insert(&mut self, context: ContextId, value: T) {
-        debug_assert!(self.get(context).is_none(), "{context} is in the table");
-        if self.len() > self.places.len() / 2 && self.places.len() < MOST_PLACES {
+        debug_assert!(self.get(context).is_none(), "{context} is already in the table");
+        if self.len() > self.slots.len() / 2 && self.slots.len() < MAX_SLOTS {
             self.grow();
         }
-        let place = &mut self.places[self.place_of(context)];
-        if place.is_none() {
-            *place = Some((context, value));
-            self.taken += 1;
+        let slot = &mut self.slots[self.index_of(context)];
+        if slot.is_none() {
+            *slot = Some((context, value));
+            self.used_slots += 1;
         } else {
-            self.others.insert(context, value);
+            self.collisions.insert(context, value);
         }
     }
 
-    /// Takes a context out.
+    /// Removes a context and returns its value.
     pub fn remove(&mut self, context: ContextId) -> Option<T> {
-        let place = &mut self.places[self.place_of(context)];
-        match place.take_if(|(here, _)| *here == context) {
+        let slot = &mut self.slots[self.index_of(context)];
+        match slot.take_if(|(id, _)| *id == context) {
             Some((_, value)) => {
-                self.taken -= 1;
+                self.used_slots -= 1;
                 Some(value)
             }
-            None if self.others.is_empty() => None,
-            None => self.others.remove(&context),
+            None if self.collisions.is_empty() => None,
+            None => self.collisions.remove(&context),
         }
     }
 
-    /// Takes all contexts out, in no order.
+    /// Removes all contexts and returns them in unspecified order.
     pub fn take_all(&mut self) -> impl Iterator<Item = (ContextId, T)> + use<T> {
-        let Self { places, others, .. } = std::mem::take(self);
-        places.into_iter().flatten().chain(others)
+        let Self { slots, collisions, .. } = std::mem::take(self);
+        slots.into_iter().flatten().chain(collisions)
     }
 
-    fn place_of(&self, context: ContextId) -> usize {
-        context.number() as usize & (self.places.len() - 1)
+    fn index_of(&self, context: ContextId) -> usize {
+        context.number() as usize & (self.slots.len() - 1)
     }
 
     #[cold]
     fn grow(&mut self) {
-        let mut wider = Self::with_places(self.places.len() * 2);
+        let mut larger = Self::with_capacity(self.slots.len() * 2);
         for (context, value) in self.take_all() {
-            wider.insert(context, value);
+            larger.insert(context, value);
         }
-        *self = wider;
+        *self = larger;
     }
 }
 
@@ -109,39 +109,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts_that_come_and_go_leave_it_as_small_as_it_was() {
+    fn short_lived_contexts_do_not_grow_the_table() {
         let mut table = ContextTable::default();
-        table.insert(ContextId::ROOT, 0); // It has the place of one in 64.
+        table.insert(ContextId::ROOT, 0); // Occupies the slot of one in 64.
         for number in 2..10_000 {
             table.insert(ContextId::new(number), number);
             assert_eq!(table.get(ContextId::new(number)), Some(&number));
             assert_eq!(table.remove(ContextId::new(number)), Some(number));
         }
-        assert_eq!((table.len(), table.places.len()), (1, FIRST_PLACES));
+        assert_eq!((table.len(), table.slots.len()), (1, INITIAL_SLOTS));
     }
 
     #[test]
-    fn it_has_a_bound_of_places_and_none_of_contexts() {
+    fn slots_are_limited_and_contexts_are_not() {
         let mut table = ContextTable::default();
         let contexts = || (0..100_000).map(|number| ContextId::new(number * 7));
         contexts().for_each(|context| table.insert(context, context.number()));
-        assert_eq!((table.len(), table.places.len()), (100_000, MOST_PLACES));
+        assert_eq!((table.len(), table.slots.len()), (100_000, MAX_SLOTS));
         assert!(contexts().all(|context| table.get(context) == Some(&context.number())));
         assert!(contexts().all(|context| table.remove(context) == Some(context.number())));
         assert!(table.is_empty());
     }
 
     proptest! {
-        /// Whatever comes and goes, it holds what a map would hold.
+        /// Compares the table with a `HashMap` after random insertions and removals.
         #[test]
-        fn it_is_a_map(steps in prop::collection::vec((0_u32..200, prop::bool::weighted(0.6)), 0..800)) {
+        fn table_behaves_like_a_map(steps in prop::collection::vec((0_u32..200, prop::bool::weighted(0.6)), 0..800)) {
             let (mut table, mut map) = (ContextTable::default(), HashMap::new());
-            for (step, (number, comes)) in steps.into_iter().enumerate() {
+            for (step, (number, is_insertion)) in steps.into_iter().enumerate() {
                 let context = ContextId::new(number * 5 + 1);
-                if comes && !map.contains_key(&context) {
+                if is_insertion && !map.contains_key(&context) {
                     table.insert(context, step);
                     map.insert(context, step);
-                } else if !comes {
+                } else if !is_insertion {
                     prop_assert_eq!(table.remove(context), map.remove(&context));
                 }
                 prop_assert_eq!(table.get(context), map.get(&context));

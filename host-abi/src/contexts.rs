@@ -1,25 +1,25 @@
-//! Which contexts of a VM live, which one is current, and which have said that they are done. Kept in step by the VM,
-//! read by hostcalls.
+//! The contexts of a VM: which are live, which is current, and which have called `proxy_done`. The VM updates the set;
+//! hostcalls read it.
 
 use crate::abi::context::ContextId;
 use crate::abi::status::Status;
 use crate::context_table::ContextTable;
 
-/// The contexts of one VM. The plugin context of its first plugin is 1, of its second one 2, and so on.
-pub(crate) struct Contexts {
-    /// Which plugin each is of.
+/// The contexts of one VM. The plugin contexts have the ids 1, 2, 3, in the order of the VM's plugins.
+pub(crate) struct ContextSet {
+    /// Live contexts, with the index of their plugin.
     live: ContextTable<usize>,
     last: u32,
     current: ContextId,
     effective: ContextId,
-    /// Their `proxy_on_done` answered false.
+    /// Contexts whose `proxy_on_done` returned false.
     pending: Vec<ContextId>,
-    /// Were pending and have called `proxy_done` since.
+    /// Contexts that were pending and have called `proxy_done` since.
     done: Vec<ContextId>,
 }
 
-impl Contexts {
-    /// A VM's contexts before it starts: the plugin contexts.
+impl ContextSet {
+    /// Creates the plugin contexts of a VM with this number of plugins.
     pub(crate) fn new(plugins: usize) -> Self {
         let mut live = ContextTable::default();
         (0..plugins).for_each(|plugin| live.insert(ContextId::of_plugin(plugin), plugin));
@@ -33,7 +33,7 @@ impl Contexts {
         }
     }
 
-    /// A new id for a stream of a plugin: larger than the last one, not alive, and never 0.
+    /// Creates a stream context of a plugin. Its id is larger than the previous one, not live, and never 0.
     pub(crate) fn create(&mut self, plugin: usize) -> ContextId {
         loop {
             self.last = self.last.wrapping_add(1).max(ContextId::ROOT.number());
@@ -45,7 +45,7 @@ impl Contexts {
         }
     }
 
-    /// The context is deleted.
+    /// Removes a context.
     pub(crate) fn delete(&mut self, context: ContextId) {
         self.live.remove(context);
         self.pending.retain(|pending| *pending != context);
@@ -56,29 +56,25 @@ impl Contexts {
         self.plugin_of(context).is_some()
     }
 
-    /// Which plugin a context is of, if it lives.
+    /// Returns the plugin index of a live context.
     pub(crate) fn plugin_of(&self, context: ContextId) -> Option<usize> {
         self.live.get(context).copied()
     }
 
-    pub(crate) fn live(&self) -> usize {
-        self.live.len()
-    }
-
-    /// A call into the guest begins on behalf of `context`, which lives and is of `plugin`.
+    /// Starts a call into the guest on behalf of `context`, a live context of `plugin`.
     pub(crate) fn enter(&mut self, context: ContextId, plugin: usize) {
         debug_assert_eq!(self.live.get(context), Some(&plugin), "{context:?} is entered");
         self.current = context;
         self.effective = context;
     }
 
-    /// The context that hostcalls act on.
+    /// Returns the context that hostcalls act on.
     pub(crate) const fn effective(&self) -> ContextId {
         self.effective
     }
 
-    /// The guest chooses another context until the call ends (`proxy_set_effective_context`). 0 is the VM, which the
-    /// plugin context stands for.
+    /// Selects another context until the call returns (`proxy_set_effective_context`). 0 stands for the plugin context
+    /// of the current plugin.
     pub(crate) fn set_effective(&mut self, number: u32) -> Result<(), Status> {
         let root = || ContextId::of_plugin(self.plugin_of(self.current).unwrap_or_default());
         let context = if number == 0 { root() } else { ContextId::new(number) };
@@ -89,30 +85,26 @@ impl Contexts {
         Ok(())
     }
 
-    /// `proxy_on_done` answered false: the context waits for `proxy_done`, unless that was called meanwhile.
+    /// Marks a context as waiting for `proxy_done`, unless it has called `proxy_done` already. Called when
+    /// `proxy_on_done` returned false.
     pub(crate) fn set_pending(&mut self, context: ContextId) {
         if !self.pending.contains(&context) && !self.done.contains(&context) {
             self.pending.push(context);
         }
     }
 
-    /// The guest called `proxy_done`.
-    pub(crate) fn set_done(&mut self) -> Result<(), Status> {
+    /// Marks the effective context as done (`proxy_done`).
+    pub(crate) fn mark_done(&mut self) -> Result<(), Status> {
         let at = self.pending.iter().position(|context| *context == self.effective).ok_or(Status::NotFound)?;
         self.done.push(self.pending.swap_remove(at));
         Ok(())
     }
 
-    /// Whether this context has called `proxy_done` and nobody has been told yet.
-    pub(crate) fn take_if_done(&mut self, context: ContextId) -> bool {
+    /// Returns true once after this context has called `proxy_done`.
+    pub(crate) fn take_done_for(&mut self, context: ContextId) -> bool {
         let before = self.done.len();
         self.done.retain(|done| *done != context);
         self.done.len() < before
-    }
-
-    /// A context that called `proxy_done` and has not been asked for yet.
-    pub(crate) fn take_done(&mut self) -> Option<ContextId> {
-        self.done.pop()
     }
 }
 
@@ -121,8 +113,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_grow_and_skip_live_ones_when_they_wrap() {
-        let mut contexts = Contexts::new(1);
+    fn new_ids_skip_live_ids_after_wraparound() {
+        let mut contexts = ContextSet::new(1);
         assert_eq!(contexts.create(0), ContextId::new(2));
         contexts.delete(ContextId::new(2));
         assert_eq!(contexts.create(0), ContextId::new(3));
@@ -132,8 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn the_effective_context_must_live_and_ends_with_the_call() {
-        let mut contexts = Contexts::new(1);
+    fn effective_context_must_be_live_and_is_reset_by_next_call() {
+        let mut contexts = ContextSet::new(1);
         let stream = contexts.create(0);
         contexts.enter(ContextId::ROOT, 0);
         assert_eq!(contexts.set_effective(9), Err(Status::BadArgument));
@@ -146,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn a_context_that_was_entered_last_is_not_taken_for_alive_once_it_is_deleted() {
-        let mut contexts = Contexts::new(1);
+    fn deleted_context_is_not_live() {
+        let mut contexts = ContextSet::new(1);
         let stream = contexts.create(0);
         assert_eq!(contexts.plugin_of(stream), Some(0));
         contexts.delete(stream);
-        assert_eq!(contexts.plugin_of(stream), None);
+        assert_eq!((contexts.plugin_of(stream), contexts.live.len()), (None, 1));
         let stream = contexts.create(0);
         contexts.enter(stream, 0);
         contexts.delete(stream);
@@ -161,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn each_context_is_of_a_plugin() {
-        let mut contexts = Contexts::new(3);
+    fn context_belongs_to_its_plugin() {
+        let mut contexts = ContextSet::new(3);
         let stream = contexts.create(1);
         assert_eq!(stream, ContextId::new(4));
         assert_eq!(
@@ -175,25 +167,24 @@ mod tests {
     }
 
     #[test]
-    fn done_needs_a_pending_context_and_works_once() {
-        let mut contexts = Contexts::new(1);
+    fn done_requires_pending_context_and_works_once() {
+        let mut contexts = ContextSet::new(1);
         contexts.enter(ContextId::ROOT, 0);
-        assert_eq!(contexts.set_done(), Err(Status::NotFound));
+        assert_eq!(contexts.mark_done(), Err(Status::NotFound));
         contexts.set_pending(ContextId::ROOT);
-        assert_eq!(contexts.set_done(), Ok(()));
-        assert_eq!(contexts.set_done(), Err(Status::NotFound));
-        assert_eq!(contexts.take_done(), Some(ContextId::ROOT));
-        assert_eq!(contexts.take_done(), None);
+        assert_eq!(contexts.mark_done(), Ok(()));
+        assert_eq!(contexts.mark_done(), Err(Status::NotFound));
+        assert!(contexts.take_done_for(ContextId::ROOT) && !contexts.take_done_for(ContextId::ROOT));
     }
 
     #[test]
-    fn who_has_said_that_it_is_done_is_not_pending_anew() {
-        let mut contexts = Contexts::new(1);
+    fn done_context_does_not_become_pending_again() {
+        let mut contexts = ContextSet::new(1);
         contexts.enter(ContextId::ROOT, 0);
         contexts.set_pending(ContextId::ROOT);
-        assert_eq!(contexts.set_done(), Ok(()));
+        assert_eq!(contexts.mark_done(), Ok(()));
         contexts.set_pending(ContextId::ROOT);
-        assert!(contexts.take_if_done(ContextId::ROOT) && !contexts.take_if_done(ContextId::ROOT));
-        assert_eq!(contexts.set_done(), Err(Status::NotFound));
+        assert!(contexts.take_done_for(ContextId::ROOT) && !contexts.take_done_for(ContextId::ROOT));
+        assert_eq!(contexts.mark_done(), Err(Status::NotFound));
     }
 }

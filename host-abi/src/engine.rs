@@ -1,8 +1,9 @@
-//! `Engine`: the Wasm engine's settings and the ticker that bounds how long guests run. One per process and isolation.
+//! `Engine`: the Wasm engine's settings, and the ticker that bounds the run time of guests. A process has one engine
+//! per kind of VM allocation.
 //!
-//! The ticker is a thread that moves the engine's epoch once per [`TICK`]; a guest that sees it move asks its deadline.
-//! It never catches up ticks that it missed (a stopped process would come back with every guest past its deadline),
-//! ticks rarely while no guest runs, and ends with the last `Engine`.
+//! The ticker is a thread that increments the engine's epoch once per [`TICK`]. A guest that observes the change checks
+//! its deadline. The ticker never catches up on missed ticks, because a process that was stopped would resume with
+//! every guest past its deadline. It slows down while no guest runs, and stops with the last `Engine`.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -15,48 +16,39 @@ use wasmtime::{
 };
 
 use crate::limits::{
-    DEFAULT_MEMORY, DEFAULT_STREAM_VMS, DEFAULT_TABLE_ELEMENTS, GUEST_STACK, IDLE_TICK, MAX_BACKTRACE_FRAMES,
-    MAX_TABLES, MEMORY_GUARD, MEMORY_RESERVATION, POOLED_VM_BYTES, TICK, TICKS_UNTIL_IDLE,
+    DEFAULT_TABLE_ELEMENTS, GUEST_STACK, IDLE_TICK, MAX_BACKTRACE_FRAMES, MAX_TABLES, MEMORY_GUARD, MEMORY_RESERVATION,
+    POOLED_VM_BYTES, TICK, TICKS_UNTIL_IDLE,
 };
 
-/// How many VMs a plugin has, which decides how their memory is allocated.
+/// Memory allocation strategy of VMs, which depends on the number of VMs of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Isolation {
-    /// One VM per worker: few VMs, memory from the system on demand.
+pub enum InstanceAllocation {
+    /// One VM per worker: few VMs, memory allocated from the system on demand.
     #[default]
-    Worker,
-    /// One VM per stream: many short-lived VMs, memory from a pool. `vms` may live at once, each with at most `memory`
-    /// bytes.
-    Stream {
-        /// VMs that may live at once, at least 1.
+    OnDemand,
+    /// One VM per stream: many short-lived VMs, memory allocated from a pool.
+    Pooled {
+        /// Limit of concurrent VMs, at least 1.
         vms: u32,
-        /// Linear memory of each in bytes: the largest of the plugins that use this engine.
+        /// Linear memory of each VM in bytes: the largest of the plugins that use this engine.
         memory: usize,
     },
-}
-
-impl Isolation {
-    /// One VM per stream, with the default bounds.
-    #[must_use]
-    pub const fn stream() -> Self {
-        Self::Stream { vms: DEFAULT_STREAM_VMS, memory: DEFAULT_MEMORY }
-    }
 }
 
 /// Settings of an [`Engine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EngineOptions {
-    /// How VMs are allocated.
-    pub isolation: Isolation,
+    /// Memory allocation strategy of VMs.
+    pub allocation: InstanceAllocation,
 }
 
-/// Why an engine could not be made.
+/// A failure to create an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The engine does not run on this machine, or the pool does not fit in its address space.
+    /// The engine does not support this machine, or the pool does not fit in its address space.
     #[error("the Wasm engine does not start here: {0}")]
     Unsupported(String),
-    /// The ticker's thread could not be started.
+    /// The ticker's thread cannot be started.
     #[error("no thread for the engine's ticker: {0}")]
     Ticker(std::io::Error),
 }
@@ -69,10 +61,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes an engine and starts its ticker.
+    /// Creates an engine and starts its ticker.
     ///
     /// # Errors
-    /// When the machine is not supported, the pool does not fit, or no thread can be started.
+    /// The machine is not supported, the pool does not fit, or no thread can be started.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
         let unsupported = |error: wasmtime::Error| EngineError::Unsupported(format!("{error:#}"));
         let engine = wasmtime::Engine::new(&settings(options)).map_err(unsupported)?;
@@ -80,7 +72,8 @@ impl Engine {
         Ok(Self { engine, ticker: Arc::new(ticker) })
     }
 
-    /// Names the engine's version and settings: artefacts of one engine load in another exactly when this is equal.
+    /// Returns a hash of the engine's version and settings. An artifact of one engine loads in another exactly when
+    /// their hashes are equal.
     #[must_use]
     pub fn compatibility(&self) -> [u8; 32] {
         struct Sha(Sha256);
@@ -102,12 +95,12 @@ impl Engine {
         &self.engine
     }
 
-    /// Tells the ticker that a guest is about to run.
+    /// Wakes the ticker before a guest runs.
     pub(crate) fn wake_ticker(&self) {
         self.ticker.activity.note();
     }
 
-    /// A handle for the ticker that a running guest keeps awake.
+    /// Returns the activity flag by which a running guest keeps the ticker awake.
     pub(crate) fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.ticker.activity)
     }
@@ -137,7 +130,7 @@ fn settings(options: EngineOptions) -> Config {
         .wasm_relaxed_simd(false)
         .wasm_tail_call(false)
         .wasm_custom_page_sizes(false);
-    if let Isolation::Stream { vms, memory } = options.isolation {
+    if let InstanceAllocation::Pooled { vms, memory } = options.allocation {
         let vms = vms.max(1);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_core_instances(vms)
@@ -152,7 +145,7 @@ fn settings(options: EngineOptions) -> Config {
     config
 }
 
-/// Whether guests run, as the ticker sees it.
+/// Guest activity, shared by the ticker and the VMs.
 #[derive(Debug)]
 pub(crate) struct Activity {
     noted: AtomicBool,
@@ -162,12 +155,13 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    /// Keeps the ticker awake for a while. Costs one load when it was noted since the last tick.
+    /// Keeps the ticker awake for [`TICKS_UNTIL_IDLE`] ticks. Costs one load if activity was already recorded since the
+    /// last tick.
     pub(crate) fn note(&self) {
         if self.noted.load(Ordering::Relaxed) {
             return;
         }
-        // The ticker sets `idle` before it looks at `noted`, so one of the two sees the other's store.
+        // The ticker sets `idle` before it reads `noted`, so one of the two threads sees the other's store.
         self.noted.store(true, Ordering::SeqCst);
         if self.idle.load(Ordering::SeqCst)
             && let Some(thread) = self.thread.get()
@@ -194,7 +188,7 @@ impl Ticker {
             .name("wasm-ticker".to_owned())
             .stack_size(64 << 10)
             .spawn(move || tick(&engine, &seen))?;
-        // A call that came before this line waits for one idle tick at most.
+        // A call before this line waits for one idle tick at most.
         activity.thread.get_or_init(|| thread.thread().clone());
         Ok(Self { activity })
     }
@@ -232,14 +226,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn artefacts_are_shared_between_equal_engines_only() {
+    fn equal_engines_have_equal_compatibility_hashes() {
         let worker = Engine::new(EngineOptions::default()).unwrap();
         let other = Engine::new(EngineOptions::default()).unwrap();
         assert_eq!(worker.compatibility(), other.compatibility());
     }
 
     #[test]
-    fn the_ticker_ends_with_the_last_engine() {
+    fn ticker_stops_with_last_engine() {
         let engine = Engine::new(EngineOptions::default()).unwrap();
         let activity = engine.activity();
         let clone = engine.clone();

@@ -1,7 +1,6 @@
-//! `Failure`: why a call into a guest did not return. Made by the VM; after one, the VM is dead.
+//! `Failure`: the reason why a call into a guest did not return. The VM creates it and is dead afterwards.
 //!
-//! A failure names the callback, says what happened in words for people, and lists the guest's functions, innermost
-//! first.
+//! A failure has the callback's name, a message for operators, and the guest's call stack, innermost function first.
 
 use std::fmt;
 
@@ -10,25 +9,25 @@ use wasmtime::{Trap, WasmBacktrace};
 use crate::abi::context::ContextId;
 use crate::limits::{MAX_BACKTRACE_FRAMES, MAX_FUNCTION_NAME, MAX_GUEST_MESSAGE};
 
-/// What kind of failure stopped a guest.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     /// The guest trapped: `unreachable`, a bad memory access, too deep recursion, a division by zero.
     Trap,
-    /// It used up its time.
+    /// The guest exceeded its time limit.
     Deadline,
-    /// It trapped after a request for memory or table elements was refused.
+    /// The guest trapped after a rejected request for memory or table elements.
     OutOfMemory,
-    /// It broke the contract: an allocator that lies, or a call that does not exist.
+    /// The guest violated the ABI: its allocator returned a wrong pointer, or it called a function that does not exist.
     AbiViolation,
-    /// It ended itself with `proc_exit`.
+    /// The guest called `proc_exit`.
     Exit,
-    /// An earlier failure had already stopped it; the guest was not called.
+    /// An earlier failure had already stopped the VM; the guest was not called.
     Dead,
 }
 
 impl FailureKind {
-    /// A short name for metrics labels and logs.
+    /// Returns the name for metric labels and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,33 +44,33 @@ impl FailureKind {
 /// A call into a guest that did not return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind it is.
+    /// The kind.
     pub kind: FailureKind,
     /// The export that was called, for example `proxy_on_request_headers`, or a step of the start.
     pub callback: &'static str,
-    /// What happened, in words.
+    /// Description for operators.
     pub message: String,
-    /// The guest's functions, innermost first, demangled; empty when none was running.
+    /// The guest's call stack, innermost function first, demangled; empty when no guest function was running.
     pub backtrace: Vec<String>,
 }
 
 impl Failure {
-    /// The failure of a call into a VM that is dead.
+    /// Creates the failure of a call into a dead VM.
     pub(crate) fn dead(callback: &'static str) -> Self {
         let message = "an earlier failure stopped this VM".to_owned();
         Self { kind: FailureKind::Dead, callback, message, backtrace: Vec::new() }
     }
 
-    /// The failure of a call for a context that does not live here; the VM goes on.
+    /// Creates the failure of a call for a context that is not in this VM. The VM stays alive.
     pub(crate) fn no_context(callback: &'static str, context: ContextId) -> Self {
-        let message = format!("context {context} does not live in this VM");
+        let message = format!("context {context} is not live in this VM");
         Self { kind: FailureKind::Dead, callback, message, backtrace: Vec::new() }
     }
 
-    /// Reads an engine's error. `growth_refused` tells whether the guest was denied memory during the call.
-    pub(crate) fn from_engine(error: &wasmtime::Error, callback: &'static str, growth_refused: bool) -> Self {
+    /// Converts a wasmtime error. `growth_rejected` is true if a memory or table growth failed during the call.
+    pub(crate) fn from_engine(error: &wasmtime::Error, callback: &'static str, growth_rejected: bool) -> Self {
         let (kind, message) = classify(error);
-        let kind = if growth_refused && matches!(kind, FailureKind::Trap | FailureKind::AbiViolation) {
+        let kind = if growth_rejected && matches!(kind, FailureKind::Trap | FailureKind::AbiViolation) {
             FailureKind::OutOfMemory
         } else {
             kind
@@ -93,9 +92,9 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What this crate itself raises to stop a guest.
+/// A trap that this crate raises to stop a guest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Stop {
+pub(crate) enum HostTrap {
     #[error("stopped after {used_ms} ms of CPU time ({wall_ms} ms by the clock); the limit is {limit_ms} ms")]
     Deadline { used_ms: u128, wall_ms: u128, limit_ms: u128 },
     #[error("{0}")]
@@ -107,12 +106,12 @@ pub(crate) enum Stop {
 }
 
 fn classify(error: &wasmtime::Error) -> (FailureKind, String) {
-    if let Some(stop) = error.downcast_ref::<Stop>() {
+    if let Some(stop) = error.downcast_ref::<HostTrap>() {
         let kind = match stop {
-            Stop::Deadline { .. } => FailureKind::Deadline,
-            Stop::Violation(_) => FailureKind::AbiViolation,
-            Stop::Exit(_) => FailureKind::Exit,
-            Stop::Abort(_) => FailureKind::Trap,
+            HostTrap::Deadline { .. } => FailureKind::Deadline,
+            HostTrap::Violation(_) => FailureKind::AbiViolation,
+            HostTrap::Exit(_) => FailureKind::Exit,
+            HostTrap::Abort(_) => FailureKind::Trap,
         };
         return (kind, stop.to_string());
     }
@@ -136,7 +135,8 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
         .collect()
 }
 
-/// The beginning of `text`, at most `max` bytes, cut between characters, without control characters.
+/// Returns the first `max` bytes of `text` at most, cut at a character boundary, with control characters replaced by
+/// spaces.
 pub(crate) fn shortened(text: &str, max: usize) -> String {
     let end = text.floor_char_boundary(max);
     text[..end].chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()

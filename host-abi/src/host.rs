@@ -1,21 +1,21 @@
-//! `trait Host`: every hostcall as a typed Rust method. The proxy implements it for real, [`crate::test_host`] in
-//! memory.
+//! `trait Host`: every hostcall as a typed Rust method. The proxy implements it for production,
+//! `host-abi/tests/test_host/mod.rs` in memory.
 //!
-//! A host is lent to a [`crate::vm::Vm`] for one call and is never kept. What the VM promises to a host:
+//! A [`crate::vm::Vm`] borrows a host for one call. The VM guarantees to the host:
 //!
-//! - `context` is the *effective* context: a live one, the current one unless the guest chose another.
-//! - Bytes that come in lie in the guest's memory: copy what must outlive the method. Names come as the guest wrote
-//!   them; hosts compare header names without regard to case and refuse nothing that a guest could not have known.
-//! - Bytes that go out are appended to `out`, which is empty on entry.
-//! - While the guest initialises, or its allocator runs, only `log`, `log_level`, `now` and `monotonic` are called.
-//! - The configuration buffers, effective contexts, tick periods and `proxy_done` are the VM's own and never reach the
-//!   host.
+//! - `context` is the *effective* context: live, and the current context unless the guest selected another one.
+//! - Input bytes are in the guest's memory: copy what must outlive the method. Names are passed as the guest wrote
+//!   them. Hosts compare header names case-insensitively and reject nothing that a guest cannot know.
+//! - Output bytes are appended to `out`, which is empty on entry.
+//! - While the guest initializes, or its allocator runs, only `log`, `log_level`, `now` and `monotonic` are called.
+//! - The VM itself implements the configuration buffers, effective contexts, tick periods and `proxy_done`. They never
+//!   reach the host.
 //!
-//! What a host promises: it never calls a VM from within a method. `continue_stream`, `close_stream` and
-//! `send_local_reply` only *ask*: the host queues them and acts after the outermost call into the guest has returned.
+//! A host never calls a VM from within a method. `continue_stream`, `close_stream` and `send_local_reply` only queue a
+//! command. The host applies queued commands after the outermost call into the guest has returned.
 //!
-//! A method's `Err(Status)` goes to the guest as it is. Rust guests panic on most of them: each method says which are
-//! safe.
+//! A method's `Err(Status)` is returned to the guest unchanged. Rust guests panic on most statuses. Each method lists
+//! the statuses that guests handle ("safe").
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -34,68 +34,69 @@ use crate::abi::stream::StreamKind;
 use crate::foreign;
 use crate::shared::{MetricTable, Namespace};
 
-/// A response that a filter makes itself (`proxy_send_local_response`).
+/// A local reply of a filter (`proxy_send_local_response`).
 #[derive(Debug, Clone, Copy)]
 pub struct LocalReply<'a> {
-    /// HTTP status as the guest gave it; not checked.
+    /// HTTP status from the guest; not validated.
     pub status: u32,
-    /// For the access log.
+    /// Response code details for the access log.
     pub details: &'a [u8],
-    /// The body, may be empty.
+    /// The body; may be empty.
     pub body: &'a [u8],
-    /// Headers to add to the generated ones.
+    /// Headers added to the generated ones.
     pub headers: Pairs<'a>,
-    /// gRPC status 0 to 16, if the guest gave one.
+    /// gRPC status 0 to 16, if the guest set one.
     pub grpc_status: Option<u32>,
 }
 
-/// A request that a filter makes itself (`proxy_http_call`).
+/// An HTTP callout (`proxy_http_call`).
 #[derive(Debug, Clone, Copy)]
 pub struct HttpCall<'a> {
     /// Name of the cluster.
     pub upstream: &'a [u8],
-    /// Headers with their pseudo headers.
+    /// Headers, including pseudo headers.
     pub headers: Pairs<'a>,
-    /// The body, may be empty.
+    /// Request body; may be empty.
     pub body: &'a [u8],
-    /// Trailers, usually none.
+    /// Trailers, usually empty.
     pub trailers: Pairs<'a>,
-    /// How long the answer may take; `None` is as long as the host allows.
+    /// Timeout of the response; `None` means the host's maximum.
     pub timeout: Option<Duration>,
 }
 
-/// A gRPC request that a filter makes itself (`proxy_grpc_call`, `proxy_grpc_stream`).
+/// A gRPC callout (`proxy_grpc_call`, `proxy_grpc_stream`).
 #[derive(Debug, Clone, Copy)]
 pub struct GrpcCall<'a> {
-    /// Name of the cluster, or a serialised `envoy.config.core.v3.GrpcService`.
+    /// Name of the cluster, or a serialized `envoy.config.core.v3.GrpcService`.
     pub upstream: &'a [u8],
-    /// Full name of the service.
+    /// Full name of the gRPC service.
     pub service: &'a [u8],
-    /// Name of the method.
+    /// Name of the gRPC method.
     pub method: &'a [u8],
-    /// Metadata to send as headers.
+    /// Initial metadata, sent as headers.
     pub metadata: Pairs<'a>,
-    /// The message without its frame; `None` opens a stream.
+    /// The message without its gRPC frame; `None` opens a stream.
     pub message: Option<&'a [u8]>,
-    /// How long the answer may take; `None` is as long as the host allows.
+    /// Timeout of the response; `None` means the host's maximum.
     pub timeout: Option<Duration>,
 }
 
-/// What a guest may ask of its host. See the file's head for what both sides promise.
+/// The hostcalls of a guest. The module documentation states the guarantees of both sides.
 pub trait Host {
-    /// Writes a message (`proxy_log`, and WASI's standard output and error). Bounded by the plugin's byte rate.
+    /// Writes a log message (`proxy_log`, and WASI's standard output and error). The VM limits it to the plugin's bytes
+    /// per second.
     fn log(&mut self, context: ContextId, level: LogLevel, message: &[u8]);
 
-    /// The least serious level that is written at all (`proxy_get_log_level`).
+    /// Returns the lowest level that is written (`proxy_get_log_level`).
     fn log_level(&self) -> LogLevel;
 
-    /// The wall clock (`proxy_get_current_time_nanoseconds`).
+    /// Returns the wall-clock time (`proxy_get_current_time_nanoseconds`).
     fn now(&self) -> SystemTime;
 
-    /// A clock that never goes back, from any start.
+    /// Returns the time of a monotonic clock with an arbitrary origin.
     fn monotonic(&self) -> Duration;
 
-    /// Shows a property's value (`proxy_get_property`, and expressions), once. `path` has no trailing NUL.
+    /// Passes a property's value to `visit`, once (`proxy_get_property`, and expressions). `path` has no trailing NUL.
     ///
     /// # Errors
     /// `NotFound`, `SerializationFailure`, `InternalFailure` are safe.
@@ -103,7 +104,7 @@ pub trait Host {
         &mut self,
         context: ContextId,
         path: &[u8],
-        see: &mut dyn FnMut(PropertyValue<'_>),
+        visit: &mut dyn FnMut(PropertyValue<'_>),
     ) -> Result<(), Status>;
 
     /// Stores a value for other filters and the access log (`proxy_set_property`).
@@ -113,7 +114,7 @@ pub trait Host {
     fn set_property(&mut self, context: ContextId, path: &[u8], value: &[u8]) -> Result<(), Status>;
 
     /// Visits every entry of a map as (name, value), in wire order (`proxy_get_header_map_pairs`, `..._size`). A map
-    /// that is not there now has no entries.
+    /// that does not exist at the moment has no entries.
     ///
     /// # Errors
     /// None is safe.
@@ -127,44 +128,43 @@ pub trait Host {
     /// Appends the first value of a header (`proxy_get_header_map_value`).
     ///
     /// # Errors
-    /// `NotFound` is safe, and is also the answer for a map that is not there now.
+    /// `NotFound` is safe. It is also returned for a map that does not exist at the moment.
     fn header_value(&mut self, context: ContextId, map: MapKind, name: &[u8], out: &mut Vec<u8>) -> Result<(), Status>;
 
     /// Replaces a whole map (`proxy_set_header_map_pairs`).
     ///
     /// # Errors
-    /// None is safe; `BadArgument` for a map that can never be written.
+    /// None is safe; `BadArgument` for a map that is never writable.
     fn set_header_pairs(&mut self, context: ContextId, map: MapKind, pairs: Pairs<'_>) -> Result<(), Status>;
 
-    /// Appends an entry (`proxy_add_header_map_value`).
+    /// Appends a header (`proxy_add_header_map_value`).
     ///
     /// # Errors
-    /// As [`Host::set_header_pairs`].
+    /// See [`Host::set_header_pairs`].
     fn add_header(&mut self, context: ContextId, map: MapKind, name: &[u8], value: &[u8]) -> Result<(), Status>;
 
-    /// Removes all values of a header and stores one (`proxy_replace_header_map_value`).
+    /// Replaces all values of a header by one (`proxy_replace_header_map_value`).
     ///
     /// # Errors
-    /// As [`Host::set_header_pairs`].
+    /// See [`Host::set_header_pairs`].
     fn replace_header(&mut self, context: ContextId, map: MapKind, name: &[u8], value: &[u8]) -> Result<(), Status>;
 
-    /// Removes all values of a header, if there are any (`proxy_remove_header_map_value`).
+    /// Removes all values of a header, if any (`proxy_remove_header_map_value`).
     ///
     /// # Errors
-    /// As [`Host::set_header_pairs`].
+    /// See [`Host::set_header_pairs`].
     fn remove_header(&mut self, context: ContextId, map: MapKind, name: &[u8]) -> Result<(), Status>;
 
-    /// Length of a buffer in bytes (`proxy_get_buffer_status`).
+    /// Returns the length of a buffer in bytes (`proxy_get_buffer_status`).
     ///
     /// # Errors
-    /// `NotFound` when the buffer is not there now.
+    /// `NotFound` when the buffer does not exist at the moment.
     fn buffer_len(&mut self, context: ContextId, buffer: BufferKind) -> Result<usize, Status>;
 
-    /// Appends at most `max` bytes of a buffer from `start` on (`proxy_get_buffer_bytes`); none when `start` is past
-    /// its end.
+    /// Appends a range of a buffer (`proxy_get_buffer_bytes`); nothing when its start is past the end of the buffer.
     ///
     /// # Errors
-    /// `NotFound` when the buffer is not there now.
+    /// `NotFound` when the buffer does not exist at the moment.
     fn buffer_bytes(
         &mut self,
         context: ContextId,
@@ -177,7 +177,8 @@ pub trait Host {
     /// the end is shortened.
     ///
     /// # Errors
-    /// None is safe; `NotFound` when the buffer is not there now. Buffers that can never be written do not get here.
+    /// None is safe; `NotFound` when the buffer does not exist at the moment. The VM rejects buffers that are never
+    /// writable.
     fn set_buffer_bytes(
         &mut self,
         context: ContextId,
@@ -186,49 +187,50 @@ pub trait Host {
         value: &[u8],
     ) -> Result<(), Status>;
 
-    /// Asks to go on with a paused direction (`proxy_continue_stream`). Not paused, or gone: nothing happens.
+    /// Queues the resumption of a paused direction (`proxy_continue_stream`). It has no effect on a direction that is
+    /// not paused or no longer exists.
     ///
     /// # Errors
     /// None is safe.
     fn continue_stream(&mut self, context: ContextId, stream: StreamKind) -> Result<(), Status>;
 
-    /// Asks to reset the HTTP stream, or to flush and close the connection (`proxy_close_stream`).
+    /// Queues a reset of the HTTP stream, or a flush and close of the connection (`proxy_close_stream`).
     ///
     /// # Errors
     /// None is safe.
     fn close_stream(&mut self, context: ContextId, stream: StreamKind) -> Result<(), Status>;
 
-    /// Asks to answer the stream's request (`proxy_send_local_response`). The first reply wins; the callback's action
-    /// is then taken as a pause.
+    /// Queues a local reply to the stream's request (`proxy_send_local_response`). The first reply wins; the callback's
+    /// action then counts as a pause.
     ///
     /// # Errors
     /// None is safe.
     fn send_local_reply(&mut self, context: ContextId, reply: &LocalReply<'_>) -> Result<(), Status>;
 
-    /// Asks to choose the route anew (`proxy_clear_route_cache`).
+    /// Queues a new route lookup (`proxy_clear_route_cache`).
     ///
     /// # Errors
     /// None is safe.
     fn clear_route_cache(&mut self, context: ContextId) -> Result<(), Status>;
 
-    /// Starts an HTTP callout and names it (`proxy_http_call`). Every accepted call is answered by exactly one
-    /// `proxy_on_http_call_response` on the plugin context `root`, never from within this method. The name is not 0 and
+    /// Starts an HTTP callout and returns its id (`proxy_http_call`). Every accepted call leads to exactly one
+    /// `proxy_on_http_call_response` on the plugin context `root`, never from within this method. The id is not 0 and
     /// not in use.
     ///
     /// # Errors
     /// `BadArgument` (unknown cluster, missing pseudo header) and `InternalFailure` are safe.
     fn http_call(&mut self, root: ContextId, call: &HttpCall<'_>) -> Result<u32, Status>;
 
-    /// Code and text of the last callout's outcome (`proxy_get_status`): appends the text, returns the code.
+    /// Appends the status text of the last callout and returns its status code (`proxy_get_status`).
     ///
     /// # Errors
     /// None is safe.
     fn call_status(&mut self, root: ContextId, out: &mut Vec<u8>) -> Result<u32, Status>;
 
-    /// This plugin's part of what plugins share: shared data, queues and metrics are answered from it.
+    /// Returns the plugin's namespace, which provides shared data, queues and metrics.
     fn namespace(&self) -> &Namespace;
 
-    /// The metrics that the guest knows by number.
+    /// Returns the metrics that the guest refers to by number.
     fn metrics(&self) -> &RefCell<MetricTable>;
 
     /// Appends a shared value and returns its version for compare-and-swap (`proxy_get_shared_data`).
@@ -239,7 +241,7 @@ pub trait Host {
         self.namespace().data().get(key, out)
     }
 
-    /// Stores a shared value (`proxy_set_shared_data`); `version` 0 stores without comparing.
+    /// Stores a shared value (`proxy_set_shared_data`). `version` 0 stores without a comparison.
     ///
     /// # Errors
     /// `CasMismatch` is safe.
@@ -247,8 +249,8 @@ pub trait Host {
         self.namespace().data().set(key, value, version)
     }
 
-    /// Creates a queue or takes over its notifications (`proxy_register_shared_queue`). Nobody is notified by default:
-    /// VMs of several workers share a queue, and each takes from it in its ticks.
+    /// Creates a queue or takes over its notifications (`proxy_register_shared_queue`). By default no VM is notified:
+    /// VMs of several workers share a queue, and each dequeues in its ticks.
     ///
     /// # Errors
     /// None is safe.
@@ -257,14 +259,14 @@ pub trait Host {
         Ok(namespace.queues().register(namespace.vm_id(), name, Arc::new(|_| {})))
     }
 
-    /// Finds a queue; an empty `vm_id` is the plugin's own (`proxy_resolve_shared_queue`).
+    /// Finds a queue (`proxy_resolve_shared_queue`). An empty `vm_id` means the plugin's own VM id.
     ///
     /// # Errors
     /// `NotFound` is safe.
     fn resolve_queue(&mut self, vm_id: &[u8], name: &[u8]) -> Result<u32, Status> {
         let namespace = self.namespace();
         let vm_id = std::str::from_utf8(vm_id).map_err(|_| Status::NotFound)?;
-        namespace.queues().resolve(&within_reach(namespace.vm_id(), vm_id), name).ok_or(Status::NotFound)
+        namespace.queues().resolve(&resolve_vm_id(namespace.vm_id(), vm_id), name).ok_or(Status::NotFound)
     }
 
     /// Appends to a queue (`proxy_enqueue_shared_queue`).
@@ -276,7 +278,7 @@ pub trait Host {
         namespace.queues().enqueue(namespace.vm_id(), queue, value)
     }
 
-    /// Takes the oldest entry of a queue (`proxy_dequeue_shared_queue`).
+    /// Removes the oldest entry of a queue and appends it to `out` (`proxy_dequeue_shared_queue`).
     ///
     /// # Errors
     /// `Empty` and `NotFound` are safe.
@@ -285,7 +287,7 @@ pub trait Host {
         namespace.queues().dequeue(namespace.vm_id(), queue, out)
     }
 
-    /// Names a metric, the same one for the same kind and name (`proxy_define_metric`).
+    /// Returns the number of a metric (`proxy_define_metric`). The same kind and name always return the same number.
     ///
     /// # Errors
     /// None is safe.
@@ -306,25 +308,25 @@ pub trait Host {
     /// # Errors
     /// `NotFound` is safe.
     fn record_metric(&mut self, metric: u32, value: u64) -> Result<(), Status> {
-        // A number that cannot be is as good as none here, as in Envoy.
+        // An invalid number is reported as an unknown metric, as in Envoy.
         self.metrics().borrow().find(metric).map_err(|_| Status::NotFound)?.record(value);
         Ok(())
     }
 
-    /// Value of a counter or gauge (`proxy_get_metric`).
+    /// Returns the value of a counter or gauge (`proxy_get_metric`).
     ///
     /// # Errors
     /// `NotFound` and `BadArgument` are safe.
     fn metric(&mut self, metric: u32) -> Result<u64, Status> {
-        // As in Envoy, a number of a histogram's kind is wrong whether there is such a histogram or not.
+        // As in Envoy, a histogram's number is a bad argument, no matter if that histogram exists.
         if metric & 3 == MetricKind::Histogram.number() {
             return Err(Status::BadArgument);
         }
         self.metrics().borrow().find(metric)?.value()
     }
 
-    /// Calls a function of the host by name (`proxy_call_foreign_function`). What was appended to `out` reaches the
-    /// guest whatever the status. Those of [`foreign`] need no more than this.
+    /// Calls a host function by name (`proxy_call_foreign_function`). Bytes appended to `out` reach the guest whatever
+    /// the status. The default serves the functions of [`foreign`].
     ///
     /// # Errors
     /// `NotFound`, `BadArgument`, `SerializationFailure` and `InternalFailure` are safe.
@@ -338,7 +340,7 @@ pub trait Host {
         foreign::call(name, arguments, out)
     }
 
-    /// Starts a gRPC callout or stream and names it (`proxy_grpc_call`, `proxy_grpc_stream`).
+    /// Starts a gRPC callout or stream and returns its id (`proxy_grpc_call`, `proxy_grpc_stream`).
     ///
     /// # Errors
     /// `ParseFailure` (unknown cluster) and `InternalFailure` (the default) are safe.
@@ -354,7 +356,7 @@ pub trait Host {
         Err(Status::NotFound)
     }
 
-    /// Ends the sending side of a gRPC stream, or cancels a call (`proxy_grpc_close`).
+    /// Closes the sending side of a gRPC stream, or cancels a call (`proxy_grpc_close`).
     ///
     /// # Errors
     /// `NotFound` (the default) is safe.
@@ -371,9 +373,9 @@ pub trait Host {
     }
 }
 
-/// The VM id that a guest means: its own when it names none, else one of the same owner. `owner/vm:NAME` is what `NAME`
-/// is short for; ids of other owners cannot be said.
-fn within_reach<'v>(own: &'v str, wanted: &'v str) -> Cow<'v, str> {
+/// Returns the full VM id for `wanted`: `own` if empty, else an id of the same owner. `NAME` is short for
+/// `owner/vm:NAME`. Ids of other owners cannot be expressed.
+fn resolve_vm_id<'v>(own: &'v str, wanted: &'v str) -> Cow<'v, str> {
     match own.split_once('/') {
         _ if wanted.is_empty() => Cow::Borrowed(own),
         Some((owner, _)) if wanted.split_once('/').is_none_or(|(other, _)| other != owner) => {
@@ -383,17 +385,17 @@ fn within_reach<'v>(own: &'v str, wanted: &'v str) -> Cow<'v, str> {
     }
 }
 
-/// A part of a buffer, in bytes. Its end may lie past the buffer's.
+/// A range of a buffer in bytes. Its end may be past the end of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferRange {
-    /// Where it begins.
+    /// Offset of the first byte.
     pub start: usize,
-    /// How long it is at most.
+    /// Maximum length.
     pub max: usize,
 }
 
 impl BufferRange {
-    /// The part that lies within a buffer of `len` bytes.
+    /// Returns the part of the range within a buffer of `len` bytes.
     #[must_use]
     pub fn within(self, len: usize) -> std::ops::Range<usize> {
         let start = self.start.min(len);
@@ -401,17 +403,17 @@ impl BufferRange {
     }
 }
 
-/// Whether nothing follows.
+/// End of stream, as a callback argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndOfStream {
-    /// More may follow.
+    /// More data or trailers may follow.
     No,
-    /// This was the last part.
+    /// This is the last part of the stream.
     Yes,
 }
 
 impl EndOfStream {
-    /// The number that guests know it by.
+    /// Returns the number of the Proxy-Wasm ABI: 0 or 1.
     #[must_use]
     pub const fn number(self) -> u32 {
         self as u32
@@ -429,7 +431,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guests_reach_the_ids_of_their_owner_only() {
+    fn vm_id_of_another_owner_resolves_within_own_owner() {
         for (own, wanted, expected) in [
             ("shop/stats", "", "shop/stats"),
             ("shop/stats", "shop/other", "shop/other"),
@@ -438,7 +440,7 @@ mod tests {
             ("vm", "other", "other"),
             ("vm", "", "vm"),
         ] {
-            assert_eq!(within_reach(own, wanted), expected, "{own} {wanted}");
+            assert_eq!(resolve_vm_id(own, wanted), expected, "{own} {wanted}");
         }
     }
 }

@@ -1,18 +1,18 @@
-//! What a module exports: its ABI version, memory, allocator and callbacks. Found once when a module is loaded.
+//! Exports of a module: ABI version, memory, allocator and callbacks. They are looked up once, when a module is loaded.
 
 use crate::abi::calls::AbiVersion;
 
-/// The names a VM needs from a module's exports.
+/// The exports of a module that a VM needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Interface {
+pub(crate) struct ModuleInterface {
     pub(crate) abi: AbiVersion,
     pub(crate) memory: String,
     pub(crate) allocator: &'static str,
     pub(crate) exports: Exports,
 }
 
-/// Which callbacks a module exports. What it does not export need not be prepared for it: no body is read for a chain
-/// in which nobody has `request_body`.
+/// The set of callbacks that a module exports. Work for a missing callback is skipped: the proxy buffers no body for a
+/// chain without `proxy_on_request_body`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exports(u32);
 
@@ -20,34 +20,34 @@ macro_rules! exports {
     ($($bit:literal $method:ident $name:literal $(or $other:literal)?,)+) => {
         impl Exports {
             $(
-                #[doc = concat!("Whether `", $name, "` is exported.")]
+                #[doc = concat!("Returns whether `", $name, "` is exported.")]
                 #[must_use]
                 pub const fn $method(self) -> bool {
                     self.0 & (1 << $bit) != 0
                 }
             )+
 
-            /// These and those of another module.
+            /// Returns the union with the exports of another module.
             #[must_use]
             pub const fn or(self, other: Self) -> Self {
                 Self(self.0 | other.0)
             }
 
-            /// Those that are among these names, too.
+            /// Returns the exports that are also in `names`.
             pub(crate) fn and<'n>(self, names: impl Iterator<Item = &'n str>) -> Self {
                 let mut named = Self::default();
                 names.for_each(|name| named.insert(name));
                 Self(self.0 & named.0)
             }
 
-            /// Those that are not among these names.
+            /// Returns the exports that are not in `names`.
             pub(crate) fn without(self, names: &[&str]) -> Self {
                 let mut named = Self::default();
                 names.iter().for_each(|name| named.insert(name));
                 Self(self.0 & !named.0)
             }
 
-            /// Notes that a callback is exported; other names change nothing.
+            /// Adds a callback; other names have no effect.
             pub(crate) fn insert(&mut self, name: &str) {
                 match name {
                     $($name $(| $other)? => self.0 |= 1 << $bit,)+
@@ -92,7 +92,7 @@ mod tests {
     use crate::abi::calls::CALLBACKS;
 
     #[test]
-    fn every_callback_of_the_table_has_a_bit() {
+    fn every_callback_in_table_has_one_bit() {
         for callback in CALLBACKS {
             let mut exports = Exports::default();
             exports.insert(callback.name);

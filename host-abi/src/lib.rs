@@ -1,4 +1,4 @@
-//! Runs Proxy-Wasm filters: the contract, and its host on wasmtime.
+//! The Proxy-Wasm host: the ABI types, and their implementation on wasmtime.
 //!
 //! ```text
 //! Engine ──► Module ──► Plugin ──► Vm ──► stream contexts
@@ -8,15 +8,14 @@
 //!               Host  ◄───────────────┴─ hostcalls ◄───  │
 //! ```
 //!
-//! A caller makes an [`Engine`], gets a [`Module`] from the [`ModuleCache`], puts it with its settings into a
-//! [`Plugin`], starts a [`Vm`], and calls the guest's callbacks. With each call it lends the VM a [`Host`], which
-//! answers the guest's hostcalls. Nothing a guest does can harm more than the VM it runs in: pointers, lengths, types,
-//! time, memory and output are bounded.
+//! A caller creates an [`Engine`], gets a [`Module`] from the [`ModuleCache`], combines it with its settings to a
+//! [`Plugin`], starts a [`Vm`], and calls the guest's callbacks. Each call lends the VM a [`Host`], which implements
+//! the hostcalls. A guest can damage only the VM that runs it: pointers, lengths, types, time, memory and output are
+//! bounded.
 //!
-//! The modules below are in reading order; each imports only from those after it.
+//! The modules below are in reading order. Each module imports only from modules listed after it.
 
 pub mod start_host;
-pub mod test_host;
 pub mod vm;
 
 pub mod plugin;
@@ -24,20 +23,20 @@ pub mod plugin;
 pub mod cache;
 pub mod module;
 
-mod artefact;
+mod artifact;
 mod wasi;
 
 mod hostcalls;
 mod memory;
-mod state;
+mod vm_state;
 
 mod contexts;
 mod deadline;
-mod entry;
-mod growth;
+mod guest_function;
+mod host_slot;
 mod interface;
-mod lend;
 mod log_budget;
+mod memory_limiter;
 
 pub mod host;
 
@@ -57,14 +56,14 @@ pub use abi::context::ContextId;
 pub use abi::status::Status;
 pub use cache::{CacheError, ModuleCache};
 pub use context_table::ContextTable;
-pub use engine::{Engine, EngineError, EngineOptions, Isolation};
+pub use engine::{Engine, EngineError, EngineOptions, InstanceAllocation};
 pub use failure::{Failure, FailureKind};
 pub use host::{EndOfStream, Host};
 pub use interface::Exports;
 pub use limits::Limits;
 pub use module::{Module, ModuleError, ModuleHash};
 pub use plugin::Plugin;
-pub use settings::{PluginSettings, StreamSight};
-pub use shared::{Metric, MetricTable, Metrics, Namespace, SharedData, SharedQueues, SharedState};
-pub use start_host::{StartHost, StartRefusal, Started, start};
-pub use vm::{CalloutResponse, StartError, StartStep, Vm};
+pub use settings::{PluginRole, PluginSettings};
+pub use shared::{Metric, MetricTable, Namespace, NamespaceMetrics, SharedData, SharedQueues, SharedState};
+pub use start_host::{StartFailure, StartHost, StartedVm, start};
+pub use vm::{CalloutResponseSizes, StartError, StartStep, Vm};

@@ -1,9 +1,9 @@
-//! The guest's memory. Hostcalls read and write it through [`GuestMemory`] only: the one file where a guest's pointers
-//! become bytes, each checked against the memory's present end, unaligned like everything in the contract.
+//! `GuestMemory`: checked access to the guest's memory. Only this file turns a guest's pointers into bytes. Each access
+//! is checked against the current size of the memory; nothing needs alignment.
 
 use crate::abi::status::Status;
 
-/// The guest's memory as it is now; borrowed for a moment, because any call into the guest may grow it.
+/// The guest's linear memory. The borrow is short, because any call into the guest may grow the memory.
 pub(crate) struct GuestMemory<'a>(&'a mut [u8]);
 
 impl<'a> GuestMemory<'a> {
@@ -11,46 +11,47 @@ impl<'a> GuestMemory<'a> {
         Self(bytes)
     }
 
-    /// Bytes that the guest points at. A length of 0 is fine wherever it points.
+    /// Returns the bytes of a range. A length of 0 is valid for any pointer.
     pub(crate) fn bytes(&self, pointer: u32, length: u32) -> Result<&[u8], Status> {
         self.0.get(range(pointer, length)).ok_or(Status::InvalidMemoryAccess)
     }
 
-    /// Bytes that the host fills.
+    /// Returns the bytes of a range for writing.
     pub(crate) fn bytes_mut(&mut self, pointer: u32, length: u32) -> Result<&mut [u8], Status> {
         self.0.get_mut(range(pointer, length)).ok_or(Status::InvalidMemoryAccess)
     }
 
-    /// Whether the host may write `length` bytes there.
+    /// Checks that a range is within the memory.
     pub(crate) fn check(&self, pointer: u32, length: u32) -> Result<(), Status> {
         self.bytes(pointer, length).map(|_| ())
     }
 
-    /// Reads one number.
+    /// Reads a little-endian 32-bit number.
     pub(crate) fn read_u32(&self, pointer: u32) -> Result<u32, Status> {
         let bytes = self.bytes(pointer, 4)?.first_chunk().ok_or(Status::InvalidMemoryAccess)?;
         Ok(u32::from_le_bytes(*bytes))
     }
 
-    /// Writes bytes.
+    /// Writes bytes at `pointer`.
     pub(crate) fn write(&mut self, pointer: u32, bytes: &[u8]) -> Result<(), Status> {
         let length = u32::try_from(bytes.len()).map_err(|_| Status::InvalidMemoryAccess)?;
         self.bytes_mut(pointer, length)?.copy_from_slice(bytes);
         Ok(())
     }
 
-    /// Writes one number.
+    /// Writes a little-endian 32-bit number.
     pub(crate) fn write_u32(&mut self, pointer: u32, number: u32) -> Result<(), Status> {
         self.write(pointer, &number.to_le_bytes())
     }
 
-    /// Writes one large number.
+    /// Writes a little-endian 64-bit number.
     pub(crate) fn write_u64(&mut self, pointer: u32, number: u64) -> Result<(), Status> {
         self.write(pointer, &number.to_le_bytes())
     }
 }
 
-/// A guest's range; both ends fit, because a 32-bit sum fits in 64 bits (Weir runs on 64-bit machines only).
+/// Converts a guest's range. Both ends fit, because a sum of two 32-bit numbers fits in 64 bits (Weir runs on 64-bit
+/// machines only).
 const fn range(pointer: u32, length: u32) -> std::ops::Range<usize> {
     if length == 0 {
         return 0..0;
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_range_is_checked() {
+    fn range_past_the_end_is_rejected() {
         let rows = [
             (0, 0, true),
             (16, 0, true),

@@ -1,14 +1,14 @@
-//! `Plugin`: a module with its settings. What a filter chain refers to, shared by all workers; each makes its own VMs
-//! from it.
+//! `Plugin`: a module with its settings. Filter chains refer to it and all workers share it; each worker starts its own
+//! VMs from it.
 
 use std::sync::Arc;
 
 use crate::abi::calls::STREAM_CALLBACKS;
 use crate::interface::Exports;
 use crate::module::Module;
-use crate::settings::{PluginSettings, StreamSight};
+use crate::settings::{PluginRole, PluginSettings};
 
-/// A filter, ready to be started.
+/// A module with its settings, ready to be started in a VM.
 #[derive(Debug, Clone)]
 pub struct Plugin {
     settings: Arc<PluginSettings>,
@@ -17,33 +17,33 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Puts a module and its settings together. Nothing runs yet.
+    /// Combines a module and its settings, without running guest code.
     #[must_use]
     pub fn new(settings: PluginSettings, module: Module) -> Self {
         let exports = match &settings.capabilities {
             None => module.exports(),
             Some(names) => module.exports().and(names.iter().map(String::as_str)),
         };
-        let exports = match settings.sight {
-            StreamSight::Whole => exports,
-            StreamSight::End => exports.without(STREAM_CALLBACKS),
+        let exports = match settings.role {
+            PluginRole::Filter => exports,
+            PluginRole::AccessLog => exports.without(STREAM_CALLBACKS),
         };
         Self { settings: Arc::new(settings), module, exports }
     }
 
-    /// The callbacks that its module exports and that it is allowed.
+    /// Returns the callbacks that the module exports and the settings allow.
     #[must_use]
     pub const fn exports(&self) -> Exports {
         self.exports
     }
 
-    /// Its name, configuration and limits.
+    /// Returns the name, configuration and limits of the plugin.
     #[must_use]
     pub fn settings(&self) -> &PluginSettings {
         &self.settings
     }
 
-    /// Its code.
+    /// Returns the compiled module.
     #[must_use]
     pub const fn module(&self) -> &Module {
         &self.module

@@ -1,5 +1,5 @@
-//! `PluginSettings`: everything about a plugin but its module. Made by the plugin's owner, read by the VM and its
-//! hostcalls.
+//! `PluginSettings`: the configuration of a plugin, without its module. The plugin's owner creates it; the VM and its
+//! hostcalls read it.
 
 use std::collections::HashSet;
 
@@ -7,56 +7,56 @@ use crate::abi::action::HeaderPause;
 use crate::abi::calls::STREAM_CALLBACKS;
 use crate::limits::Limits;
 
-/// What a plugin sees of a stream.
+/// The callbacks that a plugin gets for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StreamSight {
-    /// All of it.
+pub enum PluginRole {
+    /// All callbacks that the module exports.
     #[default]
-    Whole,
-    /// `proxy_on_log`, with what belongs to it: create, done and delete.
-    End,
+    Filter,
+    /// Only `proxy_on_log`, with the create, done and delete callbacks.
+    AccessLog,
 }
 
-/// What a plugin is called, how it is configured and what it may use.
+/// Name, configuration and limits of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PluginSettings {
     /// Name for logs and metrics; property `plugin_name`.
     pub name: String,
-    /// Chooses the filter among those in one module; property `plugin_root_id`.
+    /// Selects the filter within a module; property `plugin_root_id`.
     pub root_id: String,
     /// Namespace of shared data, queues and metrics; property `plugin_vm_id`.
     pub vm_id: String,
-    /// What the guest reads as the VM's configuration, usually empty.
+    /// The VM's configuration as the guest reads it, usually empty.
     pub vm_configuration: Vec<u8>,
-    /// What the guest reads as the plugin's configuration, usually JSON.
+    /// The plugin's configuration as the guest reads it, usually JSON.
     pub configuration: Vec<u8>,
-    /// Environment variables, as (name, value). A pair with a NUL byte is left out.
+    /// Environment variables, as (name, value). A pair with a NUL byte is skipped.
     pub environment: Vec<(String, String)>,
-    /// What a VM of this plugin may use.
+    /// Resource limits of the plugin's VM.
     pub limits: Limits,
-    /// What "pause" means in a headers callback.
+    /// Meaning of action 1 (pause) in a headers callback.
     pub header_pause: HeaderPause,
-    /// Whether streams go through it, or only their ends are told to it.
-    pub sight: StreamSight,
-    /// The hostcalls that it may make and the callbacks that are called, by name; `None` is all of them. A hostcall that
-    /// is not in the list answers a failure, a callback that is not is as good as not there.
+    /// Role of the plugin: filter, or access log only.
+    pub role: PluginRole,
+    /// The allowed hostcalls and callbacks, by name; `None` allows all. A hostcall outside the set returns a failure. A
+    /// callback outside the set counts as not exported.
     pub capabilities: Option<HashSet<String>>,
 }
 
 impl PluginSettings {
-    /// Whether a hostcall may be made or a callback be called.
+    /// Returns whether a hostcall or callback is allowed.
     #[must_use]
     pub fn allows(&self, name: &str) -> bool {
         self.capabilities.as_ref().is_none_or(|names| names.contains(name))
     }
 
-    /// Whether a callback is called, where the module has it.
+    /// Returns whether a callback is called if the module exports it.
     #[must_use]
     pub fn allows_callback(&self, name: &str) -> bool {
-        self.allows(name) && (self.sight == StreamSight::Whole || !STREAM_CALLBACKS.contains(&name))
+        self.allows(name) && (self.role == PluginRole::Filter || !STREAM_CALLBACKS.contains(&name))
     }
 
-    /// The plugin's own properties, which it can read at any time.
+    /// Returns one of the plugin's own properties, which are readable at any time; `None` for other paths.
     #[must_use]
     pub fn property(&self, path: &[u8]) -> Option<&str> {
         match path {

@@ -1,6 +1,6 @@
-//! The host of a VM that starts: no stream yet, no network; what the guest logs is kept for the refusal, since it is
-//! the guest's own reason. The proxy starts with it what it runs, the control plane what it is given to keep, so that
-//! what the one takes the other takes too.
+//! `StartHost`: the host of a VM during its start, with no stream and no network. It collects warnings that the guest
+//! logs, which give the reason of a failure. The proxy starts VMs with it, and the control plane test-starts uploaded
+//! filters with it, so that both accept the same filters.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -20,76 +20,76 @@ use crate::plugin::Plugin;
 use crate::shared::{MetricTable, Namespace};
 use crate::vm::{StartError, StartStep, Vm};
 
-/// A host for [`Vm::start`].
+/// The host of [`Vm::start`].
 pub struct StartHost {
     plugins: Vec<Arc<Plugin>>,
     namespace: Arc<Namespace>,
     clock: Box<dyn Fn() -> Duration + Send>,
     log_level: LogLevel,
     metrics: RefCell<MetricTable>,
-    said: String,
+    guest_log: String,
     queues: Vec<(usize, Vec<u8>)>,
-    /// What may still be put into queues.
+    /// Remaining bytes that the guests may enqueue.
     queue_bytes: usize,
 }
 
-/// Why a plugin did not start.
+/// The reason why a plugin did not start.
 #[derive(Debug, Clone)]
-pub struct StartRefusal {
-    /// Which of the VM's plugins is to blame, from 0.
+pub struct StartFailure {
+    /// Index of the plugin that failed.
     pub plugin: usize,
-    /// What there is to blame: `module`, `configuration` or `limits`.
+    /// The field at fault: `module`, `configuration` or `limits`.
     pub field: &'static str,
-    /// What happened, with the guest's own words.
+    /// Description of the failure, with the guest's log.
     pub reason: String,
-    /// What to do next.
+    /// Advice for the operator.
     pub hint: &'static str,
 }
 
-/// A VM that has started.
-pub struct Started {
-    /// Itself.
+/// A started VM.
+pub struct StartedVm {
+    /// The VM.
     pub vm: Vm,
-    /// The metrics that it knows by number.
+    /// The metrics that the VM refers to by number.
     pub metrics: MetricTable,
-    /// The queues that it has registered, by plugin and name: whoever runs it registers them anew, so that it is told of
-    /// entries.
+    /// The queues that the VM has registered, by plugin index and name. The owner of the VM registers them again to
+    /// receive their notifications.
     pub queues: Vec<(usize, Vec<u8>)>,
 }
 
-/// Starts a VM; what it has defined and registered comes with it.
+/// Starts a VM. Returns it with the metrics that it defined and the queues that it registered.
 ///
 /// # Errors
-/// Whose fault it is that it did not start, with what the guest itself said.
-pub fn start(mut host: StartHost) -> Result<Started, StartRefusal> {
-    match Vm::start_all(&host.plugins.clone(), &mut host) {
-        Ok(vm) => Ok(Started { vm, metrics: host.metrics.into_inner(), queues: host.queues }),
-        Err(error) => Err(refusal(&error, &host.said)),
+/// The plugin and field at fault, with the guest's log.
+pub fn start(mut host: StartHost) -> Result<StartedVm, StartFailure> {
+    match Vm::start(&host.plugins.clone(), &mut host) {
+        Ok(vm) => Ok(StartedVm { vm, metrics: host.metrics.into_inner(), queues: host.queues }),
+        Err(error) => Err(start_failure(&error, &host.guest_log)),
     }
 }
 
-fn refusal(error: &StartError, said: &str) -> StartRefusal {
+fn start_failure(error: &StartError, guest_log: &str) -> StartFailure {
     let (field, hint) = match error {
         StartError::Failed { step: StartStep::Configure, .. }
-        | StartError::Refused { step: StartStep::Configure, .. } => {
-            ("configuration", "the filter's README says what it takes")
+        | StartError::Rejected { step: StartStep::Configure, .. } => {
+            ("configuration", "check it against the filter's README")
         }
-        StartError::Failed { .. } | StartError::Refused { .. } => {
-            ("module", "the module loads but does not start; try it with the test of its own")
+        StartError::Failed { .. } | StartError::Rejected { .. } => {
+            ("module", "the module loads but does not start; run the filter's own tests")
         }
-        StartError::NoRoom(_) => ("limits", "fewer filters or less memory for each"),
+        StartError::OutOfResources(_) => ("limits", "use fewer filters or less memory for each"),
     };
-    let reason = if said.is_empty() { error.to_string() } else { format!("{error}; the filter says: {said}") };
+    let reason = if guest_log.is_empty() { error.to_string() } else { format!("{error}; filter log: {guest_log}") };
     let plugin = match error {
-        StartError::Failed { plugin, .. } | StartError::Refused { plugin, .. } => *plugin,
-        StartError::NoRoom(_) => 0,
+        StartError::Failed { plugin, .. } | StartError::Rejected { plugin, .. } => *plugin,
+        StartError::OutOfResources(_) => 0,
     };
-    StartRefusal { plugin, field, reason, hint }
+    StartFailure { plugin, field, reason, hint }
 }
 
 impl StartHost {
-    /// For the plugins of a VM, with their part of what plugins share. `clock` counts from any moment; warnings are taken however
-    /// little is logged: they are the reason of a refusal.
+    /// Creates a host for the plugins of a VM with their namespace. `clock` counts from an arbitrary origin. Warnings
+    /// are collected at any `log_level`, because they give the reason of a failure.
     pub fn new(
         plugins: &[Arc<Plugin>],
         namespace: &Arc<Namespace>,
@@ -102,19 +102,19 @@ impl StartHost {
             clock: Box::new(clock),
             log_level: log_level.min(LogLevel::Warn),
             metrics: RefCell::default(),
-            said: String::new(),
+            guest_log: String::new(),
             queues: Vec::new(),
             queue_bytes: usize::MAX,
         }
     }
 
-    /// With a bound on what is put into queues; what is more is dropped, as if somebody had taken it.
+    /// Limits the bytes that guests may enqueue. The excess is dropped without an error.
     #[must_use]
     pub fn with_queue_bytes(self, queue_bytes: usize) -> Self {
         Self { queue_bytes, ..self }
     }
 
-    /// The plugin of a context: while a VM starts there are only plugin contexts.
+    /// Returns the plugin of a context. A VM that starts has plugin contexts only.
     fn plugin(&self, root: ContextId) -> Option<&Arc<Plugin>> {
         self.plugins.get(root.plugin())
     }
@@ -127,11 +127,11 @@ impl Host for StartHost {
         let plugin = self.plugin(context).map(|plugin| plugin.settings().name.as_str());
         tracing::debug!(target: "filter", plugin, ?level, "{text}");
         let serious = matches!(level, LogLevel::Warn | LogLevel::Error | LogLevel::Critical);
-        if serious && self.said.len() + text.len() < MAX_START_LOG_BYTES {
-            if !self.said.is_empty() {
-                self.said.push_str("; ");
+        if serious && self.guest_log.len() + text.len() < MAX_START_LOG_BYTES {
+            if !self.guest_log.is_empty() {
+                self.guest_log.push_str("; ");
             }
-            self.said.extend(text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }));
+            self.guest_log.extend(text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }));
         }
     }
 
@@ -151,10 +151,10 @@ impl Host for StartHost {
         &mut self,
         context: ContextId,
         path: &[u8],
-        see: &mut dyn FnMut(PropertyValue<'_>),
+        visit: &mut dyn FnMut(PropertyValue<'_>),
     ) -> Result<(), Status> {
         let own = self.plugin(context).and_then(|plugin| plugin.settings().property(path));
-        see(PropertyValue::text(own.ok_or(Status::NotFound)?));
+        visit(PropertyValue::text(own.ok_or(Status::NotFound)?));
         Ok(())
     }
 
@@ -243,7 +243,7 @@ impl Host for StartHost {
         Ok(())
     }
 
-    /// A VM starts off the workers, where there is no network; its first tick is the place for a callout.
+    /// Always fails. A VM starts outside the workers, without a network; a filter can make its first callout in a tick.
     fn http_call(&mut self, _root: ContextId, _call: &HttpCall<'_>) -> Result<u32, Status> {
         Err(Status::InternalFailure)
     }
@@ -261,7 +261,7 @@ impl Host for StartHost {
     }
 
     fn register_queue(&mut self, root: ContextId, name: &[u8]) -> Result<u32, Status> {
-        // The last one that registers a queue is the one that is told.
+        // Only the last registrant of a queue is notified.
         self.queues.retain(|(_, known)| known != name);
         if self.queues.len() < MAX_QUEUES {
             self.queues.push((root.plugin(), name.to_vec()));

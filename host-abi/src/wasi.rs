@@ -1,5 +1,5 @@
-//! The part of WASI preview 1 that toolchains import. No files, no network, no sleep: standard output goes to the log,
-//! clocks and random numbers work, everything else answers as if there were nothing there. Same shape as the files in
+//! The part of WASI preview 1 that toolchains import, without files, network or sleep. Standard output is logged,
+//! clocks and random numbers work, and all other calls return a fixed error. The structure is that of the files in
 //! `hostcalls/`.
 
 use std::time::UNIX_EPOCH;
@@ -8,9 +8,9 @@ use rand::TryRngCore;
 
 use crate::abi::log::LogLevel;
 use crate::abi::status::Status;
-use crate::failure::Stop;
-use crate::hostcalls::call::{Call, CallResult, LogText, Refusal};
-use crate::hostcalls::implementation::Implementation;
+use crate::failure::HostTrap;
+use crate::hostcalls::context::{HostcallContext, HostcallError, HostcallResult, LogText};
+use crate::hostcalls::function::HostFunction;
 use crate::limits::{MAX_IO_VECTORS, MAX_RANDOM_BYTES, SCRATCH_KEEP};
 use crate::memory::GuestMemory;
 use crate::settings::PluginSettings;
@@ -25,20 +25,20 @@ const NO_ENTRY: u32 = 44;
 const NOT_HERE: u32 = 52;
 const NOT_SUPPORTED: u32 = 58;
 
-/// The right to write, in `fd_fdstat_get`.
+/// The right to write, in the result of `fd_fdstat_get`.
 const RIGHT_TO_WRITE: u64 = 1 << 6;
 
-const fn fixed(answer: u32) -> Implementation {
+const fn fixed(answer: u32) -> HostFunction {
     fixed_with_zeroes(answer, &[])
 }
 
-const fn fixed_with_zeroes(answer: u32, zeroes: &'static [(usize, u32)]) -> Implementation {
-    Implementation::Fixed { answer, zeroes, bad_address: BAD_ADDRESS }
+const fn fixed_with_zeroes(answer: u32, zeroes: &'static [(usize, u32)]) -> HostFunction {
+    HostFunction::Stub { answer, zeroes, bad_address: BAD_ADDRESS }
 }
 
-/// The implementation of a WASI hostcall.
-pub(crate) fn implementation(name: &str) -> Option<Implementation> {
-    use Implementation as I;
+/// Returns the implementation of a WASI hostcall.
+pub(crate) fn host_function(name: &str) -> Option<HostFunction> {
+    use HostFunction as I;
     Some(match name {
         "args_get" | "fd_advise" | "fd_close" | "sched_yield" => fixed(SUCCESS),
         "args_sizes_get" => fixed_with_zeroes(SUCCESS, &[(0, 4), (1, 4)]),
@@ -83,31 +83,31 @@ pub(crate) fn implementation(name: &str) -> Option<Implementation> {
     })
 }
 
-const fn bad_address(_: Status) -> Refusal {
-    Refusal::Answer(BAD_ADDRESS)
+const fn bad_address(_: Status) -> HostcallError {
+    HostcallError::Status(BAD_ADDRESS)
 }
 
-/// `fd_write(file, buffers, their number, &written)`, and `fd_pwrite` without its offset
-fn write(call: &mut Call<'_>, [file, buffers, count, written_at]: [u32; 4]) -> CallResult {
+/// `fd_write(file, buffers, number of buffers, &written)`, and `fd_pwrite` without its offset
+fn write(call: &mut HostcallContext<'_>, [file, buffers, count, written_at]: [u32; 4]) -> HostcallResult {
     let level = match file {
         1 => LogLevel::Info,
         2 => LogLevel::Error,
-        _ => return Err(Refusal::Answer(BAD_FILE)),
+        _ => return Err(HostcallError::Status(BAD_FILE)),
     };
     if count > MAX_IO_VECTORS {
-        return Err(Refusal::Answer(INVALID));
+        return Err(HostcallError::Status(INVALID));
     }
-    let (mut memory, state) = call.lend_state()?;
+    let (mut memory, state) = call.borrow_state()?;
     let mut text = std::mem::take(&mut state.scratch);
     text.clear();
     let mut written = 0_u32;
     for at in 0..count {
-        let buffer = buffers.checked_add(at * 8).ok_or(Refusal::Answer(BAD_ADDRESS))?;
+        let buffer = buffers.checked_add(at * 8).ok_or(HostcallError::Status(BAD_ADDRESS))?;
         let pointer = memory.read_u32(buffer).map_err(bad_address)?;
         let length = memory.read_u32(buffer.wrapping_add(4)).map_err(bad_address)?;
         let bytes = memory.bytes(pointer, length).map_err(bad_address)?;
-        written = written.checked_add(length).ok_or(Refusal::Answer(INVALID))?;
-        // The same megabytes may be named in every buffer: only the beginning is copied.
+        written = written.checked_add(length).ok_or(HostcallError::Status(INVALID))?;
+        // All buffers may refer to the same bytes, so only the beginning is copied.
         text.extend_from_slice(&bytes[..bytes.len().min(SCRATCH_KEEP - text.len())]);
     }
     memory.write_u32(written_at, written).map_err(bad_address)?;
@@ -118,11 +118,11 @@ fn write(call: &mut Call<'_>, [file, buffers, count, written_at]: [u32; 4]) -> C
 }
 
 /// `fd_fdstat_get(file, &24 bytes)`
-fn file_status(call: &mut Call<'_>, [file, status_at]: [u32; 2]) -> CallResult {
+fn file_status(call: &mut HostcallContext<'_>, [file, status_at]: [u32; 2]) -> HostcallResult {
     if file != 1 && file != 2 {
-        return Err(Refusal::Answer(BAD_FILE));
+        return Err(HostcallError::Status(BAD_FILE));
     }
-    let (mut memory, _) = call.lend_state()?;
+    let (mut memory, _) = call.borrow_state()?;
     let status = memory.bytes_mut(status_at, 24).map_err(bad_address)?;
     status.fill(0);
     status[8..16].copy_from_slice(&RIGHT_TO_WRITE.to_le_bytes());
@@ -130,27 +130,27 @@ fn file_status(call: &mut Call<'_>, [file, status_at]: [u32; 2]) -> CallResult {
 }
 
 /// `clock_time_get(clock, precision, &u64)`
-fn clock_time(call: &mut Call<'_>, clock: u32, _precision: i64, time_at: u32) -> CallResult {
-    let mut parts = call.lend()?;
+fn clock_time(call: &mut HostcallContext<'_>, clock: u32, _precision: i64, time_at: u32) -> HostcallResult {
+    let mut args = call.borrow()?;
     let time = match clock {
-        0 => parts.host.now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        1 => parts.host.monotonic(),
-        _ => return Err(Refusal::Answer(NOT_SUPPORTED)),
+        0 => args.host.now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        1 => args.host.monotonic(),
+        _ => return Err(HostcallError::Status(NOT_SUPPORTED)),
     };
     let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    parts.memory.write_u64(time_at, nanoseconds).map_err(bad_address)
+    args.memory.write_u64(time_at, nanoseconds).map_err(bad_address)
 }
 
 /// `clock_res_get(clock, &u64)`
-fn clock_resolution(call: &mut Call<'_>, [clock, resolution_at]: [u32; 2]) -> CallResult {
+fn clock_resolution(call: &mut HostcallContext<'_>, [clock, resolution_at]: [u32; 2]) -> HostcallResult {
     if clock > 1 {
-        return Err(Refusal::Answer(NOT_SUPPORTED));
+        return Err(HostcallError::Status(NOT_SUPPORTED));
     }
-    let (mut memory, _) = call.lend_state()?;
+    let (mut memory, _) = call.borrow_state()?;
     memory.write_u64(resolution_at, 1).map_err(bad_address)
 }
 
-/// The environment as the guest sees it: `NAME=value` and a NUL each.
+/// Returns the environment variables as the guest reads them: `NAME=value` and a NUL each.
 fn variables(settings: &PluginSettings) -> impl Iterator<Item = String> + '_ {
     let legal =
         |(name, value): &&(String, String)| !name.is_empty() && !name.contains(['\0', '=']) && !value.contains('\0');
@@ -158,8 +158,8 @@ fn variables(settings: &PluginSettings) -> impl Iterator<Item = String> + '_ {
 }
 
 /// `environ_sizes_get(&number, &bytes)`
-fn environment_sizes(call: &mut Call<'_>, [number_at, bytes_at]: [u32; 2]) -> CallResult {
-    let (mut memory, state) = call.lend_state()?;
+fn environment_sizes(call: &mut HostcallContext<'_>, [number_at, bytes_at]: [u32; 2]) -> HostcallResult {
+    let (mut memory, state) = call.borrow_state()?;
     let (number, bytes) = variables(state.settings()).fold((0_u32, 0_usize), |(number, bytes), variable| {
         (number.saturating_add(1), bytes.saturating_add(variable.len()))
     });
@@ -168,8 +168,8 @@ fn environment_sizes(call: &mut Call<'_>, [number_at, bytes_at]: [u32; 2]) -> Ca
 }
 
 /// `environ_get(&pointers, &bytes)`
-fn environment(call: &mut Call<'_>, [mut pointer_at, mut bytes_at]: [u32; 2]) -> CallResult {
-    let (mut memory, state) = call.lend_state()?;
+fn environment(call: &mut HostcallContext<'_>, [mut pointer_at, mut bytes_at]: [u32; 2]) -> HostcallResult {
+    let (mut memory, state) = call.borrow_state()?;
     for variable in variables(state.settings()) {
         write_variable(&mut memory, [pointer_at, bytes_at], &variable).map_err(bad_address)?;
         pointer_at = pointer_at.wrapping_add(4);
@@ -188,16 +188,16 @@ fn write_variable(
 }
 
 /// `random_get(pointer, size)`
-fn random(call: &mut Call<'_>, [pointer, size]: [u32; 2]) -> CallResult {
+fn random(call: &mut HostcallContext<'_>, [pointer, size]: [u32; 2]) -> HostcallResult {
     if size > MAX_RANDOM_BYTES {
-        return Err(Refusal::Answer(INVALID));
+        return Err(HostcallError::Status(INVALID));
     }
-    let (mut memory, _) = call.lend_state()?;
+    let (mut memory, _) = call.borrow_state()?;
     let bytes = memory.bytes_mut(pointer, size).map_err(bad_address)?;
-    rand::rngs::OsRng.try_fill_bytes(bytes).map_err(|_| Refusal::Answer(INPUT_OUTPUT))
+    rand::rngs::OsRng.try_fill_bytes(bytes).map_err(|_| HostcallError::Status(INPUT_OUTPUT))
 }
 
 /// `proc_exit(code)`: does not return to the guest.
-fn exit(_call: &mut Call<'_>, [code]: [u32; 1]) -> CallResult {
-    Err(Stop::Exit(code).into())
+fn exit(_call: &mut HostcallContext<'_>, [code]: [u32; 1]) -> HostcallResult {
+    Err(HostTrap::Exit(code).into())
 }

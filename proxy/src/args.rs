@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use weir_identity::is_this_machine;
 use weir_loader::cache_folder;
-use weir_model::{HumanDuration, ListenerName};
+use weir_model::net::is_loopback_host;
+use weir_model::{GatewayDuration, ListenerName};
 
-use crate::app::{AgentOptions, Bootstrap, CompileOptions, ConfigFrom, LogStyle, ValidateOptions};
+use crate::app::{AgentOptions, Bootstrap, CompileOptions, ConfigSourceOptions, LogFormat, ValidateOptions};
 use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_NODE_BYTES, MAX_WORKERS};
 
 /// A programmable proxy: routes HTTP and runs sandboxed Wasm filters on it.
@@ -24,11 +24,11 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum CommandArgs {
-    /// Says whether a running proxy would take these resources; exit code 1 and every reason when not
+    /// Checks whether a running proxy would accept these resources; exit code 1 and every reason when not
     Validate(ValidateArgs),
     /// Compiles a module into the cache (the proxy runs this as a child process)
     Compile(CompileArgs),
-    /// Gets an identity for the Envoy beside it, keeps and renews it, and gives it by SDS on a socket
+    /// Obtains and renews an identity for the Envoy beside it, and serves it by SDS on a socket
     Agent(AgentArgs),
 }
 
@@ -37,14 +37,14 @@ struct RunArgs {
     /// File or folder of resources; watched
     #[arg(long, value_name = "PATH", conflicts_with = "xds")]
     config: Option<PathBuf>,
-    /// Control plane that tells the configuration, in place of --config: https://ADDR, or http://ADDR on this machine;
-    /// its replicas, with commas between them: the next one is asked when one does not answer
+    /// Control plane to get the configuration from, in place of --config: https://ADDR, or http://ADDR on this machine;
+    /// its replicas, separated by commas: the next one is tried when one does not respond
     #[arg(long, value_name = "URL", value_parser = parse_control_plane, value_delimiter = ',')]
     xds: Vec<String>,
-    /// What the control plane knows this proxy by [default: the host's name]
+    /// ID of this proxy at the control plane [default: the host's name]
     #[arg(long, value_name = "ID")]
     node: Option<String>,
-    /// File of the join token that gives this proxy its identity, with --xds https://
+    /// File of the join token with which this proxy obtains its identity, with --xds https://
     #[arg(long, value_name = "FILE")]
     join_token_path: Option<PathBuf>,
     /// Gateway that this proxy serves, with --xds: NAMESPACE/NAME [default: every Gateway]
@@ -53,15 +53,15 @@ struct RunArgs {
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// Loopback address of the admin pages; port 0 takes a free one
+    /// Loopback address of the admin server; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15000")]
     admin: SocketAddr,
-    /// File that the real address of the admin pages is written to
+    /// File that the bound address of the admin server is written to
     #[arg(long, value_name = "FILE")]
     admin_address_path: Option<PathBuf>,
     #[command(flatten)]
     folders: FolderArgs,
-    /// How the log on standard error looks
+    /// Format of the log on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormatArg,
     /// File of the access log; `-` is standard output
@@ -70,7 +70,7 @@ struct RunArgs {
     /// Another address for a listener (namespace/gateway/listener); may be repeated
     #[arg(long, value_name = "NAME=ADDR", value_parser = parse_bind)]
     bind: Vec<(ListenerName, SocketAddr)>,
-    /// How long connections may take to end on SIGTERM [default: 25s]
+    /// Time for connections to close on SIGTERM [default: 25s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     drain_timeout: Option<Duration>,
 }
@@ -95,22 +95,22 @@ struct ValidateArgs {
 
 #[derive(Debug, Args)]
 struct AgentArgs {
-    /// Control plane that signs, https://ADDR; its replicas, with commas between them
+    /// Control plane that signs, https://ADDR; its replicas, separated by commas
     #[arg(long, value_name = "URL", value_parser = parse_control_plane, value_delimiter = ',', required = true)]
     xds: Vec<String>,
-    /// What the control plane knows it by [default: the host's name]
+    /// ID of this workload at the control plane [default: the host's name]
     #[arg(long, value_name = "ID")]
     node: Option<String>,
-    /// File of the join token that gives it its identity
+    /// File of the join token with which it obtains its identity
     #[arg(long, value_name = "FILE")]
     join_token_path: Option<PathBuf>,
-    /// Socket that the Envoy asks on; nobody else may open it
+    /// Socket for the Envoy; only this user may open it
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// Folder in which the identity is kept [default: weir in the user's cache folder]
+    /// Folder for the identity [default: weir in the user's cache folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// How the log on standard error looks
+    /// Format of the log on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormatArg,
 }
@@ -118,7 +118,7 @@ struct AgentArgs {
 impl AgentArgs {
     fn options(self) -> Result<AgentOptions, String> {
         if !self.xds.iter().all(|url| url.starts_with("https:")) {
-            return Err("--xds: an identity comes by https:// alone".to_owned());
+            return Err("--xds: an identity requires https://".to_owned());
         }
         Ok(AgentOptions {
             urls: self.xds,
@@ -126,12 +126,12 @@ impl AgentArgs {
             join_token: self.join_token_path,
             socket: self.socket,
             cache: cache_folder(self.cache)?,
-            log_style: self.log_format.into(),
+            log_format: self.log_format.into(),
         })
     }
 }
 
-impl From<LogFormatArg> for LogStyle {
+impl From<LogFormatArg> for LogFormat {
     fn from(format: LogFormatArg) -> Self {
         match format {
             LogFormatArg::Text => Self::Text,
@@ -155,37 +155,37 @@ enum LogFormatArg {
     Json,
 }
 
-/// What the command line asks for.
+/// A command of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Run a proxy.
+pub enum Command {
+    /// Runs a proxy.
     Run(Box<Bootstrap>),
-    /// Check resources.
+    /// Validates resources.
     Validate(ValidateOptions),
-    /// Compile a module.
+    /// Compiles a module.
     Compile(CompileOptions),
-    /// Get an identity for an Envoy.
+    /// Serves an identity to an Envoy.
     Agent(AgentOptions),
 }
 
 impl CommandLine {
-    /// What is asked for, checked.
+    /// Validates the arguments and returns their command.
     ///
     /// # Errors
-    /// Why that cannot be done, in one line.
-    pub fn action(self) -> Result<Action, String> {
+    /// The fault of an argument, in one line.
+    pub fn into_command(self) -> Result<Command, String> {
         Ok(match self.command {
-            Some(CommandArgs::Validate(args)) => Action::Validate(ValidateOptions {
+            Some(CommandArgs::Validate(args)) => Command::Validate(ValidateOptions {
                 config: args.path,
                 cache: args.folders.cache()?,
                 plugins: args.folders.plugins(),
             }),
             Some(CommandArgs::Compile(args)) => {
                 let folders = FolderArgs { cache: args.cache, plugins: None };
-                Action::Compile(CompileOptions { module: args.module, cache: folders.cache()? })
+                Command::Compile(CompileOptions { module: args.module, cache: folders.cache()? })
             }
-            Some(CommandArgs::Agent(args)) => Action::Agent(args.options()?),
-            None => Action::Run(Box::new(self.run.bootstrap()?)),
+            Some(CommandArgs::Agent(args)) => Command::Agent(args.options()?),
+            None => Command::Run(Box::new(self.run.bootstrap()?)),
         })
     }
 }
@@ -194,7 +194,7 @@ impl RunArgs {
     fn bootstrap(self) -> Result<Bootstrap, String> {
         let is_mutual = self.xds.iter().any(|url| url.starts_with("https:"));
         if is_mutual && !self.xds.iter().all(|url| url.starts_with("https:")) {
-            return Err("--xds: the replicas of a control plane are reached by https:// all, or none".to_owned());
+            return Err("--xds: either all replicas of a control plane use https://, or none".to_owned());
         }
         let urls = Some(self.xds).filter(|urls| !urls.is_empty());
         let source = match (self.config, urls) {
@@ -206,17 +206,17 @@ impl RunArgs {
                 return Err("--join-token-path goes with --xds https://".to_owned());
             }
             (None, Some(_)) if is_mutual && self.gateway.is_none() => {
-                return Err("say which Gateway this proxy serves: --gateway NAMESPACE/NAME".to_owned());
+                return Err("set the Gateway that this proxy serves: --gateway NAMESPACE/NAME".to_owned());
             }
-            (Some(path), _) => ConfigFrom::Files(path),
-            (None, Some(urls)) => ConfigFrom::ControlPlane {
+            (Some(path), _) => ConfigSourceOptions::Files(path),
+            (None, Some(urls)) => ConfigSourceOptions::ControlPlane {
                 urls,
                 node: node(self.node)?,
                 gateway: self.gateway,
                 join_token: self.join_token_path,
             },
             (None, None) => {
-                return Err("say what to serve: --config PATH (a file or a folder) or --xds URL".to_owned());
+                return Err("set what to serve: --config PATH (a file or a folder) or --xds URL".to_owned());
             }
         };
         let workers = self.workers.unwrap_or_else(cores);
@@ -234,7 +234,7 @@ impl RunArgs {
             admin_address_path: self.admin_address_path,
             cache: self.folders.cache()?,
             plugins: self.folders.plugins(),
-            log_style: self.log_format.into(),
+            log_format: self.log_format.into(),
             access_log: Some(self.access_log).filter(|path| path.as_os_str() != "-"),
             binds: self.bind.into_iter().collect(),
             drain_timeout: self.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
@@ -257,10 +257,10 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)
 }
 
-/// A name without white space, as the control plane's own names are.
-fn node(given: Option<String>) -> Result<String, String> {
+/// Returns the node ID: `name`, or the host's name. It has no white space, like the names of the control plane.
+fn node(name: Option<String>) -> Result<String, String> {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).ok();
-    let name = given.or_else(host).ok_or("say what the control plane knows this proxy by: --node ID")?;
+    let name = name.or_else(host).ok_or("the host has no name: set the ID of this proxy with --node ID")?;
     let is_plain = !name.is_empty() && name.len() <= MAX_NODE_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
     if is_plain { Ok(name) } else { Err(format!("--node `{name}`: write up to {MAX_NODE_BYTES} plain characters")) }
 }
@@ -276,7 +276,7 @@ fn parse_gateway(text: &str) -> Result<String, String> {
     }
 }
 
-/// Without TLS nobody but this machine may say what is served.
+/// Parses the URL of a control plane. Without TLS it must be on this machine.
 fn parse_control_plane(text: &str) -> Result<String, String> {
     if let Some(address) = text.strip_prefix("https://") {
         let (host, port) = address.trim_end_matches('/').rsplit_once(':').unwrap_or((address, "15012"));
@@ -290,8 +290,10 @@ fn parse_control_plane(text: &str) -> Result<String, String> {
         return Err("write https://HOST:PORT, or http://ADDRESS:PORT as in http://127.0.0.1:15010".to_owned());
     };
     let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
-    if !is_this_machine(host) {
-        return Err(format!("`{host}` is not this machine: what is served would come in plain text; use 127.0.0.1"));
+    if !is_loopback_host(host) {
+        return Err(format!(
+            "`{host}` is not this machine: the configuration would be sent in plaintext; use 127.0.0.1 or https://"
+        ));
     }
     Ok(format!("http://{host}:{port}"))
 }
@@ -304,7 +306,7 @@ fn parse_bind(text: &str) -> Result<(ListenerName, SocketAddr), String> {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    text.parse().map(|HumanDuration(duration)| duration).map_err(|error| format!("{error}; {}", error.hint))
+    text.parse().map(|GatewayDuration(duration)| duration).map_err(|error| format!("{error}; {}", error.hint))
 }
 
 #[cfg(test)]
@@ -313,18 +315,18 @@ mod tests {
 
     use super::*;
 
-    fn action(arguments: &[&str]) -> Result<Action, String> {
+    fn parse(arguments: &[&str]) -> Result<Command, String> {
         let arguments = std::iter::once("weir-proxy").chain(arguments.iter().copied());
-        CommandLine::try_parse_from(arguments).map_err(|error| error.to_string())?.action()
+        CommandLine::try_parse_from(arguments).map_err(|error| error.to_string())?.into_command()
     }
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_consistent() {
         CommandLine::command().debug_assert();
     }
 
     #[test]
-    fn flags_become_a_bootstrap() {
+    fn flags_are_converted_to_bootstrap() {
         let arguments = [
             "--config",
             "conf",
@@ -347,15 +349,15 @@ mod tests {
             "--admin-address-path",
             "/run/admin",
         ];
-        let Ok(Action::Run(bootstrap)) = action(&arguments) else { panic!("these are good flags") };
+        let Ok(Command::Run(bootstrap)) = parse(&arguments) else { panic!("these are good flags") };
         let expected = Bootstrap {
-            source: ConfigFrom::Files(PathBuf::from("conf")),
+            source: ConfigSourceOptions::Files(PathBuf::from("conf")),
             workers: 3,
             admin: "[::1]:0".parse().unwrap(),
             admin_address_path: Some(PathBuf::from("/run/admin")),
             cache: PathBuf::from("/c"),
             plugins: PathBuf::from("/p"),
-            log_style: LogStyle::Json,
+            log_format: LogFormat::Json,
             access_log: Some(PathBuf::from("/a.log")),
             binds: [(ListenerName::new("default/shop/http").unwrap(), "127.0.0.1:0".parse().unwrap())].into(),
             drain_timeout: Duration::from_secs(60),
@@ -364,20 +366,23 @@ mod tests {
     }
 
     #[test]
-    fn a_control_plane_is_on_this_machine() {
-        for (given, expected) in [
+    fn plaintext_control_plane_must_be_loopback() {
+        for (url, expected) in [
             ("http://127.0.0.1:15010", "http://127.0.0.1:15010"),
             ("http://[::1]:1/", "http://[::1]:1"),
             ("http://localhost:15010", "http://localhost:15010"),
         ] {
-            let Ok(Action::Run(bootstrap)) = action(&["--xds", given, "--node", "p1"]) else { panic!("{given}") };
+            let Ok(Command::Run(bootstrap)) = parse(&["--xds", url, "--node", "p1"]) else { panic!("{url}") };
             let (urls, node) = (vec![expected.to_owned()], "p1".to_owned());
-            assert_eq!(bootstrap.source, ConfigFrom::ControlPlane { urls, node, gateway: None, join_token: None });
+            assert_eq!(
+                bootstrap.source,
+                ConfigSourceOptions::ControlPlane { urls, node, gateway: None, join_token: None }
+            );
         }
     }
 
     #[test]
-    fn bad_flags_are_refused_with_what_to_do() {
+    fn invalid_flags_are_rejected_with_hint() {
         for (arguments, expected) in [
             (&[][..], "--config PATH"),
             (&["--config", "c", "--workers", "0"], "1 to 256"),
@@ -391,26 +396,26 @@ mod tests {
             (&["--xds", "http://127.0.0.1:1", "--gateway", "edge"], "NAMESPACE/NAME"),
             (&["--config", "c", "--gateway", "a/b"], "--gateway"),
             (&["--xds", "127.0.0.1:15010"], "write https://HOST:PORT, or http://ADDRESS:PORT"),
-            (&["--xds", "https://127.0.0.1:15012"], "say which Gateway this proxy serves"),
+            (&["--xds", "https://127.0.0.1:15012"], "set the Gateway that this proxy serves"),
             (&["--xds", "https://127.0.0.1:x", "--gateway", "a/b"], "is no port"),
             (&["--xds", "https://a b", "--gateway", "a/b"], "is not a host"),
             (&["--xds", "http://127.0.0.1:1", "--join-token-path", "t"], "goes with --xds https://"),
             (&["--xds", "http://10.0.0.1:15010"], "is not this machine"),
             (&["--xds", "http://127.0.0.1:x"], "is no port"),
-            (&["--xds", "https://a:1,http://127.0.0.1:1", "--gateway", "a/b"], "by https:// all, or none"),
+            (&["--xds", "https://a:1,http://127.0.0.1:1", "--gateway", "a/b"], "use https://, or none"),
             (&["--xds", "http://127.0.0.1:1", "--node", "a b"], "plain characters"),
             (&["validate"], "<PATH>"),
         ] {
-            let error = action(arguments).unwrap_err();
+            let error = parse(arguments).unwrap_err();
             assert!(error.contains(expected), "{arguments:?}: {error}");
         }
     }
 
     #[test]
-    fn subcommands() {
-        let Ok(Action::Validate(options)) = action(&["validate", "conf", "--cache", "/c"]) else { panic!("valid") };
+    fn subcommands_are_converted_to_options() {
+        let Ok(Command::Validate(options)) = parse(&["validate", "conf", "--cache", "/c"]) else { panic!("valid") };
         assert_eq!((options.config, options.cache), (PathBuf::from("conf"), PathBuf::from("/c")));
-        let Ok(Action::Compile(options)) = action(&["compile", "--cache", "/c", "-"]) else { panic!("valid") };
+        let Ok(Command::Compile(options)) = parse(&["compile", "--cache", "/c", "-"]) else { panic!("valid") };
         assert_eq!((options.module, options.cache), (PathBuf::from("-"), PathBuf::from("/c")));
     }
 }

@@ -1,5 +1,6 @@
-//! The one body type that goes to hyper, in both directions: nothing, bytes at hand, a body as it came in, or one made
-//! on the way (through filters, with a deadline, with a count).
+//! The body type of every message that hyper sends: empty, bytes in memory, or a stream.
+//!
+//! A stream is the body of one direction (through filters or not), a mirror's copy, or a callout's request.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,28 +10,28 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::error::ProxyError;
 
-/// A body on its way to hyper.
+/// A body that hyper sends.
 pub(crate) enum Body {
-    /// Nothing.
+    /// No body.
     Empty,
-    /// Bytes at hand; `None` once given.
+    /// Bytes in memory; `None` once hyper has read them.
     Full(Option<Bytes>),
-    /// As it came in, untouched: what a test's endpoint echoes.
+    /// An incoming body, unchanged. Test endpoints echo it.
     #[cfg(test)]
     Incoming(hyper::body::Incoming),
-    /// Made on the way.
-    Made(Pin<Box<dyn HttpBody<Data = Bytes, Error = ProxyError>>>),
+    /// Frames from another body.
+    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = ProxyError>>>),
 }
 
 impl Body {
-    /// Bytes at hand.
+    /// Returns a body of these bytes.
     pub(crate) fn full(bytes: Bytes) -> Self {
         if bytes.is_empty() { Self::Empty } else { Self::Full(Some(bytes)) }
     }
 
-    /// A body made on the way.
-    pub(crate) fn made(body: impl HttpBody<Data = Bytes, Error = ProxyError> + 'static) -> Self {
-        Self::Made(Box::pin(body))
+    /// Returns a body that reads its frames from `body`.
+    pub(crate) fn stream(body: impl HttpBody<Data = Bytes, Error = ProxyError> + 'static) -> Self {
+        Self::Stream(Box::pin(body))
     }
 }
 
@@ -46,7 +47,7 @@ impl HttpBody for Body {
             Self::Incoming(incoming) => {
                 Pin::new(incoming).poll_frame(context).map_err(|error| ProxyError::UpstreamReset(error.to_string()))
             }
-            Self::Made(body) => body.as_mut().poll_frame(context),
+            Self::Stream(body) => body.as_mut().poll_frame(context),
         }
     }
 
@@ -56,7 +57,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => bytes.is_none(),
             #[cfg(test)]
             Self::Incoming(incoming) => incoming.is_end_stream(),
-            Self::Made(body) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
         }
     }
 
@@ -66,7 +67,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             #[cfg(test)]
             Self::Incoming(incoming) => incoming.size_hint(),
-            Self::Made(body) => body.size_hint(),
+            Self::Stream(body) => body.size_hint(),
         }
     }
 }

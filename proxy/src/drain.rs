@@ -1,11 +1,11 @@
-//! Ending gracefully: one side says that it is time, the other side finishes what it has in flight.
+//! Graceful shutdown: a trigger starts draining, and guards count what is still in flight.
 //!
 //! ```text
 //! serving ── DrainTrigger::drain(deadline) ──► draining ── last DrainGuard dropped, or deadline ──► drained
 //! ```
 //!
-//! Each listener of each worker has its own trigger, held by that worker; connections hold the watcher. What is asked
-//! per request is one load of an atomic; nothing here is locked by two threads in normal running (invariant I6).
+//! Each listener of each worker has its own trigger, which the worker owns; connections own watchers. A request costs
+//! one atomic load. No lock is contended between threads in normal operation (invariant I6).
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -15,68 +15,70 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 #[derive(Default)]
-struct Shared {
+struct DrainState {
     deadline: OnceLock<Instant>,
-    begun: Notify,
+    started: Notify,
     in_flight: AtomicUsize,
-    emptied: Notify,
+    idle: Notify,
 }
 
-/// Says that it is time to end.
+/// Starts draining, and waits until it has finished.
 pub(crate) struct DrainTrigger {
-    shared: Arc<Shared>,
+    shared: Arc<DrainState>,
 }
 
-/// Learns that it is time to end. Cheap to clone.
+/// Observes whether draining has started. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct DrainWatcher {
-    shared: Arc<Shared>,
+    shared: Arc<DrainState>,
 }
 
-/// Something in flight that draining waits for, until it is dropped.
+/// One connection or task in flight. Draining waits until the guard is dropped.
+#[must_use = "dropping the guard ends what it counts"]
 pub(crate) struct DrainGuard {
-    shared: Arc<Shared>,
+    shared: Arc<DrainState>,
 }
 
-/// How draining ended.
+/// The result of draining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Drained {
-    /// Nothing is in flight any more.
+pub(crate) enum DrainOutcome {
+    /// All guards were dropped.
     Empty,
-    /// The deadline came first; so many were still in flight.
+    /// The deadline passed first, with this many guards still alive.
     DeadlinePassed(usize),
 }
 
-/// A trigger and its first watcher.
+/// Returns a trigger and its first watcher.
 pub(crate) fn drain_pair() -> (DrainTrigger, DrainWatcher) {
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(DrainState::default());
     (DrainTrigger { shared: Arc::clone(&shared) }, DrainWatcher { shared })
 }
 
 impl DrainTrigger {
-    /// Begins to drain. The first deadline counts; later calls change nothing.
+    /// Starts draining. The first deadline counts; later calls do nothing.
     pub(crate) fn drain(&self, deadline: Instant) {
         if self.shared.deadline.set(deadline).is_ok() {
-            self.shared.begun.notify_waiters();
+            self.shared.started.notify_waiters();
         }
     }
 
-    /// Another watcher.
+    /// Returns another watcher.
     pub(crate) fn watcher(&self) -> DrainWatcher {
         DrainWatcher { shared: Arc::clone(&self.shared) }
     }
 
-    /// What is in flight now.
+    /// Returns the number of live guards.
     pub(crate) fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Acquire)
     }
 
-    /// Waits until nothing is in flight or the deadline has come. Only after [`DrainTrigger::drain`]; before it, waits
-    /// until nothing is in flight.
-    pub(crate) async fn drained(&self) -> Drained {
+    /// Waits until no guard is alive or the deadline has passed.
+    ///
+    /// Before [`DrainTrigger::drain`] there is no deadline.
+    pub(crate) async fn drained(&self) -> DrainOutcome {
         let empty = async {
             loop {
-                let emptied = self.shared.emptied.notified();
+                let emptied = self.shared.idle.notified();
                 if self.in_flight() == 0 {
                     return;
                 }
@@ -85,31 +87,31 @@ impl DrainTrigger {
         };
         let Some(deadline) = self.shared.deadline.get() else {
             empty.await;
-            return Drained::Empty;
+            return DrainOutcome::Empty;
         };
         match tokio::time::timeout_at(*deadline, empty).await {
-            Ok(()) => Drained::Empty,
-            Err(_) => Drained::DeadlinePassed(self.in_flight()),
+            Ok(()) => DrainOutcome::Empty,
+            Err(_) => DrainOutcome::DeadlinePassed(self.in_flight()),
         }
     }
 }
 
 impl DrainWatcher {
-    /// True once draining has begun. One load.
+    /// Returns true once draining has started. Costs one atomic load.
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.deadline.get().is_some()
     }
 
-    /// When draining gives up waiting; `None` before it has begun.
+    /// Returns the deadline of draining; `None` before it has started.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.shared.deadline.get().copied()
     }
 
-    /// Waits until draining begins. Cancel-safe.
+    /// Waits until draining starts. Cancel-safe.
     pub(crate) async fn signaled(&self) {
         loop {
             // Registered before the flag is read, so that a call between the two is not missed.
-            let begun = self.shared.begun.notified();
+            let begun = self.shared.started.notified();
             if self.is_draining() {
                 return;
             }
@@ -117,7 +119,7 @@ impl DrainWatcher {
         }
     }
 
-    /// Counts something as in flight until the guard is dropped.
+    /// Returns a guard that counts as in flight until it is dropped.
     pub(crate) fn guard(&self) -> DrainGuard {
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
         DrainGuard { shared: Arc::clone(&self.shared) }
@@ -127,7 +129,7 @@ impl DrainWatcher {
 impl Drop for DrainGuard {
     fn drop(&mut self) {
         if self.shared.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.shared.emptied.notify_waiters();
+            self.shared.idle.notify_waiters();
         }
     }
 }
@@ -139,7 +141,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn draining_waits_for_what_is_in_flight() {
+    async fn drained_waits_for_last_guard() {
         let (trigger, watcher) = drain_pair();
         let guard = watcher.guard();
         assert!(!watcher.is_draining());
@@ -150,23 +152,23 @@ mod tests {
         drop(guard);
         assert_eq!(trigger.in_flight(), 1);
         let (drained, ()) = tokio::join!(trigger.drained(), async move { drop(late) });
-        assert_eq!(drained, Drained::Empty);
+        assert_eq!(drained, DrainOutcome::Empty);
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn the_first_deadline_counts() {
+    async fn second_deadline_is_ignored() {
         let (trigger, watcher) = drain_pair();
         let _guard = watcher.guard();
         let deadline = Instant::now() + Duration::from_secs(5);
         trigger.drain(deadline);
         trigger.drain(deadline + Duration::from_secs(5));
         assert_eq!(watcher.deadline(), Some(deadline));
-        assert_eq!(trigger.drained().await, Drained::DeadlinePassed(1));
+        assert_eq!(trigger.drained().await, DrainOutcome::DeadlinePassed(1));
         assert_eq!(Instant::now(), deadline);
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn every_waiter_is_told() {
+    async fn drain_notifies_every_watcher() {
         let (trigger, watcher) = drain_pair();
         let other = trigger.watcher();
         let ((), (), ()) = tokio::join!(watcher.signaled(), other.signaled(), async {

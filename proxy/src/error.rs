@@ -1,78 +1,79 @@
-//! The one list of ways in which a request fails: what happened, whose fault it is, what the downstream is told, and
-//! what the access log says. `docs/operations.md` shows the same table, compared by a test.
+//! The table of request failures: the cause, the party at fault, the downstream's status, and the access log's fields.
+//!
+//! `docs/operations.md` shows the same table; a test compares them.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// Who made a request fail.
+/// The party at fault for a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Whoever sent the request.
+    /// The downstream.
     Downstream,
-    /// The endpoint, or the way to it.
+    /// The endpoint, or the connection to it.
     Upstream,
     /// A filter.
     Filter,
-    /// The proxy, or how it was configured.
+    /// The proxy, or its configuration.
     Proxy,
 }
 
 impl Fault {
-    /// As the access log writes it.
+    /// Returns the name in the access log (`who_failed`).
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Downstream => "downstream",
-            Self::Upstream => "upstream",
-            Self::Filter => "filter",
-            Self::Proxy => "proxy",
+            Self::Downstream => "Downstream",
+            Self::Upstream => "Upstream",
+            Self::Filter => "Filter",
+            Self::Proxy => "Proxy",
         }
     }
 }
 
-/// A way in which a request fails. The variants are the rows of [`ProxyError::row`].
+/// A request failure. [`ProxyError::info`] has the table row of each variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ProxyError {
-    /// The request cannot be understood or is not allowed to exist; the text says why.
+    /// The request is malformed, ambiguous or not allowed; the text has the reason.
     BadRequest(&'static str),
-    /// More headers, or longer ones, than [`crate::limits`] allows.
+    /// More or longer headers than [`crate::limits`] allows.
     HeadersTooLarge,
-    /// The body does not fit where a filter holds it back.
+    /// The body exceeds the limit of what a filter may buffer.
     BodyTooLarge,
     /// No route of the listener matches.
     NoRoute,
     /// A filter changed the request so that a route with other filters matches (invariant I8b).
     RouteChangedChain,
-    /// A filter marked the request for a target that its route does not have; the text is the mark.
+    /// A filter's routing mark names no target of the route; the text is the mark.
     UnknownMark(String),
-    /// The route answers by itself; the text is its detail.
+    /// The route has no usable target; the text is its detail.
     NoTarget(String),
-    /// The cluster has no endpoint that may be used.
+    /// The cluster has no usable endpoint.
     NoEndpoint,
-    /// No connection to an endpoint could be opened; the text says why.
+    /// Connecting to an endpoint failed; the text has the cause.
     ConnectFailed(String),
-    /// No connection to an endpoint was open in time.
+    /// Connecting to an endpoint took longer than the connect timeout.
     ConnectTimeout,
-    /// The endpoint closed or reset before its response was whole.
+    /// The endpoint closed or reset the connection before its response was complete; the text has the cause.
     UpstreamReset(String),
-    /// The endpoint did not speak HTTP.
+    /// The endpoint's response is not valid HTTP; the text has the cause.
     UpstreamProtocol(String),
-    /// The response did not come in time.
+    /// The response took longer than the request timeout.
     RequestTimeout,
-    /// One attempt's response head did not come in time.
+    /// The response head of one attempt took longer than the attempt timeout.
     AttemptTimeout,
-    /// Nothing moved on the stream for too long.
+    /// The stream was inactive for longer than the stream idle timeout.
     StreamIdle,
-    /// The downstream went away.
+    /// The downstream closed or reset the connection before the response was complete.
     DownstreamGone,
-    /// A filter failed and its policy is Closed; name of the plugin and detail (`filter_trap`, `filter_deadline`, …).
+    /// A filter failed and its failure policy is Closed.
     FilterFailed {
         /// The plugin.
         plugin: String,
-        /// What failed, in snake case.
+        /// The failure's detail, in snake case: `filter_trap`, `filter_deadline`, …
         detail: &'static str,
     },
-    /// A filter made a head that must not go on the wire (a line break in a value, no `:path`, …).
+    /// A filter produced a head that must not go on the wire (a line break in a value, no `:path`, …).
     FilterOutput {
         /// The plugin.
         plugin: String,
@@ -82,33 +83,39 @@ pub(crate) enum ProxyError {
         /// The plugin.
         plugin: String,
     },
-    /// A bound on what is in flight was reached; the text names it.
+    /// A limit on what is in flight was reached; the text names the limit.
     Overflow(&'static str),
 }
 
-/// One row of the table.
-pub(crate) struct Row {
-    /// Stable, in snake case: the access log's `details`.
+/// One row of the table of failures.
+pub(crate) struct ErrorInfo {
+    /// The access log's `details`: stable, in snake case.
     pub(crate) detail: &'static str,
-    /// Whose fault.
+    /// The party at fault.
     pub(crate) fault: Fault,
-    /// What the downstream is told.
+    /// The downstream's status.
     pub(crate) status: StatusCode,
-    /// Envoy's letters for it in the access log (`response_flags`).
+    /// Envoy's response flag, in the access log's `response_flags`.
     pub(crate) flag: &'static str,
-    /// True when nothing of the request can have been acted on, so another attempt is safe.
+    /// True when no endpoint can have acted on the request, so that another attempt is safe.
     pub(crate) retryable: bool,
-    /// What happened, in words.
+    /// The failure in words.
     pub(crate) reason: &'static str,
 }
 
 impl ProxyError {
-    /// The error's row in the table.
-    #[expect(clippy::too_many_lines, reason = "a table: one row for each way to fail")]
-    pub(crate) fn row(&self) -> Row {
+    /// Returns the error's row in the table.
+    #[expect(clippy::too_many_lines, reason = "a table with one row for each error")]
+    pub(crate) fn info(&self) -> ErrorInfo {
         use Fault::{Downstream, Filter, Proxy, Upstream};
-        let row =
-            |detail, fault, status, flag, retryable, reason| Row { detail, fault, status, flag, retryable, reason };
+        let row = |detail, fault, status, flag, retryable, reason| ErrorInfo {
+            detail,
+            fault,
+            status,
+            flag,
+            retryable,
+            reason,
+        };
         match self {
             Self::BadRequest(_) => {
                 row("bad_request", Downstream, StatusCode::BAD_REQUEST, "DPE", false, "the request is not valid")
@@ -119,7 +126,7 @@ impl ProxyError {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "DPE",
                 false,
-                "the request has too many headers or too long ones",
+                "the request headers are too many or too large",
             ),
             Self::BodyTooLarge => row(
                 "body_too_large",
@@ -127,7 +134,7 @@ impl ProxyError {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "-",
                 false,
-                "a filter holds the body back and it is larger than the limit",
+                "a filter buffers the body and it exceeds the limit",
             ),
             Self::NoRoute => {
                 row("route_not_found", Downstream, StatusCode::NOT_FOUND, "NR", false, "no route matches the request")
@@ -154,7 +161,7 @@ impl ProxyError {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "NC",
                 false,
-                "the route has no target that may be used",
+                "the route has no usable target",
             ),
             Self::NoEndpoint => row(
                 "no_healthy_upstream",
@@ -162,7 +169,7 @@ impl ProxyError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "UH",
                 false,
-                "the cluster has no endpoint that may be used",
+                "the cluster has no usable endpoint",
             ),
             Self::ConnectFailed(_) => row(
                 "upstream_connect_failed",
@@ -178,7 +185,7 @@ impl ProxyError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "UF",
                 true,
-                "no connection to the endpoint was open in time",
+                "the connection to the endpoint timed out",
             ),
             Self::UpstreamReset(_) => row(
                 "upstream_reset",
@@ -186,7 +193,7 @@ impl ProxyError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "UC",
                 false,
-                "the endpoint closed the connection before its response was whole",
+                "the endpoint closed the connection before its response was complete",
             ),
             Self::UpstreamProtocol(_) => row(
                 "upstream_protocol_error",
@@ -202,7 +209,7 @@ impl ProxyError {
                 StatusCode::GATEWAY_TIMEOUT,
                 "UT",
                 false,
-                "the response did not come in time",
+                "the response was not complete in time",
             ),
             Self::AttemptTimeout => row(
                 "attempt_timeout",
@@ -218,7 +225,7 @@ impl ProxyError {
                 StatusCode::REQUEST_TIMEOUT,
                 "SI",
                 false,
-                "nothing moved on the stream for too long",
+                "the stream was idle for too long",
             ),
             Self::DownstreamGone => row(
                 "downstream_gone",
@@ -226,7 +233,7 @@ impl ProxyError {
                 StatusCode::BAD_REQUEST,
                 "DC",
                 false,
-                "the downstream went away before the response was whole",
+                "the downstream disconnected before the response was complete",
             ),
             Self::FilterFailed { detail, .. } => row(
                 detail,
@@ -234,7 +241,7 @@ impl ProxyError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "FF",
                 false,
-                "a filter failed and its failure policy is Closed",
+                "a filter failed and its failure policy is FailClosed",
             ),
             Self::FilterOutput { .. } => row(
                 "filter_invalid_head",
@@ -242,7 +249,7 @@ impl ProxyError {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "FF",
                 false,
-                "a filter made a head that must not go on the wire",
+                "a filter produced invalid headers",
             ),
             Self::FilterClosed { .. } => {
                 row("filter_closed_stream", Filter, StatusCode::BAD_GATEWAY, "FF", false, "a filter closed the stream")
@@ -253,12 +260,12 @@ impl ProxyError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "UO",
                 false,
-                "a bound on what is in flight was reached",
+                "a limit of concurrent work was reached",
             ),
         }
     }
 
-    /// The plugin whose doing it is, if it is one's.
+    /// Returns the plugin that caused the failure; `None` when no plugin did.
     pub(crate) fn plugin(&self) -> Option<&str> {
         match self {
             Self::FilterFailed { plugin, .. } | Self::FilterOutput { plugin } | Self::FilterClosed { plugin } => {
@@ -268,7 +275,7 @@ impl ProxyError {
         }
     }
 
-    /// What is known beyond the row: the endpoint's error, the plugin's name, the bound.
+    /// Returns the detail that the row does not have: the endpoint's error, the plugin's name, the limit.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::BadRequest(text) | Self::Overflow(text) => Some(text),
@@ -296,7 +303,7 @@ impl ProxyError {
 
 impl fmt::Display for ProxyError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.row().reason)?;
+        formatter.write_str(self.info().reason)?;
         match self.cause() {
             Some(cause) => write!(formatter, ": {cause}"),
             None => Ok(()),
@@ -337,16 +344,16 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_the_one_in_the_docs() {
-        let written = include_str!("../../docs/operations.md");
+    fn table_equals_table_in_operations_docs() {
+        let docs = include_str!("../../docs/operations.md");
         let rows = all().into_iter().map(|error| {
-            let Row { detail, fault, status, flag, retryable, reason } = error.row();
-            let again = if retryable { "yes" } else { "no" };
-            format!("| `{detail}` | {} | {} | {flag} | {again} | {reason} |", fault.name(), status.as_u16())
+            let ErrorInfo { detail, fault, status, flag, retryable, reason } = error.info();
+            let retry = if retryable { "yes" } else { "no" };
+            format!("| `{detail}` | {} | {} | {flag} | {retry} | {reason} |", fault.name(), status.as_u16())
         });
         for row in rows {
-            assert!(written.contains(&row), "docs/operations.md should have this row:\n{row}");
+            assert!(docs.contains(&row), "docs/operations.md should have this row:\n{row}");
         }
-        assert_eq!(written.lines().filter(|line| line.starts_with("| `")).count(), all().len());
+        assert_eq!(docs.lines().filter(|line| line.starts_with("| `")).count(), all().len());
     }
 }

@@ -1,34 +1,35 @@
-//! The heads of a request and a response as the proxy holds them, whatever the codec: pseudo headers apart, every
-//! other header in a map with lower-case names.
+//! Heads of requests and responses, whatever the codec. Pseudo headers are separate fields; every other header is in a
+//! map with lower-case names.
 
 use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
-/// How a filter says which of its route's targets a request goes to; an internal header, which nobody outside can send or
-/// see.
+/// The internal header by which a filter chooses one of its route's targets.
+///
+/// `stream::sanitize` removes it from downstream requests, and no endpoint receives it.
 pub(crate) const ROUTING_MARK: HeaderName = HeaderName::from_static("x-weir-target");
 
-/// A request's head. `host` is never among the headers: it is [`RequestHead::authority`].
+/// A request's head. `host` is never among the headers; its value is [`RequestHead::authority`].
 #[derive(Debug, Clone)]
 pub(crate) struct RequestHead {
     /// `:method`.
     pub(crate) method: Method,
     /// `:scheme`: `http` or `https`.
     pub(crate) scheme: &'static str,
-    /// `:authority`: host and perhaps port, as sent; empty when HTTP/1.0 sent none.
+    /// `:authority`: host and optional port, as sent. Empty when an HTTP/1.0 request has none.
     pub(crate) authority: HeaderValue,
     /// `:path`, with the query.
     pub(crate) path: PathAndQuery,
     /// Every other header.
     pub(crate) headers: HeaderMap,
-    /// What the downstream speaks.
+    /// The downstream's protocol version.
     pub(crate) version: Version,
 }
 
 impl RequestHead {
-    /// The head of what has none: a TCP connection.
-    pub(crate) fn nothing() -> Self {
+    /// Returns the placeholder head of a TCP connection.
+    pub(crate) fn for_tcp() -> Self {
         Self {
             method: Method::GET,
             scheme: "",

@@ -1,5 +1,6 @@
-//! Named tasks: every task of the process is spawned here (invariant I10), so that each has a name, none ends the
-//! process when it panics, and panics are counted. Called by whoever starts something that runs beside its caller.
+//! Named tasks. Every task of the process is spawned here (invariant I10).
+//!
+//! Each task therefore has a name, a panic ends its task and not the process, and panics are counted.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,54 +12,69 @@ use pin_project_lite::pin_project;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::error;
 
-/// Tasks that panicked since the process started.
+/// The number of tasks that have panicked since the process started.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Runs a future beside the caller, on the main runtime. `None` when it panicked.
-#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+/// Spawns a future on the main runtime. Its result is `None` when it panicked.
+#[expect(clippy::disallowed_methods, reason = "the only function that spawns on the main runtime")]
 pub(crate) fn spawn<T: Send + 'static>(
     name: &'static str,
     future: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<Option<T>> {
-    tokio::spawn(Guarded { name, future })
+    tokio::spawn(CatchPanic { name, future })
 }
 
-/// Runs a future beside the caller, on the caller's worker.
+/// Spawns a future on the caller's worker. Its result is `None` when it panicked.
 pub(crate) fn spawn_local(name: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<Option<()>> {
-    tokio::task::spawn_local(Guarded { name, future })
+    tokio::task::spawn_local(CatchPanic { name, future })
 }
 
-/// Runs something slow on the blocking pool and waits for it. `None` when it panicked, or when the runtime ends.
+/// Runs `work` on the blocking pool and waits for it. Returns `None` when it panicked, or when the runtime shuts down.
 pub(crate) async fn blocking<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    tokio::task::spawn_blocking(move || caught(name, work)).await.ok().flatten()
+    tokio::task::spawn_blocking(move || catch_panic(name, work)).await.ok().flatten()
 }
 
-/// Runs something that may panic on what people or guests wrote. `None` when it did.
-pub(crate) fn caught<T>(name: &'static str, work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| note_panic(name)).ok()
+/// Runs `work`, which may panic on input from operators or guests. Returns `None` when it panicked.
+pub(crate) fn catch_panic<T>(name: &'static str, work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| record_panic(name)).ok()
 }
 
-/// Tasks of one purpose on the main runtime; those that have not ended when the set is dropped are given up.
+/// hyper's executor for HTTP/2: spawns on the caller's worker.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalExecutor {
+    /// The name of the tasks.
+    pub(crate) task_name: &'static str,
+}
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        drop(spawn_local(self.task_name, future));
+    }
+}
+
+/// Tasks with one name on the main runtime. Dropping the set aborts those that have not finished.
 pub(crate) struct TaskSet<T> {
     name: &'static str,
     tasks: JoinSet<Option<T>>,
 }
 
 impl<T: Send + 'static> TaskSet<T> {
-    /// No task yet; all will have this name.
+    /// Returns an empty set, whose tasks will have this name.
     pub(crate) fn new(name: &'static str) -> Self {
         Self { name, tasks: JoinSet::new() }
     }
 
-    /// Runs a future beside the caller.
+    /// Spawns a future into the set.
     pub(crate) fn spawn(&mut self, future: impl Future<Output = T> + Send + 'static) {
-        self.tasks.spawn(Guarded { name: self.name, future });
+        self.tasks.spawn(CatchPanic { name: self.name, future });
     }
 
-    /// What the next task that ends gives; `None` when there is none left. A task that panicked gives nothing.
+    /// Waits for the next task to finish and returns its result. Returns `None` when no task is left.
+    ///
+    /// Tasks that panicked are skipped.
     pub(crate) async fn next(&mut self) -> Option<T> {
         while let Some(ended) = self.tasks.join_next().await {
             if let Ok(Some(value)) = ended {
@@ -69,22 +85,24 @@ impl<T: Send + 'static> TaskSet<T> {
     }
 }
 
-/// Tasks that panicked since the process started.
-pub(crate) fn panics() -> u64 {
+/// Returns the number of tasks that have panicked since the process started.
+pub(crate) fn panic_count() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
 pin_project! {
-    /// A future that ends with `None` in place of a panic. Written by hand: an `async fn` would hold its argument twice, and
-    /// tasks are what a connection's memory goes to.
-    struct Guarded<F> {
+    /// A future that completes with `None` in place of a panic.
+    ///
+    /// Written by hand, because an `async fn` would store its argument twice, and tasks are what a connection's memory
+    /// is spent on.
+    struct CatchPanic<F> {
         name: &'static str,
         #[pin]
         future: F,
     }
 }
 
-impl<F: Future> Future for Guarded<F> {
+impl<F: Future> Future for CatchPanic<F> {
     type Output = Option<F::Output>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -92,17 +110,17 @@ impl<F: Future> Future for Guarded<F> {
         match catch_unwind(AssertUnwindSafe(|| guarded.future.poll(context))) {
             Ok(poll) => poll.map(Some),
             Err(_) => {
-                note_panic(guarded.name);
+                record_panic(guarded.name);
                 Poll::Ready(None)
             }
         }
     }
 }
 
-// The message and the place are logged by the panic hook (`telemetry/log.rs`); here it gets the task's name.
-fn note_panic(name: &'static str) {
+// The panic hook (`telemetry/log.rs`) logs the message and the location; this adds the task's name.
+fn record_panic(name: &'static str) {
     PANICS.fetch_add(1, Ordering::Relaxed);
-    error!(task = name, "a task panicked and was ended; this is a bug of the proxy, the others go on");
+    error!(task = name, "task panicked; this is a bug of the proxy, other tasks continue");
 }
 
 #[cfg(test)]
@@ -110,13 +128,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_panic_ends_its_task_only() {
-        let before = panics();
+    async fn panic_ends_only_its_own_task() {
+        let before = panic_count();
         let ended = spawn("bad", async { panic!("on purpose") }).await.unwrap();
         assert_eq!(ended, None::<()>);
         assert_eq!(spawn("good", async { 7 }).await.unwrap(), Some(7));
         assert_eq!(blocking("bad", || -> () { panic!("on purpose") }).await, None);
-        assert!(panics() >= before + 2);
+        assert!(panic_count() >= before + 2);
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -124,10 +142,10 @@ mod tests {
         let local = tokio::task::LocalSet::new();
         let thread = std::thread::current().id();
         let seen = std::rc::Rc::new(std::cell::Cell::new(None));
-        let note = seen.clone();
+        let recorded = seen.clone();
         local
             .run_until(async move {
-                spawn_local("local", async move { note.set(Some(std::thread::current().id())) }).await.unwrap();
+                spawn_local("local", async move { recorded.set(Some(std::thread::current().id())) }).await.unwrap();
             })
             .await;
         assert_eq!(seen.get(), Some(thread));

@@ -26,7 +26,7 @@ fn help_names_every_flag() {
 }
 
 #[test]
-fn validate_says_where_and_why_and_exits_1() {
+fn validate_prints_position_and_reason_and_exits_with_1() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.yaml");
     let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec:\n  gatewayClassName: weir\n";
@@ -36,22 +36,22 @@ fn validate_says_where_and_why_and_exits_1() {
 
     fs::write(&path, format!("{gateway}  listener: [{{name: http, port: 8080, protocol: HTTP}}]\n")).unwrap();
     let bad = weir_proxy(&["validate", &path.to_string_lossy()]);
-    let said = stdout(&bad) + &stderr(&bad);
-    assert_eq!(bad.status.code(), Some(1), "{said}");
-    assert!(said.contains("shop.yaml:6:3: Gateway default/edge: spec.listener: unknown field"), "{said}");
+    let text = stdout(&bad) + &stderr(&bad);
+    assert_eq!(bad.status.code(), Some(1), "{text}");
+    assert!(text.contains("shop.yaml:6:3: Gateway default/edge: spec.listener: unknown field"), "{text}");
 }
 
 #[test]
-fn a_bad_start_is_one_clear_line_and_exit_code_1() {
+fn failed_start_prints_reason_and_exits_with_1() {
     for (arguments, expected) in [
         (&["--config", "/nowhere/at/all"][..], "/nowhere/at/all"),
         (&["--config", ".", "--admin", "0.0.0.0:15000"][..], "loopback"),
     ] {
         let output = weir_proxy(arguments);
         assert!(!output.status.success());
-        let said = stderr(&output);
-        assert!(said.contains(expected), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
+        let text = stderr(&output);
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("panicked"), "{text}");
     }
     assert!(Path::new(env!("CARGO_BIN_EXE_weir-proxy")).exists());
 }

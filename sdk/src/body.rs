@@ -1,8 +1,8 @@
-//! The part of a body that a callback sees.
+//! The part of a body that a callback receives.
 //!
-//! It is what has just arrived or, after [`Action::Pause`](crate::Action::Pause), everything held so far. To see a
-//! whole body, pause until [`Body::is_last`]. The host holds no more than its buffer limit: a longer request is
-//! answered with 413 and the filter is not called again.
+//! That is the data received since the last callback or, after [`Action::Pause`](crate::Action::Pause), all data
+//! buffered so far. To read a whole body, pause until [`Body::end_of_stream`]. The host buffers up to its limit: it
+//! answers a longer request with 413 and does not call the filter again.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::BufferType;
@@ -20,42 +20,43 @@ impl Body {
         Self { buffer, len, end_of_stream }
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no bytes.
+    /// True if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether the body ends with these bytes.
-    pub fn is_last(&self) -> bool {
+    /// True if the body ends with these bytes.
+    pub fn end_of_stream(&self) -> bool {
         self.end_of_stream
     }
 
-    /// All bytes.
+    /// Returns all bytes.
     pub fn read(&self) -> Vec<u8> {
         self.read_range(0, self.len)
     }
 
-    /// At most `len` bytes from `start` on.
+    /// Returns at most `len` bytes, from offset `start`.
     pub fn read_range(&self, start: usize, len: usize) -> Vec<u8> {
         hostcalls::get_buffer(self.buffer, start, len).ok().flatten().unwrap_or_default()
     }
 
-    /// Puts `bytes` in place of everything. Remove `content-length` in the headers callback when the length changes.
+    /// Replaces all bytes. Weir corrects `content-length`; only in Envoy the filter must remove it in the headers
+    /// callback when the length changes.
     pub fn replace(&mut self, bytes: &[u8]) {
         self.splice(0, self.len, bytes);
     }
 
-    /// Puts `bytes` before the first byte.
+    /// Inserts `bytes` before the first byte.
     pub fn prepend(&mut self, bytes: &[u8]) {
         self.splice(0, 0, bytes);
     }
 
-    /// Puts `bytes` after the last byte.
+    /// Appends `bytes` after the last byte.
     pub fn append(&mut self, bytes: &[u8]) {
         self.splice(self.len, 0, bytes);
     }
@@ -63,7 +64,7 @@ impl Body {
     fn splice(&mut self, start: usize, removed: usize, bytes: &[u8]) {
         match hostcalls::set_buffer(self.buffer, start, removed, bytes) {
             Ok(()) => self.len = self.len - removed + bytes.len(),
-            Err(status) => log::warn!("the body was not changed: {status:?}"),
+            Err(status) => log::warn!("the body was not modified: {status:?}"),
         }
     }
 }

@@ -1,22 +1,22 @@
-//! Requests that a filter makes itself.
+//! HTTP callouts: requests that a filter sends.
 //!
 //! ```no_run
 //! use weir_sdk::{Action, CallResponse, HttpCall, HttpFilter, NoConfig, Rc, Reply, RequestHeaders};
 //!
-//! struct AskFirst;
+//! struct CheckPermission;
 //!
-//! impl HttpFilter for AskFirst {
+//! impl HttpFilter for CheckPermission {
 //!     type Config = NoConfig;
 //!     fn new(_: &Rc<NoConfig>) -> Self {
 //!         Self
 //!     }
 //!     fn on_request_headers(&mut self, request: &mut RequestHeaders) -> Action {
-//!         let call = HttpCall::get("default/permission:80", "/may-i").header("x-path", &request.path());
-//!         let started = call.send(|_filter: &mut Self, answer: &mut CallResponse| match answer.status() {
-//!             200 => Action::Continue, // The request, which has waited here, goes on.
-//!             _ => Reply::new(403).details("asked_first").into(),
+//!         let call = HttpCall::get("default/permission:80", "/check").header("x-path", &request.path());
+//!         let sent = call.send(|_filter: &mut Self, response: &mut CallResponse| match response.status() {
+//!             200 => Action::Continue, // Resumes the paused request.
+//!             _ => Reply::new(403).details("permission_denied").into(),
 //!         });
-//!         match started {
+//!         match sent {
 //!             Ok(()) => Action::Pause,
 //!             Err(error) => Reply::new(503).text(&error.to_string()).into(),
 //!         }
@@ -24,7 +24,7 @@
 //! }
 //! ```
 //!
-//! The callback runs exactly once, or never when the stream ends first. A call that gets no answer has status 0.
+//! The callback runs once, or never when the stream ends first. A failed call has status 0.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -37,10 +37,10 @@ use crate::error::HostError;
 use crate::filter::Action;
 use crate::headers::{Headers, RequestHeaders, ResponseHeaders};
 
-/// How long a call may take when the filter does not say.
+/// Timeout of a call that sets no other.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An HTTP request to a cluster: a `Service` is the cluster `namespace/name:port`.
+/// An HTTP request to a cluster. The cluster of a `Service` is `namespace/name:port`.
 #[derive(Debug, Clone)]
 pub struct HttpCall {
     cluster: String,
@@ -50,17 +50,17 @@ pub struct HttpCall {
 }
 
 impl HttpCall {
-    /// A `GET` of `path`.
+    /// Creates a `GET` of `path`.
     pub fn get(cluster: &str, path: &str) -> Self {
         Self::new("GET", cluster, path)
     }
 
-    /// A `POST` of `body` to `path`.
+    /// Creates a `POST` of `body` to `path`.
     pub fn post(cluster: &str, path: &str, body: &[u8]) -> Self {
         Self { body: Some(body.to_vec()), ..Self::new("POST", cluster, path) }
     }
 
-    /// Any method. The authority is the cluster's name until [`HttpCall::header`] sets another `:authority`.
+    /// Creates a request with any method. `:authority` is the cluster's name unless [`HttpCall::header`] sets another.
     pub fn new(method: &str, cluster: &str, path: &str) -> Self {
         let headers = [(":method", method), (":path", path), (":authority", cluster)];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
@@ -74,13 +74,16 @@ impl HttpCall {
         self
     }
 
-    /// How long the answer may take.
+    /// Sets the time within which the response must arrive.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Starts the call. `callback` gets the filter of this stream back together with the answer; what it returns is
-    /// applied to the message that the starting callback has paused.
+    /// Sends the request. `callback` receives the filter of this stream and the response. Its result is applied to the
+    /// message that the current callback pauses.
+    ///
+    /// # Errors
+    /// Returns the host's error, for example for an unknown cluster. Then `callback` does not run.
     pub fn send<F: 'static>(
         &self,
         callback: impl FnOnce(&mut F, &mut CallResponse) -> Action + 'static,
@@ -89,31 +92,31 @@ impl HttpCall {
         let body = self.body.as_deref();
         let token = hostcalls::dispatch_http_call(&self.cluster, headers, body, Vec::new(), self.timeout)?;
         let callback: Callback<F> = Box::new(callback);
-        STARTED.with_borrow_mut(|started| started.push(Started { token, callback: Box::new(callback) }));
+        PENDING.with_borrow_mut(|pending| pending.push(PendingCall { token, callback: Box::new(callback) }));
         Ok(())
     }
 }
 
-/// What is called when the answer is there.
+/// The function that is called with the response.
 pub(crate) type Callback<F> = Box<dyn FnOnce(&mut F, &mut CallResponse) -> Action>;
 
-/// A call that was started in the running callback; `crate::dispatch` takes it over when the callback returns.
-pub(crate) struct Started {
+/// A call sent in the current callback. `crate::dispatch` takes it when the callback returns.
+pub(crate) struct PendingCall {
     pub(crate) token: u32,
     /// A [`Callback`] of the filter's type.
     pub(crate) callback: Box<dyn Any>,
 }
 
 thread_local! {
-    static STARTED: RefCell<Vec<Started>> = const { RefCell::new(Vec::new()) };
+    static PENDING: RefCell<Vec<PendingCall>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The calls started since this was last asked.
-pub(crate) fn take_started() -> Vec<Started> {
-    STARTED.take()
+/// Takes the calls sent since the last call of this function.
+pub(crate) fn take_pending() -> Vec<PendingCall> {
+    PENDING.take()
 }
 
-/// The answer to an [`HttpCall`], readable during the callback.
+/// The response to an [`HttpCall`], readable during the callback.
 #[derive(Debug)]
 pub struct CallResponse {
     headers: Headers,
@@ -122,30 +125,30 @@ pub struct CallResponse {
 
 impl CallResponse {
     pub(crate) fn new(body_len: usize) -> Self {
-        Self { headers: Headers::of(MapType::HttpCallResponseHeaders), body_len }
+        Self { headers: Headers::new(MapType::HttpCallResponseHeaders), body_len }
     }
 
-    /// The status; 0 when no answer came. A timeout is usually seen as a 504.
+    /// Returns the status; 0 when the call failed. A timeout is usually a 504.
     pub fn status(&self) -> u16 {
         self.headers.text(":status").and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
-    /// The headers of the answer.
+    /// Returns the headers of the response.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
-    /// The body of the answer.
+    /// Returns the body of the response.
     pub fn body(&self) -> Vec<u8> {
         hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, self.body_len).ok().flatten().unwrap_or_default()
     }
 
-    /// The request of the stream that made the call; it can be changed while it is paused in its headers.
+    /// Returns the request of the stream that sent the call. It can be modified while paused in its headers.
     pub fn request(&self) -> RequestHeaders {
         RequestHeaders::new(false)
     }
 
-    /// The response of the stream that made the call, if the call was made from there.
+    /// Returns the response of the stream that sent the call, if a response callback sent it.
     pub fn response(&self) -> ResponseHeaders {
         ResponseHeaders::new(false)
     }

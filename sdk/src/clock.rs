@@ -1,10 +1,10 @@
-//! The host's wall clock: a module for `wasm32-unknown-unknown` has none of its own.
+//! The host's wall clock. A module for `wasm32-unknown-unknown` has no clock of its own.
 
 use std::time::SystemTime;
 
 use proxy_wasm::hostcalls;
 
-/// The time now; the epoch when the host does not tell.
+/// Returns the current time; the Unix epoch when the host call fails.
 pub fn now() -> SystemTime {
     hostcalls::get_current_time().unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -1,8 +1,8 @@
-//! Between `proxy_wasm` and [`HttpFilter`]: the plugin context and the stream context of a registered filter.
+//! Connects `proxy_wasm` with [`HttpFilter`]: the plugin context and the stream context of a registered filter.
 //!
 //! ```text
-//!  host ─► proxy_wasm ─► PluginContext<F>   configuration, ticks; makes the stream contexts
-//!                     └► StreamContext<F>   one F; answers, replies, calls in flight
+//!  host ─► proxy_wasm ─► PluginContext<F>   configuration, ticks; creates stream contexts
+//!                     └► StreamContext<F>   one F; actions, local replies, calls in flight
 //! ```
 //!
 //! The macro in `crate::register` is the only caller.
@@ -21,15 +21,15 @@ use crate::filter::{Action, HttpFilter, StreamEnd};
 use crate::headers::{Headers, RequestHeaders, ResponseHeaders};
 use crate::reply::Reply;
 
-/// Makes `F` the filter of this module. Called once, when the VM starts.
+/// Registers `F` as the filter of this module. Called once, at the start of the VM.
 pub fn start<F: HttpFilter>() {
-    proxy_wasm::set_log_level(LogLevel::Info); // Sets the panic hook too, so that a panic's text reaches the log.
+    proxy_wasm::set_log_level(LogLevel::Info); // Also sets the panic hook, which logs the text of a panic.
     proxy_wasm::set_root_context(|_id| Box::new(PluginContext::<F> { config: None }));
 }
 
-/// The plugin context: one per VM.
+/// The plugin context. One per VM.
 struct PluginContext<F: HttpFilter> {
-    /// `None` until the first configuration was accepted.
+    /// `None` until the first configuration is accepted.
     config: Option<Rc<F::Config>>,
 }
 
@@ -49,9 +49,9 @@ impl<F: HttpFilter> RootContext for PluginContext<F> {
                 self.config = Some(Rc::new(config));
                 true
             }
-            Err(refusal) => {
-                for error in refusal.errors() {
-                    log::error!("configuration refused: {error}");
+            Err(rejected) => {
+                for error in rejected.errors() {
+                    log::error!("configuration rejected: {error}");
                 }
                 false
             }
@@ -81,25 +81,25 @@ fn start_ticking(period: Duration) {
     }
 }
 
-/// Which way a message goes.
+/// The direction of a message.
 #[derive(Debug, Clone, Copy)]
 enum Direction {
     Request,
     Response,
 }
 
-/// A call that waits for its answer.
-struct Call<F> {
+/// A call that awaits its response.
+struct InFlightCall<F> {
     token: u32,
-    started_by: Direction,
+    sent_in: Direction,
     callback: Callback<F>,
 }
 
-/// The stream context: one per stream.
+/// The stream context. One per stream.
 struct StreamContext<F: HttpFilter> {
-    /// `None` only if the host begins a stream before the configuration was accepted.
+    /// `None` when the host starts a stream before the configuration is accepted.
     filter: Option<F>,
-    calls: Vec<Call<F>>,
+    calls: Vec<InFlightCall<F>>,
 }
 
 impl<F: HttpFilter> StreamContext<F> {
@@ -108,7 +108,7 @@ impl<F: HttpFilter> StreamContext<F> {
             Some(filter) => callback(filter),
             None => Reply::new(503).details("filter_not_configured").into(),
         };
-        self.keep_started_calls(direction);
+        self.store_sent_calls(direction);
         match action {
             Action::Continue => WasmAction::Continue,
             Action::Pause => WasmAction::Pause,
@@ -119,12 +119,12 @@ impl<F: HttpFilter> StreamContext<F> {
         }
     }
 
-    fn keep_started_calls(&mut self, started_by: Direction) {
-        for started in callout::take_started() {
-            let token = started.token;
-            match started.callback.downcast::<Callback<F>>() {
-                Ok(callback) => self.calls.push(Call { token, started_by, callback: *callback }),
-                Err(_) => log::error!("the callback of a call takes another filter's type; its answer will be dropped"),
+    fn store_sent_calls(&mut self, sent_in: Direction) {
+        for pending in callout::take_pending() {
+            let token = pending.token;
+            match pending.callback.downcast::<Callback<F>>() {
+                Ok(callback) => self.calls.push(InFlightCall { token, sent_in, callback: *callback }),
+                Err(_) => log::error!("the callback of a call expects another filter type; its response is dropped"),
             }
         }
     }
@@ -134,7 +134,7 @@ impl<F: HttpFilter> Context for StreamContext<F> {
     fn on_http_call_response(&mut self, token: u32, _headers: usize, body_len: usize, _trailers: usize) {
         let Some(index) = self.calls.iter().position(|call| call.token == token) else { return };
         let call = self.calls.swap_remove(index);
-        let direction = call.started_by;
+        let direction = call.sent_in;
         let callback = |filter: &mut F| (call.callback)(filter, &mut CallResponse::new(body_len));
         if self.run(direction, callback) == WasmAction::Continue {
             resume(direction);
@@ -163,7 +163,7 @@ impl<F: HttpFilter> HttpContext for StreamContext<F> {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> WasmAction {
-        let mut trailers = Headers::of(MapType::HttpRequestTrailers);
+        let mut trailers = Headers::new(MapType::HttpRequestTrailers);
         self.run(Direction::Request, |filter| filter.on_request_trailers(&mut trailers))
     }
 
@@ -177,14 +177,14 @@ impl<F: HttpFilter> HttpContext for StreamContext<F> {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> WasmAction {
-        let mut trailers = Headers::of(MapType::HttpResponseTrailers);
+        let mut trailers = Headers::new(MapType::HttpResponseTrailers);
         self.run(Direction::Response, |filter| filter.on_response_trailers(&mut trailers))
     }
 
     fn on_log(&mut self) {
         let end = StreamEnd { request: RequestHeaders::new(true), response: ResponseHeaders::new(true) };
         if let Some(filter) = &mut self.filter {
-            filter.on_end(&end);
+            filter.on_log(&end);
         }
     }
 }

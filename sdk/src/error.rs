@@ -1,30 +1,30 @@
-//! What the host may refuse.
+//! Errors of hostcalls.
 //!
-//! Every fallible call of this crate returns `Result<_, HostError>`; a status that the host should never give is
-//! mapped to [`HostError::Internal`] instead of a panic wherever the `proxy_wasm` crate lets us see it.
+//! Every fallible call of this crate returns `Result<_, HostError>`. An unexpected status becomes
+//! [`HostError::Internal`] instead of a panic, wherever the `proxy_wasm` crate returns it.
 
 use std::fmt;
 
 use proxy_wasm::types::Status;
 
-/// Why the host did not do what a filter asked.
+/// The reason why a hostcall failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostError {
-    /// No such cluster, key, function or id.
+    /// The cluster, key, function or id does not exist.
     NotFound,
-    /// An argument was refused: an unknown cluster, a missing `:path`, a negative counter step.
+    /// The host rejected an argument: an unknown cluster, a missing `:path`, a negative counter step.
     BadArgument,
-    /// The bytes given or asked for could not be read.
+    /// Bytes of an argument or a result could not be parsed or accessed.
     Malformed,
-    /// The value was changed by somebody else in the meantime.
+    /// Another VM changed the value in the meantime.
     Conflict,
-    /// The host could not do it now.
+    /// The host failed for another reason.
     Internal,
 }
 
 impl HostError {
-    /// Of a status as the ABI numbers it; 0 is none.
+    /// Maps a Proxy-Wasm status number. 0 (OK) is no error and must not be passed.
     pub(crate) fn from_number(status: u32) -> Self {
         match status {
             1 | 7 => Self::NotFound,
@@ -46,9 +46,9 @@ impl fmt::Display for HostError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::NotFound => "not found",
-            Self::BadArgument => "the host refused an argument",
+            Self::BadArgument => "the host rejected an argument",
             Self::Malformed => "the bytes could not be read",
-            Self::Conflict => "changed by somebody else in the meantime",
+            Self::Conflict => "changed by another VM in the meantime",
             Self::Internal => "the host could not do it now",
         })
     }

@@ -1,7 +1,7 @@
-//! The trait that a filter implements, and what its callbacks answer.
+//! The trait that a filter implements, and the result of its callbacks.
 //!
-//! One value of the filter exists for each stream (an HTTP request and its response); `crate::dispatch` makes it
-//! and calls it. What all streams of a VM share is the filter's `Config`.
+//! Each stream (an HTTP request and its response) has one value of the filter, which `crate::dispatch` creates and
+//! calls. All streams of a VM share the filter's `Config`.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use crate::body::Body;
 use crate::headers::{Headers, RequestHeaders, ResponseHeaders};
 use crate::reply::Reply;
 
-/// What happens to the message after a callback.
+/// The result of a callback: what the host does with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// On to the next filter.
+    /// Forwards the message to the next filter.
     Continue,
-    /// Hold the message here. In a body callback the bytes are kept, and the next call sees all of them together.
-    /// The callback of an [`HttpCall`](crate::HttpCall) started here resumes it by answering [`Action::Continue`].
+    /// Pauses the message. In a body callback the host buffers the bytes, and the next call sees all of them.
+    /// The callback of an [`HttpCall`](crate::HttpCall) that was sent here resumes it with [`Action::Continue`].
     Pause,
-    /// Send this to the downstream instead. The upstream never sees the request.
+    /// Sends this local reply to the downstream. The upstream does not receive the request.
     Reply(Box<Reply>),
 }
 
@@ -30,62 +30,62 @@ impl From<Reply> for Action {
     }
 }
 
-/// A filter on HTTP streams. Only `Config` and `new` are required; every callback continues unless you write it.
+/// A filter on HTTP streams. Only `Config` and `new` are required; the default of every callback continues.
 pub trait HttpFilter: Sized + 'static {
-    /// The `config` of the `Filter` resource. It is parsed once per VM, and a configuration that does not parse is
-    /// refused before it serves. To report several errors at once see [`crate::config::Fields`].
+    /// The `config` of the `Filter` resource. It is parsed once per VM. A configuration that does not parse is rejected
+    /// before it serves. [`crate::config::FieldReader`] reports several errors at once.
     type Config: DeserializeOwned + 'static;
 
-    /// A new stream begins.
+    /// Creates the filter of a new stream.
     fn new(config: &Rc<Self::Config>) -> Self;
 
-    /// The request line and headers have arrived.
+    /// Called with the request line and headers.
     fn on_request_headers(&mut self, _request: &mut RequestHeaders) -> Action {
         Action::Continue
     }
 
-    /// A part of the request body has arrived.
+    /// Called with each part of the request body.
     fn on_request_body(&mut self, _body: &mut Body) -> Action {
         Action::Continue
     }
 
-    /// The request ends with these trailers.
+    /// Called with the request trailers, if there are any.
     fn on_request_trailers(&mut self, _trailers: &mut Headers) -> Action {
         Action::Continue
     }
 
-    /// The status and headers of the response have arrived, from the upstream or as a local reply.
+    /// Called with the status and headers of the response, from the upstream or of a local reply.
     fn on_response_headers(&mut self, _response: &mut ResponseHeaders) -> Action {
         Action::Continue
     }
 
-    /// A part of the response body has arrived.
+    /// Called with each part of the response body.
     fn on_response_body(&mut self, _body: &mut Body) -> Action {
         Action::Continue
     }
 
-    /// The response ends with these trailers.
+    /// Called with the response trailers, if there are any.
     fn on_response_trailers(&mut self, _trailers: &mut Headers) -> Action {
         Action::Continue
     }
 
-    /// The stream is over. Headers can be read here, not changed.
-    fn on_end(&mut self, _end: &StreamEnd) {}
+    /// Called at the end of the stream (`proxy_on_log`). Headers can be read, but not modified.
+    fn on_log(&mut self, _end: &StreamEnd) {}
 
-    /// How often [`HttpFilter::on_tick`] is called in each VM; `None`, the default, is never.
+    /// Returns the period of [`HttpFilter::on_tick`] in each VM; `None`, the default, disables it.
     fn tick_period(_config: &Self::Config) -> Option<Duration> {
         None
     }
 
-    /// Called every [`HttpFilter::tick_period`], outside any stream.
+    /// Called once per [`HttpFilter::tick_period`], outside any stream.
     fn on_tick(_config: &Rc<Self::Config>) {}
 }
 
-/// What is known when a stream is over.
+/// The state of a stream at its end.
 #[derive(Debug)]
 pub struct StreamEnd {
-    /// The request as it went to the upstream.
+    /// The request headers, as sent to the upstream.
     pub request: RequestHeaders,
-    /// The response as it went to the downstream.
+    /// The response headers, as sent to the downstream.
     pub response: ResponseHeaders,
 }

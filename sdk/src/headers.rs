@@ -1,7 +1,7 @@
-//! Headers and trailers of the message in flight, read and changed where they lie: in the host.
+//! Headers and trailers of the current message. They are stored in the host: every read and write is a hostcall.
 //!
-//! Values are bytes, because HTTP lets them be any bytes. The `text` readers answer `None` for a value that is not
-//! UTF-8, so a filter that must not be fooled by such a value reads the bytes.
+//! Values are bytes, because HTTP allows any bytes. The `text` readers return `None` for a value that is not UTF-8. A
+//! filter that must distinguish such a value from an absent one reads the bytes.
 
 use std::ops::{Deref, DerefMut};
 
@@ -17,64 +17,64 @@ pub struct Headers {
 }
 
 impl Headers {
-    pub(crate) fn of(map: MapType) -> Self {
+    pub(crate) fn new(map: MapType) -> Self {
         Self { map }
     }
 
-    /// The first value of `name`.
+    /// Returns the first value of `name`.
     pub fn first(&self, name: &str) -> Option<Vec<u8>> {
         hostcalls::get_map_value_bytes(self.map, name).ok().flatten()
     }
 
-    /// The first value of `name`, if it is UTF-8.
+    /// Returns the first value of `name`; `None` when absent or not UTF-8.
     pub fn text(&self, name: &str) -> Option<String> {
         self.first(name).and_then(|value| String::from_utf8(value).ok())
     }
 
-    /// Every value of `name`, in order.
+    /// Returns every value of `name`, in order.
     pub fn values(&self, name: &str) -> Vec<Vec<u8>> {
         let matching = |(key, value): (String, Vec<u8>)| key.eq_ignore_ascii_case(name).then_some(value);
         self.pairs().into_iter().filter_map(matching).collect()
     }
 
-    /// All names and values, in order: one crossing to the host, so prefer it to many single reads.
+    /// Returns all names and values, in order, with one hostcall.
     pub fn pairs(&self) -> Vec<(String, Vec<u8>)> {
         hostcalls::get_map_bytes(self.map).unwrap_or_default()
     }
 
-    /// As [`Headers::pairs`], in one piece: a filter that looks at every request makes no allocation for each header.
+    /// Returns all names and values in one buffer: one hostcall and no allocation per header.
     pub fn list(&self) -> HeaderList {
         HeaderList(raw::pairs(self.map))
     }
 
-    /// Makes `value` the only value of `name`.
+    /// Sets `name` to this value, and removes its other values.
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        self.log_refusal(name, hostcalls::set_map_value_bytes(self.map, name, Some(value.as_ref())));
+        self.log_failure(name, hostcalls::set_map_value_bytes(self.map, name, Some(value.as_ref())));
     }
 
-    /// Adds a value beside those that `name` has.
+    /// Adds a value to those of `name`.
     pub fn add(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        self.log_refusal(name, hostcalls::add_map_value_bytes(self.map, name, value.as_ref()));
+        self.log_failure(name, hostcalls::add_map_value_bytes(self.map, name, value.as_ref()));
     }
 
     /// Removes every value of `name`.
     pub fn remove(&mut self, name: &str) {
-        self.log_refusal(name, hostcalls::remove_map_value(self.map, name));
+        self.log_failure(name, hostcalls::remove_map_value(self.map, name));
     }
 
-    fn log_refusal(&self, name: &str, result: Result<(), proxy_wasm::types::Status>) {
+    fn log_failure(&self, name: &str, result: Result<(), proxy_wasm::types::Status>) {
         if let Err(status) = result {
-            log::warn!("header {name} of {:?} was not changed: {status:?}", self.map);
+            log::warn!("header {name} of {:?} was not modified: {status:?}", self.map);
         }
     }
 }
 
-/// A copy of a header map, as it was when it was asked for.
+/// A copy of a header map. It does not change with the map.
 #[derive(Debug)]
 pub struct HeaderList(Vec<u8>);
 
 impl HeaderList {
-    /// All names and values, in order. Hosts give names in lower case.
+    /// Iterates over all names and values, in order. Names are in lower case.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         raw::read_pairs(&self.0)
     }
@@ -89,26 +89,26 @@ pub struct RequestHeaders {
 
 impl RequestHeaders {
     pub(crate) fn new(end_of_stream: bool) -> Self {
-        Self { headers: Headers::of(MapType::HttpRequestHeaders), end_of_stream }
+        Self { headers: Headers::new(MapType::HttpRequestHeaders), end_of_stream }
     }
 
-    /// The method, like `GET`.
+    /// Returns the method, like `GET`.
     pub fn method(&self) -> String {
         self.text(":method").unwrap_or_default()
     }
 
-    /// The path with its query, like `/search?q=weir`.
+    /// Returns the path with its query, like `/search?q=weir`.
     pub fn path(&self) -> String {
         self.text(":path").unwrap_or_default()
     }
 
-    /// The host name, with the port if the downstream gave one.
+    /// Returns `:authority`: the host name, and the port if the downstream sent one.
     pub fn authority(&self) -> String {
         self.text(":authority").unwrap_or_default()
     }
 
-    /// Whether the request ends here, without a body.
-    pub fn is_end_of_stream(&self) -> bool {
+    /// True if the request has neither body nor trailers.
+    pub fn end_of_stream(&self) -> bool {
         self.end_of_stream
     }
 }
@@ -136,16 +136,16 @@ pub struct ResponseHeaders {
 
 impl ResponseHeaders {
     pub(crate) fn new(end_of_stream: bool) -> Self {
-        Self { headers: Headers::of(MapType::HttpResponseHeaders), end_of_stream }
+        Self { headers: Headers::new(MapType::HttpResponseHeaders), end_of_stream }
     }
 
-    /// The status, like 200; 0 when there is no response.
+    /// Returns the status, like 200; 0 when there is no response.
     pub fn status(&self) -> u16 {
         self.text(":status").and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
-    /// Whether the response ends here, without a body.
-    pub fn is_end_of_stream(&self) -> bool {
+    /// True if the response has neither body nor trailers.
+    pub fn end_of_stream(&self) -> bool {
         self.end_of_stream
     }
 }

@@ -1,6 +1,6 @@
-//! Write a Weir filter in Rust.
+//! Writes Weir filters in Rust.
 //!
-//! This is a whole filter. It stamps a header on every request on its way to the upstream:
+//! This complete filter sets a header on every request to the upstream:
 //!
 //! ```
 //! use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders};
@@ -39,20 +39,19 @@
 //!   config: {stamp: hello}
 //! ```
 //!
-//! How a request passes through a filter:
+//! The callbacks of a stream, in order (`*` any number of times, `?` at most once):
 //!
 //! ```text
 //!  on_request_headers ─► on_request_body* ─► on_request_trailers?  ─►  upstream
 //!                                                                        │
-//!  on_end ◄─ on_response_trailers? ◄─ on_response_body* ◄─ on_response_headers
+//!  on_log ◄─ on_response_trailers? ◄─ on_response_body* ◄─ on_response_headers
 //! ```
 //!
-//! Each callback answers with an [`Action`]: continue, pause (hold the message until somebody resumes it), or a
-//! [`Reply`] that is sent instead. Nothing in this crate panics on what a request contains.
+//! Each callback returns an [`Action`]: continue, pause (the host buffers the message until a callout resumes it), or a
+//! [`Reply`] that is sent instead. This crate never panics on the content of a request.
 //!
-//! It is a layer on the [`proxy_wasm`] crate, so the module runs in every Proxy-Wasm host, Envoy among them, and a
-//! filter written with `proxy_wasm` alone compiles beside it unchanged. On any machine but wasm32 there is also
-//! `testing`, which runs the compiled filter in the real proxy from `cargo test`.
+//! The crate is a layer on [`proxy_wasm`], so a module runs in every Proxy-Wasm host, including Envoy. The module
+//! `testing` (not on wasm32) runs the compiled filter in `weir-proxy` from `cargo test`.
 
 pub mod register;
 

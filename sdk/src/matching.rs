@@ -1,19 +1,19 @@
-//! What filters ask of a request, read from a configuration and compared: methods, paths, header names.
+//! Matchers of requests that filters read from their configuration: methods, paths, header names.
 
-use crate::config::Fields;
+use crate::config::FieldReader;
 
-/// A path without its query.
+/// A path matcher. The query is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathMatch {
-    /// This path.
+    /// Matches this path only.
     Exact(String),
-    /// This path and all below it: `/admin` and `/admin/x`, not `/administrator`.
+    /// Matches this path and all below it: `/admin` and `/admin/x`, not `/administrator`.
     Prefix(String),
 }
 
 impl PathMatch {
-    /// Reads `{exact: /a}` or `{prefix: /a}`. Close the fields afterwards.
-    pub fn read(fields: &mut Fields) -> Option<Self> {
+    /// Reads `{exact: /a}` or `{prefix: /a}`. The caller closes the fields afterwards.
+    pub fn read(fields: &mut FieldReader) -> Option<Self> {
         let path = match (fields.text("exact"), fields.text("prefix")) {
             (Some(exact), None) => Some(Self::Exact(exact)),
             (None, Some(prefix)) => Some(Self::Prefix(prefix)),
@@ -33,13 +33,13 @@ impl PathMatch {
         path
     }
 
-    /// As it is written.
+    /// Returns the configured path.
     pub fn as_str(&self) -> &str {
         let (Self::Exact(text) | Self::Prefix(text)) = self;
         text
     }
 
-    /// Whether a path, given without its query, is meant.
+    /// True if a path without query matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
             Self::Exact(exact) => path == exact.as_bytes(),
@@ -51,14 +51,14 @@ impl PathMatch {
     }
 }
 
-/// The path up to its query.
+/// Returns the path up to its query.
 pub fn without_query(path: &[u8]) -> &[u8] {
     let end = path.iter().position(|byte| b"?#".contains(byte)).unwrap_or(path.len());
     &path[..end]
 }
 
 /// Reads the list `methods`.
-pub fn methods(fields: &mut Fields) -> Vec<String> {
+pub fn methods(fields: &mut FieldReader) -> Vec<String> {
     let methods = fields.texts("methods");
     for (index, method) in methods.iter().enumerate() {
         if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
@@ -68,7 +68,7 @@ pub fn methods(fields: &mut Fields) -> Vec<String> {
     methods
 }
 
-/// Whether a text has only what the name of a header or cookie may have (RFC 9110 §5.6.2, `token`). An empty text has.
+/// True if a text has only the characters of header and cookie names (`token`, RFC 9110 §5.6.2), or is empty.
 pub fn is_token(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }

@@ -1,74 +1,74 @@
-//! The allocator of filters: small blocks come from lists of blocks of their size, everything else from the standard
+//! The allocator of filters. Small blocks come from free lists, one per size class; large blocks come from the standard
 //! allocator.
 //!
-//! A filter makes a few small allocations for each request, among them one for each answer of the host, and frees them
-//! again. The standard allocator of Wasm takes some 300 instructions for that pair, a list takes 30. What a list has it
-//! keeps, so of each size a filter holds as much as it has needed at once; the host bounds that.
+//! A filter makes a few small allocations per request, among them one per result of a hostcall, and frees them again.
+//! The standard allocator of Wasm takes about 300 instructions for that pair, a free list takes 30. Freed blocks stay
+//! in their list, so memory per size class never shrinks below its peak. The host limits the memory of a VM.
 
-#![expect(unsafe_code, reason = "an allocator hands out memory by pointers")]
+#![expect(unsafe_code, reason = "an allocator returns raw memory")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
 
-/// Sizes differ by this.
+/// Difference between two size classes, in bytes.
 const STEP: usize = 16;
 
-/// Every block is aligned to this, as is what the standard allocator gives without further ado.
+/// Alignment of every block, in bytes. The standard allocator guarantees it without padding.
 const ALIGN: usize = 8;
 
-/// Lists, for blocks of up to 512 bytes.
-const LISTS: usize = 32;
+/// Number of size classes: blocks of up to 512 bytes.
+const SIZE_CLASSES: usize = 32;
 
-/// The allocator that [`register`](crate::register!) gives to a module.
+/// The allocator that [`register`](crate::register!) sets for a module.
 #[derive(Debug)]
-pub struct SmallBlocks {
-    /// For each size, the first free block. A free block begins with a pointer to the next.
-    free: UnsafeCell<[*mut u8; LISTS]>,
+pub struct SizeClassAllocator {
+    /// The first free block of each size class. A free block starts with a pointer to the next.
+    free: UnsafeCell<[*mut u8; SIZE_CLASSES]>,
 }
 
-impl SmallBlocks {
-    /// No free blocks yet.
+impl SizeClassAllocator {
+    /// Creates an allocator without free blocks.
     pub const fn new() -> Self {
-        Self { free: UnsafeCell::new([ptr::null_mut(); LISTS]) }
+        Self { free: UnsafeCell::new([ptr::null_mut(); SIZE_CLASSES]) }
     }
 }
 
-impl Default for SmallBlocks {
+impl Default for SizeClassAllocator {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// The list for a layout, if there is one.
-const fn list_for(layout: Layout) -> Option<usize> {
-    let list = layout.size().wrapping_sub(1) / STEP;
-    if list < LISTS && layout.align() <= ALIGN { Some(list) } else { None }
+/// Returns the size class of a layout; `None` for large or over-aligned layouts.
+const fn size_class(layout: Layout) -> Option<usize> {
+    let class = layout.size().wrapping_sub(1) / STEP;
+    if class < SIZE_CLASSES && layout.align() <= ALIGN { Some(class) } else { None }
 }
 
-/// What the standard allocator is asked for when a list is empty.
-fn block_of(list: usize) -> Layout {
-    Layout::from_size_align((list + 1) * STEP, ALIGN).unwrap_or(Layout::new::<u8>()) // Both are small constants.
+/// Returns the layout of a size class, which is requested from the standard allocator when its list is empty.
+fn class_layout(class: usize) -> Layout {
+    Layout::from_size_align((class + 1) * STEP, ALIGN).unwrap_or(Layout::new::<u8>()) // Both are small constants.
 }
 
 #[cfg(all(target_arch = "wasm32", not(target_feature = "atomics")))]
 // SAFETY: without atomics there is one thread.
-unsafe impl Sync for SmallBlocks {}
+unsafe impl Sync for SizeClassAllocator {}
 
-// SAFETY: a block is either in one list or handed out; it has at least the size and alignment that its list stands for,
-// and goes back into the list that it came from, because that depends on its layout alone.
-unsafe impl GlobalAlloc for SmallBlocks {
+// SAFETY: a block is either in one list or allocated. It has at least the size and alignment of its size class, and it
+// returns to the same list, because the size class depends on the layout only.
+unsafe impl GlobalAlloc for SizeClassAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(list) = list_for(layout) else {
+        let Some(class) = size_class(layout) else {
             // SAFETY: the caller promises a layout that is not empty.
             return unsafe { System.alloc(layout) };
         };
-        // SAFETY: nobody else holds the lists: there is one thread, and nothing here calls back.
-        let first = unsafe { &mut (*self.free.get())[list] };
+        // SAFETY: there is no other reference to the lists: one thread, and no call out of this function.
+        let first = unsafe { &mut (*self.free.get())[class] };
         let block = *first;
         if block.is_null() {
             // SAFETY: the layout is not empty.
-            return unsafe { System.alloc(block_of(list)) };
+            return unsafe { System.alloc(class_layout(class)) };
         }
         // SAFETY: a free block begins with a pointer to the next one, and is aligned for it.
         *first = unsafe { block.cast::<*mut u8>().read() };
@@ -76,31 +76,31 @@ unsafe impl GlobalAlloc for SmallBlocks {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let Some(list) = list_for(layout) else {
-            // SAFETY: a block without a list came from there, with this layout.
+        let Some(class) = size_class(layout) else {
+            // SAFETY: a block without a size class came from the standard allocator, with this layout.
             return unsafe { System.dealloc(block, layout) };
         };
         // SAFETY: as in `alloc`.
-        let first = unsafe { &mut (*self.free.get())[list] };
-        // SAFETY: the block is nobody's now, at least 16 bytes long and aligned to 8.
+        let first = unsafe { &mut (*self.free.get())[class] };
+        // SAFETY: the caller gave up the block, which has at least 16 bytes and is aligned to 8.
         unsafe { block.cast::<*mut u8>().write(*first) };
         *first = block;
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller promises a size that is not 0 and not too large for the alignment.
-        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        match (list_for(layout), list_for(wanted)) {
+        let new_layout = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        match (size_class(layout), size_class(new_layout)) {
             (Some(before), Some(after)) if before == after => block,
-            // SAFETY: a block without a list came from there, with this layout.
+            // SAFETY: a block without a size class came from the standard allocator, with this layout.
             (None, None) => unsafe { System.realloc(block, layout, size) },
             _ => {
                 // SAFETY: the layout is not empty.
-                let moved = unsafe { self.alloc(wanted) };
+                let moved = unsafe { self.alloc(new_layout) };
                 if !moved.is_null() {
-                    // SAFETY: both are at least this long, and the new one was not handed out before.
+                    // SAFETY: both blocks are at least this long, and they do not overlap.
                     unsafe { ptr::copy_nonoverlapping(block, moved, layout.size().min(size)) };
-                    // SAFETY: the block came from here with this layout, and nobody uses it any more.
+                    // SAFETY: the block came from this allocator with this layout, and is not used any more.
                     unsafe { self.dealloc(block, layout) };
                 }
                 moved
@@ -113,32 +113,32 @@ unsafe impl GlobalAlloc for SmallBlocks {
 mod tests {
     use super::*;
 
-    /// A block that is handed out, and the byte that fills it.
-    struct Held {
+    /// An allocated block, and the byte that fills it.
+    struct Block {
         block: *mut u8,
         layout: Layout,
         fill: u8,
     }
 
-    impl Held {
+    impl Block {
         fn fill(&self) {
-            // SAFETY: the block has this size and is the test's own.
+            // SAFETY: the block has this size and belongs to the test.
             unsafe { self.block.write_bytes(self.fill, self.layout.size()) };
         }
 
         fn check(&self, size: usize) {
             assert_eq!(self.block.addr() % self.layout.align(), 0);
-            // SAFETY: as above; it was filled.
+            // SAFETY: as in `fill`; the bytes are initialized.
             let bytes = unsafe { std::slice::from_raw_parts(self.block, size) };
             assert!(bytes.iter().all(|byte| *byte == self.fill), "a block of {size} bytes was overwritten");
         }
     }
 
-    /// Blocks of all sizes, made, changed and freed in a random order: none is handed out twice, none loses its bytes.
+    /// Allocates, reallocates and frees blocks of all sizes in random order. No two overlap, and none loses its bytes.
     #[test]
-    fn blocks_keep_apart() {
-        let allocator = SmallBlocks::new();
-        let mut held: Vec<Held> = Vec::new();
+    fn live_blocks_do_not_overlap() {
+        let allocator = SizeClassAllocator::new();
+        let mut blocks: Vec<Block> = Vec::new();
         let mut seed = 1_u64;
         let mut random = |below: usize| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -147,16 +147,16 @@ mod tests {
         for step in 0..20_000_usize {
             let fill = u8::try_from(step % 251).unwrap_or(0);
             match random(3) {
-                0 if !held.is_empty() => {
-                    let gone = held.swap_remove(random(held.len()));
-                    gone.check(gone.layout.size());
+                0 if !blocks.is_empty() => {
+                    let freed = blocks.swap_remove(random(blocks.len()));
+                    freed.check(freed.layout.size());
                     // SAFETY: it came from this allocator with this layout.
-                    unsafe { allocator.dealloc(gone.block, gone.layout) };
+                    unsafe { allocator.dealloc(freed.block, freed.layout) };
                 }
-                1 if !held.is_empty() => {
-                    let place = random(held.len());
+                1 if !blocks.is_empty() => {
+                    let index = random(blocks.len());
                     let size = 1 + random(700);
-                    let changed = &mut held[place];
+                    let changed = &mut blocks[index];
                     // SAFETY: it came from this allocator with this layout.
                     changed.block = unsafe { allocator.realloc(changed.block, changed.layout, size) };
                     changed.check(changed.layout.size().min(size));
@@ -167,12 +167,12 @@ mod tests {
                     let layout = Layout::from_size_align(1 + random(700), 1 << random(6)).unwrap();
                     // SAFETY: the layout is not empty.
                     let block = unsafe { allocator.alloc(layout) };
-                    held.push(Held { block, layout, fill });
-                    held.last().unwrap().fill();
+                    blocks.push(Block { block, layout, fill });
+                    blocks.last().unwrap().fill();
                 }
             }
         }
-        for last in held {
+        for last in blocks {
             last.check(last.layout.size());
             // SAFETY: it came from this allocator with this layout.
             unsafe { allocator.dealloc(last.block, last.layout) };

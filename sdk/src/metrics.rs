@@ -1,17 +1,17 @@
-//! Counters, gauges and histograms that the proxy exports with its own.
+//! Counters, gauges and histograms, which the proxy exports with its own metrics.
 //!
 //! ```
 //! use weir_sdk::metrics::Counter;
 //!
-//! static REFUSED: Counter = Counter::new("quota_refused_total");
-//! // In a callback: REFUSED.add(1);
+//! static REJECTED: Counter = Counter::new("quota_rejected_total");
+//! // In a callback: REJECTED.add(1);
 //! ```
 //!
-//! A metric is made in the host at its first use. Names come from the code or the configuration, never from a request:
-//! each one lives as long as the proxy.
+//! A metric is defined in the host at its first use, and lives as long as the proxy. So names must come from the code
+//! or the configuration, never from a request.
 //!
-//! The ABI knows plain names only. A metric with labels has them in its name, as [`labelled`] writes them: Weir's
-//! `/stats/prometheus` shows them as labels, other hosts show the name as it is. A [`Family`] bounds how many there are:
+//! Proxy-Wasm has no labels. [`labelled`] writes them into the name: Weir's `/stats/prometheus` exports them as labels,
+//! other hosts export the name unchanged. A [`Family`] limits the number of series:
 //!
 //! ```
 //! use weir_sdk::metrics::{Counter, Family, labelled};
@@ -35,30 +35,30 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
-/// Bytes of a label's value; the rest of it is cut off, since hosts refuse long names.
+/// Bytes of a label's value. Longer values are cut, because hosts reject long names.
 pub const MAX_LABEL_BYTES: usize = 256;
 
-/// A number that only grows.
+/// A number that only increases.
 #[derive(Debug)]
 pub struct Counter(Metric);
 
 impl Counter {
-    /// A counter of this name.
+    /// Creates a counter with this name.
     pub const fn new(name: &'static str) -> Self {
         Self(Metric::new(MetricType::Counter, Cow::Borrowed(name)))
     }
 
-    /// A counter whose name is not known before the configuration is; keep it and use it again.
+    /// Creates a counter whose name comes from the configuration. Store it: each value looks up its id again.
     pub const fn named(name: String) -> Self {
         Self(Metric::new(MetricType::Counter, Cow::Owned(name)))
     }
 
-    /// Adds `count`; nothing for 0.
+    /// Adds `count`. 0 makes no hostcall.
     pub fn add(&self, count: u32) {
         self.add_bytes(u64::from(count));
     }
 
-    /// Adds what a `u32` may be too small for; nothing for 0.
+    /// Adds a `count` that may exceed a `u32`. 0 makes no hostcall.
     pub fn add_bytes(&self, count: u64) {
         if count > 0 {
             self.0.increment(i64::try_from(count).unwrap_or(i64::MAX));
@@ -66,22 +66,22 @@ impl Counter {
     }
 }
 
-/// A number that goes up and down.
+/// A number that increases and decreases.
 #[derive(Debug)]
 pub struct Gauge(Metric);
 
 impl Gauge {
-    /// A gauge of this name.
+    /// Creates a gauge with this name.
     pub const fn new(name: &'static str) -> Self {
         Self(Metric::new(MetricType::Gauge, Cow::Borrowed(name)))
     }
 
-    /// A gauge whose name is not known before the configuration is; keep it and use it again.
+    /// Creates a gauge whose name comes from the configuration. Store it: each value looks up its id again.
     pub const fn named(name: String) -> Self {
         Self(Metric::new(MetricType::Gauge, Cow::Owned(name)))
     }
 
-    /// Makes it `value`.
+    /// Sets the gauge to `value`.
     pub fn set(&self, value: u64) {
         self.0.record(value);
     }
@@ -92,28 +92,28 @@ impl Gauge {
     }
 }
 
-/// How often which values were seen.
+/// A distribution of values.
 #[derive(Debug)]
 pub struct Histogram(Metric);
 
 impl Histogram {
-    /// A histogram of this name.
+    /// Creates a histogram with this name.
     pub const fn new(name: &'static str) -> Self {
         Self(Metric::new(MetricType::Histogram, Cow::Borrowed(name)))
     }
 
-    /// A histogram whose name is not known before the configuration is; keep it and use it again.
+    /// Creates a histogram whose name comes from the configuration. Store it: each value looks up its id again.
     pub const fn named(name: String) -> Self {
         Self(Metric::new(MetricType::Histogram, Cow::Owned(name)))
     }
 
-    /// Counts one `value`.
+    /// Records one `value`.
     pub fn record(&self, value: u64) {
         self.0.record(value);
     }
 }
 
-/// The name of a metric with labels: `requests_total{route="shop/web",class="2xx"}`.
+/// Returns the name of a metric with labels: `requests_total{route="shop/web",class="2xx"}`.
 pub fn labelled(name: &str, labels: &[(&str, &str)]) -> String {
     let mut text = name.to_owned();
     let mut separator = '{';
@@ -138,9 +138,9 @@ pub fn labelled(name: &str, labels: &[(&str, &str)]) -> String {
     text
 }
 
-/// Series by key, like a counter for each route, no more than a cap: past it everything is counted in one more.
+/// Series by key, like a counter per route, up to a limit. All keys beyond it share one more series.
 ///
-/// A series is whatever is counted for a key: one metric, or a struct of several.
+/// A series is one metric, or a struct of several.
 #[derive(Debug)]
 pub struct Family<S> {
     max: usize,
@@ -149,12 +149,12 @@ pub struct Family<S> {
 }
 
 impl<S> Family<S> {
-    /// No series yet, and room for `max`.
+    /// Creates a family of at most `max` series, and the shared one.
     pub fn new(max: usize) -> Self {
         Self { max, by_key: RefCell::default(), other: OnceCell::new() }
     }
 
-    /// The series of `key`, made when it is not there. `make` gets the key, or `None` for the one past the cap.
+    /// Returns the series of `key`; creates it with `make` when absent. `make` receives `None` for the shared series.
     pub fn series(&self, key: &[u8], make: impl FnOnce(Option<&[u8]>) -> S) -> Rc<S> {
         let mut by_key = self.by_key.borrow_mut();
         if let Some(series) = by_key.get(key) {
@@ -171,8 +171,8 @@ impl<S> Family<S> {
 
 type ByKey<S> = HashMap<Box<[u8]>, Rc<S>, BuildHasherDefault<KeyHasher>>;
 
-/// Hashes a key eight bytes at a time, one multiplication each: it is done for each request. Unlike the standard hasher
-/// it does not protect from keys made to collide; a family has its cap for that.
+/// Hashes a key eight bytes at a time with one multiplication each, because it runs on every request. It does not
+/// resist crafted collisions, as the standard hasher does; the limit of a family bounds their cost.
 #[derive(Debug, Default)]
 struct KeyHasher(u64);
 
@@ -201,7 +201,7 @@ impl Hasher for KeyHasher {
     }
 
     fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32) // Low bits choose the place, and multiplying moves nothing down to them.
+        self.0 ^ (self.0 >> 32) // The low bits select the bucket; multiplication mixes no higher bits into them.
     }
 }
 
@@ -209,7 +209,7 @@ impl Hasher for KeyHasher {
 struct Metric {
     kind: MetricType,
     name: Cow<'static, str>,
-    /// The host's id plus one; 0 until the first use.
+    /// The metric's id in the host, plus one. 0 until the first use.
     id: AtomicU32,
 }
 
@@ -229,15 +229,15 @@ impl Metric {
 
     fn increment(&self, change: i64) {
         let result = self.id().map(|id| hostcalls::increment_metric(id, change));
-        self.log_refusal(result.map(|result| result.is_ok()));
+        self.log_failure(result.map(|result| result.is_ok()));
     }
 
     fn record(&self, value: u64) {
         let result = self.id().map(|id| hostcalls::record_metric(id, value));
-        self.log_refusal(result.map(|result| result.is_ok()));
+        self.log_failure(result.map(|result| result.is_ok()));
     }
 
-    fn log_refusal(&self, accepted: Option<bool>) {
+    fn log_failure(&self, accepted: Option<bool>) {
         if accepted != Some(true) {
             log::warn!("metric {} was not recorded", self.name);
         }
@@ -249,7 +249,7 @@ mod tests {
     use super::{Family, MAX_LABEL_BYTES, labelled};
 
     #[test]
-    fn labels_stand_in_the_name() {
+    fn labelled_writes_escaped_labels_into_name() {
         assert_eq!(labelled("r", &[]), "r");
         assert_eq!(labelled("r", &[("a", "shop/web"), ("b", "")]), r#"r{a="shop/web",b=""}"#);
         assert_eq!(labelled("r", &[("a", "\"\\\n},")]), r#"r{a="\"\\\n},"}"#);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn past_the_cap_all_is_one() {
+    fn keys_beyond_limit_share_one_series() {
         let family: Family<String> = Family::new(2);
         let series = |key: &str| {
             let make = |key: Option<&[u8]>| key.map_or("other".into(), |key| String::from_utf8_lossy(key).into_owned());

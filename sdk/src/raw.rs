@@ -1,13 +1,13 @@
-//! Three calls of the ABI without `proxy_wasm`'s copies: its list of headers makes two allocations for each, its property
-//! paths two more. A filter that looks at each request makes these calls each time.
+//! Three hostcalls without the copies of `proxy_wasm`, which makes two allocations per header and per property path.
+//! Filters make these calls on every request.
 
 use proxy_wasm::types::MapType;
 
 use crate::error::HostError;
 
-/// What the host has put into memory that it had this module allocate: the module's own now.
+/// The hostcalls. The host writes results to memory that it allocates in this module (`proxy_on_memory_allocate`).
 #[cfg(target_arch = "wasm32")]
-#[expect(unsafe_code, reason = "the calls of the ABI take pointers")]
+#[expect(unsafe_code, reason = "hostcalls take pointers")]
 mod host {
     use std::ptr::null_mut;
 
@@ -41,13 +41,13 @@ mod host {
         if bytes.is_null() || size == 0 {
             return Vec::new();
         }
-        // SAFETY: the host got this memory from `proxy_on_memory_allocate`, where `proxy_wasm` gives away a boxed slice
-        // of exactly this size, and it keeps no pointer to it.
+        // SAFETY: the memory is from `proxy_on_memory_allocate`, where `proxy_wasm` leaks a boxed slice of exactly this
+        // size. The host retains no pointer to it.
         unsafe { Vec::from_raw_parts(bytes, size, size) }
     }
 }
 
-/// There is no host.
+/// The hostcalls outside wasm32, where there is no host.
 #[cfg(not(target_arch = "wasm32"))]
 mod host {
     pub(super) fn property(_path: &[u8]) -> Option<Vec<u8>> {
@@ -63,11 +63,11 @@ mod host {
     }
 }
 
-/// `INTERNAL_FAILURE` of the ABI.
+/// `INTERNAL_FAILURE` of Proxy-Wasm.
 #[cfg(not(target_arch = "wasm32"))]
 const INTERNAL_FAILURE: u32 = 10;
 
-/// The value of a property (`proxy_get_property`); its path's segments are joined by NUL.
+/// Returns the value of a property (`proxy_get_property`). The segments of its path are separated by NUL.
 pub(crate) fn property(path: &[u8]) -> Option<Vec<u8>> {
     host::property(path)
 }
@@ -80,13 +80,13 @@ pub(crate) fn set_property(path: &[u8], value: &[u8]) -> Result<(), HostError> {
     }
 }
 
-/// A whole header map as it comes from the host (`proxy_get_header_map_pairs`): the count, the sizes of each name and
-/// value, then each name and value with a NUL behind it; numbers are four bytes, least significant first.
+/// Returns an encoded header map (`proxy_get_header_map_pairs`): the count, the sizes of each name and value, then each
+/// name and value with a NUL after it. Numbers are four bytes, least significant first.
 pub(crate) fn pairs(map: MapType) -> Vec<u8> {
     host::pairs(map as u32).unwrap_or_default()
 }
 
-/// Reads what [`pairs`] returns. It ends at the first pair that does not lie within `bytes`.
+/// Iterates over the pairs of an encoded header map. Stops at the first pair that does not lie within `bytes`.
 pub(crate) fn read_pairs(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let number = |at: usize| {
         let four = bytes.get(at..at.checked_add(4)?)?;
@@ -107,7 +107,7 @@ mod tests {
     use super::read_pairs;
 
     #[test]
-    fn pairs_are_read_as_far_as_they_go() {
+    fn read_pairs_stops_at_truncated_pair() {
         let mut bytes = vec![2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
         bytes.extend_from_slice(b"a\0bc\0def\0\0");
         let read =

@@ -1,10 +1,10 @@
-//! The one macro.
+//! The macro that registers a filter.
 
-/// Makes a type that implements [`HttpFilter`](crate::HttpFilter) the filter of this module. Write it once, in the
-/// `lib.rs` of a `cdylib`.
+/// Registers a type that implements [`HttpFilter`](crate::HttpFilter) as the filter of this module. Call it once, in
+/// the `lib.rs` of a `cdylib`.
 ///
-/// The module gets [`SmallBlocks`](crate::memory::SmallBlocks) as its allocator. A filter that has one of its own says
-/// `register!(Stamp, own allocator)`.
+/// The allocator of the module is [`SizeClassAllocator`](crate::memory::SizeClassAllocator). A filter with another
+/// allocator writes `register!(Stamp, own allocator)`.
 #[macro_export]
 macro_rules! register {
     ($filter:ty) => {
@@ -12,7 +12,7 @@ macro_rules! register {
         const _: () = {
             #[cfg(target_arch = "wasm32")]
             #[global_allocator]
-            static ALLOCATOR: $crate::memory::SmallBlocks = $crate::memory::SmallBlocks::new();
+            static ALLOCATOR: $crate::memory::SizeClassAllocator = $crate::memory::SizeClassAllocator::new();
         };
     };
     ($filter:ty, own allocator) => {

@@ -1,4 +1,4 @@
-//! An answer that the filter gives itself.
+//! Local replies: responses that the filter sends itself.
 //!
 //! ```
 //! use weir_sdk::{Action, Reply};
@@ -6,7 +6,7 @@
 //! let action: Action = Reply::new(403).details("quota_exceeded").text("come back tomorrow\n").into();
 //! ```
 
-/// A local reply: status, headers, body, and for the access log a word on why.
+/// A local reply: status, headers, body, and details for the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     status: u16,
@@ -16,7 +16,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An empty answer with this status (200 to 599).
+    /// Creates an empty reply with this status (200 to 599).
     pub fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new(), details: String::new() }
     }
@@ -27,47 +27,47 @@ impl Reply {
         self
     }
 
-    /// The body, as plain text unless a `content-type` header says otherwise.
+    /// Sets the body. It is plain text unless a `content-type` header is set.
     pub fn text(mut self, text: &str) -> Self {
         self.body = text.as_bytes().to_vec();
         self
     }
 
-    /// The body, as bytes of `content_type`.
+    /// Sets the body and its `content-type`.
     pub fn body(mut self, content_type: &str, bytes: &[u8]) -> Self {
         self.body = bytes.to_vec();
         self.header("content-type", content_type)
     }
 
-    /// Why, in one `snake_case` word: it stands in the access log beside the status.
+    /// Sets the reason, one `snake_case` word. The access log shows it (`details`).
     pub fn details(mut self, details: &str) -> Self {
         details.clone_into(&mut self.details);
         self
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The body as text, for tests.
+    /// Returns the body as text, for tests.
     pub fn body_text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The word on why, for tests.
+    /// Returns the details, for tests.
     pub fn details_text(&self) -> &str {
         &self.details
     }
 
-    /// The first value of a header that this reply sets, for tests.
+    /// Returns the first value of a header that this reply sets, for tests.
     pub fn header_text(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Hands the reply to the host, which sends it once the callback has returned.
+    /// Passes the reply to the host (`proxy_send_local_response`), which sends it after the callback returns.
     pub(crate) fn send(&self) {
-        let headers = wire_pairs(&self.headers);
+        let headers = encode_pairs(&self.headers);
         let result = hostcall::send(self, &headers);
         if result != 0 {
             log::error!("the host did not send the local reply: status {result}");
@@ -75,8 +75,8 @@ impl Reply {
     }
 }
 
-/// Pairs as Proxy-Wasm passes them: a count, the sizes, then each text with a zero after it.
-fn wire_pairs(pairs: &[(String, String)]) -> Vec<u8> {
+/// Encodes pairs as Proxy-Wasm does: the count, the sizes, then each text with a NUL after it.
+fn encode_pairs(pairs: &[(String, String)]) -> Vec<u8> {
     let size = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes();
     let mut wire = Vec::new();
     wire.extend_from_slice(&u32::try_from(pairs.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -93,14 +93,14 @@ fn wire_pairs(pairs: &[(String, String)]) -> Vec<u8> {
     wire
 }
 
-/// The `proxy_wasm` crate cannot pass details, so this one hostcall is our own.
+/// The hostcall. The `proxy_wasm` crate cannot pass details, so it is declared here.
 #[cfg(target_arch = "wasm32")]
 mod hostcall {
     #![expect(unsafe_code, reason = "a hostcall is a foreign function")]
 
     #[link(wasm_import_module = "env")]
     unsafe extern "C" {
-        #[expect(clippy::too_many_arguments, reason = "the signature is the contract's")]
+        #[expect(clippy::too_many_arguments, reason = "the signature is that of Proxy-Wasm")]
         fn proxy_send_local_response(
             status: u32,
             details: *const u8,
@@ -113,7 +113,7 @@ mod hostcall {
         ) -> u32;
     }
 
-    /// No gRPC status: the host derives one for gRPC requests.
+    /// Leaves the gRPC status to the host, which derives it for gRPC requests.
     const NO_GRPC_STATUS: i32 = -1;
 
     pub(super) fn send(reply: &super::Reply, headers: &[u8]) -> u32 {
@@ -133,7 +133,7 @@ mod hostcall {
     }
 }
 
-/// Outside wasm32 there is no host to send anything.
+/// The hostcall outside wasm32, which does nothing.
 #[cfg(not(target_arch = "wasm32"))]
 mod hostcall {
     pub(super) fn send(_reply: &super::Reply, _headers: &[u8]) -> u32 {
@@ -143,13 +143,13 @@ mod hostcall {
 
 #[cfg(test)]
 mod tests {
-    use super::wire_pairs;
+    use super::encode_pairs;
 
     #[test]
-    fn pairs_are_counted_sized_and_ended_by_zeros() {
+    fn encode_pairs_writes_count_sizes_and_terminated_texts() {
         let pairs = [("a".to_owned(), "bc".to_owned()), ("d".to_owned(), String::new())];
-        let wire = wire_pairs(&pairs);
+        let wire = encode_pairs(&pairs);
         assert_eq!(wire, b"\x02\0\0\0\x01\0\0\0\x02\0\0\0\x01\0\0\0\0\0\0\0a\0bc\0d\0\0");
-        assert_eq!(wire_pairs(&[]), [0, 0, 0, 0]);
+        assert_eq!(encode_pairs(&[]), [0, 0, 0, 0]);
     }
 }

@@ -1,55 +1,61 @@
-//! One case: a request, and what the filter does with it.
+//! One case of an HTTP stream: a request, and the filter's steps on it.
 
-/// A request, and what the filter does with it.
+/// A request, and the filter's steps on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
-    /// What it is called in reports and in the list of differences.
+    /// Name in reports and in `docs/envoy-differences.md`.
     pub(crate) name: String,
-    /// Lines of the probe's script without their path: `request_headers proxy_log 2 "hello"`.
+    /// Lines of the probe's script, without the path at their beginning: `request_headers proxy_log 2 "hello"`.
     pub(crate) steps: Vec<String>,
-    /// What is sent.
-    pub(crate) sent: Sent,
-    /// Whether what the filter reads is never the same twice.
+    /// Request that the client sends.
+    pub(crate) request: RequestSpec,
+    /// True if the values that the filter reads differ from run to run. Only their type or length is compared.
     pub(crate) is_volatile: bool,
-    /// Whether answers to its callouts may come before or after its end: they are left out.
-    pub(crate) leaves_answers_out: bool,
+    /// True if responses to its callouts may arrive before or after the stream's end. They are not compared.
+    pub(crate) ignores_callout_responses: bool,
 }
 
-/// A request.
+/// Request of a case.
 #[derive(Debug, Clone)]
-pub(crate) struct Sent {
+pub(crate) struct RequestSpec {
     pub(crate) method: &'static str,
     pub(crate) headers: Vec<(&'static str, &'static str)>,
-    /// Its body; none when it is empty.
+    /// Body. Empty if the request has none.
     pub(crate) body: &'static str,
-    /// Whether trailers follow.
+    /// True if a trailer follows the body.
     pub(crate) trailers: bool,
-    /// More of its path.
+    /// Query, with its `?`. It is appended to the path.
     pub(crate) query: &'static str,
 }
 
-impl Default for Sent {
+impl Default for RequestSpec {
     fn default() -> Self {
         Self { method: "GET", headers: vec![("x-sent", "yes")], body: "", trailers: false, query: "" }
     }
 }
 
-impl Sent {
-    /// A request with a body and trailers.
-    pub(crate) fn whole() -> Self {
+impl RequestSpec {
+    /// Returns a request with a body and a trailer.
+    pub(crate) fn full() -> Self {
         Self { method: "POST", body: "request-body", trailers: true, ..Self::default() }
     }
 }
 
 impl Case {
-    /// A case with these steps.
+    /// Returns a case with these steps and the default request.
     pub(crate) fn new(name: impl Into<String>, steps: &[&str]) -> Self {
         let steps = steps.iter().map(|step| (*step).to_owned()).collect();
-        Self { name: name.into(), steps, sent: Sent::default(), is_volatile: false, leaves_answers_out: false }
+        Self {
+            name: name.into(),
+            steps,
+            request: RequestSpec::default(),
+            is_volatile: false,
+            ignores_callout_responses: false,
+        }
     }
 
-    /// With another request.
-    pub(crate) fn sending(self, sent: Sent) -> Self {
-        Self { sent, ..self }
+    /// Returns the case with another request.
+    pub(crate) fn with_request(self, request: RequestSpec) -> Self {
+        Self { request, ..self }
     }
 }

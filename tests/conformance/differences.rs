@@ -1,16 +1,16 @@
-//! `docs/envoy-differences.md`: where Weir answers otherwise than Envoy, case by case, and why. The page is read here:
-//! what differs must be in one of its tables, and what is in them must differ.
+//! Comparison with `docs/envoy-differences.md`, which lists each difference between Envoy and Weir with its reason. Every
+//! difference must be in one of its tables, and every row must match a difference.
 //!
-//! A row `| cases | Envoy | Weir | why |` says that in cases of these names (`*` stands for anything) these lines are
-//! Envoy's alone and those are Weir's alone; `<br>` separates lines, `—` is none. Where Envoy's cell says `undefined`, it
-//! is not asked: it crashes, or does something else each time.
+//! A row is `| cases | Envoy | Weir | why |`. In cases whose name matches, the lines of the second cell are of Envoy only
+//! and the lines of the third of Weir only. `*` matches any text, `<br>` separates lines, `—` is an empty list. If Envoy's
+//! cell is `undefined`, the case does not run in Envoy: it crashes there, or its result varies.
 
 use std::path::Path;
 
-use crate::outcome::{Outcome, is_answer};
+use crate::case_result::{CaseResult, is_callout_response};
 
-/// What the page lists, and what was found.
-pub(crate) struct Differences {
+/// Rows of the page, and the differences that no row lists.
+pub(crate) struct DocumentedDifferences {
     rows: Vec<Row>,
     unlisted: Vec<String>,
 }
@@ -24,30 +24,32 @@ struct Row {
 
 impl Row {
     fn covers(&self, case: &str) -> bool {
-        self.cases.iter().any(|pattern| matches(pattern, case))
+        self.cases.iter().any(|pattern| pattern_matches(pattern, case))
     }
 }
 
-impl Differences {
+impl DocumentedDifferences {
     /// Reads the page.
     pub(crate) fn read() -> Self {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/envoy-differences.md");
         let page = std::fs::read_to_string(&page).unwrap_or_default();
-        Self { rows: page.lines().filter_map(row).collect(), unlisted: Vec::new() }
+        Self { rows: page.lines().filter_map(parse_row).collect(), unlisted: Vec::new() }
     }
 
-    /// Whether nobody can say what Envoy does in a case.
+    /// Returns true if the page lists Envoy's behavior in a case as undefined.
     pub(crate) fn is_undefined(&self, case: &str) -> bool {
         self.rows.iter().any(|row| row.envoy == ["undefined"] && row.covers(case))
     }
 
-    /// Compares one case; where Envoy's outcome is undefined, ours must be as the page says.
-    pub(crate) fn compare(&mut self, case: &str, envoy: Option<&Outcome>, weir: &Outcome) {
-        let Some(envoy) = envoy else { return self.check_alone(case, weir) };
-        let (mut theirs, mut ours) = (only(envoy, weir), only(weir, envoy));
-        if theirs.is_empty() && ours.is_empty() {
-            let in_order =
-                |outcome: &Outcome| outcome.iter().filter(|line| !is_answer(line)).cloned().collect::<Vec<_>>();
+    /// Compares the results of one case. If `envoy` is `None`, Weir's result must be the one on the page.
+    pub(crate) fn compare(&mut self, case: &str, envoy: Option<&CaseResult>, weir: &CaseResult) {
+        let Some(envoy) = envoy else { return self.compare_weir(case, weir) };
+        let (mut envoy_only, mut weir_only) = (lines_only_in(envoy, weir), lines_only_in(weir, envoy));
+        if envoy_only.is_empty() && weir_only.is_empty() {
+            // Responses to callouts arrive at any time.
+            let in_order = |result: &CaseResult| -> Vec<String> {
+                result.iter().filter(|line| !is_callout_response(line)).cloned().collect()
+            };
             if in_order(envoy) != in_order(weir) {
                 self.unlisted
                     .push(format!("{case}: the same lines in another order\n  Envoy {envoy:#?}\n  Weir {weir:#?}"));
@@ -55,42 +57,42 @@ impl Differences {
             return;
         }
         for row in self.rows.iter_mut().filter(|row| row.covers(case)) {
-            let known = |list: &[String], line: &String| list.iter().any(|pattern| matches(pattern, line));
-            let before = theirs.len() + ours.len();
-            theirs.retain(|line| !known(&row.envoy, line));
-            ours.retain(|line| !known(&row.weir, line));
-            row.used |= theirs.len() + ours.len() < before;
+            let is_listed = |list: &[String], line: &String| list.iter().any(|pattern| pattern_matches(pattern, line));
+            let before = envoy_only.len() + weir_only.len();
+            envoy_only.retain(|line| !is_listed(&row.envoy, line));
+            weir_only.retain(|line| !is_listed(&row.weir, line));
+            row.used |= envoy_only.len() + weir_only.len() < before;
         }
-        if !theirs.is_empty() || !ours.is_empty() {
-            self.unlisted.push(format!("{case}\n  Envoy {theirs:?}\n  Weir  {ours:?}"));
+        if !envoy_only.is_empty() || !weir_only.is_empty() {
+            self.unlisted.push(format!("{case}\n  Envoy {envoy_only:?}\n  Weir  {weir_only:?}"));
         }
     }
 
-    fn check_alone(&mut self, case: &str, weir: &Outcome) {
+    fn compare_weir(&mut self, case: &str, weir: &CaseResult) {
         for row in self.rows.iter_mut().filter(|row| row.envoy == ["undefined"] && row.covers(case)) {
             row.used = true;
             let missing: Vec<_> =
-                row.weir.iter().filter(|pattern| !weir.iter().any(|line| matches(pattern, line))).collect();
+                row.weir.iter().filter(|pattern| !weir.iter().any(|line| pattern_matches(pattern, line))).collect();
             if !missing.is_empty() {
-                self.unlisted.push(format!("{case}: the page says of Weir {missing:?}\n  Weir {weir:#?}"));
+                self.unlisted.push(format!("{case}: the page lists for Weir {missing:?}\n  Weir {weir:#?}"));
             }
         }
     }
 
-    /// Fails when something differs that is not listed, or is listed and does not differ.
+    /// Panics if a difference is not listed, or if a row matched no difference.
     pub(crate) fn report(self) {
         let unused: Vec<_> = self.rows.iter().filter(|row| !row.used).map(|row| &row.cases).collect();
         assert!(
             self.unlisted.is_empty(),
-            "{} cases differ from Envoy, and docs/envoy-differences.md does not say so:\n{}",
+            "{} cases differ from Envoy, and docs/envoy-differences.md does not list it:\n{}",
             self.unlisted.len(),
             self.unlisted.join("\n")
         );
-        assert!(unused.is_empty(), "docs/envoy-differences.md lists what does not differ any more: {unused:?}");
+        assert!(unused.is_empty(), "docs/envoy-differences.md lists cases that do not differ: {unused:?}");
     }
 }
 
-fn row(line: &str) -> Option<Row> {
+fn parse_row(line: &str) -> Option<Row> {
     let cells: Vec<_> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
     let [cases, envoy, weir, _] = cells[..] else { return None };
     if cases == "cases" || cases.starts_with('-') {
@@ -101,10 +103,11 @@ fn row(line: &str) -> Option<Row> {
     Some(Row { cases: lines(cases), envoy: lines(envoy), weir: lines(weir), used: false })
 }
 
-/// The lines that another outcome does not have as often.
-fn only(of: &Outcome, not: &Outcome) -> Vec<String> {
-    let mut others = not.clone();
-    of.iter()
+/// Returns the lines of `result` that `other` does not have as often.
+fn lines_only_in(result: &CaseResult, other: &CaseResult) -> Vec<String> {
+    let mut others = other.clone();
+    result
+        .iter()
         .filter(|line| match others.iter().position(|other| other == *line) {
             Some(at) => {
                 others.remove(at);
@@ -116,8 +119,8 @@ fn only(of: &Outcome, not: &Outcome) -> Vec<String> {
         .collect()
 }
 
-/// Whether a pattern with `*` matches a text.
-fn matches(pattern: &str, text: &str) -> bool {
+/// Returns true if a pattern with `*` matches a text.
+fn pattern_matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let parts: Vec<_> = parts.collect();

@@ -1,9 +1,9 @@
-//! CEL expressions: each is made, evaluated about the request, and forgotten.
+//! Cases of CEL expressions. Each expression is created, evaluated on the request, and deleted.
 
-use crate::case::{Case, Sent};
+use crate::case::{Case, RequestSpec};
 
-/// Texts that both understand.
-const UNDERSTOOD: [&str; 38] = [
+/// Expressions that both proxies accept.
+const ACCEPTED: [&str; 38] = [
     "request.method",
     "request.path",
     "request.url_path",
@@ -44,12 +44,12 @@ const UNDERSTOOD: [&str; 38] = [
     "7 / 0",
 ];
 
-/// Texts that neither takes.
-const REFUSED: [&str; 6] = ["", "1 +", "request.", "a b", "'open", "(1"];
+/// Expressions that both proxies reject.
+const REJECTED: [&str; 6] = ["", "1 +", "request.", "a b", "'open", "(1"];
 
-/// One case for each text. A guest that makes no other expression in between has the same tokens in both.
+/// Returns one case for each expression. Both proxies number expressions in the order of their creation.
 pub(crate) fn cases() -> Vec<Case> {
-    let understood = UNDERSTOOD.iter().enumerate().map(|(token, text)| {
+    let accepted = ACCEPTED.iter().enumerate().map(|(token, text)| {
         let token = format!("\\x{token:02x}\\x00\\x00\\x00");
         Case::new(
             format!("expression {text}"),
@@ -61,7 +61,7 @@ pub(crate) fn cases() -> Vec<Case> {
             ],
         )
     });
-    let refused = REFUSED.iter().map(|text| {
+    let rejected = REJECTED.iter().map(|text| {
         let step = format!("request_headers proxy_call_foreign_function \"expr_create\" \"{text}\"");
         Case::new(format!("expression refused {text}"), &[&step])
     });
@@ -74,6 +74,6 @@ pub(crate) fn cases() -> Vec<Case> {
             "request_headers proxy_call_foreign_function \"expr_delete\" \"\\xff\\xff\\x00\\x00\"",
         ],
     );
-    let sent = Sent { method: "POST", body: "request-body", ..Sent::default() };
-    understood.chain(refused).chain([misused]).map(|case| case.sending(sent.clone())).collect()
+    let request = RequestSpec { method: "POST", body: "request-body", ..RequestSpec::default() };
+    accepted.chain(rejected).chain([misused]).map(|case| case.with_request(request.clone())).collect()
 }

@@ -1,9 +1,9 @@
-//! Every hostcall from every callback.
+//! Cases of every hostcall in every callback of an HTTP stream.
 
-use crate::case::{Case, Sent};
-use crate::guest::{pairs, quoted};
+use crate::case::{Case, RequestSpec};
+use crate::probe_script::{pairs, quoted};
 
-/// Where a hostcall is made from.
+/// Callbacks of a stream from which each hostcall is made.
 const STREAM_CALLBACKS: [&str; 9] = [
     "request_headers",
     "request_body",
@@ -16,36 +16,37 @@ const STREAM_CALLBACKS: [&str; 9] = [
     "delete",
 ];
 
-/// The callbacks of a callout's answer, and what makes the callout.
+/// Returns the callbacks of a callout's response, each with the hostcall that starts the callout.
 fn callout_callbacks() -> [(&'static str, String); 1] {
     [("http_call_response", http_call("/answer"))]
 }
 
-/// A callout to the other cluster.
+/// Returns an HTTP callout to the callout cluster.
 pub(crate) fn http_call(path: &str) -> String {
     let headers = [(":method", "POST"), (":path", path), (":authority", "callout.test"), (":scheme", "http")];
     format!("proxy_http_call \"default/callout:80\" {} \"callout-body\" \"\" 2000", pairs(&headers))
 }
 
-/// The cluster of callouts, as a serialised `GrpcService`: its name has a slash, which no authority may have.
+/// Returns the callout cluster as a serialized `GrpcService`. Its authority is set, since the cluster's name has a slash,
+/// which no authority may have.
 fn grpc_service() -> String {
     let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
     quoted(field(1, &[field(1, b"default/callout:80"), field(2, b"callout.test")].concat()))
 }
 
-/// A unary gRPC callout.
+/// Returns a unary gRPC callout.
 pub(crate) fn grpc_call(method: &str) -> String {
     let (metadata, service) = (pairs(&[("x-metadata", "sent")]), grpc_service());
     format!("proxy_grpc_call {service} \"test.Service\" \"{method}\" {metadata} \"message\" 2000")
 }
 
-/// A gRPC stream.
+/// Returns a hostcall that opens a gRPC stream.
 pub(crate) fn grpc_stream(method: &str) -> String {
     let (metadata, service) = (pairs(&[("x-metadata", "sent")]), grpc_service());
     format!("proxy_grpc_stream {service} \"test.Service\" \"{method}\" {metadata}")
 }
 
-/// Hostcalls with arguments, each a case in each callback.
+/// Returns hostcalls with arguments. Each is a case in each callback.
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(crate) fn calls() -> Vec<String> {
     let reply = format!(
@@ -59,7 +60,7 @@ pub(crate) fn calls() -> Vec<String> {
         (":scheme", "http"),
         ("x-set", "1"),
     ]);
-    let answer_list = pairs(&[(":status", "202"), ("x-set", "1")]);
+    let response_list = pairs(&[(":status", "202"), ("x-set", "1")]);
     let trailer_list = pairs(&[("x-set", "1")]);
     let mut calls: Vec<String> = [
         "proxy_log 2 \"hello\"",
@@ -157,7 +158,7 @@ pub(crate) fn calls() -> Vec<String> {
     .to_vec();
     calls.extend([
         format!("proxy_set_header_map_pairs 0 {lists}"),
-        format!("proxy_set_header_map_pairs 2 {answer_list}"),
+        format!("proxy_set_header_map_pairs 2 {response_list}"),
         format!("proxy_set_header_map_pairs 1 {trailer_list}"),
         format!("proxy_set_header_map_pairs 3 {trailer_list}"),
         format!("proxy_set_header_map_pairs 6 {trailer_list}"),
@@ -173,64 +174,72 @@ pub(crate) fn calls() -> Vec<String> {
     calls
 }
 
-/// One case for each hostcall in each callback.
+/// Returns one case for each hostcall in each callback.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for call in calls() {
-        let calls_out =
-            ["proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream"].iter().any(|it| call.starts_with(it));
+        let is_callout = is_callout(&call);
         for callback in STREAM_CALLBACKS {
             let title = title(callback, &call);
             let mut steps = vec![format!("{callback} {call}")];
             if call.starts_with("proxy_grpc_stream") && !call.contains("nobody") {
-                // A stream that is left open would last as long as the origin waits for its end.
+                // An open stream lives until the guest closes it, since the origin waits for its end.
                 steps.push(format!("{callback} proxy_grpc_send id \"message\" 1"));
             }
-            let waits = calls_out && !call.contains("nobody");
-            steps.extend(waiting(callback, &call).filter(|_| waits).into_iter().flatten());
+            let waits = is_callout && !call.contains("nobody");
+            steps.extend(steps_until_response(callback, &call).filter(|_| waits).into_iter().flatten());
             let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-            let leaves_answers_out = waits && waiting(callback, &call).is_none();
-            cases.push(Case { leaves_answers_out, ..Case::new(title, &steps).sending(Sent::whole()) });
+            let ignores_callout_responses = waits && steps_until_response(callback, &call).is_none();
+            cases
+                .push(Case { ignores_callout_responses, ..Case::new(title, &steps).with_request(RequestSpec::full()) });
         }
-        if calls_out {
+        if is_callout {
             continue;
         }
         for (callback, starts) in callout_callbacks() {
             let start = format!("request_headers {starts}");
-            let made = format!("{callback} {call}");
+            let hostcall = format!("{callback} {call}");
             let effective = format!("{callback} proxy_set_effective_context ctx");
-            let goes_on = format!("{callback} proxy_continue_stream 0");
-            let root = [&start, "request_headers return 1", &made, &effective, &goes_on];
-            cases.push(Case::new(title(callback, &call), &root).sending(Sent::whole()));
-            let stream = [&start, "request_headers return 1", &effective, &made, &goes_on];
-            cases.push(Case::new(title("http_call_response_of_stream", &call), &stream).sending(Sent::whole()));
+            let resume = format!("{callback} proxy_continue_stream 0");
+            let root = [&start, "request_headers return 1", &hostcall, &effective, &resume];
+            cases.push(Case::new(title(callback, &call), &root).with_request(RequestSpec::full()));
+            let stream = [&start, "request_headers return 1", &effective, &hostcall, &resume];
+            cases.push(
+                Case::new(title("http_call_response_of_stream", &call), &stream).with_request(RequestSpec::full()),
+            );
         }
     }
     cases
 }
 
-/// How a stream waits for a callout's answer in this callback, so that what it says does not depend on which is faster.
-fn waiting(callback: &str, call: &str) -> Option<Vec<String>> {
+/// Returns true if a hostcall starts a callout.
+pub(crate) fn is_callout(call: &str) -> bool {
+    ["proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream"].iter().any(|name| call.starts_with(name))
+}
+
+/// Returns the steps that pause a stream in this callback until the callout's response. Without them the order of the
+/// lines depends on timing. `None` if the callback cannot pause.
+fn steps_until_response(callback: &str, call: &str) -> Option<Vec<String>> {
     let direction = match callback {
         "request_headers" => 0,
         "response_headers" => 1,
         _ => return None,
     };
     let mut steps = vec![format!("{callback} return 1"), "grpc_receive proxy_get_buffer_bytes 5 0 100".to_owned()];
-    // A stream of messages ends with its close; a call brings either a message or a close.
+    // A gRPC stream ends with `grpc_close`. A unary call ends with either a message or `grpc_close`.
     let last: &[&str] = match call.split(' ').next() {
         Some("proxy_http_call") => &["http_call_response"],
         Some("proxy_grpc_stream") => &["grpc_close"],
         _ => &["grpc_receive", "grpc_close"],
     };
-    for answer in last {
-        steps.push(format!("{answer} proxy_set_effective_context ctx"));
-        steps.push(format!("{answer} proxy_continue_stream {direction}"));
+    for callback_name in last {
+        steps.push(format!("{callback_name} proxy_set_effective_context ctx"));
+        steps.push(format!("{callback_name} proxy_continue_stream {direction}"));
     }
     Some(steps)
 }
 
-/// `log: proxy_log 2 "hello"`; serialised lists and messages, which say nothing to people, are left out.
+/// Returns the case's name, such as `log: proxy_log 2 "hello"`. Serialized lists and messages are shown as `…`.
 pub(crate) fn title(callback: &str, call: &str) -> String {
     let mut shown = String::new();
     for (number, part) in call.split('"').enumerate() {

@@ -1,22 +1,24 @@
-//! Modules as text: what the probe cannot be, because Envoy would not load it with everything in it. An older version of
+//! Modules in the text format, for features that the probe cannot have because Envoy would not load it: older versions of
 //! the ABI, imports that toolchains add, a start section, allocators.
 
 use harness::{
-    Client, Codec, Envoy, EnvoyFilter, EnvoyPlan, Filter, Module, Origin, Proxy, Resources, empty, module_of_wat,
+    Client, Codec, Envoy, EnvoyConfig, EnvoyFilter, Filter, Module, Origin, Proxy, Resources, empty, wasm_from_wat,
 };
 use http::Request;
 
-/// A module, and what it is for.
-struct Guest {
+/// A module, and the status of its responses.
+struct ModuleCase {
     name: &'static str,
     text: String,
-    /// What it answers each request with, in both; `None` when Envoy does not load it, or crashes.
+    /// Status of each response in Envoy. `None` if Envoy does not load the module, or crashes.
     envoy: Option<u16>,
+    /// Status of each response in Weir. 0 if Weir does not load the module.
     weir: u16,
 }
 
-/// What every guest has: memory, an allocator, a marker, and a way to answer with a status that says what was seen.
-fn guest(marker: &str, imports: &str, rest: &str) -> String {
+/// Returns a module with the parts that every guest has: memory, an allocator, an ABI marker, and a function that responds
+/// with a status.
+fn module_text(marker: &str, imports: &str, rest: &str) -> String {
     format!(
         r#"(module
             (import "env" "proxy_send_local_response"
@@ -30,7 +32,7 @@ fn guest(marker: &str, imports: &str, rest: &str) -> String {
                 (global.set $next (i32.add (global.get $next) (local.get $size)))
                 (local.get $pointer))
             (func (export "{marker}"))
-            ;; Answers with 400 and a number below 100.
+            ;; Responds with 400 plus a number below 100.
             (func $answer (param $number i32)
                 (drop (call $reply (i32.add (i32.const 400) (local.get $number)) (i32.const 0) (i32.const 0)
                     (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1))))
@@ -42,18 +44,18 @@ const V0_1_0: &str = "proxy_abi_version_0_1_0";
 const V0_2_0: &str = "proxy_abi_version_0_2_0";
 const V0_2_1: &str = "proxy_abi_version_0_2_1";
 
-/// A guest that answers with what `body` leaves on the stack.
-fn answering(marker: &str, imports: &str, body: &str) -> String {
+/// Returns a guest that responds with 400 and the number that `body` leaves on the stack.
+fn module_answering(marker: &str, imports: &str, body: &str) -> String {
     let head = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)"#;
-    guest(marker, imports, &format!("{head} (call $answer {body}) (i32.const 1))"))
+    module_text(marker, imports, &format!("{head} (call $answer {body}) (i32.const 1))"))
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn guests() -> Vec<Guest> {
-    let old = |what: &'static str, imports: &str, body: &str, expected: u16| {
+fn module_cases() -> Vec<ModuleCase> {
+    let abi_0_1_0 = |name: &'static str, imports: &str, body: &str, expected: u16| {
         let head = r#"(func (export "proxy_on_request_headers") (param i32 i32) (result i32)"#;
-        let text = guest(V0_1_0, imports, &format!("{head} {body})"));
-        Guest { name: what, text, envoy: Some(expected), weir: expected }
+        let text = module_text(V0_1_0, imports, &format!("{head} {body})"));
+        ModuleCase { name, text, envoy: Some(expected), weir: expected }
     };
     let get_value =
         r#"(import "env" "proxy_get_header_map_value" (func $value (param i32 i32 i32 i32 i32) (result i32)))"#;
@@ -63,171 +65,182 @@ fn guests() -> Vec<Guest> {
     let configure = r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
         (drop (call $configuration (i32.const 16) (i32.const 20)))
         (global.set $size (i32.load (i32.const 20))) (i32.const 1))"#;
-    let mut guests = vec![
-        old("0.1.0: a header that is not there is empty", get_value,
+    let mut cases = vec![
+        abi_0_1_0("0.1.0: a header that is not there is empty", get_value,
             "(call $answer (call $value (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 16) (i32.const 20))) (i32.const 1)", 400),
-        old("0.1.0: goes on with the request", r#"(import "env" "proxy_continue_request" (func $go (result i32)))"#,
+        abi_0_1_0("0.1.0: goes on with the request", r#"(import "env" "proxy_continue_request" (func $go (result i32)))"#,
             "(drop (call $go)) (i32.const 0)", 200),
-        old("0.1.0: clears the route", r#"(import "env" "proxy_clear_route_cache" (func $clear (result i32)))"#,
+        abi_0_1_0("0.1.0: clears the route", r#"(import "env" "proxy_clear_route_cache" (func $clear (result i32)))"#,
             "(call $answer (call $clear)) (i32.const 1)", 400),
-        Guest {
+        ModuleCase {
             name: "0.1.0: reads its configuration",
-            text: guest(V0_1_0, configuration, &format!(
+            text: module_text(V0_1_0, configuration, &format!(
                 r#"{size} {configure} (func (export "proxy_on_request_headers") (param i32 i32) (result i32)
                     (call $answer (global.get $size)) (i32.const 1))"#)),
             envoy: Some(404),
             weir: 404,
         },
-        Guest {
+        ModuleCase {
             name: "0.1.0: goes on with the response",
-            text: guest(V0_1_0, r#"(import "env" "proxy_continue_response" (func $go (result i32)))"#,
+            text: module_text(V0_1_0, r#"(import "env" "proxy_continue_response" (func $go (result i32)))"#,
                 r#"(func (export "proxy_on_request_headers") (param i32 i32) (result i32) (drop (call $go)) (i32.const 0))"#),
             envoy: None,
             weir: 200,
         },
-        Guest {
+        ModuleCase {
             name: "0.2.0: a header that is not there is not found",
-            text: answering(V0_2_0, get_value, "(call $value (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 16) (i32.const 20))"),
+            text: module_answering(V0_2_0, get_value, "(call $value (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 16) (i32.const 20))"),
             envoy: Some(401),
             weir: 401,
         },
-        Guest {
+        ModuleCase {
             name: "a start section that logs",
-            text: answering(V0_2_1, r#"(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))"#, "(i32.const 7)")
+            text: module_answering(V0_2_1, r#"(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))"#, "(i32.const 7)")
                 .replace("(func $answer", "(func $begin (drop (call $log (i32.const 2) (i32.const 0) (i32.const 4)))) (start $begin) (func $answer"),
             envoy: None,
             weir: 407,
         },
-        Guest {
+        ModuleCase {
             name: "both allocators",
-            text: answering(V0_2_1, get_value, "(i32.const 8)")
+            text: module_answering(V0_2_1, get_value, "(i32.const 8)")
                 .replace("(func $answer", r#"(func (export "malloc") (param i32) (result i32) (i32.const 0)) (func $answer"#),
             envoy: Some(408),
             weir: 408,
         },
-        Guest { name: "no marker of the ABI", text: answering("no_marker", "", "(i32.const 0)"), envoy: None, weir: 0 },
-        Guest {
+        ModuleCase { name: "no marker of the ABI", text: module_answering("no_marker", "", "(i32.const 0)"), envoy: None, weir: 0 },
+        ModuleCase {
             name: "ends itself",
-            text: answering(V0_2_1, r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#,
+            text: module_answering(V0_2_1, r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#,
                 "(block (result i32) (call $exit (i32.const 1)) (i32.const 9))"),
             envoy: Some(409),
             weir: 503,
         },
-        Guest {
+        ModuleCase {
             name: "traps",
-            text: answering(V0_2_1, "", "(unreachable)"),
+            text: module_answering(V0_2_1, "", "(unreachable)"),
             envoy: Some(503),
             weir: 503,
         },
     ];
-    guests.extend(toolchains());
-    guests
+    cases.extend(toolchains());
+    cases
 }
 
-/// What toolchains import beside the ABI.
-fn toolchains() -> Vec<Guest> {
-    let of = |name: &'static str, imports: &str, body: &str, (envoy, weir): (Option<u16>, u16)| Guest {
+/// Returns modules with imports that toolchains add to those of the ABI.
+fn toolchains() -> Vec<ModuleCase> {
+    let case = |name: &'static str, imports: &str, body: &str, envoy: Option<u16>, weir: u16| ModuleCase {
         name,
-        text: answering(V0_2_1, imports, body),
+        text: module_answering(V0_2_1, imports, body),
         envoy,
         weir,
     };
     vec![
-        of(
+        case(
             "emscripten_notify_memory_growth",
             r#"(import "env" "emscripten_notify_memory_growth" (func $grew (param i32)))"#,
             "(block (result i32) (call $grew (i32.const 0)) (i32.const 1))",
-            (Some(401), 401),
+            Some(401),
+            401,
         ),
-        of(
+        case(
             "pthread_equal",
             r#"(import "env" "pthread_equal" (func $equal (param i32 i32) (result i32)))"#,
             "(call $equal (i32.const 5) (i32.const 5))",
-            (Some(401), 401),
+            Some(401),
+            401,
         ),
-        of(
+        case(
             "seed",
             r#"(import "env" "seed" (func $seed (result f64)))"#,
             "(block (result i32) (drop (call $seed)) (i32.const 2))",
-            (None, 402),
+            None,
+            402,
         ),
-        of(
+        case(
             "abort",
             r#"(import "env" "abort" (func $abort (param i32 i32 i32 i32)))"#,
             "(block (result i32) (call $abort (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (i32.const 2))",
-            (None, 503),
+            None,
+            503,
         ),
-        of(
+        case(
             "path_link",
             r#"(import "wasi_snapshot_preview1" "path_link" (func $link (param i32 i32 i32 i32 i32 i32 i32) (result i32)))"#,
             "(call $link (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 3) (i32.const 0) (i32.const 0))",
-            (None, 458),
+            None,
+            458,
         ),
-        of(
+        case(
             "path_symlink",
             r#"(import "wasi_snapshot_preview1" "path_symlink" (func $link (param i32 i32 i32 i32 i32) (result i32)))"#,
             "(call $link (i32.const 0) (i32.const 0) (i32.const 3) (i32.const 0) (i32.const 0))",
-            (None, 458),
+            None,
+            458,
         ),
-        of(
+        case(
             "proc_raise",
             r#"(import "wasi_snapshot_preview1" "proc_raise" (func $raise (param i32) (result i32)))"#,
             "(call $raise (i32.const 9))",
-            (None, 458),
+            None,
+            458,
         ),
-        of(
+        case(
             "the older name of WASI",
             r#"(import "wasi_unstable" "sched_yield" (func $yield (result i32)))"#,
             "(call $yield)",
-            (Some(400), 400),
+            Some(400),
+            400,
         ),
-        of(
+        case(
             "a call that nobody has",
             r#"(import "env" "proxy_made_up" (func $made_up (param i32) (result i32)))"#,
             "(call $made_up (i32.const 0))",
-            (None, 412),
+            None,
+            412,
         ),
     ]
 }
 
-/// The hostcalls that are tried here and nowhere else.
+/// Returns the hostcalls that these modules import.
 pub(crate) fn hostcalls() -> Vec<String> {
-    let texts: Vec<String> = guests().into_iter().map(|guest| guest.text).collect();
+    let texts: Vec<String> = module_cases().into_iter().map(|case| case.text).collect();
     let imports = texts.iter().flat_map(|text| text.split("(import \"").skip(1));
     imports.filter_map(|import| import.split('"').nth(2).map(str::to_owned)).collect()
 }
 
-async fn in_envoy(module: &[u8], origin: std::net::SocketAddr) -> Option<u16> {
+/// Returns the status of a response in Envoy. `None` if Envoy does not start or does not respond.
+async fn status_in_envoy(module: &[u8], origin: std::net::SocketAddr) -> Option<u16> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("guest.wasm");
     std::fs::write(&file, module).unwrap();
-    let filter = EnvoyFilter { module: file, configuration: "four".to_owned(), ..EnvoyFilter::of("guest") };
-    let plan = EnvoyPlan { filters: vec![filter], ..EnvoyPlan::to(Codec::Http1, origin) };
-    let envoy = Envoy::try_run(&plan).await?;
+    let filter = EnvoyFilter { module: file, configuration: "four".to_owned(), ..EnvoyFilter::new("guest") };
+    let config = EnvoyConfig { filters: vec![filter], ..EnvoyConfig::forward_to(Codec::Http1, origin) };
+    let envoy = Envoy::try_run(&config).await?;
     let request = Request::get("/").body(empty()).unwrap();
-    let answer = Client::http1(envoy.address()).await.attempt(request).await;
-    answer.ok().map(|answer| answer.status().as_u16())
+    let response = Client::http1(envoy.address()).await.try_send(request).await;
+    response.ok().map(|response| response.status().as_u16())
 }
 
-async fn in_weir(module: Vec<u8>, origin: std::net::SocketAddr) -> Option<u16> {
+/// Returns the status of a response in Weir. `None` if the proxy does not start.
+async fn status_in_weir(module: Vec<u8>, origin: std::net::SocketAddr) -> Option<u16> {
     let filter =
-        Filter { config: serde_json::json!("four"), ..Filter::of("guest", Module::Bytes("guest.wasm", module)) };
+        Filter { config: serde_json::json!("four"), ..Filter::new("guest", Module::Bytes("guest.wasm", module)) };
     let resources = Resources::forward_to(origin).filter(filter);
     let proxy = Proxy::try_start(&resources).await?;
     Some(proxy.get("/").await.status)
 }
 
 #[tokio::test]
-async fn modules_of_other_makers() {
-    let origin = Origin::says("inside").await;
+async fn modules_from_other_toolchains_get_expected_status() {
+    let origin = Origin::text("inside").await;
     let mut wrong = Vec::new();
-    for Guest { name, text, envoy, weir } in guests() {
-        let module = module_of_wat(&text);
-        let theirs = in_envoy(&module, origin.address()).await;
-        let ours = in_weir(module, origin.address()).await.unwrap_or_default();
-        println!("{name}: Envoy {theirs:?}, Weir {ours}");
-        if (theirs, ours) != (envoy, weir) {
-            wrong.push(format!("{name}: Envoy {theirs:?}, Weir {ours}; expected {envoy:?}, {weir}"));
+    for ModuleCase { name, text, envoy, weir } in module_cases() {
+        let module = wasm_from_wat(&text);
+        let in_envoy = status_in_envoy(&module, origin.address()).await;
+        let in_weir = status_in_weir(module, origin.address()).await.unwrap_or_default();
+        println!("{name}: Envoy {in_envoy:?}, Weir {in_weir}");
+        if (in_envoy, in_weir) != (envoy, weir) {
+            wrong.push(format!("{name}: Envoy {in_envoy:?}, Weir {in_weir}; expected {envoy:?}, {weir}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,8 +1,8 @@
-//! Every property, from the beginning of a stream to its end.
+//! Cases that read every property in several callbacks of a stream.
 
-use crate::case::{Case, Sent};
+use crate::case::{Case, RequestSpec};
 
-/// Paths, with dots where guests write NUL.
+/// Paths of properties, with dots in place of the NUL bytes that guests write.
 pub(crate) const PATHS: [&str; 99] = [
     "xds.route_metadata.filter_metadata",
     "xds.route_metadata.filter_metadata.labels",
@@ -105,7 +105,7 @@ pub(crate) const PATHS: [&str; 99] = [
     "nothing.at.all",
 ];
 
-/// Those whose value is never the same twice.
+/// Properties whose value differs from run to run.
 const VOLATILE: [&str; 13] = [
     "request.time",
     "request.duration",
@@ -122,12 +122,12 @@ const VOLATILE: [&str; 13] = [
     "upstream.cx_pool_ready_duration",
 ];
 
-/// Whether a property's value is never the same twice.
+/// Returns true if a property's value differs from run to run.
 pub(crate) fn is_volatile(path: &str) -> bool {
     VOLATILE.contains(&path)
 }
 
-/// A case for each property, read in three callbacks.
+/// Returns a case for each property, which reads it in three callbacks.
 pub(crate) fn cases() -> Vec<Case> {
     let case = |path: &&str| {
         let read = format!("proxy_get_property \"{}\"", path.replace('.', "\\0"));
@@ -136,7 +136,7 @@ pub(crate) fn cases() -> Vec<Case> {
         let headers = vec![("x-sent", "yes"), ("user-agent", "case"), ("referer", "before")];
         let case = Case::new(format!("property {path}"), &steps);
         let is_volatile = is_volatile(path);
-        Case { is_volatile, ..case.sending(Sent { query: "?a=1&b=2", headers, ..Sent::whole() }) }
+        Case { is_volatile, ..case.with_request(RequestSpec { query: "?a=1&b=2", headers, ..RequestSpec::full() }) }
     };
     PATHS.iter().map(case).collect()
 }

@@ -1,73 +1,84 @@
-//! TCP connections: the same filter, clients and origin in both, one connection after another, so that the filter knows
-//! by their number which case a connection belongs to.
+//! Cases of TCP connections, run in Envoy and in Weir with the same filter, clients and origin. Connections are opened one
+//! after another, so that the filter finds a connection's case by its number.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::{Codec, Envoy, EnvoyFilter, EnvoyPlan, Filter, Module, Origin, Proxy, Resources, probe, until};
+use harness::{Codec, Envoy, EnvoyConfig, EnvoyFilter, Filter, Module, Origin, Proxy, Resources, probe, wait_until};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::guest::{self, quoted};
-use crate::matrix::{calls, http_call, title};
-use crate::outcome::{self, Outcome};
+use crate::case_result::{self, CaseResult};
+use crate::matrix::{calls, http_call, is_callout, title};
+use crate::probe_script::{self, quoted};
 use crate::properties;
-use crate::side_by_side::callout;
+use crate::side_by_side::callout_origin;
 
-/// A connection, and what the filter does with it.
+/// One TCP connection, and the filter's steps on it.
 #[derive(Debug, Clone)]
 pub(crate) struct TcpCase {
-    /// What it is called in reports and in the list of differences.
+    /// Name in reports and in `docs/envoy-differences.md`.
     pub(crate) name: String,
-    /// Lines of the probe's script without their path.
+    /// Lines of the probe's script, without the path at their beginning.
     pub(crate) steps: Vec<String>,
-    acts: &'static [Act],
+    client_steps: &'static [ClientStep],
     is_volatile: bool,
-    leaves_answers_out: bool,
-    /// Callbacks that are left out: in how many pieces their bytes come is nobody's promise.
-    leaves_out: &'static [&'static str],
+    ignores_callout_responses: bool,
+    /// Beginnings of lines that are not compared: callbacks whose number depends on how TCP splits the bytes.
+    ignored_callbacks: &'static [&'static str],
 }
 
-/// What the client does.
+/// One step of the client.
 #[derive(Debug, Clone, Copy)]
-enum Act {
-    /// Reads once.
+enum ClientStep {
+    /// Reads once from the socket.
     Read,
     Send(&'static str),
-    /// Sends nothing more.
+    /// Closes its sending direction.
     End,
-    /// Breaks off.
+    /// Resets the connection.
     Reset,
 }
 
-/// The origin says hello; the client sends something, reads the answer, and ends.
-const TALK: &[Act] = &[Act::Read, Act::Send("ping"), Act::Read, Act::End];
-/// The client does not wait for the origin.
-const HASTY: &[Act] = &[Act::Send("ping"), Act::End];
+/// Reads the origin's greeting, sends, reads the response, and closes.
+const READ_SEND_READ: &[ClientStep] = &[ClientStep::Read, ClientStep::Send("ping"), ClientStep::Read, ClientStep::End];
+/// Sends and closes without reading.
+const SEND_WITHOUT_READING: &[ClientStep] = &[ClientStep::Send("ping"), ClientStep::End];
 
-/// How long a client waits for what a filter may keep for ever.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest wait of a client for bytes that the filter may buffer without end.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl TcpCase {
     fn new(name: impl Into<String>, steps: &[&str]) -> Self {
         let steps = steps.iter().map(|step| (*step).to_owned()).collect();
-        Self { name: name.into(), steps, acts: TALK, is_volatile: false, leaves_answers_out: false, leaves_out: &[] }
+        Self {
+            name: name.into(),
+            steps,
+            client_steps: READ_SEND_READ,
+            is_volatile: false,
+            ignores_callout_responses: false,
+            ignored_callbacks: &[],
+        }
     }
 
-    fn acting(self, acts: &'static [Act]) -> Self {
-        Self { acts, ..self }
+    fn with_client_steps(self, client_steps: &'static [ClientStep]) -> Self {
+        Self { client_steps, ..self }
     }
 
-    fn in_haste(self) -> Self {
-        Self { acts: HASTY, leaves_out: &["filter upstream_data|", "filter downstream_data|"], ..self }
+    fn without_reading(self) -> Self {
+        Self {
+            client_steps: SEND_WITHOUT_READING,
+            ignored_callbacks: &["filter upstream_data|", "filter downstream_data|"],
+            ..self
+        }
     }
 }
 
-/// Where a hostcall is made from.
+/// Callbacks from which each hostcall is made.
 const CALLBACKS: [&str; 8] = [
     "new_connection",
     "downstream_data",
@@ -79,25 +90,30 @@ const CALLBACKS: [&str; 8] = [
     "delete",
 ];
 
-/// Every case of this page.
+/// Returns every TCP case.
 pub(crate) fn cases() -> Vec<TcpCase> {
     let mut cases = vec![
         TcpCase::new("tcp: nothing is done", &[]),
-        TcpCase::new("tcp: the client ends before it has read", &[]).in_haste(),
-        TcpCase::new("tcp: the client breaks off", &[]).acting(&[Act::Read, Act::Reset]),
-        TcpCase::new("tcp: the origin ends first", &[]).acting(&[Act::Read, Act::Send("bye"), Act::Read, Act::End]),
-        TcpCase::new("tcp: the origin breaks off", &[]).acting(&[Act::Read, Act::Send("rst")]),
-        TcpCase::new("tcp: the client only listens", &[]).acting(&[Act::Read, Act::End]),
+        TcpCase::new("tcp: the client ends before it has read", &[]).without_reading(),
+        TcpCase::new("tcp: the client breaks off", &[]).with_client_steps(&[ClientStep::Read, ClientStep::Reset]),
+        TcpCase::new("tcp: the origin ends first", &[]).with_client_steps(&[
+            ClientStep::Read,
+            ClientStep::Send("bye"),
+            ClientStep::Read,
+            ClientStep::End,
+        ]),
+        TcpCase::new("tcp: the origin breaks off", &[]).with_client_steps(&[ClientStep::Read, ClientStep::Send("rst")]),
+        TcpCase::new("tcp: the client only listens", &[]).with_client_steps(&[ClientStep::Read, ClientStep::End]),
     ];
-    cases.extend(writes());
-    cases.extend(pauses());
-    cases.extend(hostcalls());
-    cases.extend(known());
+    cases.extend(write_cases());
+    cases.extend(pause_cases());
+    cases.extend(hostcall_cases());
+    cases.extend(property_cases());
     cases
 }
 
-fn writes() -> Vec<TcpCase> {
-    let writes = [
+fn write_cases() -> Vec<TcpCase> {
+    let write_cases = [
         ("replaces", "0 100 \"NEW\""),
         ("replaces by nothing", "0 100 \"\""),
         ("prepends", "0 0 \"NEW \""),
@@ -106,7 +122,7 @@ fn writes() -> Vec<TcpCase> {
         ("writes into the middle", "1 2 \"NEW\""),
     ];
     let mut cases = Vec::new();
-    for (what, write) in writes {
+    for (what, write) in write_cases {
         for (callback, buffer) in [("downstream_data", 2), ("upstream_data", 3)] {
             let steps = [
                 format!("{callback} proxy_set_buffer_bytes {buffer} {write}"),
@@ -115,9 +131,9 @@ fn writes() -> Vec<TcpCase> {
             let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
             let case = TcpCase::new(format!("tcp {callback}: {what}"), &steps);
             cases.push(match (what, callback) {
-                ("replaces by nothing", _) => case.in_haste(),
-                // As below.
-                (_, "downstream_data") => TcpCase { leaves_out: &["filter upstream_data|"], ..case },
+                ("replaces by nothing", _) => case.without_reading(),
+                // The origin responds to what is written when the connection closes. Its data arrive in one or two callbacks.
+                (_, "downstream_data") => TcpCase { ignored_callbacks: &["filter upstream_data|"], ..case },
                 _ => case,
             });
         }
@@ -125,10 +141,10 @@ fn writes() -> Vec<TcpCase> {
     cases
 }
 
-fn pauses() -> Vec<TcpCase> {
+fn pause_cases() -> Vec<TcpCase> {
     let mut cases = Vec::new();
     for (callback, stream) in [("new_connection", 2), ("downstream_data", 2), ("upstream_data", 3)] {
-        // For the upstream's bytes Envoy has no way to go on.
+        // Envoy cannot resume the upstream direction.
         let actions = if callback == "upstream_data" { &[1][..] } else { &[1, 2, 9] };
         for action in actions {
             let steps = [
@@ -154,7 +170,7 @@ fn pauses() -> Vec<TcpCase> {
     cases
 }
 
-fn hostcalls() -> Vec<TcpCase> {
+fn hostcall_cases() -> Vec<TcpCase> {
     let mut own: Vec<String> = [
         "proxy_get_buffer_bytes 2 0 100",
         "proxy_get_buffer_bytes 2 1 2",
@@ -172,67 +188,108 @@ fn hostcalls() -> Vec<TcpCase> {
     own.extend(calls());
     let mut cases = Vec::new();
     for call in own {
-        let calls_out =
-            ["proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream"].iter().any(|it| call.starts_with(it));
+        let is_callout = is_callout(&call);
         for callback in CALLBACKS {
             let mut steps = vec![format!("{callback} {call}")];
             if call.starts_with("proxy_grpc_stream") && !call.contains("nobody") {
                 steps.push(format!("{callback} proxy_grpc_send id \"message\" 1"));
             }
             let case = TcpCase { steps, ..TcpCase::new(format!("tcp {}", title(callback, &call)), &[]) };
-            // What is written at the end is answered when the origin ends, too.
+            // The origin responds to what is written when the connection closes, too.
             let is_answered = callback == "downstream_data" && call.starts_with("proxy_set_buffer_bytes 2");
-            let leaves_out = if is_answered { &["filter upstream_data|"][..] } else { &[] };
-            cases.push(TcpCase { leaves_answers_out: calls_out, leaves_out, ..case });
+            let ignored_callbacks = if is_answered { &["filter upstream_data|"][..] } else { &[] };
+            cases.push(TcpCase { ignores_callout_responses: is_callout, ignored_callbacks, ..case });
         }
     }
     cases
 }
 
-fn known() -> Vec<TcpCase> {
-    let property = |path: &&str| {
-        let path = path.replace('.', "\\0");
+fn property_cases() -> Vec<TcpCase> {
+    let property = |connection_path: &&str| {
+        let connection_path = connection_path.replace('.', "\\0");
         let steps = ["new_connection", "downstream_data", "upstream_data", "log"]
-            .map(|callback| format!("{callback} proxy_get_property \"{path}\""));
-        let name = format!("tcp property {}", path.replace("\\0", "."));
-        let is_volatile = properties::is_volatile(&path.replace("\\0", "."));
+            .map(|callback| format!("{callback} proxy_get_property \"{connection_path}\""));
+        let name = format!("tcp property {}", connection_path.replace("\\0", "."));
+        let is_volatile = properties::is_volatile(&connection_path.replace("\\0", "."));
         TcpCase { steps: steps.to_vec(), is_volatile, ..TcpCase::new(name, &[]) }
     };
     properties::PATHS.iter().map(property).collect()
 }
 
-/// The cases' outcomes: Envoy's, none where what it does is undefined; and Weir's.
-pub(crate) async fn run(cases: &[TcpCase], undefined: impl Fn(&str) -> bool) -> Vec<(Option<Outcome>, Outcome)> {
-    let origin = Talker::start().await;
-    let callout = callout().await;
-    let defined: Vec<usize> = (0..cases.len()).filter(|number| !undefined(&cases[*number].name)).collect();
-    let all: Vec<usize> = (0..cases.len()).collect();
-    let plan = plan(&script(cases, &defined, 1), origin.address, &callout);
-    let envoy = Envoy::run(&plan).await;
-    // To find out that it listens was a connection, too.
-    until("Envoy's first connection to end", async || envoy.log().contains("*tcp/0|delete|over").then_some(())).await;
-    origin.heard().await;
-    let mut theirs = play((cases, &defined, 1), &origin, envoy.address(), || envoy.log()).await;
-    let weir = Proxy::start(&resources(&script(cases, &all, 0), origin.address, &callout)).await;
+/// Runs the cases in both proxies and returns each case's result in Envoy and in Weir. Envoy's is `None` if its behavior
+/// is undefined.
+pub(crate) async fn run(cases: &[TcpCase], undefined: impl Fn(&str) -> bool) -> Vec<(Option<CaseResult>, CaseResult)> {
+    let origin = ScriptedTcpOrigin::start().await;
+    let callout = callout_origin().await;
+    let defined = (0..cases.len()).filter(|number| !undefined(&cases[*number].name)).collect();
+    // The readiness check of the harness is Envoy's first connection.
+    let in_envoy = CaseOrder { cases, chosen: defined, first_connection: 1 };
+    let envoy = Envoy::run(&envoy_config(&in_envoy.script(), origin.address, &callout)).await;
+    let is_closed = async || envoy.log().contains("*tcp/0|delete|over").then_some(());
+    wait_until("Envoy to close its first connection", is_closed).await;
+    origin.take_lines().await;
+    let mut envoy_results = in_envoy.run(&origin, envoy.address(), || envoy.log()).await;
+    let in_weir = CaseOrder { cases, chosen: (0..cases.len()).collect(), first_connection: 0 };
+    let weir = Proxy::start(&weir_resources(&in_weir.script(), origin.address, &callout)).await;
     let address = weir.listener("default/edge/tcp").await;
-    let mut ours = play((cases, &all, 0), &origin, address, || weir.log()).await;
-    let outcome = |number: usize| (theirs.remove(&number), ours.remove(&number).unwrap_or_default());
-    all.into_iter().map(outcome).collect()
+    let mut weir_results = in_weir.run(&origin, address, || weir.log()).await;
+    let results = |number: usize| (envoy_results.remove(&number), weir_results.remove(&number).unwrap_or_default());
+    (0..cases.len()).map(results).collect()
 }
 
-/// The script for connections that come in this order, from a number on.
-fn script(cases: &[TcpCase], order: &[usize], first: usize) -> String {
-    let lines = order.iter().enumerate().flat_map(|(position, number)| {
-        cases[*number].steps.iter().map(move |step| format!("{} {step}\n", path(first + position)))
-    });
-    lines.collect()
+/// Cases in the order in which one proxy runs them. The probe finds the steps of a connection by its number.
+struct CaseOrder<'a> {
+    cases: &'a [TcpCase],
+    /// Indexes into `cases`.
+    chosen: Vec<usize>,
+    first_connection: usize,
 }
 
-fn path(connection: usize) -> String {
+impl CaseOrder<'_> {
+    /// Returns the probe's script for connections that arrive in this order.
+    fn script(&self) -> String {
+        let lines = self.chosen.iter().enumerate().flat_map(|(position, number)| {
+            let path = connection_path(self.first_connection + position);
+            self.cases[*number].steps.iter().map(move |step| format!("{path} {step}\n"))
+        });
+        lines.collect()
+    }
+
+    /// Runs the chosen cases one after another. Each starts after the filter has deleted the previous connection's context.
+    async fn run(
+        &self,
+        origin: &ScriptedTcpOrigin,
+        proxy: SocketAddr,
+        log: impl Fn() -> String,
+    ) -> BTreeMap<usize, CaseResult> {
+        let mut results = BTreeMap::new();
+        for (position, number) in self.chosen.iter().enumerate() {
+            let case = &self.cases[*number];
+            let mut lines = run_client(proxy, case).await;
+            let path = connection_path(self.first_connection + position);
+            let last_line = log().lines().last().unwrap_or_default().to_owned();
+            let guest_log =
+                wait_until(&format!("the filter to delete the context of {}: {last_line}", case.name), async || {
+                    let log = log();
+                    log.contains(&format!("probe|{path}|delete|over")).then(|| probe_script::parse_log(&log))
+                })
+                .await;
+            lines.extend(origin.take_lines().await);
+            let guest_lines = guest_log.get(&path).into_iter().flatten();
+            lines.extend(guest_lines.map(|line| case_result::guest_line(line, case.is_volatile)));
+            lines.retain(|line| !case.ignored_callbacks.iter().any(|start| line.starts_with(start)));
+            lines.retain(|line| !case.ignores_callout_responses || !case_result::is_callout_response(line));
+            results.insert(*number, lines);
+        }
+        results
+    }
+}
+
+fn connection_path(connection: usize) -> String {
     format!("*tcp/{connection}")
 }
 
-fn plan(script: &str, origin: SocketAddr, callout: &Origin) -> EnvoyPlan {
+fn envoy_config(script: &str, origin: SocketAddr, callout: &Origin) -> EnvoyConfig {
     let filter = EnvoyFilter {
         root_id: "root",
         module: probe().to_owned(),
@@ -243,136 +300,106 @@ fn plan(script: &str, origin: SocketAddr, callout: &Origin) -> EnvoyPlan {
                 "code": {"local": {"filename": probe()}},
             },
         }),
-        ..EnvoyFilter::of("default/probe")
+        ..EnvoyFilter::new("default/probe")
     };
-    EnvoyPlan {
+    EnvoyConfig {
         filters: vec![filter],
         clusters: vec![("default/callout:80".to_owned(), callout.address())],
         target: "default/origin:80",
         is_tcp: true,
-        ..EnvoyPlan::to(Codec::Http2, origin)
+        ..EnvoyConfig::forward_to(Codec::Http2, origin)
     }
 }
 
-fn resources(script: &str, origin: SocketAddr, callout: &Origin) -> Resources {
+fn weir_resources(script: &str, origin: SocketAddr, callout: &Origin) -> Resources {
     let module = std::fs::read(probe()).expect("the probe was built");
-    let filter = Filter { config: json!(script), ..Filter::of("probe", Module::Bytes("probe.wasm", module)) };
-    let fields = "rootId: root, vm: {id: shared}, limits: {logPerSecond: 64Mi, callTime: 1s}";
+    let filter = Filter { config: json!(script), ..Filter::new("probe", Module::Bytes("probe.wasm", module)) };
+    let fields = "rootId: root, vm: {id: shared}, limits: {logBytesPerSecond: 64Mi, callTimeout: 1s}";
     Resources::forward_tcp_to(origin)
         .http2_service("callout", &[callout.address()])
-        .filter(filter.before_tcp("everything").with(fields))
+        .filter(filter.targeting_tcp("everything").with_fields(fields))
 }
 
-/// Plays the chosen cases, each when the filter has forgotten the one before.
-async fn play(
-    (cases, chosen, first): (&[TcpCase], &[usize], usize),
-    origin: &Talker,
-    proxy: SocketAddr,
-    log: impl Fn() -> String,
-) -> BTreeMap<usize, Outcome> {
-    let mut outcomes = BTreeMap::new();
-    for (position, number) in chosen.iter().enumerate() {
-        let case = &cases[*number];
-        let mut lines = talk(proxy, case).await;
-        let path = path(first + position);
-        let said = until(
-            &format!("the filter to have forgotten {}: {}", case.name, log().lines().last().unwrap_or_default()),
-            async || {
-                let log = log();
-                // Only the end of a long log is of this connection.
-                let recent = log.rfind(&format!("probe|{path}|delete|over")).map(|_| guest::said(&log))?;
-                Some(recent)
-            },
-        )
-        .await;
-        lines.extend(origin.heard().await);
-        lines.extend(said.get(&path).into_iter().flatten().map(|line| outcome::said(line, case.is_volatile)));
-        lines.retain(|line| !case.leaves_out.iter().any(|start| line.starts_with(start)));
-        lines.retain(|line| !case.leaves_answers_out || !outcome::is_answer(line));
-        outcomes.insert(*number, lines);
-    }
-    outcomes
-}
-
-/// What the client does and gets.
-async fn talk(proxy: SocketAddr, case: &TcpCase) -> Outcome {
+/// Runs the client's steps and returns its lines.
+async fn run_client(proxy: SocketAddr, case: &TcpCase) -> CaseResult {
     let mut stream = TcpStream::connect(proxy).await.expect("the proxy accepts");
     stream.set_nodelay(true).expect("a socket");
-    let mut got = Vec::new();
+    let mut bytes = Vec::new();
     let mut end = "end";
-    for act in case.acts {
-        match act {
-            Act::Send(text) => drop(stream.write_all(text.as_bytes()).await),
-            Act::End => drop(stream.shutdown().await),
-            Act::Reset => {
+    for step in case.client_steps {
+        match step {
+            ClientStep::Send(text) => drop(stream.write_all(text.as_bytes()).await),
+            ClientStep::End => drop(stream.shutdown().await),
+            ClientStep::Reset => {
                 stream.set_zero_linger().expect("a socket");
                 drop(stream);
-                return vec![format!("client read {}", quoted(&got))];
+                return vec![format!("client read {}", quoted(&bytes))];
             }
-            Act::Read => {
+            ClientStep::Read => {
                 let mut chunk = [0; 1024];
-                match tokio::time::timeout(PATIENCE, stream.read(&mut chunk)).await {
-                    Ok(Ok(length)) => got.extend_from_slice(&chunk[..length]),
+                match tokio::time::timeout(READ_TIMEOUT, stream.read(&mut chunk)).await {
+                    Ok(Ok(length)) => bytes.extend_from_slice(&chunk[..length]),
                     Ok(Err(_)) => end = "reset",
                     Err(_) => return vec!["client waits in vain".to_owned()],
                 }
             }
         }
     }
-    match tokio::time::timeout(PATIENCE, stream.read_to_end(&mut got)).await {
+    match tokio::time::timeout(READ_TIMEOUT, stream.read_to_end(&mut bytes)).await {
         Ok(Ok(_)) => {}
         Ok(Err(_)) => end = "reset",
         Err(_) => return vec!["client waits in vain".to_owned()],
     }
-    vec![format!("client read {}", quoted(&got)), format!("client saw the {end}")]
+    vec![format!("client read {}", quoted(&bytes)), format!("client saw the {end}")]
 }
 
-/// An origin that says hello, answers, ends after "bye" and breaks off after "rst".
-struct Talker {
+/// An origin that sends `hello`, responds to each read with `pong`, closes after `bye` and resets after `rst`.
+struct ScriptedTcpOrigin {
     address: SocketAddr,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<ReceivedBytes>>,
 }
 
+/// Lines about closed connections, and the number of open ones.
 #[derive(Default)]
-struct Heard {
-    under_way: usize,
+struct ReceivedBytes {
+    open_connections: usize,
     lines: Vec<String>,
 }
 
-impl Talker {
+impl ScriptedTcpOrigin {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let address = listener.local_addr().expect("it is bound");
-        let heard = Arc::<Mutex<Heard>>::default();
-        let noted = Arc::clone(&heard);
-        harness::beside(async move {
+        let address = listener.local_addr().expect("the listener is bound");
+        let received = Arc::<Mutex<ReceivedBytes>>::default();
+        let shared = Arc::clone(&received);
+        harness::spawn_background(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                noted.lock().under_way += 1;
-                let noted = Arc::clone(&noted);
-                harness::beside(async move {
-                    let lines = serve(stream).await;
-                    let mut noted = noted.lock();
-                    noted.under_way -= 1;
-                    noted.lines.extend(lines);
+                shared.lock().open_connections += 1;
+                let shared = Arc::clone(&shared);
+                harness::spawn_background(async move {
+                    let lines = serve_connection(stream).await;
+                    let mut received = shared.lock();
+                    received.open_connections -= 1;
+                    received.lines.extend(lines);
                 });
             }
         });
-        Self { address, heard }
+        Self { address, received }
     }
 
-    /// What was heard since the last time.
-    async fn heard(&self) -> Vec<String> {
-        until("the origin to have done", async || {
-            let mut heard = self.heard.lock();
-            (heard.under_way == 0).then(|| std::mem::take(&mut heard.lines))
+    /// Returns the lines since the last call. Blocks until no connection is open.
+    async fn take_lines(&self) -> Vec<String> {
+        wait_until("the origin's connections to close", async || {
+            let mut received = self.received.lock();
+            (received.open_connections == 0).then(|| std::mem::take(&mut received.lines))
         })
         .await
     }
 }
 
-async fn serve(mut stream: TcpStream) -> Vec<String> {
+async fn serve_connection(mut stream: TcpStream) -> Vec<String> {
     stream.set_nodelay(true).ok();
-    let mut got = Vec::new();
+    let mut bytes = Vec::new();
     let mut end = "end";
     stream.write_all(b"hello").await.ok();
     let mut chunk = [0; 1024];
@@ -384,10 +411,10 @@ async fn serve(mut stream: TcpStream) -> Vec<String> {
             }
             Ok(length) => {
                 let chunk = &chunk[..length];
-                got.extend_from_slice(chunk);
+                bytes.extend_from_slice(chunk);
                 if chunk == b"bye" {
                     stream.shutdown().await.ok();
-                    if stream.read_to_end(&mut got).await.is_err() {
+                    if stream.read_to_end(&mut bytes).await.is_err() {
                         end = "reset";
                     }
                     break;
@@ -404,5 +431,5 @@ async fn serve(mut stream: TcpStream) -> Vec<String> {
             }
         }
     }
-    vec![format!("origin heard {}", quoted(&got)), format!("origin saw the {end}")]
+    vec![format!("origin heard {}", quoted(&bytes)), format!("origin saw the {end}")]
 }

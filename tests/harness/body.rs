@@ -1,4 +1,4 @@
-//! Bodies: in memory, in steps that the test decides, and very long ones that exist only while they are read.
+//! Bodies: in memory, sent frame by frame by the test, and long ones that are generated while they are read.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,129 +12,127 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::sync::mpsc;
 
-/// Why a body or an exchange breaks off.
+/// The error with which a test breaks off a body or an exchange.
 #[derive(Debug, Clone, Copy)]
-pub struct Broken;
+pub struct BodyError;
 
-impl std::fmt::Display for Broken {
+impl std::fmt::Display for BodyError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("the script breaks off here")
+        formatter.write_str("the test breaks off the body here")
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for BodyError {}
 
-/// A body of a request or a response.
-pub type Body = UnsyncBoxBody<Bytes, Broken>;
+/// The body of a request or a response.
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
-/// No body.
+/// Returns an empty body.
 pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// These bytes, with a known length.
+/// Returns a body of known length.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// These bytes without a known length, then trailers.
+/// Returns a body of unknown length, followed by trailers.
 pub fn with_trailers(bytes: impl Into<Bytes>, trailers: HeaderMap) -> Body {
     let (sender, body) = channel(2);
-    let _room = sender.0.try_send(Ok(Frame::data(bytes.into())));
-    let _room = sender.0.try_send(Ok(Frame::trailers(trailers)));
+    let _fits = sender.0.try_send(Ok(Frame::data(bytes.into())));
+    let _fits = sender.0.try_send(Ok(Frame::trailers(trailers)));
     body
 }
 
-/// A body that goes on when the test says so. One step waits at most.
-pub fn in_steps() -> (BodySender, Body) {
+/// Returns a body whose frames the test sends. The channel buffers one frame.
+pub fn body_channel() -> (BodySender, Body) {
     channel(1)
 }
 
-fn channel(room: usize) -> (BodySender, Body) {
-    let (sender, receiver) = mpsc::channel(room);
-    (BodySender(sender), Steps(receiver).boxed_unsync())
+fn channel(capacity: usize) -> (BodySender, Body) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    (BodySender(sender), SteppedBody(receiver).boxed_unsync())
 }
 
-/// Decides how a body goes on; dropped, the body ends well.
+/// Sends the frames of a body. Dropping it completes the body.
 #[derive(Debug, Clone)]
-pub struct BodySender(mpsc::Sender<Result<Frame<Bytes>, Broken>>);
+pub struct BodySender(mpsc::Sender<Result<Frame<Bytes>, BodyError>>);
 
 impl BodySender {
-    /// Some more bytes. False when nobody reads any more.
+    /// Sends more bytes. Returns false if the body was dropped.
     pub async fn data(&self, bytes: impl Into<Bytes>) -> bool {
         self.0.send(Ok(Frame::data(bytes.into()))).await.is_ok()
     }
 
-    /// Trailers, after which nothing may follow.
+    /// Sends trailers, the last frame of a body.
     pub async fn trailers(&self, trailers: HeaderMap) {
-        let _anyone = self.0.send(Ok(Frame::trailers(trailers))).await;
+        let _body_may_be_dropped = self.0.send(Ok(Frame::trailers(trailers))).await;
     }
 
-    /// Breaks off in the middle.
-    pub async fn break_off(&self) {
-        let _anyone = self.0.send(Err(Broken)).await;
-    }
-
-    /// Waits until nobody reads the body any more.
+    /// Waits until the body is dropped.
     pub async fn closed(&self) {
         self.0.closed().await;
     }
 }
 
-struct Steps(mpsc::Receiver<Result<Frame<Bytes>, Broken>>);
+struct SteppedBody(mpsc::Receiver<Result<Frame<Bytes>, BodyError>>);
 
-impl HttpBody for Steps {
+impl HttpBody for SteppedBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         Poll::Ready(ready!(self.0.poll_recv(context)))
     }
 }
 
-/// What a very long body is made of.
-static PATTERN: [u8; 32 * 1024] = [b'w'; 32 * 1024];
+/// One frame of a [`zeros`] body.
+static ZEROS: [u8; 32 * 1024] = [0; 32 * 1024];
 
-/// A body of `length` bytes, and how many of them have been taken so far.
-pub fn counted(length: u64) -> (Body, Arc<AtomicU64>) {
+/// Returns a body of `length` zero bytes, and the number of bytes that were read from it so far.
+pub fn zeros(length: u64) -> (Body, Arc<AtomicU64>) {
     let taken = Arc::new(AtomicU64::new(0));
-    (counted_by(length, Arc::clone(&taken)), taken)
+    (zeros_counted_by(length, Arc::clone(&taken)), taken)
 }
 
-/// As [`counted`], with a counter that is there already.
-pub fn counted_by(length: u64, taken: Arc<AtomicU64>) -> Body {
-    Counted { length, taken }.boxed_unsync()
+/// Returns a body of `length` zero bytes that counts the bytes read in `taken`.
+pub fn zeros_counted_by(length: u64, taken: Arc<AtomicU64>) -> Body {
+    CountingBody { length, taken }.boxed_unsync()
 }
 
-struct Counted {
+struct CountingBody {
     length: u64,
     taken: Arc<AtomicU64>,
 }
 
-impl Counted {
-    fn left(&self) -> u64 {
+impl CountingBody {
+    fn remaining(&self) -> u64 {
         self.length - self.taken.load(Ordering::Relaxed)
     }
 }
 
-impl HttpBody for Counted {
+impl HttpBody for CountingBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let size = usize::try_from(self.left()).map_or(PATTERN.len(), |left| left.min(PATTERN.len()));
+    fn poll_frame(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let size = usize::try_from(self.remaining()).map_or(ZEROS.len(), |remaining| remaining.min(ZEROS.len()));
         if size == 0 {
             return Poll::Ready(None);
         }
         self.taken.fetch_add(size as u64, Ordering::Relaxed);
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PATTERN[..size])))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&ZEROS[..size])))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left() == 0
+        self.remaining() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left())
+        SizeHint::with_exact(self.remaining())
     }
 }

@@ -1,4 +1,4 @@
-//! Sends requests on one connection, HTTP/1.1 or HTTP/2 with prior knowledge, and reads answers whole or in steps.
+//! A client of one connection, HTTP/1.1 or HTTP/2 with prior knowledge. Responses are read whole or frame by frame.
 
 use std::net::SocketAddr;
 
@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::body::{Body, empty, full};
-use crate::wait::within;
+use crate::wait::with_deadline;
 
-/// One connection. Dropped, it is closed.
+/// One connection. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Client {
     sender: Sender,
@@ -28,61 +28,61 @@ enum Sender {
     Http2(http2::SendRequest<Body>),
 }
 
-/// An answer, read whole.
+/// A response with its complete body.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ClientResponse {
     /// The status.
     pub status: u16,
-    /// The protocol that the proxy answered in.
+    /// The protocol of the response.
     pub version: Version,
     /// The headers.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// The trailers, if any.
+    /// The trailers; `None` if the response has none.
     pub trailers: Option<HeaderMap>,
 }
 
-impl Answer {
-    /// The first value of a header.
+impl ClientResponse {
+    /// Returns the first value of a header; `None` if it is absent or not visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The first value of a trailer.
+    /// Returns the first value of a trailer; `None` if it is absent or not visible ASCII.
     pub fn trailer(&self, name: &str) -> Option<&str> {
         self.trailers.as_ref()?.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 impl Client {
-    /// A connection that speaks HTTP/1.1.
+    /// Opens an HTTP/1.1 connection.
     pub async fn http1(address: SocketAddr) -> Self {
         Self::http1_over(connect(address).await, address).await
     }
 
-    /// A connection that speaks HTTP/2, with prior knowledge.
+    /// Opens an HTTP/2 connection with prior knowledge.
     pub async fn http2(address: SocketAddr) -> Self {
         Self::http2_over(connect(address).await, address).await
     }
 
-    /// HTTP/1.1 over a stream that is open already.
+    /// Starts HTTP/1.1 on an open stream.
     pub async fn http1_over(
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         address: SocketAddr,
     ) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1 needs no handshake");
         let mut tasks = JoinSet::new();
-        tasks.spawn(async { drop(connection.await) }); // Its error is the request's, too.
+        tasks.spawn(async { drop(connection.await) }); // The request reports the same error.
         Self { sender: Sender::Http1(sender), address, tasks }
     }
 
-    /// HTTP/2 over a stream that is open already.
+    /// Starts HTTP/2 on an open stream.
     pub async fn http2_over(
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         address: SocketAddr,
@@ -94,45 +94,52 @@ impl Client {
         Self { sender: Sender::Http2(sender), address, tasks }
     }
 
-    /// A connection in the given version.
-    pub async fn speaking(codec: crate::Codec, address: SocketAddr) -> Self {
+    /// Opens a connection of the protocol `codec`.
+    pub async fn connect(codec: crate::Codec, address: SocketAddr) -> Self {
         match codec {
             crate::Codec::Http1 => Self::http1(address).await,
             crate::Codec::Http2 => Self::http2(address).await,
         }
     }
 
-    /// `GET`, answered whole.
-    pub async fn get(&mut self, path: &str) -> Answer {
+    /// Sends a `GET`, and reads the response.
+    pub async fn get(&mut self, path: &str) -> ClientResponse {
         self.send(Request::get(path).body(empty()).expect("a valid path")).await
     }
 
-    /// `POST` of bytes, answered whole.
-    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
+    /// Sends a `POST` with a body, and reads the response.
+    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> ClientResponse {
         self.send(Request::post(path).body(full(body)).expect("a valid path")).await
     }
 
-    /// Any request, answered whole.
-    pub async fn send(&mut self, request: Request<Body>) -> Answer {
+    /// Sends a request, and reads the response.
+    pub async fn send(&mut self, request: Request<Body>) -> ClientResponse {
         let what = format!("{} {}", request.method(), request.uri());
-        let response = self.begin(request).await;
-        within(&format!("an answer to {what}"), read(response)).await.unwrap_or_else(|error| panic!("{what}: {error}"))
+        let response = self.send_head(request).await;
+        with_deadline(&format!("a response to {what}"), read(response))
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
-    /// Any request, answered by a head whose body is read by the caller.
-    pub async fn begin(&mut self, request: Request<Body>) -> Response<Incoming> {
+    /// Sends a request, and returns the response's head as soon as it arrives. The caller reads the body.
+    pub async fn send_head(&mut self, request: Request<Body>) -> Response<Incoming> {
         let what = format!("{} {}", request.method(), request.uri());
-        self.attempt(request).await.unwrap_or_else(|error| panic!("no answer to {what}: {error:?}"))
+        self.try_send(request).await.unwrap_or_else(|error| panic!("no response to {what}: {error:?}"))
     }
 
-    /// Any request, which may fail. `host` or `:authority` is the address, when the request says nothing.
-    pub async fn attempt(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
-        let what = format!("an answer to {} {}", request.method(), request.uri());
+    /// Sends a request that may fail, and returns the response's head.
+    ///
+    /// A request without `host` or `:authority` gets the address of the connection.
+    ///
+    /// # Errors
+    /// The connection failed, or was closed before the response's head.
+    pub async fn try_send(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+        let what = format!("a response to {} {}", request.method(), request.uri());
         let (request, authority) = (request, self.address.to_string());
         match &mut self.sender {
             Sender::Http1(sender) => {
                 let request = with_host(request, &authority);
-                within(&what, async {
+                with_deadline(&what, async {
                     sender.ready().await.and(Ok(()))?;
                     sender.send_request(request).await
                 })
@@ -140,7 +147,7 @@ impl Client {
             }
             Sender::Http2(sender) => {
                 let request = with_authority(request, &authority);
-                within(&what, async {
+                with_deadline(&what, async {
                     sender.ready().await.and(Ok(()))?;
                     sender.send_request(request).await
                 })
@@ -149,7 +156,7 @@ impl Client {
         }
     }
 
-    /// A future of an answer, so that several requests can be under way on one HTTP/2 connection.
+    /// Returns the future of a response's head, so that one HTTP/2 connection carries several requests at once.
     pub fn concurrent(
         &self,
         request: Request<Body>,
@@ -163,12 +170,12 @@ impl Client {
         }
     }
 
-    /// Waits until the peer has ended the connection.
+    /// Waits until the peer has closed the connection.
     pub async fn closed(&mut self) {
-        within("the end of the connection", self.tasks.join_next()).await;
+        with_deadline("the end of the connection", self.tasks.join_next()).await;
     }
 
-    /// True when the connection has ended.
+    /// Returns true if the connection is closed.
     pub fn is_closed(&self) -> bool {
         match &self.sender {
             Sender::Http1(sender) => sender.is_closed(),
@@ -178,29 +185,29 @@ impl Client {
 }
 
 async fn connect(address: SocketAddr) -> TcpStream {
-    let socket = within("a connection", TcpStream::connect(address)).await;
+    let socket = with_deadline("a connection", TcpStream::connect(address)).await;
     let socket = socket.unwrap_or_else(|error| panic!("connect to {address}: {error}"));
     socket.set_nodelay(true).expect("a TCP socket");
     socket
 }
 
-/// Reads a response to its end.
+/// Reads the complete body and the trailers of a response.
 ///
 /// # Errors
-/// It broke off.
-pub async fn read(response: Response<Incoming>) -> hyper::Result<Answer> {
+/// The connection or the stream ended before the body was complete.
+pub async fn read(response: Response<Incoming>) -> hyper::Result<ClientResponse> {
     let (head, body) = response.into_parts();
     let whole = body.collect().await?;
     let trailers = whole.trailers().cloned();
     let (status, version, headers) = (head.status.as_u16(), head.version, head.headers);
-    Ok(Answer { status, version, headers, body: whole.to_bytes(), trailers })
+    Ok(ClientResponse { status, version, headers, body: whole.to_bytes(), trailers })
 }
 
 fn with_host(mut request: Request<Body>, authority: &str) -> Request<Body> {
     let host = request.uri().authority().map_or(authority, |named| named.as_str()).parse().expect("a host");
     request.headers_mut().entry(http::header::HOST).or_insert(host);
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse().expect("a path");
-    *request.uri_mut() = path; // HTTP/1.1 asks an origin, or one that stands for it, by path (RFC 9112 §3.2.1).
+    *request.uri_mut() = path; // RFC 9112 §3.2.1: the target of a request to an origin or a reverse proxy is a path.
     request
 }
 

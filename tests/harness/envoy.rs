@@ -1,5 +1,4 @@
-//! A real Envoy with filters in front of an origin: the peer that answers are compared with. `cargo xtask test` installs
-//! it.
+//! One running Envoy, whose responses tests compare with the proxy's. `cargo xtask test` installs it.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -14,17 +13,17 @@ use tokio::process::{Child, Command};
 
 use crate::addresses::own_address;
 use crate::agent::Agent;
-use crate::artefact::{shipped_modules, target_folder};
+use crate::artifact::{shipped_modules, target_folder};
 use crate::body::empty;
 use crate::client::{Client, read};
-use crate::envoy_plan::{EnvoyFilter, EnvoyPlan};
+use crate::envoy_config::{EnvoyConfig, EnvoyFilter};
 use crate::origin::Codec;
-use crate::wait::until;
+use crate::wait::wait_until;
 
-/// The file that it writes its admin address to.
+/// The file to which Envoy writes its admin address.
 const ADMIN_ADDRESS: &str = "admin-address";
 
-/// One running Envoy. It is killed when this is dropped.
+/// One running Envoy. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Envoy {
     child: Child,
@@ -34,42 +33,44 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts it with shipped modules in this order, each with its configuration. All requests go to `origin`, with the
-    /// mark of the routing filter if they have one.
+    /// Starts Envoy with shipped modules in this order, each with its configuration. It forwards all requests to
+    /// `origin`, including the header that the routing filter sets.
     pub async fn start(filters: &[(&'static str, Value)], origin: SocketAddr) -> Self {
         let shipped = |(name, config): &(&'static str, Value)| EnvoyFilter {
             module: shipped_modules().join(format!("{name}.wasm")),
             configuration: config.to_string(),
-            ..EnvoyFilter::of(name)
+            ..EnvoyFilter::new(name)
         };
         let filters = filters.iter().map(shipped).collect();
-        Self::run(&EnvoyPlan { filters, ..EnvoyPlan::to(Codec::Http1, origin) }).await
+        Self::run(&EnvoyConfig { filters, ..EnvoyConfig::forward_to(Codec::Http1, origin) }).await
     }
 
-    /// Starts it with a configuration of its own.
-    pub async fn run(plan: &EnvoyPlan) -> Self {
-        Self::launch(&plan.configuration()).await
+    /// Starts Envoy with a configuration, and waits until it listens.
+    pub async fn run(config: &EnvoyConfig) -> Self {
+        Self::launch(&config.bootstrap()).await
     }
 
-    /// The same with a configuration that it may refuse, and end: `None` then.
-    pub async fn try_run(plan: &EnvoyPlan) -> Option<Self> {
-        let mut envoy = Self::spawn(&plan.configuration());
-        let is_there = until("Envoy to listen, or to end", async || {
-            if envoy.child.try_wait().expect("a child can be asked").is_some() {
+    /// Starts Envoy with a configuration that it may reject. Returns `None` if it exits.
+    pub async fn try_run(config: &EnvoyConfig) -> Option<Self> {
+        let mut envoy = Self::spawn(&config.bootstrap());
+        let listens = wait_until("Envoy to listen, or to end", async || {
+            if envoy.child.try_wait().expect("a child has a status").is_some() {
                 return Some(false);
             }
             envoy.find_addresses().await.map(|()| true)
         });
-        is_there.await.then_some(envoy)
+        listens.await.then_some(envoy)
     }
 
-    /// Starts it with nothing but a control plane: where that listens, by which protocol it is asked (`DELTA_GRPC`,
-    /// `GRPC`), and where modules are fetched, by a cluster called `modules`. Waits until it listens.
+    /// Starts an Envoy that is configured by a control plane, and waits until it listens.
+    ///
+    /// `protocol` is the `api_type` of its xDS: `DELTA_GRPC` or `GRPC`. Its cluster `modules` has the address
+    /// `modules`.
     pub async fn follow(control_plane: SocketAddr, protocol: &str, modules: SocketAddr) -> Self {
         Self::launch(&bootstrap(control_plane, protocol, modules)).await
     }
 
-    /// The same for one Gateway, with an identity that an agent gives on a socket.
+    /// Starts an Envoy that follows one Gateway, with the certificates that an agent serves by SDS.
     pub async fn follow_as(control_plane: SocketAddr, gateway: &str, agent: &Agent) -> Self {
         let mut bootstrap = bootstrap(control_plane, "DELTA_GRPC", own_address());
         bootstrap["node"]["cluster"] = json!(gateway);
@@ -85,7 +86,7 @@ impl Envoy {
 
     async fn launch(configuration: &Value) -> Self {
         let mut envoy = Self::spawn(configuration);
-        until("Envoy to listen", async || {
+        wait_until("Envoy to listen", async || {
             envoy.assert_running();
             envoy.find_addresses().await
         })
@@ -103,43 +104,43 @@ impl Envoy {
         command.arg(&config).arg("--admin-address-path").arg(folder.path().join(ADMIN_ADDRESS));
         command.kill_on_drop(true).stdin(Stdio::null());
         let child = command.stdout(open("out.log")).stderr(open("envoy.log")).spawn().expect("Envoy starts");
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { child, address: nowhere, admin: nowhere, folder }
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { child, address: unknown, admin: unknown, folder }
     }
 
-    /// Learns where it listens; `None` as long as it does not.
+    /// Finds the addresses of the admin interface and of the listener. Returns `None` until both accept connections.
     async fn find_addresses(&mut self) -> Option<()> {
         self.admin = fs::read_to_string(self.folder.path().join(ADMIN_ADDRESS)).ok()?.trim().parse().ok()?;
         let stream = TcpStream::connect(self.admin).await.ok()?;
         let mut client = Client::http1_over(stream, self.admin).await;
         let request = Request::get("/listeners?format=json").body(empty()).expect("a valid path");
-        let page = read(client.attempt(request).await.ok()?).await.ok()?;
+        let page = read(client.try_send(request).await.ok()?).await.ok()?;
         let page: Value = serde_json::from_slice(&page.body).ok()?;
         let socket = &page["listener_statuses"][0]["local_address"]["socket_address"];
         let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
         self.address = SocketAddr::from(([127, 0, 0, 1], port));
-        // The page shows a listener before its workers have it.
+        // The admin page shows a listener before its workers accept connections.
         TcpStream::connect(self.address).await.ok().map(|_| ())
     }
 
-    /// Where it listens.
+    /// Returns the address of its listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A page of its admin interface.
+    /// Returns a page of its admin interface.
     pub async fn page(&self, path: &str) -> String {
         Client::http1(self.admin).await.get(path).await.text()
     }
 
-    /// What it has logged.
+    /// Returns everything that it has logged so far.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.folder.path().join("envoy.log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn assert_running(&mut self) {
-        let ended = self.child.try_wait().expect("a child can be asked");
+        let ended = self.child.try_wait().expect("a child has a status");
         assert!(ended.is_none(), "Envoy has ended with {ended:?}:\n{}", self.log());
     }
 }
@@ -158,9 +159,9 @@ fn binary() -> PathBuf {
 }
 
 fn bootstrap(control_plane: SocketAddr, protocol: &str, modules: SocketAddr) -> Value {
-    let address = |of: SocketAddr| json!({"socket_address": {"address": of.ip().to_string(), "port_value": of.port()}});
-    let cluster = |name: &str, of: SocketAddr| {
-        let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address(of)}}]}]);
+    let address = |address: SocketAddr| json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
+    let cluster = |name: &str, endpoint: SocketAddr| {
+        let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address(endpoint)}}]}]);
         json!({"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}})
     };
     let mut xds = cluster("xds", control_plane);

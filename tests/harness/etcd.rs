@@ -1,4 +1,5 @@
-//! A real etcd of one or several members: the store that control planes share. `cargo xtask test` installs it.
+//! A real etcd of one or several members, the store that replicas of the control plane share. `cargo xtask test`
+//! installs it.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -14,9 +15,9 @@ use tokio::time::timeout;
 use crate::addresses::own_address;
 use crate::body::{Body, empty};
 use crate::client::{Client, read};
-use crate::wait::until;
+use crate::wait::wait_until;
 
-/// One running etcd. It is killed when this is dropped.
+/// One running etcd cluster. Dropping it kills its members.
 #[derive(Debug)]
 pub struct Etcd {
     members: Vec<Member>,
@@ -26,21 +27,28 @@ pub struct Etcd {
 #[derive(Debug)]
 struct Member {
     child: Child,
+    addresses: MemberAddresses,
+}
+
+/// The addresses at which one member listens.
+#[derive(Debug, Clone, Copy)]
+struct MemberAddresses {
     clients: SocketAddr,
     peers: SocketAddr,
 }
 
 impl Etcd {
-    /// Starts one with this many members, and waits until it serves.
+    /// Starts a cluster of `members` members, and waits until each serves.
     pub async fn start(members: usize) -> Self {
         let folder = tempfile::Builder::new().prefix("etcd-test-").tempdir().expect("a temporary folder");
-        let addresses: Vec<_> = (0..members).map(|_| (own_address(), own_address())).collect();
+        let addresses: Vec<_> =
+            (0..members).map(|_| MemberAddresses { clients: own_address(), peers: own_address() }).collect();
         let cluster = cluster(&addresses);
-        let member = |(index, (clients, peers)): (usize, &(SocketAddr, SocketAddr))| {
-            let child = spawn(folder.path(), index, (*clients, *peers), &cluster);
-            Member { child, clients: *clients, peers: *peers }
-        };
-        let members = addresses.iter().enumerate().map(member).collect();
+        let mut members = Vec::new();
+        for (index, addresses) in addresses.iter().enumerate() {
+            let child = spawn(folder.path(), index, addresses, &cluster);
+            members.push(Member { child, addresses: *addresses });
+        }
         let mut etcd = Self { members, folder };
         for index in 0..etcd.members.len() {
             etcd.wait_for(index).await;
@@ -48,44 +56,52 @@ impl Etcd {
         etcd
     }
 
-    /// What a control plane is told to keep everything in.
+    /// Returns the store URL for a control plane's `--store`.
     pub fn url(&self) -> String {
-        let members: Vec<_> = self.members.iter().map(|member| member.clients.to_string()).collect();
+        let members: Vec<_> = self.members.iter().map(|member| member.addresses.clients.to_string()).collect();
         format!("etcd://{}/test", members.join(","))
     }
 
-    /// Ends a member at once, as a crash would.
+    /// Kills a member, as a crash would.
     pub async fn kill(&mut self, member: usize) {
         self.members[member].child.kill().await.expect("a child can be killed");
     }
 
-    /// Stops a member where it is, or lets it go on: it takes connections and does not answer.
-    pub async fn hang(&self, member: usize, hangs: bool) {
+    /// Stops a member's process: it still accepts connections, and does not respond.
+    pub async fn pause(&self, member: usize) {
+        self.signal(member, "-STOP").await;
+    }
+
+    /// Continues a member that was paused.
+    pub async fn resume(&self, member: usize) {
+        self.signal(member, "-CONT").await;
+    }
+
+    async fn signal(&self, member: usize, signal: &str) {
         let id = self.members[member].child.id().expect("it runs").to_string();
-        let signal = if hangs { "-STOP" } else { "-CONT" };
         let status = Command::new("kill").args([signal, &id]).status().await.expect("kill runs");
         assert!(status.success(), "{status}");
     }
 
-    /// Starts a member again where it was, and waits until it serves.
+    /// Starts a member again at its addresses with its data, and waits until it serves.
     pub async fn restart(&mut self, index: usize) {
-        let addresses: Vec<_> = self.members.iter().map(|member| (member.clients, member.peers)).collect();
-        self.members[index].child = spawn(self.folder.path(), index, addresses[index], &cluster(&addresses));
+        let addresses: Vec<_> = self.members.iter().map(|member| member.addresses).collect();
+        self.members[index].child = spawn(self.folder.path(), index, &addresses[index], &cluster(&addresses));
         self.wait_for(index).await;
     }
 
     async fn wait_for(&mut self, index: usize) {
         let log = self.folder.path().join(format!("{index}.log"));
-        let Member { child, clients, .. } = &mut self.members[index];
-        until("an etcd that serves", async || {
-            let ended = child.try_wait().expect("a child can be asked");
-            let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(ended.is_none(), "etcd has ended with {ended:?}:\n{}", said());
-            tokio::net::TcpStream::connect(*clients).await.ok()?;
-            // A connection from before it serves is never answered, or reset when it ends instead: its log tells.
-            let asked = async { read(Client::http1(*clients).await.attempt(health()).await?).await };
-            let answer = timeout(Duration::from_secs(1), asked).await.ok()?.ok()?;
-            answer.text().contains("true").then_some(())
+        let Member { child, addresses } = &mut self.members[index];
+        wait_until("an etcd that serves", async || {
+            let ended = child.try_wait().expect("a child has a status");
+            let log = || std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(ended.is_none(), "etcd has ended with {ended:?}:\n{}", log());
+            tokio::net::TcpStream::connect(addresses.clients).await.ok()?;
+            // etcd accepts connections before it serves, and does not respond on them.
+            let request = async { read(Client::http1(addresses.clients).await.try_send(health()).await?).await };
+            let response = timeout(Duration::from_secs(1), request).await.ok()?.ok()?;
+            response.text().contains("true").then_some(())
         })
         .await;
     }
@@ -101,12 +117,14 @@ fn health() -> Request<Body> {
     Request::get("/health").body(empty()).expect("a valid path")
 }
 
-fn cluster(addresses: &[(SocketAddr, SocketAddr)]) -> String {
-    let members = addresses.iter().enumerate().map(|(index, (_, peers))| format!("m{index}=http://{peers}"));
+/// Returns the value of `--initial-cluster`.
+fn cluster(addresses: &[MemberAddresses]) -> String {
+    let members = addresses.iter().enumerate().map(|(index, member)| format!("m{index}=http://{}", member.peers));
     members.collect::<Vec<_>>().join(",")
 }
 
-fn spawn(folder: &Path, index: usize, (clients, peers): (SocketAddr, SocketAddr), cluster: &str) -> Child {
+fn spawn(folder: &Path, index: usize, addresses: &MemberAddresses, cluster: &str) -> Child {
+    let MemberAddresses { clients, peers } = addresses;
     let log = File::options().create(true).append(true).open(folder.join(format!("{index}.log")));
     let log = log.expect("a temporary folder can be written");
     let mut command = Command::new("etcd");

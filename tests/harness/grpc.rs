@@ -1,4 +1,4 @@
-//! gRPC servers and clients of somebody else (grpc-js), the clients without a proxy. `cargo xtask test` installs them.
+//! Servers and proxyless xDS clients of grpc-js. `cargo xtask test` installs it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,17 +11,17 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::artefact::target_folder;
-use crate::wait::within;
+use crate::artifact::target_folder;
+use crate::wait::with_deadline;
 
-/// A server that says which one it is. It is killed when this is dropped.
+/// A server that responds with its port. Dropping it kills the process.
 #[derive(Debug)]
 pub struct GrpcServer {
     _child: Child,
     address: SocketAddr,
 }
 
-/// A client that follows a control plane. It is killed when this is dropped.
+/// A proxyless client that follows a control plane. Dropping it kills the process.
 #[derive(Debug)]
 pub struct GrpcClient {
     _child: Child,
@@ -31,23 +31,23 @@ pub struct GrpcClient {
 }
 
 impl GrpcServer {
-    /// Starts one, and waits until it serves.
+    /// Starts a server, and waits until it serves.
     pub async fn start() -> Self {
         let mut child = node("grpc_server.cjs").spawn().expect("node starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let line = within("the port of a gRPC server", lines.next_line()).await.expect("it can be read");
-        let port: u16 = line.and_then(|line| line.parse().ok()).expect("it says its port");
+        let line = with_deadline("the port of a gRPC server", lines.next_line()).await.expect("it can be read");
+        let port: u16 = line.and_then(|line| line.parse().ok()).expect("the first line is the port");
         Self { _child: child, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
 impl GrpcClient {
-    /// Starts one that asks this control plane where `target` is.
+    /// Starts a client that resolves `target` through the control plane.
     pub fn start(control_plane: SocketAddr, target: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("grpc-test-").tempdir().expect("a temporary folder");
         let bootstrap = json!({
@@ -67,15 +67,16 @@ impl GrpcClient {
         Self { _child: child, _folder: folder, input, output }
     }
 
-    /// Calls so often; how often each server has answered, by its port, and what errors there were.
+    /// Makes `count` calls, one after another. Returns the number of responses by the server's port, and the number of
+    /// failures by error text.
     pub async fn call(&mut self, count: usize) -> BTreeMap<String, usize> {
         self.input.write_all(format!("{count}\n").as_bytes()).await.expect("the client reads");
-        let line = within("calls of a gRPC client", self.output.next_line()).await.expect("it can be read");
+        let line = with_deadline("calls of a gRPC client", self.output.next_line()).await.expect("it can be read");
         serde_json::from_str(&line.expect("the client runs")).expect("it writes JSON")
     }
 }
 
-/// Where `cargo xtask tools` puts packages of npm.
+/// Returns the folder in which `cargo xtask tools` installs npm packages.
 pub fn node_modules() -> PathBuf {
     target_folder().join("bench/node/node_modules")
 }

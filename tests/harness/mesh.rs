@@ -1,44 +1,44 @@
-//! Two proxies of one mesh: `edge` takes requests in plain text and sends them to `inner` by mutual TLS, which sends them
-//! to an origin.
+//! Two proxies of one mesh: `edge` accepts plaintext requests and forwards them by mutual TLS to `inner`, which
+//! forwards them to an origin.
 
 use std::net::SocketAddr;
 
 use crate::control::ControlPlane;
 use crate::proxy::Proxy;
 use crate::resources::Resources;
-use crate::wait::until;
+use crate::wait::wait_until;
 
-/// Two proxies of one mesh, and what they serve.
+/// Two proxies of one mesh, `edge` and `inner`.
 #[derive(Debug)]
-pub struct Mesh {
-    /// In plain text to the outside.
+pub struct MeshPair {
+    /// The proxy with a plaintext listener.
     pub edge: Proxy,
-    /// By mutual TLS, for `edge`.
+    /// The proxy with a mutual TLS listener, to which `edge` forwards.
     pub inner: Proxy,
 }
 
-/// The arguments of `edge`.
-pub const EDGE: [&str; 2] = ["--bind", "default/edge/http=127.0.0.1:0"];
+/// The arguments of `edge`: its listener gets a free port.
+pub const EDGE_ARGS: [&str; 2] = ["--bind", "default/edge/http=127.0.0.1:0"];
 
-/// The arguments of `inner`.
-pub const INNER: [&str; 2] = ["--bind", "default/inner/mesh=127.0.0.1:0"];
+/// The arguments of `inner`: its listener gets a free port.
+pub const INNER_ARGS: [&str; 2] = ["--bind", "default/inner/mesh=127.0.0.1:0"];
 
-impl Mesh {
-    /// Starts both, and waits until `edge` answers with what the origin says.
+impl MeshPair {
+    /// Starts both proxies, and waits until a request passes them.
     pub async fn start(control: &ControlPlane, origin: SocketAddr) -> Self {
         control.apply(&resources(origin, ([127, 0, 0, 1], 1).into(), "inner")).await;
-        let inner = control.mesh_proxy("inner", &INNER).await;
-        let at = until("the listener of inner", async || inner.find_listener("default/inner/mesh").await).await;
+        let inner = control.mesh_proxy("inner", &INNER_ARGS).await;
+        let at = wait_until("the listener of inner", async || inner.find_listener("default/inner/mesh").await).await;
         control.apply(&resources(origin, at, "inner")).await;
-        let edge = control.mesh_proxy("edge", &EDGE).await;
+        let edge = control.mesh_proxy("edge", &EDGE_ARGS).await;
         let mesh = Self { edge, inner };
         mesh.wait_until_it_serves().await;
         mesh
     }
 
-    /// Waits for a good answer.
+    /// Waits until a request through both proxies is answered with 200.
     pub async fn wait_until_it_serves(&self) {
-        until("an answer through both proxies", async || {
+        wait_until("a response through both proxies", async || {
             self.edge.find_listener("default/edge/http").await?;
             (self.edge.get("/").await.status == 200).then_some(())
         })
@@ -46,7 +46,7 @@ impl Mesh {
     }
 }
 
-/// What both serve; `inner` is at an address, and must be this service account.
+/// Returns the resources of both proxies. `edge` expects `inner` at an address with the identity of a service account.
 pub fn resources(origin: SocketAddr, inner: SocketAddr, account: &str) -> Resources {
     let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: inner}\nspec: \
                    {gatewayClassName: weir, listeners: [{name: mesh, port: 15008, protocol: weir.dev/MTLS}]}\n";
@@ -57,7 +57,7 @@ pub fn resources(origin: SocketAddr, inner: SocketAddr, account: &str) -> Resour
         )
     };
     let service = format!(
-        "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: inner}}\nspec: {{ports: [{{port: 80}}], \
+        "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {{name: inner}}\nspec: {{ports: [{{port: 80}}], \
          endpoints: [{{address: \"{inner}\"}}], identity: {{serviceAccount: {account}}}}}\n"
     );
     Resources::new()

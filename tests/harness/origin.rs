@@ -1,5 +1,5 @@
-//! An upstream of a test: hyper's server, HTTP/1.1 or HTTP/2 with prior knowledge, that does what the test says and
-//! remembers what it received.
+//! An upstream of a test: hyper's server, HTTP/1.1 or HTTP/2 with prior knowledge, that runs a handler of the test and
+//! records the requests.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::body::{Body, Broken, full};
-use crate::wait::until;
+use crate::body::{Body, BodyError, full};
+use crate::wait::wait_until;
 
-/// What an origin or a client speaks.
+/// The HTTP version of an origin or a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
     /// HTTP/1.1.
@@ -29,12 +29,12 @@ pub enum Codec {
     Http2,
 }
 
-/// The head of a request as an origin received it.
+/// The head of a request, as an origin received it.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedRequest {
     /// The method.
     pub method: Method,
-    /// `host`, or `:authority`.
+    /// `:authority`, or else the header `host`.
     pub authority: String,
     /// Path and query.
     pub path: String,
@@ -44,8 +44,8 @@ pub struct Received {
     pub headers: HeaderMap,
 }
 
-impl Received {
-    fn of(request: &Request<Incoming>) -> Self {
+impl ReceivedRequest {
+    fn new(request: &Request<Incoming>) -> Self {
         let host = request.headers().get("host").and_then(|host| host.to_str().ok());
         let authority = request.uri().authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default();
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
@@ -58,32 +58,40 @@ impl Received {
         }
     }
 
-    /// The first value of a header.
+    /// Returns the first value of a header; `None` if it is absent or not visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
-type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Broken>> + Send>>;
-type Script = dyn Fn(Request<Incoming>) -> Reply + Send + Sync;
+type HandlerFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, BodyError>> + Send>>;
+type Handler = dyn Fn(Request<Incoming>) -> HandlerFuture + Send + Sync;
 
+/// The requests and connections of an origin so far.
 #[derive(Default)]
-struct Seen {
-    received: Mutex<Vec<Received>>,
+struct OriginLog {
+    received: Mutex<Vec<ReceivedRequest>>,
     connections: AtomicUsize,
     open: AtomicUsize,
 }
 
-/// An upstream. Dropped, it is gone with all its connections.
+/// The parts of an origin that its connections share.
+#[derive(Clone)]
+struct OriginState {
+    handler: Arc<Handler>,
+    log: Arc<OriginLog>,
+}
+
+/// An upstream. Dropping it closes its listener and its connections.
 pub struct Origin {
     address: SocketAddr,
-    seen: Arc<Seen>,
+    log: Arc<OriginLog>,
     _tasks: JoinSet<()>,
 }
 
 impl Origin {
-    /// Answers everything with this text, after it has read the request's body.
-    pub async fn says(text: &'static str) -> Self {
+    /// Starts an HTTP/1.1 origin that reads each request's body, and responds with a text.
+    pub async fn text(text: &'static str) -> Self {
         Self::start(Codec::Http1, move |request| async move {
             read_whole(request).await?;
             Ok(Response::new(full(text)))
@@ -91,11 +99,11 @@ impl Origin {
         .await
     }
 
-    /// Sends each request's body back as it comes, trailers too, with its content type.
-    pub async fn echoes(codec: Codec) -> Self {
+    /// Starts an origin that responds with each request's body, trailers and content type. The body is streamed.
+    pub async fn echo(codec: Codec) -> Self {
         Self::start(codec, |request| async move {
             let content_type = request.headers().get("content-type").cloned();
-            let body = request.into_body().map_err(|_| Broken).boxed_unsync();
+            let body = request.into_body().map_err(|_| BodyError).boxed_unsync();
             let mut response = Response::new(body);
             response.headers_mut().extend(content_type.map(|value| (http::header::CONTENT_TYPE, value)));
             Ok(response)
@@ -103,79 +111,81 @@ impl Origin {
         .await
     }
 
-    /// Answers as `script` says; an error breaks the exchange off.
-    pub async fn start<F>(codec: Codec, script: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> Self
+    /// Starts an origin that responds with the result of `handler`. An error breaks off the stream.
+    pub async fn start<F>(codec: Codec, handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Result<Response<Body>, Broken>> + Send + 'static,
+        F: Future<Output = Result<Response<Body>, BodyError>> + Send + 'static,
     {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let seen = Arc::new(Seen::default());
-        let script: Arc<Script> = Arc::new(move |request| -> Reply { Box::pin(script(request)) });
+        let log = Arc::new(OriginLog::default());
+        let handler: Arc<Handler> = Arc::new(move |request| -> HandlerFuture { Box::pin(handler(request)) });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, codec, (script, Arc::clone(&seen))));
-        Self { address, seen, _tasks: tasks }
+        tasks.spawn(accept(listener, codec, OriginState { handler, log: Arc::clone(&log) }));
+        Self { address, log, _tasks: tasks }
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Every request so far, oldest first.
-    pub fn received(&self) -> Vec<Received> {
-        self.seen.received.lock().clone()
+    /// Returns every request so far, oldest first.
+    pub fn received(&self) -> Vec<ReceivedRequest> {
+        self.log.received.lock().clone()
     }
 
-    /// How many requests there were so far.
+    /// Returns the number of requests so far.
     pub fn count(&self) -> usize {
-        self.seen.received.lock().len()
+        self.log.received.lock().len()
     }
 
-    /// The newest request.
-    pub fn last(&self) -> Received {
-        self.seen.received.lock().last().cloned().expect("a request")
+    /// Returns the newest request.
+    pub fn last(&self) -> ReceivedRequest {
+        self.log.received.lock().last().cloned().expect("a request")
     }
 
-    /// How many connections were opened so far.
+    /// Returns the number of connections that were opened so far.
     pub fn connections(&self) -> usize {
-        self.seen.connections.load(Ordering::Acquire)
+        self.log.connections.load(Ordering::Acquire)
     }
 
-    /// How many of them are open.
+    /// Returns the number of open connections.
     pub fn open_connections(&self) -> usize {
-        self.seen.open.load(Ordering::Acquire)
+        self.log.open.load(Ordering::Acquire)
     }
 
-    /// Waits until there were so many requests.
+    /// Waits until the origin has received `count` requests.
     pub async fn wait_for(&self, count: usize) {
-        let seen = &self.seen;
-        until(&format!("{count} requests at an origin"), async || (seen.received.lock().len() >= count).then_some(()))
-            .await;
+        let log = &self.log;
+        wait_until(&format!("{count} requests at an origin"), async || {
+            (log.received.lock().len() >= count).then_some(())
+        })
+        .await;
     }
 }
 
-/// The request's body, read to its end.
-async fn read_whole(request: Request<Incoming>) -> Result<Bytes, Broken> {
-    Ok(request.into_body().collect().await.map_err(|_| Broken)?.to_bytes())
+/// Reads a request's body to its end.
+async fn read_whole(request: Request<Incoming>) -> Result<Bytes, BodyError> {
+    Ok(request.into_body().collect().await.map_err(|_| BodyError)?.to_bytes())
 }
 
-async fn accept(listener: TcpListener, codec: Codec, (script, seen): (Arc<Script>, Arc<Seen>)) {
+async fn accept(listener: TcpListener, codec: Codec, state: OriginState) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
-        seen.connections.fetch_add(1, Ordering::AcqRel);
-        seen.open.fetch_add(1, Ordering::AcqRel);
-        connections.spawn(serve(socket, codec, (Arc::clone(&script), Arc::clone(&seen))));
+        state.log.connections.fetch_add(1, Ordering::AcqRel);
+        state.log.open.fetch_add(1, Ordering::AcqRel);
+        connections.spawn(serve(socket, codec, state.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn serve(socket: TcpStream, codec: Codec, (script, seen): (Arc<Script>, Arc<Seen>)) {
+async fn serve(socket: TcpStream, codec: Codec, state: OriginState) {
     socket.set_nodelay(true).expect("a TCP socket");
     let io = TokioIo::new(socket);
     let service = service_fn(|request| {
-        seen.received.lock().push(Received::of(&request));
-        script(request)
+        state.log.received.lock().push(ReceivedRequest::new(&request));
+        (state.handler)(request)
     });
     let ended = match codec {
         Codec::Http1 => hyper::server::conn::http1::Builder::new().serve_connection(io, service).await,
@@ -183,6 +193,6 @@ async fn serve(socket: TcpStream, codec: Codec, (script, seen): (Arc<Script>, Ar
             hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
         }
     };
-    drop(ended); // A proxy that closes in the middle is what a test may be about.
-    seen.open.fetch_sub(1, Ordering::AcqRel);
+    drop(ended); // Tests may make the proxy break off a connection.
+    state.log.open.fetch_sub(1, Ordering::AcqRel);
 }

@@ -1,5 +1,5 @@
-//! What a proxy serves, as YAML documents in one file: the few kinds that every test needs have a method each, the rest
-//! is written out.
+//! Resources of a proxy, as YAML documents in one file. The kinds that most tests need have a method each; tests write
+//! the others as YAML.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,9 +9,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::artefact::test_filter;
+use crate::artifact::test_filter;
 
-/// Resources, and the modules that lie beside them.
+/// YAML documents, and the files in their folder.
 #[derive(Debug, Clone, Default)]
 pub struct Resources {
     text: String,
@@ -19,42 +19,42 @@ pub struct Resources {
     modules: Vec<(String, Vec<u8>)>,
 }
 
-/// Where a filter's module comes from.
+/// The source of a filter's module.
 #[derive(Debug, Clone)]
 pub enum Module {
-    /// A module that comes with the proxy.
+    /// A shipped module.
     Builtin(&'static str),
-    /// `tests/filter`, whose configuration says what it does.
+    /// The module of `tests/filter`, which runs the steps of its configuration.
     Test,
-    /// Bytes, under a file name.
+    /// A file name and the module's bytes.
     Bytes(&'static str, Vec<u8>),
 }
 
-/// A `Filter` in front of the route `everything`.
+/// A `Filter` that targets a route; by default the HTTPRoute `everything`.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// Its name.
+    /// The filter's name.
     pub name: &'static str,
-    /// Its module.
+    /// The filter's module.
     pub module: Module,
-    /// Its configuration: a map, or a text that it gets as it is.
+    /// The filter's configuration: a map for `config`, or a text for `configString`.
     pub config: Value,
-    /// More fields of `spec`, as YAML in flow style: `failure: Open, priority: 1`.
+    /// More fields of `spec`, as YAML in flow style: `failurePolicy: FailOpen, priority: 1`.
     pub fields: Cow<'static, str>,
-    /// The kind of the route that it is put before.
+    /// The kind of the route that it targets.
     pub kind: &'static str,
-    /// The route.
+    /// The name of the route that it targets.
     pub route: &'static str,
 }
 
 impl Filter {
-    /// The test filter with a configuration.
+    /// Returns a filter of the module of `tests/filter`, with a configuration.
     pub fn test(name: &'static str, config: Value) -> Self {
         Self { name, module: Module::Test, config, fields: Cow::Borrowed(""), kind: "HTTPRoute", route: "everything" }
     }
 
-    /// Another module, without a configuration.
-    pub fn of(name: &'static str, module: Module) -> Self {
+    /// Returns a filter of a module, with an empty configuration.
+    pub fn new(name: &'static str, module: Module) -> Self {
         Self {
             name,
             module,
@@ -65,54 +65,54 @@ impl Filter {
         }
     }
 
-    /// With more fields of `spec`.
-    pub fn with(self, fields: impl Into<Cow<'static, str>>) -> Self {
+    /// Returns the filter with more fields of `spec`.
+    pub fn with_fields(self, fields: impl Into<Cow<'static, str>>) -> Self {
         Self { fields: fields.into(), ..self }
     }
 
-    /// Before a TCPRoute.
-    pub fn before_tcp(self, route: &'static str) -> Self {
+    /// Returns the filter with a TCPRoute as its target.
+    pub fn targeting_tcp(self, route: &'static str) -> Self {
         Self { kind: "TCPRoute", route, ..self }
     }
 
-    /// Before another route.
-    pub fn before(self, route: &'static str) -> Self {
+    /// Returns the filter with another HTTPRoute as its target.
+    pub fn targeting(self, route: &'static str) -> Self {
         Self { route, ..self }
     }
 }
 
 impl Resources {
-    /// Nothing.
-    pub fn nothing() -> Self {
+    /// Returns no resources.
+    pub fn empty() -> Self {
         Self::default()
     }
 
-    /// A Gateway `edge` with one listener `http`.
+    /// Returns a Gateway `edge` with one listener `http`.
     pub fn new() -> Self {
-        Self::nothing().gateway("edge", &["http"])
+        Self::empty().gateway("edge", &["http"])
     }
 
-    /// [`Resources::new`], and everything goes to `origin`.
+    /// Returns [`Resources::new`] with a route that forwards everything to `origin`.
     pub fn forward_to(origin: SocketAddr) -> Self {
         Self::new().service("origin", &[origin]).route_everything()
     }
 
-    /// A Gateway `edge` with one listener `tcp`, and every connection goes to `origin`.
+    /// Returns a Gateway `edge` with one listener `tcp`, and a route that forwards every connection to `origin`.
     pub fn forward_tcp_to(origin: SocketAddr) -> Self {
-        Self::nothing()
+        Self::empty()
             .tcp_gateway()
             .tcp_service("origin", &[origin])
             .tcp_route("rules: [{backendRefs: [{name: origin, port: 80}]}]")
     }
 
-    /// A Gateway `edge` with one listener `tcp`.
+    /// Adds a Gateway `edge` with one listener `tcp`.
     pub fn tcp_gateway(self) -> Self {
         let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec:\n  \
              gatewayClassName: weir\n  listeners: [{name: tcp, port: 8000, protocol: TCP}]\n";
         self.yaml(gateway).bind("default/edge/tcp")
     }
 
-    /// The TCPRoute `everything` on the Gateway `edge`; `spec` is the rest of its `spec`, as YAML.
+    /// Adds the TCPRoute `everything` on the Gateway `edge`; `spec` is the rest of its `spec`, as YAML.
     pub fn tcp_route(self, spec: &str) -> Self {
         self.yaml(&format!(
             "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {{name: everything}}\nspec:\n  \
@@ -120,12 +120,12 @@ impl Resources {
         ))
     }
 
-    /// As [`Resources::forward_to`]; the origin speaks HTTP/2.
+    /// Returns [`Resources::forward_to`] for an HTTP/2 origin.
     pub fn forward_to_http2(origin: SocketAddr) -> Self {
         Self::new().http2_service("origin", &[origin]).route_everything()
     }
 
-    /// As [`Resources::forward_to`], in the origin's protocol.
+    /// Returns [`Resources::forward_to`] for an origin of the protocol `codec`.
     pub fn forward(codec: crate::Codec, origin: SocketAddr) -> Self {
         match codec {
             crate::Codec::Http1 => Self::forward_to(origin),
@@ -133,7 +133,7 @@ impl Resources {
         }
     }
 
-    /// A Gateway; each listener has a port of its own, which `--bind` makes a free one.
+    /// Adds a Gateway. Each listener has its own port, which the argument `--bind` replaces by a free one.
     pub fn gateway(mut self, name: &str, listeners: &[&str]) -> Self {
         let mut text = format!(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\nspec:\n  \
@@ -147,7 +147,7 @@ impl Resources {
         self.yaml(&text)
     }
 
-    /// Any documents.
+    /// Adds YAML documents.
     pub fn yaml(mut self, documents: &str) -> Self {
         if !self.text.is_empty() {
             self.text.push_str("---\n");
@@ -159,38 +159,33 @@ impl Resources {
         self
     }
 
-    /// A listener that a document names, given a free port.
-    pub fn listener(mut self, name: &str) -> Self {
-        self.listeners.push(name.to_owned());
-        self
-    }
-
-    /// A Service with port 80.
+    /// Adds a ServiceEntry with port 80.
     pub fn service(self, name: &str, endpoints: &[SocketAddr]) -> Self {
-        self.service_speaking(name, "HTTP", endpoints)
+        self.service_with_protocol(name, "HTTP", endpoints)
     }
 
-    /// A Service with port 80 whose endpoints speak HTTP/2.
+    /// Adds a ServiceEntry with port 80 for HTTP/2 endpoints.
     pub fn http2_service(self, name: &str, endpoints: &[SocketAddr]) -> Self {
-        self.service_speaking(name, "HTTP2", endpoints)
+        self.service_with_protocol(name, "HTTP2", endpoints)
     }
 
-    /// A Service with port 80 for bytes.
+    /// Adds a ServiceEntry with port 80 for TCP endpoints.
     pub fn tcp_service(self, name: &str, endpoints: &[SocketAddr]) -> Self {
-        self.service_speaking(name, "TCP", endpoints)
+        self.service_with_protocol(name, "TCP", endpoints)
     }
 
-    fn service_speaking(self, name: &str, protocol: &str, endpoints: &[SocketAddr]) -> Self {
+    fn service_with_protocol(self, name: &str, protocol: &str, endpoints: &[SocketAddr]) -> Self {
         let endpoints: Vec<_> = endpoints.iter().map(|address| format!("{{address: \"{address}\"}}")).collect();
         self.yaml(&format!(
-            "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  \
+            "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec:\n  \
              ports: [{{name: http, port: 80, protocol: {protocol}}}]\n  endpoints: [{}]\n",
             endpoints.join(", ")
         ))
     }
 
-    /// The HTTPRoute `everything` to the Service `origin`, an HTTP/2 one; both with more `metadata`, as YAML in flow style.
-    pub fn labelled_http2(origin: SocketAddr, metadata: &str) -> Self {
+    /// Returns [`Resources::forward_to_http2`] with more `metadata` in the route and the ServiceEntry, as YAML in flow
+    /// style.
+    pub fn labeled_http2(origin: SocketAddr, metadata: &str) -> Self {
         let add = |text: &str, name: &str| {
             text.replace(&format!("{{name: {name}}}\nspec"), &format!("{{name: {name}, {metadata}}}\nspec"))
         };
@@ -199,12 +194,12 @@ impl Resources {
         Self { text, ..plain }
     }
 
-    /// The HTTPRoute `everything`, to the Service `origin`.
+    /// Adds the HTTPRoute `everything`, to the ServiceEntry `origin`.
     pub fn route_everything(self) -> Self {
         self.route("everything", "rules: [{backendRefs: [{name: origin, port: 80}]}]")
     }
 
-    /// An HTTPRoute on the Gateway `edge`; `spec` is the rest of its `spec`, as YAML.
+    /// Adds an HTTPRoute on the Gateway `edge`; `spec` is the rest of its `spec`, as YAML.
     pub fn route(self, name: &str, spec: &str) -> Self {
         let spec = spec.trim_matches('\n').lines().map(|line| format!("  {line}\n")).collect::<String>();
         self.yaml(&format!(
@@ -213,7 +208,7 @@ impl Resources {
         ))
     }
 
-    /// A Filter, with its module.
+    /// Adds a Filter, and the file of its module.
     pub fn filter(mut self, filter: Filter) -> Self {
         let Filter { name, module, config, fields, kind, route } = filter;
         let module = match module {
@@ -225,8 +220,8 @@ impl Resources {
             Module::Bytes(file, bytes) => self.module_file(file, bytes),
         };
         let comma = if fields.is_empty() { "" } else { ", " };
-        // A JSON string is a YAML string, too.
-        let config_field = if config.is_string() { "configText" } else { "config" };
+        // YAML accepts JSON strings.
+        let config_field = if config.is_string() { "configString" } else { "config" };
         self.yaml(&format!(
             "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: {name}}}\nspec: {{targetRefs: \
              [{{group: gateway.networking.k8s.io, kind: {kind}, name: {route}}}], module: {module}, {config_field}: \
@@ -235,40 +230,40 @@ impl Resources {
     }
 
     fn module_file(&mut self, name: &str, bytes: Vec<u8>) -> String {
-        self.modules.retain(|(known, _)| known != name);
+        self.modules.retain(|(file, _)| file != name);
         self.modules.push((name.to_owned(), bytes));
         format!("{{file: ./{name}}}")
     }
 
-    /// A file beside the resources.
+    /// Adds a file to the folder of the resources.
     pub fn file(mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Self {
         self.module_file(name, bytes.into());
         self
     }
 
-    /// A listener of [`Resources::yaml`] whose port `--bind` makes a free one.
+    /// Adds an argument `--bind` that replaces the port of a listener, such as `default/edge/http`, by a free one.
     pub fn bind(mut self, listener: &str) -> Self {
         self.listeners.push(listener.to_owned());
         self
     }
 
-    /// The listeners, named like `default/edge/http`.
+    /// Returns the listeners with an argument `--bind`, such as `default/edge/http`.
     pub fn listeners(&self) -> &[String] {
         &self.listeners
     }
 
-    /// All documents.
+    /// Returns all documents.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Writes the documents to `resources.yaml`, and the modules beside it.
+    /// Writes the documents to `resources.yaml`, and the files, to a folder.
     pub fn write_to(&self, folder: &Path) {
         self.write_modules_to(folder);
         fs::write(folder.join("resources.yaml"), &self.text).expect("the folder can be written");
     }
 
-    /// Writes the modules, each in one step, those that differ from what is there.
+    /// Writes the files that differ from those in the folder, each atomically.
     pub(crate) fn write_modules_to(&self, folder: &Path) {
         for (name, bytes) in &self.modules {
             let path = folder.join(name);

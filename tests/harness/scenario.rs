@@ -1,19 +1,19 @@
-//! One scenario: a file that says which origins there are, what the proxy serves, what is asked and what comes back.
+//! Scenarios: files with origins, resources, requests and expected responses.
 //!
 //! ```yaml
 //! about: a sentence
-//! origins: [reviews, ratings]          # each answers `NAME METHOD PATH`, and is a Service NAME with port 80
-//! config: |                            # YAML documents; the Gateway `edge` and the Services are there already
+//! origins: [reviews, ratings]          # each responds `NAME METHOD PATH`; ServiceEntry NAME, port 80
+//! config: |                            # YAML documents, beside the Gateway `edge` and the ServiceEntries
 //!   ...
 //! steps:
 //!   - request: {method: GET, path: /a, host: shop.example, headers: {x-a: "1"}, body: text}
 //!     times: 1
 //!     expect:
 //!       status: 200
-//!       headers: {location: /b}        # these and their values; ~ = must not be there
-//!       body: the whole body
-//!       contains: a part of it
-//!       from: reviews                  # which origin received it; ~ = none
+//!       headers: {location: /b}        # expected values; ~ = must be absent
+//!       body: the complete body
+//!       contains: a part of the body
+//!       from: reviews                  # the origin that received the request; ~ = none
 //!       received: {path: /a, host: shop.example, headers: {x-a: "1", x-b: ~}}
 //!       log: {response_flags: NR}      # fields of the access log's line
 //! ```
@@ -27,13 +27,13 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::body::{Broken, full};
-use crate::client::{Answer, Client};
-use crate::origin::{Codec, Origin, Received};
+use crate::body::{BodyError, full};
+use crate::client::{Client, ClientResponse};
+use crate::origin::{Codec, Origin, ReceivedRequest};
 use crate::proxy::Proxy;
 use crate::resources::Resources;
 
-/// What a file says.
+/// A parsed scenario.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -48,7 +48,7 @@ pub struct Scenario {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    request: Asked,
+    request: ScenarioRequest,
     #[serde(default = "once")]
     times: usize,
     expect: Expected,
@@ -60,7 +60,7 @@ fn once() -> usize {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct ScenarioRequest {
     #[serde(default = "get")]
     method: String,
     path: String,
@@ -100,25 +100,25 @@ struct ExpectedReceived {
     headers: Headers,
 }
 
-/// The proxy that a scenario is run through.
+/// The proxy of a scenario.
 #[derive(Debug, Clone, Copy)]
-pub enum Front<'a> {
-    /// One of ours.
+pub enum ProxyUnderTest<'a> {
+    /// A `weir-proxy`.
     Weir(&'a Proxy),
-    /// Somebody else's, where it listens: it has other words for what it answers by itself, and another log.
+    /// Another proxy, by its address. Bodies of its local replies and its access log are not compared.
     Other(SocketAddr),
 }
 
-/// The origins of a scenario.
-#[expect(missing_debug_implementations, reason = "origins have none")]
-pub struct ScenarioOrigins(BTreeMap<String, Origin>);
+/// The origins of a scenario, by name.
+#[expect(missing_debug_implementations, reason = "an origin has no Debug")]
+pub struct Origins(BTreeMap<String, Origin>);
 
 /// Runs the scenario in a file.
 pub async fn run(path: &Path) {
     let scenario = Scenario::read(path);
     let (origins, resources) = scenario.start().await;
     let proxy = Proxy::start(&resources).await;
-    scenario.check(Front::Weir(&proxy), &origins).await;
+    scenario.check(ProxyUnderTest::Weir(&proxy), &origins).await;
 }
 
 impl Scenario {
@@ -130,8 +130,8 @@ impl Scenario {
         Self { name, ..scenario }
     }
 
-    /// Starts its origins; also what a proxy in front of them serves.
-    pub async fn start(&self) -> (ScenarioOrigins, Resources) {
+    /// Starts the origins. Also returns the resources of a proxy in front of them.
+    pub async fn start(&self) -> (Origins, Resources) {
         let mut origins = BTreeMap::new();
         let mut resources = Resources::new();
         for origin in &self.origins {
@@ -139,60 +139,65 @@ impl Scenario {
             resources = resources.service(origin, &[started.address()]);
             origins.insert(origin.clone(), started);
         }
-        (ScenarioOrigins(origins), resources.yaml(&self.config))
+        (Origins(origins), resources.yaml(&self.config))
     }
 
-    /// Asks and compares. Every difference is told, with the step that showed it.
-    pub async fn check(&self, front: Front<'_>, origins: &ScenarioOrigins) {
+    /// Sends the requests, and compares. Panics with every difference and its step.
+    pub async fn check(&self, proxy: ProxyUnderTest<'_>, origins: &Origins) {
         let mut faults = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
             for _ in 0..step.times {
-                let place = format!("step {} ({} {})", index + 1, step.request.method, step.request.path);
-                check(step, (front, &origins.0), |fault| faults.push(format!("{place}: {fault}"))).await;
+                let location = format!("step {} ({} {})", index + 1, step.request.method, step.request.path);
+                check(step, proxy, &origins.0, |fault| faults.push(format!("{location}: {fault}"))).await;
             }
         }
-        assert!(faults.is_empty(), "{}: {}: {front:?}\n{}", self.name, self.about, faults.join("\n"));
+        assert!(faults.is_empty(), "{}: {}: {proxy:?}\n{}", self.name, self.about, faults.join("\n"));
     }
 }
 
-/// Answers with its name and what it was asked for.
+/// Starts an origin that responds with its name, the method and the path.
 async fn named_origin(name: String) -> Origin {
     Origin::start(Codec::Http1, move |request| {
         let text = format!("{name} {} {}", request.method(), request.uri());
         async move {
-            request.into_body().collect().await.map_err(|_| Broken)?;
+            request.into_body().collect().await.map_err(|_| BodyError)?;
             Ok(http::Response::new(full(text)))
         }
     })
     .await
 }
 
-async fn check(step: &Step, (front, origins): (Front<'_>, &BTreeMap<String, Origin>), mut fault: impl FnMut(String)) {
+async fn check(
+    step: &Step,
+    proxy: ProxyUnderTest<'_>,
+    origins: &BTreeMap<String, Origin>,
+    mut fault: impl FnMut(String),
+) {
     let before: BTreeMap<&str, usize> = origins.iter().map(|(name, origin)| (name.as_str(), origin.count())).collect();
-    let (address, lines) = match front {
-        Front::Weir(proxy) => (proxy.address().await, proxy.access_log().len()),
-        Front::Other(address) => (address, 0),
+    let (address, lines) = match proxy {
+        ProxyUnderTest::Weir(proxy) => (proxy.address().await, proxy.access_log().len()),
+        ProxyUnderTest::Other(address) => (address, 0),
     };
-    let answer = ask(address, &step.request).await;
+    let response = send(address, &step.request).await;
     let expected = &step.expect;
-    let has_our_words = matches!(front, Front::Weir(_)) || expected.from.is_some();
-    if answer.status != expected.status {
-        fault(format!("status {} instead of {}: {}", answer.status, expected.status, answer.text()));
+    let has_known_body = matches!(proxy, ProxyUnderTest::Weir(_)) || expected.from.is_some();
+    if response.status != expected.status {
+        fault(format!("status {} instead of {}: {}", response.status, expected.status, response.text()));
     }
-    let said = |name: &str| {
-        let value = answer.header(name).map(str::to_owned);
-        if matches!(front, Front::Other(_)) && name == "location" {
+    let header = |name: &str| {
+        let value = response.header(name).map(str::to_owned);
+        if matches!(proxy, ProxyUnderTest::Other(_)) && name == "location" {
             value.map(|url| without_default_port(&url))
         } else {
             value
         }
     };
-    check_headers(&expected.headers, said, &mut fault);
-    if has_our_words && expected.body.as_ref().is_some_and(|body| *body != answer.text()) {
-        fault(format!("body {:?}", answer.text()));
+    check_headers(&expected.headers, header, &mut fault);
+    if has_known_body && expected.body.as_ref().is_some_and(|body| *body != response.text()) {
+        fault(format!("body {:?}", response.text()));
     }
-    if has_our_words && expected.contains.as_ref().is_some_and(|part| !answer.text().contains(part)) {
-        fault(format!("body {:?}", answer.text()));
+    if has_known_body && expected.contains.as_ref().is_some_and(|part| !response.text().contains(part)) {
+        fault(format!("body {:?}", response.text()));
     }
     let receiver = origins.iter().find(|(name, origin)| origin.count() > before[name.as_str()]);
     let from = receiver.map(|(name, _)| name.clone());
@@ -202,11 +207,11 @@ async fn check(step: &Step, (front, origins): (Front<'_>, &BTreeMap<String, Orig
     if let (Some(expected), Some((_, origin))) = (&expected.received, receiver) {
         check_received(expected, &origin.last(), &mut fault);
     }
-    if let Front::Weir(proxy) = front
+    if let ProxyUnderTest::Weir(proxy) = proxy
         && !expected.log.is_empty()
     {
         let path = &step.request.path;
-        let line = crate::until("a line of the access log", async || {
+        let line = crate::wait_until("a line of the access log", async || {
             proxy.access_log().into_iter().skip(lines).find(|line| line["path"] == *path)
         })
         .await;
@@ -216,7 +221,7 @@ async fn check(step: &Step, (front, origins): (Front<'_>, &BTreeMap<String, Orig
     }
 }
 
-/// The same URL, in fewer letters (RFC 3986 §6.2.3).
+/// Removes the port from a URL if it is the scheme's default (RFC 3986 §6.2.3).
 fn without_default_port(url: &str) -> String {
     let default = if url.starts_with("https:") { ":443" } else { ":80" };
     let end =
@@ -225,15 +230,15 @@ fn without_default_port(url: &str) -> String {
     format!("{}{rest}", authority.strip_suffix(default).unwrap_or(authority))
 }
 
-async fn ask(address: SocketAddr, asked: &Asked) -> Answer {
-    let mut request = Request::builder().method(asked.method.as_str()).uri(&asked.path);
-    if let Some(host) = &asked.host {
+async fn send(address: SocketAddr, spec: &ScenarioRequest) -> ClientResponse {
+    let mut request = Request::builder().method(spec.method.as_str()).uri(&spec.path);
+    if let Some(host) = &spec.host {
         request = request.header("host", host);
     }
-    for (name, value) in &asked.headers {
+    for (name, value) in &spec.headers {
         request = request.header(name, value);
     }
-    let request = request.body(full(asked.body.clone())).expect("a valid request");
+    let request = request.body(full(spec.body.clone())).expect("a valid request");
     Client::http1(address).await.send(request).await
 }
 
@@ -246,12 +251,12 @@ fn check_headers(expected: &Headers, actual: impl Fn(&str) -> Option<String>, fa
     }
 }
 
-fn check_received(expected: &ExpectedReceived, received: &Received, fault: &mut impl FnMut(String)) {
+fn check_received(expected: &ExpectedReceived, received: &ReceivedRequest, fault: &mut impl FnMut(String)) {
     if expected.path.as_ref().is_some_and(|path| *path != received.path) {
-        fault(format!("the origin was asked for {}", received.path));
+        fault(format!("the origin received the path {}", received.path));
     }
     if expected.host.as_ref().is_some_and(|host| *host != received.authority) {
-        fault(format!("the origin was asked as {}", received.authority));
+        fault(format!("the origin received the host {}", received.authority));
     }
     check_headers(&expected.headers, |name| received.header(name).map(str::to_owned), fault);
 }

@@ -1,4 +1,4 @@
-//! Waiting for what takes a while: for a condition or a future, never for an amount of time.
+//! Waits for conditions and futures with a deadline, never for an amount of time.
 
 use std::future::Future;
 use std::io::Write as _;
@@ -6,42 +6,42 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-/// A test that waits for longer has failed. Long, because a busy machine is no reason to fail.
+/// The longest wait of a test. It is long so that a busy machine fails no test.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often a condition is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// The interval between two checks of a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Asks `look` again and again until it gives something, and fails the test after [`DEADLINE`].
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let waiting = async {
+/// Calls `check` until it returns a value, and returns that value. Panics after [`DEADLINE`]; `what` is in the message.
+pub async fn wait_until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let polling = async {
         loop {
-            if let Some(found) = look().await {
-                return found;
+            if let Some(value) = check().await {
+                return value;
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    within(what, waiting).await
+    with_deadline(what, polling).await
 }
 
-/// The future's outcome; fails the test when there is none after [`DEADLINE`].
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+/// Returns the output of a future. Panics after [`DEADLINE`]; `what` is in the message.
+pub async fn with_deadline<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, future).await {
-        Ok(outcome) => outcome,
-        Err(_) => panic!("waited in vain: {what}"),
+        Ok(output) => output,
+        Err(_) => panic!("timed out after {DEADLINE:?}: {what}"),
     }
 }
 
-/// Runs a part of a script beside the test, until the test ends.
-pub fn beside(script: impl Future<Output = ()> + Send + 'static) {
+/// Runs a future in the background until the test's runtime ends.
+pub fn spawn_background(future: impl Future<Output = ()> + Send + 'static) {
     let mut tasks = JoinSet::new();
-    tasks.spawn(script);
+    tasks.spawn(future);
     tasks.detach_all();
 }
 
-/// Says something on standard error, beside the failure of a test.
-pub(crate) fn complain(text: &str) {
+/// Prints a text to standard error, for a test that fails.
+pub(crate) fn print_error(text: &str) {
     let mut errors = std::io::stderr().lock();
     writeln!(errors, "{text}").ok();
 }

@@ -1,35 +1,35 @@
-//! Pieces that hostile modules are made of, in the WebAssembly text format, and the frame that makes a filter of them.
+//! Parts of hostile modules in the WebAssembly text format, and the frame that makes a filter of them.
 //!
-//! Each module does its harm for requests with many headers, and serves others as a filter should: it stamps their
-//! responses with its name. So the same filter can be harmful first and be asked for its stamp afterwards.
+//! A module does its harm on requests with many headers. It serves other requests as a filter should and adds its name to
+//! their responses. So a test can check that the same filter recovers after its harm.
 
 use std::fmt::Write;
 
-use weir_host_abi::abi::calls::{CALLBACKS, HOSTCALLS, Library, ValueType};
+use weir_host_abi::abi::calls::{CALLBACKS, HOSTCALLS, ImportModule, ValueType};
 use weir_host_abi::abi::pairs::encode;
 
-/// A request with more headers than this, pseudo headers included, asks for harm.
+/// Largest number of headers, pseudo headers included, of a request that causes no harm.
 pub(crate) const HARMLESS_HEADERS: usize = 20;
 
-/// Where answers are written: two numbers and a third one.
-pub(crate) const ANSWER: i64 = 16;
-/// A name that `$fresh` changes each time: eight letters.
+/// Address to which hostcalls write their results: up to three numbers.
+pub(crate) const OUT: i64 = 16;
+/// Address of a name of eight letters. The function `$fresh` changes it.
 pub(crate) const FRESH: i64 = 2_000;
-/// A megabyte of letters, once [`LETTERS`] was run.
+/// Address of a megabyte of letters, after [`LETTERS`] has run.
 pub(crate) const BIG: i64 = 131_072;
 pub(crate) const BIG_SIZE: i64 = 1 << 20;
 pub(crate) const LETTERS: &str = "(memory.fill (i32.const 131072) (i32.const 97) (i32.const 1048576))";
-/// The end of the memory that a module begins with.
-pub(crate) const END: i64 = 20 * 65_536;
+/// End of the initial memory of a module.
+pub(crate) const MEMORY_END: i64 = 20 * 65_536;
 
-/// The head of a callout, and its upstream: the service `echo`.
-pub(crate) const CALL_HEAD: [i64; 2] = [1_200, 62];
-pub(crate) const CALL_TO: [i64; 2] = [1_300, 4];
-/// `:path`, and headers that must not go on the wire.
-pub(crate) const PATH: [i64; 2] = [1_400, 5];
-pub(crate) const SPLITTING: [i64; 2] = [1_420, 6];
+/// Address and size of a callout's headers, and of the name of its cluster: the Service `echo`.
+pub(crate) const CALLOUT_HEADERS: [i64; 2] = [1_200, 62];
+pub(crate) const CALLOUT_CLUSTER: [i64; 2] = [1_300, 4];
+/// Address and size of the text `:path`, and of a header that would split a message.
+pub(crate) const PATH_NAME: [i64; 2] = [1_400, 5];
+pub(crate) const SPLITTING_HEADER: [i64; 2] = [1_420, 6];
 
-/// Calls a hostcall and drops what it answers.
+/// Returns the code that makes a hostcall and drops its result.
 pub(crate) fn call(name: &str, arguments: &[i64]) -> String {
     let row = HOSTCALLS.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no hostcall {name}"));
     assert_eq!(row.params.len(), arguments.len(), "{name}");
@@ -40,11 +40,12 @@ pub(crate) fn call(name: &str, arguments: &[i64]) -> String {
     if row.result.is_some() { format!("(drop {text}))") } else { text + ")" }
 }
 
+/// Returns the code of an endless loop.
 pub(crate) fn forever(body: &str) -> String {
     format!("(loop $forever {body} (br $forever))")
 }
 
-/// Does something again and again, with the local `$i` as the count.
+/// Returns the code of a loop that runs `body` `count` times. The local `$i` is its counter.
 pub(crate) fn times(count: u32, body: &str) -> String {
     format!(
         "(local.set $i (i32.const 0))
@@ -63,36 +64,36 @@ fn type_name(value: &ValueType) -> &'static str {
     }
 }
 
-/// What a module is made of.
+/// Parts of a hostile module.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Parts {
-    /// What it does in which callback when it was asked for harm.
-    pub(crate) harms: Vec<(&'static str, String)>,
-    /// What it does there whether it was asked or not.
-    pub(crate) habits: Vec<(&'static str, String)>,
-    /// The body of its allocator, in place of one that works.
+pub(crate) struct ModuleParts {
+    /// Code by callback, which runs for requests that cause harm.
+    pub(crate) harmful: Vec<(&'static str, String)>,
+    /// Code by callback, which always runs.
+    pub(crate) unconditional: Vec<(&'static str, String)>,
+    /// Body of the allocator. `None` for one that works.
     pub(crate) allocator: Option<&'static str>,
-    /// More of the module: functions, tables, data.
+    /// Further functions, tables and data.
     pub(crate) rest: String,
-    /// An import that the host does not have.
+    /// Import that the host does not have, or empty.
     pub(crate) unknown: &'static str,
 }
 
-impl Parts {
-    /// Harm in one callback.
-    pub(crate) fn harm(callback: &'static str, body: impl Into<String>) -> Self {
+impl ModuleParts {
+    /// Returns a module with harm in one callback.
+    pub(crate) fn harmful_in(callback: &'static str, body: impl Into<String>) -> Self {
         Self::default().and(callback, body)
     }
 
-    /// Harm in another callback, too.
+    /// Adds harm in another callback.
     pub(crate) fn and(mut self, callback: &'static str, body: impl Into<String>) -> Self {
-        self.harms.push((callback, body.into()));
+        self.harmful.push((callback, body.into()));
         self
     }
 
-    /// Something that it always does in a callback.
+    /// Adds code that always runs in a callback.
     pub(crate) fn always(mut self, callback: &'static str, body: impl Into<String>) -> Self {
-        self.habits.push((callback, body.into()));
+        self.unconditional.push((callback, body.into()));
         self
     }
 
@@ -108,7 +109,7 @@ impl Parts {
         Self { unknown, ..self }
     }
 
-    /// The whole module of the filter with this name.
+    /// Returns the module of the filter with this name, in the text format.
     pub(crate) fn module(&self, name: &str) -> String {
         let mut body = format!("{FRAME} {} {}", data(1_024, name.as_bytes()), self.rest);
         let allocate = self.allocator.unwrap_or(ALLOCATE);
@@ -122,7 +123,7 @@ impl Parts {
         }
         let head = [(":method", "POST"), (":path", "/"), (":authority", "a")];
         let head = encode(head.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        assert_eq!(head.len() as i64, CALL_HEAD[1], "the list that modules name");
+        assert_eq!(head.len() as i64, CALLOUT_HEADERS[1], "the size in CALLOUT_HEADERS is the list's");
         body += &data(1_200, &head);
         format!("(module {} {} {body})", imports(&body), self.unknown)
     }
@@ -132,7 +133,7 @@ impl Parts {
             let bodies: Vec<_> = bodies.iter().filter(|(at, _)| *at == name).map(|(_, body)| body.as_str()).collect();
             bodies.concat()
         };
-        let (harm, habit) = (find(&self.harms), find(&self.habits));
+        let (harm, always_run) = (find(&self.harmful), find(&self.unconditional));
         let (before, after) = match name {
             "proxy_on_request_headers" => {
                 (format!("(global.set $harm (i32.gt_u (local.get 1) (i32.const {HARMLESS_HEADERS})))"), String::new())
@@ -141,7 +142,7 @@ impl Parts {
                 let stamp = i64::try_from(stamp).unwrap();
                 (String::new(), call("proxy_add_header_map_value", &[2, 1_100, 8, 1_024, stamp]))
             }
-            _ if harm.is_empty() && habit.is_empty() => return String::new(),
+            _ if harm.is_empty() && always_run.is_empty() => return String::new(),
             _ => Default::default(),
         };
         let row = CALLBACKS.iter().find(|row| row.name == name).unwrap();
@@ -153,13 +154,13 @@ impl Parts {
         let params = "i32 ".repeat(row.params[0].len());
         let types = if row.result.is_some() { "(result i32)" } else { "" };
         format!(
-            "(func (export \"{name}\") (param {params}) {types} (local $i i32) {habit} {before}
+            "(func (export \"{name}\") (param {params}) {types} (local $i i32) {always_run} {before}
                 (if (global.get $harm) (then {harm})) {after} {result})"
         )
     }
 }
 
-/// An allocator that works, for answers that are not kept.
+/// Body of an allocator that works. It reuses memory, so results of earlier calls are overwritten.
 const ALLOCATE: &str = "
     (if (i32.gt_u (local.get 0) (i32.const 60000)) (then
         (return (i32.mul (i32.const 65536)
@@ -186,13 +187,13 @@ const FRAME: &str = r#"
     (data (i32.const 1100) "x-filter") (data (i32.const 1300) "echo") (data (i32.const 1400) ":path")
     (data (i32.const 1420) "a\r\nb:c")"#;
 
-/// A data segment.
+/// Returns a data segment.
 pub(crate) fn data(at: u32, bytes: &[u8]) -> String {
     let digits = bytes.iter().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
     format!("(data (i32.const {at}) \"{digits}\")")
 }
 
-/// Imports the hostcalls that a text names.
+/// Returns imports of the hostcalls that a text names.
 pub(crate) fn imports(text: &str) -> String {
     let mut imports = String::new();
     for row in HOSTCALLS {
@@ -200,7 +201,7 @@ pub(crate) fn imports(text: &str) -> String {
         if !named.iter().any(|name| text.contains(name)) {
             continue;
         }
-        let module = if row.library == Library::Env { "env" } else { "wasi_snapshot_preview1" };
+        let module = if row.import_module == ImportModule::Env { "env" } else { "wasi_snapshot_preview1" };
         write!(imports, "(import \"{module}\" \"{0}\" (func ${0}", row.name).unwrap();
         row.params.iter().for_each(|value| write!(imports, " (param {})", type_name(value)).unwrap());
         row.result.iter().for_each(|value| write!(imports, " (result {})", type_name(value)).unwrap());

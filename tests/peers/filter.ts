@@ -1,5 +1,5 @@
-// A filter in AssemblyScript, with the SDK of solo-io as it is: what it does is compared in Envoy and in Weir
-// (`tests/conformance/assemblyscript.rs`). The request's header `x-do` says what.
+// A filter in AssemblyScript with the unmodified SDK of solo-io. Its effects in Envoy and in Weir are compared by
+// `tests/conformance/assemblyscript.rs`. The request header `x-do` selects the action.
 export * from "@solo-io/proxy-runtime/proxy";
 import {
   BaseContext, BufferTypeValues, Context, Counter, FilterDataStatusValues, FilterHeadersStatusValues, GrpcStatusValues,

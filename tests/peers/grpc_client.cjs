@@ -1,5 +1,5 @@
-// A gRPC client without a proxy: it follows the control plane that GRPC_XDS_BOOTSTRAP names. For each number that it reads
-// on standard input it calls the target as often, one call after another, and prints how often each server has answered.
+// A proxyless gRPC client that follows the control plane of GRPC_XDS_BOOTSTRAP. For each number N on standard input it makes
+// N calls to the target, one after another, and prints the number of responses by server as a JSON object.
 const grpc = require('@grpc/grpc-js');
 require('@grpc/grpc-js-xds').register();
 
@@ -8,20 +8,20 @@ const client = new grpc.Client(process.argv[2], grpc.credentials.createInsecure(
 function call() {
   return new Promise((resolve) => {
     const deadline = Date.now() + 20_000;
-    const same = (bytes) => bytes;
-    client.makeUnaryRequest('/echo.Echo/Say', same, same, Buffer.from(''), { deadline }, (error, answer) => {
-      resolve(error ? `error: ${error.code} ${error.details}` : answer.toString());
+    const identity = (bytes) => bytes;
+    client.makeUnaryRequest('/echo.Echo/Say', identity, identity, Buffer.from(''), { deadline }, (error, response) => {
+      resolve(error ? `error: ${error.code} ${error.details}` : response.toString());
     });
   });
 }
 
 async function calls(count) {
-  const answers = {};
+  const responses = {};
   for (let number = 0; number < count; number += 1) {
-    const said = await call();
-    answers[said] = (answers[said] ?? 0) + 1;
+    const response = await call();
+    responses[response] = (responses[response] ?? 0) + 1;
   }
-  console.log(JSON.stringify(answers));
+  console.log(JSON.stringify(responses));
 }
 
 let done = Promise.resolve();

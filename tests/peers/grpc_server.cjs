@@ -1,4 +1,4 @@
-// A gRPC server that says which one it is. Prints its port, and serves until it is killed.
+// A gRPC server that responds with its port. It prints the port, and serves until it is killed.
 const grpc = require('@grpc/grpc-js');
 
 const say = {

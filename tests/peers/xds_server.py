@@ -1,9 +1,9 @@
-"""A small xDS server that knows nothing of Weir: written from the documentation of Envoy's xDS protocol, with the
-protobuf classes of the Python package `xds-protos`. It speaks delta ADS to one proxy at a time.
+"""A small xDS server without code of Weir, written from the documentation of Envoy's xDS protocol with the protobuf
+classes of the Python package `xds-protos`. It serves delta ADS to one proxy at a time.
 
-Standard output, a JSON object a line: first {"port": N}, then each request of a proxy as it comes.
-Standard input, a JSON object a line: {"put": {NAME: RESOURCE, ...}} with resources in protobuf's JSON form, each with its
-"@type"; {"remove": {TYPE_URL: [NAME, ...]}}; {"close": true} ends the stream under way.
+Standard output, one JSON object per line: first {"port": N}, then each request of a proxy.
+Standard input, one JSON object per line: {"put": {NAME: RESOURCE, ...}} with resources in protobuf's JSON form, each with its
+"@type"; {"remove": {TYPE_URL: [NAME, ...]}}; {"close": true} closes the open stream.
 """
 
 import json
@@ -24,7 +24,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf import any_pb2, json_format
 
-# Imported so that their types are known where JSON names them.
+# Imported to register their types for JSON with "@type".
 KNOWN = [cluster_pb2, extension_pb2, endpoint_pb2, listener_pb2, route_pb2, router_pb2, wasm_pb2,
          http_connection_manager_pb2]
 
@@ -44,24 +44,24 @@ count = 0
 streams = []
 
 
-def say(message):
+def print_json(message):
     with lock:
         print(json.dumps(message), flush=True)
 
 
 class Stream:
-    """What one proxy asks for and holds."""
+    """The subscriptions of one proxy, and the resource versions that it has."""
 
     def __init__(self):
         self.events = queue.Queue()
-        self.wanted = {}  # type URL -> set of names, or None for everything
-        self.held = {}  # type URL -> name -> version
+        self.subscribed = {}  # type URL -> set of names, or None for everything
+        self.sent = {}  # type URL -> name -> version
         self.nonce = 0
 
     def on_request(self, request):
         url = request.type_url
         subscribe = list(request.resource_names_subscribe)
-        say({
+        print_json({
             "type": url.rsplit(".", 1)[-1],
             "node": request.node.id,
             "subscribe": subscribe,
@@ -70,34 +70,34 @@ class Stream:
             "nonce": request.response_nonce,
             "error": request.error_detail.message,
         })
-        if url not in self.wanted:
-            # The first request of a type: nothing named is everything, for the types that have a wildcard.
-            self.wanted[url] = set(subscribe) - {"*"} if subscribe and "*" not in subscribe else None
-            self.held[url] = dict(request.initial_resource_versions)
-        elif self.wanted[url] is not None:
-            self.wanted[url] |= set(subscribe)
-            self.wanted[url] -= set(request.resource_names_unsubscribe)
+        if url not in self.subscribed:
+            # The first request of a type: no names are a wildcard subscription.
+            self.subscribed[url] = set(subscribe) - {"*"} if subscribe and "*" not in subscribe else None
+            self.sent[url] = dict(request.initial_resource_versions)
+        elif self.subscribed[url] is not None:
+            self.subscribed[url] |= set(subscribe)
+            self.subscribed[url] -= set(request.resource_names_unsubscribe)
         for name in request.resource_names_unsubscribe:
-            self.held[url].pop(name, None)
+            self.sent[url].pop(name, None)
         return self.changes(url)
 
     def changes(self, url):
-        """The response that brings the proxy to what there is, or None."""
-        if url not in self.wanted:
+        """Returns the response with the resources that changed since the last one, or None if none changed."""
+        if url not in self.subscribed:
             return None
-        wanted, held = self.wanted[url], self.held[url]
-        there = {name: value for name, value in resources.get(url, {}).items() if wanted is None or name in wanted}
-        changed = {name: value for name, value in there.items() if held.get(name) != value[0]}
-        gone = [name for name in held if name not in there]
-        if not changed and not gone:
+        subscribed, sent = self.subscribed[url], self.sent[url]
+        current = {name: value for name, value in resources.get(url, {}).items() if subscribed is None or name in subscribed}
+        changed = {name: value for name, value in current.items() if sent.get(name) != value[0]}
+        removed = [name for name in sent if name not in current]
+        if not changed and not removed:
             return None
         self.nonce += 1
-        response = discovery_pb2.DeltaDiscoveryResponse(type_url=url, nonce=str(self.nonce), removed_resources=gone)
+        response = discovery_pb2.DeltaDiscoveryResponse(type_url=url, nonce=str(self.nonce), removed_resources=removed)
         for name, (version, content) in changed.items():
             response.resources.add(name=name, version=version, resource=content)
-            held[name] = version
-        for name in gone:
-            del held[name]
+            sent[name] = version
+        for name in removed:
+            del sent[name]
         return response
 
 
@@ -139,11 +139,11 @@ def main():
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Server(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    say({"port": port})
+    print_json({"port": port})
     for line in sys.stdin:
         command = json.loads(line)
         for name, resource in command.get("put", {}).items():
-            # One name may stand for resources of several types.
+            # A name may have one resource of each of several types.
             for one in resource if isinstance(resource, list) else [resource]:
                 put(name, one)
         for url, names in command.get("remove", {}).items():

@@ -1,13 +1,13 @@
-//! Nonsense for the control plane: requests that were right once, with bytes changed, left out, repeated or made up, for
-//! its API, for the stream that proxies open, and for the address of mutual TLS. It answers, refuses or hangs up; it never
-//! fails by a bug of its own, forgets what was applied by others, or grows.
+//! Fuzz test of the control plane. Valid requests are mutated: bytes are changed, removed, repeated or inserted. They are
+//! sent to the API, to the xDS stream of proxies, and to the address of mutual TLS. The control plane must respond, reject
+//! or close the connection. It must not panic, lose applied resources, or grow.
 //!
-//! `WEIR_SECONDS=600` is what was accepted; the suite takes less. A failure prints its seed: `WEIR_SEED`.
+//! The acceptance run was `WEIR_SECONDS=600`; the suite runs 5 s. A test prints its seed, which `WEIR_SEED` sets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use harness::{Client, ControlPlane, Origin, Resources, full, read, within};
+use harness::{Client, ControlPlane, Origin, Resources, full, read, with_deadline};
 use http::Request;
 use prost::Message;
 use rand::rngs::SmallRng;
@@ -16,27 +16,27 @@ use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use weir_xds::Kind;
+use weir_xds::ResourceType;
 use weir_xds::proto::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
 
-use crate::{machine, setting};
+use crate::{lock_machine, number_from_env};
 
-/// How long each takes when nobody asks for more, in seconds.
+/// Duration of each test by default, in seconds.
 const SECONDS: usize = 5;
 
-/// Memory that a control plane may gain by it: revisions and tokens that were made on the way are kept.
-const MAX_GAIN: u64 = 256 * 1024 * 1024;
+/// Bytes by which a control plane may grow. It stores the revisions and tokens that the test creates.
+const MAX_GROWTH: u64 = 256 * 1024 * 1024;
 
-/// What a right request to the API looks like.
-const REQUESTS: [(&str, &str, &str); 14] = [
+/// Valid requests to the API: method, path and body.
+const VALID_REQUESTS: [(&str, &str, &str); 14] = [
     ("GET", "/api/v1/resources", ""),
-    ("GET", "/api/v1/resources?kind=Service&namespace=default", ""),
-    ("GET", "/api/v1/resources/Service/default/origin", ""),
-    ("PUT", "/api/v1/resources/Service/default/other", SERVICE),
-    ("DELETE", "/api/v1/resources/Service/default/other", ""),
+    ("GET", "/api/v1/resources?kind=ServiceEntry&namespace=default", ""),
+    ("GET", "/api/v1/resources/ServiceEntry/default/origin", ""),
+    ("PUT", "/api/v1/resources/ServiceEntry/default/other", SERVICE),
+    ("DELETE", "/api/v1/resources/ServiceEntry/default/other", ""),
     ("POST", "/api/v1/apply?dry_run=true", SERVICE),
     ("POST", "/api/v1/apply?message=why&expected_revision=1", SERVICE),
-    ("POST", "/api/v1/delete", r#"[{"kind": "Service", "namespace": "default", "name": "other"}]"#),
+    ("POST", "/api/v1/delete", r#"[{"kind": "ServiceEntry", "namespace": "default", "name": "other"}]"#),
     ("GET", "/api/v1/revisions?before=7&limit=3", ""),
     ("GET", "/api/v1/revisions/1", ""),
     ("POST", "/api/v1/revisions/1/rollback?dry_run=true", ""),
@@ -45,13 +45,13 @@ const REQUESTS: [(&str, &str, &str); 14] = [
     ("GET", "/api/v1/authority", ""),
 ];
 
-const SERVICE: &str = "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {name: other}\nspec:\n  ports: [{name: http, \
+const SERVICE: &str = "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {name: other}\nspec:\n  ports: [{name: http, \
                        port: 80, protocol: HTTP}]\n  endpoints: [{address: \"127.0.0.1:9001\", version: v1}]\n";
 
-/// Changes a text that was right.
-struct Nonsense(SmallRng);
+/// Mutates valid requests.
+struct Mutator(SmallRng);
 
-impl Nonsense {
+impl Mutator {
     fn new() -> Self {
         let seed = std::env::var("WEIR_SEED").ok().and_then(|text| text.parse().ok());
         let seed: u64 = seed.unwrap_or_else(|| SmallRng::from_os_rng().random());
@@ -59,14 +59,14 @@ impl Nonsense {
         Self(SmallRng::seed_from_u64(seed))
     }
 
-    /// True this often of a hundred times.
-    fn sometimes(&mut self, percent: u32) -> bool {
+    /// Returns true with a probability in percent.
+    fn chance(&mut self, percent: u32) -> bool {
         self.0.random_range(0..100) < percent
     }
 
-    /// The same bytes, or not quite.
-    fn bytes(&mut self, right: &[u8]) -> Vec<u8> {
-        let mut bytes = right.to_vec();
+    /// Returns the bytes with up to three mutations.
+    fn bytes(&mut self, valid: &[u8]) -> Vec<u8> {
+        let mut bytes = valid.to_vec();
         for _ in 0..self.0.random_range(0..4) {
             let at = self.0.random_range(0..=bytes.len());
             let end = self.0.random_range(at..=bytes.len().min(at + 20));
@@ -92,9 +92,9 @@ impl Nonsense {
         bytes
     }
 
-    /// A path that an HTTP library sends: the same, or not quite.
-    fn path(&mut self, right: &str) -> String {
-        let bytes = self.bytes(right.as_bytes());
+    /// Returns a path with mutations that the HTTP library can send.
+    fn path(&mut self, valid: &str) -> String {
+        let bytes = self.bytes(valid.as_bytes());
         let plain = bytes.into_iter().map(|byte| if byte.is_ascii_graphic() && byte != b'#' { byte } else { b'%' });
         let path = String::from_utf8(plain.take(4_000).collect()).unwrap();
         if path.starts_with('/') { path } else { format!("/{path}") }
@@ -102,121 +102,127 @@ impl Nonsense {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_does_not_harm_the_api() {
-    let _machine = machine().await;
-    let (control, mut nonsense) = (begin().await, Nonsense::new());
-    let (before, until) = (control.memory(), Instant::now() + seconds());
-    let (mut sent, mut answers) = (0, std::collections::BTreeMap::<u16, usize>::new());
+async fn mutated_api_requests_do_not_harm_control_plane() {
+    let _machine = lock_machine().await;
+    let (control, mut mutator) = (start().await, Mutator::new());
+    let (before, deadline) = (control.memory(), Instant::now() + seconds());
+    let (mut sent, mut responses) = (0, std::collections::BTreeMap::<u16, usize>::new());
     let token = control.admin_token();
     let mut client = Client::http1(control.api()).await;
-    while Instant::now() < until {
-        let (method, path, body) = *REQUESTS.choose(&mut nonsense.0).unwrap();
-        let mut request = Request::builder().method(method).uri(nonsense.path(path));
-        if nonsense.sometimes(95) {
+    while Instant::now() < deadline {
+        let (method, path, body) = *VALID_REQUESTS.choose(&mut mutator.0).unwrap();
+        let mut request = Request::builder().method(method).uri(mutator.path(path));
+        if mutator.chance(95) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let Ok(request) = request.body(full(nonsense.bytes(body.as_bytes()))) else { continue };
+        let Ok(request) = request.body(full(mutator.bytes(body.as_bytes()))) else { continue };
         sent += 1;
-        let answer = within("an answer or its end", client.attempt(request)).await;
-        match answer {
-            Ok(response) if response.headers().get("content-type").is_some_and(|it| it == "text/event-stream") => {
-                client = Client::http1(control.api()).await; // It never ends.
+        let response = with_deadline("a response or its end", client.try_send(request)).await;
+        match response {
+            Ok(response)
+                if response.headers().get("content-type").is_some_and(|value| value == "text/event-stream") =>
+            {
+                client = Client::http1(control.api()).await; // A watch never ends.
             }
             Ok(response) => {
-                *answers.entry(response.status().as_u16()).or_default() += 1;
+                *responses.entry(response.status().as_u16()).or_default() += 1;
                 assert_ne!(response.status(), 500);
-                if within("the body", read(response)).await.is_err() || client.is_closed() {
+                if with_deadline("the body", read(response)).await.is_err() || client.is_closed() {
                     client = Client::http1(control.api()).await;
                 }
             }
             Err(_) => client = Client::http1(control.api()).await,
         }
     }
-    println!("{sent} requests, answers {answers:?}");
-    check(&control, before).await;
-    assert!(answers.len() > 3, "{answers:?}");
+    println!("{sent} requests, responses by status {responses:?}");
+    assert_healthy(&control, before).await;
+    assert!(responses.len() > 3, "{responses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_does_not_harm_the_streams_of_proxies() {
-    let _machine = machine().await;
-    let (control, mut nonsense) = (begin().await, Nonsense::new());
-    let (before, until) = (control.memory(), Instant::now() + seconds());
+async fn mutated_xds_streams_do_not_harm_control_plane() {
+    let _machine = lock_machine().await;
+    let (control, mut mutator) = (start().await, Mutator::new());
+    let (before, deadline) = (control.memory(), Instant::now() + seconds());
     let mut client = Client::http2(control.xds()).await;
-    let (mut streams, mut answered) = (0, 0_usize);
-    while Instant::now() < until {
-        let is_delta = nonsense.sometimes(60);
+    let (mut streams, mut streams_with_response) = (0, 0_usize);
+    while Instant::now() < deadline {
+        let is_delta = mutator.chance(60);
         let method = if is_delta { "DeltaAggregatedResources" } else { "StreamAggregatedResources" };
         let path = format!("/envoy.service.discovery.v3.AggregatedDiscoveryService/{method}");
         let mut body = Vec::new();
-        for number in 0..nonsense.0.random_range(1..6) {
-            let right = if is_delta { delta(number, &mut nonsense) } else { state(number, &mut nonsense) };
-            let message = nonsense.bytes(&right);
-            let right = u32::try_from(message.len()).unwrap();
-            let length: u32 = if nonsense.sometimes(97) { right } else { nonsense.0.random() };
-            body.push(u8::from(nonsense.sometimes(2)));
+        for number in 0..mutator.0.random_range(1..6) {
+            let valid = if is_delta {
+                delta_request(number, &mut mutator)
+            } else {
+                state_of_the_world_request(number, &mut mutator)
+            };
+            let message = mutator.bytes(&valid);
+            let size = u32::try_from(message.len()).unwrap();
+            let length: u32 = if mutator.chance(97) { size } else { mutator.0.random() };
+            body.push(u8::from(mutator.chance(2)));
             body.extend_from_slice(&length.to_be_bytes());
             body.extend_from_slice(&message);
         }
         let request = Request::builder().method("POST").uri(format!("http://control{path}"));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
         streams += 1;
-        let answer = within("an answer", client.attempt(request.body(full(body)).unwrap())).await;
-        match answer {
-            Ok(response) => match within("the end of the stream", read(response)).await {
-                Ok(answer) => answered += usize::from(!answer.body.is_empty()),
+        let response = with_deadline("a response", client.try_send(request.body(full(body)).unwrap())).await;
+        match response {
+            Ok(response) => match with_deadline("the end of the stream", read(response)).await {
+                Ok(response) => streams_with_response += usize::from(!response.body.is_empty()),
                 Err(_) => client = Client::http2(control.xds()).await,
             },
             Err(_) => client = Client::http2(control.xds()).await,
         }
         if streams % 50 == 0 {
-            garbage(control.mutual(), &mut nonsense).await;
+            send_broken_handshake(control.xds_mtls(), &mut mutator).await;
         }
     }
-    println!("{streams} streams, {answered} of them were told something");
-    assert!(answered > 0);
-    check(&control, before).await;
+    println!("{streams} streams, {streams_with_response} of them got a response");
+    assert!(streams_with_response > 0);
+    assert_healthy(&control, before).await;
 }
 
-async fn begin() -> ControlPlane {
+async fn start() -> ControlPlane {
     let control = ControlPlane::start().await;
-    let origin = Origin::says("here").await;
+    let origin = Origin::text("here").await;
     control.apply(&Resources::forward_to(origin.address())).await;
     control
 }
 
 fn seconds() -> Duration {
-    Duration::from_secs(setting("WEIR_SECONDS", SECONDS) as u64)
+    Duration::from_secs(number_from_env("WEIR_SECONDS", SECONDS) as u64)
 }
 
-/// It is well: it answers, takes a change, has not failed by a bug, and has not grown.
-async fn check(control: &ControlPlane, before: u64) {
-    let gain = control.memory().saturating_sub(before);
-    println!("{} MiB gained", gain / 1024 / 1024);
+/// Panics unless the control plane responds, accepts a change, has not panicked and has not grown.
+async fn assert_healthy(control: &ControlPlane, before: u64) {
+    let growth = control.memory().saturating_sub(before);
+    println!("memory grew by {} MiB", growth / 1024 / 1024);
     assert!(!control.log().contains("panicked") && !control.log().contains("by a bug"), "see the log");
-    assert!(gain < MAX_GAIN, "{gain} bytes gained");
+    assert!(growth < MAX_GROWTH, "memory grew by {growth} bytes");
     assert_eq!(control.get("resources/Gateway/default/edge").await["metadata"]["name"], "edge");
-    let origin = Origin::says("there").await;
+    let origin = Origin::text("there").await;
     control.apply(&Resources::forward_to(origin.address())).await;
     let proxy = control.proxy("after", &[]).await;
-    harness::until("a proxy to be told", async || {
+    harness::wait_until("a proxy to serve", async || {
         proxy.find_listener("default/edge/http").await?;
         (proxy.get("/").await.text() == "there").then_some(())
     })
     .await;
 }
 
-/// Bytes that are no handshake, or only begin like one.
-async fn garbage(address: SocketAddr, nonsense: &mut Nonsense) {
+/// Opens a connection and sends bytes that are no TLS handshake, or begin like one.
+async fn send_broken_handshake(address: SocketAddr, mutator: &mut Mutator) {
     let mut socket = TcpStream::connect(address).await.unwrap();
-    let begin = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
-    let mut bytes = nonsense.bytes(&begin);
-    let length = nonsense.0.random_range(0..600);
-    bytes.extend((0..length).map(|_| nonsense.0.random::<u8>()));
+    let handshake = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    let mut bytes = mutator.bytes(&handshake);
+    let length = mutator.0.random_range(0..600);
+    bytes.extend((0..length).map(|_| mutator.0.random::<u8>()));
     drop(socket.write_all(&bytes).await);
     drop(socket.shutdown().await);
-    let mut answer = Vec::new();
-    drop(within("the end of the connection", socket.read_to_end(&mut answer)).await);
+    let mut response = Vec::new();
+    drop(with_deadline("the end of the connection", socket.read_to_end(&mut response)).await);
 }
 
 fn node(number: u32) -> Option<Node> {
@@ -224,14 +230,14 @@ fn node(number: u32) -> Option<Node> {
     (number == 0).then(|| Node { id, user_agent_name, ..Node::default() })
 }
 
-fn delta(number: u32, nonsense: &mut Nonsense) -> Vec<u8> {
-    let kind = *Kind::ALL.choose(&mut nonsense.0).unwrap();
+fn delta_request(number: u32, mutator: &mut Mutator) -> Vec<u8> {
+    let kind = *ResourceType::ALL.choose(&mut mutator.0).unwrap();
     let names = ["default/origin:80", "default/edge/http", "*", "nobody"].map(str::to_owned);
     let request = DeltaDiscoveryRequest {
         node: node(number),
         type_url: kind.type_url(),
-        resource_names_subscribe: names.choose_multiple(&mut nonsense.0, 2).cloned().collect(),
-        resource_names_unsubscribe: names.choose_multiple(&mut nonsense.0, 1).cloned().collect(),
+        resource_names_subscribe: names.choose_multiple(&mut mutator.0, 2).cloned().collect(),
+        resource_names_unsubscribe: names.choose_multiple(&mut mutator.0, 1).cloned().collect(),
         response_nonce: number.to_string(),
         initial_resource_versions: [("default/origin:80".to_owned(), "1".to_owned())].into(),
         ..DeltaDiscoveryRequest::default()
@@ -239,13 +245,13 @@ fn delta(number: u32, nonsense: &mut Nonsense) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-fn state(number: u32, nonsense: &mut Nonsense) -> Vec<u8> {
-    let kind = *Kind::ALL.choose(&mut nonsense.0).unwrap();
+fn state_of_the_world_request(number: u32, mutator: &mut Mutator) -> Vec<u8> {
+    let kind = *ResourceType::ALL.choose(&mut mutator.0).unwrap();
     let names = ["default/origin:80", "default/edge/http", "*"].map(str::to_owned);
     let request = DiscoveryRequest {
         node: node(number),
         type_url: kind.type_url(),
-        resource_names: names.choose_multiple(&mut nonsense.0, 1).cloned().collect(),
+        resource_names: names.choose_multiple(&mut mutator.0, 1).cloned().collect(),
         response_nonce: number.to_string(),
         ..DiscoveryRequest::default()
     };

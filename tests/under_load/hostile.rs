@@ -1,105 +1,112 @@
-//! Acceptance of hostile filters: 32 connections make a filter do harm while 200 long streams go through it, and the
-//! other routes of the same worker go on. One worker, so that everything meets on one thread.
+//! Acceptance test of hostile filters. Requests of 32 connections make a filter do harm while 200 long streams pass it. Other
+//! routes must stay fast. The proxy has one worker, so that all streams share one thread.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use harness::{Body, BodySender, Client, Codec, Filter, Origin, Proxy, Resources, in_steps, until, within};
+use harness::{
+    Body, BodySender, Client, Codec, Filter, Origin, Proxy, Resources, body_channel, wait_until, with_deadline,
+};
 use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::latency::{self, LatencySummary, percentile};
 use crate::load::Load;
-use crate::waits::{self, Waits, percentile};
-use crate::{machine, path_origin, setting};
+use crate::{lock_machine, number_from_env, path_origin};
 
 /// Long streams through the hostile filter.
 const STREAMS: usize = 200;
 
-/// Connections that make it do harm.
-const HAMMERS: usize = 32;
+/// Connections whose requests make the filter do harm.
+const HARMFUL_CONNECTIONS: usize = 32;
 
-/// Connections on the other route.
-const OTHERS: usize = 8;
+/// Connections of the other route.
+const OTHER_CONNECTIONS: usize = 8;
 
-/// For how long each load is looked at at a time, in milliseconds: long enough that the first failures of a filter, which
-/// come close together, are no more than what a hundredth of the requests meets.
-const LOOK_MS: usize = 2_000;
+/// Duration of one measurement in milliseconds. It is long enough that the first failures of a filter, which follow each
+/// other closely, delay less than a hundredth of the requests.
+const WINDOW_MS: usize = 2_000;
 
-/// How often harm is looked at, with its breaker reset each time. The other programs of a machine make one of the looks
-/// worse than the filter does, but not most of them: their median counts.
-const LOOKS: usize = 3;
+/// Measurements during harm. The filter's breaker is reset before each. The median counts, since other programs on the
+/// machine disturb single measurements.
+const WINDOWS: usize = 3;
 
-/// The longest that one request of another route may take.
+/// Longest duration of a request of the other route.
 const LONGEST_STALL: Duration = Duration::from_millis(100);
 
-/// Up to here a machine of two cores makes a hundredth of the requests wait when something else runs on it.
+/// p99 that other programs can cause on a machine of two cores.
 const NOISE: Duration = Duration::from_millis(20);
 
-/// What a VM and its streams may add to the proxy's memory; a VM's own cap is 16 MiB and there are two.
+/// Bytes that the VMs and their streams may add to the proxy's memory. There are two VMs of up to 16 MiB.
 const MEMORY_CAP: u64 = 96 << 20;
 
-/// In which callback the filter does harm.
+/// Callback in which the filter does harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum CallbackKind {
     Headers,
     Body,
 }
 
-/// What a filter does, and how that shows.
+/// Harm of a filter, and the expected report of its failure.
 #[derive(Debug, Clone, Copy)]
-struct Harm {
+struct HarmCase {
     step: &'static str,
-    place: Place,
-    /// The access log's detail; `None` when it harms nobody but itself and lives on.
+    callback: CallbackKind,
+    /// `response_code_details` in the access log. `None` if the filter does not fail.
     detail: Option<&'static str>,
     policy: &'static str,
 }
 
 #[tokio::test]
-async fn endless_loops() {
-    suffer("spin", Some("filter_deadline")).await;
+async fn endless_loop_does_not_slow_other_routes() {
+    run_in_both_callbacks("loop_forever", Some("filter_deadline")).await;
 }
 
 #[tokio::test]
-async fn endless_allocations() {
-    suffer("hoard", Some("filter_out_of_memory")).await;
+async fn endless_allocation_does_not_slow_other_routes() {
+    run_in_both_callbacks("allocate_forever", Some("filter_out_of_memory")).await;
 }
 
 #[tokio::test]
-async fn panics() {
-    suffer("panic", Some("filter_trap")).await;
+async fn panic_does_not_slow_other_routes() {
+    run_in_both_callbacks("panic", Some("filter_trap")).await;
 }
 
 #[tokio::test]
-async fn floods_of_log_lines() {
-    suffer("flood", Some("filter_deadline")).await;
+async fn log_flood_does_not_slow_other_routes() {
+    run_in_both_callbacks("flood_log", Some("filter_deadline")).await;
 }
 
 #[tokio::test]
-async fn pointers_to_nowhere() {
-    suffer("garbage", None).await;
+async fn invalid_pointers_do_not_slow_other_routes() {
+    run_in_both_callbacks("invalid_pointers", None).await;
 }
 
 #[tokio::test]
-async fn open_policy_lets_the_streams_go_on() {
-    let _machine = machine().await;
-    let harm = Harm { step: "spin", place: Place::Headers, detail: Some("filter_deadline"), policy: "failure: Open" };
+async fn fail_open_policy_does_not_break_streams() {
+    let _machine = lock_machine().await;
+    let harm = HarmCase {
+        step: "loop_forever",
+        callback: CallbackKind::Headers,
+        detail: Some("filter_deadline"),
+        policy: "failurePolicy: FailOpen",
+    };
     run(harm).await;
 }
 
-async fn suffer(step: &'static str, detail: Option<&'static str>) {
-    let _machine = machine().await;
-    for place in [Place::Headers, Place::Body] {
-        run(Harm { step, place, detail, policy: "failure: Closed" }).await;
+async fn run_in_both_callbacks(step: &'static str, detail: Option<&'static str>) {
+    let _machine = lock_machine().await;
+    for callback in [CallbackKind::Headers, CallbackKind::Body] {
+        run(HarmCase { step, callback, detail, policy: "failurePolicy: FailClosed" }).await;
     }
 }
 
-impl Harm {
+impl HarmCase {
     fn config(self) -> Value {
-        let callback = if self.place == Place::Headers { "request_headers" } else { "request_body" };
+        let callback = if self.callback == CallbackKind::Headers { "request_headers" } else { "request_body" };
         let stamp = json!([{"do": "set", "name": "x-filter", "value": "was here"}]);
         json!({callback: [{"do": self.step, "path": "/guarded/harm"}], "response_headers": stamp})
     }
@@ -119,56 +126,56 @@ impl Harm {
             .service("plain", &[plain])
             .route("guarded", &rules("guarded", "echo"))
             .route("other", &rules("other", "plain"))
-            .filter(Filter::test("hostile", self.config()).with(self.policy).before("guarded"))
+            .filter(Filter::test("hostile", self.config()).with_fields(self.policy).targeting("guarded"))
     }
 }
 
-async fn run(harm: Harm) {
-    let echo = Origin::echoes(Codec::Http1).await;
+async fn run(harm: HarmCase) {
+    let echo = Origin::echo(Codec::Http1).await;
     let proxy = Proxy::start(&harm.resources(echo.address(), path_origin::start())).await;
     let address = proxy.address().await;
     let streams = open_streams(address).await;
     let before = proxy.memory("VmRSS");
 
-    let alone = look(address).await;
-    let hammers = Load::start(address, HAMMERS, &script("/guarded/fine"));
-    let harmless = look(address).await;
-    hammers.stop().await;
-    let since = Instant::now();
-    let hammers = Load::start(address, HAMMERS, &script("/guarded/harm"));
-    let mut looks = vec![look(address).await];
-    while looks.len() < LOOKS {
+    let idle = measure(address).await;
+    let load = Load::start(address, HARMFUL_CONNECTIONS, &script("/guarded/fine"));
+    let harmless = measure(address).await;
+    load.stop().await;
+    let start = Instant::now();
+    let load = Load::start(address, HARMFUL_CONNECTIONS, &script("/guarded/harm"));
+    let mut windows = vec![measure(address).await];
+    while windows.len() < WINDOWS {
         proxy.command("/plugins/reset?name=default/hostile").await;
-        looks.push(look(address).await);
+        windows.push(measure(address).await);
     }
-    let hammers = hammers.stop().await;
+    let load = load.stop().await;
     println!("\n{harm:?}");
-    print_waits("alone", &alone);
-    print_waits("beside harmless requests", &harmless);
-    looks.iter().for_each(|harmed| print_waits("beside harm", harmed));
-    println!("  hammers: {hammers:?}");
+    print_latency("without load", &idle);
+    print_latency("beside harmless requests", &harmless);
+    windows.iter().for_each(|harmed| print_latency("beside harm", harmed));
+    println!("  harmful requests: {load:?}");
 
-    let ended = end_of_streams(harm, streams).await;
-    println!("  {STREAMS} long streams: {ended} ended by the filter");
-    assert_others_go_on(&alone, &harmless, &looks);
-    assert_named(&proxy, harm, ended).await;
-    assert_works_again(&proxy).await;
+    let broken = count_broken_streams(harm, streams).await;
+    println!("  {STREAMS} long streams: {broken} ended by the filter");
+    assert_other_route_unharmed(&idle, &harmless, &windows);
+    assert_failure_reported(&proxy, harm, broken).await;
+    wait_until_recovered(&proxy).await;
     let grown = proxy.memory("VmHWM").saturating_sub(before);
-    println!("  memory grew by {} KiB at most; works again after {:?}", grown >> 10, since.elapsed());
+    println!("  memory grew by {} KiB at most; works again after {:?}", grown >> 10, start.elapsed());
     assert!(grown < MEMORY_CAP, "memory grew by {grown} bytes");
 }
 
-/// Looks at the other route for a while.
-async fn look(address: SocketAddr) -> Waits {
-    let length = Duration::from_millis(setting("WEIR_LOOK_MS", LOOK_MS) as u64);
-    waits::look(address, OTHERS, length).await
+/// Measures the latency of the other route.
+async fn measure(address: SocketAddr) -> LatencySummary {
+    let duration = Duration::from_millis(number_from_env("WEIR_WINDOW_MS", WINDOW_MS) as u64);
+    latency::measure(address, OTHER_CONNECTIONS, duration).await
 }
 
-fn print_waits(what: &str, waits: &Waits) {
-    println!("  other route {what:<26} p99 {:?} max {:?} of {}", waits.p99, waits.max, waits.requests);
+fn print_latency(what: &str, latency: &LatencySummary) {
+    println!("  other route {what:<26} p99 {:?} max {:?} of {}", latency.p99, latency.max, latency.requests);
 }
 
-/// Requests with a body, whatever becomes of them.
+/// Returns a script of wrk: requests with a body, for which every response is right.
 fn script(path: &str) -> String {
     format!(
         "wrk.method = \"POST\" wrk.body = \"harm\"\nlocal text\nfunction request()\n    text = text or wrk.format(nil, \
@@ -176,78 +183,79 @@ fn script(path: &str) -> String {
     )
 }
 
+/// A stream whose request body has not ended.
 struct LongStream {
     sender: BodySender,
     body: Incoming,
     _client: Client,
 }
 
-/// Requests whose bodies go on; the origin echoes, so that each has a response under way, too.
+/// Opens streams whose request bodies do not end. The origin echoes, so each has an unfinished response, too.
 async fn open_streams(address: SocketAddr) -> Vec<LongStream> {
     let mut streams = Vec::new();
     for number in 0..STREAMS {
         let mut client = Client::http1(address).await;
-        let (sender, body) = in_steps();
+        let (sender, body) = body_channel();
         let request: Request<Body> = Request::post(format!("/guarded/long/{number}")).body(body).unwrap();
-        let response = client.begin(request).await;
+        let response = client.send_head(request).await;
         assert_eq!((response.status(), response.headers().contains_key("x-filter")), (http::StatusCode::OK, true));
         streams.push(LongStream { sender, body: response.into_body(), _client: client });
     }
     streams
 }
 
-/// How many have ended as the failure policy says. None may hang, none may look whole.
-async fn end_of_streams(harm: Harm, streams: Vec<LongStream>) -> usize {
+/// Returns the number of broken streams. Panics if a stream hangs, or ends otherwise than its failure policy demands.
+async fn count_broken_streams(harm: HarmCase, streams: Vec<LongStream>) -> usize {
     let mut broken = 0;
     for (number, stream) in streams.into_iter().enumerate() {
         let LongStream { sender, body, _client } = stream;
-        let lives_on = harm.detail.is_none() || harm.is_open();
+        let survives = harm.detail.is_none() || harm.is_open();
         let what = format!("the end of stream {number}");
-        let end = within(&what, finish(lives_on, sender, body)).await;
+        let end = with_deadline(&what, finish(survives, sender, body)).await;
         broken += usize::from(end.is_err());
         match end {
-            Ok(bytes) => assert!(lives_on && bytes == b"the end", "stream {number} ended as if whole: {bytes:?}"),
-            Err(error) => assert!(!lives_on, "stream {number} was broken off: {error}"),
+            Ok(bytes) => assert!(survives && bytes == b"the end", "stream {number} ended as if complete: {bytes:?}"),
+            Err(error) => assert!(!survives, "stream {number} was broken: {error}"),
         }
     }
     broken
 }
 
-/// A stream that lives on is ended by its downstream; another one ends without that.
-async fn finish(lives_on: bool, sender: BodySender, body: Incoming) -> hyper::Result<Vec<u8>> {
-    let mut kept = Some(sender);
-    if lives_on && let Some(sender) = kept.take() {
+/// Ends a surviving stream from the downstream and returns its response body. Waits for the end of another stream.
+async fn finish(survives: bool, sender: BodySender, body: Incoming) -> hyper::Result<Vec<u8>> {
+    let mut open_sender = Some(sender);
+    if survives && let Some(sender) = open_sender.take() {
         sender.data("the end").await;
     }
     let end = body.collect().await.map(|whole| whole.to_bytes().to_vec());
-    drop(kept);
+    drop(open_sender);
     end
 }
 
-/// Other programs on the machine make requests wait, too: what they do to undisturbed requests is let pass.
-fn assert_others_go_on(alone: &Waits, harmless: &Waits, looks: &[Waits]) {
-    let p99 = median(looks, |look| look.p99);
-    let stall = median(looks, |look| look.max);
-    let undisturbed = harmless.p99.max(alone.p99);
+/// Panics if the other route is slow during harm. Delays that also occur without harm are subtracted.
+fn assert_other_route_unharmed(idle: &LatencySummary, harmless: &LatencySummary, windows: &[LatencySummary]) {
+    let p99 = median(windows, |window| window.p99);
+    let stall = median(windows, |window| window.max);
+    let undisturbed = harmless.p99.max(idle.p99);
     let ratio = p99.as_secs_f64() / undisturbed.as_secs_f64();
     println!("  p99 beside harm is {ratio:.2} of undisturbed, the longest stall {stall:?}");
-    assert!(p99 <= (undisturbed * 2).max(NOISE), "p99 of the other route: {looks:?}, {harmless:?} without");
-    let allowed = LONGEST_STALL + harmless.max.max(alone.max);
-    assert!(stall <= allowed, "stalls of more than {allowed:?}: {looks:?}");
+    assert!(p99 <= (undisturbed * 2).max(NOISE), "p99 of the other route: {windows:?}, {harmless:?} without");
+    let allowed = LONGEST_STALL + harmless.max.max(idle.max);
+    assert!(stall <= allowed, "stalls of more than {allowed:?}: {windows:?}");
 }
 
-fn median(looks: &[Waits], figure: impl Fn(&Waits) -> Duration) -> Duration {
-    percentile(&looks.iter().map(figure).collect::<Vec<_>>(), 50)
+fn median(windows: &[LatencySummary], figure: impl Fn(&LatencySummary) -> Duration) -> Duration {
+    percentile(&windows.iter().map(figure).collect::<Vec<_>>(), 50)
 }
 
-/// Metric, log and access log say which filter it was.
-async fn assert_named(proxy: &Proxy, harm: Harm, ended: usize) {
+/// Panics unless metric, log and access log name the failed filter.
+async fn assert_failure_reported(proxy: &Proxy, harm: HarmCase, broken: usize) {
     let Some(detail) = harm.detail else {
-        assert_eq!(ended, 0);
+        assert_eq!(broken, 0);
         return;
     };
     let expected = if harm.is_open() { 0 } else { STREAMS };
-    assert_eq!(ended, expected);
+    assert_eq!(broken, expected);
     let line = proxy.wait_for_log("filter failed too often").await;
     assert!(line.contains("default/hostile"), "{line}");
     let line = proxy.wait_for_log("filter failed; its VM is replaced").await;
@@ -258,14 +266,16 @@ async fn assert_named(proxy: &Proxy, harm: Harm, ended: usize) {
     println!("  {opened}");
     assert!(!opened.ends_with(" 0"), "{opened}");
     if !harm.is_open() {
-        proxy.access_log_line(|line| line["details"] == detail && line["plugin"] == "default/hostile").await;
+        proxy
+            .access_log_line(|line| line["response_code_details"] == detail && line["filter"] == "default/hostile")
+            .await;
     }
 }
 
-/// After its back-off the filter is called again.
-async fn assert_works_again(proxy: &Proxy) {
+/// Blocks until the filter is called again, after the back-off of its breaker.
+async fn wait_until_recovered(proxy: &Proxy) {
     let mut client = proxy.client().await;
-    until("the filter to work again", async || {
+    wait_until("the filter to work again", async || {
         let answer = client.post("/guarded/fine", "fine").await;
         (answer.status == 200 && answer.header("x-filter") == Some("was here")).then_some(())
     })

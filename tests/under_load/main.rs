@@ -1,38 +1,38 @@
-//! What must hold while a proxy is busy: changes serve at once and fail nobody, a hostile filter harms only its own
-//! route, a killed compiler leaves a cache that works. Each prints its figures: `cargo test -p weir-tests --features
-//! tools --test under_load -- --nocapture`.
+//! Acceptance tests under load: configuration changes, hostile filters, killed processes,
+//! certificate rotation and scale. Each prints its figures: `cargo test -p weir-tests --features tools --test under_load --
+//! --nocapture`.
 //!
-//! They need `wrk`, and the machine for themselves: one runs at a time, and times are compared with times of the same
+//! The tests need `wrk`, and no other load on the machine. One runs at a time. Times are compared with times of the same
 //! run.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
 
-mod changes; // A thousand changes under load.
-mod swaps; // A module that is swapped again and again.
-mod volume; // Files that are changed in three ways.
-mod hostile; // Filters that mean harm.
-mod module_cache; // Compilations that are killed, artefacts that are damaged.
+mod changes; // A thousand edits under load.
+mod swaps; // Repeated swaps of a module.
+mod watched_folder; // Files that are changed in three styles.
+mod hostile; // Hostile filters.
+mod module_cache; // Killed compilations and damaged artifacts.
 mod rate_limits; // Limits that workers share, and floods of keys.
-mod acknowledged; // A control plane that is killed again and again.
-mod replicas; // One of three that share an etcd.
-mod applied; // From an apply to its first answer.
-mod scale; // Many proxies, many services.
-mod certificates; // Short lives, and a root that rotates.
-mod fuzz; // Nonsense for the control plane.
+mod replicas; // Kills of one of three control planes that share an etcd cluster.
+mod store_kills; // Kills of a control plane with its own store.
+mod apply_latency; // Time from an apply to its first response.
+mod scale; // Many proxies and services.
+mod certificates; // Short lifetimes and a root rotation.
+mod fuzz; // Mutated requests to the control plane.
 mod load; // wrk.
-mod path_origin; // An origin that answers with the path.
-mod waits; // What a route's requests wait.
+mod path_origin; // An origin that responds with the path.
+mod latency; // Latency of requests on one route.
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::waits::percentile;
+use crate::latency::percentile;
 
-/// The machine, for one test at a time.
-async fn machine() -> MutexGuard<'static, ()> {
+/// Returns the lock of the machine, which one test at a time has.
+async fn lock_machine() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::const_new(());
     MACHINE.lock().await
 }
 
-/// A number from the environment, to run more than the suite has time for.
-fn setting(name: &str, default: usize) -> usize {
+/// Returns a number from an environment variable, with which a run can be longer than the suite's.
+fn number_from_env(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

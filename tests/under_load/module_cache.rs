@@ -1,41 +1,41 @@
-//! Acceptance of the module cache: a proxy or a compiler that is killed while it compiles leaves a cache that works, a
-//! damaged artefact is compiled anew and never loaded, and with a warm cache a proxy is ready at once.
+//! Acceptance test of the module cache. A proxy or compiler process that is killed during a compilation must leave a usable
+//! cache. A damaged artifact must be recompiled and never loaded. A warm cache must make the start faster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use harness::{Client, Filter, Module, Resources, test_filter, until};
+use harness::{Client, Filter, Module, Resources, test_filter, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::{machine, path_origin, percentile, setting};
+use crate::{lock_machine, number_from_env, path_origin, percentile};
 
-/// Times that something is killed.
+/// Kills by default.
 const KILLS: usize = 20;
 
-/// A folder of resources and a cache that outlive the proxies that use them.
-struct Place {
+/// A folder of resources and a cache, which several proxies use one after another.
+struct CacheFixture {
     folder: TempDir,
 }
 
-/// A proxy that may be killed at any moment. It is, when this is dropped.
-struct Process {
+/// A proxy process. It is killed on drop.
+struct ProxyProcess {
     child: Child,
     folder: PathBuf,
 }
 
-impl Place {
-    /// Nothing but a listener and a route yet.
+impl CacheFixture {
+    /// Creates the folders, with a listener and a route.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("config")).unwrap();
-        let place = Self { folder };
-        Resources::forward_to(path_origin::start()).write_to(&place.config());
-        place
+        let fixture = Self { folder };
+        Resources::forward_to(path_origin::start()).write_to(&fixture.config());
+        fixture
     }
 
     fn config(&self) -> PathBuf {
@@ -46,13 +46,13 @@ impl Place {
         self.folder.path().join("cache")
     }
 
-    /// Puts a filter before the route, with a module that no cache has seen.
+    /// Writes a filter of the route, with a module that no cache has.
     fn put_filter(&self, number: usize) {
         let module = distinct_module(number);
-        let filter = Filter::of("seen", Module::Bytes("seen.wasm", module));
-        let stamp = json!({"response_headers": [{"do": "set", "name": "x-number", "value": number.to_string()}]});
+        let filter = Filter::new("seen", Module::Bytes("seen.wasm", module));
+        let config = json!({"response_headers": [{"do": "set", "name": "x-number", "value": number.to_string()}]});
         let folder = tempfile::tempdir().unwrap();
-        Resources::nothing().filter(Filter { config: stamp, ..filter }).write_to(folder.path());
+        Resources::empty().filter(Filter { config, ..filter }).write_to(folder.path());
         for (from, to) in [("seen.wasm", "seen.wasm"), ("resources.yaml", "filter.yaml")] {
             let draft = self.config().join(".draft");
             fs::copy(folder.path().join(from), &draft).unwrap();
@@ -60,9 +60,9 @@ impl Place {
         }
     }
 
-    fn start(&self) -> Process {
+    fn start(&self) -> ProxyProcess {
         let folder = self.folder.path();
-        fs::remove_file(folder.join("admin")).ok(); // Of the one before.
+        fs::remove_file(folder.join("admin")).ok(); // The previous proxy wrote it.
         let log = fs::File::create(folder.join("proxy.log")).unwrap();
         let child = Command::new(harness::binary())
             .arg("--config")
@@ -77,33 +77,33 @@ impl Place {
             .stderr(log)
             .spawn()
             .unwrap();
-        Process { child, folder: folder.to_owned() }
+        ProxyProcess { child, folder: folder.to_owned() }
     }
 }
 
-impl Process {
+impl ProxyProcess {
     async fn page(&self, path: &str) -> Option<String> {
         let address = fs::read_to_string(self.folder.join("admin")).ok()?.trim().parse().ok()?;
-        let answer = Client::http1(address).await.get(path).await;
-        (answer.status == 200).then(|| answer.text())
+        let response = Client::http1(address).await.get(path).await;
+        (response.status == 200).then(|| response.text())
     }
 
-    async fn ready(&self) {
-        until("weir-proxy to be ready", async || self.page("/ready").await.map(drop)).await;
+    async fn wait_until_ready(&self) {
+        wait_until("weir-proxy to be ready", async || self.page("/ready").await.map(drop)).await;
     }
 
-    /// A connection to the listener.
+    /// Opens a connection to the listener.
     async fn client(&self) -> Client {
         let page = self.page("/listeners").await.expect("the page of listeners");
         let listeners: Value = serde_json::from_str(&page).unwrap();
         Client::http1(listeners[0]["address"].as_str().unwrap().parse().unwrap()).await
     }
 
-    /// Waits until the filter of this number stamps answers.
-    async fn serves(&self, number: usize) {
+    /// Blocks until responses have passed the filter of this number.
+    async fn wait_until_serving(&self, number: usize) {
         let mut client = self.client().await;
         let what = format!("filter {number} to serve");
-        until(&what, async || (stamp(&mut client).await == Some(number)).then_some(())).await;
+        wait_until(&what, async || (filter_number(&mut client).await == Some(number)).then_some(())).await;
     }
 
     fn log(&self) -> String {
@@ -114,14 +114,14 @@ impl Process {
         self.child.id()
     }
 
-    /// The child process that compiles, as soon as there is one.
-    async fn compiler(&self) -> u32 {
+    /// Blocks until the proxy has a compiler process and returns its id.
+    async fn wait_for_compiler(&self) -> u32 {
         let id = self.id();
-        until("a child process that compiles", async || child_of(id)).await
+        wait_until("a child process that compiles", async || child_of(id)).await
     }
 }
 
-impl Drop for Process {
+impl Drop for ProxyProcess {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("the log of weir-proxy: {}", self.log());
@@ -131,14 +131,14 @@ impl Drop for Process {
     }
 }
 
-/// The number of the filter that an answer went through.
-async fn stamp(client: &mut Client) -> Option<usize> {
-    let answer = client.get("/").await;
-    assert!(answer.status == 200 || answer.status == 503, "{}", answer.text()); // 503: its VM is not started yet.
-    answer.header("x-number")?.parse().ok()
+/// Returns the number of the filter that a response has passed.
+async fn filter_number(client: &mut Client) -> Option<usize> {
+    let response = client.get("/").await;
+    assert!(response.status == 200 || response.status == 503, "{}", response.text()); // 503: the filter's VM has not started.
+    response.header("x-number")?.parse().ok()
 }
 
-/// The test filter with a custom section of its own, so that its hash is new.
+/// Returns the test filter with a custom section, so that its hash is new.
 fn distinct_module(number: usize) -> Vec<u8> {
     let mut module = fs::read(test_filter()).unwrap();
     let content = format!("\u{6}number{number:08}-{}", std::process::id());
@@ -159,7 +159,7 @@ fn child_of(parent: u32) -> Option<u32> {
 
 fn kill(id: u32) {
     let id = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
-    kill_process(id, Signal::KILL).ok(); // It may have ended by itself.
+    kill_process(id, Signal::KILL).ok(); // The process may have exited.
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -174,52 +174,52 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_kill_while_compiling_leaves_a_cache_that_works() {
-    let _machine = machine().await;
-    let place = Place::new();
-    let kills = setting("WEIR_KILLS", KILLS);
+async fn kill_during_compilation_leaves_usable_cache() {
+    let _machine = lock_machine().await;
+    let fixture = CacheFixture::new();
+    let kills = number_from_env("WEIR_KILLS", KILLS);
     for number in 0..kills {
-        let process = place.start();
-        process.ready().await;
-        place.put_filter(number);
-        let compiler = process.compiler().await;
-        // At another moment of the compilation each time: after 0, 10, 20, … ms.
+        let process = fixture.start();
+        process.wait_until_ready().await;
+        fixture.put_filter(number);
+        let compiler = process.wait_for_compiler().await;
+        // Each kill is at another moment of the compilation: after 0, 10, 20, … ms.
         tokio::time::sleep(Duration::from_millis(10 * number as u64)).await;
         kill(compiler);
         if number % 2 == 0 {
-            // The proxy dies as well. The next one finds whatever was left.
+            // The proxy is killed, too. The next one starts with the same cache.
             kill(process.id());
             drop(process);
-            let next = place.start();
-            next.ready().await;
-            next.serves(number).await;
+            let next = fixture.start();
+            next.wait_until_ready().await;
+            next.wait_until_serving(number).await;
         } else {
-            // The proxy lives, tells why or compiles again, and takes the next change.
+            // The proxy survives. It logs a rejection or compiles again, and applies the next change.
             let mut client = process.client().await;
-            until("a refusal, or the filter", async || {
-                let serves = stamp(&mut client).await == Some(number);
-                (serves || process.log().contains("refused")).then_some(())
+            wait_until("a rejection, or the filter", async || {
+                let is_serving = filter_number(&mut client).await == Some(number);
+                (is_serving || process.log().contains("configuration rejected")).then_some(())
             })
             .await;
-            place.put_filter(kills + number);
-            process.serves(kills + number).await;
+            fixture.put_filter(kills + number);
+            process.wait_until_serving(kills + number).await;
         }
     }
-    let strays = files_below(&place.cache()).len();
-    println!("{kills} kills: {strays} files in the cache");
+    let files = files_below(&fixture.cache()).len();
+    println!("{kills} kills: {files} files in the cache");
 }
 
-/// Something done to the bytes of an artefact.
+/// An edit of the bytes of an artifact.
 type Damage = fn(&mut Vec<u8>);
 
 #[tokio::test]
-async fn damaged_artefacts_are_compiled_anew() {
-    let _machine = machine().await;
-    let place = Place::new();
-    place.put_filter(7);
-    let first = place.start();
-    first.ready().await;
-    first.serves(7).await;
+async fn damaged_artifact_is_recompiled() {
+    let _machine = lock_machine().await;
+    let fixture = CacheFixture::new();
+    fixture.put_filter(7);
+    let first = fixture.start();
+    first.wait_until_ready().await;
+    first.wait_until_serving(7).await;
     drop(first);
     let damages: [(&str, Damage); 4] = [
         ("cut short", |bytes| bytes.truncate(bytes.len() / 2)),
@@ -231,37 +231,37 @@ async fn damaged_artefacts_are_compiled_anew() {
         ("empty", Vec::clear),
     ];
     for (what, damage) in damages {
-        let artefacts = files_below(&place.cache());
-        let longest = artefacts.iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len())).unwrap();
+        let artifacts = files_below(&fixture.cache());
+        let longest = artifacts.iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len())).unwrap();
         let sound = fs::read(longest).unwrap();
         let mut bytes = sound.clone();
         damage(&mut bytes);
         fs::write(longest, &bytes).unwrap();
-        let process = place.start();
-        process.ready().await;
-        process.serves(7).await;
-        assert_ne!(fs::read(longest).unwrap_or_default(), bytes, "{what}: the damaged artefact is still there");
+        let process = fixture.start();
+        process.wait_until_ready().await;
+        process.wait_until_serving(7).await;
+        assert_ne!(fs::read(longest).unwrap_or_default(), bytes, "{what}: the damaged artifact was not replaced");
     }
 }
 
-/// The figure for the release binary is `cargo xtask bench`'s; here it is printed, and must be far below a compilation.
+/// Prints the time to readiness and compares it with a start that compiles. `cargo xtask bench` measures the release binary.
 #[tokio::test]
-async fn with_a_warm_cache_a_proxy_is_ready_at_once() {
-    let _machine = machine().await;
-    let place = Place::new();
-    place.put_filter(1);
+async fn warm_cache_starts_faster_than_empty_cache() {
+    let _machine = lock_machine().await;
+    let fixture = CacheFixture::new();
+    fixture.put_filter(1);
     let cold = Instant::now();
-    let first = place.start();
-    first.ready().await;
+    let first = fixture.start();
+    first.wait_until_ready().await;
     let cold = cold.elapsed();
     drop(first);
     let mut warm = Vec::new();
     for _ in 0..10 {
-        let since = Instant::now();
-        let process = place.start();
-        process.ready().await;
-        warm.push(since.elapsed());
-        process.serves(1).await;
+        let start_time = Instant::now();
+        let process = fixture.start();
+        process.wait_until_ready().await;
+        warm.push(start_time.elapsed());
+        process.wait_until_serving(1).await;
     }
     let (p50, max) = (percentile(&warm, 50), percentile(&warm, 100));
     println!("start to ready: {cold:?} with an empty cache, {p50:?} (at most {max:?}) with a warm one");

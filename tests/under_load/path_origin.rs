@@ -1,11 +1,11 @@
-//! An origin that answers each request with its path. A thread per connection: it takes as little as can be from the
-//! proxy beside it.
+//! An origin that responds to each request with its path. It has a thread for each connection and uses little CPU, since the
+//! proxy runs on the same machine.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-/// Starts it; it ends with the test.
+/// Starts the origin. It runs until the test process exits.
 pub(crate) fn start() -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -17,7 +17,7 @@ pub(crate) fn start() -> SocketAddr {
     address
 }
 
-/// Until the proxy closes the connection. Requests have no bodies.
+/// Serves a connection until the proxy closes it. Requests have no bodies.
 fn serve(connection: TcpStream) -> Option<()> {
     connection.set_nodelay(true).ok()?;
     let mut reader = BufReader::new(connection.try_clone().ok()?);
@@ -30,7 +30,7 @@ fn serve(connection: TcpStream) -> Option<()> {
             }
         }
         let path = head.split(' ').nth(1)?;
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len());
-        writer.write_all(answer.as_bytes()).ok()?;
+        let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len());
+        writer.write_all(response.as_bytes()).ok()?;
     }
 }

@@ -1,119 +1,125 @@
-//! Acceptance of a shared store: of three control planes one is killed again and again while changes are applied through the
-//! others, and now and then a member of the etcd. Nothing that was acknowledged is lost, none is half there, and the proxy,
-//! which follows all three by mutual TLS, answers all the time.
+//! Acceptance test of the shared store. One of three control planes is killed repeatedly while changes are applied through
+//! the others; now and then a member of the etcd cluster is killed, too. No acknowledged change may be lost, no change may
+//! be applied in part, and the proxy, which has all three as xDS servers by mutual TLS, must serve without interruption.
 //!
-//! `WEIR_APPLIES=1000` applies as many; the suite applies fewer.
+//! The suite applies 200 changes; `WEIR_APPLIES=1000` applies 1,000.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use harness::{ControlOptions, ControlPlane, Etcd, Origin, Proxy, ProxyOptions, Resources, until};
+use harness::{ControlOptions, ControlPlane, Etcd, Origin, Proxy, ProxyOptions, Resources, wait_until};
 use tokio::sync::watch;
 
-use crate::acknowledged::{Traffic, apply, rand_below, versions};
-use crate::{machine, setting};
+use crate::store_kills::{Traffic, apply, random_below, versions};
+use crate::{lock_machine, number_from_env};
 
-/// Acknowledged applies when nobody asks for more.
+/// Acknowledged applies by default.
 const APPLIES: usize = 200;
 
-/// A member of the etcd is killed in each of so many rounds.
+/// Rounds between two kills of a member of the etcd cluster.
 const ROUNDS_FOR_EACH_MEMBER: usize = 4;
 
 #[tokio::test]
-async fn one_of_three_control_planes_is_killed_again_and_again() {
-    let _machine = machine().await;
-    let applies = setting("WEIR_APPLIES", APPLIES);
-    let origin = Origin::says("here").await;
+async fn replica_kills_lose_no_acknowledged_apply() {
+    let _machine = lock_machine().await;
+    let applies = number_from_env("WEIR_APPLIES", APPLIES);
+    let origin = Origin::text("here").await;
     let mut etcd = Etcd::start(3).await;
     let mut replicas = start(&etcd).await;
     let token = replicas[0].admin_token();
     replicas[0].apply(&Resources::forward_to(origin.address())).await;
     let proxy = follow_all(&replicas).await;
-    until("an answer", async || {
+    wait_until("a response", async || {
         proxy.find_listener("default/edge/http").await?;
         (proxy.get("/").await.status == 200).then_some(())
     })
     .await;
-    let asked = Traffic::start(proxy.address().await);
+    let traffic = Traffic::start(proxy.address().await);
 
-    let (mut written, mut rounds) = (Written::default(), 0);
-    while written.count < applies {
+    let (mut applied, mut rounds) = (AppliedChanges::default(), 0);
+    while applied.count < applies {
         let apis: Vec<_> = replicas.iter().map(ControlPlane::api).collect();
         let member = (rounds % ROUNDS_FOR_EACH_MEMBER == 0).then_some(rounds / ROUNDS_FOR_EACH_MEMBER % 3);
-        let (ends, ended) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
         let kills = async {
             kill_and_restart(&mut replicas[rounds % 3], &mut etcd, member).await;
-            ends.send_replace(true);
+            stop.send_replace(true);
         };
-        tokio::join!(write(&mut written, (&apis, &token), ended), kills);
+        tokio::join!(apply_until_stopped(&mut applied, &apis, &token, stopped), kills);
         rounds += 1;
         for replica in &replicas {
-            has_all(replica, &written).await;
+            wait_for_all_changes(replica, &applied).await;
         }
     }
-    let count = written.count;
-    let (answers, wrong) = asked.end();
-    println!("{count} changes acknowledged, {rounds} control planes killed: all there, none half");
-    println!("{answers} requests through the proxy meanwhile, {wrong} wrong");
-    assert!(answers > 0 && wrong == 0);
-    converges(&replicas, &proxy).await;
+    let count = applied.count;
+    let (responses, wrong) = traffic.stop();
+    println!("{count} changes acknowledged, {rounds} control planes killed: all complete");
+    println!("{responses} requests through the proxy meanwhile, {wrong} wrong");
+    assert!(responses > 0 && wrong == 0);
+    assert_proxy_converges(&replicas, &proxy).await;
 }
 
-/// What was applied.
+/// Progress of the applies.
 #[derive(Default)]
-struct Written {
+struct AppliedChanges {
     /// The last version that was sent.
     attempted: u64,
     /// The last version that was acknowledged.
     acknowledged: u64,
-    /// How many were.
+    /// Number of acknowledged applies.
     count: usize,
 }
 
-/// Applies one version after another, each through the next control plane.
-async fn write(written: &mut Written, (apis, token): (&[SocketAddr], &str), ended: watch::Receiver<bool>) {
+/// Applies one version after another, each through the next control plane, until `stopped` is true.
+async fn apply_until_stopped(
+    applied: &mut AppliedChanges,
+    apis: &[SocketAddr],
+    token: &str,
+    stopped: watch::Receiver<bool>,
+) {
     for api in apis.iter().cycle() {
-        if *ended.borrow() {
+        if *stopped.borrow() {
             return;
         }
-        written.attempted += 1;
-        if apply(*api, token, written.attempted).await {
-            written.acknowledged = written.attempted;
-            written.count += 1;
+        applied.attempted += 1;
+        if apply(*api, token, applied.attempted).await {
+            applied.acknowledged = applied.attempted;
+            applied.count += 1;
         }
     }
 }
 
-/// Kills a control plane, and a member of the etcd, and starts both again some time later.
+/// Kills a control plane, and a member of the etcd cluster if one is chosen, and restarts both after a random delay.
 async fn kill_and_restart(replica: &mut ControlPlane, etcd: &mut Etcd, member: Option<usize>) {
-    tokio::time::sleep(Duration::from_micros(rand_below(60_000))).await;
+    tokio::time::sleep(Duration::from_micros(random_below(60_000))).await;
     replica.kill().await;
     if let Some(member) = member {
         etcd.kill(member).await;
     }
-    tokio::time::sleep(Duration::from_micros(rand_below(300_000))).await;
+    tokio::time::sleep(Duration::from_micros(random_below(300_000))).await;
     if let Some(member) = member {
         etcd.restart(member).await;
     }
     replica.restart().await;
 }
 
-async fn has_all(replica: &ControlPlane, written: &Written) {
-    let Written { attempted, acknowledged, .. } = written;
-    until(&format!("{acknowledged}, which was acknowledged, or a later one"), async || {
+/// Blocks until a control plane has every acknowledged change.
+async fn wait_for_all_changes(replica: &ControlPlane, applied: &AppliedChanges) {
+    let AppliedChanges { attempted, acknowledged, .. } = applied;
+    wait_until(&format!("the acknowledged version {acknowledged}, or a later one"), async || {
         let found = versions(replica).await?;
-        assert!(found.iter().all(|version| *version == found[0]), "half a change is there: {found:?}");
-        assert!(found[0] <= *attempted, "{found:?} was never written");
+        assert!(found.iter().all(|version| *version == found[0]), "a change is applied in part: {found:?}");
+        assert!(found[0] <= *attempted, "{found:?} was never applied");
         (found[0] >= *acknowledged).then_some(())
     })
     .await;
 }
 
-/// After all of that the proxy still takes what any of them is told.
-async fn converges(replicas: &[ControlPlane], proxy: &Proxy) {
-    let successor = Origin::says("there").await;
+/// Blocks until the proxy serves a change that was applied through one of the control planes.
+async fn assert_proxy_converges(replicas: &[ControlPlane], proxy: &Proxy) {
+    let successor = Origin::text("there").await;
     replicas[2].apply(&Resources::forward_to(successor.address())).await;
-    until("the change", async || (proxy.get("/").await.text() == "there").then_some(())).await;
+    wait_until("the change", async || (proxy.get("/").await.text() == "there").then_some(())).await;
 }
 
 async fn start(etcd: &Etcd) -> Vec<ControlPlane> {
@@ -132,7 +138,7 @@ async fn follow_all(replicas: &[ControlPlane]) -> Proxy {
     let folder = tempfile::tempdir().expect("a temporary folder").keep();
     let path = folder.join("token");
     std::fs::write(&path, token).expect("a temporary folder can be written");
-    let urls: Vec<_> = replicas.iter().map(|replica| format!("https://{}", replica.mutual())).collect();
+    let urls: Vec<_> = replicas.iter().map(|replica| format!("https://{}", replica.xds_mtls())).collect();
     let arguments = ["--node", "edge", "--xds", &urls.join(","), "--gateway", "default/edge", "--join-token-path"];
     let mut arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     arguments.push(path.to_string_lossy().into_owned());

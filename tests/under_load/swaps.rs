@@ -1,22 +1,22 @@
-//! Acceptance of hot swaps: a filter's module and its configuration are exchanged again and again while `wrk` runs through
-//! it. Every request is served, by the version that was there when it came; no VM is left behind, and no memory.
+//! Acceptance test of hot swaps. A filter's module and configuration are replaced repeatedly while `wrk` sends requests
+//! through it. Every request must be served, and neither VMs nor memory may leak.
 //!
-//! `WEIR_SWAPS=1000` is what was accepted; the suite takes fewer.
+//! The acceptance run was `WEIR_SWAPS=1000`; the suite makes 60 swaps.
 
-use harness::{Filter, Module, Proxy, ProxyOptions, Resources, test_filter, until};
+use harness::{Filter, Module, Proxy, ProxyOptions, Resources, test_filter, wait_until};
 use serde_json::json;
 
 use crate::load::Load;
-use crate::{machine, path_origin, setting};
+use crate::{lock_machine, number_from_env, path_origin};
 
-/// Swaps when nobody asks for more.
+/// Swaps by default.
 const SWAPS: usize = 60;
 
-/// After so many swaps everything that is made once has been made.
-const WARM: usize = 20;
+/// Swaps after which everything that is allocated once has been allocated.
+const WARMUP_SWAPS: usize = 20;
 
-/// What the proxy's memory may gain between then and the end, in bytes: what an allocator keeps.
-const MAX_GAIN: u64 = 24 << 20;
+/// Bytes by which the proxy's memory may grow after the warmup. The allocator retains some freed memory.
+const MAX_GROWTH: u64 = 24 << 20;
 
 const WORKERS: usize = 2;
 
@@ -28,7 +28,7 @@ function is_right(status, headers, body)
 end
 "#;
 
-/// The test filter, and the same with a section that nobody reads: another module to whoever loads it.
+/// Returns the test filter, and a copy with a custom section, which makes it another module.
 fn modules() -> [(&'static str, Vec<u8>); 2] {
     let bytes = std::fs::read(test_filter()).unwrap();
     let other = [&bytes[..], &[0, 3, 1, b'v', b'2']].concat();
@@ -43,40 +43,44 @@ fn resources(version: usize, origin: std::net::SocketAddr) -> Resources {
         "request_headers": [{"do": "shared_count", "key": "requests", "name": "x-count", "map": "request"}],
         "response_headers": [{"do": "set", "name": "x-version", "value": version.to_string()}]
     });
-    let filter = Filter { config, ..Filter::of("swapped", Module::Bytes(file, bytes)) };
+    let filter = Filter { config, ..Filter::new("swapped", Module::Bytes(file, bytes)) };
     Resources::forward_to(origin).filter(filter)
 }
 
 #[tokio::test]
-async fn hot_swaps_fail_nobody_and_leave_nothing() {
-    let _machine = machine().await;
-    let swaps = setting("WEIR_SWAPS", SWAPS);
+async fn hot_swaps_fail_no_request_and_leak_nothing() {
+    let _machine = lock_machine().await;
+    let swaps = number_from_env("WEIR_SWAPS", SWAPS);
     let origin = path_origin::start();
     let options = ProxyOptions { workers: Some(WORKERS), ..ProxyOptions::default() };
     let proxy = Proxy::start_with(&resources(0, origin), options).await;
     let load = Load::start(proxy.address().await, 32, SCRIPT);
     let mut client = proxy.client().await;
-    let mut warm = 0;
+    let mut memory_after_warmup = 0;
     for version in 1..=swaps {
-        proxy.change(&resources(version, origin)).await;
-        // A connection is a worker's: this one sees the change as soon as its worker has it.
-        until("the new version to serve", async || {
-            let answer = proxy.client().await.get("/swapped").await;
-            (answer.header("x-version") == Some(&version.to_string())).then_some(())
+        proxy.apply_and_wait(&resources(version, origin)).await;
+        // A new connection may be of another worker than `client`.
+        wait_until("the new version to serve", async || {
+            let response = proxy.client().await.get("/swapped").await;
+            (response.header("x-version") == Some(&version.to_string())).then_some(())
         })
         .await;
         assert_eq!(client.get("/swapped").await.status, 200);
-        if version == WARM.min(swaps) {
-            warm = proxy.memory("VmRSS");
+        if version == WARMUP_SWAPS.min(swaps) {
+            memory_after_warmup = proxy.memory("VmRSS");
         }
     }
-    let figures = load.stop().await;
-    assert_eq!((figures.wrong, figures.broken), (0, 0), "{figures:?}");
-    // Old VMs are done with once their last stream has ended.
-    proxy.wait_for_metric("filter_vms", |vms| vms == WORKERS as f64).await;
-    let started = proxy.metric("filter_vms_started_total{plugin=\"default/swapped\"}").await;
+    let stats = load.stop().await;
+    assert_eq!((stats.wrong, stats.broken), (0, 0), "{stats:?}");
+    // An old VM is dropped when its last stream ends.
+    proxy.wait_for_metric("weir_filter_vms", |vms| vms == WORKERS as f64).await;
+    let started = proxy.metric("weir_filter_vms_started_total{filter=\"default/swapped\"}").await;
     assert!(started >= swaps as f64, "{started} VMs were started");
-    let gain = proxy.memory("VmRSS").saturating_sub(warm);
-    println!("{swaps} swaps, {} requests, 0 failed; memory grew by {} KiB after {WARM}", figures.requests, gain >> 10);
-    assert!(gain <= MAX_GAIN, "memory grew by {gain} bytes");
+    let growth = proxy.memory("VmRSS").saturating_sub(memory_after_warmup);
+    println!(
+        "{swaps} swaps, {} requests, 0 failed; memory grew by {} KiB after {WARMUP_SWAPS}",
+        stats.requests,
+        growth >> 10
+    );
+    assert!(growth <= MAX_GROWTH, "memory grew by {growth} bytes");
 }

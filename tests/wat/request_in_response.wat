@@ -1,5 +1,5 @@
-;; Shows the request's `x-name` to the downstream when the response comes: it looks at the request's head after that has
-;; gone on, in `proxy_on_response_headers` alone.
+;; Copies the request's x-name to the response's x-seen. It reads the request's headers after they were forwarded, in
+;; proxy_on_response_headers only.
 (module
   (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))

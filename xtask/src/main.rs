@@ -1,6 +1,6 @@
-//! The tasks of this repository, in Rust: `cargo xtask demo | test | plugins | release | bench`.
+//! The tasks of this repository: `cargo xtask demo | test | tools | plugins | release | bench`.
 //!
-//! Each task is a file. They print what they do and how long it took; a failed task ends with exit code 1.
+//! Each task is a file. A task prints its steps and their duration; a failed task exits with code 1.
 
 mod bench;
 mod demo;
@@ -18,19 +18,19 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use progress::{say, step};
+use progress::{print, step};
 
 const USAGE: &str = "\
-cargo xtask demo [--once]       build the proxy, serve the quickstart through a filter, show what it does
-cargo xtask test                run every check; installs the tools it needs and says so first
+cargo xtask demo [--once]       build the proxy, serve the quickstart through its filters, show what they do
+cargo xtask test                run every check; installs the tools it needs and lists them first
 cargo xtask tools               install what tests and examples need beside Rust: Envoy and others
 cargo xtask plugins [--release] build the filters for Wasm and put them beside the proxy
-cargo xtask release             build the proxy as it is packaged, into target/dist
-cargo xtask bench               measure the packaged proxy beside HAProxy, nginx and Envoy, which it installs
-cargo xtask bench --as-it-lies  the same, of what was packaged last
-cargo xtask bench --quick       less of it, of an ordinary release
-cargo xtask bench --prices      what hostcalls, callbacks and VMs cost, beside Envoy; of an ordinary release
-                                (or, with --as-it-lies, of what was packaged last)";
+cargo xtask release             build the packaged proxy in target/dist
+cargo xtask bench               package the proxy, and measure it beside HAProxy, nginx and Envoy, which it installs
+cargo xtask bench --no-build    measure the existing package
+cargo xtask bench --quick       fewer measurements, of an ordinary release
+cargo xtask bench --micro       the cost of hostcalls, callbacks and VMs, beside Envoy; of an ordinary release
+                                (with --no-build, of the existing package)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("error: {error:#}"));
+            print(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -46,20 +46,20 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
-        ["demo"] => demo::run(demo::Ending::WhenToldTo),
-        ["demo", "--once"] => demo::run(demo::Ending::WhenShown),
+        ["demo"] => demo::run(demo::DemoMode::Interactive),
+        ["demo", "--once"] => demo::run(demo::DemoMode::Once),
         ["test"] => test::run(),
         ["tools"] => step("tools", tools::install).map(drop),
-        ["plugins"] => step("filters for Wasm", || plugins::run(plugins::Beside::WhatIsThere)),
-        ["plugins", "--release"] => step("filters for Wasm", || plugins::run(plugins::Beside::ReleaseToo)),
+        ["plugins"] => step("filters for Wasm", || plugins::run(plugins::InstallTarget::ExistingBuilds)),
+        ["plugins", "--release"] => step("filters for Wasm", || plugins::run(plugins::InstallTarget::Release)),
         ["release"] => release::run().map(drop),
-        ["bench"] => bench::run(bench::FULL),
-        ["bench", "--as-it-lies"] => bench::run(bench::AS_IT_LIES),
+        ["bench"] => release::run().and_then(|_| bench::run(bench::FULL)),
+        ["bench", "--no-build"] => bench::run(bench::FULL),
         ["bench", "--quick"] => bench::run(bench::QUICK),
-        ["bench", "--prices"] => bench::prices(bench::QUICK),
-        ["bench", "--prices", "--as-it-lies"] => bench::prices(bench::AS_IT_LIES),
+        ["bench", "--micro"] => bench::run_micro(bench::QUICK),
+        ["bench", "--micro", "--no-build"] => bench::run_micro(bench::FULL),
         [] | ["help" | "--help" | "-h"] => {
-            say(USAGE);
+            print(USAGE);
             Ok(())
         }
         other => bail!("there is no task `{}`\n{USAGE}", other.join(" ")),

@@ -1,8 +1,10 @@
-//! `cargo xtask plugins`: the filters, compiled to Wasm and put where the proxy looks for them.
+//! `cargo xtask plugins`: compiles the filters to Wasm and installs them where the proxy finds them.
 //!
 //! ```text
-//!  plugins/auth             ─► target/debug/plugins/auth.wasm     found by `module: {builtin: auth}`
-//!  examples/own-filter/…    ─► examples/own-filter/own_filter.wasm  found by `module: {file: ./own_filter.wasm}`
+//!  plugins/auth             ─► target/debug/plugins/auth.wasm
+//!                              found by `module: {builtin: auth}`
+//!  examples/custom-filter/… ─► examples/custom-filter/custom_filter.wasm
+//!                              found by `module: {file: ./custom_filter.wasm}`
 //! ```
 
 use std::fs;
@@ -11,38 +13,38 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::progress::say;
+use crate::progress::print;
 use crate::strip;
 use crate::workspace::{self, Metadata, cargo, finish};
 
-/// Knows nothing of an operating system, so a module imports nothing but the Proxy-Wasm calls.
+/// A target without an operating system, so that a module imports the Proxy-Wasm calls only.
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// A shipped filter's largest module, in bytes: it is pushed to every proxy, and compiled there.
+/// Largest module of a shipped filter, in bytes: it is pushed to every proxy, and compiled there.
 const MAX_SHIPPED: usize = 300 * 1024;
 
-/// Beside which proxies the modules are put.
+/// The proxy builds that get the modules.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beside {
-    /// `target/debug`, and `target/release` if there is one.
-    WhatIsThere,
-    /// Both, made if need be.
-    ReleaseToo,
+pub(crate) enum InstallTarget {
+    /// `target/debug`, and `target/release` if it exists.
+    ExistingBuilds,
+    /// Both; missing folders are created.
+    Release,
 }
 
 /// One crate that compiles to a module.
 struct Plugin {
     package: String,
-    /// The file that cargo writes, without its end.
+    /// The file that cargo writes, without its extension.
     library: String,
-    /// In the repository.
+    /// The crate's folder, relative to the repository.
     folder: PathBuf,
-    /// The callbacks that it asks for (`[package.metadata.weir] callbacks`); `None` is all of them.
+    /// The callbacks to export (`[package.metadata.weir] callbacks`); `None` for all of them.
     callbacks: Option<Vec<String>>,
 }
 
-/// Builds all of them and puts each in its place.
-pub(crate) fn run(beside: Beside) -> Result<()> {
+/// Builds all filters and installs each module.
+pub(crate) fn run(beside: InstallTarget) -> Result<()> {
     ensure_target()?;
     let metadata = Metadata::read()?;
     let target = metadata.target()?;
@@ -52,14 +54,14 @@ pub(crate) fn run(beside: Beside) -> Result<()> {
         let built = target.join(TARGET).join("plugin").join(format!("{}.wasm", plugin.library));
         let module = fs::read(&built).with_context(|| format!("cargo wrote no {}", built.display()))?;
         let module = match &plugin.callbacks {
-            Some(callbacks) => strip::keep_callbacks(&module, callbacks).context(plugin.package.clone())?,
+            Some(callbacks) => strip::strip_callbacks(&module, callbacks).context(plugin.package.clone())?,
             None => module,
         };
         let is_shipped = plugin.folder.starts_with("plugins");
         let (name, size) = (&plugin.package, module.len());
         ensure!(!is_shipped || size <= MAX_SHIPPED, "{name} has {size} bytes; a shipped filter may have {MAX_SHIPPED}");
-        for place in places(plugin, &target, beside)? {
-            put(&module, &place)?;
+        for place in install_paths(plugin, &target, beside)? {
+            install_module(&module, &place)?;
         }
     }
     Ok(())
@@ -89,21 +91,21 @@ fn build(plugins: &[Plugin]) -> Result<()> {
     finish(&mut command)
 }
 
-fn places(plugin: &Plugin, target: &Path, beside: Beside) -> Result<Vec<PathBuf>> {
+fn install_paths(plugin: &Plugin, target: &Path, beside: InstallTarget) -> Result<Vec<PathBuf>> {
     let file = plugin.folder.file_name().context("a plugin has a folder")?.to_string_lossy();
     if plugin.folder.starts_with("examples") {
         let example = plugin.folder.parent().context("examples/NAME/filter has a parent")?;
         return Ok(vec![workspace::root()?.join(example).join(format!("{}.wasm", plugin.library))]);
     }
     let mut profiles = vec!["debug"];
-    if beside == Beside::ReleaseToo || target.join("release").is_dir() {
+    if beside == InstallTarget::Release || target.join("release").is_dir() {
         profiles.push("release");
     }
     Ok(profiles.into_iter().map(|profile| target.join(profile).join(format!("plugins/{file}.wasm"))).collect())
 }
 
-/// Writes the file in one step, and only if it differs: a running proxy watches it.
-fn put(module: &[u8], place: &Path) -> Result<()> {
+/// Writes the file atomically, and only if it differs: a running proxy watches it.
+fn install_module(module: &[u8], place: &Path) -> Result<()> {
     if fs::read(place).is_ok_and(|present| present == module) {
         return Ok(());
     }
@@ -112,7 +114,7 @@ fn put(module: &[u8], place: &Path) -> Result<()> {
     let draft = place.with_extension("draft");
     fs::write(&draft, module).with_context(|| draft.display().to_string())?;
     fs::rename(&draft, place).with_context(|| place.display().to_string())?;
-    say(&format!("{} ({} KiB)", place.display(), module.len() / 1024));
+    print(&format!("{} ({} KiB)", place.display(), module.len() / 1024));
     Ok(())
 }
 
@@ -120,7 +122,7 @@ fn ensure_target() -> Result<()> {
     if has_target()? {
         return Ok(());
     }
-    say(&format!("adding the compiler target {TARGET}"));
+    print(&format!("adding the compiler target {TARGET}"));
     let added = Command::new("rustup").args(["target", "add", TARGET, "wasm32-wasip1"]).status();
     match added {
         Ok(status) if status.success() && has_target()? => Ok(()),

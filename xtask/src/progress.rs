@@ -1,4 +1,4 @@
-//! What a person sees while a task runs.
+//! The output of a running task.
 
 use std::io::{self, Write};
 #[expect(clippy::disallowed_types, reason = "a task runs in real time and has no clock to stop")]
@@ -6,38 +6,38 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// Prints a line. A closed pipe is no reason to stop.
-pub(crate) fn say(line: &str) {
+/// Prints a line. Ignores a closed pipe.
+pub(crate) fn print(line: &str) {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).ok();
 }
 
-/// Runs one step under a heading and says how long it took.
+/// Runs one step under a heading and prints its duration.
 pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    say(&format!("\n── {name}"));
-    let clock = Clock::start();
+    print(&format!("\n── {name}"));
+    let clock = Stopwatch::start();
     let result = work();
     let end = if result.is_ok() { "done" } else { "FAILED" };
-    say(&format!("── {name}: {end} after {}", clock.elapsed()));
+    print(&format!("── {name}: {end} after {}", clock.elapsed()));
     result
 }
 
-/// Measures how long something takes.
+/// Measures a duration.
 #[expect(clippy::disallowed_types, reason = "a task runs in real time and has no clock to stop")]
-pub(crate) struct Clock(Instant);
+pub(crate) struct Stopwatch(Instant);
 
-impl Clock {
+impl Stopwatch {
     pub(crate) fn start() -> Self {
         #[expect(clippy::disallowed_types, reason = "a task runs in real time and has no clock to stop")]
         Self(Instant::now())
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     pub(crate) fn time(&self) -> Duration {
         self.0.elapsed()
     }
 
-    /// The time since the start, as a person would say it.
+    /// Returns the time since the start as text: `120 ms`, `3.4 s`, `2 min 5 s`.
     pub(crate) fn elapsed(&self) -> String {
         let elapsed = self.0.elapsed();
         match elapsed.as_secs() {

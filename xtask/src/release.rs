@@ -1,12 +1,12 @@
-//! `cargo xtask release`: the proxy as it is packaged, in `target/dist`: built once to watch itself at work, and once more
-//! with what was seen.
+//! `cargo xtask release`: the packaged proxy, in `target/dist`. It is built once with profiling counters and once more
+//! with the recorded profile.
 //!
 //! ```text
 //!  build with counters ─► serve with and without filters, over HTTP/1 and HTTP/2 ─► profile ─► build ─► target/dist
 //! ```
 //!
-//! Code that runs often is laid out together and code that never runs is moved away: a seventh less CPU a request, and a
-//! fifth less with four filters. Each of the two builds takes as long as an ordinary release.
+//! Hot code is laid out together and cold code is moved away. This saves a seventh of the CPU per request, and a fifth
+//! with four filters. Each of the two builds takes as long as an ordinary release.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,18 +15,18 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::bench;
-use crate::plugins::{self, Beside};
-use crate::progress::{say, step};
+use crate::plugins::{self, InstallTarget};
+use crate::progress::{print, step};
 use crate::tools;
 use crate::workspace::{Metadata, cargo, finish};
 
-/// Builds it, and says where it is: `target/dist`, with the shipped modules in `plugins` beside the proxy.
+/// Builds the package and returns its folder: `target/dist`, with the shipped modules in `plugins` beside the proxy.
 pub(crate) fn run() -> Result<PathBuf> {
-    say("builds the proxy twice, for release; the first time that takes about half an hour");
+    print("builds the proxy twice, for release; the first time that takes about half an hour");
     tools::announce_peers();
     step("what loads are made with", tools::install_peers)?;
     let profdata = step("llvm-profdata", profdata_tool)?;
-    step("its filters, for Wasm", || plugins::run(Beside::ReleaseToo))?;
+    step("its filters, for Wasm", || plugins::run(InstallTarget::Release))?;
     let target = Metadata::read()?.target()?;
     let work = target.join("pgo");
     let raw = work.join("raw");
@@ -44,11 +44,11 @@ pub(crate) fn run() -> Result<PathBuf> {
     })?;
     let dist = target.join("dist");
     put(&built, &target.join("release/plugins"), &dist)?;
-    say(&format!("{} is ready", dist.join("weir-proxy").display()));
+    print(&format!("{} is ready", dist.join("weir-proxy").display()));
     Ok(dist)
 }
 
-/// Builds for this machine's own target, named: so that flags are for the proxy alone, not for what runs while it builds.
+/// Builds for this machine's own target, by name, so that the flags apply to the proxy and not to build scripts.
 fn build(folder: &Path, flags: &str) -> Result<PathBuf> {
     let host = host()?;
     let mut command = cargo(&["build", "--release", "--workspace", "--bin", "weir-proxy", "--target", &host])?;
@@ -78,7 +78,7 @@ fn put(program: &Path, modules: &Path, dist: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The tool that understands the counters of this compiler; it comes with the component `llvm-tools`.
+/// Returns the path of `llvm-profdata` of this compiler, from the component `llvm-tools`.
 fn profdata_tool() -> Result<PathBuf> {
     let place = PathBuf::from(rustc(&["--print", "sysroot"])?).join("lib/rustlib").join(host()?);
     let tool = place.join("bin/llvm-profdata");

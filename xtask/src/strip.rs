@@ -1,37 +1,37 @@
-//! Leaves in a module only the callbacks that its filter asks for.
+//! Removes callbacks that a filter does not use from its module.
 //!
-//! The `proxy_wasm` crate exports every callback, whatever the filter does, so a host has to hand it each part of each
-//! body. A filter that only looks at headers says so in its `Cargo.toml`,
+//! The `proxy_wasm` crate exports every callback, so a host has to pass each part of each body to the filter. A filter
+//! that only reads headers declares it in its `Cargo.toml`,
 //!
 //! ```toml
 //! [package.metadata.weir]
 //! callbacks = ["proxy_on_request_headers"]
 //! ```
 //!
-//! and the other stream callbacks are taken out of its export section, and the code of those functions with them. Of the names of functions,
-//! which backtraces show, those of the filter itself stay: all others are a quarter of a module. What debuggers read goes,
-//! too.
+//! and the other stream callbacks are removed from the export section, together with the code of their functions. Of
+//! the function names, which backtraces show, only those of the filter itself remain: all others are a quarter of a
+//! module. Debug sections are removed.
 
 use anyhow::{Context, Result, ensure};
 use wasmparser::{ElementItems, Operator, OperatorsReader, Parser, Payload};
 
-/// What comes before the first section: magic and version.
+/// The bytes before the first section: magic and version.
 const PREAMBLE: &[u8] = b"\0asm\x01\0\0\0";
 const CUSTOM_SECTION: u8 = 0;
 const IMPORT_SECTION: u8 = 2;
 const EXPORT_SECTION: u8 = 7;
 const CODE_SECTION: u8 = 10;
 
-/// In imports and exports.
+/// The kind of a function in imports and exports.
 const FUNCTION: u8 = 0;
 
-/// A function without locals that does nothing but trap: `unreachable`, `end`.
+/// A function body without locals that traps: `unreachable`, `end`.
 const EMPTY_BODY: &[u8] = &[0, 0x00, 0x0b];
 
 /// The subsection of the custom section `name` that names functions.
 const FUNCTION_NAMES: u8 = 1;
 
-/// In the mangled name of every function of a shipped filter, or made for a type of it.
+/// Part of the mangled name of every function of a shipped filter, and of generic functions over its types.
 const OURS: &str = "weir_plugin_";
 
 /// Callbacks that a host skips when they are not exported.
@@ -59,9 +59,9 @@ const OPTIONAL: [&str; 21] = [
     "proxy_on_done",
 ];
 
-/// The module without the optional callbacks that are not in `kept`.
-pub(crate) fn keep_callbacks(module: &[u8], kept: &[String]) -> Result<Vec<u8>> {
-    let unknown = kept.iter().find(|name| !OPTIONAL.contains(&name.as_str()));
+/// Returns the module without the optional callbacks that are not in `callbacks`.
+pub(crate) fn strip_callbacks(module: &[u8], callbacks: &[String]) -> Result<Vec<u8>> {
+    let unknown = callbacks.iter().find(|name| !OPTIONAL.contains(&name.as_str()));
     ensure!(unknown.is_none(), "`{}` is not a stream callback", unknown.map_or("", String::as_str));
     let mut rest = module.strip_prefix(PREAMBLE).context("is not a Wasm module")?;
     let mut stripped = PREAMBLE.to_vec();
@@ -79,8 +79,8 @@ pub(crate) fn keep_callbacks(module: &[u8], kept: &[String]) -> Result<Vec<u8>> 
                 section.to_vec()
             }
             EXPORT_SECTION => {
-                gone = functions_without(section, kept)?;
-                without(section, kept)?
+                gone = functions_without(section, callbacks)?;
+                without(section, callbacks)?
             }
             CODE_SECTION => without_bodies(section, |function| gone.contains(&(imported + function)))?,
             CUSTOM_SECTION => match section.strip_prefix(b"\x04name") {
@@ -97,7 +97,7 @@ pub(crate) fn keep_callbacks(module: &[u8], kept: &[String]) -> Result<Vec<u8>> 
     Ok(stripped)
 }
 
-/// That nothing in the module calls or names a function whose body is gone.
+/// Errors when the module calls or references a function whose body is removed.
 fn ensure_unreferenced(module: &[u8], gone: &[usize]) -> Result<()> {
     let check = |function: u32| -> Result<()> {
         let is_gone = usize::try_from(function).is_ok_and(|function| gone.contains(&function));
@@ -130,7 +130,7 @@ fn ensure_unreferenced(module: &[u8], gone: &[usize]) -> Result<()> {
                         ElementItems::Functions(functions) => {
                             functions.into_iter().try_for_each(|function| check(function?))?;
                         }
-                        // What Rust compiles to has none.
+                        // Rust's compiler emits none.
                         ElementItems::Expressions(..) => anyhow::bail!("a table is filled by expressions"),
                     }
                 }
@@ -141,12 +141,12 @@ fn ensure_unreferenced(module: &[u8], gone: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// Custom sections that a host makes nothing of.
+/// Returns whether a custom section is for tools only, so that a host ignores it.
 fn is_for_tools(name: &[u8]) -> bool {
     name.starts_with(b".debug_") || name.starts_with(b"producers")
 }
 
-/// How many functions are imported: those of the module itself are counted from there.
+/// Returns the number of imported functions: the indexes of the module's own functions start after them.
 fn imported_functions(section: &[u8]) -> Result<usize> {
     let (count, mut rest) = read_number(section)?;
     for _ in 0..count {
@@ -159,22 +159,22 @@ fn imported_functions(section: &[u8]) -> Result<usize> {
     Ok(count)
 }
 
-/// An export section is a count, and for each export its name, kind and index.
-fn without(section: &[u8], kept: &[String]) -> Result<Vec<u8>> {
-    keep_entries(section, |entry| {
+/// Filters an export section: a count, and for each export its name, kind and index.
+fn without(section: &[u8], callbacks: &[String]) -> Result<Vec<u8>> {
+    retain_entries(section, |entry| {
         let (export, next) = read_export(entry)?;
-        Ok((export.stays(kept), next))
+        Ok((export.is_retained(callbacks), next))
     })
 }
 
-/// The functions that the host can no longer call once the exports are gone.
-fn functions_without(section: &[u8], kept: &[String]) -> Result<Vec<usize>> {
+/// Returns the functions that the host can no longer call without the removed exports.
+fn functions_without(section: &[u8], callbacks: &[String]) -> Result<Vec<usize>> {
     let (count, mut rest) = read_number(section)?;
     let (mut gone, mut stay) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let (export, next) = read_export(rest)?;
         if export.kind == FUNCTION {
-            let list = if export.stays(kept) { &mut stay } else { &mut gone };
+            let list = if export.is_retained(callbacks) { &mut stay } else { &mut gone };
             list.push(export.index);
         }
         rest = next;
@@ -190,8 +190,8 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
-    fn stays(&self, kept: &[String]) -> bool {
-        !OPTIONAL.contains(&self.name) || kept.iter().any(|kept| kept == self.name)
+    fn is_retained(&self, callbacks: &[String]) -> bool {
+        !OPTIONAL.contains(&self.name) || callbacks.iter().any(|callbacks| callbacks == self.name)
     }
 }
 
@@ -202,43 +202,43 @@ fn read_export(bytes: &[u8]) -> Result<(Export<'_>, &[u8])> {
     Ok((Export { name, kind, index }, next))
 }
 
-/// A code section is a count, and for each function its body behind its size.
+/// Filters a code section: a count, and for each function its size and body.
 fn without_bodies(section: &[u8], is_gone: impl Fn(usize) -> bool) -> Result<Vec<u8>> {
     let (count, mut rest) = read_number(section)?;
-    let mut kept = Vec::new();
-    write_number(count, &mut kept);
+    let mut callbacks = Vec::new();
+    write_number(count, &mut callbacks);
     for function in 0..count {
         let (size, after_size) = read_number(rest)?;
         let (body, next) = after_size.split_at_checked(size).context("a function is cut off")?;
         rest = next;
         let body = if is_gone(function) { EMPTY_BODY } else { body };
-        write_number(body.len(), &mut kept);
-        kept.extend_from_slice(body);
+        write_number(body.len(), &mut callbacks);
+        callbacks.extend_from_slice(body);
     }
-    Ok(kept)
+    Ok(callbacks)
 }
 
-/// The entries of a counted list that are kept. `read` says of the first entry of what is left whether it is one of
-/// them, and what follows it.
-fn keep_entries(list: &[u8], read: impl Fn(&[u8]) -> Result<(bool, &[u8])>) -> Result<Vec<u8>> {
+/// Returns the entries of a counted list that `read` retains. `read` parses the first entry of its argument, and
+/// returns whether to retain it, and the bytes after it.
+fn retain_entries(list: &[u8], read: impl Fn(&[u8]) -> Result<(bool, &[u8])>) -> Result<Vec<u8>> {
     let (count, mut rest) = read_number(list)?;
     let mut entries = Vec::new();
     for _ in 0..count {
-        let (is_kept, next) = read(rest)?;
-        if is_kept {
+        let (is_retained, next) = read(rest)?;
+        if is_retained {
             entries.push(&rest[..rest.len() - next.len()]);
         }
         rest = next;
     }
-    let mut kept = Vec::new();
-    write_number(entries.len(), &mut kept);
-    kept.extend(entries.concat());
-    Ok(kept)
+    let mut callbacks = Vec::new();
+    write_number(entries.len(), &mut callbacks);
+    callbacks.extend(entries.concat());
+    Ok(callbacks)
 }
 
-/// Subsections of names, each with its kind and size. Of functions: a count, and for each its index and name.
+/// Filters the name section: subsections with kind and size. Of functions: a count, and for each its index and name.
 fn our_names(mut rest: &[u8]) -> Result<Vec<u8>> {
-    let mut kept = Vec::new();
+    let mut callbacks = Vec::new();
     while let Some((&kind, after_kind)) = rest.split_first() {
         let (size, after_size) = read_number(after_kind)?;
         let (subsection, next) = after_size.split_at_checked(size).context("names are cut off")?;
@@ -246,26 +246,26 @@ fn our_names(mut rest: &[u8]) -> Result<Vec<u8>> {
         if kind != FUNCTION_NAMES {
             continue;
         }
-        let content = keep_entries(subsection, |entry| {
+        let content = retain_entries(subsection, |entry| {
             let (_index, after_index) = read_number(entry)?;
             let (name, next) = read_text(after_index)?;
             Ok((name.contains(OURS), next))
         })?;
-        kept.push(FUNCTION_NAMES);
-        write_number(content.len(), &mut kept);
-        kept.extend(content);
+        callbacks.push(FUNCTION_NAMES);
+        write_number(content.len(), &mut callbacks);
+        callbacks.extend(content);
     }
-    Ok(kept)
+    Ok(callbacks)
 }
 
-/// A text behind its length, and what follows it.
+/// Reads a length-prefixed text; returns it and the bytes after it.
 fn read_text(bytes: &[u8]) -> Result<(&str, &[u8])> {
     let (length, after_length) = read_number(bytes)?;
     let (text, next) = after_length.split_at_checked(length).context("a name is cut off")?;
     Ok((std::str::from_utf8(text)?, next))
 }
 
-/// An unsigned LEB128 number, and what follows it.
+/// Reads an unsigned LEB128 number; returns it and the bytes after it.
 fn read_number(bytes: &[u8]) -> Result<(usize, &[u8])> {
     let mut number = 0;
     for (index, &byte) in bytes.iter().take(5).enumerate() {
@@ -290,9 +290,9 @@ fn write_number(mut number: usize, to: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{PREAMBLE, keep_callbacks, read_number, write_number};
+    use super::{PREAMBLE, read_number, strip_callbacks, write_number};
 
-    /// One imported function, three of its own: numbers 1 to 3.
+    /// One imported function and three of the module's own, with the indexes 1 to 3.
     fn module(exports: &[(&str, u8, u8)], bodies: [&[u8]; 3]) -> Vec<u8> {
         let mut section = Vec::new();
         write_number(exports.len(), &mut section);
@@ -317,20 +317,19 @@ mod tests {
     fn only_what_is_asked_for_stays() {
         const BODY: &[u8] = &[0, 0x01, 0x01, 0x0b];
         const NOTHING: &[u8] = &[0, 0x00, 0x0b];
-        // The code of function 2 is that of two callbacks, one of which stays; that of function 1 goes; memory 1 is no
-        // function.
+        // Function 2 implements two callbacks, one of which remains. Function 1 is removed. Memory 1 is no function.
         let (body, log) = (("proxy_on_request_body", 0, 1), ("proxy_on_log", 0, 2));
         let rest = [("memory", 2, 1), ("proxy_on_vm_start", 0, 3), ("proxy_on_request_headers", 0, 2)];
         let all = module(&[&rest[..], &[body, log]].concat(), [BODY; 3]);
-        let kept = ["proxy_on_request_headers".to_owned()];
+        let callbacks = ["proxy_on_request_headers".to_owned()];
         let expected = module(&rest, [NOTHING, BODY, BODY]);
-        assert_eq!(keep_callbacks(&all, &kept).unwrap(), expected);
-        // `call 1`, from a function that stays.
+        assert_eq!(strip_callbacks(&all, &callbacks).unwrap(), expected);
+        // `call 1`, from a function that remains.
         let called = module(&[&rest[..], &[body, log]].concat(), [BODY, &[0, 0x10, 0x01, 0x0b], BODY]);
-        assert!(keep_callbacks(&called, &kept).is_err_and(|error| error.to_string().contains("function 1")));
-        assert!(keep_callbacks(&all[..all.len() - 1], &kept).is_err());
-        assert!(keep_callbacks(&all, &["proxy_on_vm_start".to_owned()]).is_err());
-        assert!(keep_callbacks(b"\0asm", &kept).is_err());
+        assert!(strip_callbacks(&called, &callbacks).is_err_and(|error| error.to_string().contains("function 1")));
+        assert!(strip_callbacks(&all[..all.len() - 1], &callbacks).is_err());
+        assert!(strip_callbacks(&all, &["proxy_on_vm_start".to_owned()]).is_err());
+        assert!(strip_callbacks(b"\0asm", &callbacks).is_err());
     }
 
     #[test]
@@ -352,8 +351,8 @@ mod tests {
         };
         let all = module(&[(0, "_ZN4core3fmt5write"), (1, "_ZN16weir_plugin_auth6decide"), (7, "free")]);
         let ours = module(&[(1, "_ZN16weir_plugin_auth6decide")]);
-        assert_eq!(keep_callbacks(&all, &[]).unwrap(), ours);
-        assert!(keep_callbacks(&all[..all.len() - 1], &[]).is_err());
+        assert_eq!(strip_callbacks(&all, &[]).unwrap(), ours);
+        assert!(strip_callbacks(&all[..all.len() - 1], &[]).is_err());
     }
 
     #[test]

@@ -1,23 +1,23 @@
-//! `cargo xtask test`: every check, in the order in which they are cheap. It goes on after a failed one, and ends with
-//! what passed and what failed.
+//! `cargo xtask test`: every check, cheap ones first. It continues after a failed check, and prints which passed and
+//! failed.
 
 use anyhow::{Result, bail};
 
-use crate::plugins::{self, Beside};
-use crate::progress::{Clock, say, step};
+use crate::plugins::{self, InstallTarget};
+use crate::progress::{Stopwatch, print, step};
 use crate::tools::{self, Tools};
 use crate::workspace::{cargo, finish};
 
 pub(crate) fn run() -> Result<()> {
-    let clock = Clock::start();
-    say("runs every check of this repository; from an empty target folder it takes about half an hour on two cores");
+    let clock = Stopwatch::start();
+    print("runs every check of this repository; from an empty target folder it takes about half an hour on two cores");
     tools::announce();
 
     let tools = step("tools", tools::install)?;
     let steps: [(&str, &dyn Fn() -> Result<()>); 6] = [
         ("format", &|| finish(&mut cargo(&["fmt", "--all", "--check"])?)),
         ("build", &|| finish(&mut cargo(&["build", "--workspace"])?)),
-        ("plugins", &|| plugins::run(Beside::WhatIsThere)),
+        ("plugins", &|| plugins::run(InstallTarget::ExistingBuilds)),
         ("tests", &|| tests(tools)),
         ("lints", &lints),
         ("docs", &docs),
@@ -25,11 +25,11 @@ pub(crate) fn run() -> Result<()> {
     let mut failed = Vec::new();
     for (name, work) in &steps {
         if let Err(error) = step(name, work) {
-            say(&format!("{error:#}"));
+            print(&format!("{error:#}"));
             failed.push(*name);
         }
     }
-    say(&format!("\n{} passed, {} failed, after {}", steps.len() - failed.len(), failed.len(), clock.elapsed()));
+    print(&format!("\n{} passed, {} failed, after {}", steps.len() - failed.len(), failed.len(), clock.elapsed()));
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }

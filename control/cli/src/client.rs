@@ -1,4 +1,5 @@
-//! The control API, asked. A failure is told with every refusal and its place, as `weir-proxy validate` tells it.
+//! The client of the control API. An error contains every diagnostic with its position, as `weir-proxy validate` prints
+//! it.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -7,16 +8,17 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Request, Response, Uri};
-use weir_identity::is_this_machine;
+use weir_model::net::is_loopback_host;
+use weir_model::state_dir::state_dir;
 
-use crate::args::Server;
-use crate::files::{self, FilePlace};
+use crate::args::ConnectionArgs;
+use crate::input::{self, FileSpan};
 use crate::tls;
 
-/// Largest answer that is read, in bytes.
-const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
+/// The maximum size of a response, in bytes.
+const MAX_RESPONSE_BYTES: u64 = 256 * 1024 * 1024;
 
-/// The control API, with a token.
+/// A client of the control API, with a token.
 pub(crate) struct Client {
     agent: Agent,
     url: String,
@@ -24,80 +26,81 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// For the server that the command line and the environment name.
-    pub(crate) fn new(server: &Server) -> anyhow::Result<Self> {
-        let named = server.api.clone().or_else(|| env::var("WEIR_API").ok());
-        let url = named.unwrap_or_else(|| "http://127.0.0.1:15080".to_owned());
-        check_plain(&url)?;
-        let token = token(server)?;
-        let ca = server.api_ca.clone().or_else(|| env::var_os("WEIR_API_CA").map(PathBuf::from));
+    /// Creates a client for the API that the command line or the environment names.
+    pub(crate) fn new(connection: &ConnectionArgs) -> anyhow::Result<Self> {
+        let url = connection.api.clone().or_else(|| env::var("WEIR_API").ok());
+        let url = url.unwrap_or_else(|| "http://127.0.0.1:15080".to_owned());
+        check_url(&url)?;
+        let token = token(connection)?;
+        let ca = connection.api_ca.clone().or_else(|| env::var_os("WEIR_API_CA").map(PathBuf::from));
         let agent = tls::agent(ca.as_deref())?;
         Ok(Self { agent, url: url.trim_end_matches('/').to_owned(), token })
     }
 
-    /// Reads something.
+    /// Sends a GET request.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask("GET", path, String::new())
+        self.request("GET", path, String::new())
     }
 
-    /// Asks for a request to be done.
-    pub(crate) fn ask(&self, method: &str, path: &str, body: String) -> anyhow::Result<Value> {
-        self.ask_with(method, path, body, &[])
+    /// Sends a request and returns the response's JSON.
+    pub(crate) fn request(&self, method: &str, path: &str, body: String) -> anyhow::Result<Value> {
+        self.request_with_files(method, path, body, &[])
     }
 
-    /// Sends bytes.
-    pub(crate) fn send(&self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+    /// Sends a request with a binary body.
+    pub(crate) fn send_bytes(&self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
         self.run(method, path, body, &[])
     }
 
-    /// As [`Client::ask`], with a body that was put together from files: refusals say the places in these.
-    pub(crate) fn ask_with(
+    /// Sends a request whose body is a concatenation of files. An error contains positions in these files.
+    pub(crate) fn request_with_files(
         &self,
         method: &str,
         path: &str,
         body: String,
-        places: &[FilePlace],
+        spans: &[FileSpan],
     ) -> anyhow::Result<Value> {
-        self.run(method, path, body.into_bytes(), places)
+        self.run(method, path, body.into_bytes(), spans)
     }
 
-    fn run(&self, method: &str, path: &str, body: Vec<u8>, places: &[FilePlace]) -> anyhow::Result<Value> {
+    fn run(&self, method: &str, path: &str, body: Vec<u8>, spans: &[FileSpan]) -> anyhow::Result<Value> {
         let url = format!("{}/api/v1/{path}", self.url);
         let request = Request::builder().method(method).uri(&url);
         let request = request.header("authorization", format!("Bearer {}", self.token)).body(body)?;
-        let asked = self.agent.run(request);
-        let response = asked.with_context(|| format!("{url} cannot be reached; is weir-control running?"))?;
+        let result = self.agent.run(request);
+        let response = result.with_context(|| format!("{url} cannot be reached; is weir-control running?"))?;
         let status = response.status();
-        let answer = read(response)?;
-        if status.is_success() { Ok(answer) } else { Err(failure(status.as_u16(), answer, places)) }
+        let response = read(response)?;
+        if status.is_success() { Ok(response) } else { Err(api_error(status.as_u16(), response, spans)) }
     }
 }
 
-/// A token goes in plain text to nobody but this machine.
-fn check_plain(url: &str) -> anyhow::Result<()> {
+/// Rejects a URL to which the token would be sent in plaintext, unless its host is this machine.
+fn check_url(url: &str) -> anyhow::Result<()> {
     let uri: Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
     let authority = uri.authority().with_context(|| format!("`{url}` names no host"))?;
-    ensure!(!authority.as_str().contains('@'), "`{url}` has a user in it; tokens say who asks");
+    ensure!(!authority.as_str().contains('@'), "`{url}` has a user in it; set a token instead");
     let is_plain = uri.scheme_str() != Some("https");
     ensure!(
-        !is_plain || is_this_machine(authority.host()),
+        !is_plain || is_loopback_host(authority.host()),
         "{url} is not this machine, and the token would go there in plain text; write https://"
     );
     Ok(())
 }
 
 fn read(mut response: Response<ureq::Body>) -> anyhow::Result<Value> {
-    let bytes = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec()?;
+    let bytes = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).read_to_vec()?;
     let text = String::from_utf8_lossy(&bytes);
-    serde_json::from_str(&text).with_context(|| format!("this is no answer of a weir-control: {text}"))
+    serde_json::from_str(&text).with_context(|| format!("this is no response of a weir-control: {text}"))
 }
 
-fn failure(status: u16, mut answer: Value, places: &[FilePlace]) -> anyhow::Error {
-    let mut text = answer["error"].as_str().unwrap_or("there is no reason given").to_owned();
-    for refusal in answer["refusals"].as_array_mut().into_iter().flatten() {
-        files::place(refusal, places);
+/// Returns the error of a response, with all its diagnostics.
+fn api_error(status: u16, mut response: Value, spans: &[FileSpan]) -> anyhow::Error {
+    let mut text = response["error"].as_str().unwrap_or("the response has no reason").to_owned();
+    for diagnostic in response["refusals"].as_array_mut().into_iter().flatten() {
+        input::relocate(diagnostic, spans);
         text.push('\n');
-        text.push_str(&in_words(refusal));
+        text.push_str(&format_diagnostic(diagnostic));
     }
     if status == 401 {
         text.push_str(
@@ -107,36 +110,29 @@ fn failure(status: u16, mut answer: Value, places: &[FilePlace]) -> anyhow::Erro
     anyhow!(text)
 }
 
-/// As compilers say it: `file:line:column: object: field: reason`, and the hint below.
-fn in_words(refusal: &Value) -> String {
-    let part = |name: &str| refusal[name].as_str().unwrap_or_default();
-    let line = refusal["line"].as_u64().unwrap_or_default();
-    let column = refusal["column"].as_u64().unwrap_or_default();
-    let place = if line > 0 { format!("{}:{line}:{column}", part("file")) } else { part("file").to_owned() };
-    let parts = [place.as_str(), part("object"), part("field"), part("reason")];
-    let said: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+/// Formats a diagnostic as compilers do: `file:line:column: object: field: reason`, with the hint on the next line.
+fn format_diagnostic(diagnostic: &Value) -> String {
+    let part = |name: &str| diagnostic[name].as_str().unwrap_or_default();
+    let line = diagnostic["line"].as_u64().unwrap_or_default();
+    let column = diagnostic["column"].as_u64().unwrap_or_default();
+    let location = if line > 0 { format!("{}:{line}:{column}", part("file")) } else { part("file").to_owned() };
+    let parts = [location.as_str(), part("object"), part("field"), part("reason")];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     match part("hint") {
-        "" => said.join(": "),
-        hint => format!("{}\n  hint: {hint}", said.join(": ")),
+        "" => parts.join(": "),
+        hint => format!("{}\n  hint: {hint}", parts.join(": ")),
     }
 }
 
-fn token(server: &Server) -> anyhow::Result<String> {
-    let file = match (&server.token_file, env::var("WEIR_TOKEN"), env::var_os("WEIR_TOKEN_FILE")) {
+fn token(connection: &ConnectionArgs) -> anyhow::Result<String> {
+    let file = match (&connection.token_file, env::var("WEIR_TOKEN"), env::var_os("WEIR_TOKEN_FILE")) {
         (Some(file), _, _) => file.clone(),
         (None, Ok(token), _) => return Ok(token.trim().to_owned()),
         (None, Err(_), Some(file)) => PathBuf::from(file),
-        (None, Err(_), None) => state_folder().join("admin.token"),
+        (None, Err(_), None) => state_dir().join("admin.token"),
     };
     match fs::read_to_string(&file) {
         Ok(token) => Ok(token.trim().to_owned()),
         Err(error) => bail!("no token: {} cannot be read: {error}; set WEIR_TOKEN, or --token-file", file.display()),
     }
-}
-
-/// Where a weir-control of this user keeps its first token.
-fn state_folder() -> PathBuf {
-    let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let user = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
-    user.unwrap_or_else(|| PathBuf::from("/var/lib")).join("weir")
 }

@@ -1,136 +1,134 @@
-//! What each command does: asks the API, and says the answer.
+//! The commands: each calls the control API and formats the response.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use weir_resources::{Bundles, Compiler, to_yaml, written_objects};
+use weir_model::GatewayDuration;
+use weir_resources::{BundleCatalog, Compiler, parse_objects};
 
 #[expect(clippy::disallowed_types, reason = "there is no tokio here, and no clock to stop")]
 use std::time::Instant;
 
-use crate::args::{AuthorityCommand, Command, CommandLine, Output, TokenCommand};
+use crate::args::{CaCommand, Command, CommandLine, Output, TokenCommand};
 use crate::client::Client;
+use crate::output::{indent, items, join_items, object_name, render, render_document, str_field};
 use crate::table::table;
-use crate::{files, plugin};
+use crate::url::query;
+use crate::{bundle, input};
 
-/// How long `--wait` waits.
+/// The longest wait of `--wait`.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// How long a proxy may refuse something before `--wait` gives up.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
+/// The time for which a proxy may reject something before `--wait` fails. The next update may fix it.
+const REJECTION_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often it asks.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The pause between two requests of `--wait`.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Runs a command; what it says.
+/// Runs a command and returns its output.
 pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
-    let CommandLine { server, command } = line;
-    let output = server.output;
+    let CommandLine { connection, command } = line;
+    let output = connection.output;
     if let Command::Validate(files) = &command {
         return validate(&files.files);
     }
-    if let Command::Plugin(plugin) = &command
-        && let Some(done) = plugin::alone(plugin, output)
+    if let Command::Bundle(command) = &command
+        && let Some(result) = bundle::run_local(command, output)
     {
-        return done;
+        return result;
     }
-    let client = Client::new(&server)?;
+    let client = Client::new(&connection)?;
     match command {
-        Command::Apply(it) => {
-            let answer = apply(&client, &it.files.files, it.message.as_deref(), false)?;
-            if it.wait {
+        Command::Apply(args) => {
+            let response = apply(&client, &args.files.files, args.message.as_deref(), false)?;
+            if args.wait {
                 wait_for_proxies(&client)?;
             }
-            let waited = if it.wait { "every proxy has it\n" } else { "" };
-            Ok(say(output, &answer, |answer| changes(answer) + waited))
+            let waited = if args.wait { "every proxy serves it\n" } else { "" };
+            Ok(render(output, &response, |response| changes(response) + waited))
         }
-        Command::Diff(it) => {
-            let answer = apply(&client, &it.files, None, true)?;
-            Ok(say(output, &answer, differences))
+        Command::Diff(args) => {
+            let response = apply(&client, &args.files, None, true)?;
+            Ok(render(output, &response, differences))
         }
         Command::Get { kind, name: Some(name), namespace } => {
             let (kind, namespace) = (kind.unwrap_or_default(), namespace.unwrap_or_else(|| "default".to_owned()));
             let mut object = client.get(&format!("resources/{kind}/{namespace}/{name}"))?;
-            let status = object.as_object_mut().and_then(|object| object.remove("status")).unwrap_or_default();
-            // What is printed as YAML can be applied again, so that it is only what was written.
-            Ok(say(if output == Output::Table { Output::Yaml } else { output }, &object, |_| status.to_string()))
+            // Without the status, the printed object can be applied again.
+            drop(object.as_object_mut().and_then(|object| object.remove("status")));
+            Ok(render_document(output, &object))
         }
         Command::Get { kind, name: None, namespace } => {
             let found = client.get(&format!("resources{}", query(&[("kind", kind), ("namespace", namespace)])))?;
-            Ok(say(output, &found, objects))
+            Ok(render(output, &found, objects))
         }
         Command::Delete { kind: Some(kind), name: Some(name), namespace, message, .. } => {
             let path = format!("resources/{kind}/{namespace}/{name}{}", query(&[("message", message)]));
-            Ok(say(output, &client.ask("DELETE", &path, String::new())?, changes))
+            Ok(render(output, &client.request("DELETE", &path, String::new())?, changes))
         }
         Command::Delete { files, message, .. } => {
-            let answer = delete_files(&client, &files, message)?;
-            Ok(say(output, &answer, changes))
+            let response = delete_files(&client, &files, message)?;
+            Ok(render(output, &response, changes))
         }
-        Command::Revisions { id: None } => Ok(say(output, &client.get("revisions")?, revisions)),
-        Command::Revisions { id: Some(id) } => Ok(say(output, &client.get(&format!("revisions/{id}"))?, revision)),
-        Command::Rollback { id, dry_run, message } => {
+        Command::History { revision: None } => Ok(render(output, &client.get("revisions")?, revisions)),
+        Command::History { revision: Some(id) } => {
+            Ok(render(output, &client.get(&format!("revisions/{id}"))?, revision))
+        }
+        Command::Rollback { to, revision, dry_run, message } => {
+            let id = to.or(revision).context("`rollback` needs --to REVISION")?;
             let query = query(&[("message", message), ("dry_run", dry_run.then(|| "true".to_owned()))]);
-            let answer = client.ask("POST", &format!("revisions/{id}/rollback{query}"), String::new())?;
-            Ok(say(output, &answer, if dry_run { differences } else { changes }))
+            let response = client.request("POST", &format!("revisions/{id}/rollback{query}"), String::new())?;
+            Ok(render(output, &response, if dry_run { differences } else { changes }))
         }
         Command::Status => status(&client, output),
-        Command::Proxies => Ok(say(output, &client.get("proxies")?, proxies)),
-        Command::Authority { command } => authority(&client, output, command.as_ref()),
-        Command::Plugin(command) => plugin::push_list_delete(&client, output, command),
+        Command::Proxies => Ok(render(output, &client.get("proxies")?, proxies)),
+        Command::Ca { command } => ca(&client, output, command.as_ref()),
+        Command::Bundle(command) => bundle::run_remote(&client, output, command),
         Command::Token(command) => token(&client, output, command),
-        Command::Validate(_) => bail!("`validate` asks nobody"), // Done above.
-    }
-}
-
-pub(crate) fn say(output: Output, answer: &Value, in_words: impl Fn(&Value) -> String) -> String {
-    match output {
-        Output::Table => in_words(answer),
-        Output::Json => format!("{answer:#}\n"),
-        Output::Yaml => to_yaml(answer),
+        Command::Validate(_) => bail!("`validate` needs no control plane"), // Handled above.
     }
 }
 
 fn apply(client: &Client, paths: &[PathBuf], message: Option<&str>, dry_run: bool) -> anyhow::Result<Value> {
-    let files = files::read(paths)?;
-    let (text, places) = files::joined(&files);
+    let files = input::read(paths)?;
+    let (text, spans) = input::concat(&files);
     let query = query(&[
-        ("path", Some(files::TOGETHER.to_owned())),
+        ("path", Some(input::COMBINED.to_owned())),
         ("message", message.map(str::to_owned)),
         ("dry_run", dry_run.then(|| "true".to_owned())),
     ]);
-    client.ask_with("POST", &format!("apply{query}"), text, &places)
+    client.request_with_files("POST", &format!("apply{query}"), text, &spans)
 }
 
-/// Waits until every connected proxy has what is told.
+/// Waits until every connected proxy serves the current configuration.
 #[expect(clippy::disallowed_types, reason = "there is no tokio here, and no clock to stop")]
 fn wait_for_proxies(client: &Client) -> anyhow::Result<()> {
     let until = Instant::now() + MAX_WAIT;
-    let mut refuses_since = None;
+    let mut rejecting_since = None;
     loop {
         let summary = client.get("status")?;
         if summary["upToDate"] == summary["proxies"] {
             return Ok(());
         }
-        // One that refuses may be about to take what was just applied.
-        let refusing = summary["refusing"] != 0;
-        refuses_since = refusing.then(|| refuses_since.unwrap_or_else(Instant::now));
-        if refuses_since.is_some_and(|since| since.elapsed() > REFUSAL_PATIENCE) || Instant::now() > until {
-            bail!("it is applied, and not every proxy has it:\n{}", proxies(&client.get("proxies")?));
+        // A proxy that rejects something may not have received this change yet.
+        let is_rejecting = summary["refusing"] != 0;
+        rejecting_since = is_rejecting.then(|| rejecting_since.unwrap_or_else(Instant::now));
+        if rejecting_since.is_some_and(|since| since.elapsed() > REJECTION_PATIENCE) || Instant::now() > until {
+            bail!("applied, but not every proxy serves it:\n{}", proxies(&client.get("proxies")?));
         }
-        thread::sleep(LOOK_AGAIN);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
 fn delete_files(client: &Client, paths: &[PathBuf], message: Option<String>) -> anyhow::Result<Value> {
-    let files = files::read(paths)?;
-    let written: Vec<_> = files.iter().map(written_objects).collect();
-    if let Some(refusal) = written.iter().flat_map(|written| &written.refusals).next() {
-        bail!("nothing is deleted: {refusal}");
+    let files = input::read(paths)?;
+    let written: Vec<_> = files.iter().map(parse_objects).collect();
+    if let Some(diagnostic) = written.iter().flat_map(|written| &written.diagnostics).next() {
+        bail!("nothing is deleted: {diagnostic}");
     }
     let written = written.into_iter().flat_map(|written| written.objects);
     let names = written.map(|object| {
@@ -141,18 +139,18 @@ fn delete_files(client: &Client, paths: &[PathBuf], message: Option<String>) -> 
     if names.is_empty() {
         bail!("the files name no object");
     }
-    client.ask("POST", &format!("delete{}", query(&[("message", message)])), Value::from(names).to_string())
+    client.request("POST", &format!("delete{}", query(&[("message", message)])), Value::from(names).to_string())
 }
 
 fn validate(paths: &[PathBuf]) -> anyhow::Result<String> {
-    let files = files::read(paths)?;
+    let files = input::read(paths)?;
     let mut compiler = Compiler::new();
-    compiler.set_bundles(&Arc::new(Bundles::elsewhere()));
+    compiler.set_bundles(&Arc::new(BundleCatalog::unchecked()));
     match compiler.compile(&files) {
         Ok(compiled) => Ok(format!("valid: {} objects\n", compiled.objects().count())),
-        Err(refusals) => {
-            let texts: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-            bail!("refused for {} reasons\n{}", refusals.len(), texts.join("\n"))
+        Err(diagnostics) => {
+            let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+            bail!("invalid: {} errors\n{}", diagnostics.len(), texts.join("\n"))
         }
     }
 }
@@ -160,10 +158,10 @@ fn validate(paths: &[PathBuf]) -> anyhow::Result<String> {
 fn status(client: &Client, output: Output) -> anyhow::Result<String> {
     let (summary, found, connected) = (client.get("status")?, client.get("resources")?, client.get("proxies")?);
     let all = json!({"summary": summary, "objects": found, "proxies": connected});
-    Ok(say(output, &all, |all| {
+    Ok(render(output, &all, |all| {
         let count = |name: &str| all["summary"][name].to_string();
         format!(
-            "revision {}, {} objects, {} proxies: {} up to date, {} refusing\n\n{}\n{}",
+            "revision {}, {} objects, {} proxies: {} up to date, {} rejecting\n\n{}\n{}",
             count("revision"),
             count("objects"),
             count("proxies"),
@@ -175,162 +173,133 @@ fn status(client: &Client, output: Output) -> anyhow::Result<String> {
     }))
 }
 
-fn authority(client: &Client, output: Output, command: Option<&AuthorityCommand>) -> anyhow::Result<String> {
+fn ca(client: &Client, output: Output, command: Option<&CaCommand>) -> anyhow::Result<String> {
     let status = match command {
-        None => client.get("authority")?,
-        Some(AuthorityCommand::Rotate) => client.ask("POST", "authority/rotation", String::new())?,
+        None | Some(CaCommand::Status) => client.get("authority")?,
+        Some(CaCommand::Rotate) => client.request("POST", "authority/rotation", String::new())?,
     };
-    Ok(say(output, &status, |status| {
-        let roots = list(&status["roots"]).map(|root| {
-            let signs = if root["signs"] == true { "signs" } else { "" };
-            vec![text(root, "sha256"), signs.to_owned(), text(root, "signsFrom"), text(root, "ends")]
+    Ok(render(output, &status, |status| {
+        let roots = items(&status["roots"]).map(|root| {
+            let signs = if root["signs"] == true { "active" } else { "" };
+            vec![str_field(root, "sha256"), signs.to_owned(), str_field(root, "signsFrom"), str_field(root, "ends")]
         });
-        let lives = &status["certificateLifetimeSeconds"];
-        let head = format!("trust domain {}; certificates live {lives} s\n", text(status, "trustDomain"));
-        head + &table(&["ROOT", "", "SIGNS FROM", "ENDS"], &roots.collect::<Vec<_>>())
+        let ttl = Duration::from_secs(status["certificateLifetimeSeconds"].as_u64().unwrap_or_default());
+        let domain = str_field(status, "trustDomain");
+        let head = format!("trust domain {domain}; certificates expire after {}\n", GatewayDuration(ttl));
+        head + &table(&["ROOT", "", "ACTIVE FROM", "EXPIRES"], &roots.collect::<Vec<_>>())
     }))
 }
 
 fn token(client: &Client, output: Output, command: TokenCommand) -> anyhow::Result<String> {
     match command {
-        TokenCommand::Make { name, role, namespace, workload, expires_in_seconds } => {
+        TokenCommand::Create { name, role, namespace, workload, ttl, expires_in_seconds } => {
+            let ttl_seconds = ttl.map(|GatewayDuration(ttl)| ttl.as_millis().div_ceil(1_000));
+            let expires_in_seconds = ttl_seconds.or(expires_in_seconds.map(u128::from));
             let namespaces = (!namespace.is_empty()).then_some(namespace);
             let body = json!({"name": name, "role": role, "namespaces": namespaces, "workload": workload,
                               "expiresInSeconds": expires_in_seconds});
-            let made = client.ask("POST", "tokens", body.to_string())?;
-            Ok(say(output, &made, |made| format!("{}\n", text(made, "secret"))))
+            let token = client.request("POST", "tokens", body.to_string())?;
+            Ok(render(output, &token, |token| format!("{}\n", str_field(token, "secret"))))
         }
-        TokenCommand::List => Ok(say(output, &client.get("tokens")?, |tokens| {
-            let rows = list(tokens).map(|it| {
-                let namespaces = list(&it["namespaces"]).filter_map(Value::as_str).collect::<Vec<_>>().join(",");
-                let fields = ["id", "name", "role"].map(|name| text(it, name));
+        TokenCommand::List => Ok(render(output, &client.get("tokens")?, |tokens| {
+            let rows = items(tokens).map(|token| {
+                let namespaces = join_items(&token["namespaces"]);
+                let fields = ["id", "name", "role"].map(|name| str_field(token, name));
                 let mut row = fields.to_vec();
                 row.push(if namespaces.is_empty() { "all".to_owned() } else { namespaces });
-                row.extend([text(it, "created"), text(it, "expires")]);
+                row.extend([str_field(token, "created"), str_field(token, "expires")]);
                 row
             });
             table(&["ID", "NAME", "ROLE", "NAMESPACES", "CREATED", "EXPIRES"], &rows.collect::<Vec<_>>())
         })),
         TokenCommand::Revoke { id } => {
-            let revoked = client.ask("DELETE", &format!("tokens/{id}"), String::new())?;
-            Ok(say(output, &revoked, |it| format!("{} revoked\n", text(it, "name"))))
+            let revoked = client.request("DELETE", &format!("tokens/{id}"), String::new())?;
+            Ok(render(output, &revoked, |token| format!("{} revoked\n", str_field(token, "name"))))
         }
     }
 }
 
 fn objects(found: &Value) -> String {
-    let rows = list(found).map(|object| {
+    let rows = items(found).map(|object| {
         let metadata = &object["metadata"];
         let status = &object["status"];
         let from = status["file"].as_str().map_or_else(|| format!("revision {}", status["revision"]), str::to_owned);
-        let programmed = text(&status["programmed"], "message");
-        vec![text(object, "kind"), text(metadata, "namespace"), text(metadata, "name"), from, programmed]
+        let programmed = str_field(&status["programmed"], "message");
+        vec![str_field(object, "kind"), str_field(metadata, "namespace"), str_field(metadata, "name"), from, programmed]
     });
     table(&["KIND", "NAMESPACE", "NAME", "FROM", "PROGRAMMED"], &rows.collect::<Vec<_>>())
 }
 
 fn proxies(connected: &Value) -> String {
-    let rows = list(connected).map(|proxy| {
+    let rows = items(connected).map(|proxy| {
         let gateway = proxy["gateway"].as_str().unwrap_or("all").to_owned();
         let has = if proxy["serves"].is_null() { &proxy["accepted"] } else { &proxy["serves"] };
         let state = match (proxy["failed"].as_array().map_or(0, Vec::len), has == &proxy["newest"]) {
             (0, true) => "up to date".to_owned(),
             (0, false) => format!("{} ms behind", proxy["lagMs"]),
-            (count, _) => format!("refuses {count}: {}", text(&proxy["failed"][0], "reason")),
+            (count, _) => format!("rejects {count}: {}", str_field(&proxy["failed"][0], "reason")),
         };
-        vec![text(proxy, "node"), gateway, text(proxy, "program"), format!("{has}/{}", proxy["newest"]), state]
+        vec![
+            str_field(proxy, "node"),
+            gateway,
+            str_field(proxy, "program"),
+            format!("{has}/{}", proxy["newest"]),
+            state,
+        ]
     });
-    table(&["PROXY", "GATEWAY", "PROGRAM", "GENERATION", "STATE"], &rows.collect::<Vec<_>>())
+    table(&["PROXY", "GATEWAY", "CLIENT", "GENERATION", "STATE"], &rows.collect::<Vec<_>>())
 }
 
-fn changes(answer: &Value) -> String {
-    let rows: Vec<_> = list(&answer["changes"]).map(|it| vec![named(it), text(it, "effect")]).collect();
-    let lines: String = rows.iter().map(|row| format!("{} {}\n", row[0], row[1])).collect();
-    format!("{lines}revision {}\n", answer["revision"])
+fn changes(response: &Value) -> String {
+    let line = |change| format!("{} {}\n", object_name(change), str_field(change, "effect"));
+    let lines: String = items(&response["changes"]).map(line).collect();
+    format!("{lines}revision {}\n", response["revision"])
 }
 
-fn differences(answer: &Value) -> String {
-    let mut said = String::new();
-    for it in list(&answer["changes"]) {
-        said.push_str(&format!("{} would be {}\n{}", named(it), text(it, "effect"), indented(&text(it, "diff"))));
+fn differences(response: &Value) -> String {
+    let mut text = String::new();
+    for change in items(&response["changes"]) {
+        let (effect, diff) = (str_field(change, "effect"), str_field(change, "diff"));
+        text.push_str(&format!("{} would be {effect}\n{}", object_name(change), indent(&diff)));
     }
-    for scope in list(&answer["scopes"]) {
+    for scope in items(&response["scopes"]) {
         let gateway = scope["gateway"].as_str().map_or("every Gateway".to_owned(), |name| format!("Gateway {name}"));
-        let nodes: Vec<&str> = list(&scope["proxies"]).filter_map(Value::as_str).collect();
-        said.push_str(&format!("\nproxies of {gateway} ({}) would be told:\n", nodes.join(", ")));
-        for resource in list(&scope["resources"]) {
-            let (kind, name, effect) = (text(resource, "kind"), text(resource, "name"), text(resource, "effect"));
-            said.push_str(&format!("  {kind} {name} {effect}\n"));
+        let nodes: Vec<&str> = items(&scope["proxies"]).filter_map(Value::as_str).collect();
+        text.push_str(&format!("\nproxies of {gateway} ({}) would receive:\n", nodes.join(", ")));
+        for resource in items(&scope["resources"]) {
+            let [kind, name, effect] = ["kind", "name", "effect"].map(|field| str_field(resource, field));
+            text.push_str(&format!("  {kind} {name} {effect}\n"));
         }
-        if list(&scope["resources"]).next().is_none() {
-            said.push_str("  nothing new\n");
+        if items(&scope["resources"]).next().is_none() {
+            text.push_str("  no change\n");
         }
     }
-    said
+    text
 }
 
 fn revisions(found: &Value) -> String {
-    let rows = list(found).map(|it| {
-        let action = match &it["action"] {
+    let rows = items(found).map(|revision| {
+        let action = match &revision["action"] {
             Value::String(action) => action.clone(),
             action => format!("rollback to {}", action["rollback"]["to"]),
         };
-        let fields = [it["id"].to_string(), text(it, "time"), text(it, "author"), action, it["objects"].to_string()];
-        let mut row = fields.to_vec();
-        row.push(text(it, "message"));
-        row
+        vec![
+            revision["id"].to_string(),
+            str_field(revision, "time"),
+            str_field(revision, "author"),
+            action,
+            revision["objects"].to_string(),
+            str_field(revision, "message"),
+        ]
     });
     table(&["REVISION", "TIME", "AUTHOR", "ACTION", "OBJECTS", "MESSAGE"], &rows.collect::<Vec<_>>())
 }
 
-fn revision(it: &Value) -> String {
-    let mut said = revisions(&json!([it]));
-    for change in list(&it["changes"]) {
-        said.push_str(&format!("\n{} {}\n{}", named(change), text(change, "effect"), indented(&text(change, "diff"))));
+fn revision(revision: &Value) -> String {
+    let mut text = revisions(&json!([revision]));
+    for change in items(&revision["changes"]) {
+        let (effect, diff) = (str_field(change, "effect"), str_field(change, "diff"));
+        text.push_str(&format!("\n{} {effect}\n{}", object_name(change), indent(&diff)));
     }
-    said
-}
-
-fn named(it: &Value) -> String {
-    let (kind, namespace, name) = (text(it, "kind"), text(it, "namespace"), text(it, "name"));
-    if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") }
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
-}
-
-pub(crate) fn text(value: &Value, name: &str) -> String {
-    value[name].as_str().unwrap_or_default().to_owned()
-}
-
-pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-/// `?name=value&…` of those that are there, escaped.
-pub(crate) fn query(fields: &[(&str, Option<String>)]) -> String {
-    let fields = fields.iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value.as_ref()?))));
-    let fields: Vec<String> = fields.collect();
-    if fields.is_empty() { String::new() } else { format!("?{}", fields.join("&")) }
-}
-
-/// RFC 3986 §2.3: unreserved characters stand for themselves.
-pub(crate) fn escaped(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_are_escaped() {
-        assert_eq!(query(&[("a", None), ("b", Some("x y&z/ä".to_owned()))]), "?b=x%20y%26z%2F%C3%A4");
-        assert_eq!(query(&[("a", None)]), "");
-    }
+    text
 }

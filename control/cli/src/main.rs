@@ -1,14 +1,16 @@
-//! `weir`, the tool for people: applies resources, shows what is there and what became of it, goes back. Everything goes
-//! through the control API; nothing is decided here.
+//! `weir`, the command line tool: applies resources, shows their status and that of the proxies, and rolls back. Every
+//! command calls the control API; the tool decides nothing.
 
 mod args;
+mod bundle;
 mod client;
 mod commands;
-mod files;
+mod input;
 mod oci;
-mod plugin;
+mod output;
 mod table;
 mod tls;
+mod url;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,10 +23,10 @@ fn main() -> ExitCode {
     match commands::run(CommandLine::parse()) {
         Ok(text) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE, // Whoever read the output has gone.
+            Err(_) => ExitCode::FAILURE, // The reader has closed the pipe.
         },
         Err(error) => {
-            // Without standard error there is nobody to tell; the exit code says the rest.
+            // If standard error is closed, the exit code is all that remains.
             drop(writeln!(io::stderr(), "weir: {error:#}"));
             ExitCode::FAILURE
         }

@@ -1,6 +1,6 @@
-//! Tables for people: columns as wide as their widest cell, two spaces between.
+//! Text tables: each column is as wide as its widest cell, with two spaces between columns.
 
-/// Rows under a head.
+/// Returns a table of a head and rows.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
@@ -24,7 +24,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let rows = vec![vec!["Service".to_owned(), "a".to_owned()], vec!["HTTPRoute".to_owned(), "bc".to_owned()]];
-        assert_eq!(table(&["KIND", "NAME"], &rows), "KIND       NAME\nService    a\nHTTPRoute  bc\n");
+        let rows = vec![vec!["ServiceEntry".to_owned(), "a".to_owned()], vec!["HTTPRoute".to_owned(), "bc".to_owned()]];
+        assert_eq!(table(&["KIND", "NAME"], &rows), "KIND          NAME\nServiceEntry  a\nHTTPRoute     bc\n");
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP by TLS: of whom the system believes, or of who is named.
+//! An HTTPS client that trusts the system's roots, or those of `--api-ca`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,10 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use weir_identity::provider;
 
-/// An agent that believes those who sign in this file; those whom the system believes, when there is none. Credentials do
-/// not follow a redirection: that is ureq's default.
+/// Returns an agent that trusts the certificates of the file `ca`, or the system's roots if it is `None`. ureq does not
+/// forward credentials when it follows a redirect.
 pub(crate) fn agent(ca: Option<&Path>) -> anyhow::Result<Agent> {
     let roots = match ca {
         None => RootCerts::PlatformVerifier,
@@ -22,7 +21,8 @@ pub(crate) fn agent(ca: Option<&Path>) -> anyhow::Result<Agent> {
             RootCerts::Specific(Arc::new(certificates.collect()))
         }
     };
-    let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider()).build();
-    // No proxy of the environment: it would read what goes in plain text to this machine.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build();
+    // No HTTP proxy from the environment: it could read plaintext requests to this machine.
     Ok(Agent::config_builder().http_status_as_error(false).tls_config(tls).proxy(None).build().into())
 }

@@ -1,6 +1,6 @@
-//! The audit log: one line of JSON for every change that somebody with a token asked for, also for those that were refused.
-//! It names objects and never repeats what they say. Callers without a token are in the process log: they could fill
-//! this one.
+//! The audit log: one line of JSON per change requested with a valid token, including rejected ones. It names objects
+//! and contains none of their fields. Requests without a valid token are in the process log only: they could fill this
+//! log.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,69 +13,76 @@ use tracing::error;
 
 use crate::limits::MAX_AUDIT_BYTES;
 
-/// Where changes are noted.
+/// The audit log: a file, rotated when it is `MAX_AUDIT_BYTES` long.
 #[derive(Debug)]
 pub struct AuditLog {
     path: PathBuf,
-    file: Mutex<(File, u64)>,
+    file: Mutex<LogFile>,
 }
 
-/// One change that somebody asked for.
+/// A requested change.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry<'a> {
-    /// When.
+    /// The time of the request.
     pub time: jiff::Timestamp,
-    /// The id of the token.
+    /// The token's id.
     pub token: &'a str,
-    /// Its name.
+    /// The token's name.
     pub author: &'a str,
-    /// Where the caller is.
+    /// The client's address.
     pub address: String,
-    /// The method and path of the request.
+    /// The request's method and path.
     pub request: String,
-    /// True when it only asked what would happen.
+    /// True for a dry run, which changes nothing.
     pub is_dry_run: bool,
-    /// The status that it was answered with.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// The revision that it made.
+    /// The revision that the change made.
     pub revision: Option<u64>,
-    /// The objects that it changed, or would have.
+    /// The objects that the request changed, or would change.
     pub objects: &'a [String],
 }
 
+/// The current file and its length, in bytes.
+#[derive(Debug)]
+struct LogFile {
+    file: File,
+    length: u64,
+}
+
 impl AuditLog {
-    /// Opens the log, for this user alone.
+    /// Opens the log. A new file has mode 0600.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = open(path)?;
         let length = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file: Mutex::new((file, length)) })
+        Ok(Self { path: path.to_owned(), file: Mutex::new(LogFile { file, length }) })
     }
 
-    /// Notes a change. One that cannot be noted is said in the process log.
-    pub fn note(&self, entry: &AuditEntry<'_>) {
+    /// Records a change. A failure is reported in the process log. Blocks on disk.
+    pub fn record(&self, entry: &AuditEntry<'_>) {
         if let Err(error) = self.write(entry) {
             let path = self.path.display();
-            error!(%path, %error, author = entry.author, request = entry.request, "a change is not in the audit log");
+            error!(%path, %error, author = entry.author, request = entry.request, "change missing in the audit log");
         }
     }
 
     fn write(&self, entry: &AuditEntry<'_>) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
-        let mut file = self.file.lock();
-        if file.1 >= MAX_AUDIT_BYTES {
+        let mut log = self.file.lock();
+        if log.length >= MAX_AUDIT_BYTES {
             let mut old = self.path.clone().into_os_string();
             old.push(".1");
-            // When one of these fails, the lines go on where they went.
+            // If the rename fails, the same file is opened again and grows on.
             fs::rename(&self.path, old).ok();
-            *file = (open(&self.path)?, 0);
+            *log = LogFile { file: open(&self.path)?, length: 0 };
         }
-        file.0.write_all(&line)?;
-        file.1 += line.len() as u64;
+        log.file.write_all(&line)?;
+        log.length += line.len() as u64;
         Ok(())
     }
 }

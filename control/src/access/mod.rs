@@ -1,8 +1,7 @@
-//! Who may do what: tokens with roles, and the log of what was done with them.
+//! Access to the API: tokens with roles, and the audit log.
 
 mod audit;
 mod tokens;
 
 pub use audit::{AuditEntry, AuditLog};
-pub(crate) use tokens::hex;
-pub use tokens::{NewToken, Role, Token, TokenError, Tokens};
+pub use tokens::{Role, Token, TokenError, TokenRequest, TokenStore};

@@ -1,31 +1,32 @@
-//! Tokens: each has a name, a role, and the namespaces that it may change. The store keeps the hash of its secret, so that
-//! nobody can read a token back; it is shown once, when it is made.
+//! API tokens: each has a name, a role, and the namespaces that it may change. The store contains the hash of the
+//! secret only; the secret is shown once, when the token is created.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time;
 use parking_lot::{Mutex, RwLock};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use weir_model::Workload;
+use weir_model::{Workload, hex};
 
 use crate::limits::{MAX_TOKEN_NAME, MAX_TOKENS};
 use crate::store::{ResourceStore, StoreError};
 
-/// What a token may do; each role may do what the ones before it may.
+/// The role of a token. Each role includes the permissions of the previous ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Nothing of the API: a workload gets its first certificate with it.
+    /// Requests a workload's certificate, and registers that workload.
     Proxy,
-    /// Read everything.
+    /// Reads everything.
     Viewer,
-    /// Change objects.
+    /// Changes objects.
     Editor,
-    /// Make and revoke tokens.
+    /// Creates and revokes tokens, and rotates the CA's root.
     Admin,
 }
 
@@ -33,69 +34,84 @@ pub enum Role {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
-    /// What it is revoked by.
+    /// The id, which revokes the token.
     pub id: String,
-    /// Whose it is: the author of what is done with it.
+    /// The name: the author of the token's changes.
     pub name: String,
-    /// What it may do.
+    /// The role.
     pub role: Role,
-    /// The namespaces that it may change; all, when left out.
+    /// The namespaces that the token may change; all if absent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub namespaces: Option<Vec<String>>,
-    /// The workload that it makes a proxy be: `namespace/account`.
+    /// The workload whose certificate the token requests: `namespace/account`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub workload: Option<String>,
-    /// When it was made.
+    /// The time of creation.
     #[schemars(with = "String")]
     pub created: jiff::Timestamp,
-    /// When it ends; never, when left out.
+    /// The expiry; never if absent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "Option<String>")]
     pub expires: Option<jiff::Timestamp>,
 }
 
 impl Token {
-    /// Whether it may change what is in a namespace, as far as its namespaces go.
-    pub(crate) fn is_for(&self, namespace: &str) -> bool {
-        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|it| it == namespace))
+    /// Returns true if the token's namespaces include `namespace`. The role is checked separately.
+    pub(crate) fn allows_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|allowed| allowed == namespace))
+    }
+
+    /// Returns true if the token may register an endpoint of a Service in `namespace`. An editor of the namespace may.
+    /// A workload may if it runs as `service_account`, which the Service requires of its endpoints.
+    pub(crate) fn may_register(&self, namespace: &str, service_account: impl FnOnce() -> Option<String>) -> bool {
+        match self.role {
+            Role::Proxy => {
+                let own = self.workload.as_deref().and_then(|workload| workload.split_once('/'));
+                own.is_some_and(|(own_namespace, account)| {
+                    own_namespace == namespace && service_account().as_deref() == Some(account)
+                })
+            }
+            Role::Viewer => false,
+            Role::Editor | Role::Admin => self.allows_namespace(namespace),
+        }
     }
 }
 
-/// A token to be made.
+/// A request to create a token.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewToken {
-    /// Whose it is.
+pub struct TokenRequest {
+    /// The name: the author of the token's changes.
     pub name: String,
-    /// What it may do.
+    /// The role.
     pub role: Role,
-    /// The namespaces that it may change; all, when left out.
+    /// The namespaces that the token may change; all if absent.
     #[serde(default)]
     pub namespaces: Option<Vec<String>>,
-    /// The workload that it makes a proxy be, `namespace/account`; for the role `proxy` alone.
+    /// The workload whose certificate the token requests, `namespace/account`; for the role `proxy` only.
     #[serde(default)]
     pub workload: Option<String>,
-    /// Seconds until it ends; never, when left out.
+    /// The lifetime in seconds; unlimited if absent.
     #[serde(default)]
     pub expires_in_seconds: Option<u32>,
 }
 
-/// As the store keeps it.
+/// A token as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct KeptToken {
+pub(crate) struct StoredToken {
     #[serde(flatten)]
     token: Token,
     /// SHA-256 of the secret, in hexadecimal digits. The secret has 256 random bits: a slow hash would add nothing.
     secret_hash: String,
 }
 
-/// Why no token was made or revoked.
+/// The reason for which a token was not created or revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// What was asked for is wrong.
+    /// The request is malformed.
     #[error("{0}")]
     Invalid(String),
-    /// There is none.
+    /// The id is unknown.
     #[error("there is no token {0}")]
     NotFound(String),
     /// The store failed.
@@ -103,74 +119,75 @@ pub enum TokenError {
     Store(#[from] StoreError),
 }
 
-/// Every token.
+/// All tokens, cached in memory.
 #[derive(Debug, Default)]
-pub struct Tokens {
-    tokens: RwLock<BTreeMap<String, Arc<KeptToken>>>,
-    /// Held by the one who changes the store and what is known of it.
-    changing: Mutex<()>,
+pub struct TokenStore {
+    tokens: RwLock<BTreeMap<String, Arc<StoredToken>>>,
+    /// Serializes updates of the store and of the cache.
+    write_lock: Mutex<()>,
 }
 
-impl Tokens {
-    /// The tokens that a store keeps.
+impl TokenStore {
+    /// Loads the tokens of a store. Blocks on the store.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The store cannot be read.
     pub fn load(store: &ResourceStore) -> Result<Self, StoreError> {
         let tokens = Self::default();
         tokens.reload(store)?;
         Ok(tokens)
     }
 
-    /// Takes up what another control plane has written.
+    /// Reads the tokens that other control planes have written. Blocks on the store.
     ///
     /// # Errors
-    /// It cannot be read; what was known before goes on.
+    /// The store cannot be read. The previous tokens stay valid.
     pub fn reload(&self, store: &ResourceStore) -> Result<(), StoreError> {
-        let _changing = self.changing.lock();
-        let kept = store.entries::<KeptToken>("tokens")?;
-        *self.tokens.write() = kept.into_iter().map(|kept| (kept.token.id.clone(), Arc::new(kept))).collect();
+        let _guard = self.write_lock.lock();
+        let stored = store.list_entries::<StoredToken>("tokens")?;
+        *self.tokens.write() = stored.into_iter().map(|stored| (stored.token.id.clone(), Arc::new(stored))).collect();
         Ok(())
     }
 
-    /// True when somebody may do everything.
+    /// Returns true if there is a valid token of the role `admin`.
     pub fn has_admin(&self) -> bool {
         let now = jiff::Timestamp::now();
-        self.tokens.read().values().any(|kept| {
-            let token = &kept.token;
+        self.tokens.read().values().any(|stored| {
+            let token = &stored.token;
             token.role == Role::Admin && token.expires.is_none_or(|expires| expires > now)
         })
     }
 
-    /// The token that a text is, if it is one and has not ended.
-    pub fn find(&self, text: &str) -> Option<Token> {
+    /// Returns the token of a text; `None` if it is unknown, wrong or expired.
+    pub fn authenticate(&self, text: &str) -> Option<Token> {
         let (id, secret) = text.strip_prefix("weir_")?.split_once('_')?;
-        let secret = secret.split_once('.').map_or(secret, |(secret, _)| secret); // A join token names its root, too.
-        let kept = Arc::clone(self.tokens.read().get(id)?);
-        let is_it = is_equal(hash_of(secret).as_bytes(), kept.secret_hash.as_bytes());
-        let is_over = kept.token.expires.is_some_and(|expires| expires <= jiff::Timestamp::now());
-        (is_it && !is_over).then(|| kept.token.clone())
+        let secret = secret.split_once('.').map_or(secret, |(secret, _)| secret); // Without a join token's fingerprint.
+        let stored = Arc::clone(self.tokens.read().get(id)?);
+        let hashes = (secret_hash(secret), &stored.secret_hash);
+        let is_valid = constant_time::verify_slices_are_equal(hashes.0.as_bytes(), hashes.1.as_bytes()).is_ok();
+        let is_expired = stored.token.expires.is_some_and(|expires| expires <= jiff::Timestamp::now());
+        (is_valid && !is_expired).then(|| stored.token.clone())
     }
 
-    /// All of them.
+    /// Returns all tokens.
     pub fn all(&self) -> Vec<Token> {
-        self.tokens.read().values().map(|kept| kept.token.clone()).collect()
+        self.tokens.read().values().map(|stored| stored.token.clone()).collect()
     }
 
-    /// Makes a token, and gives the text that it is known by, which nobody can get a second time.
+    /// Creates and stores a token. Returns it with its text, which cannot be read again. Blocks on the store.
     ///
     /// # Errors
-    /// The name is none, there are too many tokens, or the store fails.
-    pub fn make(&self, store: &ResourceStore, new: NewToken) -> Result<(Token, String), TokenError> {
-        let (kept, text) = self.draw(new)?;
-        let token = kept.token.clone();
-        self.keep(store, kept)?;
+    /// The request is malformed, there are `MAX_TOKENS` tokens, or the store failed.
+    pub fn create(&self, store: &ResourceStore, request: TokenRequest) -> Result<(Token, String), TokenError> {
+        let (stored, text) = self.generate(request)?;
+        let token = stored.token.clone();
+        self.insert(store, stored)?;
         Ok((token, text))
     }
 
-    /// Draws a token that is none before it is kept.
-    pub(crate) fn draw(&self, new: NewToken) -> Result<(KeptToken, String), TokenError> {
-        let NewToken { name, role, namespaces, workload, expires_in_seconds } = new;
+    /// Generates a token without storing it. It is not valid until `insert`.
+    pub(crate) fn generate(&self, request: TokenRequest) -> Result<(StoredToken, String), TokenError> {
+        let TokenRequest { name, role, namespaces, workload, expires_in_seconds } = request;
         if name.is_empty() || name.chars().count() > MAX_TOKEN_NAME || name.chars().any(char::is_control) {
             return Err(TokenError::Invalid(format!("`name` must have 1 to {MAX_TOKEN_NAME} plain characters")));
         }
@@ -185,40 +202,39 @@ impl Tokens {
         }
         let (id, secret) = (random_hex::<6>(), random_hex::<32>());
         let created = jiff::Timestamp::now();
-        let lives = expires_in_seconds.map(|seconds| jiff::SignedDuration::from_secs(i64::from(seconds)));
-        let token =
-            Token { id, name, role, namespaces, workload, created, expires: lives.map(|lives| created + lives) };
+        let expires = expires_in_seconds.map(|seconds| created + jiff::SignedDuration::from_secs(i64::from(seconds)));
+        let token = Token { id, name, role, namespaces, workload, created, expires };
         let text = format!("weir_{}_{secret}", token.id);
-        Ok((KeptToken { token, secret_hash: hash_of(&secret) }, text))
+        Ok((StoredToken { token, secret_hash: secret_hash(&secret) }, text))
     }
 
-    /// Ends a token.
+    /// Revokes a token. Blocks on the store.
     ///
     /// # Errors
-    /// There is none, or the store fails.
+    /// The id is unknown, or the store failed.
     pub fn revoke(&self, store: &ResourceStore, id: &str) -> Result<Token, TokenError> {
         let missing = || TokenError::NotFound(id.to_owned());
-        let token = self.tokens.read().get(id).map(|kept| kept.token.clone()).ok_or_else(missing)?;
-        let _changing = self.changing.lock();
+        let token = self.tokens.read().get(id).map(|stored| stored.token.clone()).ok_or_else(missing)?;
+        let _guard = self.write_lock.lock();
         store.delete_entry("tokens", id)?;
         self.tokens.write().remove(id);
         Ok(token)
     }
 
-    /// Keeps a token: it is one from now on.
-    pub(crate) fn keep(&self, store: &ResourceStore, kept: KeptToken) -> Result<(), StoreError> {
-        let _changing = self.changing.lock();
-        store.put_entry("tokens", &kept.token.id, &kept)?;
-        self.tokens.write().insert(kept.token.id.clone(), Arc::new(kept));
+    /// Stores a generated token, which makes it valid. Blocks on the store.
+    pub(crate) fn insert(&self, store: &ResourceStore, stored: StoredToken) -> Result<(), StoreError> {
+        let _guard = self.write_lock.lock();
+        store.put_entry("tokens", &stored.token.id, &stored)?;
+        self.tokens.write().insert(stored.token.id.clone(), Arc::new(stored));
         Ok(())
     }
 }
 
-/// A proxy's token says which workload it is for; no other does.
+/// Checks that a token of the role `proxy` names its workload, and that no other token does.
 fn check_workload(role: Role, workload: Option<&str>) -> Result<(), TokenError> {
     let parts = workload.map(|text| text.split_once('/').ok_or(text));
     match (role, parts) {
-        (Role::Proxy, Some(Ok((namespace, account)))) => match Workload::of_account(namespace, account) {
+        (Role::Proxy, Some(Ok((namespace, account)))) => match Workload::from_service_account(namespace, account) {
             Ok(_) => Ok(()),
             Err(error) => Err(TokenError::Invalid(format!("`workload`: {error}"))),
         },
@@ -228,46 +244,36 @@ fn check_workload(role: Role, workload: Option<&str>) -> Result<(), TokenError> 
     }
 }
 
-fn hash_of(secret: &str) -> String {
-    hex(&Sha256::digest(secret.as_bytes()))
-}
-
-/// In a time that says nothing about where they differ.
-fn is_equal(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |all, (one, other)| all | (one ^ other)) == 0
+fn secret_hash(secret: &str) -> String {
+    hex::encode(&Sha256::digest(secret.as_bytes()))
 }
 
 fn random_hex<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
     OsRng.try_fill_bytes(&mut bytes).expect("the system gives random numbers");
-    hex(&bytes)
-}
-
-/// Bytes in hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn new(role: Role) -> NewToken {
-        NewToken { name: "me".to_owned(), role, namespaces: None, workload: None, expires_in_seconds: None }
+    fn request(role: Role) -> TokenRequest {
+        TokenRequest { name: "me".to_owned(), role, namespaces: None, workload: None, expires_in_seconds: None }
     }
 
     #[test]
-    fn a_token_is_known_by_its_text_alone_and_the_store_does_not_hold_it() {
+    fn token_is_authenticated_by_its_text_and_its_secret_is_not_stored() {
         let folder = tempfile::tempdir().unwrap();
         let store = ResourceStore::in_folder(folder.path()).unwrap();
-        let tokens = Tokens::load(&store).unwrap();
-        let (token, text) = tokens.make(&store, new(Role::Editor)).unwrap();
-        assert_eq!(tokens.find(&text).unwrap().id, token.id);
+        let tokens = TokenStore::load(&store).unwrap();
+        let (token, text) = tokens.create(&store, request(Role::Editor)).unwrap();
+        assert_eq!(tokens.authenticate(&text).unwrap().id, token.id);
         for wrong in [format!("{text}0"), text[..text.len() - 1].to_owned(), token.id, String::new()] {
-            assert!(tokens.find(&wrong).is_none(), "{wrong}");
+            assert!(tokens.authenticate(&wrong).is_none(), "{wrong}");
         }
-        let again = Tokens::load(&store).unwrap();
-        assert!(again.find(&text).is_some());
+        let again = TokenStore::load(&store).unwrap();
+        assert!(again.authenticate(&text).is_some());
         drop(store);
         let bytes = std::fs::read(folder.path().join("weir.redb")).unwrap();
         let secret = text.rsplit('_').next().unwrap().as_bytes();
@@ -275,32 +281,67 @@ mod tests {
     }
 
     #[test]
-    fn a_proxys_token_is_for_one_workload_and_no_other_token_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = ResourceStore::in_folder(folder.path()).unwrap();
-        let tokens = Tokens::load(&store).unwrap();
-        let made = |role, workload: Option<&str>| {
-            tokens.make(&store, NewToken { workload: workload.map(str::to_owned), ..new(role) }).is_ok()
+    fn proxy_token_needs_a_workload_and_other_tokens_must_not_have_one() {
+        let tokens = TokenStore::default();
+        let fault = |role, workload: Option<&str>| {
+            let request = TokenRequest { workload: workload.map(str::to_owned), ..request(role) };
+            tokens.generate(request).err().map(|error| error.to_string())
         };
-        assert!(made(Role::Proxy, Some("shop/edge")) && made(Role::Viewer, None));
-        for wrong in [None, Some("edge"), Some("shop/"), Some("shop/edge/x"), Some("shop/../x"), Some("shop/e dge")] {
-            assert!(!made(Role::Proxy, wrong), "{wrong:?}");
+        assert_eq!(fault(Role::Proxy, Some("shop/edge")), None);
+        assert_eq!(fault(Role::Viewer, None), None);
+        let no_account = "write `workload` as NAMESPACE/ACCOUNT for a proxy";
+        for (role, workload, expected) in [
+            (Role::Proxy, None, no_account),
+            (Role::Proxy, Some("edge"), no_account),
+            (Role::Proxy, Some("shop/"), "`workload`: "),
+            (Role::Proxy, Some("shop/edge/x"), "`workload`: "),
+            (Role::Proxy, Some("shop/../x"), "`workload`: "),
+            (Role::Proxy, Some("shop/e dge"), "`workload`: "),
+            (Role::Editor, Some("shop/edge"), "`workload` is for the role `proxy`"),
+        ] {
+            let fault = fault(role, workload).unwrap();
+            assert!(fault.starts_with(expected), "{workload:?}: {fault}");
         }
-        assert!(!made(Role::Editor, Some("shop/edge")));
     }
 
     #[test]
-    fn revoked_and_expired_tokens_are_none() {
+    fn registration_needs_an_editor_of_the_namespace_or_the_services_own_account() {
+        let token = |role, namespaces: Option<&str>, workload: Option<&str>| Token {
+            id: "id".to_owned(),
+            name: "me".to_owned(),
+            role,
+            namespaces: namespaces.map(|namespace| vec![namespace.to_owned()]),
+            workload: workload.map(str::to_owned),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            expires: None,
+        };
+        for (token, account, expected) in [
+            (token(Role::Admin, None, None), None, true),
+            (token(Role::Editor, Some("shop"), None), None, true),
+            (token(Role::Editor, Some("other"), None), None, false),
+            (token(Role::Viewer, None, None), Some("edge"), false),
+            (token(Role::Proxy, None, Some("shop/edge")), Some("edge"), true),
+            (token(Role::Proxy, None, Some("shop/edge")), Some("cart"), false),
+            (token(Role::Proxy, None, Some("shop/edge")), None, false),
+            (token(Role::Proxy, None, Some("other/edge")), Some("edge"), false),
+        ] {
+            let may = token.may_register("shop", || account.map(str::to_owned));
+            assert_eq!(may, expected, "{token:?} {account:?}");
+        }
+    }
+
+    #[test]
+    fn revoked_and_expired_tokens_are_not_authenticated() {
         let folder = tempfile::tempdir().unwrap();
         let store = ResourceStore::in_folder(folder.path()).unwrap();
-        let tokens = Tokens::load(&store).unwrap();
-        let (token, text) = tokens.make(&store, new(Role::Admin)).unwrap();
-        assert!(tokens.find(&text).is_some());
+        let tokens = TokenStore::load(&store).unwrap();
+        let (token, text) = tokens.create(&store, request(Role::Admin)).unwrap();
+        assert!(tokens.authenticate(&text).is_some());
         tokens.revoke(&store, &token.id).unwrap();
-        assert!(tokens.find(&text).is_none());
-        let short = NewToken { expires_in_seconds: Some(0), ..new(Role::Viewer) };
-        let (_, text) = tokens.make(&store, short).unwrap();
-        assert!(tokens.find(&text).is_none());
-        assert!(tokens.make(&store, NewToken { name: String::new(), ..new(Role::Viewer) }).is_err());
+        assert!(tokens.authenticate(&text).is_none());
+        let short = TokenRequest { expires_in_seconds: Some(0), ..request(Role::Viewer) };
+        let (_, text) = tokens.create(&store, short).unwrap();
+        assert!(tokens.authenticate(&text).is_none());
+        assert!(tokens.create(&store, TokenRequest { name: String::new(), ..request(Role::Viewer) }).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Differences for people: of an object as YAML, and of what each proxy is told.
+//! Diffs for users: of objects as YAML, and of the snapshot of each scope.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,23 +10,24 @@ use similar::TextDiff;
 use weir_model::Snapshot;
 use weir_resources::to_yaml;
 
-use crate::api::hidden::without_secrets;
-use crate::board::Scope;
+use crate::api::redact::redact;
 use crate::limits::MAX_DIFF_LINES;
-use crate::status::ProxyEntry;
+use crate::scope::Scope;
+use crate::status::ProxyState;
+use crate::store::{ObjectChange, ObjectRef};
 
-/// What becomes of something.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Effect {
+pub(crate) enum ChangeType {
     Created,
     Changed,
     Deleted,
     Unchanged,
 }
 
-impl Effect {
-    pub(crate) fn of<T: PartialEq>(before: Option<&T>, after: Option<&T>) -> Self {
+impl ChangeType {
+    pub(crate) fn between<T: PartialEq>(before: Option<&T>, after: Option<&T>) -> Self {
         match (before, after) {
             (None, Some(_)) => Self::Created,
             (Some(_), None) => Self::Deleted,
@@ -36,42 +37,68 @@ impl Effect {
     }
 }
 
-/// What a change means for the proxies of one scope.
+/// The effect of a change on the proxies of one scope.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScopeDiff {
-    /// The Gateway that these proxies serve; nothing for those that serve every Gateway.
+    /// The Gateway that the proxies serve; `null` for proxies that serve all Gateways.
     gateway: Option<String>,
-    /// The proxies that are connected and have this scope.
+    /// The connected proxies of the scope.
     proxies: Vec<String>,
-    /// What they would be told.
+    /// The resources that change.
     resources: Vec<ResourceDiff>,
 }
 
-/// What becomes of one resource.
+/// The change of one resource.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ResourceDiff {
     /// `listener`, `routeTable`, `cluster`, `plugin` or `secret`.
     kind: &'static str,
-    /// Its name.
+    /// The name.
     name: String,
-    /// What becomes of it.
-    effect: Effect,
-    /// How it changes, as a unified diff; nothing is shown of a plugin, whose configuration may hold secrets.
+    /// The kind of the change.
+    #[serde(rename = "effect")]
+    change_type: ChangeType,
+    /// A unified diff. Absent for a plugin or a secret: their configuration may contain secrets.
     #[serde(skip_serializing_if = "String::is_empty")]
     diff: String,
 }
 
-/// How an object changes, as a unified diff of its YAML.
-pub(crate) fn of_objects(before: Option<&Value>, after: Option<&Value>) -> String {
-    let text = |value: Option<&Value>| value.map(|value| to_yaml(&without_secrets(value))).unwrap_or_default();
+/// The change of one object.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ObjectDiff {
+    /// The object.
+    #[serde(flatten)]
+    pub(crate) object: ObjectRef,
+    /// The kind of the change.
+    #[serde(rename = "effect")]
+    pub(crate) change_type: ChangeType,
+    /// A unified diff.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    diff: String,
+}
+
+impl From<&ObjectChange> for ObjectDiff {
+    fn from(change: &ObjectChange) -> Self {
+        Self {
+            object: change.object.clone(),
+            change_type: ChangeType::between(change.before.as_ref(), change.after.as_ref()),
+            diff: object_diff(change.before.as_deref(), change.after.as_deref()),
+        }
+    }
+}
+
+/// Returns a unified diff of an object's YAML, without secrets.
+fn object_diff(before: Option<&Value>, after: Option<&Value>) -> String {
+    let text = |value: Option<&Value>| value.map(|value| to_yaml(&redact(value))).unwrap_or_default();
     let diff = unified(&text(before), &text(after));
     if diff.is_empty() && before != after { "(what differs is hidden)\n".to_owned() } else { diff }
 }
 
-/// What a change means for each scope that is in use; for everything, when none is.
-pub(crate) fn of_scopes(before: &Snapshot, after: &Snapshot, proxies: &[ProxyEntry]) -> Vec<ScopeDiff> {
+/// Returns the effect of a change on each scope in use. Without a connected proxy the scope is everything.
+pub(crate) fn scope_diffs(before: &Snapshot, after: &Snapshot, proxies: &[ProxyState]) -> Vec<ScopeDiff> {
     let mut scopes: BTreeMap<Scope, BTreeSet<String>> = BTreeMap::new();
     for proxy in proxies {
         scopes.entry(proxy.scope.clone()).or_default().insert(proxy.node.clone());
@@ -80,27 +107,27 @@ pub(crate) fn of_scopes(before: &Snapshot, after: &Snapshot, proxies: &[ProxyEnt
         scopes.insert(Scope::Everything, BTreeSet::new());
     }
     let diff = |(scope, nodes): (Scope, BTreeSet<String>)| {
-        let resources = of_snapshots(&scope.of_snapshot(before), &scope.of_snapshot(after));
+        let resources = snapshot_diffs(&scope.restrict(before), &scope.restrict(after));
         let gateway = if let Scope::Gateway(name) = scope { Some(name) } else { None };
         ScopeDiff { gateway, proxies: nodes.into_iter().collect(), resources }
     };
     scopes.into_iter().map(diff).collect()
 }
 
-fn of_snapshots(before: &Snapshot, after: &Snapshot) -> Vec<ResourceDiff> {
-    let mut diffs = of_maps("listener", &before.listeners, &after.listeners);
-    diffs.extend(of_maps("routeTable", &before.route_tables, &after.route_tables));
-    diffs.extend(of_maps("cluster", &before.clusters, &after.clusters));
-    let mut plugins = of_maps("plugin", &before.plugins, &after.plugins);
+fn snapshot_diffs(before: &Snapshot, after: &Snapshot) -> Vec<ResourceDiff> {
+    let mut diffs = map_diffs("listener", &before.listeners, &after.listeners);
+    diffs.extend(map_diffs("routeTable", &before.route_tables, &after.route_tables));
+    diffs.extend(map_diffs("cluster", &before.clusters, &after.clusters));
+    let mut plugins = map_diffs("plugin", &before.plugins, &after.plugins);
     plugins.iter_mut().for_each(|plugin| plugin.diff.clear());
     diffs.extend(plugins);
-    let mut secrets = of_maps("secret", &before.secrets, &after.secrets);
+    let mut secrets = map_diffs("secret", &before.secrets, &after.secrets);
     secrets.iter_mut().for_each(|secret| secret.diff.clear());
     diffs.extend(secrets);
     diffs
 }
 
-fn of_maps<N, T>(kind: &'static str, before: &BTreeMap<N, Arc<T>>, after: &BTreeMap<N, Arc<T>>) -> Vec<ResourceDiff>
+fn map_diffs<N, T>(kind: &'static str, before: &BTreeMap<N, Arc<T>>, after: &BTreeMap<N, Arc<T>>) -> Vec<ResourceDiff>
 where
     N: Ord + ToString,
     T: PartialEq + Serialize,
@@ -108,13 +135,15 @@ where
     let names: BTreeSet<&N> = before.keys().chain(after.keys()).collect();
     let diff = |name: &N| {
         let (before, after) = (before.get(name), after.get(name));
-        let effect = Effect::of(before, after);
-        if effect == Effect::Unchanged {
+        let change_type = ChangeType::between(before, after);
+        if change_type == ChangeType::Unchanged {
             return None;
         }
-        let text = |value: Option<&Arc<T>>| value.and_then(|it| serde_json::to_value(it).ok()).map(|it| to_yaml(&it));
+        let text = |value: Option<&Arc<T>>| {
+            value.and_then(|value| serde_json::to_value(value).ok()).map(|value| to_yaml(&value))
+        };
         let diff = unified(&text(before).unwrap_or_default(), &text(after).unwrap_or_default());
-        Some(ResourceDiff { kind, name: name.to_string(), effect, diff })
+        Some(ResourceDiff { kind, name: name.to_string(), change_type, diff })
     };
     names.into_iter().filter_map(diff).collect()
 }

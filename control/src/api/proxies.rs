@@ -1,4 +1,4 @@
-//! Proxies: which are connected, what each serves, how far behind it is, and what it refuses.
+//! Proxies: which are connected, the generation that each serves, its lag, and its rejections.
 
 use std::sync::Arc;
 
@@ -8,47 +8,48 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::api::Api;
-use crate::api::answer::{Failure, Json};
-use crate::api::resources::blocking;
+use crate::api::blocking::blocking;
+use crate::api::response::{ApiError, JsonResponse};
+use crate::api::state::ApiState;
 
-/// The state of everything, in numbers.
+/// The state of the mesh in numbers.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Summary {
+pub(crate) struct StatusSummary {
     /// The last revision of the store.
     revision: u64,
-    /// How often something else was told since the process began.
+    /// The generation of the current snapshot: the number of snapshots since the process started.
     generation: u64,
-    /// Objects that are told.
+    /// The number of published objects.
     objects: usize,
-    /// Proxies that are connected.
+    /// The number of connected proxies.
     proxies: usize,
-    /// Of these, those that have all that they are to have.
+    /// The number of connected proxies that serve the current generation.
     up_to_date: usize,
-    /// Of these, those that refuse something or cannot serve it.
-    refusing: usize,
+    /// The number of connected proxies that reject a resource or cannot serve it.
+    #[serde(rename = "refusing")]
+    rejecting: usize,
 }
 
-pub(crate) async fn list(State(api): State<Arc<Api>>) -> Response {
-    let newest = api.board.told().generation;
-    let all: Vec<_> = api.book.all().iter().map(|proxy| proxy.status(newest)).collect();
-    Json(all).into_response()
+pub(crate) async fn list(State(api): State<Arc<ApiState>>) -> Response {
+    let newest = api.snapshot_cache.current().generation;
+    let all: Vec<_> = api.proxies.all().iter().map(|proxy| proxy.status(newest)).collect();
+    JsonResponse(all).into_response()
 }
 
-pub(crate) async fn summary(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
-    blocking(move || Ok(Json(summary_of(&api)).into_response())).await
+pub(crate) async fn summary(State(api): State<Arc<ApiState>>) -> Result<Response, ApiError> {
+    blocking(move || Ok(JsonResponse(summarize(&api)).into_response())).await
 }
 
-fn summary_of(api: &Api) -> Summary {
-    let generation = api.board.told().generation;
-    let all = api.book.all();
-    Summary {
+fn summarize(api: &ApiState) -> StatusSummary {
+    let generation = api.snapshot_cache.current().generation;
+    let all = api.proxies.all();
+    StatusSummary {
         revision: api.publisher.revision(),
         generation,
         objects: api.publisher.objects().len(),
         proxies: all.len(),
-        up_to_date: all.iter().filter(|proxy| proxy.is_up_to_date(generation)).count(),
-        refusing: all.iter().filter(|proxy| proxy.is_refusing()).count(),
+        up_to_date: all.iter().filter(|proxy| proxy.is_synced(generation)).count(),
+        rejecting: all.iter().filter(|proxy| proxy.is_rejecting()).count(),
     }
 }

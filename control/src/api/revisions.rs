@@ -1,4 +1,4 @@
-//! Revisions: who changed what and when, and the way back.
+//! Revisions: the history of changes, and the rollback to one of them.
 
 use std::sync::Arc;
 
@@ -8,76 +8,62 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::answer::{Failure, Json};
-use crate::api::diff::{self, Effect};
-use crate::api::resources::{ChangeQuery, blocking, change};
-use crate::api::{Api, Caller};
+use crate::api::blocking::blocking;
+use crate::api::diff::ObjectDiff;
+use crate::api::resources::{ChangeQuery, change};
+use crate::api::response::{ApiError, JsonResponse};
+use crate::api::state::{ApiState, Principal};
 use crate::limits::MAX_PAGE;
 use crate::publish::Change;
-use crate::store::{ObjectName, RevisionHead};
+use crate::store::RevisionMeta;
 
-/// Which revisions are asked for.
+/// The query of a list of revisions.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PageQuery {
-    /// Those before this one.
+    /// Return revisions before this one only.
     before: Option<u64>,
-    /// At most so many.
+    /// The maximum number of revisions.
     limit: Option<usize>,
 }
 
-/// A revision with its differences.
+/// A revision with its changes.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct RevisionAnswer {
-    /// Who, when and why.
+pub(crate) struct RevisionDetail {
+    /// Number, time, author and operation.
     #[serde(flatten)]
-    head: RevisionHead,
-    /// What it changed.
+    meta: RevisionMeta,
+    /// The changed objects.
     changes: Vec<ObjectDiff>,
 }
 
-/// How a revision changed one object.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ObjectDiff {
-    /// Which object.
-    #[serde(flatten)]
-    object: ObjectName,
-    /// What became of it.
-    effect: Effect,
-    /// How it changed, as a unified diff.
-    diff: String,
-}
-
-pub(crate) async fn list(State(api): State<Arc<Api>>, Query(query): Query<PageQuery>) -> Result<Response, Failure> {
+pub(crate) async fn list(
+    State(api): State<Arc<ApiState>>,
+    Query(query): Query<PageQuery>,
+) -> Result<Response, ApiError> {
     blocking(move || {
         let limit = query.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
-        Ok(Json(api.publisher.store().revisions(query.before, limit)?).into_response())
+        Ok(JsonResponse(api.publisher.store().revisions(query.before, limit)?).into_response())
     })
     .await
 }
 
-pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<u64>) -> Result<Response, Failure> {
+pub(crate) async fn get(State(api): State<Arc<ApiState>>, Path(id): Path<u64>) -> Result<Response, ApiError> {
     blocking(move || {
-        let missing = || Failure::not_found(format!("there is no revision {id}, or it is not kept any more"));
+        let missing = || ApiError::not_found(format!("there is no revision {id}, or it has expired"));
         let revision = api.publisher.store().revision(id)?.ok_or_else(missing)?;
-        let changes = revision.changes.iter().map(|change| ObjectDiff {
-            object: change.object.clone(),
-            effect: Effect::of(change.before.as_ref(), change.after.as_ref()),
-            diff: diff::of_objects(change.before.as_deref(), change.after.as_deref()),
-        });
-        let changes = changes.collect();
-        Ok(Json(RevisionAnswer { head: revision.head, changes }).into_response())
+        let changes = revision.changes.iter().map(ObjectDiff::from).collect();
+        Ok(JsonResponse(RevisionDetail { meta: revision.meta, changes }).into_response())
     })
     .await
 }
 
 pub(crate) async fn roll_back(
-    State(api): State<Arc<Api>>,
-    Extension(caller): Extension<Caller>,
+    State(api): State<Arc<ApiState>>,
+    Extension(principal): Extension<Principal>,
     Path(id): Path<u64>,
     Query(query): Query<ChangeQuery>,
-) -> Result<Response, Failure> {
-    change(api, caller, Change::Rollback(id), query).await
+) -> Result<Response, ApiError> {
+    change(api, principal, Change::Rollback(id), query).await
 }

@@ -1,4 +1,4 @@
-//! Tokens: made, listed, revoked.
+//! Tokens: create, list, revoke.
 
 use std::sync::Arc;
 
@@ -7,49 +7,49 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::access::{NewToken, Role, Token};
-use crate::api::Api;
-use crate::api::answer::{Done, Failure, Json};
-use crate::api::resources::blocking;
+use crate::access::{Role, Token, TokenRequest};
+use crate::api::blocking::blocking;
+use crate::api::response::{ApiError, AuditDetails, JsonResponse};
+use crate::api::state::ApiState;
 
-/// A token that was just made.
+/// A new token with its secret.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct MadeToken {
+pub(crate) struct CreatedToken {
     /// The token.
     #[serde(flatten)]
     token: Token,
-    /// What to send as `Authorization: Bearer …`, or a proxy's join token. Nobody can get it a second time.
+    /// The text for `Authorization: Bearer …`, or a proxy's join token. It cannot be read again.
     secret: String,
 }
 
-pub(crate) async fn list(State(api): State<Arc<Api>>) -> Response {
-    Json(api.tokens.all()).into_response()
+pub(crate) async fn list(State(api): State<Arc<ApiState>>) -> Response {
+    JsonResponse(api.tokens.all()).into_response()
 }
 
-pub(crate) async fn make(State(api): State<Arc<Api>>, body: String) -> Result<Response, Failure> {
-    let new: NewToken = serde_json::from_str(&body)
-        .map_err(|error| Failure::bad_request(format!("the body must say {{name, role}} in JSON: {error}")))?;
+pub(crate) async fn create(State(api): State<Arc<ApiState>>, body: String) -> Result<Response, ApiError> {
+    let request: TokenRequest = serde_json::from_str(&body)
+        .map_err(|error| ApiError::bad_request(format!("the body must be {{name, role}} in JSON: {error}")))?;
     blocking(move || {
-        let (token, mut secret) = api.tokens.make(api.publisher.store(), new)?;
+        let (token, mut secret) = api.tokens.create(api.publisher.store(), request)?;
         if token.role == Role::Proxy {
-            // So that a proxy knows its control plane by it.
-            secret = format!("{secret}.{}", api.authority.pin()?);
+            // The fingerprint authenticates the control plane to the proxy.
+            secret = format!("{secret}.{}", api.ca.root_fingerprint()?);
         }
-        let done = Done::of_token(&token);
-        let mut response = Json(MadeToken { token, secret }).into_response();
-        response.extensions_mut().insert(done);
+        let details = AuditDetails::with_token(&token);
+        let mut response = JsonResponse(CreatedToken { token, secret }).into_response();
+        response.extensions_mut().insert(details);
         Ok(response)
     })
     .await
 }
 
-pub(crate) async fn revoke(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Failure> {
+pub(crate) async fn revoke(State(api): State<Arc<ApiState>>, Path(id): Path<String>) -> Result<Response, ApiError> {
     blocking(move || {
         let token = api.tokens.revoke(api.publisher.store(), &id)?;
-        let done = Done::of_token(&token);
-        let mut response = Json(token).into_response();
-        response.extensions_mut().insert(done);
+        let details = AuditDetails::with_token(&token);
+        let mut response = JsonResponse(token).into_response();
+        response.extensions_mut().insert(details);
         Ok(response)
     })
     .await

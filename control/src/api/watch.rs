@@ -1,5 +1,5 @@
-//! The change feed: server-sent events, one whenever the last revision, the files or what a proxy says has changed. An
-//! event says that there is something new and where it stands; whoever is slow misses steps and never the last one.
+//! The change feed: server-sent events when the last revision, the files, or the state of a proxy changes. An event
+//! contains the current state. A slow client misses intermediate events, never the last one.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,40 +12,38 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::api::Api;
-use crate::api::answer::Failure;
-use crate::limits::{WATCH_KEEPALIVE, WATCH_PAUSE};
+use crate::api::response::ApiError;
+use crate::api::state::{ApiState, try_permit};
+use crate::limits::{EVENT_DEBOUNCE, WATCH_KEEPALIVE};
 use crate::task;
 
-pub(crate) async fn watch(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
-    let place = Arc::clone(&api.watchers).try_acquire_owned();
-    let place = place.map_err(|_| Failure::busy("too many follow changes already"))?;
+pub(crate) async fn watch(State(api): State<Arc<ApiState>>) -> Result<Response, ApiError> {
+    let permit = try_permit(&api.permits.watchers, "too many clients watch already; try again later")?;
     let (events, receiver) = mpsc::channel::<Event>(1);
     task::spawn("change feed", async move {
-        let _place = place;
-        let (mut revisions, mut proxies) = (api.publisher.changes(), api.book.changes());
+        let _permit = permit;
+        let (mut revisions, mut proxies) = (api.publisher.subscribe(), api.proxies.subscribe());
         revisions.mark_changed();
         proxies.mark_changed();
         loop {
-            let event = tokio::select! {
+            let (name, data) = tokio::select! {
                 Ok(()) = revisions.changed() => {
                     let (revision, file_changes) = *revisions.borrow_and_update();
-                    Event::default().event("revision").data(json!({"revision": revision, "fileChanges": file_changes}).to_string())
+                    ("revision", json!({"revision": revision, "fileChanges": file_changes}))
                 }
                 Ok(()) = proxies.changed() => {
                     proxies.mark_unchanged();
-                    let generation = api.board.told().generation;
-                    let all = api.book.all();
-                    let up_to_date = all.iter().filter(|proxy| proxy.is_up_to_date(generation)).count();
-                    let counts = json!({"generation": generation, "proxies": all.len(), "upToDate": up_to_date});
-                    Event::default().event("proxies").data(counts.to_string())
+                    let generation = api.snapshot_cache.current().generation;
+                    let all = api.proxies.all();
+                    let up_to_date = all.iter().filter(|proxy| proxy.is_synced(generation)).count();
+                    ("proxies", json!({"generation": generation, "proxies": all.len(), "upToDate": up_to_date}))
                 }
                 () = events.closed() => return,
             };
-            if events.send(event).await.is_err() {
+            if events.send(Event::default().event(name).data(data.to_string())).await.is_err() {
                 return;
             }
-            tokio::time::sleep(WATCH_PAUSE).await;
+            tokio::time::sleep(EVENT_DEBOUNCE).await;
         }
     });
     let events = ReceiverStream::new(receiver).map(Ok::<_, Infallible>);

@@ -1,4 +1,4 @@
-//! Workloads that register themselves.
+//! Workloads that register themselves as endpoints of a Service.
 
 use std::sync::Arc;
 
@@ -8,78 +8,78 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 use weir_resources::{Kind, ObjectId};
 
-use crate::access::{Role, Token};
-use crate::api::answer::{Done, Failure, Json};
-use crate::api::resources::blocking;
-use crate::api::{Api, Caller};
-use crate::registry::Registration;
+use crate::access::Token;
+use crate::api::blocking::blocking;
+use crate::api::response::{ApiError, AuditDetails, JsonResponse};
+use crate::api::state::{ApiState, Principal, try_permit};
+use crate::workload_registry::{Registration, WorkloadKey};
 
 type WorkloadPath = Path<(String, String, String)>;
 
-pub(crate) async fn list(State(api): State<Arc<Api>>) -> Response {
-    Json(api.publisher.workloads().all()).into_response()
+pub(crate) async fn list(State(api): State<Arc<ApiState>>) -> Response {
+    JsonResponse(api.publisher.workloads().all()).into_response()
 }
 
 pub(crate) async fn register(
-    State(api): State<Arc<Api>>,
-    Extension(Caller(token)): Extension<Caller>,
+    State(api): State<Arc<ApiState>>,
+    Extension(Principal(token)): Extension<Principal>,
     Path((namespace, service, name)): WorkloadPath,
     body: String,
-) -> Result<Response, Failure> {
-    let place = place(&api)?;
-    check(&api, &token, (&namespace, &service))?;
-    let said: Registration = serde_json::from_str(&body).map_err(|error| {
-        Failure::bad_request(format!("the body must say {{address, leaseSeconds}} in JSON: {error}"))
+) -> Result<Response, ApiError> {
+    let permit = registration_permit(&api)?;
+    let key = WorkloadKey { namespace, service, name };
+    check_token(&api, &token, &key)?;
+    let registration: Registration = serde_json::from_str(&body).map_err(|error| {
+        ApiError::bad_request(format!("the body must be {{address, leaseSeconds}} in JSON: {error}"))
     })?;
     blocking(move || {
-        let _place = place;
-        let (workload, is_news) = api.publisher.register((&namespace, &service, &name), said)?;
-        let mut response = Json(workload).into_response();
-        let done = || Done::with(format!("Workload {namespace}/{service}/{name}"));
-        response.extensions_mut().insert(if is_news { done() } else { Done::routine() });
+        let _permit = permit;
+        let (workload, has_changed) = api.publisher.register(&key, registration)?;
+        let mut response = JsonResponse(workload).into_response();
+        response.extensions_mut().insert(if has_changed { audit_details(&key) } else { AuditDetails::routine() });
         Ok(response)
     })
     .await
 }
 
 pub(crate) async fn unregister(
-    State(api): State<Arc<Api>>,
-    Extension(Caller(token)): Extension<Caller>,
+    State(api): State<Arc<ApiState>>,
+    Extension(Principal(token)): Extension<Principal>,
     Path((namespace, service, name)): WorkloadPath,
-) -> Result<Response, Failure> {
-    let place = place(&api)?;
-    check(&api, &token, (&namespace, &service))?;
+) -> Result<Response, ApiError> {
+    let permit = registration_permit(&api)?;
+    let key = WorkloadKey { namespace, service, name };
+    check_token(&api, &token, &key)?;
     blocking(move || {
-        let _place = place;
-        let workload = api.publisher.unregister((&namespace, &service, &name))?;
-        let mut response = Json(workload).into_response();
-        response.extensions_mut().insert(Done::with(format!("Workload {namespace}/{service}/{name}")));
+        let _permit = permit;
+        let workload = api.publisher.unregister(&key)?;
+        let mut response = JsonResponse(workload).into_response();
+        response.extensions_mut().insert(audit_details(&key));
         Ok(response)
     })
     .await
 }
 
-fn place(api: &Api) -> Result<OwnedSemaphorePermit, Failure> {
-    let place = Arc::clone(&api.registrations).try_acquire_owned();
-    place.map_err(|_| Failure::busy("too many workloads register at the same time; try again soon"))
+fn registration_permit(api: &ApiState) -> Result<OwnedSemaphorePermit, ApiError> {
+    let busy = "too many workloads register at the same time; try again soon";
+    try_permit(&api.permits.registrations, busy)
 }
 
-/// An editor of the namespace may; and a workload, for Services whose endpoints must prove to be that workload.
-fn check(api: &Api, token: &Token, (namespace, service): (&str, &str)) -> Result<(), Failure> {
-    let is_its_own = || {
-        let (own, account) = token.workload.as_deref()?.split_once('/')?;
-        let value = api.publisher.value_of(&ObjectId::new(Kind::Service.name(), namespace, service)?)?;
-        let asked = value.pointer("/spec/identity/serviceAccount")?;
-        (own == namespace && asked == account).then_some(())
+fn check_token(api: &ApiState, token: &Token, key: &WorkloadKey) -> Result<(), ApiError> {
+    let WorkloadKey { namespace, service, .. } = key;
+    let service_account = || {
+        let id = ObjectId::new(Kind::ServiceEntry.name(), namespace, service)?;
+        let value = api.publisher.object_value(&id)?;
+        Some(value.pointer("/spec/identity/serviceAccount")?.as_str()?.to_owned())
     };
-    let may = match token.role {
-        Role::Proxy => is_its_own().is_some(),
-        Role::Viewer => false,
-        Role::Editor | Role::Admin => token.is_for(namespace),
-    };
-    let refused = || {
-        let name = &token.name;
-        Failure::forbidden(format!("the token `{name}` may register no workload of {namespace}/{service}"))
-    };
-    may.then_some(()).ok_or_else(refused)
+    if token.may_register(namespace, service_account) {
+        return Ok(());
+    }
+    let name = &token.name;
+    Err(ApiError::forbidden(format!("the token `{name}` may register no workload of {namespace}/{service}")))
+}
+
+fn audit_details(key: &WorkloadKey) -> AuditDetails {
+    let WorkloadKey { namespace, service, name } = key;
+    AuditDetails::with_object(format!("Workload {namespace}/{service}/{name}"))
 }

@@ -1,13 +1,13 @@
-//! Builds the parts in order and runs them until a signal. Called by `main`; `anyhow` is used here and nowhere below.
+//! Builds the parts in order and runs them until a signal. Called by `main`. `anyhow` is used here and nowhere below.
 //!
 //! ```text
-//! store ─► tokens ─► publisher (with the files, if any) ─► addresses are bound ─► API, xDS, modules ─► signal ─► end
+//! store ─► tokens ─► listeners ─► publisher (stored objects and files) ─► API, xDS, modules ─► signal
 //! ```
 //!
-//! Nothing is told to any proxy before everything that is stored and written was understood: a bad start ends with a line
-//! that says what to do, and proxies go on with what they have.
+//! All stored objects and files are compiled before the first publish. If one does not compile, the process exits with
+//! an error, and the proxies keep their last configuration.
 
-mod replicas;
+mod store_watch;
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -25,152 +25,172 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
-use weir_file_source::{FileSource, Update, WatchSignal};
-use weir_identity::{ServerCertificate, ServerConfig, https_config};
-use weir_model::{ClusterName, HostMatch, TrustDomain};
-use weir_resources::Refusal;
+use weir_file_source::{ConfigUpdate, FileSource, WatchSignal};
+use weir_identity::{ServerCertificate, ServerConfig, server_tls_config};
+use weir_model::{ClusterName, HostMatch, TrustDomain, write_atomic, write_private};
+use weir_resources::Diagnostic;
 
-use crate::access::{AuditLog, NewToken, Role, Tokens};
-use crate::api::{Api, serve_api};
-use crate::authority::{Authority, AuthorityOptions, GivenFiles, RootsPlace};
-use crate::board::Board;
-use crate::bundle::{BundleShelf, TrustedSigners};
-use crate::limits::{EXPIRY_INTERVAL, WORKLOADS_PAUSE};
-use crate::loader::Loader;
+use crate::access::{AuditLog, Role, TokenRequest, TokenStore};
+use crate::api::{ApiState, RequestPermits, serve_api};
+use crate::app::store_watch::StoreFollowers;
+use crate::bundle_store::{BundleStore, TrustedSigners};
+use crate::ca::{CaFiles, CaOptions, CaStorage, CertificateAuthority};
+use crate::filter_validation::FilterValidator;
+use crate::limits::{ENDPOINT_DEBOUNCE, EXPIRY_INTERVAL};
 use crate::module_store::ModuleStore;
-use crate::private_file;
-use crate::publish::{Publisher, Refused};
-use crate::registry::Registry;
-use crate::serve::{CertificateSigner, serve_ads, serve_modules, serve_mutual};
-use crate::status::ProxyBook;
-use crate::store::{ResourceStore, StorePlace};
+use crate::publish::{ChangeError, Publisher, PublisherDeps};
+use crate::serve::{CaService, MtlsServices, serve_ads, serve_modules, serve_mtls};
+use crate::snapshot_cache::SnapshotCache;
+use crate::status::ConnectedProxies;
+use crate::store::{ResourceStore, StoreLocation};
 use crate::task;
+use crate::workload_registry::WorkloadRegistry;
 
-/// What a control plane is started with.
+/// The options of a control plane, fixed at start.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
     /// The file or folder of resources, if any.
     pub config: Option<PathBuf>,
-    /// Where what is applied is kept.
-    pub store: StorePlace,
-    /// The folder of what is this process's own: its audit log, the first token.
+    /// The location of the store.
+    pub store: StoreLocation,
+    /// The folder of this process: the audit log, the first token, and the roots of the CA.
     pub folder: PathBuf,
-    /// Where the API is.
+    /// The address of the API.
     pub api: SocketAddr,
-    /// The files of its certificate and key, when it is served by TLS.
+    /// The certificate and key files of the API, if it is served over TLS.
     pub api_tls: Option<(PathBuf, PathBuf)>,
-    /// Where proxies connect.
+    /// The plaintext address of ADS.
     pub xds: SocketAddr,
-    /// Where proxies connect that prove who they are.
+    /// The mTLS address of ADS and certificates.
     pub xds_mtls: SocketAddr,
-    /// Whose identities are signed.
+    /// The trust domain of the signed identities.
     pub trust_domain: TrustDomain,
-    /// How long a certificate lives.
+    /// The validity of a certificate.
     pub certificate_lifetime: Duration,
-    /// What an authority above the mesh has given.
-    pub ca: Option<GivenFiles>,
-    /// Where modules are fetched.
+    /// The files of an external CA, if any.
+    pub ca: Option<CaFiles>,
+    /// The address of modules.
     pub modules: SocketAddr,
-    /// The cluster by which an Envoy fetches them.
+    /// The cluster through which an Envoy fetches modules.
     pub module_cluster: ClusterName,
     /// The folder of shipped modules.
     pub plugins: PathBuf,
     /// The folder of compiled modules.
     pub cache: PathBuf,
-    /// Whose bundles are taken.
+    /// The trusted signers of bundles.
     pub trusted_signers: TrustedSigners,
-    /// Where the real addresses are written to.
+    /// The file that the bound addresses are written to.
     pub address_path: Option<PathBuf>,
-    /// How the process log looks.
-    pub log_style: LogStyle,
+    /// The format of the process log.
+    pub log_format: LogFormat,
 }
 
-/// How the process log looks.
+/// The format of the process log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogStyle {
-    /// Lines for people.
+pub enum LogFormat {
+    /// Text, one line per event.
     Text,
-    /// Lines of JSON.
+    /// JSON, one object per line.
     Json,
 }
 
-/// Runs a control plane until it is asked to end.
+/// Runs a control plane until a signal.
 ///
 /// # Errors
-/// A bad start, in one line for whoever started it.
+/// The start failed, or a server stopped. The text is one line for the operator.
 pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
-    start_log(bootstrap.log_style);
+    start_log(bootstrap.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let outcome = runtime.block_on(serve(bootstrap));
-    runtime.shutdown_background(); // What still blocks there has nothing to lose.
+    runtime.shutdown_background(); // Blocking work that is still running has no unsaved result.
     outcome
 }
 
 async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let store = Arc::new(ResourceStore::open(&bootstrap.store)?);
-    let tokens = Arc::new(Tokens::load(&store)?);
+    let tokens = Arc::new(TokenStore::load(&store)?);
     make_folder(&bootstrap.folder)?;
-    make_first_token(&bootstrap.folder, &tokens, &store)?;
+    bootstrap_admin_token(&bootstrap.folder, &tokens, &store)?;
     let audit_path = bootstrap.folder.join("audit.log");
     let audit = AuditLog::open(&audit_path).with_context(|| format!("{} cannot be written", audit_path.display()))?;
-    let authority = Arc::new(Authority::open(AuthorityOptions {
-        place: if store.is_shared() {
-            RootsPlace::Store(Arc::clone(&store))
+    let ca = Arc::new(CertificateAuthority::open(CaOptions {
+        storage: if store.is_shared() {
+            CaStorage::Store(Arc::clone(&store))
         } else {
-            RootsPlace::File(bootstrap.folder.join("authority.json"))
+            CaStorage::File(bootstrap.folder.join("authority.json"))
         },
-        given: bootstrap.ca.clone(),
+        external: bootstrap.ca.clone(),
         domain: bootstrap.trust_domain.clone(),
         lifetime: bootstrap.certificate_lifetime,
     })?);
-    let mutual = bind(bootstrap.xds_mtls).await?;
-    let (api, xds, modules) = (bind(bootstrap.api).await?, bind(bootstrap.xds).await?, bind(bootstrap.modules).await?);
-    let bundles = Arc::new(BundleShelf::open(Arc::clone(&store), bootstrap.trusted_signers.clone())?);
+    let listeners = Listeners::bind(&bootstrap).await?;
+    let bundles = Arc::new(BundleStore::open(Arc::clone(&store), bootstrap.trusted_signers.clone())?);
     let module_store = Arc::new(ModuleStore::new(bootstrap.plugins.clone()).with_bundles(Arc::clone(&bundles)));
-    let board = Board::new(Arc::clone(&module_store), modules.local_addr()?, bootstrap.module_cluster.clone());
-    let registry = Arc::new(Registry::open(Arc::clone(&store))?);
-    let filters = (bundles, Loader::new(bootstrap.cache.clone()));
-    let publisher = Publisher::new(Arc::clone(&store), Arc::clone(&board), filters, registry)?;
-    let files = begin(&bootstrap, &publisher).await?;
-    let shared = (Arc::clone(&publisher), Arc::clone(&tokens), Arc::clone(&authority));
+    let module_address = listeners.modules.local_addr()?;
+    let snapshot_cache =
+        SnapshotCache::new(Arc::clone(&module_store), module_address, bootstrap.module_cluster.clone());
+    let registry = Arc::new(WorkloadRegistry::open(Arc::clone(&store))?);
+    let publisher = Publisher::new(PublisherDeps {
+        store: Arc::clone(&store),
+        snapshot_cache: Arc::clone(&snapshot_cache),
+        bundles,
+        validator: FilterValidator::new(bootstrap.cache.clone()),
+        registry,
+    })?;
+    let files = initial_publish(&bootstrap, &publisher).await?;
+    let followers =
+        StoreFollowers { publisher: Arc::clone(&publisher), tokens: Arc::clone(&tokens), ca: Arc::clone(&ca) };
     task::spawn("leases", expire_workloads(Arc::clone(&publisher)));
-    task::spawn("workloads", tell_workloads(Arc::clone(&publisher)));
-    task::spawn("other control planes", replicas::follow(store, shared));
-    let book = ProxyBook::new();
-    announce(&bootstrap, (&api, &xds, &mutual), &modules)?;
-    let ads = serve_ads(xds, Arc::clone(&board), Arc::clone(&book));
-    let signer = CertificateSigner::new(Arc::clone(&authority), Arc::clone(&tokens));
-    let told = (Arc::clone(&board), Arc::clone(&book));
-    let mutual = serve_mutual(mutual, told, (Arc::clone(&authority), signer), Arc::clone(&module_store));
-    let served = serve_api(api, api_tls(&bootstrap)?, Api::new(publisher, board, book, (tokens, audit), authority));
+    task::spawn("registered endpoints", publish_endpoints(Arc::clone(&publisher)));
+    task::spawn("store watch", store_watch::run(store, followers));
+    let proxies = ConnectedProxies::new();
+    listeners.log_addresses(&bootstrap)?;
+    let Listeners { api, xds, xds_mtls, modules } = listeners;
+    let ads = serve_ads(xds, Arc::clone(&snapshot_cache), Arc::clone(&proxies));
+    let services = MtlsServices {
+        snapshot_cache: Arc::clone(&snapshot_cache),
+        proxies: Arc::clone(&proxies),
+        ca: Arc::clone(&ca),
+        ca_service: CaService::new(Arc::clone(&ca), Arc::clone(&tokens)),
+        modules: Arc::clone(&module_store),
+    };
+    let ads_mtls = serve_mtls(xds_mtls, services);
+    let permits = RequestPermits::default();
+    let state = Arc::new(ApiState { publisher, snapshot_cache, proxies, tokens, ca, audit, permits });
+    let api = serve_api(api, api_tls(&bootstrap)?, state);
     let modules = serve_modules(modules, module_store);
     tokio::select! {
-        ended = ads => ended.context("proxies are served no more"),
-        ended = mutual => ended.context("proxies are served no more"),
-        ended = served => ended.context("the API is served no more"),
-        ended = modules => ended.context("modules are served no more"),
-        ended = until_asked(files) => ended,
+        ended = ads => ended.context("the xDS server stopped"),
+        ended = ads_mtls => ended.context("the xDS mTLS server stopped"),
+        ended = api => ended.context("the API server stopped"),
+        ended = modules => ended.context("the module server stopped"),
+        ended = shutdown_signal(files) => ended,
     }
 }
 
-/// Tells what is stored and written. What is wrong with it is a bad start.
-async fn begin(bootstrap: &Bootstrap, publisher: &Arc<Publisher>) -> anyhow::Result<Option<WatchSignal>> {
+/// Publishes the stored objects and the files. Returns the signal that makes the files be read again, if there are
+/// any.
+///
+/// # Errors
+/// An object does not compile.
+async fn initial_publish(bootstrap: &Bootstrap, publisher: &Arc<Publisher>) -> anyhow::Result<Option<WatchSignal>> {
     let Some(path) = &bootstrap.config else {
         let publisher = Arc::clone(publisher);
-        let begun = task::blocking(move || publisher.begin()).await.context("the start failed by a bug")?;
-        return match begun {
+        let published =
+            task::blocking(move || publisher.publish_stored()).await.context("the start failed by a bug")?;
+        return match published {
             Ok(()) => Ok(None),
-            Err(Refused::Invalid(refusals)) => Err(refused("what is stored", &refusals)),
+            Err(ChangeError::Invalid(diagnostics)) => Err(startup_error("what is stored", &diagnostics)),
             Err(other) => Err(anyhow!(other)),
         };
     };
     let writer = Arc::clone(publisher);
-    let compile = Box::new(move |files: &[_]| writer.check_files(files));
+    let compile = Box::new(move |files: &[_]| writer.validate_files(files));
     let mut source = FileSource::start(path, &bootstrap.plugins, compile)
         .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;
     let first = source.read().await;
-    if let Err(refusals) = take_files(publisher, first).await {
-        return Err(refused(&path.display().to_string(), &refusals));
+    if let Err(diagnostics) = apply_files(publisher, first).await {
+        return Err(startup_error(&path.display().to_string(), &diagnostics));
     }
     let signal = source.signal();
     let (updates, changes) = watch::channel(None);
@@ -179,31 +199,31 @@ async fn begin(bootstrap: &Bootstrap, publisher: &Arc<Publisher>) -> anyhow::Res
     Ok(Some(signal))
 }
 
-fn refused(what: &str, refusals: &[Refusal]) -> anyhow::Error {
-    for refusal in refusals {
-        error!("refused: {refusal}");
+fn startup_error(source: &str, diagnostics: &[Diagnostic]) -> anyhow::Error {
+    for diagnostic in diagnostics {
+        error!("rejected: {diagnostic}");
     }
-    anyhow!("{what} is refused for the {} reasons above; nothing is told to any proxy", refusals.len())
+    anyhow!("{source} rejected, with the {} errors above; nothing was published", diagnostics.len())
 }
 
-async fn follow_files(publisher: Arc<Publisher>, mut updates: watch::Receiver<Option<Update>>) {
+async fn follow_files(publisher: Arc<Publisher>, mut updates: watch::Receiver<Option<ConfigUpdate>>) {
     while updates.changed().await.is_ok() {
         let Some(update) = updates.borrow_and_update().clone() else { continue };
-        match take_files(&publisher, update).await {
-            Ok(()) => info!("the files have changed and are told"),
-            Err(refusals) => {
-                refusals.iter().for_each(|refusal| warn!("refused: {refusal}"));
-                warn!(refusals = refusals.len(), "the files are refused; what was told before goes on");
+        match apply_files(&publisher, update).await {
+            Ok(()) => info!("configuration published from files"),
+            Err(diagnostics) => {
+                diagnostics.iter().for_each(|diagnostic| warn!("rejected: {diagnostic}"));
+                warn!(errors = diagnostics.len(), "files rejected; the last valid configuration stays");
             }
         }
     }
 }
 
-/// Workloads that do not say any more that they are there are gone in time.
+/// Removes workloads whose lease has expired, every [`EXPIRY_INTERVAL`].
 async fn expire_workloads(publisher: Arc<Publisher>) {
     loop {
         sleep(EXPIRY_INTERVAL).await;
-        if !publisher.workloads().is_due() {
+        if !publisher.workloads().has_expired_leases() {
             continue;
         }
         let publisher = Arc::clone(&publisher);
@@ -211,86 +231,100 @@ async fn expire_workloads(publisher: Arc<Publisher>) {
     }
 }
 
-/// Tells of workloads that have come or gone; what changes soon after is told together.
-async fn tell_workloads(publisher: Arc<Publisher>) {
+/// Publishes the registered endpoints after each change, at most once per [`ENDPOINT_DEBOUNCE`].
+async fn publish_endpoints(publisher: Arc<Publisher>) {
     loop {
         publisher.workloads_changed().await;
         let writer = Arc::clone(&publisher);
-        task::blocking(move || writer.tell_workloads()).await;
-        sleep(WORKLOADS_PAUSE).await;
+        task::blocking(move || writer.publish_endpoints()).await;
+        sleep(ENDPOINT_DEBOUNCE).await;
     }
 }
 
-/// Tells files that have settled.
-async fn take_files(publisher: &Arc<Publisher>, update: Update) -> Result<(), Vec<Refusal>> {
-    if let Err(refusals) = update.outcome {
-        return Err(refusals.to_vec());
+/// Publishes the files of an update.
+async fn apply_files(publisher: &Arc<Publisher>, update: ConfigUpdate) -> Result<(), Vec<Diagnostic>> {
+    if let Err(diagnostics) = update.outcome {
+        return Err(diagnostics.to_vec());
     }
     let publisher = Arc::clone(publisher);
-    let taken = task::blocking(move || publisher.set_files(&update.files)).await;
-    taken.unwrap_or(Ok(())) // The process ends.
+    let applied = task::blocking(move || publisher.apply_files(&update.files)).await;
+    applied.unwrap_or(Ok(())) // `None` if the process ends.
 }
 
-/// For this user alone.
+/// Creates a folder that only this user may read.
 fn make_folder(folder: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("{} cannot be made", folder.display()))
 }
 
-/// Somebody has to be able to do the first thing: when nobody may do everything, a token that may lies in the store's
-/// folder. It is in the file before it is one, so that it cannot be lost in between.
-fn make_first_token(folder: &Path, tokens: &Tokens, store: &ResourceStore) -> anyhow::Result<()> {
+/// Creates an admin token unless one exists, so that the first API call is possible. The token is written to
+/// `admin.token` before it becomes valid, so a crash cannot lose it.
+fn bootstrap_admin_token(folder: &Path, tokens: &TokenStore, store: &ResourceStore) -> anyhow::Result<()> {
     if tokens.has_admin() {
         return Ok(());
     }
-    let new = NewToken {
+    let new = TokenRequest {
         name: "admin".to_owned(),
         role: Role::Admin,
         namespaces: None,
         workload: None,
         expires_in_seconds: None,
     };
-    let (token, text) = tokens.draw(new)?;
+    let (token, text) = tokens.generate(new)?;
     let path = folder.join("admin.token");
-    private_file::write(&path, format!("{text}\n").as_bytes())
+    write_private(&path, format!("{text}\n").as_bytes())
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    tokens.keep(store, token)?;
-    info!(path = %path.display(), "made a token that may do everything; keep it, or make others and revoke it");
+    tokens.insert(store, token)?;
+    info!(path = %path.display(), "admin token created; create others with it, and revoke it");
     Ok(())
 }
 
-/// TLS of the API, if there is a certificate for it.
+/// Returns the TLS configuration of the API, if there is a certificate for it.
 fn api_tls(bootstrap: &Bootstrap) -> anyhow::Result<Option<Arc<ServerConfig>>> {
     let Some((certificate, key)) = &bootstrap.api_tls else { return Ok(None) };
     let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()));
     let loaded = ServerCertificate::from_pem(&read(certificate)?, &read(key)?);
     let loaded = loaded.with_context(|| format!("--api-tls-cert {}", certificate.display()))?;
-    Ok(Some(https_config(vec![(HostMatch::Any, loaded)], &[b"h2", b"http/1.1"])))
+    Ok(Some(server_tls_config(vec![(HostMatch::Any, loaded)], &[b"h2", b"http/1.1"])))
+}
+
+/// The listeners of the process.
+struct Listeners {
+    api: TcpListener,
+    xds: TcpListener,
+    xds_mtls: TcpListener,
+    modules: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(bootstrap: &Bootstrap) -> anyhow::Result<Self> {
+        Ok(Self {
+            xds_mtls: bind(bootstrap.xds_mtls).await?,
+            api: bind(bootstrap.api).await?,
+            xds: bind(bootstrap.xds).await?,
+            modules: bind(bootstrap.modules).await?,
+        })
+    }
+
+    /// Logs the bound addresses, and writes them to `--address-path` as JSON.
+    fn log_addresses(&self, bootstrap: &Bootstrap) -> anyhow::Result<()> {
+        let (api, xds, modules) = (self.api.local_addr()?, self.xds.local_addr()?, self.modules.local_addr()?);
+        let xds_mtls = self.xds_mtls.local_addr()?;
+        info!(%api, %xds, %xds_mtls, %modules, store = %bootstrap.store, "listening");
+        let Some(path) = &bootstrap.address_path else { return Ok(()) };
+        let text = json!({"api": api, "xds": xds, "xdsMtls": xds_mtls, "modules": modules}).to_string();
+        write_atomic(path, text.as_bytes())
+            .with_context(|| format!("--address-path {} cannot be written", path.display()))
+    }
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{address} cannot be listened on"))
 }
 
-fn announce(
-    bootstrap: &Bootstrap,
-    (api, xds, mutual): (&TcpListener, &TcpListener, &TcpListener),
-    modules: &TcpListener,
-) -> anyhow::Result<()> {
-    let (api, xds, modules) = (api.local_addr()?, xds.local_addr()?, modules.local_addr()?);
-    let xds_mtls = mutual.local_addr()?;
-    info!(%api, %xds, %xds_mtls, %modules, store = %bootstrap.store, "the control plane serves");
-    let Some(path) = &bootstrap.address_path else { return Ok(()) };
-    let text = json!({"api": api, "xds": xds, "xdsMtls": xds_mtls, "modules": modules}).to_string();
-    let draft = path.with_extension("tmp");
-    fs::write(&draft, text)
-        .and_then(|()| fs::rename(&draft, path))
-        .with_context(|| format!("--address-path {} cannot be written", path.display()))
-}
-
-/// Ends at SIGTERM and SIGINT; has the files read again at SIGHUP. What was acknowledged is on disk, so that nothing needs
-/// to be waited for; proxies go on with what they have.
-async fn until_asked(files: Option<WatchSignal>) -> anyhow::Result<()> {
+/// Returns at SIGTERM or SIGINT. SIGHUP reads the files again. No drain is needed: acknowledged changes are on disk,
+/// and proxies keep their configuration.
+async fn shutdown_signal(files: Option<WatchSignal>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -298,21 +332,21 @@ async fn until_asked(files: Option<WatchSignal>) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => files.iter().for_each(WatchSignal::look_again),
+            _ = hang_up.recv() => files.iter().for_each(WatchSignal::request_rescan),
         }
     }
-    info!("asked to end; proxies go on with what they have");
+    info!("shutting down; proxies keep their configuration");
     Ok(())
 }
 
-fn start_log(style: LogStyle) {
+fn start_log(style: LogFormat) {
     let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(LevelFilter::INFO);
-    // Another log is there already in tests.
+    // `try_init` fails if a test has installed another subscriber.
     match style {
-        LogStyle::Text => {
+        LogFormat::Text => {
             drop(builder.with_ansi(io::stderr().is_terminal()).try_init());
         }
-        LogStyle::Json => {
+        LogFormat::Json => {
             drop(builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init());
         }
     }

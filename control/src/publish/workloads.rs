@@ -1,88 +1,95 @@
-//! Workloads that register themselves: taken up and told by the one writer, without a revision. They come and go by
-//! themselves, and nobody rolls them back.
+//! Registered workloads: their endpoints are published without a revision, because workloads come and go by themselves
+//! and a rollback must not restore them.
 
 use tracing::{debug, info, warn};
 use weir_resources::{Kind, ObjectId};
 
-use crate::publish::{Publisher, Refused};
-use crate::registry::{RegisteredWorkload, Registration, Registry, RegistryError};
+use crate::publish::error::ChangeError;
+use crate::publish::publisher::Publisher;
+use crate::workload_registry::{RegisteredWorkload, Registration, RegistryError, WorkloadKey, WorkloadRegistry};
 
 impl Publisher {
-    /// All workloads.
-    pub fn workloads(&self) -> &Registry {
+    /// Returns the registered workloads.
+    pub fn workloads(&self) -> &WorkloadRegistry {
         &self.registry
     }
 
-    /// Registers a workload, or keeps it registered. Also whether that is news to others.
+    /// Registers a workload, or renews its lease. Returns true if its registration has changed.
     ///
     /// # Errors
-    /// There is no such Service; what it says is wrong; the store failed.
+    /// The ServiceEntry does not exist, the registration is invalid, a quota is reached, or the store failed.
     pub fn register(
         &self,
-        (namespace, service, name): (&str, &str, &str),
-        said: Registration,
-    ) -> Result<(RegisteredWorkload, bool), Refused> {
-        let missing = || Refused::NotFound(format!("there is no Service {namespace}/{service}"));
-        let id = ObjectId::new(Kind::Service.name(), namespace, service).ok_or_else(missing)?;
-        let seen = self.seen.load();
-        if !seen.live.contains_key(&id) {
+        key: &WorkloadKey,
+        registration: Registration,
+    ) -> Result<(RegisteredWorkload, bool), ChangeError> {
+        let WorkloadKey { namespace, service, .. } = key;
+        let missing = || ChangeError::NotFound(format!("there is no ServiceEntry {namespace}/{service}"));
+        let id = ObjectId::new(Kind::ServiceEntry.name(), namespace, service).ok_or_else(missing)?;
+        if !self.read_view.load().active.contains_key(&id) {
             return Err(missing());
         }
-        drop(seen);
-        let key = (namespace.to_owned(), service.to_owned(), name.to_owned());
-        let (workload, is_news) = self.registry.register(&key, said)?;
-        if is_news {
-            let RegisteredWorkload { namespace, service, name, said, .. } = &workload;
-            info!(workload = name, service = %format!("{namespace}/{service}"), address = %said.address, healthy = said.healthy, "a workload is registered");
+        let (workload, has_changed) = self.registry.register(key, registration)?;
+        if has_changed {
+            let RegisteredWorkload { namespace, service, name, registration, .. } = &workload;
+            info!(
+                workload = name,
+                service = %format!("{namespace}/{service}"),
+                address = %registration.address,
+                healthy = registration.healthy,
+                "workload registered"
+            );
             self.workloads_changed.notify_one();
         }
-        Ok((workload, is_news))
+        Ok((workload, has_changed))
     }
 
-    /// Forgets a workload.
+    /// Removes a workload.
     ///
     /// # Errors
-    /// There is none; the store failed.
-    pub fn unregister(&self, (namespace, service, name): (&str, &str, &str)) -> Result<RegisteredWorkload, Refused> {
-        let key = (namespace.to_owned(), service.to_owned(), name.to_owned());
-        let missing = || Refused::NotFound(format!("no workload {name} of {namespace}/{service} is registered"));
-        let workload = self.registry.forget(&key)?.ok_or_else(missing)?;
+    /// The workload is not registered, or the store failed.
+    pub fn unregister(&self, key: &WorkloadKey) -> Result<RegisteredWorkload, ChangeError> {
+        let WorkloadKey { namespace, service, name } = key;
+        let missing = || ChangeError::NotFound(format!("no workload {name} of {namespace}/{service} is registered"));
+        let workload = self.registry.remove(key)?.ok_or_else(missing)?;
         self.workloads_changed.notify_one();
         Ok(workload)
     }
 
-    /// Forgets those that have not said in time that they are there still.
+    /// Removes workloads whose lease has expired.
     pub fn expire_workloads(&self) {
         match self.registry.expire() {
             Ok(false) => {}
             Ok(true) => {
-                info!("workloads have not registered again in time, and are gone");
+                info!("workloads removed: lease expired");
                 self.workloads_changed.notify_one();
             }
-            Err(error) => debug!(%error, "workloads whose time is over are there until the store is"),
+            Err(error) => debug!(%error, "cannot expire leases: store unavailable"),
         }
     }
 
-    /// Waits until workloads have come or gone.
+    /// Waits until the registered endpoints may have changed.
     pub async fn workloads_changed(&self) {
         self.workloads_changed.notified().await;
     }
 
-    /// Tells the workloads that there are. Blocks.
-    pub fn tell_workloads(&self) {
-        let mut inner = self.inner.lock();
-        if let Err(refused) = self.tell_again(&mut inner) {
-            warn!("workloads are told with the next change: {refused}");
+    /// Publishes the registered endpoints. Blocks.
+    pub fn publish_endpoints(&self) {
+        let mut writer = self.writer.lock();
+        if let Err(error) = self.republish(&mut writer) {
+            warn!("endpoint publication deferred to the next change: {error}");
         }
     }
 }
 
-impl From<RegistryError> for Refused {
+impl From<RegistryError> for ChangeError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Store(error) => Self::Store(error),
             RegistryError::Full(_) => Self::Conflict(error.to_string()),
-            RegistryError::Invalid(reason) => Self::Invalid(vec![weir_resources::Refusal::unplaced(reason, "")]),
+            RegistryError::Invalid(reason) => {
+                Self::Invalid(vec![weir_resources::Diagnostic::without_position(reason, "")])
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The aggregated discovery service: one task for each proxy's stream, driving `weir_xds::ServerState`. A proxy of ours and
-//! an Envoy differ in what they are offered, not in how; delta and state of the world differ in the envelopes.
+//! The aggregated discovery service: one task for each ADS stream, driving `weir_xds::ServerState`. Client types
+//! differ in their resources, not in the protocol; delta and state-of-the-world differ in their messages.
 //!
 //! ```text
-//! request ─► ServerState ─┐
-//! board has changed ──────┼─► next response? ─► stream
-//! a wait is over ─────────┘
+//! request ─────────────────────────┐
+//! the snapshot cache has changed ──┼─► ServerState ─► next response ─► stream
+//! a deadline has passed ───────────┘
 //! ```
 
 use std::collections::VecDeque;
@@ -23,112 +23,131 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Request, Status, Streaming};
 use tracing::{info, warn};
-use weir_identity::wire::CertificatesServer;
+use weir_identity::ca_proto::CertificateServiceServer;
 use weir_model::SpiffeId;
 use weir_xds::proto::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
-use weir_xds::server::{Protocol, Said};
-use weir_xds::{Offer, Outgoing, Report, ServerState};
+use weir_xds::server::{Protocol, RequestOutcome};
+use weir_xds::{ChunkedResponse, ClientType, Report, ResourceSet, ServerState};
 
-use crate::authority::Authority;
-use crate::board::{Board, Program, Scope};
-use crate::limits::{MAX_NODE_BYTES, MAX_SHOWN_REFUSAL, MAX_UNREPORTED, PROXY_KEEPALIVE, RESPONSE_QUEUE};
+use crate::ca::CertificateAuthority;
+use crate::limits::{
+    MAX_NODE_BYTES, MAX_PENDING_REPORTS, MAX_SHOWN_REJECTION_CHARACTERS, PROXY_KEEPALIVE, RESPONSE_QUEUE,
+};
 use crate::module_store::ModuleStore;
+use crate::scope::Scope;
 use crate::serve::modules::modules_for_workloads;
-use crate::serve::{CertificateSigner, mutual};
-use crate::status::{ProxyBook, ProxyEntry};
+use crate::serve::{CaService, mtls};
+use crate::snapshot_cache::SnapshotCache;
+use crate::status::{ConnectedProxies, ProxyState};
 use crate::task;
 
-/// Serves every proxy that connects, until the process ends.
+/// Serves ADS over plaintext, until the process ends. Every client is trusted, so the listener must be on loopback.
 ///
 /// # Errors
 /// The listener fails.
 pub async fn serve_ads(
     listener: TcpListener,
-    board: Arc<Board>,
-    book: Arc<ProxyBook>,
+    snapshot_cache: Arc<SnapshotCache>,
+    proxies: Arc<ConnectedProxies>,
 ) -> Result<(), tonic::transport::Error> {
-    // tonic sets this only on sockets that it accepts itself; without it a response may wait for the ACK of another.
+    // tonic sets this only on sockets that it accepts itself. Without it a response may wait for the ACK of another.
     let connections = TcpListenerStream::new(listener).map(|accepted| {
-        accepted.inspect(|socket| drop(socket.set_nodelay(true))) // Only slower without.
+        accepted.inspect(|socket| drop(socket.set_nodelay(true))) // A failure only costs latency.
     });
-    server().add_service(AdsServer { board, book, asks_for_identity: false }).serve_with_incoming(connections).await
+    server()
+        .add_service(AdsServer { snapshot_cache, proxies, requires_identity: false })
+        .serve_with_incoming(connections)
+        .await
 }
 
-/// Serves those who prove by mutual TLS who they are, and signs for those who have to prove it yet.
+/// The services of the mTLS listener.
+pub struct MtlsServices {
+    /// The source of snapshots.
+    pub snapshot_cache: Arc<SnapshotCache>,
+    /// The register of open streams.
+    pub proxies: Arc<ConnectedProxies>,
+    /// The source of the server certificate and of the trusted roots.
+    pub ca: Arc<CertificateAuthority>,
+    /// The gRPC service that signs certificates.
+    pub ca_service: Arc<CaService>,
+    /// The modules that proxies fetch.
+    pub modules: Arc<ModuleStore>,
+}
+
+/// Serves ADS and modules to authenticated workloads, and `Certificates/Sign` to every client, until the process ends.
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve_mutual(
-    listener: TcpListener,
-    (board, book): (Arc<Board>, Arc<ProxyBook>),
-    (authority, signer): (Arc<Authority>, Arc<CertificateSigner>),
-    modules: Arc<ModuleStore>,
-) -> Result<(), tonic::transport::Error> {
+pub async fn serve_mtls(listener: TcpListener, services: MtlsServices) -> Result<(), tonic::transport::Error> {
+    let MtlsServices { snapshot_cache, proxies, ca, ca_service, modules } = services;
     let mut routes = Routes::builder();
-    routes.add_service(AdsServer { board, book, asks_for_identity: true });
-    routes.add_service(CertificatesServer::new(signer));
+    routes.add_service(AdsServer { snapshot_cache, proxies, requires_identity: true });
+    routes.add_service(CertificateServiceServer::new(ca_service));
     let routes = routes.routes().into_axum_router().merge(modules_for_workloads(modules));
-    server().add_routes(Routes::from(routes)).serve_with_incoming(mutual::accept(listener, authority)).await
+    server().add_routes(Routes::from(routes)).serve_with_incoming(mtls::accept(listener, ca)).await
 }
 
 fn server() -> Server {
     Server::builder().http2_keepalive_interval(Some(PROXY_KEEPALIVE)).http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
 }
 
-/// The service.
+/// The ADS service. It opens one [`AdsStream`] per gRPC stream.
 #[derive(Clone)]
 pub struct AdsServer {
-    board: Arc<Board>,
-    book: Arc<ProxyBook>,
-    /// Nobody is told anything who has not proved who it is.
-    asks_for_identity: bool,
+    snapshot_cache: Arc<SnapshotCache>,
+    proxies: Arc<ConnectedProxies>,
+    /// True if only clients with a valid workload certificate may open a stream.
+    requires_identity: bool,
 }
 
 impl AdsServer {
-    /// Opens a stream: what is to be sent on it comes out of the receiver.
+    /// Opens a stream. The receiver yields its responses.
     ///
     /// # Errors
-    /// Why there is none.
-    pub(super) fn open<E: Envelopes>(
+    /// `UNAUTHENTICATED` if the client must have a workload certificate and has none.
+    pub(super) fn open_stream<P: AdsProtocol>(
         &self,
-        request: Request<Streaming<E::Request>>,
-    ) -> Result<mpsc::Receiver<Result<Outgoing, Status>>, Status> {
-        let proof = request.extensions().get::<mutual::Peer>().cloned().filter(|_| self.asks_for_identity);
-        if self.asks_for_identity && proof.as_ref().and_then(mutual::Peer::id_now).is_none() {
-            return Err(Status::unauthenticated("show a certificate of this mesh; `Certificates/Sign` gives one"));
+        request: Request<Streaming<P::Request>>,
+    ) -> Result<mpsc::Receiver<Result<ChunkedResponse, Status>>, Status> {
+        let peer_identity =
+            request.extensions().get::<mtls::PeerIdentity>().cloned().filter(|_| self.requires_identity);
+        if self.requires_identity && peer_identity.as_ref().and_then(mtls::PeerIdentity::valid_spiffe_id).is_none() {
+            return Err(Status::unauthenticated(
+                "a certificate of this mesh is required; `Certificates/Sign` issues one",
+            ));
         }
         let requests = request.into_inner();
         let (responses, receiver) = mpsc::channel(RESPONSE_QUEUE);
-        let peer: Peer<E> = Peer {
-            board: Arc::clone(&self.board),
-            book: Arc::clone(&self.book),
-            state: ServerState::new(E::PROTOCOL),
-            began: Instant::now(),
-            proof,
+        let stream: AdsStream<P> = AdsStream {
+            snapshot_cache: Arc::clone(&self.snapshot_cache),
+            proxies: Arc::clone(&self.proxies),
+            state: ServerState::new(P::PROTOCOL),
+            started: Instant::now(),
+            peer_identity,
             proxy: None,
-            settled: VecDeque::new(),
-            settled_last: None,
-            reported_up_to: 0,
+            acked_generations: VecDeque::new(),
+            last_acked: None,
+            last_reported_nonce: 0,
             responses,
             protocol: PhantomData,
         };
-        task::spawn("proxy stream", peer.run(requests));
+        task::spawn("ADS stream", stream.run(requests));
         Ok(receiver)
     }
 }
 
-/// What the two protocols call their messages.
-pub(super) trait Envelopes: Send + 'static {
+/// The messages of one variant of ADS.
+pub(super) trait AdsProtocol: Send + 'static {
     type Request: Message + Default + Send + Sync + 'static;
     const PROTOCOL: Protocol;
 
     fn node(request: &Self::Request) -> Option<&Node>;
-    fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said;
+    fn on_request(state: &mut ServerState, request: &Self::Request, resources: &ResourceSet) -> RequestOutcome;
 }
 
 pub(super) struct Delta;
 
-impl Envelopes for Delta {
+impl AdsProtocol for Delta {
     type Request = DeltaDiscoveryRequest;
     const PROTOCOL: Protocol = Protocol::Delta;
 
@@ -136,15 +155,15 @@ impl Envelopes for Delta {
         request.node.as_ref()
     }
 
-    fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said {
-        state.on_delta_request(request, offer)
+    fn on_request(state: &mut ServerState, request: &Self::Request, resources: &ResourceSet) -> RequestOutcome {
+        state.on_delta_request(request, resources)
     }
 }
 
-/// State of the world.
-pub(super) struct Whole;
+/// State-of-the-world ADS.
+pub(super) struct Sotw;
 
-impl Envelopes for Whole {
+impl AdsProtocol for Sotw {
     type Request = DiscoveryRequest;
     const PROTOCOL: Protocol = Protocol::StateOfTheWorld;
 
@@ -152,180 +171,190 @@ impl Envelopes for Whole {
         request.node.as_ref()
     }
 
-    fn take_in(state: &mut ServerState, request: &Self::Request, offer: &Offer) -> Said {
-        state.on_request(request, offer)
+    fn on_request(state: &mut ServerState, request: &Self::Request, resources: &ResourceSet) -> RequestOutcome {
+        state.on_request(request, resources)
     }
 }
 
-/// One proxy's stream.
-struct Peer<E: Envelopes> {
-    board: Arc<Board>,
-    book: Arc<ProxyBook>,
+/// One ADS stream of one client.
+struct AdsStream<P: AdsProtocol> {
+    snapshot_cache: Arc<SnapshotCache>,
+    proxies: Arc<ConnectedProxies>,
     state: ServerState,
-    began: Instant,
-    /// Who it has proved to be, on a connection where that is asked.
-    proof: Option<mutual::Peer>,
-    /// Who it is; said in the first request.
-    proxy: Option<OpenProxy>,
-    /// Generations that were sent whole, and the last response of each, until the proxy reports on them.
-    settled: VecDeque<(u64, u64)>,
-    /// The last generation that it has answered whole.
-    settled_last: Option<u64>,
-    /// The last response that the proxy has reported on.
-    reported_up_to: u64,
-    responses: mpsc::Sender<Result<Outgoing, Status>>,
-    protocol: PhantomData<E>,
+    started: Instant,
+    /// The client's certificate, on connections that require one.
+    peer_identity: Option<mtls::PeerIdentity>,
+    /// The registered client. `None` before the first request.
+    proxy: Option<ProxyGuard>,
+    /// Acknowledged generations, each with the nonce of its last response, until the client reports on them.
+    acked_generations: VecDeque<(u64, u64)>,
+    /// The last generation that the client has acknowledged completely.
+    last_acked: Option<u64>,
+    /// The nonce of the last response that the client has reported on.
+    last_reported_nonce: u64,
+    responses: mpsc::Sender<Result<ChunkedResponse, Status>>,
+    protocol: PhantomData<P>,
 }
 
-/// A proxy in the book; it leaves it when this is dropped.
-struct OpenProxy {
+/// A client in the register of open streams. Dropping it removes the client.
+struct ProxyGuard {
     id: u64,
     node: String,
     scope: Scope,
-    program: Program,
-    entry: Arc<Mutex<ProxyEntry>>,
-    book: Arc<ProxyBook>,
+    client_type: ClientType,
+    entry: Arc<Mutex<ProxyState>>,
+    proxies: Arc<ConnectedProxies>,
 }
 
-impl Drop for OpenProxy {
+impl Drop for ProxyGuard {
     fn drop(&mut self) {
-        self.book.close(self.id);
+        self.proxies.close(self.id);
     }
 }
 
-impl<E: Envelopes> Peer<E> {
-    async fn run(mut self, mut requests: Streaming<E::Request>) {
-        let mut changes = self.board.changes();
-        let ends = self
-            .proof
+impl<P: AdsProtocol> AdsStream<P> {
+    async fn run(mut self, mut requests: Streaming<P::Request>) {
+        let mut changes = self.snapshot_cache.subscribe();
+        let not_after = self
+            .peer_identity
             .as_ref()
-            .and_then(|proof| proof.ends)
-            .map(|ends| Instant::now() + ends.duration_since(SystemTime::now()).unwrap_or_default());
+            .and_then(|identity| identity.not_after)
+            .map(|not_after| Instant::now() + not_after.duration_since(SystemTime::now()).unwrap_or_default());
         loop {
-            let wait = self.state.wait(self.began.elapsed()).map(|until| self.began + until);
+            let deadline = self.state.next_deadline(self.started.elapsed()).map(|deadline| self.started + deadline);
             tokio::select! {
                 biased;
-                () = sleep_until(ends) => {
-                    let status = Status::unauthenticated("the certificate of this connection has ended; open another");
+                () = sleep_until(not_after) => {
+                    let status = Status::unauthenticated("the client certificate has expired; reconnect");
                     drop(self.responses.send(Err(status)).await);
                     break;
                 }
                 request = requests.next() => match request {
-                    Some(Ok(request)) => if let Err(status) = self.take_in(&request) {
+                    Some(Ok(request)) => if let Err(status) = self.on_request(&request) {
                         drop(self.responses.send(Err(status)).await);
                         break;
                     },
                     Some(Err(_)) | None => break,
                 },
                 changed = changes.changed() => if changed.is_err() { break },
-                () = sleep_until(wait) => {}
+                () = sleep_until(deadline) => {}
             }
             if self.push().await.is_none() {
                 break;
             }
         }
-        info!(node = self.name(), "the proxy's stream has ended");
+        info!(node = self.node(), "proxy disconnected");
     }
 
+    /// Handles a request.
+    ///
     /// # Errors
-    /// Why the stream has to end.
-    fn take_in(&mut self, request: &E::Request) -> Result<(), Status> {
+    /// The status that ends the stream.
+    fn on_request(&mut self, request: &P::Request) -> Result<(), Status> {
         if self.proxy.is_none() {
-            self.proxy = Some(self.open(E::node(request))?);
+            self.proxy = Some(self.register_node(P::node(request))?);
         }
         let Some(proxy) = &self.proxy else { return Ok(()) };
-        let offer = self.board.offer(&proxy.scope, proxy.program);
-        let said = E::take_in(&mut self.state, request, &offer.offer);
-        match said {
-            Said::Asked | Said::Stale => return Ok(()),
-            Said::Accepted(kind, names) => proxy.entry.lock().accepted(kind, &names),
-            Said::Refused(kind, names, text) => {
-                let shown: String = text.chars().take(MAX_SHOWN_REFUSAL).collect();
-                warn!(node = self.name(), ?kind, "the proxy refuses what it was told: {shown}");
-                proxy.entry.lock().refused(kind, &names, &text);
+        let scoped = self.snapshot_cache.for_client(&proxy.scope, proxy.client_type);
+        let outcome = P::on_request(&mut self.state, request, &scoped.resources);
+        match outcome {
+            RequestOutcome::Subscribe | RequestOutcome::StaleNonce => return Ok(()),
+            RequestOutcome::Ack(resource_type, names) => proxy.entry.lock().record_accepted(resource_type, &names),
+            RequestOutcome::Nack(resource_type, names, text) => {
+                let shown: String = text.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
+                warn!(node = self.node(), ?resource_type, "NACK: {shown}");
+                proxy.entry.lock().record_rejection(resource_type, &names, &text);
             }
-            Said::Reported(report) => self.reported(report),
-            Said::Unknown(url) => info!(node = self.name(), url, "the proxy asks for a kind that there is nothing of"),
-            Said::TooMany(kind) => {
-                return Err(Status::resource_exhausted(format!("too many resources of the kind {kind:?}")));
+            RequestOutcome::Report(report) => self.on_report(report),
+            RequestOutcome::UnknownType(url) => info!(node = self.node(), url, "unsupported type URL"),
+            RequestOutcome::TooManyResources(resource_type) => {
+                return Err(Status::resource_exhausted(format!("too many resources of type {resource_type:?}")));
             }
         }
-        self.book.note_change();
+        self.proxies.notify_watchers();
         Ok(())
     }
 
-    fn open(&self, node: Option<&Node>) -> Result<OpenProxy, Status> {
-        let missing = || Status::invalid_argument("the first request must say who asks: `node` is missing");
+    fn register_node(&self, node: Option<&Node>) -> Result<ProxyGuard, Status> {
+        let missing = || Status::invalid_argument("`node` is missing in the first request");
         let Node { id, cluster, user_agent_name, .. } = node.ok_or_else(missing)?;
         if id.len() > MAX_NODE_BYTES || cluster.len() > MAX_NODE_BYTES || user_agent_name.len() > MAX_NODE_BYTES {
             return Err(Status::invalid_argument(format!("names of a node have at most {MAX_NODE_BYTES} bytes")));
         }
-        let scope = Scope::of(cluster);
-        let identity = self.proof.as_ref().and_then(|proof| proof.id_now().cloned());
-        match (&self.proof, &identity) {
-            (None, _) => {} // On loopback everybody is believed.
+        let scope = Scope::from_node_cluster(cluster);
+        let identity = self.peer_identity.as_ref().and_then(|identity| identity.valid_spiffe_id().cloned());
+        match (&self.peer_identity, &identity) {
+            (None, _) => {} // Clients on loopback are trusted.
             (Some(_), Some(id)) => check_scope(id, &scope)?,
-            (Some(_), None) => return Err(Status::unauthenticated("the certificate of this connection has ended")),
+            (Some(_), None) => return Err(Status::unauthenticated("the client certificate has expired")),
         }
-        let program = Program::of(user_agent_name);
-        let protocol = match E::PROTOCOL {
+        let client_type = ClientType::from_user_agent(user_agent_name);
+        let protocol = match P::PROTOCOL {
             Protocol::Delta => "delta",
             Protocol::StateOfTheWorld => "state of the world",
         };
-        let entry = ProxyEntry::new(id.clone(), scope.clone(), (program, user_agent_name.clone()), protocol);
-        let entry = entry.proved(identity);
-        let (number, entry) = self.book.open(entry).ok_or_else(|| Status::unavailable("too many proxies are here"))?;
-        info!(node = id, gateway = cluster, protocol, program = user_agent_name, "a proxy has opened a stream");
-        Ok(OpenProxy { id: number, node: id.clone(), scope, program, entry, book: Arc::clone(&self.book) })
+        let entry = ProxyState::new(id.clone(), scope.clone(), client_type, user_agent_name.clone(), protocol);
+        let entry = entry.with_identity(identity);
+        let (stream_id, entry) =
+            self.proxies.open(entry).ok_or_else(|| Status::unavailable("too many proxies are connected"))?;
+        info!(node = id, gateway = cluster, protocol, program = user_agent_name, "proxy connected");
+        Ok(ProxyGuard {
+            id: stream_id,
+            node: id.clone(),
+            scope,
+            client_type,
+            entry,
+            proxies: Arc::clone(&self.proxies),
+        })
     }
 
-    /// What became of what was sent up to a response.
-    fn reported(&mut self, report: Report) {
-        let mut serves = None;
-        self.reported_up_to = self.reported_up_to.max(report.nonce);
-        while let Some((generation, _)) = self.settled.pop_front_if(|(_, nonce)| *nonce <= report.nonce) {
-            serves = Some(generation);
+    /// Handles a `weir.v1.Report`: the result of applying the responses up to its nonce.
+    fn on_report(&mut self, report: Report) {
+        let mut serving = None;
+        self.last_reported_nonce = self.last_reported_nonce.max(report.nonce);
+        while let Some((generation, _)) = self.acked_generations.pop_front_if(|(_, nonce)| *nonce <= report.nonce) {
+            serving = Some(generation);
         }
         if let Some(proxy) = &self.proxy {
-            for (kind, name, reason) in &report.failed {
-                warn!(node = proxy.node, ?kind, name, "the proxy cannot serve what it was told: {reason}");
+            for (resource_type, name, reason) in &report.failed {
+                warn!(node = proxy.node, ?resource_type, name, "proxy failed to apply resource: {reason}");
             }
-            proxy.entry.lock().reported(report, serves);
+            proxy.entry.lock().record_report(report, serving);
         }
     }
 
-    /// Sends what there is to send; `None` when the stream has ended.
+    /// Sends all pending responses. Returns `None` if the stream has ended.
     async fn push(&mut self) -> Option<()> {
         let Some(proxy) = &self.proxy else { return Some(()) };
-        let offer = self.board.offer(&proxy.scope, proxy.program);
-        while let Some(response) = self.state.next_response(&offer.offer, self.began.elapsed()) {
-            proxy.entry.lock().behind_since.get_or_insert_with(jiff::Timestamp::now);
+        let scoped = self.snapshot_cache.for_client(&proxy.scope, proxy.client_type);
+        while let Some(response) = self.state.next_response(&scoped.resources, self.started.elapsed()) {
+            proxy.entry.lock().lagging_since.get_or_insert_with(jiff::Timestamp::now);
             self.responses.send(Ok(response)).await.ok()?;
         }
-        if self.settled_last != Some(offer.generation) && self.state.is_settled(&offer.offer) {
-            self.settled_last = Some(offer.generation);
+        if self.last_acked != Some(scoped.generation) && self.state.is_synced(&scoped.resources) {
+            self.last_acked = Some(scoped.generation);
             let nonce = self.state.last_nonce();
             let mut entry = proxy.entry.lock();
-            entry.settle(offer.generation);
-            if self.settled.len() >= MAX_UNREPORTED {
-                self.settled.pop_front();
+            entry.record_ack(scoped.generation);
+            if self.acked_generations.len() >= MAX_PENDING_REPORTS {
+                self.acked_generations.pop_front();
             }
-            self.settled.push_back((offer.generation, nonce));
-            if self.reported_up_to >= nonce {
-                entry.serve(offer.generation); // Nothing of it was new to this proxy.
+            self.acked_generations.push_back((scoped.generation, nonce));
+            if self.last_reported_nonce >= nonce {
+                entry.record_serving(scoped.generation); // The snapshot was equal for this client.
             }
             drop(entry);
-            self.book.note_change();
+            self.proxies.notify_watchers();
         }
         Some(())
     }
 
-    fn name(&self) -> &str {
+    fn node(&self) -> &str {
         self.proxy.as_ref().map_or("", |proxy| &proxy.node)
     }
 }
 
-/// A workload may be told of the Gateways of its own namespace.
+/// Checks that a workload may subscribe to a scope: a Gateway of its own namespace.
 fn check_scope(id: &SpiffeId, scope: &Scope) -> Result<(), Status> {
     let namespace = match scope {
         Scope::Everything => None,
@@ -334,12 +363,12 @@ fn check_scope(id: &SpiffeId, scope: &Scope) -> Result<(), Status> {
     if namespace.is_some() && namespace == id.workload.namespace() {
         return Ok(());
     }
-    let asked = match scope {
+    let requested = match scope {
         Scope::Everything => "every Gateway",
         Scope::Gateway(gateway) => gateway,
     };
     let reason =
-        format!("{id} may follow the Gateways of its own namespace, not {asked}: say --gateway NAMESPACE/NAME");
+        format!("{id} may follow the Gateways of its own namespace, not {requested}: set --gateway NAMESPACE/NAME");
     Err(Status::permission_denied(reason))
 }
 

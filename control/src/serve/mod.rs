@@ -1,11 +1,11 @@
-//! What faces the proxies: the stream on which they are told everything, and the modules that they fetch.
+//! Servers for proxies: ADS, certificates, and the modules of filters.
 
 mod ads;
-mod certificates;
-mod grpc;
+mod ca_service;
+mod ads_grpc;
 mod modules;
-mod mutual;
+mod mtls;
 
-pub use ads::{AdsServer, serve_ads, serve_mutual};
-pub use certificates::CertificateSigner;
+pub use ads::{AdsServer, MtlsServices, serve_ads, serve_mtls};
+pub use ca_service::CaService;
 pub use modules::serve_modules;

@@ -1,5 +1,5 @@
-//! `GET /modules/SHA256.wasm`: a module by its hash. Over plain HTTP on this machine, and by mutual TLS for workloads of
-//! the mesh. Whoever fetches it checks the hash, so that nothing can be put in its place on the way.
+//! `GET /modules/SHA256.wasm`: a module by its hash. Served over plaintext on loopback, and over mTLS to workloads of
+//! the mesh. The client checks the hash, so a module cannot be replaced on the way.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use tokio::net::TcpListener;
 use weir_model::ModuleHash;
 
 use crate::module_store::ModuleStore;
-use crate::serve::mutual::Peer;
+use crate::serve::mtls::PeerIdentity;
 
 const PATH: &str = "/modules/{name}";
 
-/// Serves modules until the process ends.
+/// Serves modules over plaintext, until the process ends.
 ///
 /// # Errors
 /// The listener fails.
@@ -24,12 +24,12 @@ pub async fn serve_modules(listener: TcpListener, modules: Arc<ModuleStore>) -> 
     axum::serve(listener, Router::new().route(PATH, get(module)).with_state(modules)).await
 }
 
-/// The same for those who have proved who they are.
+/// Returns the routes for mTLS connections. They require a valid workload certificate.
 pub(super) fn modules_for_workloads(modules: Arc<ModuleStore>) -> Router {
     let proved = |State(modules): State<Arc<ModuleStore>>, request: Request| async move {
-        let peer = request.extensions().get::<Peer>().and_then(Peer::id_now);
+        let peer = request.extensions().get::<PeerIdentity>().and_then(PeerIdentity::valid_spiffe_id);
         if peer.is_none() {
-            let reason = "modules are for workloads of this mesh: show a certificate that has not ended\n";
+            let reason = "modules are for workloads of this mesh: a valid certificate is required\n";
             return (StatusCode::UNAUTHORIZED, reason).into_response();
         }
         let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
@@ -41,7 +41,7 @@ pub(super) fn modules_for_workloads(modules: Arc<ModuleStore>) -> Router {
 async fn module(State(modules): State<Arc<ModuleStore>>, Path(name): Path<String>) -> Response {
     let hash = name.strip_suffix(".wasm").and_then(|hash| hash.parse::<ModuleHash>().ok());
     match hash.and_then(|hash| modules.get(&hash)) {
-        // A name that is a hash always means the same bytes.
+        // The same hash always means the same bytes.
         Some(bytes) => {
             let headers = [
                 (header::CONTENT_TYPE, "application/wasm"),

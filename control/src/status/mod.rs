@@ -1,7 +1,8 @@
-//! What became of what was told: each proxy with what it serves and refuses, and of each object how many proxies have it.
+//! Status of proxies and objects: the resources that each proxy serves and rejects, and the proxies that serve each
+//! object.
 
 mod objects;
 mod proxies;
 
-pub use objects::{Condition, ObjectStatus, Programmed, Seen};
-pub use proxies::{FailedResource, ProxyBook, ProxyEntry, ProxyStatus};
+pub use objects::{Condition, ObjectStatus, Programmed, StatusInputs};
+pub use proxies::{ConnectedProxies, FailedResource, ProxyState, ProxyStatus};

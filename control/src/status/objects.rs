@@ -1,131 +1,135 @@
-//! The status of an object: accepted (else it would not be there), references resolved, and on how many proxies it
-//! works.
+//! The status of an object: accepted, references resolved, and programmed on how many proxies.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use weir_resources::{Kind, ObjectId};
+use weir_xds::ClientType;
 
-use crate::board::{Board, Program, ScopedOffer, ScopedOffers};
-use crate::limits::MAX_NOTES;
-use crate::status::proxies::{ProxyBook, ProxyEntry};
+use crate::limits::MAX_WARNINGS;
+use crate::snapshot_cache::{ScopedSnapshot, ScopedSnapshots, SnapshotCache};
+use crate::status::proxies::{ConnectedProxies, ProxyState};
 
-/// The proxies as they are at one moment, and what each is told.
-pub struct Seen {
-    proxies: Vec<ProxyEntry>,
-    offers: ScopedOffers,
+/// All proxies and their scoped snapshots, at one moment.
+pub struct StatusInputs {
+    proxies: Vec<ProxyState>,
+    snapshots: ScopedSnapshots,
 }
 
-impl Seen {
-    /// At this moment.
-    pub fn now(book: &ProxyBook, board: &Board) -> Self {
-        let proxies = book.all();
-        let offers = board.offers(proxies.iter().map(|proxy| (&proxy.scope, proxy.program)));
-        Self { proxies, offers }
+impl StatusInputs {
+    /// Returns the present proxies and scoped snapshots.
+    pub fn now(proxies: &ConnectedProxies, snapshot_cache: &SnapshotCache) -> Self {
+        let proxies = proxies.all();
+        let snapshots = snapshot_cache.for_clients(proxies.iter().map(|proxy| (&proxy.scope, proxy.client_type)));
+        Self { proxies, snapshots }
     }
 
-    /// The proxies that are told of an object. A gRPC client asks for what it wants to call, and for nothing else.
-    fn told_of(&self, object: &ObjectId) -> impl Iterator<Item = &ProxyEntry> {
+    /// Returns the proxies whose scope contains an object. gRPC clients are left out: they subscribe only to what they
+    /// call.
+    fn proxies_in_scope(&self, object: &ObjectId) -> impl Iterator<Item = &ProxyState> {
         self.proxies.iter().filter(move |proxy| {
-            let offer = self.offers.get(&(proxy.scope.clone(), proxy.program));
-            proxy.program != Program::Grpc && offer.is_some_and(|offer| is_for(object, offer))
+            let scoped = self.snapshots.get(&(proxy.scope.clone(), proxy.client_type));
+            proxy.client_type != ClientType::Grpc && scoped.is_some_and(|scoped| is_in_scope(object, scoped))
         })
     }
 }
 
-/// What an object's conditions are.
+/// The conditions of an object.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {
-    /// It was understood, and does not contradict the others.
+    /// The object is valid and consistent with all others. Always true, because an invalid object is not stored.
     pub accepted: Condition,
-    /// Everything that it refers to is there.
+    /// Every reference of the object resolves. Always true, as `accepted`.
     pub resolved_refs: Condition,
-    /// On how many proxies it works.
+    /// The proxies that serve the object.
     pub programmed: Programmed,
-    /// What of it the Envoys among these cannot do, and leave out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
+    /// Fields that Envoys in scope cannot apply.
+    #[serde(rename = "notes", skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
-/// A condition that holds or not, and why not.
+/// A condition.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Whether it holds.
+    /// True if the condition is met.
     pub status: bool,
-    /// Why not.
+    /// The reason if it is not met.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// On how many proxies an object works.
+/// The number of proxies that serve an object.
 #[derive(Debug, Clone, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Programmed {
-    /// True when there are proxies that are to have it, and it works on each of them.
+    /// True if at least one proxy is in scope, and all in scope serve the object.
     pub status: bool,
-    /// Proxies that are to have it.
+    /// The proxies in scope.
     pub proxies: usize,
-    /// Of these, those that have it.
+    /// The proxies in scope that serve the object.
     pub programmed: usize,
-    /// Of these, those that refuse it or cannot serve it.
-    pub refused: usize,
-    /// In words: `41/42 proxies, 1 refused: edge-7: …`.
+    /// The proxies in scope that reject the object or fail to apply it.
+    #[serde(rename = "refused")]
+    pub rejected: usize,
+    /// A summary: `41/42 proxies, 1 rejected: edge-7: …`.
     pub message: String,
 }
 
 impl ObjectStatus {
-    /// The status of an object that is told since a generation.
-    pub(crate) fn of(object: &ObjectId, since: u64, value: Option<&Value>, seen: &Seen) -> Self {
-        let holds = || Condition { status: true, reason: None };
-        let programmed = Programmed::of(object, since, seen);
-        Self { accepted: holds(), resolved_refs: holds(), programmed, notes: notes(object, value, seen) }
+    /// Returns the status of an object whose present value was first published in generation `since`.
+    pub(crate) fn new(object: &ObjectId, since: u64, value: Option<&Value>, inputs: &StatusInputs) -> Self {
+        let met = || Condition { status: true, reason: None };
+        let programmed = Programmed::count(object, since, inputs);
+        Self { accepted: met(), resolved_refs: met(), programmed, warnings: warnings(object, value, inputs) }
     }
 }
 
-/// What of an object an Envoy cannot do, if one is told of it.
-fn notes(object: &ObjectId, value: Option<&Value>, seen: &Seen) -> Vec<String> {
-    let says = |pointer: &str| value.and_then(|value| value.pointer(pointer));
+/// Returns a warning for each Envoy in scope and each field that Envoy cannot apply.
+fn warnings(object: &ObjectId, value: Option<&Value>, inputs: &StatusInputs) -> Vec<String> {
+    let field = |pointer: &str| value.and_then(|value| value.pointer(pointer));
     let lacks: Vec<&str> = match object.kind {
         Kind::Filter => {
-            let written = |(pointer, lacks): (&str, &'static str)| says(pointer).is_some().then_some(lacks);
+            let written = |(pointer, lacks): (&str, &'static str)| field(pointer).is_some().then_some(lacks);
             let lacks = NOT_IN_ENVOY.into_iter().filter_map(written);
             std::iter::once("does not enforce limits of filters (`limits`)").chain(lacks).collect()
         }
-        Kind::BackendPolicy if says("/spec/timeouts/request").is_some() => {
-            vec!["applies `timeouts.request` of routes alone, not of a BackendPolicy"]
+        Kind::BackendTrafficPolicy if field("/spec/timeouts/request").is_some() => {
+            vec!["applies `timeouts.request` of routes alone, not of a BackendTrafficPolicy"]
         }
-        Kind::Mesh if says("/spec/mtls/mode").is_some_and(|mode| mode == "Permissive") => vec!["answers no plain text"],
+        Kind::Mesh if field("/spec/mtls/mode").is_some_and(|mode| mode == "Permissive") => {
+            vec!["answers no plain text"]
+        }
         _ => return Vec::new(),
     };
-    let envoys = seen.told_of(object).filter(|proxy| proxy.program == Program::Envoy);
-    let of = |proxy: &ProxyEntry| {
+    let envoys = inputs.proxies_in_scope(object).filter(|proxy| proxy.client_type == ClientType::Envoy);
+    let warnings_for = |proxy: &ProxyState| {
         let node = &proxy.node;
         lacks.iter().map(|lacks| format!("{node} is an Envoy, which {lacks}")).collect::<Vec<_>>()
     };
-    envoys.flat_map(of).take(MAX_NOTES).collect()
+    envoys.flat_map(warnings_for).take(MAX_WARNINGS).collect()
 }
 
-/// Fields of a Filter that an Envoy is not told of, and what it does instead.
+/// Fields of a Filter that Envoy does not receive, and its behavior without them.
 const NOT_IN_ENVOY: [(&str, &str); 3] = [
-    ("/spec/allow/services", "lets its callouts go to every Service that it knows (`allow.services`)"),
+    ("/spec/allow/services", "lets its callouts go to every cluster that it knows (`allow.services`)"),
     ("/spec/isolation", "has one VM on each worker (`isolation`)"),
-    ("/spec/recycle", "keeps its VMs for ever (`recycle`)"),
+    ("/spec/recycle", "never replaces its VMs (`recycle`)"),
 ];
 
 impl Programmed {
-    fn of(object: &ObjectId, since: u64, seen: &Seen) -> Self {
+    fn count(object: &ObjectId, since: u64, inputs: &StatusInputs) -> Self {
         let mut counts = Self::default();
         let mut text = None;
-        for proxy in seen.told_of(object) {
+        for proxy in inputs.proxies_in_scope(object) {
             counts.proxies += 1;
-            match proxy.failure_of(object) {
+            match proxy.rejection_reason(object) {
                 Some(reason) => {
-                    counts.refused += 1;
+                    counts.rejected += 1;
                     text = Some(reason);
                 }
-                None if proxy.has() >= since => counts.programmed += 1,
+                None if proxy.effective_generation() >= since => counts.programmed += 1,
                 None => {}
             }
         }
@@ -133,22 +137,22 @@ impl Programmed {
         counts.message = match (counts.proxies, text) {
             (0, _) => "no proxy is connected that needs it".to_owned(),
             (all, None) => format!("{}/{all} proxies", counts.programmed),
-            (all, Some(text)) => format!("{}/{all} proxies, {} refused: {text}", counts.programmed, counts.refused),
+            (all, Some(text)) => format!("{}/{all} proxies, {} rejected: {text}", counts.programmed, counts.rejected),
         };
         counts
     }
 }
 
-/// Whether a proxy with this offer is told of the object. Of what becomes part of others, everybody is.
-fn is_for(object: &ObjectId, offer: &ScopedOffer) -> bool {
+/// Returns whether an object is part of a scoped snapshot. Objects that only modify others are in every scope.
+fn is_in_scope(object: &ObjectId, scoped: &ScopedSnapshot) -> bool {
     match object.kind {
         Kind::Gateway
         | Kind::HttpRoute
         | Kind::TcpRoute
-        | Kind::Service
+        | Kind::ServiceEntry
         | Kind::Filter
-        | Kind::AccessPolicy
-        | Kind::Secret => offer.objects.contains(object),
-        Kind::GatewayClass | Kind::ReferenceGrant | Kind::BackendPolicy | Kind::Mesh => true,
+        | Kind::AuthorizationPolicy
+        | Kind::Secret => scoped.objects.contains(object),
+        Kind::GatewayClass | Kind::ReferenceGrant | Kind::BackendTrafficPolicy | Kind::Mesh => true,
     }
 }

@@ -1,4 +1,4 @@
-//! The proxies whose streams are open, and what each has said. Written by the task of each stream, read by the API.
+//! Connected proxies and their progress. Each ADS stream updates its entry; the API reads them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,237 +8,244 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_model::{ResourceId, SpiffeId};
-use weir_resources::{ObjectId, object_of};
-use weir_xds::Kind;
-use weir_xds::Report;
+use weir_resources::{ObjectId, source_object};
+use weir_xds::{ClientType, Report, ResourceType};
 
-use crate::board::{Program, Scope};
-use crate::limits::{MAX_SHOWN_REFUSAL, MAX_SHOWN_REFUSALS, MAX_STREAMS};
-use crate::store::ObjectName;
+use crate::limits::{MAX_SHOWN_REJECTION_CHARACTERS, MAX_SHOWN_REJECTIONS, MAX_STREAMS};
+use crate::scope::Scope;
+use crate::store::ObjectRef;
 
-/// The proxies whose streams are open.
+/// All open ADS streams.
 #[derive(Debug)]
-pub struct ProxyBook {
-    proxies: Mutex<BTreeMap<u64, Arc<Mutex<ProxyEntry>>>>,
-    last: Mutex<u64>,
+pub struct ConnectedProxies {
+    proxies: Mutex<BTreeMap<u64, Arc<Mutex<ProxyState>>>>,
+    last_id: Mutex<u64>,
     changed: watch::Sender<u64>,
 }
 
-/// One proxy.
+/// The state of one xDS client.
 #[derive(Debug, Clone)]
-pub struct ProxyEntry {
-    /// What it calls itself.
+pub struct ProxyState {
+    /// Its node id.
     pub node: String,
-    /// What it may see.
+    /// The resources that it may see.
     pub scope: Scope,
-    /// What kind of program it is.
-    pub program: Program,
+    /// The type of its program.
+    pub client_type: ClientType,
     identity: Option<SpiffeId>,
-    program_name: String,
+    user_agent: String,
     protocol: &'static str,
-    since: jiff::Timestamp,
-    /// The generation that it has answered whole.
-    settled: u64,
-    /// The generation that it says it serves; proxies of ours say so.
-    serves: Option<u64>,
-    /// What it has refused or cannot serve, and has not been told anew since.
-    failed: BTreeMap<(Kind, String), String>,
-    last_refusal: Option<(jiff::Timestamp, String)>,
-    /// When it was behind first, if it is.
-    pub(crate) behind_since: Option<jiff::Timestamp>,
+    connected: jiff::Timestamp,
+    /// The last generation that it has acknowledged completely.
+    acked_generation: u64,
+    /// The last generation that it has reported as serving. Only `weir-proxy` reports.
+    serving_generation: Option<u64>,
+    /// Resources that it has rejected or failed to apply, with the reason, until they are sent again.
+    rejected: BTreeMap<(ResourceType, String), String>,
+    last_rejection: Option<(jiff::Timestamp, String)>,
+    /// The time since it lags behind the current generation. `None` if it does not.
+    pub(crate) lagging_since: Option<jiff::Timestamp>,
 }
 
-/// What the API says of one proxy.
+/// The status of one proxy in the API.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyStatus {
-    /// What it calls itself.
+    /// The node id.
     pub node: String,
-    /// The Gateway that it serves; nothing when it serves every Gateway.
+    /// The Gateway that it serves; absent if it serves every Gateway.
     pub gateway: Option<String>,
-    /// Who it has proved to be; nothing for one that is believed.
+    /// The SPIFFE ID of its certificate; absent for a proxy on loopback.
     pub identity: Option<String>,
-    /// `weir-proxy`, `envoy`, …
+    /// The user agent: `weir-proxy`, `envoy`, …
     pub program: String,
     /// `delta` or `state of the world`.
     pub protocol: &'static str,
-    /// When it opened its stream.
+    /// The time when it opened its stream.
     #[schemars(with = "String")]
     pub connected: jiff::Timestamp,
-    /// The newest generation there is.
+    /// The current generation of the control plane.
     pub newest: u64,
-    /// The generation that it has accepted whole.
+    /// The last generation that it has acknowledged completely.
     pub accepted: u64,
-    /// The generation that serves there, as it says itself; proxies of ours do.
+    /// The last generation that it has reported as serving; absent for programs that do not report.
     pub serves: Option<u64>,
-    /// For how long it has been behind, in milliseconds; 0 when it is not.
+    /// The time since it lags behind, in milliseconds; 0 if it does not.
     pub lag_ms: i64,
-    /// What it has refused, or cannot serve.
+    /// Resources that it has rejected or failed to apply.
     pub failed: Vec<FailedResource>,
-    /// What it refused last, also when that is over.
+    /// Its last rejection, even if it has accepted the resource since.
     pub last_refusal: Option<String>,
 }
 
-/// A resource that a proxy has refused or cannot serve.
+/// A resource that a proxy has rejected or failed to apply.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedResource {
-    /// `Cluster`, `Listener`, …
+    /// The resource type: `Cluster`, `Listener`, …
     pub kind: String,
-    /// Its name.
+    /// The resource name.
     pub name: String,
-    /// The object that it was made of.
-    pub object: Option<ObjectName>,
-    /// Why.
+    /// The object that the resource was compiled from.
+    pub object: Option<ObjectRef>,
+    /// The reason.
     pub reason: String,
 }
 
-impl ProxyBook {
-    /// No proxy yet.
+impl ConnectedProxies {
+    /// Returns a register without proxies.
     pub fn new() -> Arc<Self> {
         let (changed, _) = watch::channel(0);
-        Arc::new(Self { proxies: Mutex::default(), last: Mutex::new(0), changed })
+        Arc::new(Self { proxies: Mutex::default(), last_id: Mutex::new(0), changed })
     }
 
-    /// A stream is open. `None` when there are too many.
-    pub(crate) fn open(&self, entry: ProxyEntry) -> Option<(u64, Arc<Mutex<ProxyEntry>>)> {
+    /// Adds a stream. Returns its id and state, or `None` at [`MAX_STREAMS`].
+    pub(crate) fn open(&self, entry: ProxyState) -> Option<(u64, Arc<Mutex<ProxyState>>)> {
         let mut proxies = self.proxies.lock();
         if proxies.len() >= MAX_STREAMS {
             return None;
         }
-        let mut last = self.last.lock();
-        *last += 1;
+        let mut last_id = self.last_id.lock();
+        *last_id += 1;
         let entry = Arc::new(Mutex::new(entry));
-        proxies.insert(*last, Arc::clone(&entry));
-        Some((*last, entry))
+        proxies.insert(*last_id, Arc::clone(&entry));
+        Some((*last_id, entry))
     }
 
-    /// A stream has ended.
+    /// Removes a stream.
     pub(crate) fn close(&self, id: u64) {
         self.proxies.lock().remove(&id);
-        self.note_change();
+        self.notify_watchers();
     }
 
-    /// Something of a proxy has changed.
-    pub(crate) fn note_change(&self) {
+    /// Notifies the subscribers of a change.
+    pub(crate) fn notify_watchers(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Says when something has changed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    /// Returns a receiver that is notified when the state of any proxy changes.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// All of them, as they are.
-    pub fn all(&self) -> Vec<ProxyEntry> {
+    /// Returns a copy of the state of every proxy.
+    pub fn all(&self) -> Vec<ProxyState> {
         self.proxies.lock().values().map(|entry| entry.lock().clone()).collect()
     }
 }
 
-impl ProxyEntry {
-    /// A proxy that has said who it is, and nothing else.
-    pub(crate) fn new(node: String, scope: Scope, program: (Program, String), protocol: &'static str) -> Self {
+impl ProxyState {
+    /// Returns the state of a proxy that has acknowledged nothing yet.
+    pub(crate) fn new(
+        node: String,
+        scope: Scope,
+        client_type: ClientType,
+        user_agent: String,
+        protocol: &'static str,
+    ) -> Self {
         Self {
             node,
             scope,
-            program: program.0,
+            client_type,
             identity: None,
-            program_name: program.1,
+            user_agent,
             protocol,
-            since: jiff::Timestamp::now(),
-            settled: 0,
-            serves: None,
-            failed: BTreeMap::new(),
-            last_refusal: None,
-            behind_since: None,
+            connected: jiff::Timestamp::now(),
+            acked_generation: 0,
+            serving_generation: None,
+            rejected: BTreeMap::new(),
+            last_rejection: None,
+            lagging_since: None,
         }
     }
 
-    /// It has proved to be this.
-    pub(crate) fn proved(self, identity: Option<SpiffeId>) -> Self {
+    /// Sets the SPIFFE ID of its certificate.
+    pub(crate) fn with_identity(self, identity: Option<SpiffeId>) -> Self {
         Self { identity, ..self }
     }
 
-    /// It took these in.
-    pub(crate) fn accepted(&mut self, kind: Kind, names: &[Arc<str>]) {
-        if !self.failed.is_empty() {
-            names.iter().for_each(|name| drop(self.failed.remove(&(kind, name.as_ref().to_owned()))));
+    /// Records that resources were accepted.
+    pub(crate) fn record_accepted(&mut self, resource_type: ResourceType, names: &[Arc<str>]) {
+        if !self.rejected.is_empty() {
+            names.iter().for_each(|name| drop(self.rejected.remove(&(resource_type, name.as_ref().to_owned()))));
         }
     }
 
-    /// It refused these.
-    pub(crate) fn refused(&mut self, kind: Kind, names: &[Arc<str>], text: &str) {
-        let text: String = text.chars().take(MAX_SHOWN_REFUSAL).collect();
+    /// Records that resources were rejected.
+    pub(crate) fn record_rejection(&mut self, resource_type: ResourceType, names: &[Arc<str>], text: &str) {
+        let text: String = text.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
         for name in names {
-            if self.failed.len() < MAX_SHOWN_REFUSALS {
-                self.failed.insert((kind, name.as_ref().to_owned()), text.clone());
+            if self.rejected.len() < MAX_SHOWN_REJECTIONS {
+                self.rejected.insert((resource_type, name.as_ref().to_owned()), text.clone());
             }
         }
-        self.last_refusal = Some((jiff::Timestamp::now(), text));
+        self.last_rejection = Some((jiff::Timestamp::now(), text));
     }
 
-    /// It says what became of what it took in, up to a generation.
-    pub(crate) fn reported(&mut self, report: Report, serves: Option<u64>) {
-        if let Some(generation) = serves {
-            self.serve(generation);
+    /// Records a report: the resources that failed, and the generation that serves, if it is new.
+    pub(crate) fn record_report(&mut self, report: Report, serving: Option<u64>) {
+        if let Some(generation) = serving {
+            self.record_serving(generation);
         }
-        self.failed.clear(); // What it refused is among what it reports, or was told anew.
-        for (kind, name, reason) in report.failed {
-            let reason: String = reason.chars().take(MAX_SHOWN_REFUSAL).collect();
-            self.last_refusal = Some((jiff::Timestamp::now(), format!("{kind:?} {name}: {reason}")));
-            self.failed.insert((kind, name), reason);
-        }
-    }
-
-    /// It has answered everything of a generation.
-    pub(crate) fn settle(&mut self, generation: u64) {
-        self.settled = generation;
-        if self.program != Program::Weir {
-            self.behind_since = None;
+        self.rejected.clear(); // Rejected resources are in the report, or were sent again since.
+        for (resource_type, name, reason) in report.failed {
+            let reason: String = reason.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
+            self.last_rejection = Some((jiff::Timestamp::now(), format!("{resource_type:?} {name}: {reason}")));
+            self.rejected.insert((resource_type, name), reason);
         }
     }
 
-    /// What serves there is a generation's, too.
-    pub(crate) fn serve(&mut self, generation: u64) {
-        self.serves = Some(generation);
-        self.behind_since = None;
-    }
-
-    /// The generation that it has, as far as it says.
-    pub fn has(&self) -> u64 {
-        match self.program {
-            Program::Weir => self.serves.unwrap_or(0),
-            Program::Envoy | Program::Grpc => self.settled,
+    /// Records that a generation was acknowledged completely.
+    pub(crate) fn record_ack(&mut self, generation: u64) {
+        self.acked_generation = generation;
+        if self.client_type != ClientType::Weir {
+            self.lagging_since = None;
         }
     }
 
-    /// True when it has everything of a generation and refuses nothing.
-    pub fn is_up_to_date(&self, generation: u64) -> bool {
-        self.has() == generation && self.failed.is_empty()
+    /// Records that a generation serves.
+    pub(crate) fn record_serving(&mut self, generation: u64) {
+        self.serving_generation = Some(generation);
+        self.lagging_since = None;
     }
 
-    /// True when it refuses something, or cannot serve it.
-    pub fn is_refusing(&self) -> bool {
-        !self.failed.is_empty()
+    /// Returns the last generation that serves, for `weir-proxy`, else the last one that was acknowledged.
+    pub fn effective_generation(&self) -> u64 {
+        match self.client_type {
+            ClientType::Weir => self.serving_generation.unwrap_or(0),
+            ClientType::Envoy | ClientType::Grpc => self.acked_generation,
+        }
     }
 
-    /// Why this object does not work there; `None` when nothing is known against it.
-    pub fn failure_of(&self, object: &ObjectId) -> Option<String> {
-        let of_it = |(kind, name): &(Kind, String)| object_of(&resource(*kind, name)).as_ref() == Some(object);
-        let (_, reason) = self.failed.iter().find(|(key, _)| of_it(key))?;
+    /// Returns whether the proxy has a generation completely and rejects nothing.
+    pub fn is_synced(&self, generation: u64) -> bool {
+        self.effective_generation() == generation && self.rejected.is_empty()
+    }
+
+    /// Returns whether the proxy rejects or fails to apply a resource.
+    pub fn is_rejecting(&self) -> bool {
+        !self.rejected.is_empty()
+    }
+
+    /// Returns the reason that an object does not work on this proxy, with its node id. `None` if no failure is known.
+    pub fn rejection_reason(&self, object: &ObjectId) -> Option<String> {
+        let is_of_object = |(resource_type, name): &(ResourceType, String)| {
+            source_object(&resource(*resource_type, name)).as_ref() == Some(object)
+        };
+        let (_, reason) = self.rejected.iter().find(|(key, _)| is_of_object(key))?;
         Some(format!("{}: {reason}", self.node))
     }
 
-    /// As the API says it.
+    /// Returns the status for the API. `newest` is the current generation.
     pub fn status(&self, newest: u64) -> ProxyStatus {
-        let failed = self.failed.iter().map(|((kind, name), reason)| FailedResource {
-            kind: format!("{kind:?}"),
+        let failed = self.rejected.iter().map(|((resource_type, name), reason)| FailedResource {
+            kind: format!("{resource_type:?}"),
             name: name.clone(),
-            object: object_of(&resource(*kind, name)).as_ref().map(ObjectName::from),
+            object: source_object(&resource(*resource_type, name)).as_ref().map(ObjectRef::from),
             reason: reason.clone(),
         });
-        let behind =
-            self.behind_since.map(|since| (jiff::Timestamp::now().as_millisecond() - since.as_millisecond()).max(0));
+        let lag_ms =
+            self.lagging_since.map(|since| (jiff::Timestamp::now().as_millisecond() - since.as_millisecond()).max(0));
         ProxyStatus {
             node: self.node.clone(),
             gateway: match &self.scope {
@@ -246,19 +253,19 @@ impl ProxyEntry {
                 Scope::Gateway(name) => Some(name.clone()),
             },
             identity: self.identity.as_ref().map(ToString::to_string),
-            program: self.program_name.clone(),
+            program: self.user_agent.clone(),
             protocol: self.protocol,
-            connected: self.since,
+            connected: self.connected,
             newest,
-            accepted: self.settled,
-            serves: self.serves,
-            lag_ms: if self.has() < newest { behind.unwrap_or(0) } else { 0 },
+            accepted: self.acked_generation,
+            serves: self.serving_generation,
+            lag_ms: if self.effective_generation() < newest { lag_ms.unwrap_or(0) } else { 0 },
             failed: failed.collect(),
-            last_refusal: self.last_refusal.as_ref().map(|(time, text)| format!("{time}: {text}")),
+            last_refusal: self.last_rejection.as_ref().map(|(time, text)| format!("{time}: {text}")),
         }
     }
 }
 
-fn resource(kind: Kind, name: &str) -> ResourceId {
-    ResourceId { kind: kind.resource(), name: name.to_owned() }
+fn resource(resource_type: ResourceType, name: &str) -> ResourceId {
+    ResourceId { kind: resource_type.resource_kind(), name: name.to_owned() }
 }

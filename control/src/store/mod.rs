@@ -1,34 +1,42 @@
-//! What was applied, kept: the objects, and every revision that led to them. A revision that was acknowledged is on disk
-//! whole; one that was not is not there at all.
+//! The store of the control plane: applied objects, the revisions that led to them, bundles, tokens and registrations.
+//! A revision is committed completely or not at all; an acknowledged revision is durable.
 //!
 //! ```text
-//! head ─► the last revision       revisions/ID ─► who, when, why       records/ID-ATTEMPT/PART ─► what it changed
-//! checkpoint ─► all objects at one revision; those after it are replayed on top
+//! head ─► the last revision       revisions/ID ─► author, time, reason       records/ID-ATTEMPT/PART ─► its changes
+//! checkpoint ─► all objects at one revision; later revisions are replayed on top
 //! ```
 //!
-//! The parts of a record are written first, where nobody looks; the head moves to it in one guarded step. So a change of
-//! any size is atomic even in an engine whose transactions are small, and two writers cannot both follow one revision,
-//! whether they are two threads or two control planes that share an etcd. Every change of the bundles moves a stamp, which a
-//! revision is guarded by too: so no bundle goes away while a Filter comes that names it.
+//! The parts of a record are written first, under keys that no reader looks up. One conditional transaction then moves
+//! the head to the record. So a change of any size is atomic, also in a key-value store that limits its transactions,
+//! and two writers cannot both follow one revision. The writers may be two threads, or two control planes that share an
+//! etcd.
 //!
-//! Every call blocks.
+//! Every change of the bundles changes the [`BundleSetVersion`], which is a precondition of a revision, too. So a
+//! bundle is not deleted while a Filter is applied that names it.
+//!
+//! Every method blocks on disk or on etcd.
 
 // From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
 
-mod engine;
+mod kv;
+
+mod redb;
+
+mod location;
 
 mod etcd;
 
-mod embedded;
+mod txn;
 
-mod operation;
+mod object_set;
 
-mod state;
+mod upgrade;
 
 mod revision;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+mod error;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use rand::TryRngCore;
@@ -36,128 +44,108 @@ use rand::rngs::OsRng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tracing::info;
 use weir_resources::ObjectId;
 
-pub use etcd::{EtcdOptions, EtcdTls};
-pub use revision::{Action, ObjectChange, ObjectName, Revision, RevisionHead};
-pub use state::{State, StoredObject};
+pub use error::StoreError;
+pub use etcd::{EtcdKeyPair, EtcdOptions, EtcdTls};
+pub use location::StoreLocation;
+pub use object_set::{ObjectSet, StoredObject};
+pub use revision::{ObjectChange, ObjectRef, Revision, RevisionAction, RevisionMeta};
 
-use crate::limits::{CHECKPOINT_INTERVAL, MAX_REVISIONS, MAX_TOKENS, RECORD_PART_BYTES};
-use engine::Engine;
-use operation::{Guard, Order, Write};
-use state::{CheckpointObject, id_of};
+use crate::limits::{CHECKPOINT_INTERVAL, MAX_CONFLICTS, MAX_REVISIONS, MAX_TOKENS, RECORD_PART_BYTES};
+use kv::KvStore;
+use object_set::CheckpointObject;
+use txn::{KeyRange, Order, Precondition, Put, Txn};
+use upgrade::object_id;
+pub(crate) use upgrade::upgrade_change;
 
-/// What bundles are called.
+/// The kind of entries that bundles are stored under.
 pub(crate) const BUNDLES: &str = "bundles";
-const BUNDLE_STAMP: &str = "bundle-stamp";
+/// The key of the bundle set's version.
+const BUNDLE_SET_VERSION: &str = "bundle-stamp";
 
-/// Where what was applied is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StorePlace {
-    /// A folder of this process alone.
-    Folder(PathBuf),
-    /// An etcd, which other control planes may share.
-    Etcd(EtcdOptions),
-}
-
-impl fmt::Display for StorePlace {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(folder) => folder.display().fmt(formatter),
-            Self::Etcd(options) => options.fmt(formatter),
-        }
-    }
-}
-
-/// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It cannot be read or written now.
-    #[error("{0}")]
-    Unavailable(String),
-    /// What it holds is not what was written.
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-}
-
-/// What was applied, kept.
+/// The store of the control plane.
 #[derive(Debug)]
 pub struct ResourceStore {
-    engine: Engine,
+    kv: KvStore,
 }
 
-/// Where the last revision lies.
+/// The value of `head`: the last revision.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     revision: u64,
-    /// Where its record lies, which no other revision of that number shares: a store may be put back to an earlier time.
+    /// The prefix of the revision's record. It is unique also between two revisions of one number, which exist after
+    /// the store was restored from a backup.
     #[serde(default)]
     record: String,
 }
 
-/// A revision without its changes, and where they lie.
+/// A revision without its changes.
 #[derive(Debug, Serialize, Deserialize)]
 struct RevisionEntry {
     #[serde(flatten)]
-    head: RevisionHead,
-    record: RecordPlace,
+    meta: RevisionMeta,
+    /// The changes.
+    record: BlobRef,
 }
 
-/// Where a text lies that may be too long for one value.
+/// A reference to bytes that are stored in parts, because one value may be too small for them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RecordPlace {
+pub(crate) struct BlobRef {
     prefix: String,
     parts: usize,
 }
 
-/// What moves with every change of the bundles.
+/// The version of the set of bundles: a random value that every change of the bundles replaces. Used for optimistic
+/// concurrency.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BundleStamp(Option<Vec<u8>>);
+pub struct BundleSetVersion(Option<Vec<u8>>);
 
-impl BundleStamp {
-    fn guard(&self) -> Guard<'_> {
-        Guard { key: BUNDLE_STAMP, value: self.0.as_deref() }
+impl BundleSetVersion {
+    fn precondition(&self) -> Precondition<'_> {
+        Precondition { key: BUNDLE_SET_VERSION, value: self.0.as_deref() }
     }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Checkpoint {
     revision: u64,
-    record: RecordPlace,
+    record: BlobRef,
 }
 
 impl ResourceStore {
-    /// Opens the store.
+    /// Opens the store at a location.
     ///
     /// # Errors
-    /// It cannot be read or written; it is damaged; it is a folder that another process has open.
-    pub fn open(place: &StorePlace) -> Result<Self, StoreError> {
-        Engine::open(place).map(|engine| Self { engine })
+    /// The store cannot be read or written, is damaged, or is a folder that another process has open.
+    pub fn open(location: &StoreLocation) -> Result<Self, StoreError> {
+        KvStore::open(location).map(|kv| Self { kv })
     }
 
-    /// Opens the store in a folder.
+    /// Opens the store of a folder.
     ///
     /// # Errors
-    /// As those of opening any.
+    /// See [`ResourceStore::open`].
     pub fn in_folder(folder: &Path) -> Result<Self, StoreError> {
-        Self::open(&StorePlace::Folder(folder.to_owned()))
+        Self::open(&StoreLocation::Folder(folder.to_owned()))
     }
 
-    /// Says when others may have written something; nothing when nobody else can.
+    /// Returns a channel that changes when another process may have written; `None` if no other process can.
     pub fn changes(&self) -> Option<watch::Receiver<u64>> {
-        self.engine.changes()
+        self.kv.changes()
     }
 
-    /// Whether others write here too.
+    /// Returns true if other control planes may write to the store.
     pub const fn is_shared(&self) -> bool {
-        matches!(self.engine, Engine::Etcd(_))
+        matches!(self.kv, KvStore::Etcd(_))
     }
 
-    /// All objects after the last revision.
-    pub fn load(&self) -> Result<State, StoreError> {
+    /// Returns all objects as of the last revision.
+    pub fn load(&self) -> Result<ObjectSet, StoreError> {
         let mut state = self.read_newest_checkpoint()?;
         let head = self.head()?;
-        let last = head_of(head.as_deref())?.map_or(0, |head| head.revision);
+        let last = parse_head(head.as_deref())?.map_or(0, |head| head.revision);
         for id in state.revision + 1..=last {
             let missing = || StoreError::Damaged(format!("revision {id} of {last} is not there"));
             let revision = self.revision(id)?.ok_or_else(missing)?;
@@ -167,50 +155,72 @@ impl ResourceStore {
         Ok(state)
     }
 
-    /// What moves with every revision.
-    pub(crate) fn head(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.engine.get("head")
+    /// Returns all objects as of the last revision. If an older release stored some of them with former names, commits a
+    /// revision with current names first.
+    pub fn load_upgraded(&self) -> Result<ObjectSet, StoreError> {
+        for _ in 0..MAX_CONFLICTS {
+            let mut state = self.load()?;
+            let Some(revision) = state.upgrade_revision() else { return Ok(state) };
+            // Another control plane that shares the store may commit the conversion first.
+            if self.commit(&mut state, &revision, &self.bundle_set_version()?)? {
+                let RevisionMeta { id, objects, .. } = revision.meta;
+                info!(revision = id, objects, "objects of an older release converted");
+                return Ok(state);
+            }
+        }
+        Err(StoreError::Unavailable("other control planes commit all the time; try again".to_owned()))
     }
 
-    /// The state after what others have written since; nothing when they have not.
-    pub fn newer(&self, state: &State) -> Result<Option<State>, StoreError> {
+    /// Returns the head: bytes that differ after every revision.
+    pub(crate) fn head(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.kv.get("head")
+    }
+
+    /// Returns the objects as of the last revision; `None` if `state` is as of that revision.
+    pub fn load_if_newer(&self, state: &ObjectSet) -> Result<Option<ObjectSet>, StoreError> {
         let head = self.head()?;
         if head == state.head {
             return Ok(None);
         }
-        let last = head_of(head.as_deref())?.map_or(0, |head| head.revision);
-        if last <= state.revision || !self.has(state)? {
-            return self.load().map(Some); // It was put back to an earlier time.
+        let last = parse_head(head.as_deref())?.map_or(0, |head| head.revision);
+        if last <= state.revision || !self.contains(state)? {
+            return self.load().map(Some); // The store was restored from a backup.
         }
         let mut next = state.clone();
         for id in state.revision + 1..=last {
             match self.revision(id)? {
                 Some(revision) => next.apply(&revision)?,
-                None => return self.load().map(Some), // Too long ago: it is not kept any more.
+                None => return self.load().map(Some), // The revision has expired.
             }
         }
         next.head = head;
         Ok(Some(next))
     }
 
-    /// Whether a state is of this store's history.
-    fn has(&self, state: &State) -> Result<bool, StoreError> {
-        let Some(Head { revision, record }) = head_of(state.head.as_deref())? else { return Ok(true) };
+    /// Returns true if the store's history contains the revision of `state`.
+    fn contains(&self, state: &ObjectSet) -> Result<bool, StoreError> {
+        let Some(Head { revision, record }) = parse_head(state.head.as_deref())? else { return Ok(true) };
         let entry = self.read::<RevisionEntry>(&revision_key(revision))?;
         Ok(entry.is_some_and(|entry| entry.record.prefix == record))
     }
 
-    /// Adds a revision after `state`, and moves `state` to it, if the bundles are still those of `stamp`. False when another
-    /// writer was first: nothing has happened.
-    pub fn commit(&self, state: &mut State, revision: &Revision, stamp: &BundleStamp) -> Result<bool, StoreError> {
+    /// Appends a revision to `state` and updates `state`, if `state` is as of the last revision and the bundles still
+    /// have `version`. Returns false, and changes nothing, if another writer committed first.
+    pub fn commit(
+        &self,
+        state: &mut ObjectSet,
+        revision: &Revision,
+        version: &BundleSetVersion,
+    ) -> Result<bool, StoreError> {
         let mut next = state.clone();
         next.apply(revision)?;
-        let (mut write, record) = self.write_record(&format!("records/{:020}", revision.head.id), &revision.changes)?;
-        let head = to_bytes(&Head { revision: revision.head.id, record: record.prefix.clone() })?;
-        let entry = RevisionEntry { head: revision.head.clone(), record };
-        write.puts.push((revision_key(revision.head.id), to_bytes(&entry)?));
-        write.puts.push(("head".to_owned(), head.clone()));
-        if !self.engine.write(&[head_guard(state.head.as_deref()), stamp.guard()], &write)? {
+        let id = revision.meta.id;
+        let (mut txn, record) = self.write_record(&format!("records/{id:020}"), &revision.changes)?;
+        let head = to_bytes(&Head { revision: id, record: record.prefix.clone() })?;
+        let entry = RevisionEntry { meta: revision.meta.clone(), record };
+        txn.puts.push(Put::new(revision_key(id), to_bytes(&entry)?));
+        txn.puts.push(Put::new("head", head.clone()));
+        if !self.kv.write(&[head_precondition(state.head.as_deref()), version.precondition()], &txn)? {
             return Ok(false);
         }
         next.head = Some(head);
@@ -218,164 +228,175 @@ impl ResourceStore {
         Ok(true)
     }
 
-    /// Writes a checkpoint when one is due, and forgets revisions that are too old. Nothing is lost when this fails.
-    pub fn tidy(&self, state: &State) -> Result<(), StoreError> {
+    /// Writes a checkpoint and deletes expired revisions, if the last checkpoint is `CHECKPOINT_INTERVAL` revisions
+    /// old. A failure loses nothing.
+    pub fn checkpoint_if_due(&self, state: &ObjectSet) -> Result<(), StoreError> {
         let last = self.read::<Checkpoint>("checkpoint")?;
-        // (Another writer may have gone on.)
+        // Another writer may have written a checkpoint of a later revision.
         let since = state.revision.saturating_sub(last.as_ref().map_or(0, |last| last.revision));
         if since < CHECKPOINT_INTERVAL {
             return Ok(());
         }
         let object = |(id, stored): (&ObjectId, &StoredObject)| CheckpointObject {
-            object: ObjectName::from(id),
+            object: ObjectRef::from(id),
             value: Arc::clone(&stored.value),
             revision: stored.revision,
         };
         let objects: Vec<_> = state.objects.iter().map(object).collect();
-        let (mut write, record) = self.write_record(&format!("checkpoints/{:020}", state.revision), &objects)?;
+        let (mut txn, record) = self.write_record(&format!("checkpoints/{:020}", state.revision), &objects)?;
         let checkpoint = Checkpoint { revision: state.revision, record };
-        write.puts.push(("checkpoint".to_owned(), to_bytes(&checkpoint)?));
-        write.deletes = self.outdated(state.revision)?;
-        // Another writer may have gone on, and may have deleted what this checkpoint is made of.
-        self.engine.write(&[head_guard(state.head.as_deref())], &write).map(drop)
+        txn.puts.push(Put::new("checkpoint", to_bytes(&checkpoint)?));
+        txn.deletes = self.expired_keys(state.revision)?;
+        // The precondition fails after a commit of another writer, which may have deleted parts of this checkpoint.
+        self.kv.write(&[head_precondition(state.head.as_deref())], &txn).map(drop)
     }
 
-    /// A revision, if it is still known.
+    /// Returns a revision; `None` if it does not exist or has expired.
     pub fn revision(&self, id: u64) -> Result<Option<Revision>, StoreError> {
-        let Some(RevisionEntry { head, record }) = self.read(&revision_key(id))? else { return Ok(None) };
-        Ok(Some(Revision { head, changes: self.read_record(&record)? }))
+        let Some(RevisionEntry { meta, record }) = self.read(&revision_key(id))? else { return Ok(None) };
+        Ok(Some(Revision { meta, changes: self.read_record(&record)? }))
     }
 
-    /// The newest revisions before one, newest first.
-    pub fn revisions(&self, before: Option<u64>, limit: usize) -> Result<Vec<RevisionHead>, StoreError> {
+    /// Returns at most `limit` revisions, newest first, beginning before revision `before`.
+    pub fn revisions(&self, before: Option<u64>, limit: usize) -> Result<Vec<RevisionMeta>, StoreError> {
         let to = before.map_or("revisions0".to_owned(), revision_key);
-        let found = self.engine.list(("revisions/", &to), limit, Order::Reverse)?;
-        found.iter().map(|(key, bytes)| from_bytes::<RevisionEntry>(key, bytes).map(|entry| entry.head)).collect()
+        let range = KeyRange { from: "revisions/", to: &to };
+        let found = self.kv.list(range, limit, Order::Reverse)?;
+        found.iter().map(|(key, bytes)| from_bytes::<RevisionEntry>(key, bytes).map(|entry| entry.meta)).collect()
     }
 
-    /// All values of a kind of our own.
-    pub(crate) fn entries<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<T>, StoreError> {
+    /// Returns all entries of a kind, such as `tokens`.
+    pub(crate) fn list_entries<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<T>, StoreError> {
         let (from, to) = (format!("{kind}/"), format!("{kind}0"));
-        let found = self.engine.list((&from, &to), MAX_TOKENS, Order::Forward)?;
+        let found = self.kv.list(KeyRange { from: &from, to: &to }, MAX_TOKENS, Order::Forward)?;
         found.iter().map(|(key, bytes)| from_bytes(key, bytes)).collect()
     }
 
-    /// Keeps a value of a kind of our own.
+    /// Inserts or replaces an entry of a kind.
     pub(crate) fn put_entry(&self, kind: &str, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
-        self.engine.write(&[], &Write::put(format!("{kind}/{name}"), to_bytes(value)?)).map(drop)
+        self.kv.write(&[], &Txn::put(format!("{kind}/{name}"), to_bytes(value)?)).map(drop)
     }
 
-    /// Forgets a value of a kind of our own.
+    /// Deletes an entry of a kind.
     pub(crate) fn delete_entry(&self, kind: &str, name: &str) -> Result<(), StoreError> {
-        self.engine.write(&[], &Write::delete(vec![format!("{kind}/{name}")])).map(drop)
+        self.kv.write(&[], &Txn::delete(vec![format!("{kind}/{name}")])).map(drop)
     }
 
-    /// Forgets a value of a kind of our own, if it is one that may be; false when it is not.
+    /// Deletes an entry of a kind if `predicate` is true for it. Returns false if the predicate is false, or if another
+    /// writer changed the entry meanwhile; true if the entry is absent.
     pub(crate) fn delete_entry_if<T: DeserializeOwned>(
         &self,
         kind: &str,
         name: &str,
-        may_go: impl FnOnce(&T) -> bool,
+        predicate: impl FnOnce(&T) -> bool,
     ) -> Result<bool, StoreError> {
         let key = format!("{kind}/{name}");
-        let Some(bytes) = self.engine.get(&key)? else { return Ok(true) };
-        if !may_go(&from_bytes(&key, &bytes)?) {
+        let Some(bytes) = self.kv.get(&key)? else { return Ok(true) };
+        if !predicate(&from_bytes(&key, &bytes)?) {
             return Ok(false);
         }
-        let guard = Guard { key: &key, value: Some(&bytes) };
-        self.engine.write(&[guard], &Write::delete(vec![key.clone()]))
+        let precondition = Precondition { key: &key, value: Some(&bytes) };
+        self.kv.write(&[precondition], &Txn::delete(vec![key.clone()]))
     }
 
-    /// A value that there is one of.
-    pub(crate) fn single(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.engine.get(key)
+    /// Returns the value of a key that is no entry of a kind.
+    pub(crate) fn get_singleton(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.kv.get(key)
     }
 
-    /// Replaces it; false when it is not `before` any more: nothing has happened.
-    pub(crate) fn replace_single(&self, key: &str, before: Option<&[u8]>, after: &[u8]) -> Result<bool, StoreError> {
-        self.engine.write(&[Guard { key, value: before }], &Write::put(key, after.to_vec()))
+    /// Replaces the value of such a key. Returns false, and changes nothing, if the value is not `before`.
+    pub(crate) fn compare_and_swap(&self, key: &str, before: Option<&[u8]>, after: &[u8]) -> Result<bool, StoreError> {
+        self.kv.write(&[Precondition { key, value: before }], &Txn::put(key, after.to_vec()))
     }
 
-    /// What moves with every change of the bundles.
-    pub(crate) fn bundle_stamp(&self) -> Result<BundleStamp, StoreError> {
-        Ok(BundleStamp(self.engine.get(BUNDLE_STAMP)?))
+    /// Returns the current version of the set of bundles.
+    pub(crate) fn bundle_set_version(&self) -> Result<BundleSetVersion, StoreError> {
+        Ok(BundleSetVersion(self.kv.get(BUNDLE_SET_VERSION)?))
     }
 
-    /// Keeps a bundle, if they are still those of `stamp`, and moves that.
+    /// Stores a bundle and updates `version`. Returns false, and changes nothing, if the set of bundles does not have
+    /// `version`.
     pub(crate) fn put_bundle(
         &self,
-        (key, value): (&str, &impl Serialize),
-        stamp: &mut BundleStamp,
+        key: &str,
+        value: &impl Serialize,
+        version: &mut BundleSetVersion,
     ) -> Result<bool, StoreError> {
-        let write = Write::put(format!("{BUNDLES}/{key}"), to_bytes(value)?);
-        self.write_stamped(write, &[], stamp)
+        let puts = vec![Put::new(format!("{BUNDLES}/{key}"), to_bytes(value)?)];
+        self.write_if_version(Txn { puts, ..Txn::default() }, &[], version)
     }
 
-    /// Forgets a bundle that no object of a state names, if that is the last one and the bundles are still those of
-    /// `stamp`, and moves that.
-    pub(crate) fn delete_bundle(&self, key: &str, state: &State, stamp: &mut BundleStamp) -> Result<bool, StoreError> {
-        let write = Write::delete(vec![format!("{BUNDLES}/{key}")]);
-        self.write_stamped(write, &[head_guard(state.head.as_deref())], stamp)
-    }
-
-    fn write_stamped(
+    /// Deletes a bundle that no object of `state` names, and updates `version`. Returns false, and changes nothing, if
+    /// `state` is not as of the last revision or the set of bundles does not have `version`.
+    pub(crate) fn delete_bundle(
         &self,
-        mut write: Write,
-        guards: &[Guard<'_>],
-        stamp: &mut BundleStamp,
+        key: &str,
+        state: &ObjectSet,
+        version: &mut BundleSetVersion,
     ) -> Result<bool, StoreError> {
-        let next = BundleStamp(Some(format!("{:016x}", random()?).into_bytes()));
-        // It is the first, since nobody else writes it: by that the write is recognised when its answer is lost.
-        write.puts.insert(0, (BUNDLE_STAMP.to_owned(), next.0.clone().unwrap_or_default()));
-        let guards = [guards, &[stamp.guard()]].concat();
-        let is_written = self.engine.write(&guards, &write)?;
+        let txn = Txn::delete(vec![format!("{BUNDLES}/{key}")]);
+        self.write_if_version(txn, &[head_precondition(state.head.as_deref())], version)
+    }
+
+    /// Applies a transaction that changes the set of bundles. The new version is the transaction's marker: it is
+    /// random.
+    fn write_if_version(
+        &self,
+        mut txn: Txn,
+        preconditions: &[Precondition<'_>],
+        version: &mut BundleSetVersion,
+    ) -> Result<bool, StoreError> {
+        let next = format!("{:016x}", random()?).into_bytes();
+        txn.marker = Some(Put::new(BUNDLE_SET_VERSION, next.clone()));
+        let preconditions = [preconditions, &[version.precondition()]].concat();
+        let is_written = self.kv.write(&preconditions, &txn)?;
         if is_written {
-            *stamp = next;
+            *version = BundleSetVersion(Some(next));
         }
         Ok(is_written)
     }
 
-    /// Keeps bytes of any length in parts, below a prefix that nothing else has.
-    pub(crate) fn write_bytes(&self, prefix: &str, bytes: &[u8]) -> Result<RecordPlace, StoreError> {
+    /// Stores bytes of any length in parts, under a new prefix that begins with `prefix`.
+    pub(crate) fn write_bytes(&self, prefix: &str, bytes: &[u8]) -> Result<BlobRef, StoreError> {
         let prefix = format!("{prefix}-{:016x}", random()?);
         let parts: Vec<&[u8]> = bytes.chunks(RECORD_PART_BYTES).collect();
-        let place = RecordPlace { parts: parts.len(), prefix };
+        let blob = BlobRef { parts: parts.len(), prefix };
         for (index, part) in parts.iter().enumerate() {
-            let written = self.engine.write(&[], &Write::put(part_key(&place.prefix, index), part.to_vec()));
+            let written = self.kv.write(&[], &Txn::put(part_key(&blob.prefix, index), part.to_vec()));
             if let Err(error) = written {
-                drop(self.delete_bytes(&place)); // As far as the store can.
+                drop(self.delete_bytes(&blob)); // The first error is the one that is returned.
                 return Err(error);
             }
         }
-        Ok(place)
+        Ok(blob)
     }
 
-    /// The bytes that were kept.
-    pub(crate) fn read_bytes(&self, place: &RecordPlace) -> Result<Vec<u8>, StoreError> {
+    /// Returns the bytes of a blob.
+    pub(crate) fn read_bytes(&self, blob: &BlobRef) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
-        for index in 0..place.parts {
-            let key = part_key(&place.prefix, index);
+        for index in 0..blob.parts {
+            let key = part_key(&blob.prefix, index);
             let missing = || StoreError::Damaged(format!("{key} is not there"));
-            bytes.extend(self.engine.get(&key)?.ok_or_else(missing)?);
+            bytes.extend(self.kv.get(&key)?.ok_or_else(missing)?);
         }
         Ok(bytes)
     }
 
-    /// Forgets bytes that were kept.
-    pub(crate) fn delete_bytes(&self, place: &RecordPlace) -> Result<(), StoreError> {
-        let keys = (0..place.parts).map(|index| part_key(&place.prefix, index)).collect();
-        self.engine.write(&[], &Write::delete(keys)).map(drop)
+    /// Deletes the bytes of a blob.
+    pub(crate) fn delete_bytes(&self, blob: &BlobRef) -> Result<(), StoreError> {
+        let keys = (0..blob.parts).map(|index| part_key(&blob.prefix, index)).collect();
+        self.kv.write(&[], &Txn::delete(keys)).map(drop)
     }
 
-    fn read_newest_checkpoint(&self) -> Result<State, StoreError> {
+    fn read_newest_checkpoint(&self) -> Result<ObjectSet, StoreError> {
         let mut found = self.read::<Checkpoint>("checkpoint")?;
         loop {
-            let Some(checkpoint) = found else { return Ok(State::default()) };
+            let Some(checkpoint) = found else { return Ok(ObjectSet::default()) };
             match self.read_checkpoint(&checkpoint) {
                 Ok(state) => return Ok(state),
                 Err(error) => {
                     let newer = self.read::<Checkpoint>("checkpoint")?;
-                    // Another writer has put a newer one in its place.
+                    // Another writer may have replaced the checkpoint by a newer one.
                     if newer.as_ref().is_none_or(|newer| newer.revision <= checkpoint.revision) {
                         return Err(error);
                     }
@@ -385,61 +406,62 @@ impl ResourceStore {
         }
     }
 
-    fn read_checkpoint(&self, checkpoint: &Checkpoint) -> Result<State, StoreError> {
+    fn read_checkpoint(&self, checkpoint: &Checkpoint) -> Result<ObjectSet, StoreError> {
         let objects: Vec<CheckpointObject> = self.read_record(&checkpoint.record)?;
-        let mut state = State { revision: checkpoint.revision, ..State::default() };
+        let mut state = ObjectSet { revision: checkpoint.revision, ..ObjectSet::default() };
         for CheckpointObject { object, value, revision } in objects {
-            state.objects.insert(id_of(&object)?, StoredObject { value, revision });
+            state.objects.insert(object_id(&object)?, StoredObject::read(&value, revision));
         }
         Ok(state)
     }
 
-    /// Keys of what no checkpoint needs and nobody may ask for any more.
-    fn outdated(&self, revision: u64) -> Result<Vec<String>, StoreError> {
+    /// Returns the keys of revisions and records that are older than `MAX_REVISIONS`, and of older checkpoints.
+    fn expired_keys(&self, revision: u64) -> Result<Vec<String>, StoreError> {
         let oldest = revision.saturating_sub(MAX_REVISIONS);
         let mut keys = Vec::new();
         for (from, to) in [
-            ("revisions/".to_owned(), revision_key(oldest)),
-            ("records/".to_owned(), format!("records/{oldest:020}")),
-            ("checkpoints/".to_owned(), format!("checkpoints/{revision:020}")),
+            ("revisions/", revision_key(oldest)),
+            ("records/", format!("records/{oldest:020}")),
+            ("checkpoints/", format!("checkpoints/{revision:020}")),
         ] {
-            keys.extend(self.engine.keys((&from, &to))?);
+            keys.extend(self.kv.keys(KeyRange { from, to: &to })?);
         }
         Ok(keys)
     }
 
-    /// Cuts a value into parts. All but the last are written now; the last goes with the step that refers to them.
-    fn write_record(&self, prefix: &str, value: &impl Serialize) -> Result<(Write, RecordPlace), StoreError> {
+    /// Writes all parts of a value but the last, and returns a transaction that writes the last part. Its key has a
+    /// random prefix, so it is the transaction's marker.
+    fn write_record(&self, prefix: &str, value: &impl Serialize) -> Result<(Txn, BlobRef), StoreError> {
         let bytes = to_bytes(value)?;
         let prefix = format!("{prefix}-{:016x}", random()?);
         let parts: Vec<&[u8]> = bytes.chunks(RECORD_PART_BYTES).collect();
-        let mut write = Write::default();
+        let mut txn = Txn::default();
         for (index, part) in parts.iter().enumerate() {
-            let put = (part_key(&prefix, index), part.to_vec());
+            let put = Put::new(part_key(&prefix, index), part.to_vec());
             if index + 1 < parts.len() {
-                self.engine.write(&[], &Write::put(put.0, put.1))?;
+                self.kv.write(&[], &Txn { marker: Some(put), ..Txn::default() })?;
             } else {
-                write.puts.push(put);
+                txn.marker = Some(put);
             }
         }
-        Ok((write, RecordPlace { prefix, parts: parts.len() }))
+        Ok((txn, BlobRef { prefix, parts: parts.len() }))
     }
 
-    fn read_record<T: DeserializeOwned>(&self, place: &RecordPlace) -> Result<T, StoreError> {
-        from_bytes(&place.prefix, &self.read_bytes(place)?)
+    fn read_record<T: DeserializeOwned>(&self, blob: &BlobRef) -> Result<T, StoreError> {
+        from_bytes(&blob.prefix, &self.read_bytes(blob)?)
     }
 
     fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
-        self.engine.get(key)?.map(|bytes| from_bytes(key, &bytes)).transpose()
+        self.kv.get(key)?.map(|bytes| from_bytes(key, &bytes)).transpose()
     }
 }
 
-fn head_of(bytes: Option<&[u8]>) -> Result<Option<Head>, StoreError> {
+fn parse_head(bytes: Option<&[u8]>) -> Result<Option<Head>, StoreError> {
     bytes.map(|bytes| from_bytes("head", bytes)).transpose()
 }
 
-const fn head_guard(head: Option<&[u8]>) -> Guard<'_> {
-    Guard { key: "head", value: head }
+const fn head_precondition(head: Option<&[u8]>) -> Precondition<'_> {
+    Precondition { key: "head", value: head }
 }
 
 fn random() -> Result<u64, StoreError> {
@@ -469,78 +491,85 @@ mod tests {
     use super::*;
 
     fn revision(id: u64, name: &str, before: Option<Value>, after: Option<Value>) -> Revision {
-        let object = ObjectName { kind: "Service".to_owned(), namespace: "default".to_owned(), name: name.to_owned() };
-        let head = RevisionHead {
+        let object =
+            ObjectRef { kind: "ServiceEntry".to_owned(), namespace: "default".to_owned(), name: name.to_owned() };
+        let meta = RevisionMeta {
             id,
             time: jiff::Timestamp::UNIX_EPOCH,
             author: "me".to_owned(),
             message: None,
-            action: Action::Apply,
+            action: RevisionAction::Apply,
             objects: 1,
         };
         let change = ObjectChange { object, before: before.map(Arc::new), after: after.map(Arc::new) };
-        Revision { head, changes: vec![change] }
+        Revision { meta, changes: vec![change] }
     }
 
-    fn names(state: &State) -> Vec<String> {
+    fn names(state: &ObjectSet) -> Vec<String> {
         state.objects.keys().map(|id| id.name.to_string()).collect()
     }
 
     #[test]
-    fn what_was_committed_is_loaded_and_only_one_of_two_writers_wins() {
+    fn committed_revisions_are_loaded_and_concurrent_commit_fails() {
         let folder = tempfile::tempdir().unwrap();
         let store = ResourceStore::in_folder(folder.path()).unwrap();
         let mut state = store.load().unwrap();
         let mut behind = state.clone();
         assert!(
-            store.commit(&mut state, &revision(1, "a", None, Some(json!({"v": 1}))), &BundleStamp::default()).unwrap()
+            store
+                .commit(&mut state, &revision(1, "a", None, Some(json!({"v": 1}))), &BundleSetVersion::default())
+                .unwrap()
         );
         assert!(
             !store
-                .commit(&mut behind, &revision(1, "b", None, Some(json!({"v": 1}))), &BundleStamp::default())
+                .commit(&mut behind, &revision(1, "b", None, Some(json!({"v": 1}))), &BundleSetVersion::default())
                 .unwrap()
         );
         assert_eq!((behind.revision, behind.objects.len()), (0, 0));
         let large = json!({"text": "x".repeat(3 * RECORD_PART_BYTES)});
         assert!(
-            store.commit(&mut state, &revision(2, "c", None, Some(large.clone())), &BundleStamp::default()).unwrap()
+            store
+                .commit(&mut state, &revision(2, "c", None, Some(large.clone())), &BundleSetVersion::default())
+                .unwrap()
         );
         assert!(
-            store.commit(&mut state, &revision(3, "a", Some(json!({"v": 1})), None), &BundleStamp::default()).unwrap()
+            store
+                .commit(&mut state, &revision(3, "a", Some(json!({"v": 1})), None), &BundleSetVersion::default())
+                .unwrap()
         );
         drop(store);
         let store = ResourceStore::in_folder(folder.path()).unwrap();
         let loaded = store.load().unwrap();
         assert_eq!((loaded.revision, names(&loaded)), (3, vec!["c".to_owned()]));
         assert_eq!(store.revision(2).unwrap().unwrap().changes[0].after.as_deref(), Some(&large));
-        let ids = |before| -> Vec<u64> { store.revisions(before, 2).unwrap().iter().map(|head| head.id).collect() };
+        let ids = |before| -> Vec<u64> { store.revisions(before, 2).unwrap().iter().map(|meta| meta.id).collect() };
         assert_eq!((ids(None), ids(Some(2))), (vec![3, 2], vec![1]));
     }
 
     #[test]
-    fn a_store_that_was_put_back_has_another_history() {
+    fn restored_store_has_another_history() {
         let folder = tempfile::tempdir().unwrap();
         let store = ResourceStore::in_folder(folder.path()).unwrap();
-        let (mut state, stamp) = (store.load().unwrap(), BundleStamp::default());
-        assert!(store.commit(&mut state, &revision(1, "a", None, Some(json!({}))), &stamp).unwrap());
-        let mut put_back = store.load().unwrap();
-        assert!(store.commit(&mut state, &revision(2, "b", None, Some(json!({}))), &stamp).unwrap());
-        assert!(store.newer(&state).unwrap().is_none());
-        assert_eq!(names(&store.newer(&put_back).unwrap().unwrap()), ["a", "b"]);
+        let (mut state, version) = (store.load().unwrap(), BundleSetVersion::default());
+        assert!(store.commit(&mut state, &revision(1, "a", None, Some(json!({}))), &version).unwrap());
+        let mut restored = store.load().unwrap();
+        assert!(store.commit(&mut state, &revision(2, "b", None, Some(json!({}))), &version).unwrap());
+        assert!(store.load_if_newer(&state).unwrap().is_none());
+        assert_eq!(names(&store.load_if_newer(&restored).unwrap().unwrap()), ["a", "b"]);
 
-        store.replace_single("head", state.head.as_deref(), put_back.head.as_deref().unwrap()).unwrap();
-        assert_eq!(names(&store.newer(&state).unwrap().unwrap()), ["a"]);
-        // Somebody goes on from there: the same numbers are other revisions.
+        store.compare_and_swap("head", state.head.as_deref(), restored.head.as_deref().unwrap()).unwrap();
+        assert_eq!(names(&store.load_if_newer(&state).unwrap().unwrap()), ["a"]);
+        // Commits after the restore: other revisions with the same numbers.
         for (id, name) in [(2, "x"), (3, "y")] {
-            assert!(store.commit(&mut put_back, &revision(id, name, None, Some(json!({}))), &stamp).unwrap());
-            assert_eq!(names(&store.newer(&state).unwrap().unwrap()), names(&put_back));
+            assert!(store.commit(&mut restored, &revision(id, name, None, Some(json!({}))), &version).unwrap());
+            assert_eq!(names(&store.load_if_newer(&state).unwrap().unwrap()), names(&restored));
             let mut behind = state.clone();
-            assert!(!store.commit(&mut behind, &revision(3, "c", None, Some(json!({}))), &stamp).unwrap());
+            assert!(!store.commit(&mut behind, &revision(3, "c", None, Some(json!({}))), &version).unwrap());
         }
     }
 
     #[test]
-    fn a_checkpoint_replaces_what_led_to_it_and_old_revisions_go() {
+    fn checkpoint_replaces_revisions_and_old_revisions_expire() {
         let folder = tempfile::tempdir().unwrap();
         let store = ResourceStore::in_folder(folder.path()).unwrap();
         let mut state = store.load().unwrap();
@@ -549,17 +578,22 @@ mod tests {
             let name = format!("s{}", id % 7);
             assert!(
                 store
-                    .commit(&mut state, &revision(id, &name, None, Some(json!({"v": id}))), &BundleStamp::default())
+                    .commit(
+                        &mut state,
+                        &revision(id, &name, None, Some(json!({"v": id}))),
+                        &BundleSetVersion::default()
+                    )
                     .unwrap()
             );
-            store.tidy(&state).unwrap();
+            store.checkpoint_if_due(&state).unwrap();
         }
         let loaded = store.load().unwrap();
         assert_eq!((loaded.revision, loaded.objects.len()), (last, 7));
-        assert!(loaded.objects.iter().all(|(id, it)| *it.value == *state.objects[id].value));
+        assert!(loaded.objects.iter().all(|(id, stored)| *stored.value == *state.objects[id].value));
         assert!(store.revision(1).unwrap().is_none(), "too old");
         assert!(store.revision(last - MAX_REVISIONS + CHECKPOINT_INTERVAL).unwrap().is_some());
-        let checkpoints = store.engine.list(("checkpoints/", "checkpoints0"), 10, Order::Forward).unwrap();
+        let checkpoints =
+            store.kv.list(KeyRange { from: "checkpoints/", to: "checkpoints0" }, 10, Order::Forward).unwrap();
         assert_eq!(checkpoints.len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! A revision: one change of the objects that were applied, with who made it and what was there before.
+//! A revision: one committed change of objects, with its author and the objects before and after.
 
 use std::sync::Arc;
 
@@ -7,88 +7,88 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_resources::ObjectId;
 
-/// What a revision did.
+/// The operation that made a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Action {
+pub enum RevisionAction {
     /// Objects were applied.
     Apply,
     /// Objects were deleted.
     Delete,
-    /// Everything became as it was after an earlier revision.
+    /// All objects were restored to an earlier revision.
     Rollback {
-        /// That revision.
+        /// The restored revision.
         to: u64,
     },
 }
 
-/// Who made a revision, when, and why.
+/// The metadata of a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct RevisionHead {
-    /// Its number; each is one more than the one before.
+pub struct RevisionMeta {
+    /// The number of the revision; numbers are consecutive.
     pub id: u64,
-    /// When it was made (RFC 3339).
+    /// The time of the commit (RFC 3339).
     #[schemars(with = "String")]
     pub time: jiff::Timestamp,
-    /// The name of the token that made it.
+    /// The name of the token that the change was requested with.
     pub author: String,
-    /// Why, as the author says.
+    /// The reason for the change, written by its author.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
-    /// What it did.
-    pub action: Action,
-    /// How many objects it changed.
+    /// The operation.
+    pub action: RevisionAction,
+    /// The number of changed objects.
     pub objects: usize,
 }
 
-/// A revision.
+/// A revision with its changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Revision {
-    /// Who, when and why.
+    /// Number, time, author and operation.
     #[serde(flatten)]
-    pub head: RevisionHead,
-    /// What it changed.
+    pub meta: RevisionMeta,
+    /// The changed objects.
     pub changes: Vec<ObjectChange>,
 }
 
-/// What became of one object.
+/// The change of one object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectChange {
-    /// Which object.
-    pub object: ObjectName,
-    /// What it said before; nothing when it is new.
+    /// The object.
+    pub object: ObjectRef,
+    /// The object before the change; absent if it was created.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub before: Option<Arc<Value>>,
-    /// What it says from then on; nothing when it is gone.
+    /// The object after the change; absent if it was deleted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub after: Option<Arc<Value>>,
 }
 
-/// Which object, in words.
+/// The kind, namespace and name of an object, as text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ObjectName {
-    /// Its kind: `HTTPRoute`.
+pub struct ObjectRef {
+    /// The kind: `HTTPRoute`.
     pub kind: String,
-    /// Its namespace; empty for a kind without.
+    /// The namespace; empty for a cluster-scoped kind.
     #[serde(default)]
     pub namespace: String,
-    /// Its name.
+    /// The name.
     pub name: String,
 }
 
-impl From<&ObjectId> for ObjectName {
+impl From<&ObjectId> for ObjectRef {
     fn from(id: &ObjectId) -> Self {
         let (kind, namespace, name) = (id.kind.name(), &*id.namespace, &*id.name);
         Self { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 }
 
-impl ObjectName {
-    /// The object; `None` when there is no such kind.
+impl ObjectRef {
+    /// Returns the object's id; `None` if the kind is unknown.
     pub fn id(&self) -> Option<ObjectId> {
         ObjectId::new(&self.kind, &self.namespace, &self.name)
     }

@@ -1,8 +1,8 @@
-//! Loads filters: compiled in a child process, configured as they are to be. The proxy does it with what it runs, the
-//! control plane with what it is given to keep, so that what the one takes the other takes too.
+//! Loads filters: compiles modules in a child process and converts plugin settings. The proxy loads the filters that it
+//! runs; the control plane loads uploaded filters to check them. Both therefore accept the same filters.
 //!
 //! ```text
-//! bytes ─► compile (a child process, into the cache) ─► weir-host-abi: Module ─► + settings ─► started Vm
+//! bytes ─► compile (child process, into the cache) ─► weir-host-abi: Module ─► + settings ─► started Vm
 //! ```
 
 mod cache;
@@ -14,17 +14,17 @@ pub use cache::{LazyEngine, cache_folder};
 pub use compile::{CompileRequest, CompilerProcess, compile_here};
 pub use settings::settings;
 
-/// Why a module cannot be used.
+/// The reason why a module cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModuleRefusal {
-    /// What is wrong, in words.
+pub struct ModuleLoadError {
+    /// Description of the problem.
     pub reason: String,
-    /// What to do about it.
+    /// Advice for the operator; may be empty.
     pub hint: String,
 }
 
-impl ModuleRefusal {
-    /// A refusal of these words.
+impl ModuleLoadError {
+    /// Creates an error with this reason and hint.
     pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { reason: reason.into(), hint: hint.into() }
     }

@@ -1,9 +1,9 @@
-//! What a plugin is started with: from the model's words to the host's.
+//! Conversion of plugin settings from the model to the host.
 
 use weir_host_abi::{Limits, PluginSettings};
-use weir_model::{ByteSize, HeaderPause, StreamSight};
+use weir_model::{ByteSize, HeaderPause, PluginRole};
 
-/// The settings of a plugin.
+/// Converts the settings of a plugin.
 pub fn settings(model: &weir_model::Plugin) -> PluginSettings {
     let bytes = |size: ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
     let limits = Limits {
@@ -14,14 +14,14 @@ pub fn settings(model: &weir_model::Plugin) -> PluginSettings {
         log_bytes_per_second: bytes(model.limits.log_per_second),
     };
     let header_pause = match model.header_pause {
-        HeaderPause::HoldAll => weir_host_abi::HeaderPause::HoldAll,
-        HeaderPause::HoldHeaders => weir_host_abi::HeaderPause::HoldHeaders,
+        HeaderPause::All => weir_host_abi::HeaderPause::All,
+        HeaderPause::HeadersOnly => weir_host_abi::HeaderPause::HeadersOnly,
     };
-    let sight = match model.sight {
-        StreamSight::Whole => weir_host_abi::StreamSight::Whole,
-        StreamSight::End => weir_host_abi::StreamSight::End,
+    let role = match model.role {
+        PluginRole::Filter => weir_host_abi::PluginRole::Filter,
+        PluginRole::AccessLog => weir_host_abi::PluginRole::AccessLog,
     };
-    let capabilities = model.allow.capabilities.as_ref();
+    let capabilities = model.capabilities.functions.as_ref();
     let variables = model.vm.environment.iter();
     PluginSettings {
         name: model.name.to_string(),
@@ -32,7 +32,7 @@ pub fn settings(model: &weir_model::Plugin) -> PluginSettings {
         environment: variables.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         limits,
         header_pause,
-        sight,
+        role,
         capabilities: capabilities.map(|names| names.iter().map(ToString::to_string).collect()),
     }
 }

@@ -1,78 +1,79 @@
-//! What a callback wants done next. The VM reads the guest's number; the proxy acts on the enum.
+//! The actions that callbacks return. The VM converts the guest's number; the proxy acts on the enum.
 //!
-//! The specification knows 0 (continue) and 1 (pause); guests built with the C++ SDK return more, and all of them are
-//! accepted.
+//! The specification defines 0 (continue) and 1 (pause). Guests built with the C++ SDK return further numbers, and all
+//! of them are accepted.
 
-/// What "pause" in a headers callback means for a plugin.
+/// The meaning of action 1 (pause) in a headers callback of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum HeaderPause {
-    /// Hold headers, body and trailers, as the specification says.
+    /// Pause headers, body and trailers, as in the specification.
     #[default]
-    HoldAll,
-    /// Hold the headers but keep giving body to the plugin (Envoy's `allow_on_headers_stop_iteration`).
-    HoldHeaders,
+    All,
+    /// Pause the headers, but continue the plugin's body callbacks (Envoy's `allow_on_headers_stop_iteration`).
+    HeadersOnly,
 }
 
-/// What to do after `proxy_on_request_headers` or `proxy_on_response_headers`.
+/// The action of `proxy_on_request_headers` or `proxy_on_response_headers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HeadersAction {
-    /// Go on with the next filter.
+    /// Continue with the next filter.
     Continue,
-    /// Hold headers, body and trailers, with back-pressure; no further callbacks of this direction until continued.
-    HoldAll,
-    /// Hold the headers only; body callbacks go on.
-    HoldHeaders,
+    /// Pause headers, body and trailers, with backpressure. This direction has no further callbacks until resumed.
+    PauseAll,
+    /// Pause the headers only; body callbacks continue.
+    PauseHeaders,
 }
 
 impl HeadersAction {
-    /// Reads the guest's number; a plain pause (1) means what the plugin was configured to mean.
+    /// Converts the guest's number. 1 has the meaning that the plugin is configured with.
     #[must_use]
     pub const fn from_guest(number: u32, pause: HeaderPause) -> Self {
         match (number, pause) {
             (0 | 2, _) => Self::Continue,
-            (1, HeaderPause::HoldHeaders) => Self::HoldHeaders,
-            _ => Self::HoldAll,
+            (1, HeaderPause::HeadersOnly) => Self::PauseHeaders,
+            _ => Self::PauseAll,
         }
     }
 }
 
-/// What to do after a body callback.
+/// The action of a body callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BodyAction {
-    /// Everything visible moves on.
+    /// Forward the visible data.
     Continue,
-    /// Keep everything; the next callback sees the whole of it.
+    /// Buffer the visible data. The next callback sees all of it.
     Buffer,
-    /// Keep everything with back-pressure; the next callback sees only what is new.
-    Hold,
-    /// Drop the visible bytes; the next callback sees only what is new.
+    /// Buffer the visible data with backpressure. The next callback sees only new data (Envoy's
+    /// `StopIterationAndWatermark`).
+    Watermark,
+    /// Drop the visible data. The next callback sees only new data.
     Discard,
 }
 
 impl BodyAction {
-    /// Reads the guest's number.
+    /// Converts the guest's number.
     #[must_use]
     pub const fn from_guest(number: u32) -> Self {
         match number {
             0 => Self::Continue,
             1 => Self::Buffer,
-            2 => Self::Hold,
+            2 => Self::Watermark,
             _ => Self::Discard,
         }
     }
 }
 
-/// What to do after a trailers callback.
+/// The action of a trailers callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrailersAction {
-    /// Go on with the next filter.
+    /// Continue with the next filter.
     Continue,
-    /// Hold the trailers and what is still buffered.
+    /// Pause the trailers and the buffered data.
     Pause,
 }
 
 impl TrailersAction {
-    /// Reads the guest's number.
+    /// Converts the guest's number.
     #[must_use]
     pub const fn from_guest(number: u32) -> Self {
         match number {
@@ -82,17 +83,17 @@ impl TrailersAction {
     }
 }
 
-/// What to do after a callback on a TCP connection.
+/// The action of a callback on a TCP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectionAction {
-    /// The bytes move on.
+    /// Forward the data.
     Continue,
-    /// Hold this direction; the next callback sees everything held.
+    /// Pause this direction. The next callback sees all buffered data.
     Pause,
 }
 
 impl ConnectionAction {
-    /// Reads the guest's number.
+    /// Converts the guest's number.
     #[must_use]
     pub const fn from_guest(number: u32) -> Self {
         match number {
@@ -107,16 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_known_guest_number_has_its_meaning() {
+    fn guest_numbers_map_to_actions() {
         use HeaderPause as Pause;
         let headers = [
-            (0, Pause::HoldAll, HeadersAction::Continue),
-            (1, Pause::HoldAll, HeadersAction::HoldAll),
-            (1, Pause::HoldHeaders, HeadersAction::HoldHeaders),
-            (2, Pause::HoldHeaders, HeadersAction::Continue),
-            (3, Pause::HoldHeaders, HeadersAction::HoldAll),
-            (4, Pause::HoldHeaders, HeadersAction::HoldAll),
-            (u32::MAX, Pause::HoldHeaders, HeadersAction::HoldAll),
+            (0, Pause::All, HeadersAction::Continue),
+            (1, Pause::All, HeadersAction::PauseAll),
+            (1, Pause::HeadersOnly, HeadersAction::PauseHeaders),
+            (2, Pause::HeadersOnly, HeadersAction::Continue),
+            (3, Pause::HeadersOnly, HeadersAction::PauseAll),
+            (4, Pause::HeadersOnly, HeadersAction::PauseAll),
+            (u32::MAX, Pause::HeadersOnly, HeadersAction::PauseAll),
         ];
         for (number, pause, expected) in headers {
             assert_eq!(HeadersAction::from_guest(number, pause), expected, "{number} {pause:?}");
@@ -124,7 +125,7 @@ mod tests {
         let bodies = [
             (0, BodyAction::Continue),
             (1, BodyAction::Buffer),
-            (2, BodyAction::Hold),
+            (2, BodyAction::Watermark),
             (3, BodyAction::Discard),
             (9, BodyAction::Discard),
         ];

@@ -1,24 +1,24 @@
-//! The table of everything that crosses the border: hostcalls (guest to host) and callbacks (host to guest).
+//! The table of all hostcalls (guest to host) and callbacks (host to guest).
 //!
-//! The linker registers every import from this table, the module check compares exports with it, and the tests walk it
-//! row by row. A row here without an implementation, or the reverse, is a failing test. Signatures are those of ABI
-//! 0.1.0, 0.2.0 and 0.2.1 and of WASI preview 1; all of them are offered to every module whatever its version, because
-//! guests mix them.
+//! The linker registers every import from this table, the module check compares exports with it, and the tests cover it
+//! row by row. A row without an implementation, or an implementation without a row, fails a test. The signatures are
+//! those of ABI 0.1.0, 0.2.0 and 0.2.1 and of WASI preview 1. Modules of any version can import all of them, because
+//! guests mix versions.
 
-/// A value type that crosses the border.
+/// A value type of hostcalls and callbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ValueType {
-    /// A 32-bit whole number; also pointers, lengths, enums and booleans.
+    /// A 32-bit integer; also pointers, lengths, enums and booleans.
     I32,
-    /// A 64-bit whole number.
+    /// A 64-bit integer.
     I64,
-    /// A 32-bit floating-point number (no canonical call uses it).
+    /// A 32-bit floating-point number (not used by any canonical call).
     F32,
     /// A 64-bit floating-point number.
     F64,
 }
 
-/// A version of the Proxy-Wasm ABI, announced by an exported marker function.
+/// A version of the Proxy-Wasm ABI. A module declares it by an exported marker function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AbiVersion {
     /// `proxy_abi_version_0_1_0`
@@ -40,10 +40,10 @@ impl std::fmt::Display for AbiVersion {
 }
 
 impl AbiVersion {
-    /// Every version, oldest first.
+    /// All versions, oldest first.
     pub const ALL: &'static [Self] = &[Self::V0_1_0, Self::V0_2_0, Self::V0_2_1];
 
-    /// The name of the export that announces the version.
+    /// Returns the name of the marker export of the version.
     #[must_use]
     pub const fn marker(self) -> &'static str {
         match self {
@@ -54,17 +54,17 @@ impl AbiVersion {
     }
 }
 
-/// Which library of host functions a hostcall belongs to.
+/// The module that a hostcall is imported from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Library {
-    /// Module name `env`: Proxy-Wasm, and what toolchains add.
+pub enum ImportModule {
+    /// Module name `env`: Proxy-Wasm, and additions of toolchains.
     Env,
     /// Module names `wasi_snapshot_preview1` and `wasi_unstable`.
     Wasi,
 }
 
-impl Library {
-    /// The library that guests import from under this module name.
+impl ImportModule {
+    /// Returns the import module with this name; `None` if the host has none.
     #[must_use]
     pub fn from_module_name(name: &str) -> Option<Self> {
         match name {
@@ -75,40 +75,40 @@ impl Library {
     }
 }
 
-/// When a hostcall may be made.
+/// The phase in which a hostcall is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Window {
-    /// Always, also while the module initialises or its allocator runs.
+pub enum AllowedPhase {
+    /// Always, also while the module initializes or its allocator runs.
     Always,
-    /// Only from a callback; otherwise it answers `InternalFailure` and is logged.
+    /// Only from a callback. Otherwise the call returns `InternalFailure` and is logged.
     Callback,
 }
 
-/// One function that guests import.
+/// A function that guests import.
 #[derive(Debug, Clone, Copy)]
-pub struct Hostcall {
-    /// Where it is imported from.
-    pub library: Library,
-    /// The imported name.
+pub struct HostcallSpec {
+    /// The module it is imported from.
+    pub import_module: ImportModule,
+    /// Name of the import.
     pub name: &'static str,
-    /// Its parameters.
+    /// Parameter types.
     pub params: &'static [ValueType],
-    /// Its result: a status (`env`) or an error number (WASI), or nothing.
+    /// Result type: a status (`env`), an error number (WASI), or nothing.
     pub result: Option<ValueType>,
     /// The ABI versions that specify it.
     pub versions: &'static [AbiVersion],
-    /// When it may be called.
-    pub window: Window,
+    /// The phase in which it is allowed.
+    pub allowed_phase: AllowedPhase,
 }
 
-/// One function that guests export.
+/// A function that guests export.
 #[derive(Debug, Clone, Copy)]
-pub struct Callback {
-    /// The exported name.
+pub struct CallbackSpec {
+    /// Name of the export.
     pub name: &'static str,
-    /// Its parameters; some callbacks have two forms.
+    /// Parameter types; some callbacks have two forms.
     pub params: &'static [&'static [ValueType]],
-    /// Its result: an action or a boolean, or nothing.
+    /// Result type: an action, a boolean, or nothing.
     pub result: Option<ValueType>,
     /// The ABI versions that specify it.
     pub versions: &'static [AbiVersion],
@@ -121,20 +121,41 @@ const V0_1_0: &[AbiVersion] = &[AbiVersion::V0_1_0];
 const V0_2: &[AbiVersion] = &[AbiVersion::V0_2_0, AbiVersion::V0_2_1];
 const V0_2_1: &[AbiVersion] = &[AbiVersion::V0_2_1];
 
-const fn env(name: &'static str, params: &'static [ValueType], versions: &'static [AbiVersion]) -> Hostcall {
-    Hostcall { library: Library::Env, name, params, result: Some(I32), versions, window: Window::Callback }
+const fn env(name: &'static str, params: &'static [ValueType], versions: &'static [AbiVersion]) -> HostcallSpec {
+    HostcallSpec {
+        import_module: ImportModule::Env,
+        name,
+        params,
+        result: Some(I32),
+        versions,
+        allowed_phase: AllowedPhase::Callback,
+    }
 }
 
-const fn early(name: &'static str, params: &'static [ValueType], versions: &'static [AbiVersion]) -> Hostcall {
-    Hostcall { window: Window::Always, ..env(name, params, versions) }
+const fn early(name: &'static str, params: &'static [ValueType], versions: &'static [AbiVersion]) -> HostcallSpec {
+    HostcallSpec { allowed_phase: AllowedPhase::Always, ..env(name, params, versions) }
 }
 
-const fn toolchain(name: &'static str, params: &'static [ValueType], result: Option<ValueType>) -> Hostcall {
-    Hostcall { library: Library::Env, name, params, result, versions: ALL, window: Window::Always }
+const fn toolchain(name: &'static str, params: &'static [ValueType], result: Option<ValueType>) -> HostcallSpec {
+    HostcallSpec {
+        import_module: ImportModule::Env,
+        name,
+        params,
+        result,
+        versions: ALL,
+        allowed_phase: AllowedPhase::Always,
+    }
 }
 
-const fn wasi(name: &'static str, params: &'static [ValueType]) -> Hostcall {
-    Hostcall { library: Library::Wasi, name, params, result: Some(I32), versions: ALL, window: Window::Always }
+const fn wasi(name: &'static str, params: &'static [ValueType]) -> HostcallSpec {
+    HostcallSpec {
+        import_module: ImportModule::Wasi,
+        name,
+        params,
+        result: Some(I32),
+        versions: ALL,
+        allowed_phase: AllowedPhase::Always,
+    }
 }
 
 const fn callback(
@@ -142,12 +163,12 @@ const fn callback(
     params: &'static [&'static [ValueType]],
     result: Option<ValueType>,
     versions: &'static [AbiVersion],
-) -> Callback {
-    Callback { name, params, result, versions }
+) -> CallbackSpec {
+    CallbackSpec { name, params, result, versions }
 }
 
-/// Every hostcall.
-pub const HOSTCALLS: &[Hostcall] = &[
+/// All hostcalls.
+pub const HOSTCALLS: &[HostcallSpec] = &[
     // Integration.
     early("proxy_log", &[I32, I32, I32], ALL),
     early("proxy_get_log_level", &[I32], V0_2_1),
@@ -243,7 +264,7 @@ pub const HOSTCALLS: &[Hostcall] = &[
     wasi("path_symlink", &[I32, I32, I32, I32, I32]),
     wasi("path_unlink_file", &[I32, I32, I32]),
     wasi("poll_oneoff", &[I32, I32, I32, I32]),
-    Hostcall { result: None, ..wasi("proc_exit", &[I32]) },
+    HostcallSpec { result: None, ..wasi("proc_exit", &[I32]) },
     wasi("proc_raise", &[I32]),
     wasi("random_get", &[I32, I32]),
     wasi("sched_yield", &[]),
@@ -253,8 +274,8 @@ pub const HOSTCALLS: &[Hostcall] = &[
     wasi("sock_shutdown", &[I32, I32]),
 ];
 
-/// Every callback.
-pub const CALLBACKS: &[Callback] = &[
+/// All callbacks.
+pub const CALLBACKS: &[CallbackSpec] = &[
     callback("proxy_on_context_create", &[&[I32, I32]], None, ALL),
     callback("proxy_on_vm_start", &[&[I32, I32]], Some(I32), ALL),
     callback("proxy_on_configure", &[&[I32, I32]], Some(I32), ALL),
@@ -284,7 +305,7 @@ pub const CALLBACKS: &[Callback] = &[
     callback("proxy_on_grpc_trailing_metadata", &[&[I32, I32, I32]], None, ALL),
 ];
 
-/// The callbacks that a stream or connection brings about while it lives.
+/// The callbacks of a live stream or connection.
 pub const STREAM_CALLBACKS: &[&str] = &[
     "proxy_on_new_connection",
     "proxy_on_downstream_data",
@@ -299,19 +320,19 @@ pub const STREAM_CALLBACKS: &[&str] = &[
     "proxy_on_response_trailers",
 ];
 
-/// The exports that give memory to the host, best first, and their one form `(size) -> pointer`.
+/// Exported allocators of guests, in order of preference. Their only form is `(size) -> pointer`.
 pub const ALLOCATORS: &[&str] = &["proxy_on_memory_allocate", "malloc"];
 
-/// Finds a hostcall by the module and name that a guest imports.
+/// Returns the hostcall with this module name and import name.
 #[must_use]
-pub fn hostcall(module_name: &str, name: &str) -> Option<&'static Hostcall> {
-    let library = Library::from_module_name(module_name)?;
-    HOSTCALLS.iter().find(|hostcall| hostcall.library == library && hostcall.name == name)
+pub fn hostcall(module_name: &str, name: &str) -> Option<&'static HostcallSpec> {
+    let library = ImportModule::from_module_name(module_name)?;
+    HOSTCALLS.iter().find(|hostcall| hostcall.import_module == library && hostcall.name == name)
 }
 
-/// Finds a callback by its exported name.
+/// Returns the callback with this export name.
 #[must_use]
-pub fn callback_named(name: &str) -> Option<&'static Callback> {
+pub fn callback_named(name: &str) -> Option<&'static CallbackSpec> {
     CALLBACKS.iter().find(|callback| callback.name == name)
 }
 
@@ -323,11 +344,11 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_found() {
-        let names: HashSet<_> = HOSTCALLS.iter().map(|hostcall| (hostcall.library, hostcall.name)).collect();
+        let names: HashSet<_> = HOSTCALLS.iter().map(|hostcall| (hostcall.import_module, hostcall.name)).collect();
         assert_eq!(names.len(), HOSTCALLS.len());
         for module in ["env", "wasi_snapshot_preview1", "wasi_unstable"] {
-            let library = Library::from_module_name(module);
-            for row in HOSTCALLS.iter().filter(|row| Some(row.library) == library) {
+            let library = ImportModule::from_module_name(module);
+            for row in HOSTCALLS.iter().filter(|row| Some(row.import_module) == library) {
                 assert_eq!(hostcall(module, row.name).map(|found| found.name), Some(row.name));
             }
         }
@@ -337,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_calls_answer_a_status() {
+    fn proxy_hostcalls_return_a_status() {
         for row in HOSTCALLS.iter().filter(|row| row.name.starts_with("proxy_")) {
             assert_eq!(row.result, Some(I32), "{}", row.name);
         }

@@ -1,6 +1,6 @@
-//! `ContextId`: names one of the guest's contexts. The VM hands ids out; hosts use them as keys.
+//! `ContextId`: the id of a guest's context. The VM assigns the ids; hosts use them as keys.
 //!
-//! Ids grow from 1 (the plugin context, or that of the first plugin) and are not reused while their context lives.
+//! Ids increase from 1 (the plugin context of the first plugin) and are not reused while their context is live.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use std::fmt;
 pub struct ContextId(u32);
 
 impl ContextId {
-    /// The plugin context of a VM (Proxy-Wasm: root context); of its first plugin, where several share it.
+    /// The plugin context (Proxy-Wasm: root context) of a VM, or of its first plugin if several share it.
     pub const ROOT: Self = Self(1);
 
-    /// The plugin context of the plugin with this number in its VM, from 0.
+    /// Returns the plugin context of the plugin with this index in its VM, from 0.
     #[must_use]
     pub const fn of_plugin(plugin: usize) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "a VM has a few plugins")]
@@ -20,19 +20,19 @@ impl ContextId {
         Self(number + 1)
     }
 
-    /// The number of the plugin that a plugin context is of: the other way round.
+    /// Returns the index of the plugin that a plugin context belongs to. Inverse of [`ContextId::of_plugin`].
     #[must_use]
     pub const fn plugin(self) -> usize {
         self.0.saturating_sub(1) as usize
     }
 
-    /// Names the context with this number.
+    /// Creates the id with this number.
     #[must_use]
     pub const fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// The number the guest knows the context by.
+    /// Returns the number of the context in the ABI.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0

@@ -1,21 +1,21 @@
-//! `LogLevel`: how serious a guest's message is (`proxy_log`, `proxy_get_log_level`).
+//! `LogLevel`: the level of a guest's log message (`proxy_log`, `proxy_get_log_level`).
 
 use crate::abi::wire_enum;
 
 wire_enum! {
-    /// How serious a message of a guest is.
+    /// The level of a guest's log message.
     LogLevel {
-        /// Follows every step.
+        /// Every step of the filter.
         Trace = 0,
-        /// Helps to find a fault.
+        /// Details for troubleshooting.
         Debug = 1,
-        /// Worth knowing.
+        /// Normal events of interest.
         Info = 2,
-        /// Something is wrong but handled.
+        /// A problem that the filter handled.
         Warn = 3,
-        /// Something failed.
+        /// A failure.
         Error = 4,
-        /// The filter cannot go on.
+        /// A failure after which the filter cannot continue.
         Critical = 5,
     }
 }

@@ -1,9 +1,9 @@
-//! `MapKind`: which header map a hostcall speaks of.
+//! `MapKind`: the header map argument of hostcalls.
 
 use crate::abi::wire_enum;
 
 wire_enum! {
-    /// A header map a guest can name.
+    /// A header map of the Proxy-Wasm ABI.
     MapKind {
         /// Headers of the stream's request.
         RequestHeaders = 0,

@@ -1,15 +1,15 @@
-//! `MetricKind`: what a guest's metric counts (`proxy_define_metric`).
+//! `MetricKind`: the type of a guest's metric (`proxy_define_metric`).
 
 use crate::abi::wire_enum;
 
 wire_enum! {
-    /// What a metric counts.
+    /// The type of a metric.
     MetricKind {
-        /// Only grows.
+        /// A value that only increases.
         Counter = 0,
-        /// Goes up and down.
+        /// A value that increases and decreases.
         Gauge = 1,
-        /// Collects values.
+        /// A distribution of values.
         Histogram = 2,
     }
 }

@@ -1,7 +1,7 @@
-//! The Proxy-Wasm contract itself: numbers, wire formats and the table of calls, without any Wasm engine.
+//! The Proxy-Wasm ABI: numbers, wire formats and the table of calls, without any Wasm engine.
 //!
-//! Everything above reads these types; nothing here depends on the rest of the crate. Each file promises that a value
-//! which exists is valid: numbers from a guest pass a `TryFrom` once and are enums afterwards.
+//! The rest of the crate uses these types; nothing here depends on the rest of the crate. A value of each type is
+//! always valid: numbers from a guest pass through a `TryFrom` once and are enums afterwards.
 
 pub mod action;
 pub mod buffer;
@@ -16,7 +16,7 @@ pub mod protobuf;
 pub mod status;
 pub mod stream;
 
-/// Declares a fieldless enum with the contract's numbers and its checked conversion from them.
+/// Declares a fieldless enum with the ABI's numbers and a checked conversion from them.
 macro_rules! wire_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $number:literal,)+ }) => {
         $(#[$meta])*
@@ -27,10 +27,10 @@ macro_rules! wire_enum {
         }
 
         impl $name {
-            /// Every value, in the order of their numbers.
+            /// All values, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The number that stands for this value on the wire.
+            /// Returns the ABI's number of this value.
             #[must_use]
             pub const fn number(self) -> u32 {
                 self as u32
@@ -40,7 +40,7 @@ macro_rules! wire_enum {
         impl TryFrom<u32> for $name {
             type Error = $crate::abi::status::Status;
 
-            /// Reads the contract's number; one that is not in the enum is the guest's `BadArgument`.
+            /// Converts the ABI's number. An unknown number is the guest's `BadArgument`.
             fn try_from(number: u32) -> Result<Self, $crate::abi::status::Status> {
                 match number {
                     $($number => Ok(Self::$variant),)+

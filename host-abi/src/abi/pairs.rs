@@ -1,15 +1,15 @@
-//! The wire form of header lists, both directions. Hostcalls decode with [`Pairs`] and encode with [`PairsEncoder`].
+//! The wire format of header lists. Hostcalls decode with [`Pairs`] and encode with [`PairsEncoder`].
 //!
 //! ```text
 //! count u32 | count x (name length u32, value length u32) | count x (name, NUL, value, NUL)    (little-endian)
 //! ```
 //!
-//! Decoding checks everything once and borrows: a `Pairs` that exists can be walked without further checks. The bytes
-//! of names and values are not judged here (they need not be UTF-8, nor legal in HTTP).
+//! Decoding validates the list once and borrows it, so that iteration needs no further checks. Names and values are not
+//! validated: they need not be UTF-8 or legal in HTTP.
 
 use crate::limits::{MAX_PAIRS, MAX_PAIRS_BYTES};
 
-/// Why a header list of a guest was refused.
+/// The reason why a guest's header list was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PairsError {
     /// More bytes than [`MAX_PAIRS_BYTES`].
@@ -18,12 +18,12 @@ pub enum PairsError {
     /// More entries than [`MAX_PAIRS`].
     #[error("header list has {0} entries, more than {MAX_PAIRS}")]
     TooMany(u32),
-    /// The lengths inside do not add up to the length of the whole.
+    /// The lengths of the entries do not add up to the length of the list.
     #[error("header list is malformed")]
     Malformed,
 }
 
-/// A checked, borrowed header list.
+/// A validated, borrowed header list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pairs<'a> {
     lengths: &'a [u8],
@@ -31,10 +31,10 @@ pub struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    /// Checks a header list and borrows it. Empty input and a single 0 byte are empty lists.
+    /// Validates a header list and borrows it. Empty input and a single 0 byte are empty lists.
     ///
     /// # Errors
-    /// When a bound is passed, or the lengths inside do not consume the input exactly.
+    /// A limit is exceeded, or the lengths of the entries do not consume the input exactly.
     pub fn decode(input: &'a [u8]) -> Result<Self, PairsError> {
         if input.is_empty() || input == [0] {
             return Ok(Self::default());
@@ -56,19 +56,19 @@ impl<'a> Pairs<'a> {
         if left.is_empty() { Ok(Self { lengths, bytes }) } else { Err(PairsError::Malformed) }
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.lengths.len() / 8
     }
 
-    /// Whether there are none.
+    /// Returns whether the list has no entries.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }
 
-    /// The entries in order, as (name, value).
+    /// Returns the entries in order, as (name, value).
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let mut left = self.bytes;
         self.lengths.chunks_exact(8).map_while(move |entry| {
@@ -87,7 +87,7 @@ fn split_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_le_bytes(*number), rest))
 }
 
-/// Builds a header list for a guest; keeps its two buffers for the next use.
+/// An encoder of header lists for guests. It reuses its two buffers.
 #[derive(Debug, Default)]
 pub struct PairsEncoder {
     lengths: Vec<u8>,
@@ -95,7 +95,7 @@ pub struct PairsEncoder {
 }
 
 impl PairsEncoder {
-    /// Appends one entry. Entries whose lengths do not fit in 32 bits cannot exist: header maps are bounded far below.
+    /// Appends one entry. Lengths fit in 32 bits, because header maps are limited far below.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         for part in [name, value] {
             let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
@@ -105,7 +105,7 @@ impl PairsEncoder {
         }
     }
 
-    /// Forgets all entries and gives back what `keep` bytes of capacity do not cover.
+    /// Removes all entries and frees the capacity beyond `keep` bytes per buffer.
     pub fn clear(&mut self, keep: usize) {
         for buffer in [&mut self.lengths, &mut self.bytes] {
             buffer.clear();
@@ -113,19 +113,19 @@ impl PairsEncoder {
         }
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.lengths.len() / 8
     }
 
-    /// Length of the list in bytes; 0 when there are no entries.
+    /// Returns the length of the list in bytes; 0 without entries.
     #[must_use]
     pub const fn size(&self) -> usize {
         if self.lengths.is_empty() { 0 } else { 4 + self.lengths.len() + self.bytes.len() }
     }
 
-    /// The list in three runs, to be written one after the other: count, lengths, names and values.
+    /// Returns the list in three consecutive parts: count, lengths, names and values.
     #[must_use]
     pub fn parts(&self) -> ([u8; 4], &[u8], &[u8]) {
         let count = u32::try_from(self.count()).unwrap_or(u32::MAX);
@@ -133,7 +133,7 @@ impl PairsEncoder {
     }
 }
 
-/// Encodes a header list as guests write them: always with its count, even when empty.
+/// Encodes a header list as guests write it: always with its count, even if empty.
 #[must_use]
 pub fn encode<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
     let mut encoder = PairsEncoder::default();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_and_empty_lists() {
+    fn malformed_lists_are_rejected() {
         let rows: [(&[u8], Result<usize, PairsError>); 8] = [
             (b"", Ok(0)),
             (b"\0", Ok(0)),
@@ -185,13 +185,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded(pairs: Vec<(Vec<u8>, Vec<u8>)>) {
+        fn encoded_pairs_are_decoded(pairs: Vec<(Vec<u8>, Vec<u8>)>) {
             let input = encode(pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice())));
             prop_assert_eq!(collect(&input), Ok(pairs));
         }
 
         #[test]
-        fn any_bytes_are_refused_or_encode_back(input: Vec<u8>) {
+        fn arbitrary_bytes_are_rejected_or_encode_back(input: Vec<u8>) {
             if let Ok(pairs) = Pairs::decode(&input) && input.len() > 1 {
                 prop_assert_eq!(encode(pairs.iter()), input);
             }

@@ -1,67 +1,68 @@
-//! The wire form of property paths and values (`proxy_get_property`, `proxy_set_property`).
+//! The wire format of property paths and values (`proxy_get_property`, `proxy_set_property`).
 //!
-//! A path is segments joined by one NUL byte. Values have a fixed binary form per type; [`PropertyValue`] writes them.
+//! A path has segments separated by one NUL byte. Values have a fixed binary format per type, which [`PropertyValue`]
+//! writes.
 
 use std::borrow::Cow;
 
-/// A path as a guest wrote it, without the trailing NUL that some guests add.
+/// Returns a path without the trailing NUL that some guests append.
 #[must_use]
 pub fn path_bytes(raw: &[u8]) -> &[u8] {
     raw.strip_suffix(&[0]).unwrap_or(raw)
 }
 
-/// The segments of a path. A one-segment path with dots (`request.path`) is split at the dots too when `dotted` says
-/// so.
+/// Returns the segments of a path. [`DotSeparators::Split`] also splits a path without NUL at its dots
+/// (`request.path`).
 #[must_use]
-pub fn segments(path: &[u8], dotted: Dotted) -> Vec<&[u8]> {
+pub fn segments(path: &[u8], dotted: DotSeparators) -> Vec<&[u8]> {
     let path = path_bytes(path);
     if path.is_empty() {
         return Vec::new();
     }
-    let separator = if dotted == Dotted::Split && !path.contains(&0) { b'.' } else { 0 };
+    let separator = if dotted == DotSeparators::Split && !path.contains(&0) { b'.' } else { 0 };
     path.split(|byte| *byte == separator).collect()
 }
 
-/// Whether dots separate segments of a path that has no NUL.
+/// Treatment of dots in a path that has no NUL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dotted {
-    /// A dot is part of its segment, as the specification says.
+pub enum DotSeparators {
+    /// A dot is part of its segment, as in the specification.
     Keep,
-    /// A dot separates, as a fallback for hand-written paths.
+    /// A dot separates segments, as a fallback for hand-written paths.
     Split,
 }
 
-/// A property's value: what it is, so that expressions can compare it, and its wire form.
+/// The typed value of a property. Expressions compare it by type; guests get its wire format.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PropertyValue<'a> {
-    /// Text, as it is. It need not be UTF-8: headers are not.
+    /// Text, unchanged. It need not be UTF-8, as header values.
     Text(Cow<'a, [u8]>),
-    /// Bytes, or a serialised message, as they are.
+    /// Bytes or a serialized message, unchanged.
     Bytes(Cow<'a, [u8]>),
-    /// A whole number: 8 bytes, little-endian.
+    /// A signed integer: 8 bytes, little-endian.
     Integer(i64),
-    /// A whole number that is never negative: the same.
+    /// An unsigned integer: 8 bytes, little-endian.
     Unsigned(u64),
-    /// A yes or no: one byte.
+    /// A boolean: one byte.
     Bool(bool),
     /// A floating-point number: 8 bytes, little-endian.
     Double(f64),
-    /// A moment: nanoseconds since 1970 as 8 bytes, little-endian.
+    /// A point in time: nanoseconds since 1970 as 8 bytes, little-endian.
     Timestamp(i64),
-    /// A length of time: nanoseconds as 8 bytes, little-endian.
+    /// A duration: nanoseconds as 8 bytes, little-endian.
     Duration(i64),
-    /// Names with texts: a serialised header map.
+    /// Names with values: a serialized header map.
     Pairs(Vec<(Vec<u8>, Vec<u8>)>),
 }
 
 impl<'a> PropertyValue<'a> {
-    /// Text.
+    /// Creates a borrowed text value.
     #[must_use]
     pub fn text<T: AsRef<[u8]> + ?Sized>(text: &'a T) -> Self {
         Self::Text(Cow::Borrowed(text.as_ref()))
     }
 
-    /// About how many bytes it has.
+    /// Returns the approximate size in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -71,13 +72,13 @@ impl<'a> PropertyValue<'a> {
         }
     }
 
-    /// Whether it has none.
+    /// Returns whether the size is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Appends the wire form to `out`.
+    /// Appends the wire format to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Text(bytes) | Self::Bytes(bytes) => out.extend_from_slice(bytes),
@@ -99,16 +100,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_split_as_guests_expect() {
-        type Row<'a> = (&'a [u8], Dotted, &'a [&'a [u8]]);
+    fn path_is_split_into_segments() {
+        type Row<'a> = (&'a [u8], DotSeparators, &'a [&'a [u8]]);
         let rows: [Row<'_>; 7] = [
-            (b"", Dotted::Split, &[]),
-            (b"\0", Dotted::Split, &[]),
-            (b"request\0path", Dotted::Keep, &[b"request", b"path"]),
-            (b"request\0path\0", Dotted::Keep, &[b"request", b"path"]),
-            (b"request.path", Dotted::Keep, &[b"request.path"]),
-            (b"request.path", Dotted::Split, &[b"request", b"path"]),
-            (b"metadata\0a.b", Dotted::Split, &[b"metadata", b"a.b"]),
+            (b"", DotSeparators::Split, &[]),
+            (b"\0", DotSeparators::Split, &[]),
+            (b"request\0path", DotSeparators::Keep, &[b"request", b"path"]),
+            (b"request\0path\0", DotSeparators::Keep, &[b"request", b"path"]),
+            (b"request.path", DotSeparators::Keep, &[b"request.path"]),
+            (b"request.path", DotSeparators::Split, &[b"request", b"path"]),
+            (b"metadata\0a.b", DotSeparators::Split, &[b"metadata", b"a.b"]),
         ];
         for (path, dotted, expected) in rows {
             assert_eq!(segments(path, dotted), expected, "{path:?} {dotted:?}");
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_their_wire_form() {
+    fn values_are_written_in_wire_format() {
         let pairs = vec![(b"a".to_vec(), b"1".to_vec())];
         let rows: [(PropertyValue<'_>, &[u8]); 7] = [
             (PropertyValue::text("abc"), b"abc"),

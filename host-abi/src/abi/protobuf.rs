@@ -1,29 +1,29 @@
-//! Reads and writes the few protobuf messages that guests exchange with their host: foreign functions, and
-//! `envoy.config.core.v3.GrpcService`. Fields are visited as they come; what is not asked for is passed over.
+//! A reader and writer of the few protobuf messages that guests exchange with their host: foreign functions, and
+//! `envoy.config.core.v3.GrpcService`. The reader visits fields in wire order; callers ignore unknown ones.
 
-/// A field's value on the wire.
+/// The value of a field on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field<'a> {
-    /// A varint, or a number of fixed size.
+pub enum WireValue<'a> {
+    /// A varint, or a fixed-size number.
     Number(u64),
-    /// A text, bytes or a message.
+    /// A string, bytes or a message.
     Bytes(&'a [u8]),
 }
 
-/// The fields of a message, with their numbers; `None` when the bytes are no message.
+/// Returns the fields of a message with their numbers; `None` if the bytes are not a message.
 #[must_use]
-pub fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Field<'_>)>> {
+pub fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, WireValue<'_>)>> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
         let key = varint(&mut bytes)?;
         let value = match key & 7 {
-            0 => Field::Number(varint(&mut bytes)?),
-            1 => Field::Number(u64::from_le_bytes(*take(&mut bytes, 8)?.first_chunk()?)),
+            0 => WireValue::Number(varint(&mut bytes)?),
+            1 => WireValue::Number(u64::from_le_bytes(*take(&mut bytes, 8)?.first_chunk()?)),
             2 => {
                 let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                Field::Bytes(take(&mut bytes, length)?)
+                WireValue::Bytes(take(&mut bytes, length)?)
             }
-            5 => Field::Number(u64::from(u32::from_le_bytes(*take(&mut bytes, 4)?.first_chunk()?))),
+            5 => WireValue::Number(u64::from(u32::from_le_bytes(*take(&mut bytes, 4)?.first_chunk()?))),
             _ => return None,
         };
         if key >> 3 == 0 {
@@ -34,32 +34,32 @@ pub fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Field<'_>)>> {
     Some(fields)
 }
 
-/// The last field of a number that is bytes.
+/// Returns the last length-delimited value of the field `number`.
 #[must_use]
-pub fn bytes_of<'a>(fields: &[(u64, Field<'a>)], number: u64) -> Option<&'a [u8]> {
-    fields.iter().rev().find_map(|(of, value)| match value {
-        Field::Bytes(bytes) if *of == number => Some(*bytes),
+pub fn bytes_field<'a>(fields: &[(u64, WireValue<'a>)], number: u64) -> Option<&'a [u8]> {
+    fields.iter().rev().find_map(|(field, value)| match value {
+        WireValue::Bytes(bytes) if *field == number => Some(*bytes),
         _ => None,
     })
 }
 
-/// The last field of a number that is a number; 0 when there is none.
+/// Returns the last numeric value of the field `number`; 0 if it is absent.
 #[must_use]
-pub fn number_of(fields: &[(u64, Field<'_>)], number: u64) -> u64 {
-    let found = fields.iter().rev().find_map(|(of, value)| match value {
-        Field::Number(value) if *of == number => Some(*value),
+pub fn varint_field(fields: &[(u64, WireValue<'_>)], number: u64) -> u64 {
+    let found = fields.iter().rev().find_map(|(field, value)| match value {
+        WireValue::Number(value) if *field == number => Some(*value),
         _ => None,
     });
     found.unwrap_or_default()
 }
 
-/// Appends a number.
+/// Appends a varint field.
 pub fn put_number(out: &mut Vec<u8>, field: u64, number: u64) {
     put_varint(out, field << 3);
     put_varint(out, number);
 }
 
-/// Appends bytes, a text or a message.
+/// Appends a bytes, string or message field.
 pub fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_varint(out, field << 3 | 2);
     put_varint(out, bytes.len() as u64);
@@ -99,23 +99,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_fields_are_read_back() {
         let mut out = Vec::new();
         put_number(&mut out, 1, 300);
         put_bytes(&mut out, 2, b"text");
         put_number(&mut out, 1, u64::MAX);
         let fields = fields(&out).unwrap();
-        assert_eq!(fields, [(1, Field::Number(300)), (2, Field::Bytes(b"text")), (1, Field::Number(u64::MAX))]);
         assert_eq!(
-            (number_of(&fields, 1), bytes_of(&fields, 2), bytes_of(&fields, 3)),
+            fields,
+            [(1, WireValue::Number(300)), (2, WireValue::Bytes(b"text")), (1, WireValue::Number(u64::MAX))]
+        );
+        assert_eq!(
+            (varint_field(&fields, 1), bytes_field(&fields, 2), bytes_field(&fields, 3)),
             (u64::MAX, Some(&b"text"[..]), None)
         );
-        assert_eq!(number_of(&fields, 9), 0);
+        assert_eq!(varint_field(&fields, 9), 0);
     }
 
     proptest! {
         #[test]
-        fn anything_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _read = fields(&bytes);
         }
     }

@@ -1,55 +1,55 @@
-//! `Status`: the answer of every hostcall. Hosts return it, hostcalls hand it to the guest unchanged.
+//! `Status`: the result of every hostcall. Hosts return it, and hostcalls pass it to the guest unchanged.
 //!
-//! Widely used guests panic on a status they do not expect, so the choice matters more than the name suggests:
-//! reads that make no sense now answer `NotFound`, never `BadArgument`.
+//! Widely used guests panic on an unexpected status. Therefore a read that is not possible at the moment returns
+//! `NotFound`, never `BadArgument`.
 
-/// What a hostcall answers to the guest.
+/// The result of a hostcall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[repr(u8)]
 pub enum Status {
-    /// It worked.
+    /// Success.
     #[error("ok")]
     Ok = 0,
-    /// There is no such key, property, queue, metric or callout.
+    /// The key, property, queue, metric or callout does not exist.
     #[error("not found")]
     NotFound = 1,
-    /// An argument has a value the call cannot accept.
+    /// An argument has an invalid value.
     #[error("bad argument")]
     BadArgument = 2,
-    /// A value could not be turned into bytes.
+    /// A value could not be serialized.
     #[error("serialization failure")]
     SerializationFailure = 3,
-    /// Bytes from the guest could not be read.
+    /// Bytes from the guest could not be parsed.
     #[error("parse failure")]
     ParseFailure = 4,
     /// Unused by every known guest.
     #[error("bad expression")]
     BadExpression = 5,
-    /// A pointer or length of the guest lies outside its memory.
+    /// A pointer or length is outside the guest's memory.
     #[error("invalid memory access")]
     InvalidMemoryAccess = 6,
-    /// The queue holds nothing.
+    /// The queue is empty.
     #[error("empty")]
     Empty = 7,
-    /// The shared value was changed by somebody else meanwhile.
+    /// Another VM changed the shared value since it was read.
     #[error("compare-and-swap mismatch")]
     CasMismatch = 8,
     /// Unused by every known guest.
     #[error("result mismatch")]
     ResultMismatch = 9,
-    /// The host failed, or the call is not allowed now.
+    /// The host failed, or the call is not allowed in this phase.
     #[error("internal failure")]
     InternalFailure = 10,
-    /// A callout's connection broke.
+    /// The connection of a callout failed.
     #[error("broken connection")]
     BrokenConnection = 11,
-    /// The host does not offer this call.
+    /// The host does not implement the call.
     #[error("unimplemented")]
     Unimplemented = 12,
 }
 
 impl Status {
-    /// Every status, in the order of their numbers.
+    /// All statuses, in the order of their numbers.
     pub const ALL: &'static [Self] = &[
         Self::Ok,
         Self::NotFound,
@@ -66,7 +66,7 @@ impl Status {
         Self::Unimplemented,
     ];
 
-    /// The number that stands for this status on the wire.
+    /// Returns the ABI's number of this status.
     #[must_use]
     pub const fn number(self) -> u32 {
         self as u32
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_follow_the_contract() {
+    fn numbers_match_the_abi() {
         for (expected, status) in (0..).zip(Status::ALL) {
             assert_eq!(status.number(), expected, "{status}");
         }

@@ -1,9 +1,9 @@
-//! `StreamKind` and `PeerKind`: which direction a guest continues or closes, and who closed a connection.
+//! `StreamKind` and `PeerKind`: the direction that a guest continues or closes, and the peer that closed a connection.
 
 use crate::abi::wire_enum;
 
 wire_enum! {
-    /// What `proxy_continue_stream` and `proxy_close_stream` act on.
+    /// The direction argument of `proxy_continue_stream` and `proxy_close_stream`.
     StreamKind {
         /// The request direction of an HTTP stream.
         Request = 0,
@@ -17,13 +17,13 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// Who closed a TCP connection.
+    /// The peer that closed a TCP connection.
     PeerKind {
-        /// Not known.
+        /// Unknown.
         Unknown = 0,
         /// The proxy.
         Local = 1,
-        /// The other end.
+        /// The remote peer.
         Remote = 2,
     }
 }

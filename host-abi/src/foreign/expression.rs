@@ -1,9 +1,9 @@
-//! CEL expressions (`expr_create`, `expr_evaluate`, `expr_delete`): a guest gives a text once and has it evaluated about a
-//! stream as often as it likes. What an expression can name are properties, by their paths: `request.headers['x-a']`.
+//! CEL expressions (`expr_create`, `expr_evaluate`, `expr_delete`). A guest creates an expression once and evaluates it
+//! for any number of streams. The variables of an expression are properties, by their paths: `request.headers['x-a']`.
 //!
-//! A text comes from a stranger, and evaluating it cannot be interrupted. So what it may be is bounded when it is
-//! created: its length, depth and size, the functions it calls (none that loops or multiplies what it is given), and
-//! the patterns it matches. Like Envoy, there are no comprehensions (`all`, `exists`, `map`, `filter`).
+//! The text is untrusted, and an evaluation cannot be interrupted. Therefore an expression is limited when it is
+//! created: its length, depth and size, the functions it calls (none that loops or multiplies its input), and the
+//! patterns it matches. Like Envoy, there are no comprehensions (`all`, `exists`, `map`, `filter`).
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,25 +23,28 @@ use crate::limits::{
 
 /// The expressions of one VM, by token.
 #[derive(Default)]
-pub(crate) struct Expressions {
+pub(crate) struct ExpressionTable {
     live: HashMap<u32, Expression>,
     next: u32,
 }
 
-/// A text that was understood, and the properties that it names.
+/// A parsed expression with the properties that it reads.
 struct Expression {
     root: IdedExpr,
-    /// Shorter ones first; and how often each is named, by itself or with a whole.
+    /// Property paths, shorter ones first, each with its number of uses by itself or as part of a longer path.
     paths: Vec<(Vec<String>, usize)>,
-    /// Whether a pattern is matched.
+    /// True if the expression calls `matches`.
     has_pattern: bool,
 }
 
-/// Shows the value of a property, by its path in the form of `proxy_get_property`.
-pub(crate) type Look<'a> = dyn FnMut(&[u8], &mut dyn FnMut(PropertyValue<'_>)) + 'a;
+/// A function that passes the value of a property to its argument. Paths have the form of `proxy_get_property`.
+pub(crate) type PropertyLookup<'a> = dyn FnMut(&[u8], &mut dyn FnMut(PropertyValue<'_>)) + 'a;
 
-impl Expressions {
-    /// Takes an expression in; its token, or what is wrong with it.
+impl ExpressionTable {
+    /// Stores an expression and returns its token.
+    ///
+    /// # Errors
+    /// A description of the syntax error or exceeded limit.
     pub(crate) fn create(&mut self, text: &[u8]) -> Result<u32, String> {
         if self.live.len() >= MAX_EXPRESSIONS {
             return Err(format!("more than {MAX_EXPRESSIONS} expressions: delete some"));
@@ -56,22 +59,27 @@ impl Expressions {
         Ok(token)
     }
 
-    /// Appends the value of an expression, in the wire form of properties.
+    /// Appends the value of an expression, in the wire format of properties.
     ///
     /// # Errors
-    /// `NotFound` without such a token; `InternalFailure` when it has no value: a type that does not fit, a property that
-    /// is not there.
-    pub(crate) fn evaluate(&self, token: u32, look: &mut Look<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
-        self.live.get(&token).ok_or(Status::NotFound)?.evaluate(look, out)
+    /// `NotFound` for an unknown token. `InternalFailure` for an expression without a value: a type mismatch, or a
+    /// missing property.
+    pub(crate) fn evaluate(
+        &self,
+        token: u32,
+        lookup: &mut PropertyLookup<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Status> {
+        self.live.get(&token).ok_or(Status::NotFound)?.evaluate(lookup, out)
     }
 
-    /// Forgets an expression.
+    /// Removes an expression.
     pub(crate) fn delete(&mut self, token: u32) {
         self.live.remove(&token);
     }
 }
 
-/// The language: made once in a process.
+/// Returns the CEL environment, which is created once per process.
 fn language() -> &'static Arc<Env> {
     static LANGUAGE: OnceLock<Arc<Env>> = OnceLock::new();
     LANGUAGE.get_or_init(|| Arc::new(Env::stdlib().with_optional_support(false)))
@@ -84,38 +92,38 @@ impl Expression {
         }
         let text = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned())?;
         check_depth(text)?;
-        // The parser is another project's and reads what a stranger has written.
+        // The parser is third-party code and its input is untrusted.
         let parse = || language().parser().max_recursion_depth(MAX_EXPRESSION_DEPTH).parse(text);
-        let root = catch_unwind(AssertUnwindSafe(parse)).map_err(|_| "the parser gave up".to_owned())?;
+        let root = catch_unwind(AssertUnwindSafe(parse)).map_err(|_| "the parser failed".to_owned())?;
         let first =
             |errors: cel::ParseErrors| errors.errors.first().map_or_else(String::new, |error| error.msg.clone());
         let root = root.map_err(first)?;
-        let mut walk = Walk::default();
-        walk.visit(&root)?;
-        if walk.patterns > MAX_EXPRESSION_PATTERNS || (walk.patterns > 0 && walk.sums > 0) {
+        let mut checker = ExpressionChecker::default();
+        checker.visit(&root)?;
+        if checker.patterns > MAX_EXPRESSION_PATTERNS || (checker.patterns > 0 && checker.sums > 0) {
             return Err(format!("at most {MAX_EXPRESSION_PATTERNS} patterns, and no sums beside them"));
         }
         let mut uses: HashMap<Vec<String>, usize> = HashMap::new();
-        walk.paths.into_iter().for_each(|path| *uses.entry(path).or_default() += 1);
-        // A part is copied with the whole, and so as often as that is named, too.
+        checker.paths.into_iter().for_each(|path| *uses.entry(path).or_default() += 1);
+        // A value at a path is also copied with each use of a prefix of the path.
         let weight = |path: &[String]| uses.iter().filter(|(whole, _)| path.starts_with(whole)).map(|(_, n)| n).sum();
         let mut paths: Vec<(Vec<String>, usize)> = uses.keys().map(|path| (path.clone(), weight(path))).collect();
         paths.sort_by(|(one, _), (other, _)| (one.len(), one).cmp(&(other.len(), other)));
-        Ok(Self { root, paths, has_pattern: walk.patterns > 0 })
+        Ok(Self { root, paths, has_pattern: checker.patterns > 0 })
     }
 
-    fn evaluate(&self, look: &mut Look<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
+    fn evaluate(&self, lookup: &mut PropertyLookup<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
         let mut known = HashMap::new();
-        // Nothing interrupts what follows.
-        let mut left = Some(if self.has_pattern { MAX_MATCHED_BYTES } else { MAX_FOREIGN_BYTES });
+        // The evaluation cannot be interrupted, so the size of its input is limited.
+        let mut budget = Some(if self.has_pattern { MAX_MATCHED_BYTES } else { MAX_FOREIGN_BYTES });
         for (path, uses) in &self.paths {
             let mut value = None;
-            look(path.join("\0").as_bytes(), &mut |found| {
-                left = left.and_then(|left| left.checked_sub(found.len().saturating_mul(*uses)));
-                value = left.map(|_| value_of(found));
+            lookup(path.join("\0").as_bytes(), &mut |found| {
+                budget = budget.and_then(|budget| budget.checked_sub(found.len().saturating_mul(*uses)));
+                value = budget.map(|_| to_cel_value(found));
             });
-            left.ok_or(Status::InternalFailure)?;
-            place(&mut known, path, value);
+            budget.ok_or(Status::InternalFailure)?;
+            insert_property(&mut known, path, value);
         }
         let mut context = Context::with_env(Arc::clone(language()));
         for (name, node) in known {
@@ -127,7 +135,7 @@ impl Expression {
     }
 }
 
-/// Brackets within brackets: each is a few frames of the parser's stack.
+/// Checks the nesting of brackets. Each level takes a few frames of the parser's stack.
 fn check_depth(text: &str) -> Result<(), String> {
     let mut depth = 0_u16;
     for byte in text.bytes() {
@@ -143,7 +151,7 @@ fn check_depth(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What an expression may call beside operators. None of them answers more than it was given.
+/// Functions allowed in expressions beside operators. None of them returns more than its input.
 const FUNCTIONS: [&str; 30] = [
     "size",
     "contains",
@@ -193,9 +201,9 @@ const OPERATORS: [&str; 13] = [
     operators::INDEX,
 ];
 
-/// A walk through an expression: refuses what it may not be, and notes the properties.
+/// A traversal of an expression that rejects what is not allowed, and collects the properties.
 #[derive(Default)]
-struct Walk {
+struct ExpressionChecker {
     nodes: usize,
     depth: u16,
     sums: usize,
@@ -203,13 +211,13 @@ struct Walk {
     paths: Vec<Vec<String>>,
 }
 
-impl Walk {
+impl ExpressionChecker {
     fn visit(&mut self, node: &IdedExpr) -> Result<(), String> {
         self.nodes += 1;
         if self.nodes > MAX_EXPRESSION_NODES {
             return Err(format!("more than {MAX_EXPRESSION_NODES} parts"));
         }
-        if let Some(path) = path_of(node, MAX_PATH_SEGMENTS) {
+        if let Some(path) = property_path(node, MAX_PATH_SEGMENTS) {
             self.paths.push(path);
             return Ok(());
         }
@@ -229,13 +237,13 @@ impl Walk {
             Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element)),
             Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
                 EntryExpr::MapEntry(entry) => self.visit(&entry.key).and_then(|()| self.visit(&entry.value)),
-                EntryExpr::StructField(_) => Err("objects cannot be made".to_owned()),
+                EntryExpr::StructField(_) => Err("objects cannot be created".to_owned()),
             }),
             Expr::Literal(_) | Expr::Ident(_) => Ok(()),
             Expr::Comprehension(_) => {
                 Err("comprehensions (`all`, `exists`, `map`, `filter`) are not allowed".to_owned())
             }
-            Expr::Struct(_) => Err("objects cannot be made".to_owned()),
+            Expr::Struct(_) => Err("objects cannot be created".to_owned()),
             Expr::Unspecified => Err("a part is missing".to_owned()),
         }
     }
@@ -243,7 +251,7 @@ impl Walk {
     fn visit_call(&mut self, call: &CallExpr) -> Result<(), String> {
         let name = call.func_name.as_str();
         if !FUNCTIONS.contains(&name) && !OPERATORS.contains(&name) {
-            return Err(format!("there is no function `{name}`"));
+            return Err(format!("unknown function `{name}`"));
         }
         if name == operators::ADD {
             self.sums += 1;
@@ -259,21 +267,21 @@ impl Walk {
     }
 }
 
-/// A pattern is compiled at each evaluation, so it must be there to see how large it is.
+/// Checks a pattern. It must be a literal, because it is compiled at each evaluation and its size must be known.
 fn check_pattern(call: &CallExpr) -> Result<(), String> {
     let Some(Expr::Literal(LiteralValue::String(pattern))) = call.args.last().map(|pattern| &pattern.expr) else {
-        return Err("`matches` takes a pattern that is written out".to_owned());
+        return Err("the pattern of `matches` must be a literal".to_owned());
     };
     let pattern = pattern.inner();
     if pattern.len() > MAX_PATTERN_BYTES {
         return Err(format!("a pattern is longer than {MAX_PATTERN_BYTES} bytes"));
     }
     let built = regex::RegexBuilder::new(pattern).size_limit(MAX_PATTERN_SIZE).build();
-    built.map(drop).map_err(|error| format!("a pattern is refused: {error}"))
+    built.map(drop).map_err(|error| format!("invalid pattern: {error}"))
 }
 
-/// The path of a property, if that is what a part of an expression names: `a.b['c']`.
-fn path_of(node: &IdedExpr, most: usize) -> Option<Vec<String>> {
+/// Returns the property path of a node such as `a.b['c']`; `None` for other nodes, and for paths longer than `most`.
+fn property_path(node: &IdedExpr, most: usize) -> Option<Vec<String>> {
     let shorter = most.checked_sub(1)?;
     let (operand, last) = match &node.expr {
         Expr::Ident(name) => return Some(vec![name.clone()]),
@@ -286,18 +294,18 @@ fn path_of(node: &IdedExpr, most: usize) -> Option<Vec<String>> {
         },
         _ => return None,
     };
-    let mut path = path_of(operand, shorter)?;
+    let mut path = property_path(operand, shorter)?;
     path.push(last);
     Some(path)
 }
 
-/// What is known under a name: a value, or what has parts.
-enum Node {
+/// A property value, or the values below a path.
+enum PropertyNode {
     Value(Value),
     Parts(HashMap<String, Self>),
 }
 
-impl Node {
+impl PropertyNode {
     fn into_value(self) -> Value {
         match self {
             Self::Value(value) => value,
@@ -309,22 +317,23 @@ impl Node {
     }
 }
 
-/// Puts a value at its path. Where there is none, what it would be a part of is there all the same, so that `has` can be
-/// asked.
-fn place(known: &mut HashMap<String, Node>, path: &[String], value: Option<Value>) {
+/// Inserts a value at its path. A missing value still creates the nodes above it, so that `has` works.
+fn insert_property(known: &mut HashMap<String, PropertyNode>, path: &[String], value: Option<Value>) {
     match (path, value) {
         ([], _) | ([_], None) => {}
         ([name], Some(value)) => {
-            known.insert(name.clone(), Node::Value(value));
+            known.insert(name.clone(), PropertyNode::Value(value));
         }
-        ([name, rest @ ..], value) => match known.entry(name.clone()).or_insert_with(|| Node::Parts(HashMap::new())) {
-            Node::Parts(parts) => place(parts, rest, value),
-            Node::Value(_) => {} // The whole is there, and with it the part.
-        },
+        ([name, rest @ ..], value) => {
+            match known.entry(name.clone()).or_insert_with(|| PropertyNode::Parts(HashMap::new())) {
+                PropertyNode::Parts(parts) => insert_property(parts, rest, value),
+                PropertyNode::Value(_) => {} // The value includes its parts.
+            }
+        }
     }
 }
 
-fn value_of(found: PropertyValue<'_>) -> Value {
+fn to_cel_value(found: PropertyValue<'_>) -> Value {
     let text = |bytes: &[u8]| Value::String(Arc::new(String::from_utf8_lossy(bytes).into_owned()));
     match found {
         PropertyValue::Text(bytes) => text(&bytes),
@@ -349,9 +358,9 @@ fn value_of(found: PropertyValue<'_>) -> Value {
     }
 }
 
-/// Appends a value in the wire form of properties: lists are pairs of items with nothing.
+/// Appends a value in the wire format of properties. A list is encoded as pairs of an item and an empty value.
 fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), Status> {
-    // What has parts may name one thing many times.
+    // A list or map may contain the same value many times.
     let mut size = 0;
     let mut wire = |value: &Value| {
         let mut bytes = Vec::new();
@@ -394,29 +403,29 @@ mod tests {
     use super::*;
 
     fn evaluate(text: &str) -> Result<Vec<u8>, Status> {
-        let mut expressions = Expressions::default();
-        let token = expressions.create(text.as_bytes()).map_err(|why| panic!("{text}: {why}")).unwrap();
+        let mut expressions = ExpressionTable::default();
+        let token = expressions.create(text.as_bytes()).map_err(|error| panic!("{text}: {error}")).unwrap();
         let mut out = Vec::new();
-        let mut look = |path: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| match path {
-            b"request\0path" => see(PropertyValue::text("/a/b")),
-            b"request\0size" => see(PropertyValue::Integer(7)),
-            b"request\0headers\0x-a" => see(PropertyValue::text("1,2")),
-            b"request\0time" => see(PropertyValue::Timestamp(1_700_000_000_000_000_000)),
-            b"request\0duration" => see(PropertyValue::Duration(2_000_000)),
-            b"connection\0id" => see(PropertyValue::Unsigned(9)),
-            b"request\0headers" => see(PropertyValue::Pairs(vec![
+        let mut lookup = |path: &[u8], visit: &mut dyn FnMut(PropertyValue<'_>)| match path {
+            b"request\0path" => visit(PropertyValue::text("/a/b")),
+            b"request\0size" => visit(PropertyValue::Integer(7)),
+            b"request\0headers\0x-a" => visit(PropertyValue::text("1,2")),
+            b"request\0time" => visit(PropertyValue::Timestamp(1_700_000_000_000_000_000)),
+            b"request\0duration" => visit(PropertyValue::Duration(2_000_000)),
+            b"connection\0id" => visit(PropertyValue::Unsigned(9)),
+            b"request\0headers" => visit(PropertyValue::Pairs(vec![
                 (b"x-a".to_vec(), b"1".to_vec()),
                 (b"x-a".to_vec(), b"2".to_vec()),
                 (b"x-b".to_vec(), b"\xff".to_vec()),
             ])),
-            b"mine" => see(PropertyValue::Bytes(b"own"[..].into())),
+            b"mine" => visit(PropertyValue::Bytes(b"own"[..].into())),
             _ => {}
         };
-        expressions.evaluate(token, &mut look, &mut out).map(|()| out)
+        expressions.evaluate(token, &mut lookup, &mut out).map(|()| out)
     }
 
     #[test]
-    fn properties_are_compared_and_shown() {
+    fn expressions_are_evaluated() {
         let rows: [(&str, Result<&[u8], Status>); 24] = [
             ("request.path", Ok(b"/a/b")),
             ("request['path']", Ok(b"/a/b")),
@@ -435,7 +444,7 @@ mod tests {
             ("request.duration < duration('1s')", Ok(&[1])),
             ("request.duration", Ok(&2_000_000_i64.to_le_bytes())),
             ("mine == b'own'", Ok(&[1])),
-            ("nobody", Err(Status::InternalFailure)),
+            ("unknown", Err(Status::InternalFailure)),
             ("request.path + 1", Err(Status::InternalFailure)),
             ("1 / 0", Err(Status::InternalFailure)),
             ("9223372036854775807 + 1", Err(Status::InternalFailure)),
@@ -449,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_take_long_is_refused() {
+    fn expensive_expression_is_rejected() {
         let deep = format!("{}1{}", "(".repeat(100), ")".repeat(100));
         let sums = vec!["request.path"; 40].join("+");
         let wide = format!("[{}]", vec!["1"; 1_500].join(","));
@@ -487,14 +496,14 @@ mod tests {
             "'a'[",
         ];
         for text in texts {
-            assert!(Expressions::default().create(text.as_bytes()).is_err(), "{}", &text[..text.len().min(60)]);
+            assert!(ExpressionTable::default().create(text.as_bytes()).is_err(), "{}", &text[..text.len().min(60)]);
         }
-        assert!(Expressions::default().create(b"'\xff'").is_err());
+        assert!(ExpressionTable::default().create(b"'\xff'").is_err());
     }
 
-    /// Workers have small stacks, and a stack that ends takes the process with it.
+    /// Workers have small stacks, and a stack overflow ends the process.
     #[test]
-    fn no_text_needs_much_stack() {
+    fn nested_expression_needs_little_stack() {
         let unit = |text: &str| text.repeat(MAX_EXPRESSION_BYTES / text.len());
         let texts = ["(", "[", "{", "!", "-", "a.", "a?b:", "a+", "a&&", "f(", "a[", "a.f(", "[[", "'", "a||b&&", "-!"];
         let texts: Vec<String> = texts.iter().flat_map(|text| [unit(text), format!("{}a", unit(text))]).collect();
@@ -505,7 +514,7 @@ mod tests {
         let closed = [closed("(", ")"), closed("[", "]"), closed("a[", "]"), closed("f(", ")"), closed("{1:", "}")];
         let create = move || {
             for text in texts.iter().chain(&closed) {
-                drop(Expressions::default().create(&text.as_bytes()[..text.len().min(MAX_EXPRESSION_BYTES)]));
+                drop(ExpressionTable::default().create(&text.as_bytes()[..text.len().min(MAX_EXPRESSION_BYTES)]));
             }
         };
         let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(create);
@@ -513,54 +522,56 @@ mod tests {
     }
 
     #[test]
-    fn a_value_has_an_end() {
-        let mut expressions = Expressions::default();
+    fn oversized_input_fails() {
+        let mut expressions = ExpressionTable::default();
         let text = format!("[{}]", vec!["request.path"; 100].join(","));
         let token = expressions.create(text.as_bytes()).unwrap();
-        let mut look = |_: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| see(PropertyValue::text(&[b'x'; 20_000]));
-        let outcome = expressions.evaluate(token, &mut look, &mut Vec::new());
+        let mut lookup =
+            |_: &[u8], visit: &mut dyn FnMut(PropertyValue<'_>)| visit(PropertyValue::text(&[b'x'; 20_000]));
+        let outcome = expressions.evaluate(token, &mut lookup, &mut Vec::new());
         assert_eq!(outcome, Err(Status::InternalFailure));
     }
 
     #[test]
-    fn an_answer_has_an_end() {
-        let mut expressions = Expressions::default();
+    fn oversized_result_fails() {
+        let mut expressions = ExpressionTable::default();
         let token = expressions.create(b"[request.path]").unwrap();
-        // Bytes that are no text are three each as text.
-        let mut look = |_: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| see(PropertyValue::text(&[0xff; 500_000]));
-        let outcome = expressions.evaluate(token, &mut look, &mut Vec::new());
+        // Each invalid UTF-8 byte becomes three bytes of text.
+        let mut lookup =
+            |_: &[u8], visit: &mut dyn FnMut(PropertyValue<'_>)| visit(PropertyValue::text(&[0xff; 500_000]));
+        let outcome = expressions.evaluate(token, &mut lookup, &mut Vec::new());
         assert_eq!(outcome, Err(Status::SerializationFailure));
     }
 
     #[test]
-    fn what_an_expression_is_about_has_an_end() {
+    fn input_of_patterns_is_limited() {
         let long = [b'x'; 9_000];
-        // (expression, values by path, whether it may be about them)
+        // (expression, paths with values, evaluation succeeds)
         let rows: [(&str, &[&str], bool); 6] = [
             ("a.contains('y')", &["a"], true),
             ("a.matches('y')", &["a"], false),
             ("a == '' || a == '' || a == '' || b.matches('y')", &["b"], false),
-            ("a.matches('^/v[0-9]+/[A-Za-z0-9_]+$')", &[], false), // Nothing is there.
+            ("a.matches('^/v[0-9]+/[A-Za-z0-9_]+$')", &[], false), // No property has a value.
             (&format!("[{}]", vec!["w"; 60].join(",")), &["w"], true),
-            // `w` has no value of its own, and is copied with its parts all the same.
+            // `w` has no value itself, but its parts are copied with each use.
             (&format!("[w.a, w.b, {}]", vec!["w"; 60].join(",")), &["w\0a", "w\0b"], false),
         ];
         for (text, values, expected) in rows {
-            let mut expressions = Expressions::default();
+            let mut expressions = ExpressionTable::default();
             let token = expressions.create(text.as_bytes()).unwrap();
-            let mut look = |path: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| {
+            let mut lookup = |path: &[u8], visit: &mut dyn FnMut(PropertyValue<'_>)| {
                 if values.iter().any(|name| name.as_bytes() == path) {
-                    see(PropertyValue::text(&long));
+                    visit(PropertyValue::text(&long));
                 }
             };
-            let outcome = expressions.evaluate(token, &mut look, &mut Vec::new());
+            let outcome = expressions.evaluate(token, &mut lookup, &mut Vec::new());
             assert_eq!(outcome.is_ok(), expected, "{text}: {outcome:?}");
         }
     }
 
     #[test]
-    fn tokens_are_given_once_and_have_an_end() {
-        let mut expressions = Expressions::default();
+    fn tokens_are_unique_and_limited() {
+        let mut expressions = ExpressionTable::default();
         let tokens: Vec<_> = (0..MAX_EXPRESSIONS).map(|_| expressions.create(b"true").unwrap()).collect();
         assert_eq!((tokens[0], tokens[1]), (0, 1), "as in Envoy");
         assert!(expressions.create(b"true").is_err());

@@ -1,6 +1,5 @@
-//! Functions of the host that guests call by name (`proxy_call_foreign_function`): those that need nothing but their
-//! arguments, and expressions, which the VM keeps. They work at any time, also while a guest starts. Names, arguments and
-//! results are Envoy's.
+//! Host functions that guests call by name (`proxy_call_foreign_function`): stateless functions, and expressions, which
+//! the VM stores. They work at any time, also while a guest starts. Names, arguments and results are Envoy's.
 
 pub(crate) mod expression;
 mod signature;
@@ -8,10 +7,10 @@ mod zlib;
 
 use crate::abi::status::Status;
 
-/// Calls a function and appends its result.
+/// Calls a stateless function and appends its result.
 ///
 /// # Errors
-/// `NotFound` when there is none of that name, else what Envoy's function answers.
+/// `NotFound` for an unknown name, else the status of Envoy's function.
 pub fn call(name: &[u8], arguments: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
     match name {
         b"compress" => zlib::compress(arguments, out),

@@ -1,31 +1,31 @@
-//! `verify_signature` and `sign`: RSA (PKCS #1 v1.5) and ECDSA, with keys as Envoy takes them: SubjectPublicKeyInfo and
-//! PKCS #8, in DER.
+//! The functions `verify_signature` and `sign`: RSA (PKCS #1 v1.5) and ECDSA, with keys in Envoy's formats:
+//! SubjectPublicKeyInfo and PKCS #8, in DER.
 //!
-//! | function | takes | gives |
+//! | function | arguments | result |
 //! |---|---|---|
-//! | `verify_signature` | 1 hash, 2 public key, 3 signature, 4 text | 1 whether it is right, 2 why not |
-//! | `sign` | 1 hash, 2 private key, 3 text | 1 whether it worked, 2 signature, 3 why not |
+//! | `verify_signature` | 1 hash, 2 public key, 3 signature, 4 text | 1 valid, 2 error |
+//! | `sign` | 1 hash, 2 private key, 3 text | 1 success, 2 signature, 3 error |
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, UnparsedPublicKey, VerificationAlgorithm};
 
-use crate::abi::protobuf::{bytes_of, fields, put_bytes, put_number};
+use crate::abi::protobuf::{bytes_field, fields, put_bytes, put_number};
 use crate::abi::status::Status;
 
-/// Whether a signature is right.
+/// Verifies a signature.
 pub(super) fn verify(arguments: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
     let request = fields(arguments).ok_or(Status::BadArgument)?;
-    let part = |number| bytes_of(&request, number).unwrap_or_default();
+    let part = |number| bytes_field(&request, number).unwrap_or_default();
     let (hash, key, text) = (part(1), part(2), part(4));
     let outcome = match algorithms(hash) {
         _ if key.is_empty() => return Err(Status::BadArgument),
         [] => Err(format!("{} is not supported.", String::from_utf8_lossy(hash))),
         algorithms => {
-            let is_right = |algorithm: &&'static dyn VerificationAlgorithm| {
+            let is_valid = |algorithm: &&'static dyn VerificationAlgorithm| {
                 UnparsedPublicKey::new(*algorithm, key).verify(text, part(3)).is_ok()
             };
-            if algorithms.iter().any(is_right) {
+            if algorithms.iter().any(is_valid) {
                 Ok(())
             } else {
                 Err("Failed to verify digest. Error code: 0".to_owned())
@@ -34,12 +34,12 @@ pub(super) fn verify(arguments: &[u8], out: &mut Vec<u8>) -> Result<(), Status> 
     };
     match outcome {
         Ok(()) => put_number(out, 1, 1),
-        Err(why) => put_bytes(out, 2, why.as_bytes()),
+        Err(error) => put_bytes(out, 2, error.as_bytes()),
     }
     Ok(())
 }
 
-/// Every way to verify with a hash: the key says by itself which one can work.
+/// Returns the algorithms with this hash. The key determines which of them can succeed.
 fn algorithms(hash: &[u8]) -> &'static [&'static dyn VerificationAlgorithm] {
     match hash {
         b"sha1" => &[&signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY],
@@ -58,24 +58,24 @@ fn algorithms(hash: &[u8]) -> &'static [&'static dyn VerificationAlgorithm] {
     }
 }
 
-/// A signature of a text.
+/// Signs a text.
 pub(super) fn sign(arguments: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
     let request = fields(arguments).ok_or(Status::BadArgument)?;
-    let part = |number| bytes_of(&request, number).unwrap_or_default();
+    let part = |number| bytes_field(&request, number).unwrap_or_default();
     if part(2).is_empty() {
         return Err(Status::BadArgument);
     }
-    match made(part(1), part(2), part(3)) {
+    match make_signature(part(1), part(2), part(3)) {
         Some(signature) => {
             put_number(out, 1, 1);
             put_bytes(out, 2, &signature);
         }
-        None => put_bytes(out, 3, b"the key and the hash do not make a signature"),
+        None => put_bytes(out, 3, b"the key does not support the hash"),
     }
     Ok(())
 }
 
-fn made(hash: &[u8], key: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+fn make_signature(hash: &[u8], key: &[u8], text: &[u8]) -> Option<Vec<u8>> {
     let random = SystemRandom::new();
     if let Ok(pair) = RsaKeyPair::from_pkcs8(key) {
         let encoding: &'static dyn signature::RsaEncoding = match hash {
@@ -114,18 +114,18 @@ mod tests {
     fn verified(hash: &[u8], key: &[u8], signature: &[u8], text: &[u8]) -> bool {
         let mut out = Vec::new();
         verify(&message(&[(1, hash), (2, key), (3, signature), (4, text)]), &mut out).unwrap();
-        crate::abi::protobuf::number_of(&fields(&out).unwrap(), 1) == 1
+        crate::abi::protobuf::varint_field(&fields(&out).unwrap(), 1) == 1
     }
 
     #[test]
-    fn what_is_signed_is_verified_and_nothing_else() {
+    fn only_matching_signature_is_valid() {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).unwrap();
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         let mut out = Vec::new();
         sign(&message(&[(1, b"sha256"), (2, pkcs8.as_ref()), (3, b"text")]), &mut out).unwrap();
-        let signature = bytes_of(&fields(&out).unwrap(), 2).unwrap().to_vec();
+        let signature = bytes_field(&fields(&out).unwrap(), 2).unwrap().to_vec();
         assert!(verified(b"sha256", public.as_ref(), &signature, b"text"));
         assert!(!verified(b"sha256", public.as_ref(), &signature, b"other"));
         assert!(!verified(b"sha384", public.as_ref(), &signature, b"text"));

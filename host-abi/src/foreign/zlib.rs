@@ -1,4 +1,4 @@
-//! `compress` and `uncompress`: bytes to and from a zlib stream (RFC 1950).
+//! The functions `compress` and `uncompress`: conversion to and from a zlib stream (RFC 1950).
 
 use std::io::Read;
 
@@ -8,7 +8,7 @@ use flate2::read::{ZlibDecoder, ZlibEncoder};
 use crate::abi::status::Status;
 use crate::limits::MAX_FOREIGN_BYTES;
 
-/// Appends a zlib stream of the arguments.
+/// Appends the arguments as a zlib stream.
 pub(super) fn compress(arguments: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
     if arguments.len() > MAX_FOREIGN_BYTES {
         return Err(Status::BadArgument);
@@ -17,7 +17,8 @@ pub(super) fn compress(arguments: &[u8], out: &mut Vec<u8>) -> Result<(), Status
     read.map(|_| ()).map_err(|_| Status::SerializationFailure)
 }
 
-/// Appends what a zlib stream holds. One that is broken, or holds more than [`MAX_FOREIGN_BYTES`], gives nothing.
+/// Appends the content of a zlib stream. A damaged stream, or one with more than [`MAX_FOREIGN_BYTES`], appends
+/// nothing.
 pub(super) fn uncompress(arguments: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
     let limit = MAX_FOREIGN_BYTES as u64 + 1;
     let read = ZlibDecoder::new(arguments).take(limit).read_to_end(out);
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_compressed_comes_back() {
+    fn compressed_bytes_are_restored() {
         let (mut small, mut back) = (Vec::new(), Vec::new());
         compress(b"hello world!", &mut small).unwrap();
         let expected = [
@@ -46,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_and_nonsense_give_nothing() {
+    fn oversized_and_damaged_streams_fail() {
         let mut bomb = Vec::new();
         let zeroes = std::io::repeat(0).take(MAX_FOREIGN_BYTES as u64 + 1);
         ZlibEncoder::new(zeroes, Compression::best()).read_to_end(&mut bomb).unwrap();

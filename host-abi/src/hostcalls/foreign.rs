@@ -1,16 +1,15 @@
-//! The hostcall that calls functions of the host by name.
+//! The hostcall that calls host functions by name.
 
 use crate::abi::property::PropertyValue;
-use crate::abi::protobuf::{bytes_of, fields, number_of};
+use crate::abi::protobuf::{bytes_field, fields, varint_field};
 use crate::abi::status::Status;
-use crate::hostcalls::call::{Call, CallResult, Refusal};
+use crate::hostcalls::context::{HostcallContext, HostcallError, HostcallResult};
 use crate::limits::MAX_NAME;
-use crate::state::VmState;
+use crate::vm_state::VmState;
 
 /// `proxy_call_foreign_function(name, arguments, &result pointer, &result size)`, the first two a pointer and a size
-/// each. A guest that does not want the result gives 0 for its two addresses. The result is written whatever the
-/// status.
-pub(super) fn call_function(call: &mut Call<'_>, arguments: [u32; 6]) -> CallResult {
+/// each. A guest passes 0 for the last two addresses to ignore the result. The result is written whatever the status.
+pub(super) fn call_function(call: &mut HostcallContext<'_>, arguments: [u32; 6]) -> HostcallResult {
     let [name_at, name_size, input_at, input_size, result_at, size_at] = arguments;
     if name_size as usize > MAX_NAME {
         return Err(Status::NotFound.into());
@@ -19,45 +18,47 @@ pub(super) fn call_function(call: &mut Call<'_>, arguments: [u32; 6]) -> CallRes
     if let Some(outcome) = outcome {
         let is_wanted = result_at != 0 && size_at != 0;
         match outcome {
-            Ok(()) if is_wanted => call.give_scratch([result_at, size_at])?,
-            // Of what was refused nothing is shown.
-            _ if is_wanted => call.give(&[], [result_at, size_at])?,
+            Ok(()) if is_wanted => call.return_scratch([result_at, size_at])?,
+            // A rejected call returns an empty result.
+            _ if is_wanted => call.return_bytes(&[], [result_at, size_at])?,
             _ => {}
         }
         return outcome;
     }
-    let parts = call.lend()?;
-    let name = parts.memory.bytes(name_at, name_size)?;
-    let input = parts.memory.bytes(input_at, input_size)?;
-    let outcome = parts.host.foreign_function(parts.context, name, input, parts.out);
-    // There is no such function: nothing is written.
-    if outcome == Err(Status::NotFound) && parts.out.is_empty() {
+    let args = call.borrow()?;
+    let name = args.memory.bytes(name_at, name_size)?;
+    let input = args.memory.bytes(input_at, input_size)?;
+    let outcome = args.host.foreign_function(args.context, name, input, args.out);
+    // The function does not exist: nothing is written.
+    if outcome == Err(Status::NotFound) && args.out.is_empty() {
         return Err(Status::NotFound.into());
     }
     if result_at != 0 && size_at != 0 {
-        call.give_scratch([result_at, size_at])?;
+        call.return_scratch([result_at, size_at])?;
     }
     Ok(outcome?)
 }
 
-/// Calls a function that works on what the VM keeps; `None` when it is none of these. Its result is in the scratch.
-fn of_the_vm(call: &mut Call<'_>, arguments: [u32; 4]) -> Result<Option<CallResult>, Refusal> {
+/// Calls a function on the VM's own state; `None` for other functions. The result is in the scratch buffer.
+fn of_the_vm(call: &mut HostcallContext<'_>, arguments: [u32; 4]) -> Result<Option<HostcallResult>, HostcallError> {
     let [name_at, name_size, input_at, input_size] = arguments;
-    let (memory, state) = call.lend_state()?;
+    let (memory, state) = call.borrow_state()?;
     let name = memory.bytes(name_at, name_size)?;
     let input = memory.bytes(input_at, input_size)?;
     state.scratch.clear();
-    let token = || input.try_into().map(u32::from_le_bytes).map_err(|_| Refusal::from(Status::BadArgument));
+    let token = || input.try_into().map(u32::from_le_bytes).map_err(|_| HostcallError::from(Status::BadArgument));
     Ok(Some(match name {
         b"declare_property" => declare(state, input),
-        // No object of the host's own can be made by a guest.
+        // Guests cannot create host objects.
         b"set_envoy_filter_state" => Err(Status::NotFound.into()),
         b"expr_create" => match state.expressions.create(input) {
             Ok(token) => {
                 state.scratch.extend_from_slice(&token.to_le_bytes());
                 Ok(())
             }
-            Err(why) => Err(Refusal::Explained(Status::BadArgument.number(), format!("expr_create: {why}"))),
+            Err(reason) => {
+                Err(HostcallError::StatusWithReason(Status::BadArgument.number(), format!("expr_create: {reason}")))
+            }
         },
         b"expr_evaluate" => token().and_then(|token| evaluate(state, token)),
         b"expr_delete" => token().map(|token| state.expressions.delete(token)),
@@ -65,21 +66,21 @@ fn of_the_vm(call: &mut Call<'_>, arguments: [u32; 4]) -> Result<Option<CallResu
     }))
 }
 
-/// `DeclarePropertyArguments` of Envoy: 1 name, 3 type (1 is text).
-fn declare(state: &mut VmState, input: &[u8]) -> CallResult {
+/// Decodes Envoy's `DeclarePropertyArguments` (field 1: name, field 3: type, 1 for text) and declares the property.
+fn declare(state: &mut VmState, input: &[u8]) -> HostcallResult {
     let declared = fields(input).ok_or(Status::BadArgument)?;
-    let name = bytes_of(&declared, 1).unwrap_or_default();
-    Ok(state.declare(name, number_of(&declared, 3) == 1)?)
+    let name = bytes_field(&declared, 1).unwrap_or_default();
+    Ok(state.declare(name, varint_field(&declared, 3) == 1)?)
 }
 
-fn evaluate(state: &mut VmState, token: u32) -> CallResult {
+fn evaluate(state: &mut VmState, token: u32) -> HostcallResult {
     let VmState { expressions, declared, host, contexts, scratch, .. } = state;
     let (host, context) = (host.host()?, contexts.effective());
-    let mut look = |path: &[u8], see: &mut dyn FnMut(PropertyValue<'_>)| {
-        // What is not there is not known to the expression either.
-        let _is_there = host.property(context, path, &mut |value| match value {
-            PropertyValue::Bytes(text) if declared.get(path) == Some(&true) => see(PropertyValue::Text(text)),
-            value => see(value),
+    let mut look = |path: &[u8], visit: &mut dyn FnMut(PropertyValue<'_>)| {
+        // A missing property has no value in the expression.
+        let _found = host.property(context, path, &mut |value| match value {
+            PropertyValue::Bytes(text) if declared.get(path) == Some(&true) => visit(PropertyValue::Text(text)),
+            value => visit(value),
         });
     };
     Ok(expressions.evaluate(token, &mut look, scratch)?)

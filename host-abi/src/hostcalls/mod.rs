@@ -1,14 +1,14 @@
-//! What guests may call in module `env`. Each file unmarshals the arguments of some calls, asks the
-//! [`crate::host::Host`], and marshals its answer. Linked by `module/link.rs` by name; the table of names and
-//! signatures is [`crate::abi::calls`].
+//! The hostcalls of module `env`. Each file decodes the arguments of some calls, calls the [`crate::host::Host`], and
+//! encodes the result. `module/link.rs` links them by name; [`crate::abi::calls`] has the table of names and
+//! signatures.
 //!
 //! ```text
-//! guest ──(numbers)──► implementation.rs ──► headers.rs, ... ──(typed)──► Host
-//!   ▲                                            │
-//!   └─ answer in the guest's memory ── call.rs ◄─┘        one guest allocation of the exact size, one copy
+//! guest ──(numbers)──► function.rs ──► headers.rs, ... ──(typed)──► Host
+//!   ▲                                      │
+//!   └── result in guest memory ◄── context.rs ◄─┘      one guest allocation of the exact size, one copy
 //! ```
 
-pub(crate) mod implementation;
+pub(crate) mod function;
 
 mod buffers;
 mod callouts;
@@ -22,13 +22,13 @@ mod streams;
 mod system;
 mod toolchain;
 
-pub(crate) mod call;
+pub(crate) mod context;
 
-use implementation::Implementation;
+use function::HostFunction;
 
-/// The implementation of an `env` hostcall.
-pub(crate) fn implementation(name: &str) -> Option<Implementation> {
-    use Implementation as I;
+/// Returns the implementation of an `env` hostcall.
+pub(crate) fn host_function(name: &str) -> Option<HostFunction> {
+    use HostFunction as I;
     Some(match name {
         "proxy_log" => I::A3(system::log),
         "proxy_get_log_level" => I::A1(system::log_level),

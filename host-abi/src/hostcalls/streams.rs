@@ -1,58 +1,58 @@
-//! Hostcalls that steer a stream. All of them only ask: the host acts after the outermost call into the guest has
-//! returned.
+//! Hostcalls that control a stream. All of them queue a command; the host applies it after the outermost call into the
+//! guest has returned.
 
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
 use crate::host::LocalReply;
-use crate::hostcalls::call::{Call, CallResult, read_pairs};
+use crate::hostcalls::context::{HostcallContext, HostcallResult, read_pairs};
 
-/// The largest gRPC status; larger numbers mean that the guest gave none.
+/// The largest gRPC status. Larger numbers mean that the guest set none.
 const MAX_GRPC_STATUS: u32 = 16;
 
 /// `proxy_continue_request()`, ABI 0.1.0
-pub(super) fn continue_request(call: &mut Call<'_>, []: [u32; 0]) -> CallResult {
+pub(super) fn continue_request(call: &mut HostcallContext<'_>, []: [u32; 0]) -> HostcallResult {
     continue_stream(call, [StreamKind::Request.number()])
 }
 
 /// `proxy_continue_response()`, ABI 0.1.0
-pub(super) fn continue_response(call: &mut Call<'_>, []: [u32; 0]) -> CallResult {
+pub(super) fn continue_response(call: &mut HostcallContext<'_>, []: [u32; 0]) -> HostcallResult {
     continue_stream(call, [StreamKind::Response.number()])
 }
 
 /// `proxy_continue_stream(stream)`
-pub(super) fn continue_stream(call: &mut Call<'_>, [stream]: [u32; 1]) -> CallResult {
+pub(super) fn continue_stream(call: &mut HostcallContext<'_>, [stream]: [u32; 1]) -> HostcallResult {
     let stream = StreamKind::try_from(stream)?;
-    let parts = call.lend()?;
-    Ok(parts.host.continue_stream(parts.context, stream)?)
+    let args = call.borrow()?;
+    Ok(args.host.continue_stream(args.context, stream)?)
 }
 
 /// `proxy_close_stream(stream)`
-pub(super) fn close_stream(call: &mut Call<'_>, [stream]: [u32; 1]) -> CallResult {
+pub(super) fn close_stream(call: &mut HostcallContext<'_>, [stream]: [u32; 1]) -> HostcallResult {
     let stream = StreamKind::try_from(stream)?;
-    let parts = call.lend()?;
-    Ok(parts.host.close_stream(parts.context, stream)?)
+    let args = call.borrow()?;
+    Ok(args.host.close_stream(args.context, stream)?)
 }
 
 /// `proxy_clear_route_cache()`
-pub(super) fn clear_route_cache(call: &mut Call<'_>, []: [u32; 0]) -> CallResult {
-    let parts = call.lend()?;
-    Ok(parts.host.clear_route_cache(parts.context)?)
+pub(super) fn clear_route_cache(call: &mut HostcallContext<'_>, []: [u32; 0]) -> HostcallResult {
+    let args = call.borrow()?;
+    Ok(args.host.clear_route_cache(args.context)?)
 }
 
 /// `proxy_send_local_response(status, details, body, headers, grpc status)`, each of the middle three a pointer and a
 /// size
-pub(super) fn send_local_reply(call: &mut Call<'_>, arguments: [u32; 8]) -> CallResult {
+pub(super) fn send_local_reply(call: &mut HostcallContext<'_>, arguments: [u32; 8]) -> HostcallResult {
     let [status, details, details_size, body, body_size, headers, headers_size, grpc_status] = arguments;
-    let parts = call.lend()?;
+    let args = call.borrow()?;
     let reply = LocalReply {
         status,
-        details: parts.memory.bytes(details, details_size)?,
-        body: parts.memory.bytes(body, body_size)?,
-        headers: read_pairs(&parts.memory, [headers, headers_size])?,
+        details: args.memory.bytes(details, details_size)?,
+        body: args.memory.bytes(body, body_size)?,
+        headers: read_pairs(&args.memory, [headers, headers_size])?,
         grpc_status: (grpc_status <= MAX_GRPC_STATUS).then_some(grpc_status),
     };
-    match parts.host.send_local_reply(parts.context, &reply) {
-        // Nothing to answer any more: guests cannot handle it, and it changes nothing.
+    match args.host.send_local_reply(args.context, &reply) {
+        // The request has no reply left to send. Guests cannot handle the status, and it changes nothing.
         Err(Status::NotFound) | Ok(()) => Ok(()),
         Err(status) => Err(status.into()),
     }

@@ -1,38 +1,38 @@
-//! Imports of module `env` that are not in the contract: compilers and their runtimes add them.
+//! Imports of module `env` that are not in the ABI: compilers and their runtimes add them.
 
 use rand::TryRngCore;
 
-use crate::failure::{Stop, shortened};
-use crate::hostcalls::call::{Call, CallResult, Refusal};
+use crate::failure::{HostTrap, shortened};
+use crate::hostcalls::context::{HostcallContext, HostcallError, HostcallResult};
 use crate::limits::MAX_GUEST_MESSAGE;
 use crate::memory::GuestMemory;
 
-/// `emscripten_notify_memory_growth(index)`: nothing to do, the memory is looked up at each use.
+/// `emscripten_notify_memory_growth(index)`: has no effect, because the memory is looked up at each use.
 #[expect(clippy::unnecessary_wraps, reason = "the shape of every hostcall")]
-pub(super) const fn memory_grew(_call: &mut Call<'_>, [_index]: [u32; 1]) -> CallResult {
+pub(super) const fn memory_grew(_call: &mut HostcallContext<'_>, [_index]: [u32; 1]) -> HostcallResult {
     Ok(())
 }
 
 /// `pthread_equal(a, b)`
-pub(super) const fn thread_equal(_call: &mut Call<'_>, [a, b]: [u32; 2]) -> CallResult {
-    Err(Refusal::Answer((a == b) as u32))
+pub(super) const fn thread_equal(_call: &mut HostcallContext<'_>, [a, b]: [u32; 2]) -> HostcallResult {
+    Err(HostcallError::Status((a == b) as u32))
 }
 
-/// `seed()`: a random number.
+/// `seed()`: returns a random number.
 pub(super) fn seed() -> f64 {
     let bits = rand::rngs::OsRng.try_next_u32().unwrap_or_default();
     f64::from(bits)
 }
 
 /// `abort(message, file, line, column)` of `AssemblyScript`: stops the guest.
-pub(super) fn abort(call: &mut Call<'_>, [message, file, line, column]: [u32; 4]) -> CallResult {
-    let (memory, _) = call.lend_state()?;
+pub(super) fn abort(call: &mut HostcallContext<'_>, [message, file, line, column]: [u32; 4]) -> HostcallResult {
+    let (memory, _) = call.borrow_state()?;
     let message = text(&memory, message).unwrap_or_else(|| "no message".to_owned());
     let file = text(&memory, file).unwrap_or_else(|| "unknown file".to_owned());
-    Err(Stop::Abort(format!("{message} at {file}:{line}:{column}")).into())
+    Err(HostTrap::Abort(format!("{message} at {file}:{line}:{column}")).into())
 }
 
-/// An `AssemblyScript` string: UTF-16, its length in bytes in the four bytes before it.
+/// Reads an `AssemblyScript` string: UTF-16, with its length in bytes in the four bytes before it.
 fn text(memory: &GuestMemory<'_>, pointer: u32) -> Option<String> {
     let length = memory.read_u32(pointer.checked_sub(4)?).ok()?;
     let bytes = memory.bytes(pointer, length.min(u32::try_from(MAX_GUEST_MESSAGE).ok()?)).ok()?;

@@ -1,9 +1,9 @@
-//! Is this a filter? Checks a module's bytes and its exports, before anything of it runs.
+//! The checks of a module's bytes and exports, before any of its code runs.
 
 use wasmtime::{ExternType, FuncType};
 
-use crate::abi::calls::{ALLOCATORS, AbiVersion, Callback, ValueType, callback_named};
-use crate::interface::{Exports, Interface};
+use crate::abi::calls::{ALLOCATORS, AbiVersion, CallbackSpec, ValueType, callback_named};
+use crate::interface::{Exports, ModuleInterface};
 use crate::limits::MAX_MODULE_BYTES;
 use crate::module::error::ModuleError;
 use crate::module::signature::{Signature, function_in_words, in_words};
@@ -11,7 +11,7 @@ use crate::module::signature::{Signature, function_in_words, in_words};
 const MAGIC: &[u8] = b"\0asm";
 const CORE_VERSION: &[u8] = &[1, 0, 0, 0];
 
-/// Checks what can be seen without compiling.
+/// Checks the size and format of a module before it is compiled.
 pub(super) fn check_bytes(wasm: &[u8]) -> Result<(), ModuleError> {
     if wasm.len() > MAX_MODULE_BYTES {
         return Err(ModuleError::TooLarge { bytes: wasm.len() });
@@ -23,8 +23,8 @@ pub(super) fn check_bytes(wasm: &[u8]) -> Result<(), ModuleError> {
     if rest.starts_with(CORE_VERSION) { Ok(()) } else { Err(ModuleError::Component) }
 }
 
-/// Finds what a VM needs among the exports, and checks the types of what the host will call.
-pub(super) fn check_exports(module: &wasmtime::Module) -> Result<Interface, ModuleError> {
+/// Finds the exports that a VM needs, and checks the types of the callbacks.
+pub(super) fn check_exports(module: &wasmtime::Module) -> Result<ModuleInterface, ModuleError> {
     let mut abi = None;
     let mut memory = None;
     let mut exports = Exports::default();
@@ -44,10 +44,10 @@ pub(super) fn check_exports(module: &wasmtime::Module) -> Result<Interface, Modu
     }
     let abi = abi.ok_or(ModuleError::NoAbiVersion)?;
     let memory = memory.ok_or(ModuleError::NoMemory)?;
-    Ok(Interface { abi, memory: memory.to_owned(), allocator: find_allocator(module)?, exports })
+    Ok(ModuleInterface { abi, memory: memory.to_owned(), allocator: find_allocator(module)?, exports })
 }
 
-fn check_callback(callback: &Callback, function: &FuncType) -> Result<(), ModuleError> {
+fn check_callback(callback: &CallbackSpec, function: &FuncType) -> Result<(), ModuleError> {
     let signature = Signature::of(function);
     let fits = |params: &[ValueType]| signature.as_ref().is_some_and(|found| found.is(params, callback.result));
     if callback.params.iter().any(|params| fits(params)) {
@@ -58,7 +58,8 @@ fn check_callback(callback: &Callback, function: &FuncType) -> Result<(), Module
     Err(ModuleError::ExportType { name, expected, found })
 }
 
-/// The specified allocator comes first: modules that export both leak with the other one.
+/// Finds the allocator. The allocator of the specification comes first, because modules that export both leak with the
+/// other one.
 fn find_allocator(module: &wasmtime::Module) -> Result<&'static str, ModuleError> {
     for name in ALLOCATORS.iter().copied() {
         let Some(ExternType::Func(function)) = module.get_export(name) else { continue };

@@ -1,85 +1,86 @@
-//! `ModuleError`: why a module was refused, in words for the person who built or deployed it: what is wrong, where,
-//! what to do.
+//! `ModuleError`: the reason why a module was rejected. Messages state what is wrong, where, and what to do.
 
 use crate::limits::{MAX_IMPORTS, MAX_MODULE_BYTES};
 
-/// Why a module was refused.
+/// The reason why a module was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModuleError {
-    /// More bytes than [`MAX_MODULE_BYTES`].
+    /// The module is larger than [`MAX_MODULE_BYTES`].
     #[error(
         "the module has {bytes} bytes, more than {MAX_MODULE_BYTES}: build it in release mode and strip debug information"
     )]
     TooLarge {
-        /// Its size.
+        /// Size in bytes.
         bytes: usize,
     },
-    /// Not a WebAssembly file.
+    /// The file is not WebAssembly.
     #[error(
-        "this is not a WebAssembly module (it begins with \"{start}\"): give the .wasm file itself, not an archive or text form"
+        "this is not a WebAssembly module (it begins with \"{start}\"): use the .wasm file itself, not an archive or text form"
     )]
     NotWasm {
-        /// Its first bytes, as text where possible.
+        /// The first bytes of the file, escaped.
         start: String,
     },
-    /// A component, which is another format with the same magic.
+    /// The file is a WebAssembly component, another format with the same magic.
     #[error(
         "this is a WebAssembly component; Proxy-Wasm filters are core modules: build for wasm32-unknown-unknown or wasm32-wasip1"
     )]
     Component,
-    /// The compiler refused it.
+    /// The compiler rejected the module.
     #[error("the module does not compile: {0}")]
     Invalid(String),
-    /// No marker of an ABI version that this host speaks.
+    /// The module has no marker of a supported ABI version.
     #[error(
         "the module exports no proxy_abi_version_0_1_0, _0_2_0 or _0_2_1: is this a Proxy-Wasm filter, built with one of its SDKs?"
     )]
     NoAbiVersion,
-    /// No exported memory.
-    #[error("the module exports no memory, so the host cannot hand it anything: let the linker export it as `memory`")]
+    /// The module exports no memory.
+    #[error("the module exports no memory, so the host cannot pass data to it: let the linker export it as `memory`")]
     NoMemory,
-    /// No way to allocate in the guest.
+    /// The module exports no allocator.
     #[error(
-        "the module exports neither proxy_on_memory_allocate nor malloc, so the host cannot hand it anything: export one of them"
+        "the module exports neither proxy_on_memory_allocate nor malloc, so the host cannot pass data to it: export one of them"
     )]
     NoAllocator,
     /// An export has a type that the host cannot call.
     #[error("export {name} has type {found}, but must have {expected}: was it built for another version of the ABI?")]
     ExportType {
-        /// The export.
+        /// Name of the export.
         name: String,
-        /// The type it must have.
+        /// The required type.
         expected: String,
-        /// The type it has.
+        /// The actual type.
         found: String,
     },
-    /// More imports than [`MAX_IMPORTS`].
+    /// The module has more imports than [`MAX_IMPORTS`].
     #[error("the module has {count} imports, more than {MAX_IMPORTS}")]
     TooManyImports {
-        /// How many there are.
+        /// Number of imports.
         count: usize,
     },
-    /// It wants a memory, table or global of the host.
-    #[error("import {name} is a {kind}, but the host offers functions only: link the module with a {kind} of its own")]
+    /// The module imports a memory, table or global.
+    #[error(
+        "import {name} is a {kind}, but the host provides functions only: link the module with a {kind} of its own"
+    )]
     ImportKind {
-        /// The import, as `module.name`.
+        /// Name of the import, as `module.name`.
         name: String,
-        /// What it is.
+        /// Kind of the import.
         kind: &'static str,
     },
-    /// An import has a type that the host cannot answer.
+    /// An import has a type that the host does not implement.
     #[error(
         "import {name} has type {found}, but the host has {expected}: was it built for another version of the ABI?"
     )]
     ImportType {
-        /// The import, as `module.name`.
+        /// Name of the import, as `module.name`.
         name: String,
         /// The type that the host has.
         expected: String,
         /// The type that the module declares.
         found: String,
     },
-    /// The engine would not link it, or its compiled form does not load.
+    /// The engine cannot link the module, or its artifact does not load.
     #[error("the module does not load: {0}")]
     Unloadable(String),
 }

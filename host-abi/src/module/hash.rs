@@ -1,4 +1,4 @@
-//! `ModuleHash`: the name of a module's bytes. Modules are pushed, cached and compared by it.
+//! `ModuleHash`: the identity of a module's bytes. Modules are pushed, cached and compared by it.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use sha2::{Digest, Sha256};
 pub struct ModuleHash([u8; 32]);
 
 impl ModuleHash {
-    /// Hashes a module's bytes.
+    /// Returns the hash of a module's bytes.
     #[must_use]
     pub fn of(wasm: &[u8]) -> Self {
         Self(Sha256::digest(wasm).into())
     }
 
-    /// A hash that was computed elsewhere.
+    /// Creates the hash from its 32 bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its 32 bytes.
+    /// Returns the 32 bytes of the hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

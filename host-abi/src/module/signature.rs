@@ -1,10 +1,10 @@
-//! Function types in the table's terms, and in words. Both checks of a module (imports and exports) compare with it.
+//! Function types in terms of the call table, and as text. The checks of imports and exports compare with it.
 
 use wasmtime::{FuncType, ValType};
 
 use crate::abi::calls::ValueType;
 
-/// A function type whose values can all cross the border.
+/// A function type whose values are all supported by the ABI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Signature {
     pub(super) params: Vec<ValueType>,
@@ -12,7 +12,7 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    /// `None` when a vector or a reference is among the values.
+    /// Converts a function type; `None` if it has a vector or reference type.
     pub(super) fn of(function: &FuncType) -> Option<Self> {
         Some(Self {
             params: function.params().map(|value| value_type(&value)).collect::<Option<_>>()?,
@@ -20,7 +20,7 @@ impl Signature {
         })
     }
 
-    /// Whether these are exactly its parameters and result.
+    /// Returns whether the signature has exactly these parameters and this result.
     pub(super) fn is(&self, params: &[ValueType], result: Option<ValueType>) -> bool {
         self.params == params && self.results == result.as_slice()
     }
@@ -36,7 +36,7 @@ const fn value_type(value: &ValType) -> Option<ValueType> {
     }
 }
 
-/// A type of the table in words: `(i32, i32) -> i32`.
+/// Formats a type of the call table: `(i32, i32) -> i32`.
 pub(super) fn in_words(params: &[ValueType], result: Option<ValueType>) -> String {
     let name = |value: &ValueType| match value {
         ValueType::I32 => "i32",
@@ -48,7 +48,7 @@ pub(super) fn in_words(params: &[ValueType], result: Option<ValueType>) -> Strin
     format!("({}) -> {}", params.join(", "), result.as_ref().map_or("nothing", name))
 }
 
-/// A function's type in words.
+/// Formats a function's type.
 pub(super) fn function_in_words(function: &FuncType) -> String {
     let names = |values: Vec<String>| values.join(", ");
     let params = names(function.params().map(|value| value.to_string()).collect());

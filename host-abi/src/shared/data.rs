@@ -1,4 +1,5 @@
-//! `SharedData`: keys and values with versions for compare-and-swap. Spread over locks that are held for one copy only.
+//! `SharedData`: keys and values with versions for compare-and-swap. They are spread over several locks, each locked
+//! for the time of one copy.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState as SipState};
@@ -19,13 +20,13 @@ pub struct SharedData {
     last_version: AtomicU32,
     writes: AtomicU64,
     evicted: AtomicU64,
-    /// Bytes that one shard may hold.
+    /// Limit of one shard in bytes.
     shard_bytes: AtomicUsize,
 }
 
 struct Shard {
     entries: HashMap<Arc<[u8]>, Entry, SeedableRandomState>,
-    /// Keys by the number of their last write: the first was written longest ago.
+    /// Keys by the number of their last write; the first is the least recently written.
     by_age: BTreeMap<u64, Arc<[u8]>>,
     bytes: usize,
 }
@@ -50,8 +51,8 @@ impl Default for SharedData {
 }
 
 impl SharedData {
-    /// From now on, so many bytes may be held; what is over that makes room when something is written. They are spread
-    /// evenly over the locks, so that a value may have a sixteenth of them.
+    /// Sets the limit in bytes; the next write evicts the excess. The bytes are divided evenly between the shards, so
+    /// one value may have a sixteenth of them.
     pub fn set_limit(&self, bytes: usize) {
         self.shard_bytes.store(bytes / SHARED_SHARDS, Ordering::Relaxed);
     }
@@ -59,7 +60,7 @@ impl SharedData {
     /// Appends the value of a key and returns its version.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound` if the key does not exist.
     pub fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<u32, Status> {
         let shard = self.shard(key).lock();
         let entry = shard.entries.get(key).ok_or(Status::NotFound)?;
@@ -67,11 +68,12 @@ impl SharedData {
         Ok(entry.version)
     }
 
-    /// Stores a value if its version is still `version`, or if `version` is 0, or if there is no such key. When the
-    /// shard is full, the values written longest ago make room.
+    /// Stores a value if its version is still `version`, if `version` is 0, or if the key does not exist. A full shard
+    /// evicts its least recently written values.
     ///
     /// # Errors
-    /// `CasMismatch`; `BadArgument` when key or value are longer than [`MAX_NAME`] and [`MAX_SHARED_VALUE`].
+    /// `CasMismatch` when the version differs; `BadArgument` when the key is longer than [`MAX_NAME`] or the value is
+    /// longer than [`MAX_SHARED_VALUE`].
     pub fn set(&self, key: &[u8], value: &[u8], version: u32) -> Result<(), Status> {
         if key.len() > MAX_NAME || value.len() > MAX_SHARED_VALUE {
             return Err(Status::BadArgument);
@@ -104,30 +106,30 @@ impl SharedData {
         Ok(())
     }
 
-    /// Removes a key; whether it was there.
+    /// Removes a key and returns whether it existed.
     pub fn remove(&self, key: &[u8]) -> bool {
         self.shard(key).lock().remove(key)
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().entries.len()).sum()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes held, with what each entry costs.
+    /// Returns the stored bytes, including the overhead of each entry.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
-    /// Values that were dropped to make room.
+    /// Returns the number of evicted values.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
@@ -138,7 +140,7 @@ impl SharedData {
         &self.shards[usize::try_from(hash % SHARED_SHARDS as u64).unwrap_or(0)]
     }
 
-    /// 0 means "no version", so it is left out when the counter wraps.
+    /// Returns the next version. 0 means "no version", so it is skipped when the counter wraps.
     fn next_version(&self) -> u32 {
         loop {
             let version = self.last_version.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
@@ -149,8 +151,9 @@ impl SharedData {
     }
 }
 
-/// Guests choose keys, and may take them from requests: so places depend on a number that nobody outside knows. It makes
-/// collisions hard to find, not impossible; a filter that lets strangers name many keys hashes them itself.
+/// Creates a hasher with a random seed. Guests choose keys, and may take them from requests, so shards depend on a
+/// secret number. It makes collisions hard to find, not impossible. A filter that lets clients choose many keys must
+/// hash them itself.
 fn hasher() -> SeedableRandomState {
     SeedableRandomState::with_seed(SipState::new().hash_one(0), SharedSeed::global_random())
 }
@@ -184,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_decide() {
+    fn set_compares_versions() {
         let data = SharedData::default();
         let read = |key: &[u8]| {
             let mut out = Vec::new();
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_again_is_young_again() {
+    fn rewritten_value_is_not_evicted() {
         let data = SharedData::default();
         let value = vec![0; MAX_SHARED_VALUE];
         data.set(b"old", &value, 0).unwrap();
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn concurrent_increments_lose_nothing() {
+    fn concurrent_increments_are_all_counted() {
         let data = SharedData::default();
         let try_increment = || {
             let mut out = Vec::new();
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_longest_ago_makes_room() {
+    fn full_shard_evicts_least_recently_written() {
         let data = SharedData::default();
         let value = vec![0; MAX_SHARED_VALUE];
         for number in 0..200_u32 {

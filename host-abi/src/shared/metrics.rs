@@ -1,7 +1,7 @@
-//! `Metrics`: what guests count, by name, for all VMs of a VM id together; `MetricTable`: the numbers one VM knows them
-//! by.
+//! `NamespaceMetrics`: the metrics of all VMs of a VM id, by name. `MetricTable`: the numbers by which one VM refers to
+//! its metrics.
 //!
-//! Defining takes a lock; counting is one atomic operation.
+//! A definition takes a lock; an update is one atomic operation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::abi::metric::MetricKind;
 use crate::abi::status::Status;
 use crate::limits::{HISTOGRAM_BUCKETS, MAX_METRICS};
 
-/// Where metrics are counted that came after as many others as there may be.
+/// Name of the metric that collects the updates of metrics beyond the limit.
 const OVERFLOW: &[u8] = b"metrics_overflow";
 
-/// One metric.
+/// A counter, gauge or histogram.
 #[derive(Debug)]
 pub struct Metric {
     kind: MetricKind,
@@ -24,22 +24,22 @@ pub struct Metric {
     histogram: Option<Box<Histogram>>,
 }
 
-/// How often values occurred, by powers of two.
+/// A histogram with buckets by powers of two.
 #[derive(Debug)]
 pub struct Histogram {
-    /// Bucket 0 counts zeroes, bucket n values from 2^(n-1) up to 2^n - 1.
+    /// Bucket 0 counts zeroes; bucket n counts values from 2^(n-1) to 2^n - 1.
     buckets: [AtomicU64; HISTOGRAM_BUCKETS],
     sum: AtomicU64,
 }
 
 impl Histogram {
-    /// How often values occurred: at 0 zeroes, at n values from 2^(n-1) up to 2^n - 1.
+    /// Returns the counts per bucket: zeroes at 0, values from 2^(n-1) to 2^n - 1 at n.
     #[must_use]
     pub fn counts(&self) -> [u64; HISTOGRAM_BUCKETS] {
         std::array::from_fn(|at| self.buckets[at].load(Ordering::Relaxed))
     }
 
-    /// The sum of all values; wraps.
+    /// Returns the sum of all values; it wraps.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.sum.load(Ordering::Relaxed)
@@ -61,19 +61,19 @@ impl Metric {
         Self { kind, value: AtomicU64::new(0), histogram }
     }
 
-    /// What it counts.
+    /// Returns the type of the metric.
     #[must_use]
     pub const fn kind(&self) -> MetricKind {
         self.kind
     }
 
-    /// The histogram, if it is one.
+    /// Returns the histogram; `None` for other types.
     #[must_use]
     pub fn histogram(&self) -> Option<&Histogram> {
         self.histogram.as_deref()
     }
 
-    /// Value of a counter or gauge.
+    /// Returns the value of a counter or gauge.
     ///
     /// # Errors
     /// `BadArgument` for a histogram.
@@ -84,10 +84,10 @@ impl Metric {
         }
     }
 
-    /// Adds to a counter, adds to or subtracts from a gauge, which stays at 0 or above.
+    /// Adds to a counter, or adds to or subtracts from a gauge, which stays at 0 or above.
     ///
     /// # Errors
-    /// `BadArgument` for a histogram, and for a counter that would not grow.
+    /// `BadArgument` for a histogram, and for an offset below 1 on a counter.
     pub fn increment(&self, offset: i64) -> Result<(), Status> {
         match (self.kind, u64::try_from(offset)) {
             (MetricKind::Histogram, _) | (MetricKind::Counter, Ok(0) | Err(_)) => return Err(Status::BadArgument),
@@ -96,14 +96,14 @@ impl Metric {
             }
             (MetricKind::Gauge, Err(_)) => {
                 let less = |value: u64| Some(value.saturating_sub(offset.unsigned_abs()));
-                // The closure never refuses.
+                // The closure always returns `Some`.
                 let _before = self.value.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
             }
         }
         Ok(())
     }
 
-    /// Sets a gauge, adds to a counter, records in a histogram.
+    /// Sets a gauge, adds to a counter, or records in a histogram.
     pub fn record(&self, value: u64) {
         match (self.kind, &self.histogram) {
             (MetricKind::Histogram, Some(histogram)) => histogram.record(value),
@@ -119,19 +119,19 @@ type MetricName = (MetricKind, Box<[u8]>);
 
 /// The metrics of one VM id.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct NamespaceMetrics {
     by_name: RwLock<BTreeMap<MetricName, Arc<Metric>>>,
     limit: AtomicUsize,
 }
 
-impl Default for Metrics {
+impl Default for NamespaceMetrics {
     fn default() -> Self {
         Self { by_name: RwLock::default(), limit: AtomicUsize::new(MAX_METRICS) }
     }
 }
 
-impl Metrics {
-    /// From now on, so many may be defined; those that are there stay.
+impl NamespaceMetrics {
+    /// Sets the limit of metrics. Existing ones beyond it remain.
     pub fn set_limit(&self, metrics: usize) {
         self.limit.store(metrics, Ordering::Relaxed);
     }
@@ -140,8 +140,8 @@ impl Metrics {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// The metric of this kind and name, made when it is not there. Beyond the limit ([`MAX_METRICS`] unless
-    /// [`Metrics::set_limit`] says otherwise) all new ones of a kind are counted together as `metrics_overflow`.
+    /// Returns the metric of this kind and name, and creates it if necessary. Beyond the limit ([`MAX_METRICS`] by
+    /// default) new metrics of a kind are counted together as `metrics_overflow`.
     pub fn define(&self, kind: MetricKind, name: &[u8]) -> Arc<Metric> {
         let mut by_name = self.by_name.write();
         let mut key = (kind, Box::from(name));
@@ -151,7 +151,7 @@ impl Metrics {
         Arc::clone(by_name.entry(key).or_insert_with(|| Arc::new(Metric::new(kind))))
     }
 
-    /// Visits all metrics in order of kind and name. Do not define metrics from `visit`.
+    /// Visits all metrics in order of kind and name. `visit` must not define metrics: the lock is taken.
     pub fn visit(&self, mut visit: impl FnMut(&[u8], &Metric)) {
         for ((_, name), metric) in &*self.by_name.read() {
             visit(name, metric);
@@ -159,7 +159,8 @@ impl Metrics {
     }
 }
 
-/// The numbers that one VM knows its metrics by: the lowest two bits are the kind, as guests of other hosts may expect.
+/// The numbers by which one VM refers to its metrics. The lowest two bits are the kind, which guests of other hosts may
+/// expect.
 #[derive(Debug, Default)]
 pub struct MetricTable {
     metrics: Vec<Arc<Metric>>,
@@ -168,8 +169,8 @@ pub struct MetricTable {
 }
 
 impl MetricTable {
-    /// Numbers a metric; the same kind and name get the same number.
-    pub fn define(&mut self, metrics: &Metrics, kind: MetricKind, name: &[u8]) -> u32 {
+    /// Returns the number of a metric. The same kind and name return the same number.
+    pub fn define(&mut self, metrics: &NamespaceMetrics, kind: MetricKind, name: &[u8]) -> u32 {
         let numbers = &mut self.numbers[kind as usize];
         let is_full = self.metrics.len() >= metrics.limit() && !numbers.contains_key(name);
         let name = if is_full { OVERFLOW } else { name };
@@ -177,16 +178,16 @@ impl MetricTable {
             return *number;
         }
         self.metrics.push(metrics.define(kind, name));
-        // At most three more than the limit, so it fits.
+        // There are at most three overflow metrics beyond the limit, so the number fits.
         let number = u32::try_from(self.metrics.len() << 2).unwrap_or(0) | kind.number();
         numbers.insert(name.into(), number);
         number
     }
 
-    /// The metric with this number.
+    /// Returns the metric with this number.
     ///
     /// # Errors
-    /// `NotFound`; `BadArgument` when no kind of metric has such numbers.
+    /// `NotFound` if it does not exist; `BadArgument` if its lowest two bits are not a kind.
     pub fn find(&self, number: u32) -> Result<&Metric, Status> {
         if MetricKind::try_from(number & 3).is_err() {
             return Err(Status::BadArgument);
@@ -202,8 +203,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_differ_in_what_they_accept() {
-        let metrics = Metrics::default();
+    fn metric_operations_depend_on_kind() {
+        let metrics = NamespaceMetrics::default();
         let mut table = MetricTable::default();
         let mut define = |kind| table.define(&metrics, kind, b"m");
         let [counter, gauge, histogram] =
@@ -239,8 +240,8 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_last_name() {
-        let metrics = Metrics::default();
+    fn metrics_beyond_limit_are_counted_together() {
+        let metrics = NamespaceMetrics::default();
         for number in 0..MAX_METRICS + 10 {
             metrics.define(MetricKind::Counter, &number.to_le_bytes()).record(1);
         }

@@ -1,7 +1,7 @@
-//! What VMs share across workers, ready-made for hosts: data, queues and metrics, in one namespace per VM id.
+//! Shared state of VMs across workers: data, queues and metrics, in one namespace per VM id.
 //!
-//! A host keeps the [`Namespace`] of its plugin's VM id and answers hostcalls from it. A namespace lives as long as
-//! somebody holds it. Every part is bounded and drops the oldest instead of refusing, because guests panic when these
+//! A host holds the [`Namespace`] of its plugin's VM id and serves hostcalls from it. A namespace lives as long as an
+//! `Arc` of it. Every part is bounded and evicts the oldest entries instead of failing, because guests panic when these
 //! calls fail.
 
 mod data;
@@ -14,21 +14,22 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 pub use data::SharedData;
-pub use metrics::{Histogram, Metric, MetricTable, Metrics};
-pub use queues::{Notify, SharedQueues};
+pub use metrics::{Histogram, Metric, MetricTable, NamespaceMetrics};
+pub use queues::{QueueNotifier, SharedQueues};
 
 /// Namespaces by VM id.
-type Table = Mutex<HashMap<String, Weak<Namespace>>>;
+type NamespaceTable = Mutex<HashMap<String, Weak<Namespace>>>;
 
 /// All namespaces of a process. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct SharedState {
-    namespaces: Arc<Table>,
+    namespaces: Arc<NamespaceTable>,
     queues: Arc<SharedQueues>,
 }
 
 impl SharedState {
-    /// The namespace of a VM id, made when nobody holds it. Not for the request path: keep it.
+    /// Returns the namespace of a VM id, and creates it if no `Arc` of it is alive. It takes a lock: callers on the
+    /// request path reuse the `Arc`.
     #[must_use]
     pub fn namespace(&self, vm_id: &str) -> Arc<Namespace> {
         let mut namespaces = self.namespaces.lock();
@@ -39,7 +40,7 @@ impl SharedState {
         let namespace = Arc::new(Namespace {
             vm_id: vm_id.to_owned(),
             data: SharedData::default(),
-            metrics: Metrics::default(),
+            metrics: NamespaceMetrics::default(),
             queues: Arc::clone(&self.queues),
             namespaces: Arc::clone(&self.namespaces),
         });
@@ -47,42 +48,42 @@ impl SharedState {
         namespace
     }
 
-    /// The namespaces that somebody holds now.
+    /// Returns the live namespaces.
     #[must_use]
     pub fn namespaces(&self) -> Vec<Arc<Namespace>> {
         self.namespaces.lock().values().filter_map(Weak::upgrade).collect()
     }
 }
 
-/// What the VMs of one VM id share.
+/// The shared state of the VMs of one VM id.
 pub struct Namespace {
     vm_id: String,
     data: SharedData,
-    metrics: Metrics,
+    metrics: NamespaceMetrics,
     queues: Arc<SharedQueues>,
-    namespaces: Arc<Table>,
+    namespaces: Arc<NamespaceTable>,
 }
 
 impl Namespace {
-    /// The VM id.
+    /// Returns the VM id.
     #[must_use]
     pub fn vm_id(&self) -> &str {
         &self.vm_id
     }
 
-    /// Shared data of this VM id.
+    /// Returns the shared data of this VM id.
     #[must_use]
     pub const fn data(&self) -> &SharedData {
         &self.data
     }
 
-    /// Metrics of this VM id.
+    /// Returns the metrics of this VM id.
     #[must_use]
-    pub const fn metrics(&self) -> &Metrics {
+    pub const fn metrics(&self) -> &NamespaceMetrics {
         &self.metrics
     }
 
-    /// The queues of all VM ids.
+    /// Returns the queues of all VM ids.
     #[must_use]
     pub fn queues(&self) -> &SharedQueues {
         &self.queues
@@ -91,7 +92,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Somebody may have asked for the same VM id meanwhile: then the queues are theirs already.
+        // A namespace of the same VM id may have been created in the meantime. Then the queues belong to that one.
         let namespaces = self.namespaces.lock();
         if namespaces.get(&self.vm_id).is_some_and(|namespace| namespace.strong_count() > 0) {
             return;
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_lives_as_long_as_somebody_holds_it() {
+    fn namespace_ends_with_its_last_arc() {
         let state = SharedState::default();
         let first = state.namespace("a");
         first.data().set(b"key", b"value", 0).unwrap();

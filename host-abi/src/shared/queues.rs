@@ -1,4 +1,4 @@
-//! `SharedQueues`: first in, first out, between VMs of any VM id. The last VM that registered a queue is told of new
+//! `SharedQueues`: FIFO queues between VMs of any VM id. The last VM that registered a queue is notified of new
 //! entries.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,54 +10,54 @@ use parking_lot::{Mutex, RwLock};
 use crate::abi::status::Status;
 use crate::limits::{MAX_QUEUE_BYTES, MAX_QUEUES, MAX_QUEUES_BYTES, MAX_SHARED_VALUE, SHARED_ENTRY_OVERHEAD};
 
-/// Tells the VM that registered a queue of one new entry. Called without locks, on the thread of whoever appends; must
-/// not block.
-pub type Notify = Arc<dyn Fn(u32) + Send + Sync>;
+/// Notifies the registrant of a queue of one new entry. It is called without locks, on the thread that appends, and
+/// must not block.
+pub type QueueNotifier = Arc<dyn Fn(u32) + Send + Sync>;
 
 /// The queues of all VM ids.
 #[derive(Default)]
 pub struct SharedQueues {
-    table: RwLock<Table>,
+    table: RwLock<QueueTable>,
     dropped: AtomicU64,
 }
 
 #[derive(Default)]
-struct Table {
+struct QueueTable {
     /// By VM id.
-    owners: HashMap<String, Owner>,
+    owners: HashMap<String, VmIdQueues>,
     queues: HashMap<u32, Arc<Queue>>,
     last: u32,
 }
 
 /// The queues of one VM id.
 #[derive(Default)]
-struct Owner {
+struct VmIdQueues {
     numbers: HashMap<Vec<u8>, u32>,
-    /// What waits in all of them.
+    /// Queued bytes of all queues.
     bytes: Arc<AtomicUsize>,
-    /// Whether people were told that there are as many as there may be.
-    is_full_told: bool,
+    /// True if the limit of queues was reached and logged.
+    limit_logged: bool,
 }
 
 struct Queue {
-    /// Whom its VM id belongs to.
+    /// Owner of the queue's VM id.
     owner: Box<str>,
-    notify: Mutex<Notify>,
-    entries: Mutex<Entries>,
-    /// [`Owner::bytes`]
+    notify: Mutex<QueueNotifier>,
+    entries: Mutex<QueueEntries>,
+    /// [`VmIdQueues::bytes`]
     owner_bytes: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
-struct Entries {
+struct QueueEntries {
     values: VecDeque<Box<[u8]>>,
     bytes: usize,
 }
 
 impl SharedQueues {
-    /// Creates a queue and returns its number, or takes over the notifications of the one that is there; what waits in
-    /// it stays. A VM id with [`MAX_QUEUES`] queues gets the number 0, a queue that is never found.
-    pub fn register(&self, vm_id: &str, name: &[u8], notify: Notify) -> u32 {
+    /// Creates a queue and returns its number, or takes over the notifications of an existing one, whose entries
+    /// remain. A VM id with [`MAX_QUEUES`] queues gets the number 0, which is never found.
+    pub fn register(&self, vm_id: &str, name: &[u8], notify: QueueNotifier) -> u32 {
         let mut table = self.table.write();
         if let Some(queue) = table.find(vm_id, name) {
             if let Some(queue) = table.queues.get(&queue) {
@@ -67,28 +67,28 @@ impl SharedQueues {
         }
         let owner = table.owners.entry(vm_id.to_owned()).or_default();
         if owner.numbers.len() >= MAX_QUEUES {
-            if !std::mem::replace(&mut owner.is_full_told, true) {
-                tracing::warn!(vm_id, limit = MAX_QUEUES, "too many shared queues; further ones are not made");
+            if !std::mem::replace(&mut owner.limit_logged, true) {
+                tracing::warn!(vm_id, limit = MAX_QUEUES, "too many shared queues, further ones are not created");
             }
             return 0;
         }
         let owner_bytes = Arc::clone(&owner.bytes);
         let number = table.next_number();
-        let owner = owner_of(vm_id).into();
+        let owner = vm_id_owner(vm_id).into();
         let queue = Queue { owner, notify: Mutex::new(notify), entries: Mutex::default(), owner_bytes };
         table.queues.insert(number, Arc::new(queue));
         table.owners.entry(vm_id.to_owned()).or_default().numbers.insert(name.to_vec(), number);
         number
     }
 
-    /// The number of a queue of any VM id.
+    /// Returns the number of a queue of any VM id.
     #[must_use]
     pub fn resolve(&self, vm_id: &str, name: &[u8]) -> Option<u32> {
         self.table.read().find(vm_id, name)
     }
 
-    /// Appends a value of a guest of this VM id and tells the registrant. When the queue is full, or all queues of its VM id together are, its
-    /// oldest entries are dropped.
+    /// Appends a value on behalf of a guest of this VM id and notifies the registrant. If the queue, or all queues of
+    /// its VM id together, exceed their limit, the oldest entries of the queue are dropped.
     ///
     /// # Errors
     /// `NotFound`, also for the queues of other owners; `BadArgument` when the value is longer than
@@ -112,10 +112,10 @@ impl SharedQueues {
         Ok(())
     }
 
-    /// Takes the oldest value for a guest of this VM id and appends it to `out`.
+    /// Removes the oldest value on behalf of a guest of this VM id and appends it to `out`.
     ///
     /// # Errors
-    /// `NotFound`, also for the queues of other owners; `Empty`.
+    /// `NotFound`, also for the queues of other owners; `Empty` without entries.
     pub fn dequeue(&self, vm_id: &str, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
         let found = self.queue(vm_id, queue)?;
         let mut entries = found.entries.lock();
@@ -124,7 +124,7 @@ impl SharedQueues {
         Ok(())
     }
 
-    /// Entries that were dropped from full queues.
+    /// Returns the number of entries dropped from full queues.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -139,24 +139,24 @@ impl SharedQueues {
 
     fn queue(&self, vm_id: &str, number: u32) -> Result<Arc<Queue>, Status> {
         let table = self.table.read();
-        let queue = table.queues.get(&number).filter(|queue| &*queue.owner == owner_of(vm_id));
+        let queue = table.queues.get(&number).filter(|queue| &*queue.owner == vm_id_owner(vm_id));
         queue.cloned().ok_or(Status::NotFound)
     }
 }
 
-/// Whom a VM id belongs to: what stands before its slash.
-fn owner_of(vm_id: &str) -> &str {
+/// Returns the owner of a VM id: the part before its slash, or "" without one.
+fn vm_id_owner(vm_id: &str) -> &str {
     vm_id.split_once('/').map_or("", |(owner, _)| owner)
 }
 
 impl Queue {
-    fn push(&self, entries: &mut Entries, value: &[u8]) {
+    fn push(&self, entries: &mut QueueEntries, value: &[u8]) {
         entries.bytes += cost(value);
         self.owner_bytes.fetch_add(cost(value), Ordering::Relaxed);
         entries.values.push_back(value.into());
     }
 
-    fn pop(&self, entries: &mut Entries) -> Option<Box<[u8]>> {
+    fn pop(&self, entries: &mut QueueEntries) -> Option<Box<[u8]>> {
         let value = entries.values.pop_front()?;
         entries.bytes -= cost(&value);
         self.owner_bytes.fetch_sub(cost(&value), Ordering::Relaxed);
@@ -164,12 +164,12 @@ impl Queue {
     }
 }
 
-impl Table {
+impl QueueTable {
     fn find(&self, vm_id: &str, name: &[u8]) -> Option<u32> {
         self.owners.get(vm_id)?.numbers.get(name).copied()
     }
 
-    /// Numbers grow from 1 and skip those in use when they wrap.
+    /// Returns an unused number. Numbers increase from 1 and skip used ones after a wraparound.
     fn next_number(&mut self) -> u32 {
         loop {
             self.last = self.last.wrapping_add(1).max(1);
@@ -188,13 +188,13 @@ const fn cost(value: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    fn notify_into(seen: &Arc<Mutex<Vec<u32>>>) -> Notify {
+    fn notify_into(seen: &Arc<Mutex<Vec<u32>>>) -> QueueNotifier {
         let seen = Arc::clone(seen);
         Arc::new(move |queue| seen.lock().push(queue))
     }
 
     #[test]
-    fn first_in_first_out_and_the_last_registrant_is_told() {
+    fn queue_is_fifo_and_notifies_last_registrant() {
         let queues = SharedQueues::default();
         let (first, second) = (Arc::default(), Arc::default());
         let queue = queues.register("vm", b"q", notify_into(&first));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn full_queues_drop_the_oldest() {
+    fn full_queue_drops_oldest_entries() {
         let queues = SharedQueues::default();
         let queue = queues.register("vm", b"q", Arc::new(|_| {}));
         for number in 0..20_u8 {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn many_queues_have_a_bound_together() {
+    fn queues_of_one_vm_id_share_a_limit() {
         let queues = SharedQueues::default();
         let value = vec![0; MAX_SHARED_VALUE];
         let register = |name: usize| queues.register("vm", &name.to_le_bytes(), Arc::new(|_| {}));
@@ -239,19 +239,19 @@ mod tests {
         for number in &numbers {
             queues.enqueue("vm", *number, &value).unwrap();
         }
-        let waiting = || {
+        let non_empty = || {
             let taken = |number: &&u32| queues.dequeue("vm", **number, &mut Vec::new()).is_ok();
             numbers.iter().filter(taken).count()
         };
-        assert!((1..=MAX_QUEUES_BYTES / MAX_SHARED_VALUE).contains(&waiting()));
-        // What was taken has made room; another VM id was not concerned.
+        assert!((1..=MAX_QUEUES_BYTES / MAX_SHARED_VALUE).contains(&non_empty()));
+        // The dequeued bytes are free again. Another VM id is not affected.
         queues.enqueue("vm", numbers[0], &value).unwrap();
-        assert_eq!(waiting(), 1);
+        assert_eq!(non_empty(), 1);
         assert_eq!(queues.dequeue("other", other, &mut Vec::new()), Ok(()));
     }
 
     #[test]
-    fn the_queues_of_others_are_out_of_reach() {
+    fn queue_of_another_owner_is_not_found() {
         let queues = SharedQueues::default();
         let queue = queues.register("shop/stats", b"q", Arc::new(|_| {}));
         assert_eq!(queues.enqueue("bank/stats", queue, b"a"), Err(Status::NotFound));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_last_queue() {
+    fn register_beyond_limit_returns_zero() {
         let queues = SharedQueues::default();
         for number in 0..MAX_QUEUES {
             assert_ne!(queues.register("vm", &number.to_le_bytes(), Arc::new(|_| {})), 0);

@@ -1,41 +1,54 @@
-//! `Callbacks`: everything the host may call in a guest, looked up once when a VM starts.
+//! `Callbacks`: the guest's callbacks, looked up once when a VM starts.
 
 use wasmtime::{Instance, Store};
 
-use crate::entry::{Entry, Returns};
-use crate::state::VmState;
+use crate::guest_function::{GuestFunction, ReturnType};
+use crate::vm_state::VmState;
 
-/// One export that takes `N` numbers, if the module has it.
+/// A callback with `N` parameters, and its export if the module has it.
 #[derive(Clone, Copy)]
 pub(super) struct Callback<const N: usize> {
     pub(super) name: &'static str,
-    pub(super) entry: Option<Entry<N>>,
+    pub(super) function: Option<GuestFunction<N>>,
 }
 
-/// A headers callback in its two forms; the export's type decides which one is filled.
+/// A callback that the module exports.
+#[derive(Clone, Copy)]
+pub(super) struct ExportedCallback<const N: usize> {
+    pub(super) name: &'static str,
+    pub(super) function: GuestFunction<N>,
+}
+
+impl<const N: usize> Callback<N> {
+    /// Returns the exported callback; `None` if the module does not export it.
+    pub(super) fn exported(self) -> Option<ExportedCallback<N>> {
+        Some(ExportedCallback { name: self.name, function: self.function? })
+    }
+}
+
+/// A headers callback in its two forms. The export's type determines which one is set.
 pub(super) struct HeadersCallback {
     pub(super) with_end: Callback<3>,
-    /// ABI 0.1.0
+    /// The form of ABI 0.1.0.
     pub(super) without_end: Callback<2>,
 }
 
 impl HeadersCallback {
     fn find(instance: &Instance, store: &mut Store<VmState>, name: &'static str) -> Self {
         Self {
-            with_end: find(instance, store, name, Returns::Number),
-            without_end: find(instance, store, name, Returns::Number),
+            with_end: find(instance, store, name, ReturnType::Number),
+            without_end: find(instance, store, name, ReturnType::Number),
         }
     }
 }
 
-/// Every callback.
+/// All callbacks of a guest.
 pub(super) struct Callbacks {
     pub(super) context_create: Callback<2>,
     pub(super) vm_start: Callback<2>,
     pub(super) configure: Callback<2>,
     pub(super) tick: Callback<1>,
     pub(super) queue_ready: Callback<2>,
-    pub(super) foreign_function: Callback<3>,
     pub(super) new_connection: Callback<1>,
     pub(super) downstream_data: Callback<3>,
     pub(super) upstream_data: Callback<3>,
@@ -58,59 +71,58 @@ pub(super) struct Callbacks {
 }
 
 impl Callbacks {
-    /// Looks up all callbacks of an instance.
+    /// Looks up the callbacks of an instance.
     pub(super) fn find(instance: &Instance, store: &mut Store<VmState>) -> Self {
-        let trailing = find(instance, store, "proxy_on_grpc_receive_trailing_metadata", Returns::Nothing);
-        let misnamed = find(instance, store, "proxy_on_grpc_trailing_metadata", Returns::Nothing);
+        let trailing = find(instance, store, "proxy_on_grpc_receive_trailing_metadata", ReturnType::Nothing);
+        let misnamed = find(instance, store, "proxy_on_grpc_trailing_metadata", ReturnType::Nothing);
         Self {
-            context_create: find(instance, store, "proxy_on_context_create", Returns::Nothing),
-            vm_start: find(instance, store, "proxy_on_vm_start", Returns::Number),
-            configure: find(instance, store, "proxy_on_configure", Returns::Number),
-            tick: find(instance, store, "proxy_on_tick", Returns::Nothing),
-            queue_ready: find(instance, store, "proxy_on_queue_ready", Returns::Nothing),
-            foreign_function: find(instance, store, "proxy_on_foreign_function", Returns::Nothing),
-            new_connection: find(instance, store, "proxy_on_new_connection", Returns::Number),
-            downstream_data: find(instance, store, "proxy_on_downstream_data", Returns::Number),
-            upstream_data: find(instance, store, "proxy_on_upstream_data", Returns::Number),
-            downstream_close: find(instance, store, "proxy_on_downstream_connection_close", Returns::Nothing),
-            upstream_close: find(instance, store, "proxy_on_upstream_connection_close", Returns::Nothing),
+            context_create: find(instance, store, "proxy_on_context_create", ReturnType::Nothing),
+            vm_start: find(instance, store, "proxy_on_vm_start", ReturnType::Number),
+            configure: find(instance, store, "proxy_on_configure", ReturnType::Number),
+            tick: find(instance, store, "proxy_on_tick", ReturnType::Nothing),
+            queue_ready: find(instance, store, "proxy_on_queue_ready", ReturnType::Nothing),
+            new_connection: find(instance, store, "proxy_on_new_connection", ReturnType::Number),
+            downstream_data: find(instance, store, "proxy_on_downstream_data", ReturnType::Number),
+            upstream_data: find(instance, store, "proxy_on_upstream_data", ReturnType::Number),
+            downstream_close: find(instance, store, "proxy_on_downstream_connection_close", ReturnType::Nothing),
+            upstream_close: find(instance, store, "proxy_on_upstream_connection_close", ReturnType::Nothing),
             request_headers: HeadersCallback::find(instance, store, "proxy_on_request_headers"),
-            request_body: find(instance, store, "proxy_on_request_body", Returns::Number),
-            request_trailers: find(instance, store, "proxy_on_request_trailers", Returns::Number),
+            request_body: find(instance, store, "proxy_on_request_body", ReturnType::Number),
+            request_trailers: find(instance, store, "proxy_on_request_trailers", ReturnType::Number),
             response_headers: HeadersCallback::find(instance, store, "proxy_on_response_headers"),
-            response_body: find(instance, store, "proxy_on_response_body", Returns::Number),
-            response_trailers: find(instance, store, "proxy_on_response_trailers", Returns::Number),
-            http_call_response: find(instance, store, "proxy_on_http_call_response", Returns::Nothing),
-            grpc_initial_metadata: find(instance, store, "proxy_on_grpc_receive_initial_metadata", Returns::Nothing),
-            grpc_receive: find(instance, store, "proxy_on_grpc_receive", Returns::Nothing),
-            grpc_trailing_metadata: if trailing.entry.is_some() { trailing } else { misnamed },
-            grpc_close: find(instance, store, "proxy_on_grpc_close", Returns::Nothing),
-            done: find(instance, store, "proxy_on_done", Returns::Number),
-            log: find(instance, store, "proxy_on_log", Returns::Nothing),
-            delete: find(instance, store, "proxy_on_delete", Returns::Nothing),
+            response_body: find(instance, store, "proxy_on_response_body", ReturnType::Number),
+            response_trailers: find(instance, store, "proxy_on_response_trailers", ReturnType::Number),
+            http_call_response: find(instance, store, "proxy_on_http_call_response", ReturnType::Nothing),
+            grpc_initial_metadata: find(instance, store, "proxy_on_grpc_receive_initial_metadata", ReturnType::Nothing),
+            grpc_receive: find(instance, store, "proxy_on_grpc_receive", ReturnType::Nothing),
+            grpc_trailing_metadata: if trailing.function.is_some() { trailing } else { misnamed },
+            grpc_close: find(instance, store, "proxy_on_grpc_close", ReturnType::Nothing),
+            done: find(instance, store, "proxy_on_done", ReturnType::Number),
+            log: find(instance, store, "proxy_on_log", ReturnType::Nothing),
+            delete: find(instance, store, "proxy_on_delete", ReturnType::Nothing),
         }
     }
 }
 
-/// A callback of this name and type, if it is exported and allowed.
+/// Looks up a callback, unless the settings do not allow it.
 fn find<const N: usize>(
     instance: &Instance,
     store: &mut Store<VmState>,
     name: &'static str,
-    returns: Returns,
+    returns: ReturnType,
 ) -> Callback<N> {
     match store.data().settings().allows_callback(name) {
         true => find_export(instance, store, name, returns),
-        false => Callback { name, entry: None },
+        false => Callback { name, function: None },
     }
 }
 
-/// An export of this name and type.
+/// Looks up an export by name and type.
 pub(super) fn find_export<const N: usize>(
     instance: &Instance,
     store: &mut Store<VmState>,
     name: &'static str,
-    returns: Returns,
+    returns: ReturnType,
 ) -> Callback<N> {
-    Callback { name, entry: Entry::find(instance, store, name, returns) }
+    Callback { name, function: GuestFunction::find(instance, store, name, returns) }
 }

@@ -1,4 +1,4 @@
-//! The callbacks of TCP connections. Creation, log, done and delete are those of streams.
+//! The callbacks of TCP connections. TCP connections share the create, log, done and delete callbacks of streams.
 
 use crate::abi::action::ConnectionAction;
 use crate::abi::context::ContextId;
@@ -9,19 +9,19 @@ use crate::vm::Vm;
 use crate::vm::http::clamped;
 
 impl Vm {
-    /// `proxy_on_new_connection`
+    /// Calls `proxy_on_new_connection`.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_new_connection(&mut self, host: &mut dyn Host, context: ContextId) -> Result<ConnectionAction, Failure> {
         let action = self.call(host, context, |callbacks| &callbacks.new_connection, [context.number()])?;
         Ok(action.map_or(ConnectionAction::Continue, ConnectionAction::from_guest))
     }
 
-    /// `proxy_on_downstream_data`: `size` bytes are readable in the downstream data.
+    /// Calls `proxy_on_downstream_data`; `size` bytes are readable in the downstream data.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_downstream_data(
         &mut self,
         host: &mut dyn Host,
@@ -34,10 +34,10 @@ impl Vm {
         Ok(action.map_or(ConnectionAction::Continue, ConnectionAction::from_guest))
     }
 
-    /// `proxy_on_upstream_data`: `size` bytes are readable in the upstream data.
+    /// Calls `proxy_on_upstream_data`; `size` bytes are readable in the upstream data.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_upstream_data(
         &mut self,
         host: &mut dyn Host,
@@ -50,10 +50,10 @@ impl Vm {
         Ok(action.map_or(ConnectionAction::Continue, ConnectionAction::from_guest))
     }
 
-    /// `proxy_on_downstream_connection_close`
+    /// Calls `proxy_on_downstream_connection_close`.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_downstream_close(
         &mut self,
         host: &mut dyn Host,
@@ -64,10 +64,10 @@ impl Vm {
         self.call(host, context, |callbacks| &callbacks.downstream_close, arguments).map(|_| ())
     }
 
-    /// `proxy_on_upstream_connection_close`
+    /// Calls `proxy_on_upstream_connection_close`.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_upstream_close(
         &mut self,
         host: &mut dyn Host,

@@ -1,5 +1,4 @@
-//! The callbacks of HTTP streams, in the order in which a stream meets them: create, request, response, log, done,
-//! delete.
+//! The callbacks of HTTP streams, in the order of a stream's life: create, request, response, log, done, delete.
 
 use crate::abi::action::{BodyAction, HeadersAction, TrailersAction};
 use crate::abi::context::ContextId;
@@ -8,16 +7,21 @@ use crate::host::{EndOfStream, Host};
 use crate::vm::Vm;
 use crate::vm::callbacks::{Callback, Callbacks, HeadersCallback};
 
-type Trailers = Callback<2>;
+/// The arguments of a headers callback.
+#[derive(Clone, Copy)]
+struct HeadersEvent {
+    count: u32,
+    end: EndOfStream,
+}
 
 impl Vm {
-    /// Creates a context for a stream or connection of the acting plugin (`proxy_on_context_create`).
+    /// Creates a context for a stream or connection of the selected plugin (`proxy_on_context_create`).
     ///
     /// # Errors
-    /// When the guest fails; the context does not live then.
+    /// The guest fails. The context is not live then.
     pub fn create_stream(&mut self, host: &mut dyn Host) -> Result<ContextId, Failure> {
-        let context = self.store.data_mut().contexts.create(self.acting);
-        let arguments = [context.number(), self.root_context().number()];
+        let context = self.store.data_mut().contexts.create(self.selected);
+        let arguments = [context.number(), self.plugin_context().number()];
         let created = self.call(host, context, |callbacks| &callbacks.context_create, arguments);
         if let Err(failure) = created {
             self.store.data_mut().contexts.delete(context);
@@ -26,10 +30,10 @@ impl Vm {
         Ok(context)
     }
 
-    /// `proxy_on_request_headers`: `count` entries are readable in the request headers.
+    /// Calls `proxy_on_request_headers`; `count` entries are readable in the request headers.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_request_headers(
         &mut self,
         host: &mut dyn Host,
@@ -37,13 +41,13 @@ impl Vm {
         count: u32,
         end: EndOfStream,
     ) -> Result<HeadersAction, Failure> {
-        self.on_headers(host, context, |callbacks| &callbacks.request_headers, (count, end))
+        self.on_headers(host, context, |callbacks| &callbacks.request_headers, HeadersEvent { count, end })
     }
 
-    /// `proxy_on_request_body`: `size` bytes are readable in the request body.
+    /// Calls `proxy_on_request_body`; `size` bytes are readable in the request body.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_request_body(
         &mut self,
         host: &mut dyn Host,
@@ -56,10 +60,10 @@ impl Vm {
         Ok(action.map_or(BodyAction::Continue, BodyAction::from_guest))
     }
 
-    /// `proxy_on_request_trailers`: `count` entries are readable in the request trailers.
+    /// Calls `proxy_on_request_trailers`; `count` entries are readable in the request trailers.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_request_trailers(
         &mut self,
         host: &mut dyn Host,
@@ -69,10 +73,10 @@ impl Vm {
         self.on_trailers(host, context, |callbacks| &callbacks.request_trailers, count)
     }
 
-    /// `proxy_on_response_headers`: `count` entries are readable in the response headers.
+    /// Calls `proxy_on_response_headers`; `count` entries are readable in the response headers.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_response_headers(
         &mut self,
         host: &mut dyn Host,
@@ -80,13 +84,13 @@ impl Vm {
         count: u32,
         end: EndOfStream,
     ) -> Result<HeadersAction, Failure> {
-        self.on_headers(host, context, |callbacks| &callbacks.response_headers, (count, end))
+        self.on_headers(host, context, |callbacks| &callbacks.response_headers, HeadersEvent { count, end })
     }
 
-    /// `proxy_on_response_body`: `size` bytes are readable in the response body.
+    /// Calls `proxy_on_response_body`; `size` bytes are readable in the response body.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_response_body(
         &mut self,
         host: &mut dyn Host,
@@ -99,10 +103,10 @@ impl Vm {
         Ok(action.map_or(BodyAction::Continue, BodyAction::from_guest))
     }
 
-    /// `proxy_on_response_trailers`: `count` entries are readable in the response trailers.
+    /// Calls `proxy_on_response_trailers`; `count` entries are readable in the response trailers.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_response_trailers(
         &mut self,
         host: &mut dyn Host,
@@ -112,20 +116,20 @@ impl Vm {
         self.on_trailers(host, context, |callbacks| &callbacks.response_trailers, count)
     }
 
-    /// `proxy_on_log`: once, after the stream has ended.
+    /// Calls `proxy_on_log`, once, after the stream has ended.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_log(&mut self, host: &mut dyn Host, context: ContextId) -> Result<(), Failure> {
         self.call(host, context, |callbacks| &callbacks.log, [context.number()])?;
         Ok(())
     }
 
-    /// `proxy_on_done`: whether the context may be deleted now. If not, the guest calls `proxy_done` later, which
-    /// [`Vm::take_done`] tells.
+    /// Calls `proxy_on_done` and returns whether the context may be deleted now. If not, the guest calls `proxy_done`
+    /// later, which [`Vm::take_plugin_done`] reports for a plugin context.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_done(&mut self, host: &mut dyn Host, context: ContextId) -> Result<bool, Failure> {
         let done = self.call(host, context, |callbacks| &callbacks.done, [context.number()])?;
         let done = done.is_none_or(|done| done != 0);
@@ -135,19 +139,19 @@ impl Vm {
         Ok(done)
     }
 
-    /// `proxy_on_delete`: the context ends, whether the guest fails or not.
+    /// Calls `proxy_on_delete` and removes the context, also when the guest fails.
     ///
     /// # Errors
-    /// When the guest fails.
+    /// The guest fails.
     pub fn on_delete(&mut self, host: &mut dyn Host, context: ContextId) -> Result<(), Failure> {
         let outcome = self.call(host, context, |callbacks| &callbacks.delete, [context.number()]);
         self.store.data_mut().contexts.delete(context);
         outcome.map(|_| ())
     }
 
-    /// A context ends whose module has none of the callbacks for it: [`Vm::on_log`], [`Vm::on_done`] and [`Vm::on_delete`]
-    /// at once.
-    pub fn forget(&mut self, context: ContextId) {
+    /// Removes a context without a callback. It replaces [`Vm::on_log`], [`Vm::on_done`] and [`Vm::on_delete`] for a
+    /// module that exports none of them.
+    pub fn delete_silently(&mut self, context: ContextId) {
         self.store.data_mut().contexts.delete(context);
     }
 
@@ -156,14 +160,14 @@ impl Vm {
         host: &mut dyn Host,
         context: ContextId,
         pick: fn(&Callbacks) -> &HeadersCallback,
-        (count, end): (u32, EndOfStream),
+        HeadersEvent { count, end }: HeadersEvent,
     ) -> Result<HeadersAction, Failure> {
         let arguments = [context.number(), count, end.number()];
         let action = match self.call(host, context, |callbacks| &pick(callbacks).with_end, arguments)? {
             Some(action) => Some(action),
             None => self.call(host, context, |callbacks| &pick(callbacks).without_end, [context.number(), count])?,
         };
-        let pause = self.store.data().resident().header_pause;
+        let pause = self.store.data().plugin().header_pause;
         Ok(action.map_or(HeadersAction::Continue, |action| HeadersAction::from_guest(action, pause)))
     }
 
@@ -171,7 +175,7 @@ impl Vm {
         &mut self,
         host: &mut dyn Host,
         context: ContextId,
-        pick: fn(&Callbacks) -> &Trailers,
+        pick: fn(&Callbacks) -> &Callback<2>,
         count: u32,
     ) -> Result<TrailersAction, Failure> {
         let action = self.call(host, context, pick, [context.number(), count])?;
@@ -179,7 +183,7 @@ impl Vm {
     }
 }
 
-/// A length as guests know it.
+/// Converts a length to the ABI's 32 bits; larger lengths saturate.
 pub(super) fn clamped(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }

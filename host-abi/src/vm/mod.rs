@@ -1,16 +1,15 @@
-//! `Vm`: one running guest of a plugin. The proxy makes one per worker or per stream, and calls its callbacks.
+//! `Vm`: one running guest instance. The proxy starts one per worker or per stream, and calls its callbacks.
 //!
 //! ```text
 //!                    Failure
-//!  start ──► running ───────► dead: every call answers `Dead`, the guest is not entered again
+//!  start ──► running ───────► dead: every call returns `Dead`, the guest is not called again
 //! ```
 //!
-//! Several plugins with one module may share a VM: each has a plugin context and streams of its own, and a failure of one
-//! is the end of all. What is about a plugin and no stream is about the one that acts ([`Vm::act_for`]).
+//! Several plugins with one module may share a VM. Each has its own plugin context and streams, and a failure of one
+//! stops all. Calls that concern a plugin and no stream act on the selected plugin ([`Vm::select_plugin`]).
 //!
-//! A call lends a [`Host`] to the guest's hostcalls and takes it back before it returns. A callback that the module
-//! does not export costs a look at an `Option`. `Vm` is `Send` and not `Sync`: start it anywhere, then move it to its
-//! worker.
+//! A call lends a [`Host`] to the guest's hostcalls until it returns. A callback that the module does not export costs
+//! one check of an `Option`. `Vm` is `Send` and not `Sync`: it may start on any thread and then move to its worker.
 
 mod callbacks;
 mod callouts;
@@ -25,126 +24,93 @@ use wasmtime::Store;
 
 use crate::abi::context::ContextId;
 use crate::engine::Activity;
-use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::interface::Exports;
-use crate::lend::Lent;
+use crate::host_slot::HostGuard;
 use crate::plugin::Plugin;
-use crate::state::{Resident, VmState};
-use callbacks::{Callback, Callbacks};
+use crate::vm_state::{VmPlugin, VmState};
+use callbacks::{Callback, Callbacks, ExportedCallback};
 
-pub use callouts::CalloutResponse;
+pub use callouts::CalloutResponseSizes;
 pub use start::{StartError, StartStep};
 
-/// One running guest.
+/// One running guest instance.
 pub struct Vm {
     plugins: Box<[Arc<Plugin>]>,
-    /// Which of them acts.
-    acting: usize,
+    /// Index of the selected plugin.
+    selected: usize,
     store: Store<VmState>,
     callbacks: Callbacks,
-    /// Of its engine: the ticker is awake while guests run.
+    /// Activity flag of the engine, which keeps the ticker awake while guests run.
     activity: Arc<Activity>,
     dead: bool,
 }
 
+/// The context that a callback runs on behalf of, with the index of its plugin.
+#[derive(Clone, Copy)]
+struct CallContext {
+    plugin: usize,
+    id: ContextId,
+}
+
 impl Vm {
-    /// Instantiates a plugin, initialises it, creates its plugin context and has it read its configuration, all within
-    /// `start_time` of CPU. May take that long: not for a worker's thread.
-    ///
-    /// # Errors
-    /// When a step fails or the guest refuses its configuration.
-    pub fn start(plugin: &Arc<Plugin>, host: &mut dyn Host) -> Result<Self, StartError> {
-        Self::start_all(std::slice::from_ref(plugin), host)
+    /// Selects the plugin for timers, queues, callout responses and new streams, by its index in this VM.
+    pub fn select_plugin(&mut self, plugin: usize) {
+        self.selected = plugin.min(self.plugins.len().saturating_sub(1));
     }
 
-    /// The same for plugins that share the VM, one after the other, each within a `start_time` of its own. They have one
-    /// module and the same VM configuration, environment and capabilities: those of the first one.
-    ///
-    /// # Errors
-    /// When a step fails or the guest refuses a configuration.
-    pub fn start_all(plugins: &[Arc<Plugin>], host: &mut dyn Host) -> Result<Self, StartError> {
-        start::start(plugins, host)
-    }
-
-    /// Chooses the plugin that timers, queues, answers to callouts and new streams are about, by its number here.
-    pub fn act_for(&mut self, plugin: usize) {
-        self.acting = plugin.min(self.plugins.len().saturating_sub(1));
-    }
-
-    /// The plugin context of the plugin that acts.
+    /// Returns the plugin context of the selected plugin.
     #[must_use]
-    pub const fn root_context(&self) -> ContextId {
-        ContextId::of_plugin(self.acting)
+    pub const fn plugin_context(&self) -> ContextId {
+        ContextId::of_plugin(self.selected)
     }
 
-    /// The callbacks that the guest has.
-    #[must_use]
-    pub fn exports(&self) -> Exports {
-        self.plugins[self.acting].exports()
-    }
-
-    /// Whether a failure has stopped the guest for good.
+    /// Returns whether a failure has stopped the guest.
     #[must_use]
     pub const fn is_dead(&self) -> bool {
         self.dead
     }
 
-    /// How often the guest wants `proxy_on_tick`, if at all. Look again after each call.
+    /// Returns the guest's tick period, or `None` without a timer. It may change with each call.
     #[must_use]
     pub fn tick_period(&self) -> Option<Duration> {
-        self.resident().timer.period
+        self.plugin_state().timer.period
     }
 
-    /// Changes each time the guest sets its tick period, also to the same one: the timer then starts anew.
+    /// Returns a number that changes whenever the guest sets its tick period, also to the same value: the timer then
+    /// restarts.
     #[must_use]
     pub fn tick_generation(&self) -> u64 {
-        self.resident().timer.generation
+        self.plugin_state().timer.generation
     }
 
-    /// Bytes of the guest's memory.
+    /// Returns the size of the guest's memory in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.store.data().memory.map_or(0, |memory| memory.data_size(&self.store))
     }
 
-    /// Bytes of log messages that were dropped because the guest wrote too many.
+    /// Returns the bytes of log messages that were dropped over the limit.
     #[must_use]
     pub fn dropped_log_bytes(&self) -> u64 {
-        self.resident().log_budget.dropped()
+        self.plugin_state().log_budget.dropped()
     }
 
-    fn resident(&self) -> &Resident {
-        &self.store.data().residents[self.acting]
+    fn plugin_state(&self) -> &VmPlugin {
+        &self.store.data().plugins[self.selected]
     }
 
-    /// Contexts that live, the plugin contexts included.
-    #[must_use]
-    pub fn live_contexts(&self) -> usize {
-        self.store.data().contexts.live()
+    /// Returns true once after the pending plugin context of the selected plugin has called `proxy_done`.
+    pub fn take_plugin_done(&mut self) -> bool {
+        let root = self.plugin_context();
+        self.store.data_mut().contexts.take_done_for(root)
     }
 
-    /// Whether the context lives in this VM.
-    #[must_use]
-    pub fn is_live(&self, context: ContextId) -> bool {
-        self.store.data().contexts.is_live(context)
-    }
-
-    /// Whether the plugin context of the plugin that acts has been pending and is done now; true once.
-    pub fn plugin_is_done(&mut self) -> bool {
-        let root = self.root_context();
-        self.store.data_mut().contexts.take_if_done(root)
-    }
-
-    /// A context whose [`Vm::on_done`] answered false and for which the guest has called `proxy_done` since: delete it
-    /// now. Ask after each call, until there is none.
-    pub fn take_done(&mut self) -> Option<ContextId> {
-        self.store.data_mut().contexts.take_done()
-    }
-
-    /// Calls a callback on behalf of `context`, within the plugin's `call_time`. `None` when the module does not export
-    /// it; what it returns else, which means nothing where it returns nothing.
+    /// Calls an exported callback on behalf of `context`, limited to the plugin's `call_time`. Returns `None` if the
+    /// module does not export it, else its result (unspecified for callbacks without one).
+    ///
+    /// # Errors
+    /// The guest trapped or exceeded a limit, the context is not live, or the VM is dead.
     fn call<const N: usize>(
         &mut self,
         host: &mut dyn Host,
@@ -152,47 +118,50 @@ impl Vm {
         pick: impl FnOnce(&Callbacks) -> &Callback<N>,
         arguments: [u32; N],
     ) -> Result<Option<u32>, Failure> {
-        let Callback { name, entry } = *pick(&self.callbacks);
+        let callback = *pick(&self.callbacks);
         if self.dead {
-            return Err(Failure::dead(name));
+            return Err(Failure::dead(callback.name));
         }
-        let Some(entry) = entry else { return Ok(None) };
+        let Some(callback) = callback.exported() else { return Ok(None) };
         let state = self.store.data_mut();
         let Some(plugin) = state.contexts.plugin_of(context) else {
-            return Err(Failure::no_context(name, context));
+            return Err(Failure::no_context(callback.name, context));
         };
-        state.deadline.begin(state.residents[plugin].call_time);
+        state.deadline.begin(state.plugins[plugin].call_time);
         self.store.set_epoch_deadline(1);
-        self.enter(host, (plugin, context), (name, entry), arguments).map(Some)
+        self.enter(host, CallContext { plugin, id: context }, callback, arguments).map(Some)
     }
 
-    /// As [`Vm::call`], of a callback that is there, within the time that is left of the deadline that was begun.
+    /// Calls an exported callback within the deadline that is already running.
+    ///
+    /// # Errors
+    /// The guest trapped or exceeded a limit.
     fn enter<const N: usize>(
         &mut self,
         host: &mut dyn Host,
-        (plugin, context): (usize, ContextId),
-        (name, entry): (&'static str, Entry<N>),
+        context: CallContext,
+        callback: ExportedCallback<N>,
         arguments: [u32; N],
     ) -> Result<u32, Failure> {
         let state = self.store.data_mut();
-        state.current = plugin;
-        state.contexts.enter(context, plugin);
-        state.growth.begin();
+        state.current_plugin = context.plugin;
+        state.contexts.enter(context.id, context.plugin);
+        state.memory_limiter.begin();
         self.activity.note();
-        // Until the guest has returned: a host that panics unwinds from here, past a guest that is then in an unknown
-        // state.
+        // The VM counts as dead until the guest has returned. A host that panics unwinds from here and leaves the guest
+        // in an unknown state.
         self.dead = true;
-        let mut lent = Lent::new(&mut self.store, host);
-        let outcome = entry.call(lent.store(), arguments);
-        drop(lent);
+        let mut guard = HostGuard::new(&mut self.store, host);
+        let outcome = callback.function.call(guard.store(), arguments);
+        drop(guard);
         match outcome {
-            Ok(answer) => {
+            Ok(result) => {
                 self.dead = false;
-                Ok(answer)
+                Ok(result)
             }
             Err(error) => {
-                let growth_refused = self.store.data().growth.was_refused();
-                Err(Failure::from_engine(&error, name, growth_refused))
+                let growth_rejected = self.store.data().memory_limiter.rejected_growth();
+                Err(Failure::from_engine(&error, callback.name, growth_rejected))
             }
         }
     }

@@ -1,25 +1,25 @@
-//! Guests made from decisions: every callback, the allocator and what runs before the first callback make any calls with
-//! any arguments, call each other, grow their memory and tables, loop and trap.
+//! Generated guests. Every callback, the allocator and the functions before the first callback make any calls with any
+//! arguments, call each other, grow their memory and tables, loop and trap.
 //!
-//! After each hostcall a guest logs four letters: [`NOTE`], who called, what, and the answer. The test reads from them
-//! what it has seen.
+//! After each hostcall a guest logs four letters: [`NOTE`], the caller, the callee, and the result. The test collects
+//! them as coverage.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use weir_host_abi::abi::calls::{CALLBACKS, HOSTCALLS, Hostcall, ValueType};
+use weir_host_abi::abi::calls::{CALLBACKS, HOSTCALLS, HostcallSpec, ValueType};
 use weir_host_abi::abi::pairs::encode;
 
-use crate::calls::{Shape, hostcall};
-use crate::choices::Choices;
-use crate::puppet::import;
+use crate::calls::{HostcallSignature, hostcall};
+use crate::fuzz_input::FuzzInput;
+use crate::test_guest::import;
 
-/// How a note begins; the other letters are numbers after [`FIRST`]. All are ASCII, so that the log keeps them as they
-/// are.
+/// First letter of a note. The other letters are numbers offset by [`FIRST`]. All are ASCII, so the log does not change
+/// them.
 const NOTE: u8 = 1;
 const FIRST: u8 = 2;
 
-/// Functions of a guest before its callbacks: where each runs, and the type that it has.
+/// Functions of a guest beside its callbacks: export name and type.
 const EARLY: [(&str, &str); 5] = [
     ("start", ""),
     ("_initialize", ""),
@@ -29,23 +29,23 @@ const EARLY: [(&str, &str); 5] = [
 ];
 const ALLOCATOR: usize = 4;
 
-/// Most steps of one function.
+/// Maximum number of steps of one function.
 const MAX_STEPS: usize = 6;
 
-/// Where a guest keeps answers, a name and a header list; its note is at 8.
+/// Addresses of results, a name and a header list in the guest. Its note is at 8.
 const ANSWER_AT: u32 = 16;
 const NAME_AT: u32 = 1_024;
 const PAIRS_AT: u32 = 1_040;
 
 /// A guest under construction.
 struct Guest<'c, 'a> {
-    choices: &'c mut Choices<'a>,
+    choices: &'c mut FuzzInput<'a>,
     used: BTreeSet<usize>,
     text: String,
 }
 
-/// The text of a guest.
-pub(crate) fn text(choices: &mut Choices<'_>) -> String {
+/// Generates the text of a guest.
+pub(crate) fn text(choices: &mut FuzzInput<'_>) -> String {
     let mut guest = Guest { choices, used: BTreeSet::new(), text: String::new() };
     for at in 0..EARLY.len() + CALLBACKS.len() {
         guest.function(at);
@@ -67,13 +67,13 @@ const FRAME: &str = r#"
     (memory (export "memory") 2) (table $table 2 funcref)
     (global $depth (mut i32) (i32.const 0)) (global $next (mut i32) (i32.const 65536))
     (func (export "proxy_abi_version_0_2_0"))
-    (func $note (param $who i32) (param $what i32) (param $answer i32)
-        (i32.store8 (i32.const 8) (i32.const 1)) (i32.store8 (i32.const 9) (local.get $who))
-        (i32.store8 (i32.const 10) (local.get $what))
-        (i32.store8 (i32.const 11) (i32.add (i32.const 2) (i32.and (local.get $answer) (i32.const 63))))
+    (func $note (param $caller i32) (param $callee i32) (param $result i32)
+        (i32.store8 (i32.const 8) (i32.const 1)) (i32.store8 (i32.const 9) (local.get $caller))
+        (i32.store8 (i32.const 10) (local.get $callee))
+        (i32.store8 (i32.const 11) (i32.add (i32.const 2) (i32.and (local.get $result) (i32.const 63))))
         (drop (call $proxy_log (i32.const 0) (i32.const 8) (i32.const 4))))"#;
 
-/// The name of a function by its place, and its type.
+/// Returns the name and type of a function by its index.
 fn function(at: usize) -> (&'static str, String) {
     if let Some((name, types)) = EARLY.get(at) {
         return (name, (*types).to_owned());
@@ -89,7 +89,8 @@ fn parameters(types: &str) -> usize {
 }
 
 impl Guest<'_, '_> {
-    /// Adds a function. What runs before the first callback is often left out: a guest that fails there does not start.
+    /// Adds a function. Functions before the first callback are often omitted, because a guest that fails there does
+    /// not start.
     fn function(&mut self, at: usize) {
         let (name, types) = function(at);
         let is_exported = at == ALLOCATOR || !self.choices.rarely(if at < ALLOCATOR { 200 } else { 30 });
@@ -109,7 +110,7 @@ impl Guest<'_, '_> {
         writeln!(self.text, "(func ${name} {types} {body} {result}) {export}").unwrap();
     }
 
-    /// What a function returns: mostly what lets the guest go on.
+    /// Returns code for a function's result, mostly one that lets the guest continue.
     fn result(&mut self, at: usize) -> String {
         let style = self.choices.byte();
         if at == ALLOCATOR {
@@ -153,7 +154,7 @@ impl Guest<'_, '_> {
         }
     }
 
-    /// Another function is called, at most three deep.
+    /// Returns a call of another function, nested at most three deep.
     fn nested(&mut self) -> String {
         let other = EARLY.len() + self.choices.below(CALLBACKS.len());
         let (name, types) = function(other);
@@ -167,35 +168,35 @@ impl Guest<'_, '_> {
         )
     }
 
-    fn hostcall(&mut self, who: usize) -> String {
+    fn hostcall(&mut self, caller: usize) -> String {
         let mut at = self.choices.below(HOSTCALLS.len());
         if matches!(HOSTCALLS[at].name, "abort" | "proc_exit") && !self.choices.rarely(30) {
             at = 0;
         }
         self.used.insert(at);
-        let (row, shape) = hostcall(at);
-        let arguments = self.arguments(row, shape, parameters(&function(who).1));
+        let (row, signature) = hostcall(at);
+        let arguments = self.arguments(row, signature, parameters(&function(caller).1));
         let call = format!("(call ${} {arguments})", row.name);
         match row.result {
             None => call,
             Some(ValueType::I32) => {
-                format!("(call $note (i32.const {}) (i32.const {}) {call})", letter(who), letter(at))
+                format!("(call $note (i32.const {}) (i32.const {}) {call})", letter(caller), letter(at))
             }
             Some(_) => format!("(drop {call})"),
         }
     }
 
-    fn arguments(&mut self, row: &Hostcall, shape: &Shape, parameters: usize) -> String {
+    fn arguments(&mut self, row: &HostcallSpec, signature: &HostcallSignature, parameters: usize) -> String {
         let mut text = String::new();
         let mut types = row.params.iter();
-        for role in shape.arguments.chars() {
-            let is_right = self.choices.byte() < 200;
+        for role in signature.arguments.chars() {
+            let is_valid = self.choices.byte() < 200;
             match role {
                 'w' => write!(text, "(i64.const {})", i64::from(self.choices.byte()) - 9).unwrap(),
-                'b' if is_right => write!(text, "(i32.const {NAME_AT}) (i32.const 1)").unwrap(),
-                'm' if is_right => write!(text, "(i32.const {PAIRS_AT}) (i32.const 73)").unwrap(),
+                'b' if is_valid => write!(text, "(i32.const {NAME_AT}) (i32.const 1)").unwrap(),
+                'm' if is_valid => write!(text, "(i32.const {PAIRS_AT}) (i32.const 73)").unwrap(),
                 'b' | 'm' => text += &(self.plausible('n', parameters) + &self.plausible('n', parameters)),
-                _ if is_right => text += &self.plausible(role, parameters),
+                _ if is_valid => text += &self.plausible(role, parameters),
                 _ => text += &self.plausible('n', parameters),
             }
             types.by_ref().take(1 + usize::from(matches!(role, 'b' | 'm'))).for_each(drop);
@@ -204,7 +205,7 @@ impl Guest<'_, '_> {
         text
     }
 
-    /// A number that may be right for a role.
+    /// Returns a number that may be valid for a role.
     fn plausible(&mut self, role: char, parameters: usize) -> String {
         let style = self.choices.byte();
         let numbers = [0, 1, 2, 3, 4, 8, 73, 1_024, 65_535, 131_068, 131_069, 131_072, 196_608, -1, -4, i32::MIN];
@@ -223,9 +224,9 @@ fn letter(number: usize) -> usize {
     usize::from(FIRST) + number
 }
 
-/// What a note says: who called, what, and the answer.
+/// Decodes a note: caller, callee, and result.
 pub(crate) fn read_note(message: &str) -> Option<[u8; 3]> {
-    let [NOTE, who, what, answer] = *message.as_bytes() else { return None };
-    let what = what.checked_sub(FIRST).filter(|what| usize::from(*what) < HOSTCALLS.len())?;
-    Some([who.checked_sub(FIRST)?, what, answer.checked_sub(FIRST)?])
+    let [NOTE, caller, callee, result] = *message.as_bytes() else { return None };
+    let callee = callee.checked_sub(FIRST).filter(|callee| usize::from(*callee) < HOSTCALLS.len())?;
+    Some([caller.checked_sub(FIRST)?, callee, result.checked_sub(FIRST)?])
 }

@@ -1,23 +1,26 @@
-//! Nonsense for the host: serialized maps, property paths, pointers, and whole guests that call anything from anywhere.
-//! Whatever comes, the process lives, a guest reaches nothing but what is its own, and a VM that failed stays dead.
+//! Fuzz tests of the host: serialized maps, property paths, pointers, and whole guests that call any function from any
+//! callback. For any input the process survives, a guest accesses only its own data, and a failed VM stays dead.
 //!
 //! ```text
-//! bytes ──► choices ──► a map, a path, arguments, a guest with its life ──► real VMs ──► what must hold
-//!   ▲                                                                         │
-//!   └── changed a little ◄── kept, when a call answered what it had not answered before
+//! bytes ──► FuzzInput ──► map, path, arguments, or guest with events ──► real VMs ──► assertions
+//!   ▲                                                                       │
+//!   └── mutation ◄── pool of inputs with new coverage ◄─────────────────────┘
 //! ```
 //!
-//! Each target replays its folder of `corpus/` and then goes on with new inputs for `WEIR_SECONDS`; 600 is what was
-//! accepted. A failure prints the input, and the seed for `WEIR_SEED`. `WEIR_KEEP=1` writes the corpus anew.
+//! Each target replays its folder of `corpus/` and then runs new inputs for `WEIR_SECONDS`; 600 seconds were run for
+//! acceptance. A failure prints the input, and the seed for `WEIR_SEED`. `WEIR_KEEP=1` rewrites the corpus.
 
 #[cfg(test)]
-mod calls; // What each hostcall takes, may write and may answer.
+#[path = "../test_host/mod.rs"]
+mod test_host;
 #[cfg(test)]
-mod choices; // Bytes read as decisions.
+mod calls; // Arguments, writes and results of each hostcall.
 #[cfg(test)]
-mod guest; // Guests made from decisions.
+mod fuzz_input; // Decisions decoded from bytes.
 #[cfg(test)]
-mod life; // What happens to a guest, made from decisions.
+mod guest; // Generated guests.
+#[cfg(test)]
+mod vm_model; // Generated events, checked against a model of the VM.
 #[cfg(test)]
 mod maps; // Target: serialized maps.
 #[cfg(test)]
@@ -25,8 +28,8 @@ mod pointers; // Target: pointers and lengths.
 #[cfg(test)]
 mod properties; // Target: property paths.
 #[cfg(test)]
-mod puppet; // A guest that makes the calls that it is told to make.
+mod test_guest; // A guest that makes the requested calls.
 #[cfg(test)]
-mod run; // Replays, changes, counts and keeps inputs.
+mod run; // Replays, mutates and stores inputs.
 #[cfg(test)]
 mod sequences; // Target: whole guests.

@@ -1,26 +1,26 @@
-//! Target: serialized maps. The decoder against a second one that was written without a look at it; what it takes
-//! encodes back; and the same through a guest that sets a map and reads it again.
+//! Fuzz target: serialized maps. It compares the decoder with an independent one, encodes accepted maps back, and does
+//! the same through a guest that sets a map and reads it again.
 
 use std::collections::BTreeSet;
 
+use crate::test_host::Headers;
 use weir_host_abi::ContextId;
 use weir_host_abi::abi::map::MapKind;
 use weir_host_abi::abi::pairs::{Pairs, encode};
 use weir_host_abi::limits::{MAX_PAIRS, MAX_PAIRS_BYTES};
-use weir_host_abi::test_host::Headers;
 
-use crate::calls::place;
-use crate::choices::Choices;
-use crate::puppet::{Allocator, MEMORY, Puppet};
+use crate::calls::hostcall_index;
+use crate::fuzz_input::FuzzInput;
 use crate::run::fuzz;
+use crate::test_guest::{Allocator, MEMORY, TestGuest};
 
-/// Where the guest's answers are written.
+/// Address of the guest's results.
 const ANSWER_AT: u32 = 16;
 
 #[test]
 fn serialized_maps() {
     fuzz("maps", |input| {
-        let map = serialized(&mut Choices::new(input));
+        let map = serialized(&mut FuzzInput::new(input));
         let expected = decode(&map);
         let decoded = Pairs::decode(&map);
         match (&decoded, &expected) {
@@ -28,24 +28,24 @@ fn serialized_maps() {
                 let owned: Headers = pairs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
                 assert_eq!((&owned, pairs.len(), pairs.is_empty()), (expected, expected.len(), expected.is_empty()));
                 if map.len() > 1 {
-                    assert_eq!(encode(pairs.iter()), map, "what was taken encodes back");
+                    assert_eq!(encode(pairs.iter()), map, "an accepted map encodes back");
                 }
             }
             (Err(_), None) => {}
-            _ => panic!("{decoded:?} in place of {expected:?}"),
+            _ => panic!("{decoded:?} instead of {expected:?}"),
         }
         if map.len() < MEMORY as usize / 2 {
-            through_a_guest(&map, expected.as_ref());
+            check_in_guest(&map, expected.as_ref());
         }
         let size = map.len().checked_ilog2().unwrap_or_default().try_into().unwrap();
         let count = expected.as_ref().map_or(0, Vec::len).min(9).try_into().unwrap();
-        let refusal = decoded.err().map_or(0, |error| error.to_string().len().try_into().unwrap());
-        BTreeSet::from([[size, count, refusal, 0]])
+        let error = decoded.err().map_or(0, |error| error.to_string().len().try_into().unwrap());
+        BTreeSet::from([[size, count, error, 0]])
     });
 }
 
-/// A map that a guest might send: a list, damaged or not, or any bytes.
-fn serialized(choices: &mut Choices<'_>) -> Vec<u8> {
+/// Generates a map: a list, damaged or not, or arbitrary bytes.
+fn serialized(choices: &mut FuzzInput<'_>) -> Vec<u8> {
     let kind = choices.byte();
     if kind < 32 {
         return choices.rest().to_vec();
@@ -66,7 +66,7 @@ fn serialized(choices: &mut Choices<'_>) -> Vec<u8> {
     map
 }
 
-/// What the specification says: count, lengths, then each text with a NUL behind it.
+/// Decodes a map as specified: count, lengths, then each string with a trailing NUL.
 fn decode(map: &[u8]) -> Option<Headers> {
     let number = |at: usize| Some(u32::from_le_bytes(map.get(at..at + 4)?.try_into().ok()?) as usize);
     if map.is_empty() || map == [0] {
@@ -90,34 +90,34 @@ fn decode(map: &[u8]) -> Option<Headers> {
     (at == map.len()).then_some(pairs)
 }
 
-/// A guest sets its request's headers from the last bytes of its memory, and reads them again.
-fn through_a_guest(map: &[u8], expected: Option<&Headers>) {
-    let mut puppet = Puppet::start();
+/// Lets a guest set its request headers from the last bytes of its memory, and read them again.
+fn check_in_guest(map: &[u8], expected: Option<&Headers>) {
+    let mut guest = TestGuest::start();
     let before: Headers = vec![(b"x".to_vec(), b"y".to_vec())];
     let key = (ContextId::ROOT, MapKind::RequestHeaders);
-    puppet.host.maps.insert(key, before.clone());
+    guest.host.maps.insert(key, before.clone());
     let size = u32::try_from(map.len()).unwrap();
-    puppet.poke(MEMORY - size, map);
-    puppet.set_allocator(Allocator::Grows, 0);
+    guest.poke(MEMORY - size, map);
+    guest.set_allocator(Allocator::Grows, 0);
     let arguments = [0, u64::from(MEMORY - size), u64::from(size)];
-    let answer = puppet.call(place("proxy_set_header_map_pairs"), &arguments).unwrap().answer;
+    let answer = guest.call(hostcall_index("proxy_set_header_map_pairs"), &arguments).unwrap().answer;
     let lower = |pairs: &Headers| -> Headers {
         pairs.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
     };
     let (status, headers) = expected.map_or((2, before), |pairs| (0, lower(pairs)));
-    assert_eq!((answer, &puppet.host.maps[&key]), (Some(status), &headers));
+    assert_eq!((answer, &guest.host.maps[&key]), (Some(status), &headers));
 
     let out = [0, u64::from(ANSWER_AT), u64::from(ANSWER_AT + 4)];
-    let outcome = puppet.call(place("proxy_get_header_map_pairs"), &out).unwrap();
+    let outcome = guest.call(hostcall_index("proxy_get_header_map_pairs"), &out).unwrap();
     let encoded = encode(headers.iter().map(|(name, value)| (&name[..], &value[..])));
     let encoded = if headers.is_empty() { &[][..] } else { &encoded[..] };
     assert_eq!((outcome.answer, outcome.allocations), (Some(0), u32::from(!headers.is_empty())));
-    assert_eq!(answered(&mut puppet), encoded);
+    assert_eq!(returned_bytes(&mut guest), encoded);
 }
 
-/// The bytes that the two numbers at [`ANSWER_AT`] name.
-fn answered(puppet: &mut Puppet) -> Vec<u8> {
-    let memory = puppet.memory();
+/// Returns the bytes that the pointer and size at [`ANSWER_AT`] refer to.
+fn returned_bytes(guest: &mut TestGuest) -> Vec<u8> {
+    let memory = guest.memory();
     let number = |at: u32| {
         let at = at as usize;
         u32::from_le_bytes(memory[at..at + 4].try_into().unwrap()) as usize

@@ -1,6 +1,6 @@
-//! Target: pointers and lengths. Every hostcall with pointers at and around both ends of the memory, with lengths that
-//! do not fit, with input and output that overlap, from a guest whose memory grows while it allocates. What is written
-//! lies where the call may write, and nowhere else.
+//! Fuzz target: pointers and lengths. Every hostcall gets pointers at and around both ends of the memory, lengths that
+//! do not fit, and overlapping input and output, from a guest whose memory grows while it allocates. The host may write
+//! only into the ranges of the call.
 
 use std::sync::Arc;
 
@@ -11,46 +11,46 @@ use weir_host_abi::abi::metric::MetricKind;
 use weir_host_abi::abi::pairs::encode;
 use weir_host_abi::{ContextId, FailureKind, Host};
 
-use crate::calls::{Shape, hostcall, place};
-use crate::choices::Choices;
-use crate::puppet::{Allocator, MAX_MEMORY, MEMORY, Outcome, PAGE, Puppet};
-use crate::run::{Sights, fuzz};
+use crate::calls::{HostcallSignature, hostcall, hostcall_index};
+use crate::fuzz_input::FuzzInput;
+use crate::run::{Coverage, fuzz};
+use crate::test_guest::{Allocator, MAX_MEMORY, MEMORY, Outcome, PAGE, TestGuest};
 
-/// Where the guest keeps a header list and a name that mean something.
+/// Addresses of a valid header list and a valid name in the guest.
 const PAIRS_AT: u32 = 1_024;
 const NAME_AT: u32 = 2_048;
 
 #[test]
 fn pointers_and_lengths() {
     fuzz("pointers", |input| {
-        let mut choices = Choices::new(input);
-        let mut puppet = Puppet::start();
-        furnish(&mut puppet);
-        let mut sights = Sights::new();
-        while !choices.is_empty() && !puppet.vm.is_dead() {
+        let mut choices = FuzzInput::new(input);
+        let mut guest = TestGuest::start();
+        fill_host(&mut guest);
+        let mut coverage = Coverage::new();
+        while !choices.is_empty() && !guest.vm.is_dead() {
             let at = choices.below(HOSTCALLS.len());
-            let (allocator, given) = (choices.pick(&Allocator::ALL), near(&mut choices));
-            puppet.set_allocator(allocator, given);
+            let (allocator, pointer) = (choices.pick(&Allocator::ALL), pointer(&mut choices));
+            guest.set_allocator(allocator, pointer);
             let arguments = arguments(hostcall(at).1, &mut choices);
-            let kind = check(&mut puppet, at, &arguments);
-            sights.insert([at.try_into().unwrap(), kind, allocator as u8, 0]);
+            let kind = check(&mut guest, at, &arguments);
+            coverage.insert([at.try_into().unwrap(), kind, allocator as u8, 0]);
         }
-        sights
+        coverage
     });
 }
 
-/// Gives the host something to answer with, and the guest something to ask with.
-fn furnish(puppet: &mut Puppet) {
-    let host = &mut puppet.host;
+/// Fills the host with data, and the guest's memory with valid arguments.
+fn fill_host(guest: &mut TestGuest) {
+    let host = &mut guest.host;
     for map in MapKind::ALL {
         host.set_map(ContextId::ROOT, *map, &[("x", "y"), ("content-type", "text/plain")]);
     }
     for buffer in BufferKind::ALL {
-        host.buffers.insert((ContextId::ROOT, *buffer), b"what is in the buffer".to_vec());
+        host.buffers.insert((ContextId::ROOT, *buffer), b"content of the buffer".to_vec());
     }
     host.properties.insert(b"x".to_vec(), b"value".to_vec());
     host.upstreams.push(b"x".to_vec());
-    host.call_status = (7, b"why".to_vec());
+    host.call_status = (7, b"reason".to_vec());
     let namespace = host.namespace();
     namespace.data().set(b"x", b"shared", 0).unwrap();
     let queue = namespace.queues().register("vm", b"x", Arc::new(|_| {}));
@@ -59,13 +59,13 @@ fn furnish(puppet: &mut Puppet) {
         host.define_metric(*kind, b"x").unwrap();
     }
     let request = [(":method", "GET"), (":path", "/"), (":authority", "a")];
-    puppet.poke(PAIRS_AT, &encode(request.map(|(name, value)| (name.as_bytes(), value.as_bytes()))));
-    puppet.poke(NAME_AT, b"x");
-    puppet.poke(MEMORY - 1, b"x");
+    guest.poke(PAIRS_AT, &encode(request.map(|(name, value)| (name.as_bytes(), value.as_bytes()))));
+    guest.poke(NAME_AT, b"x");
+    guest.poke(MEMORY - 1, b"x");
 }
 
-/// A pointer at or beside something that matters.
-fn near(choices: &mut Choices<'_>) -> u32 {
+/// Returns a pointer at or next to a relevant address.
+fn pointer(choices: &mut FuzzInput<'_>) -> u32 {
     const PLACES: [u32; 12] =
         [0, 16, 64, NAME_AT, PAIRS_AT, PAGE, MEMORY, MEMORY + PAGE, MAX_MEMORY, 1 << 31, u32::MAX, u32::MAX - 64];
     let place = choices.pick(&PLACES);
@@ -77,7 +77,7 @@ fn near(choices: &mut Choices<'_>) -> u32 {
     }
 }
 
-fn length(choices: &mut Choices<'_>, pointer: u32) -> u32 {
+fn length(choices: &mut FuzzInput<'_>, pointer: u32) -> u32 {
     match choices.below(12) {
         0 => 0,
         1 | 2 => 1,
@@ -93,20 +93,20 @@ fn length(choices: &mut Choices<'_>, pointer: u32) -> u32 {
     }
 }
 
-/// The length of the list at [`PAIRS_AT`]: 4, three times 8, and the texts with their NULs.
+/// Size of the list at [`PAIRS_AT`]: 4, three times 8, and the strings with their NULs.
 const PAIRS_SIZE: u32 = 4 + 24 + 7 + 3 + 5 + 1 + 10 + 1 + 6;
 
-/// Arguments that are right, or not quite; some are what an earlier one was, so that ranges overlap.
-fn arguments(shape: &Shape, choices: &mut Choices<'_>) -> Vec<u64> {
+/// Returns arguments that are valid or nearly valid. Some repeat an earlier one, so that ranges overlap.
+fn arguments(signature: &HostcallSignature, choices: &mut FuzzInput<'_>) -> Vec<u64> {
     let mut arguments: Vec<u64> = Vec::new();
-    for letter in shape.arguments.chars() {
+    for letter in signature.arguments.chars() {
         let style = choices.byte();
         let pointer = match arguments.len() {
-            0 => near(choices),
+            0 => pointer(choices),
             earlier if style.is_multiple_of(4) => {
                 u32::try_from(arguments[choices.below(earlier)] & 0xffff_ffff).unwrap()
             }
-            _ => near(choices),
+            _ => pointer(choices),
         };
         match letter {
             'b' if style < 100 => arguments.extend([u64::from(NAME_AT), 1]),
@@ -122,23 +122,23 @@ fn arguments(shape: &Shape, choices: &mut Choices<'_>) -> Vec<u64> {
     arguments
 }
 
-/// Makes the call and compares the memory before and after. A number for what became of it.
-fn check(puppet: &mut Puppet, at: usize, arguments: &[u64]) -> u8 {
-    let (row, shape) = hostcall(at);
-    let before = puppet.memory();
-    let shown = puppet.host.properties.clone();
-    match puppet.call(at, arguments) {
+/// Makes the call and compares the memory before and after. Returns a number for its outcome.
+fn check(guest: &mut TestGuest, at: usize, arguments: &[u64]) -> u8 {
+    let (row, signature) = hostcall(at);
+    let before = guest.memory();
+    let shown = guest.host.properties.clone();
+    match guest.call(at, arguments) {
         Ok(outcome) => {
             if let Some(answer) = outcome.answer {
-                assert!(shape.allows(row, answer), "{} {arguments:?} answered {answer}", row.name);
+                assert!(signature.allows(row, answer), "{} {arguments:?} returned {answer}", row.name);
             }
-            // What is shown would be taken for what was set.
-            puppet.host.properties = shown;
-            check_memory(puppet, (&before, &outcome), (shape, arguments));
+            // The reported memory must not count as properties set by the call.
+            guest.host.properties = shown;
+            check_memory(guest, &before, &FinishedCall { signature: signature, arguments, outcome });
             outcome.answer.unwrap_or(99).try_into().unwrap()
         }
         Err(failure) => {
-            assert!(puppet.vm.is_dead(), "{failure}");
+            assert!(guest.vm.is_dead(), "{failure}");
             let expected = match row.name {
                 "abort" => &[FailureKind::Trap][..],
                 "proc_exit" => &[FailureKind::Exit],
@@ -150,15 +150,23 @@ fn check(puppet: &mut Puppet, at: usize, arguments: &[u64]) -> u8 {
     }
 }
 
-fn check_memory(puppet: &mut Puppet, (before, outcome): (&[u8], &Outcome), (shape, arguments): (&Shape, &[u64])) {
-    assert!(outcome.allocations <= 1, "{}: one allocation is enough", shape.name);
-    let after = puppet.memory();
+/// A hostcall that returned.
+struct FinishedCall<'a> {
+    signature: &'a HostcallSignature,
+    arguments: &'a [u64],
+    outcome: Outcome,
+}
+
+fn check_memory(guest: &mut TestGuest, before: &[u8], call: &FinishedCall<'_>) {
+    let FinishedCall { signature, arguments, outcome } = call;
+    assert!(outcome.allocations <= 1, "{}: one allocation is enough", signature.name);
+    let after = guest.memory();
     assert!(before.len() <= after.len() && after.len() <= MAX_MEMORY as usize);
-    let mut ranges = shape.writes(arguments);
+    let mut ranges = signature.writes(arguments);
     if outcome.allocations > 0 {
         ranges.push(u64::from(outcome.pointer)..u64::from(outcome.pointer) + u64::from(outcome.size));
     }
-    // Memory that has grown is zero until somebody writes there.
+    // New memory is zero until it is written.
     let mut expected = before.to_vec();
     expected.resize(after.len(), 0);
     for range in ranges {
@@ -166,11 +174,11 @@ fn check_memory(puppet: &mut Puppet, (before, outcome): (&[u8], &Outcome), (shap
         expected[start..end].copy_from_slice(&after[start..end]);
     }
     let changed = || expected.iter().zip(&after).position(|(old, new)| old != new);
-    assert!(expected == after, "{} {arguments:?} changed the byte at {:?}", shape.name, changed());
+    assert!(expected == after, "{} {arguments:?} changed the byte at {:?}", signature.name, changed());
 }
 
 #[test]
-fn what_wasi_zeroes_is_as_long_as_its_type() {
+fn wasi_zeroes_exactly_the_result_type() {
     let rows: [(&str, &[u64], std::ops::Range<usize>); 4] = [
         ("fd_seek", &[1, 0, 0, 64], 64..72),
         ("fd_tell", &[1, 64], 64..72),
@@ -178,10 +186,10 @@ fn what_wasi_zeroes_is_as_long_as_its_type() {
         ("poll_oneoff", &[0, 0, 0, 64], 64..68),
     ];
     for (name, arguments, zeroed) in rows {
-        let mut puppet = Puppet::start();
-        let mut expected = puppet.memory();
+        let mut guest = TestGuest::start();
+        let mut expected = guest.memory();
         expected[zeroed].fill(0);
-        puppet.call(place(name), arguments).unwrap();
-        assert_eq!(puppet.memory()[..128], expected[..128], "{name}");
+        guest.call(hostcall_index(name), arguments).unwrap();
+        assert_eq!(guest.memory()[..128], expected[..128], "{name}");
     }
 }

@@ -1,7 +1,7 @@
-//! How a target is run: what is kept in its folder of `corpus/` first, then new inputs for as long as is asked for.
+//! The runner of a fuzz target: first the inputs in its folder of `corpus/`, then new inputs for the configured time.
 //!
-//! An input is kept for the time of the run when it shows a sight that no other one has shown (a hostcall that answers
-//! something new, say): most new inputs are kept ones with a few changes.
+//! An input joins the pool of the run when it covers a new point, for example a new result of a hostcall. Most new
+//! inputs are mutations of inputs in the pool.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -16,49 +16,49 @@ use rand::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
 
-/// How long each target takes when nobody asks for more, in seconds.
-const SECONDS: u64 = 3;
+/// Default run time of a target in seconds.
+const DEFAULT_SECONDS: u64 = 3;
 
-/// Bytes of an input.
+/// Maximum size of an input in bytes.
 const MAX_INPUT: usize = 2_000;
 
-/// Inputs of one target in the corpus: those that together show the most.
-const MAX_KEPT: usize = 50;
+/// Maximum number of inputs in the corpus of a target. They are chosen for maximum coverage.
+const MAX_CORPUS_INPUTS: usize = 50;
 
-/// Something that was seen to happen.
-pub(crate) type Sight = [u8; 4];
+/// An observed event, for example a hostcall with its result.
+pub(crate) type CoveragePoint = [u8; 4];
 
-/// What one input has shown.
-pub(crate) type Sights = BTreeSet<Sight>;
+/// The events observed with one input.
+pub(crate) type Coverage = BTreeSet<CoveragePoint>;
 
 /// Runs a target on its corpus and on new inputs.
-pub(crate) fn fuzz(target: &'static str, run: fn(&[u8]) -> Sights) {
+pub(crate) fn fuzz(target: &'static str, run: fn(&[u8]) -> Coverage) {
     let mut random = Random::new(target);
-    let mut kept: Vec<(Vec<u8>, Sights)> = Vec::new();
-    let mut seen = Sights::new();
+    let mut pool: Vec<(Vec<u8>, Coverage)> = Vec::new();
+    let mut seen = Coverage::new();
     for input in corpus(target) {
-        let sights = random.run(run, &input);
-        seen.extend(&sights);
-        kept.push((input, sights));
+        let coverage = random.run(run, &input);
+        seen.extend(&coverage);
+        pool.push((input, coverage));
     }
-    let (replayed, known) = (kept.len(), seen.len());
-    let until = now() + Duration::from_secs(setting("WEIR_SECONDS").unwrap_or(SECONDS));
-    let mut inputs = 0_u64;
+    let (replayed, known) = (pool.len(), seen.len());
+    let until = now() + Duration::from_secs(setting("WEIR_SECONDS").unwrap_or(DEFAULT_SECONDS));
+    let mut new_inputs = 0_u64;
     while now() < until {
-        let input = random.input(&kept);
-        let sights = random.run(run, &input);
-        inputs += 1;
-        if !sights.is_subset(&seen) {
-            seen.extend(&sights);
-            kept.push((input, sights));
+        let input = random.input(&pool);
+        let coverage = random.run(run, &input);
+        new_inputs += 1;
+        if !coverage.is_subset(&seen) {
+            seen.extend(&coverage);
+            pool.push((input, coverage));
         }
     }
     println!(
-        "{target}: {replayed} inputs of the corpus showed {known} sights, {inputs} new ones {}",
+        "{target}: {replayed} corpus inputs covered {known} points, {new_inputs} new inputs covered {} more",
         seen.len() - known
     );
     if setting("WEIR_KEEP").is_some() {
-        keep(target, kept);
+        save_corpus(target, pool);
     }
 }
 
@@ -81,24 +81,25 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// Writes the inputs that together show the most in place of what was there, under the hash of what is in them.
-fn keep(target: &str, mut kept: Vec<(Vec<u8>, Sights)>) {
+/// Replaces the corpus by the inputs with the largest coverage. Files are named by the hash of their content.
+fn save_corpus(target: &str, mut pool: Vec<(Vec<u8>, Coverage)>) {
     let folder = folder(target);
     fs::remove_dir_all(&folder).unwrap();
     fs::create_dir_all(&folder).unwrap();
-    let mut shown = Sights::new();
-    for _ in 0..MAX_KEPT {
-        kept.retain(|(_, sights)| !sights.is_subset(&shown));
-        let worth = |(input, sights): &&(Vec<u8>, Sights)| (sights.difference(&shown).count(), Reverse(input.len()));
-        let Some((input, sights)) = kept.iter().max_by_key(worth) else { break };
+    let mut shown = Coverage::new();
+    for _ in 0..MAX_CORPUS_INPUTS {
+        pool.retain(|(_, coverage)| !coverage.is_subset(&shown));
+        let worth =
+            |(input, coverage): &&(Vec<u8>, Coverage)| (coverage.difference(&shown).count(), Reverse(input.len()));
+        let Some((input, coverage)) = pool.iter().max_by_key(worth) else { break };
         let name = Sha256::digest(input).iter().take(8).fold(String::new(), |name, byte| name + &format!("{byte:02x}"));
         fs::write(folder.join(name), input).unwrap();
-        shown.extend(sights);
+        shown.extend(coverage);
     }
-    println!("{target}: what is kept shows {} sights", shown.len());
+    println!("{target}: the corpus covers {} points", shown.len());
 }
 
-/// Makes inputs, and says which one it was when a run fails.
+/// A generator of inputs.
 struct Random {
     target: &'static str,
     seed: u64,
@@ -112,20 +113,20 @@ impl Random {
         Self { target, seed, generator: SmallRng::seed_from_u64(seed) }
     }
 
-    fn run(&self, run: fn(&[u8]) -> Sights, input: &[u8]) -> Sights {
-        let named = NamedWhenFailing { target: self.target, seed: self.seed, input };
-        let sights = run(input);
-        drop(named);
-        sights
+    fn run(&self, run: fn(&[u8]) -> Coverage, input: &[u8]) -> Coverage {
+        let guard = PrintInputOnPanic { target: self.target, seed: self.seed, input };
+        let coverage = run(input);
+        drop(guard);
+        coverage
     }
 
-    fn input(&mut self, kept: &[(Vec<u8>, Sights)]) -> Vec<u8> {
-        let mut input = match kept.choose(&mut self.generator) {
+    fn input(&mut self, pool: &[(Vec<u8>, Coverage)]) -> Vec<u8> {
+        let mut input = match pool.choose(&mut self.generator) {
             Some((input, _)) if self.generator.random_range(0..8) > 0 => input.clone(),
             _ => self.noise(MAX_INPUT),
         };
         for _ in 0..self.generator.random_range(1..6) {
-            self.change(&mut input, kept);
+            self.change(&mut input, pool);
         }
         input.truncate(MAX_INPUT);
         input
@@ -137,7 +138,7 @@ impl Random {
         noise
     }
 
-    fn change(&mut self, input: &mut Vec<u8>, kept: &[(Vec<u8>, Sights)]) {
+    fn change(&mut self, input: &mut Vec<u8>, pool: &[(Vec<u8>, Coverage)]) {
         let at = self.generator.random_range(0..=input.len());
         let end = self.generator.random_range(at..=input.len().min(at + 64));
         match self.generator.random_range(0..8) {
@@ -154,7 +155,7 @@ impl Random {
                 drop(input.splice(at..at, part));
             }
             _ => {
-                let Some((other, _)) = kept.choose(&mut self.generator) else { return };
+                let Some((other, _)) = pool.choose(&mut self.generator) else { return };
                 let from = self.generator.random_range(0..=other.len());
                 drop(input.splice(at.., other[from..].iter().copied()));
             }
@@ -162,14 +163,14 @@ impl Random {
     }
 }
 
-/// Prints the input when the test ends by it.
-struct NamedWhenFailing<'a> {
+/// A guard that prints the input when the test panics.
+struct PrintInputOnPanic<'a> {
     target: &'static str,
     seed: u64,
     input: &'a [u8],
 }
 
-impl Drop for NamedWhenFailing<'_> {
+impl Drop for PrintInputOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut digits = String::new();

@@ -1,12 +1,14 @@
-//! The cache folder: what was stored is loaded, anything else is not, and nothing of it brings the process down.
+//! Tests of the cache folder: stored artifacts are loaded, other files are not, and no file ends the process.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use weir_host_abi::limits::{MAX_CACHED_ARTEFACTS, STALE_TEMPORARY};
-use weir_host_abi::{CacheError, Engine, EngineOptions, Isolation, Module, ModuleCache, ModuleHash, Plugin, Vm};
+use weir_host_abi::limits::{MAX_CACHED_ARTIFACTS, STALE_TEMPORARY};
+use weir_host_abi::{
+    CacheError, Engine, EngineOptions, InstanceAllocation, Module, ModuleCache, ModuleHash, Plugin, Vm,
+};
 
 use crate::fixture::{engine, guest, host, settings};
 
@@ -14,11 +16,11 @@ fn wasm() -> Vec<u8> {
     wat::parse_str(guest("", "")).unwrap()
 }
 
-/// A cache with one artefact, its folder and its file.
+/// Returns a cache with one artifact, the path of the artifact and its content.
 fn filled(folder: &Path) -> (ModuleCache, PathBuf, Vec<u8>) {
     let cache = ModuleCache::open(folder.join("cache")).unwrap();
-    let artefact = Module::precompile(engine(), &wasm()).unwrap();
-    cache.store(engine(), &ModuleHash::of(&wasm()), &artefact).unwrap();
+    let artifact = Module::precompile(engine(), &wasm()).unwrap();
+    cache.store(engine(), &ModuleHash::of(&wasm()), &artifact).unwrap();
     let files: Vec<_> = fs::read_dir(folder.join("cache")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
     let bytes = fs::read(&files[0]).unwrap();
@@ -31,7 +33,7 @@ fn write_private(path: &Path, bytes: &[u8]) {
 }
 
 #[test]
-fn what_was_stored_is_loaded_and_runs() {
+fn stored_module_is_loaded_and_runs() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, file, _) = filled(folder.path());
     let hash = ModuleHash::of(&wasm());
@@ -40,7 +42,7 @@ fn what_was_stored_is_loaded_and_runs() {
     let module = cache.load(engine(), &hash).unwrap();
     assert_eq!(module.hash(), hash);
     let mut host = host();
-    Vm::start(&Plugin::new(settings(), module).into(), &mut host).unwrap();
+    Vm::start(&[Plugin::new(settings(), module).into()], &mut host).unwrap();
     let again = ModuleCache::open(folder.path().join("cache")).unwrap();
     assert!(again.load(engine(), &hash).is_some());
     assert!(again.load(engine(), &ModuleHash::of(b"another")).is_none());
@@ -48,24 +50,25 @@ fn what_was_stored_is_loaded_and_runs() {
 }
 
 #[test]
-fn artefacts_load_in_every_engine_with_the_same_settings_only() {
+fn artifact_loads_only_in_engine_with_same_settings() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, ..) = filled(folder.path());
     let hash = ModuleHash::of(&wasm());
     let same = Engine::new(EngineOptions::default()).unwrap();
     assert!(cache.load(&same, &hash).is_some());
-    let pooled = Engine::new(EngineOptions { isolation: Isolation::Stream { vms: 2, memory: 1 << 20 } }).unwrap();
+    let pooled =
+        Engine::new(EngineOptions { allocation: InstanceAllocation::Pooled { vms: 2, memory: 1 << 20 } }).unwrap();
     let loads = cache.load(&pooled, &hash).is_some();
     assert_eq!(loads, pooled.compatibility() == engine().compatibility());
 }
 
 #[test]
-fn a_hundred_corruptions_are_all_absent() {
+fn corrupt_artifact_is_absent() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, file, good) = filled(folder.path());
     let hash = ModuleHash::of(&wasm());
     let mut bad: Vec<Vec<u8>> = Vec::new();
-    // Every part of the header, and all over the code.
+    // Flips bits in every part of the header, and across the code.
     bad.extend((0..84).map(|at| flipped(&good, at)));
     bad.extend((0..40).map(|part| flipped(&good, 84 + part * (good.len() - 85) / 39)));
     bad.extend([0, 1, 83, 84, 85, good.len() / 2, good.len() - 1].map(|length| good[..length].to_vec()));
@@ -77,7 +80,7 @@ fn a_hundred_corruptions_are_all_absent() {
     for bytes in &bad {
         write_private(&file, bytes);
         assert!(cache.load(engine(), &hash).is_none());
-        assert!(!file.exists(), "what cannot be used is removed");
+        assert!(!file.exists(), "an unusable file is removed");
     }
     write_private(&file, &good);
     assert!(cache.load(engine(), &hash).is_some());
@@ -90,7 +93,7 @@ fn flipped(good: &[u8], at: usize) -> Vec<u8> {
 }
 
 #[test]
-fn files_that_are_not_ours_alone_are_absent() {
+fn file_accessible_to_other_users_is_absent() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, file, good) = filled(folder.path());
     let hash = ModuleHash::of(&wasm());
@@ -104,7 +107,7 @@ fn files_that_are_not_ours_alone_are_absent() {
     write_private(&elsewhere, &good);
     symlink(&elsewhere, &file).unwrap();
     assert!(cache.load(engine(), &hash).is_none());
-    assert!(fs::symlink_metadata(&file).is_err() && elsewhere.exists(), "the link is removed, what it names is not");
+    assert!(fs::symlink_metadata(&file).is_err() && elsewhere.exists(), "the link is removed, its target is not");
     fs::create_dir(&file).unwrap();
     assert!(cache.load(engine(), &hash).is_none());
     fs::remove_dir(&file).unwrap();
@@ -115,12 +118,12 @@ fn files_that_are_not_ours_alone_are_absent() {
         write_private(&file, &good);
         std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
         assert!(cache.load(engine(), &hash).is_none());
-        assert!(file.exists(), "what belongs to others is left alone");
+        assert!(file.exists(), "a file of another user is not removed");
     }
 }
 
 #[test]
-fn folders_that_others_can_write_to_are_refused() {
+fn folder_writable_by_other_users_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let open = |name: &str| ModuleCache::open(folder.path().join(name));
     for mode in [0o777, 0o770, 0o702] {
@@ -144,7 +147,7 @@ fn folders_that_others_can_write_to_are_refused() {
 }
 
 #[test]
-fn leftovers_of_dead_processes_are_removed_and_those_of_living_ones_not() {
+fn only_stale_temporary_files_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let (_cache, file, _) = filled(folder.path());
     let cache = file.parent().unwrap();
@@ -159,20 +162,20 @@ fn leftovers_of_dead_processes_are_removed_and_those_of_living_ones_not() {
 }
 
 #[test]
-fn the_folder_stays_bounded() {
+fn store_removes_oldest_artifact_beyond_limit() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, file, _) = filled(folder.path());
     File::options().write(true).open(&file).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-    for number in 0..MAX_CACHED_ARTEFACTS {
+    for number in 0..MAX_CACHED_ARTIFACTS {
         write_private(&file.with_file_name(format!("{number}.code")), b"");
     }
     cache.store(engine(), &ModuleHash::of(b"one more"), b"code").unwrap();
-    assert!(!file.exists(), "the oldest goes first");
-    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), MAX_CACHED_ARTEFACTS);
+    assert!(!file.exists(), "the oldest is removed first");
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), MAX_CACHED_ARTIFACTS);
 }
 
 #[test]
-fn a_store_that_fails_changes_nothing() {
+fn failed_store_leaves_cache_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, file, good) = filled(folder.path());
     let gone = folder.path().join("gone");

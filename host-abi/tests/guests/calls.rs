@@ -1,22 +1,23 @@
-//! Every Proxy-Wasm hostcall, made by a guest: its status, what it writes to the guest, and what the host sees of it.
+//! Tests of every Proxy-Wasm hostcall, made by a guest: its status, its result in the guest's memory, and its effect on
+//! the host.
 
 use std::time::Duration;
 
+use crate::test_host::{HostRequest, TestHost};
 use weir_host_abi::ContextId;
 use weir_host_abi::abi::buffer::BufferKind;
 use weir_host_abi::abi::map::MapKind;
 use weir_host_abi::abi::pairs::encode;
 use weir_host_abi::abi::stream::StreamKind;
-use weir_host_abi::test_host::{Request, TestHost};
 
-use crate::fixture::{ANSWER, INPUT, ask, ask_guest, asking, host};
+use crate::fixture::{INPUT, RESULT, host, hostcall_guest, messages, run_guest, run_hostcall};
 
-/// The first stream's context.
+/// Context of the first stream.
 const STREAM: ContextId = ContextId::new(2);
 const AT: i64 = INPUT as i64;
-/// Pointer, size and one more number of an answer.
-const OUT: [i64; 3] = [ANSWER as i64, ANSWER as i64 + 4, ANSWER as i64 + 8];
-/// The last place where a number fits.
+/// Addresses of a result: pointer, size and one more number.
+const OUT: [i64; 3] = [RESULT as i64, RESULT as i64 + 4, RESULT as i64 + 8];
+/// The last address where a 32-bit number fits.
 const LAST: i64 = 2 * 65536 - 4;
 
 const OK: u32 = 0;
@@ -39,25 +40,25 @@ fn filled() -> TestHost {
     host
 }
 
-/// One row: the call, its input, the status, and the bytes the guest gets.
-type Row<'a> = (&'a str, &'a [i64], &'a [u8], u32, &'a [u8]);
+/// A hostcall: name, arguments, input, expected status, and expected bytes in the guest.
+type HostcallCase<'a> = (&'a str, &'a [i64], &'a [u8], u32, &'a [u8]);
 
-fn check(rows: &[Row<'_>]) {
+fn check(rows: &[HostcallCase<'_>]) {
     for (name, arguments, input, status, value) in rows {
-        let answer = ask(&mut filled(), name, arguments, input);
+        let answer = run_hostcall(&mut filled(), name, arguments, input);
         assert_eq!(answer.status, *status, "{name} {arguments:?} {input:?}");
         let value_text = String::from_utf8_lossy(&answer.value);
         assert_eq!(answer.value, *value, "{name} {arguments:?} {input:?} {value_text}");
         if value.is_empty() {
-            assert_eq!(answer.numbers[..2], [0, 0], "{name}: nothing is not allocated");
+            assert_eq!(answer.numbers[..2], [0, 0], "{name}: an empty result is not allocated");
         } else {
-            assert!(answer.numbers[0] >= 65536, "{name}: what is given is allocated");
+            assert!(answer.numbers[0] >= 65536, "{name}: a result is allocated");
         }
     }
 }
 
 #[test]
-fn reads() {
+fn reads_return_bytes_to_the_guest() {
     let [p, n, _] = OUT;
     let pairs = encode([(&b":path"[..], &b"/a"[..]), (b"x-one", b"1"), (b"x-one", b"2"), (b"empty", b"")]);
     check(&[
@@ -96,7 +97,7 @@ fn reads() {
 }
 
 #[test]
-fn numbers() {
+fn numbers_are_written_to_the_guest() {
     let [p, n, _] = OUT;
     type Row<'a> = (&'a str, &'a [i64], &'a [u8], u32, [u32; 3]);
     let rows: [Row<'_>; 14] = [
@@ -120,7 +121,7 @@ fn numbers() {
         host.log_level = weir_host_abi::abi::log::LogLevel::Warn;
         host.time = Duration::from_nanos((1 << 32) + 2_000_000_005);
         host.call_status = (11, b"reset".to_vec());
-        let answer = ask(&mut host, name, arguments, input);
+        let answer = run_hostcall(&mut host, name, arguments, input);
         assert_eq!((answer.status, answer.numbers), (status, numbers), "{name} {arguments:?}");
     }
 }
@@ -150,15 +151,15 @@ fn header_writes_reach_the_host() {
     ];
     for (name, arguments, input, status, expected) in rows {
         let mut host = filled();
-        assert_eq!(ask(&mut host, name, arguments, input).status, status, "{name} {arguments:?}");
+        assert_eq!(run_hostcall(&mut host, name, arguments, input).status, status, "{name} {arguments:?}");
         let headers = &host.maps[&(STREAM, MapKind::RequestHeaders)];
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (text(name), text(value))).collect();
         let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         assert_eq!(headers, expected, "{name} {arguments:?}");
-        let explained =
-            host.messages().any(|message| message.contains("proxy_set_header_map_pairs: header list is malformed"));
-        assert_eq!(explained, arguments.last() == Some(&(size - 1)), "{name} {arguments:?}");
+        let logged =
+            messages(&host).any(|message| message.contains("proxy_set_header_map_pairs: header list is malformed"));
+        assert_eq!(logged, arguments.last() == Some(&(size - 1)), "{name} {arguments:?}");
     }
 }
 
@@ -176,7 +177,11 @@ fn buffer_writes_reach_the_host() {
     ];
     for (arguments, status, expected) in rows {
         let mut host = filled();
-        assert_eq!(ask(&mut host, "proxy_set_buffer_bytes", arguments, b"new").status, status, "{arguments:?}");
+        assert_eq!(
+            run_hostcall(&mut host, "proxy_set_buffer_bytes", arguments, b"new").status,
+            status,
+            "{arguments:?}"
+        );
         assert_eq!(host.buffers[&(STREAM, BufferKind::RequestBody)], expected, "{arguments:?}");
     }
 }
@@ -188,7 +193,7 @@ fn requests_reach_the_host() {
     let (head, size) = (AT + 7, pairs.len() as i64);
     let headers: Vec<_> =
         [(":method", "GET"), (":path", "/"), (":authority", "a")].map(|(n, v)| (n.into(), v.into())).into();
-    let reply = |status, grpc_status| Request::Reply {
+    let reply = |status, grpc_status| HostRequest::Reply {
         context: STREAM,
         status,
         details: b"clus".to_vec(),
@@ -196,7 +201,7 @@ fn requests_reach_the_host() {
         headers: headers.clone(),
         grpc_status,
     };
-    let callout = |body: &[u8], timeout: Option<u64>| Request::HttpCall {
+    let callout = |body: &[u8], timeout: Option<u64>| HostRequest::HttpCall {
         call: 1,
         upstream: b"cluster".to_vec(),
         headers: headers.clone(),
@@ -205,14 +210,14 @@ fn requests_reach_the_host() {
         timeout: timeout.map(Duration::from_millis),
     };
     let out = OUT[0];
-    let rows: Vec<(&str, Vec<i64>, u32, Option<Request>)> = vec![
-        ("proxy_continue_request", vec![], OK, Some(Request::Continue(STREAM, StreamKind::Request))),
-        ("proxy_continue_response", vec![], OK, Some(Request::Continue(STREAM, StreamKind::Response))),
-        ("proxy_continue_stream", vec![3], OK, Some(Request::Continue(STREAM, StreamKind::Upstream))),
+    let rows: Vec<(&str, Vec<i64>, u32, Option<HostRequest>)> = vec![
+        ("proxy_continue_request", vec![], OK, Some(HostRequest::Continue(STREAM, StreamKind::Request))),
+        ("proxy_continue_response", vec![], OK, Some(HostRequest::Continue(STREAM, StreamKind::Response))),
+        ("proxy_continue_stream", vec![3], OK, Some(HostRequest::Continue(STREAM, StreamKind::Upstream))),
         ("proxy_continue_stream", vec![4], BAD_ARGUMENT, None),
-        ("proxy_close_stream", vec![1], OK, Some(Request::Close(STREAM, StreamKind::Response))),
+        ("proxy_close_stream", vec![1], OK, Some(HostRequest::Close(STREAM, StreamKind::Response))),
         ("proxy_close_stream", vec![-1], BAD_ARGUMENT, None),
-        ("proxy_clear_route_cache", vec![], OK, Some(Request::ClearRouteCache(STREAM))),
+        ("proxy_clear_route_cache", vec![], OK, Some(HostRequest::ClearRouteCache(STREAM))),
         ("proxy_send_local_response", vec![403, AT, 4, AT + 4, 3, head, size, -1], OK, Some(reply(403, None))),
         ("proxy_send_local_response", vec![200, AT, 4, AT + 4, 3, head, size, 16], OK, Some(reply(200, Some(16)))),
         ("proxy_send_local_response", vec![200, AT, 4, AT + 4, 3, head, size, 17], OK, Some(reply(200, None))),
@@ -243,19 +248,19 @@ fn requests_reach_the_host() {
     for (name, arguments, status, expected) in rows {
         let mut host = filled();
         host.upstreams.push(b"cluster".to_vec());
-        let answer = ask(&mut host, name, &arguments, &input);
+        let answer = run_hostcall(&mut host, name, &arguments, &input);
         assert_eq!(answer.status, status, "{name} {arguments:?}");
-        let call = matches!(expected, Some(Request::HttpCall { .. }));
+        let call = matches!(expected, Some(HostRequest::HttpCall { .. }));
         assert_eq!(answer.numbers[0] == 1, call, "{name} {arguments:?}");
         assert_eq!(host.take_requests(), Vec::from_iter(expected), "{name} {arguments:?}");
     }
 }
 
 #[test]
-fn shared_state_lasts_between_vms() {
+fn shared_state_outlives_the_vm() {
     let [p, n, v] = OUT;
     let mut host = filled();
-    let rows: [Row<'_>; 13] = [
+    let rows: [HostcallCase<'_>; 13] = [
         ("proxy_set_shared_data", &[AT, 1, AT + 1, 2, 0], b"kv1", OK, b""),
         ("proxy_get_shared_data", &[AT, 1, p, n, v], b"k", OK, b"v1"),
         ("proxy_set_shared_data", &[AT, 1, AT + 1, 2, 9], b"kv2", CAS, b""),
@@ -271,7 +276,7 @@ fn shared_state_lasts_between_vms() {
         ("proxy_dequeue_shared_queue", &[1, p, n], b"", EMPTY, b""),
     ];
     for (name, arguments, input, status, value) in rows {
-        let answer = ask(&mut host, name, arguments, input);
+        let answer = run_hostcall(&mut host, name, arguments, input);
         assert_eq!((answer.status, answer.value.as_slice()), (status, value), "{name} {arguments:?} {input:?}");
     }
     assert_eq!(*host.ready_queues.lock(), [1]);
@@ -282,7 +287,7 @@ fn metrics_are_counted() {
     let mut host = filled();
     let out = OUT[0];
     for kind in 0..3 {
-        assert_eq!(ask(&mut host, "proxy_define_metric", &[kind, AT, 1, out], b"m").status, OK);
+        assert_eq!(run_hostcall(&mut host, "proxy_define_metric", &[kind, AT, 1, out], b"m").status, OK);
     }
     let rows: [(&str, [i64; 2], u32, u32); 10] = [
         ("proxy_increment_metric", [4, 5], OK, 0),
@@ -297,34 +302,34 @@ fn metrics_are_counted() {
         ("proxy_get_metric", [14, out], BAD_ARGUMENT, 0),
     ];
     for (name, arguments, status, number) in rows {
-        let answer = ask(&mut host, name, &arguments, b"");
+        let answer = run_hostcall(&mut host, name, &arguments, b"");
         assert_eq!((answer.status, answer.numbers[0]), (status, number), "{name} {arguments:?}");
     }
 }
 
 #[test]
-fn answers_may_be_written_to_the_end_of_memory_and_over_their_input() {
+fn result_may_be_at_end_of_memory_or_over_input() {
     let mut host = filled();
-    let answer = ask(&mut host, "proxy_get_header_map_value", &[0, AT, 5, AT, AT + 1], b"x-one");
+    let answer = run_hostcall(&mut host, "proxy_get_header_map_value", &[0, AT, 5, AT, AT + 1], b"x-one");
     assert_eq!(answer.status, OK);
-    let answer = ask(&mut host, "proxy_get_header_map_value", &[0, AT, 5, LAST, LAST - 7], b"x-one");
+    let answer = run_hostcall(&mut host, "proxy_get_header_map_value", &[0, AT, 5, LAST, LAST - 7], b"x-one");
     assert_eq!(answer.status, OK);
 }
 
 #[test]
-fn the_oldest_abi_gives_nothing_for_a_missing_header() {
+fn missing_header_is_empty_in_abi_0_1_0() {
     let [p, n, _] = OUT;
-    let text = asking("proxy_get_header_map_value", &[0, AT, 4, p, n], b"none", "proxy_abi_version_0_1_0");
-    let answer = ask_guest(&mut filled(), &text);
+    let text = hostcall_guest("proxy_get_header_map_value", &[0, AT, 4, p, n], b"none", "proxy_abi_version_0_1_0");
+    let answer = run_guest(&mut filled(), &text);
     assert_eq!((answer.status, answer.numbers), (OK, [0, 0, 0]));
 }
 
 #[test]
-fn large_answers_arrive_whole() {
+fn large_result_is_complete() {
     let [p, n, _] = OUT;
     let mut host = filled();
     let body: Vec<u8> = (0..60_000_u32).map(|number| number.to_le_bytes()[0]).collect();
     host.buffers.insert((STREAM, BufferKind::RequestBody), body.clone());
-    let answer = ask(&mut host, "proxy_get_buffer_bytes", &[0, 0, -1, p, n], b"");
+    let answer = run_hostcall(&mut host, "proxy_get_buffer_bytes", &[0, 0, -1, p, n], b"");
     assert_eq!(answer.value, body);
 }

@@ -1,21 +1,21 @@
-//! What the tests share: one engine, a frame for guests, and a way to make one hostcall and see what it answers.
+//! Test fixtures: one engine, a template for guests, and a way to make one hostcall and read its result.
 
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use weir_host_abi::abi::calls::{HOSTCALLS, Hostcall, ValueType};
+use crate::test_host::TestHost;
+use weir_host_abi::abi::calls::{HOSTCALLS, HostcallSpec, ValueType};
 use weir_host_abi::shared::SharedState;
-use weir_host_abi::test_host::TestHost;
 use weir_host_abi::{Engine, EngineOptions, Host, Limits, Module, ModuleError, Plugin, PluginSettings, StartError, Vm};
 
-/// One engine for all tests: its ticker is a thread.
+/// Returns the engine of all tests; its ticker is a thread.
 pub(crate) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| Engine::new(EngineOptions::default()).unwrap())
 }
 
-/// A guest's text: imports first, then what every filter has, then the rest. Its allocator gives what lies behind 64 KiB.
+/// Returns the text of a guest: imports, common definitions, then `rest`. Its allocator returns memory beyond 64 KiB.
 pub(crate) fn guest(imports: &str, rest: &str) -> String {
     format!(
         r#"(module {imports}
@@ -31,12 +31,12 @@ pub(crate) fn guest(imports: &str, rest: &str) -> String {
     )
 }
 
-/// A module in memory.
+/// Compiles a guest.
 pub(crate) fn compile(text: &str) -> Result<Module, ModuleError> {
     Module::compile(engine(), &wat::parse_str(text).unwrap())
 }
 
-/// Settings with limits that a slow machine keeps.
+/// Returns settings with limits that suffice on a slow machine.
 pub(crate) fn settings() -> PluginSettings {
     PluginSettings {
         name: "guest".to_owned(),
@@ -48,32 +48,37 @@ pub(crate) fn settings() -> PluginSettings {
     }
 }
 
-/// A plugin with a module and settings.
+/// Returns a plugin of a guest.
 pub(crate) fn plugin(text: &str, settings: PluginSettings) -> Arc<Plugin> {
     Arc::new(Plugin::new(settings, compile(text).unwrap()))
 }
 
-/// A host with nothing in it.
+/// Returns an empty host.
 pub(crate) fn host() -> TestHost {
     TestHost::new(&SharedState::default(), "vm")
 }
 
-/// Starts a guest that starts.
+/// Returns the texts of a host's log messages.
+pub(crate) fn messages(host: &TestHost) -> impl Iterator<Item = &str> {
+    host.logs.iter().map(|entry| entry.message.as_str())
+}
+
+/// Starts a guest.
 pub(crate) fn start(text: &str, host: &mut dyn Host) -> Vm {
-    Vm::start(&plugin(text, settings()), host).unwrap()
+    Vm::start(&[plugin(text, settings())], host).unwrap()
 }
 
-/// Starts a guest that does not start.
+/// Starts a guest that fails to start.
 pub(crate) fn start_error(text: &str, host: &mut dyn Host) -> StartError {
-    Vm::start(&plugin(text, settings()), host).unwrap_err()
+    Vm::start(&[plugin(text, settings())], host).unwrap_err()
 }
 
-/// The row of a hostcall in the table.
-pub(crate) fn row(name: &str) -> &'static Hostcall {
+/// Returns a hostcall by name.
+pub(crate) fn row(name: &str) -> &'static HostcallSpec {
     HOSTCALLS.iter().find(|row| row.name == name).unwrap()
 }
 
-/// The types of a hostcall in the text format.
+/// Returns a function type in the text format.
 pub(crate) fn types(params: &[ValueType], result: Option<ValueType>) -> String {
     let name = |value: &ValueType| match value {
         ValueType::I32 => "i32",
@@ -91,15 +96,18 @@ pub(crate) fn types(params: &[ValueType], result: Option<ValueType>) -> String {
     text
 }
 
-/// The import of a hostcall, as `$name`.
+/// Returns the import of a hostcall, as `$name`.
 pub(crate) fn import(name: &str) -> String {
     let row = row(name);
-    let module =
-        if matches!(row.library, weir_host_abi::abi::calls::Library::Env) { "env" } else { "wasi_snapshot_preview1" };
+    let module = if matches!(row.import_module, weir_host_abi::abi::calls::ImportModule::Env) {
+        "env"
+    } else {
+        "wasi_snapshot_preview1"
+    };
     format!(r#"(import "{module}" "{name}" (func ${name} {}))"#, types(row.params, row.result))
 }
 
-/// The call of a hostcall with these arguments; leaves its result.
+/// Returns the call of a hostcall with these arguments; its result stays on the stack.
 pub(crate) fn call(name: &str, arguments: &[i64]) -> String {
     let mut text = format!("(call ${name}");
     for (value, argument) in row(name).params.iter().zip(arguments) {
@@ -113,7 +121,7 @@ pub(crate) fn call(name: &str, arguments: &[i64]) -> String {
     text + ")"
 }
 
-/// A data segment.
+/// Returns a data segment.
 pub(crate) fn data(at: u32, bytes: &[u8]) -> String {
     let mut text = format!("(data (i32.const {at}) \"");
     for byte in bytes {
@@ -122,37 +130,37 @@ pub(crate) fn data(at: u32, bytes: &[u8]) -> String {
     text + "\")"
 }
 
-/// Where [`ask`] puts its input.
+/// Address of the input of [`run_hostcall`].
 pub(crate) const INPUT: u32 = 1024;
-/// Where guests that [`ask`] makes keep answers: two numbers for pointer and size, then one more.
-pub(crate) const ANSWER: u32 = 16;
+/// Address of the results in guests of [`run_hostcall`]: pointer, size, and one more number.
+pub(crate) const RESULT: u32 = 16;
 
-/// What a hostcall answered.
+/// The outcome of a hostcall.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// The status.
+pub(crate) struct HostcallReply {
+    /// Status of the hostcall.
     pub(crate) status: u32,
-    /// The numbers at [`ANSWER`].
+    /// The numbers at [`RESULT`].
     pub(crate) numbers: [u32; 3],
-    /// The bytes that the first two numbers name.
+    /// The bytes that the first two numbers refer to.
     pub(crate) value: Vec<u8>,
 }
 
-/// Has a guest make one hostcall from `proxy_on_request_headers` of its first stream, with `input` at [`INPUT`].
-pub(crate) fn ask(host: &mut TestHost, name: &str, arguments: &[i64], input: &[u8]) -> Answer {
-    let text = asking(name, arguments, input, "proxy_abi_version_0_2_1");
-    ask_guest(host, &text)
+/// Makes one hostcall from `proxy_on_request_headers` of a guest's first stream, with `input` at [`INPUT`].
+pub(crate) fn run_hostcall(host: &mut TestHost, name: &str, arguments: &[i64], input: &[u8]) -> HostcallReply {
+    let text = hostcall_guest(name, arguments, input, "proxy_abi_version_0_2_1");
+    run_guest(host, &text)
 }
 
-/// The guest of [`ask`], with the marker of an ABI version.
-pub(crate) fn asking(name: &str, arguments: &[i64], input: &[u8], marker: &str) -> String {
+/// Returns the guest of [`run_hostcall`] with the marker of an ABI version.
+pub(crate) fn hostcall_guest(name: &str, arguments: &[i64], input: &[u8], marker: &str) -> String {
     let out = if name == "proxy_set_property" { String::new() } else { import("proxy_set_property") };
     let reveal = |path: u32, pointer: &str, size: &str| {
         format!("(drop (call $proxy_set_property (i32.const {path}) (i32.const 1) {pointer} {size}))")
     };
     let rest = format!(
         r#"{input} {paths}
-        (func $asking (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (func $headers (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
             (i32.store (i32.const 8) {call}) {status} {numbers} {value}
             (i32.const 0))"#,
         input = data(INPUT, input),
@@ -165,14 +173,14 @@ pub(crate) fn asking(name: &str, arguments: &[i64], input: &[u8], marker: &str) 
     guest(&format!("{}{out}", import(name)), &rest).replace("proxy_abi_version_0_2_1", marker)
 }
 
-/// Runs a guest of [`asking`].
-pub(crate) fn ask_guest(host: &mut TestHost, text: &str) -> Answer {
+/// Runs a guest of [`hostcall_guest`].
+pub(crate) fn run_guest(host: &mut TestHost, text: &str) -> HostcallReply {
     let mut vm = start(text, host);
     let stream = vm.create_stream(host).unwrap();
     vm.on_request_headers(host, stream, 0, weir_host_abi::EndOfStream::No).unwrap();
     let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
     let numbers = host.properties.remove(&b"n"[..]).unwrap();
-    Answer {
+    HostcallReply {
         status: number(&host.properties.remove(&b"s"[..]).unwrap()),
         numbers: [number(&numbers[..4]), number(&numbers[4..8]), number(&numbers[8..])],
         value: host.properties.remove(&b"v"[..]).unwrap_or_default(),

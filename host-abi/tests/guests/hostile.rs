@@ -1,15 +1,16 @@
-//! Guests that mean harm. Each gives the right failure, and the process lives: the next VM of the same engine works.
+//! Tests with hostile guests. Each causes the expected failure, and the process survives: the next VM of the same
+//! engine works.
 
 use std::time::Duration;
 
+use crate::test_host::TestHost;
 use rustix::time::{ClockId, clock_gettime};
 use weir_host_abi::limits::TICK;
-use weir_host_abi::test_host::TestHost;
 use weir_host_abi::{
     BodyAction, EndOfStream, Failure, FailureKind, Host, Limits, PluginSettings, StartError, StartStep, Vm,
 };
 
-use crate::fixture::{call, data, guest, host, import, plugin, settings, start, start_error};
+use crate::fixture::{call, data, guest, host, import, messages, plugin, settings, start, start_error};
 
 const SPIN: &str = "(func $spin_forever (loop $again (br $again)))";
 const HEADERS: &str = r#"(func $headers (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)"#;
@@ -18,8 +19,8 @@ fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
 }
 
-/// Starts a guest whose stream callbacks do harm, and makes the one named.
-fn failure_of(text: &str, callback: &str, host: &mut TestHost) -> Failure {
+/// Starts a guest and calls the callback, which must fail. Returns the failure.
+fn fail_in_callback(text: &str, callback: &str, host: &mut TestHost) -> Failure {
     let mut vm = start(text, host);
     let stream = vm.create_stream(host).unwrap();
     let outcome = match callback {
@@ -33,19 +34,19 @@ fn failure_of(text: &str, callback: &str, host: &mut TestHost) -> Failure {
     let failure = outcome.unwrap_err();
     assert_eq!(failure.callback, callback);
     assert!(vm.is_dead());
-    let dead = vm.on_log(host, vm.root_context()).unwrap_err();
+    let dead = vm.on_log(host, vm.plugin_context()).unwrap_err();
     assert_eq!((dead.kind, dead.callback), (FailureKind::Dead, "proxy_on_log"));
     failure
 }
 
-fn works(host: &mut TestHost) {
+fn assert_new_vm_works(host: &mut TestHost) {
     let mut vm = start(&guest("", ""), host);
     let stream = vm.create_stream(host).unwrap();
     assert_eq!(vm.on_request_body(host, stream, 1, EndOfStream::No), Ok(BodyAction::Continue));
 }
 
 #[test]
-fn endless_loops_end_in_every_callback() {
+fn endless_loop_in_callback_exceeds_deadline() {
     let rows = [
         ("proxy_on_request_headers", "(param i32 i32 i32) (result i32)", "(i32.const 0)"),
         ("proxy_on_request_body", "(param i32 i32 i32) (result i32)", "(i32.const 0)"),
@@ -57,20 +58,20 @@ fn endless_loops_end_in_every_callback() {
         let text = guest("", &format!(r#"{SPIN} (func (export "{callback}") {types} (call $spin_forever) {result})"#));
         let before = cpu_time();
         let mut host = host();
-        let failure = failure_of(&text, callback, &mut host);
+        let failure = fail_in_callback(&text, callback, &mut host);
         let used = cpu_time().saturating_sub(before);
         assert_eq!(failure.kind, FailureKind::Deadline, "{failure}");
         assert_eq!(failure.backtrace[0], "spin_forever");
         let limit = Limits::default().call_time;
-        // Less than half a tick of what is left counts as nothing.
+        // The deadline counts less than half a tick left as exceeded.
         assert!(used + TICK / 2 >= limit, "stopped early, after {used:?}");
         assert!(used <= limit * 20, "stopped late, after {used:?}");
-        works(&mut host);
+        assert_new_vm_works(&mut host);
     }
 }
 
 #[test]
-fn endless_loops_end_in_every_step_of_the_start() {
+fn endless_loop_in_start_exceeds_deadline() {
     let configure =
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (call $spin_forever) (i32.const 1))"#;
     let vm_start = configure.replace("configure", "vm_start");
@@ -78,9 +79,9 @@ fn endless_loops_end_in_every_step_of_the_start() {
     let main = r#"(func (export "main") (param i32 i32) (result i32) (call $spin_forever) (i32.const 0))"#;
     let rows = [
         ("(start $spin_forever)", StartStep::Instantiate),
-        (r#"(export "_initialize" (func $spin_forever))"#, StartStep::Initialise),
-        (r#"(export "_start" (func $spin_forever))"#, StartStep::Initialise),
-        (&format!(r#"(func (export "_initialize")) {main}"#), StartStep::Initialise),
+        (r#"(export "_initialize" (func $spin_forever))"#, StartStep::Initialize),
+        (r#"(export "_start" (func $spin_forever))"#, StartStep::Initialize),
+        (&format!(r#"(func (export "_initialize")) {main}"#), StartStep::Initialize),
         (context, StartStep::CreateContext),
         (&vm_start, StartStep::VmStart),
         (configure, StartStep::Configure),
@@ -93,12 +94,12 @@ fn endless_loops_end_in_every_step_of_the_start() {
         };
         assert_eq!((step, failure.kind), (expected, FailureKind::Deadline), "{failure}");
         assert_eq!(failure.backtrace[0], "spin_forever");
-        works(&mut host);
+        assert_new_vm_works(&mut host);
     }
 }
 
 #[test]
-fn traps_say_what_and_where() {
+fn trap_reports_message_and_function() {
     let deep = "(func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (local.get 0))))";
     let table = "(table $t 1 funcref) (type $n (func))";
     let rows = [
@@ -112,17 +113,17 @@ fn traps_say_what_and_where() {
     for (before, body, message, function) in rows {
         let mut host = host();
         let text = guest("", &format!("{before} {HEADERS} {body})"));
-        let failure = failure_of(&text, "proxy_on_request_headers", &mut host);
+        let failure = fail_in_callback(&text, "proxy_on_request_headers", &mut host);
         assert_eq!(failure.kind, FailureKind::Trap, "{failure}");
         assert!(failure.message.contains(message), "{failure}");
         assert_eq!(failure.backtrace.first().map(String::as_str), Some(function), "{failure}");
         assert_eq!(failure.backtrace.last().map_or("", String::as_str) == "deep", function == "deep", "{failure}");
-        works(&mut host);
+        assert_new_vm_works(&mut host);
     }
 }
 
 #[test]
-fn memory_and_tables_have_an_end() {
+fn memory_and_table_growth_is_limited() {
     let bomb = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";
     let tables = "(loop $more (br_if $more
         (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable";
@@ -130,7 +131,8 @@ fn memory_and_tables_have_an_end() {
     let rows = [
         (bomb, Some(FailureKind::OutOfMemory)),
         (tables, Some(FailureKind::OutOfMemory)),
-        // A guest that lives with the refusal goes on, and so does one whose next callback traps for another reason.
+        // A guest that handles the failed growth continues. A later trap for another reason is not reported as out of
+        // memory.
         (silent, None),
     ];
     for (body, expected) in rows {
@@ -147,7 +149,7 @@ fn memory_and_tables_have_an_end() {
         }
     }
     let settings = PluginSettings { limits: Limits { memory: 1 << 16, ..Limits::default() }, ..settings() };
-    match Vm::start(&plugin(&guest("", ""), settings), &mut host()).unwrap_err() {
+    match Vm::start(&[plugin(&guest("", ""), settings)], &mut host()).unwrap_err() {
         StartError::Failed { step: StartStep::Instantiate, failure, .. } => {
             assert_eq!(failure.kind, FailureKind::OutOfMemory, "{failure}");
         }
@@ -156,7 +158,7 @@ fn memory_and_tables_have_an_end() {
 }
 
 #[test]
-fn allocators_that_lie_stop_the_guest() {
+fn invalid_allocation_stops_the_guest() {
     let allocate = |body: &str| {
         let read = call("proxy_get_property", &[0, 4, 16, 20]);
         format!(
@@ -175,11 +177,11 @@ fn allocators_that_lie_stop_the_guest() {
         ("unreachable", Some(FailureKind::Trap)),
         ("(loop $again (br $again)) (i32.const 0)", Some(FailureKind::Deadline)),
         ("(drop (memory.grow (i32.const 60000))) (i32.const 0)", Some(FailureKind::OutOfMemory)),
-        // Memory that moves or grows meanwhile is no lie, nor is the last byte, nor is a log message.
+        // These are valid: memory that grows during the call, the last bytes, and a log message.
         ("(i32.mul (memory.grow (i32.const 3)) (i32.const 65536))", None),
         ("(i32.const 131067)", None),
         ("(drop (call $proxy_log (i32.const 2) (i32.const 0) (i32.const 4))) (i32.const 4096)", None),
-        // Other calls answer a failure and are logged.
+        // Other hostcalls in the allocator return a failure and are logged.
         ("(i32.mul (call $proxy_done) (i32.const 100))", None),
     ];
     for (body, expected) in rows {
@@ -192,12 +194,12 @@ fn allocators_that_lie_stop_the_guest() {
         assert_eq!(outcome.err().map(|failure| failure.kind), expected, "{body}");
         let logged = body.contains("call $proxy_");
         assert_eq!(host.logs.len(), usize::from(logged), "{body} {:?}", host.logs);
-        works(&mut host);
+        assert_new_vm_works(&mut host);
     }
 }
 
 #[test]
-fn every_hostcall_survives_garbage() {
+fn hostcalls_with_arbitrary_arguments_do_not_panic() {
     let end = 2 * 65536;
     let fills: &[i64] = &[0, 1, -1, 5, end, end - 1, end - 3, end - 4, i64::from(i32::MIN), i64::from(i32::MAX)];
     for row in weir_host_abi::abi::calls::HOSTCALLS {
@@ -207,7 +209,7 @@ fn every_hostcall_survives_garbage() {
         for fill in fills {
             let mut arguments = vec![*fill; row.params.len()];
             body += &format!("{} {drop} ", call(row.name, &arguments));
-            // A legal kind first, so that the pointers behind it are looked at.
+            // A valid first argument, so that the pointers after it are checked.
             for kind in [0, 6, 1] {
                 if let Some(first) = arguments.first_mut() {
                     *first = kind;
@@ -224,7 +226,7 @@ fn every_hostcall_survives_garbage() {
 }
 
 #[test]
-fn log_floods_are_cut() {
+fn log_messages_over_budget_are_dropped() {
     let log = call("proxy_log", &[2, 0, 1000]);
     let text = guest(
         &import("proxy_log"),
@@ -243,7 +245,7 @@ fn log_floods_are_cut() {
     let per_second = Limits::default().log_bytes_per_second;
     let written: usize = host.logs.iter().map(|entry| entry.message.len()).sum();
     assert!(written <= per_second + 200, "{written}");
-    assert_eq!(host.messages().filter(|message| message.contains("dropped")).count(), 1);
+    assert_eq!(messages(&host).filter(|message| message.contains("dropped")).count(), 1);
     assert_eq!(vm.dropped_log_bytes(), 500_000 - (per_second / 1000 * 1000) as u64);
     host.logs.clear();
     host.time += Duration::from_secs(1);
@@ -252,7 +254,7 @@ fn log_floods_are_cut() {
 }
 
 #[test]
-fn a_host_that_panics_leaves_a_dead_vm_behind() {
+fn vm_is_dead_after_host_panic() {
     let enqueue = call("proxy_enqueue_shared_queue", &[1, 0, 0]);
     let text = guest(&import("proxy_enqueue_shared_queue"), &format!("{HEADERS} (drop {enqueue}) (i32.const 0))"));
     let mut host = host();
@@ -263,5 +265,5 @@ fn a_host_that_panics_leaves_a_dead_vm_behind() {
     assert!(std::panic::catch_unwind(call).is_err());
     assert!(vm.is_dead());
     assert_eq!(vm.on_tick(&mut host).unwrap_err().kind, FailureKind::Dead);
-    works(&mut host);
+    assert_new_vm_works(&mut host);
 }

@@ -1,28 +1,30 @@
-//! The life of a VM and its contexts: start, callbacks in order, effective contexts, timers, endings, isolation per stream.
+//! Tests of the life of a VM and its contexts: start, callbacks in order, effective contexts, timers, deletion,
+//! isolation per stream.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::test_host::{HostRequest, TestHost};
 use weir_host_abi::abi::buffer::BufferKind;
 use weir_host_abi::abi::log::LogLevel;
 use weir_host_abi::abi::map::MapKind;
 use weir_host_abi::abi::stream::{PeerKind, StreamKind};
-use weir_host_abi::test_host::{Request, TestHost};
 use weir_host_abi::{
-    BodyAction, CalloutResponse, ConnectionAction, ContextId, EndOfStream, Engine, EngineOptions, FailureKind,
-    HeaderPause, HeadersAction, Isolation, Module, Plugin, PluginSettings, StartError, StartStep, TrailersAction, Vm,
+    BodyAction, CalloutResponseSizes, ConnectionAction, ContextId, EndOfStream, Engine, EngineOptions, FailureKind,
+    HeaderPause, HeadersAction, InstanceAllocation, Module, Plugin, PluginSettings, StartError, StartStep,
+    TrailersAction, Vm,
 };
 
-use crate::fixture::{call, compile, data, guest, host, import, plugin, settings, start, start_error};
+use crate::fixture::{call, compile, data, guest, host, import, messages, plugin, settings, start, start_error};
 
 const NO: EndOfStream = EndOfStream::No;
 
-/// Callbacks that each log one letter and give a number.
-fn telling(rows: &[(&str, &str, &str)]) -> String {
+/// Returns callbacks that each log one letter and return a number.
+fn logging_callbacks(rows: &[(&str, &str, &str)]) -> String {
     let mut text = data(0, b"abcdefghijklmnopqrstuvwxyz");
     for (at, (name, types, result)) in rows.iter().enumerate() {
-        let tell = call("proxy_log", &[2, at as i64, 1]);
-        text += &format!(r#"(func (export "{name}") {types} (drop {tell}) {result})"#);
+        let log = call("proxy_log", &[2, at as i64, 1]);
+        text += &format!(r#"(func (export "{name}") {types} (drop {log}) {result})"#);
     }
     text
 }
@@ -32,7 +34,7 @@ fn letters(host: &mut TestHost) -> String {
 }
 
 #[test]
-fn a_vm_may_move_between_threads() {
+fn vm_moves_between_threads() {
     fn sendable<T: Send>() {}
     fn shareable<T: Send + Sync>() {}
     sendable::<Vm>();
@@ -45,7 +47,7 @@ fn a_vm_may_move_between_threads() {
 }
 
 #[test]
-fn a_start_goes_through_its_steps_in_order() {
+fn start_runs_its_steps_in_order() {
     let rows = [
         ("proxy_on_configure", "(param i32 i32) (result i32)", "(local.get 1)"),
         ("proxy_on_vm_start", "(param i32 i32) (result i32)", "(local.get 1)"),
@@ -70,7 +72,7 @@ fn a_start_goes_through_its_steps_in_order() {
         let rows: Vec<_> =
             rows.iter().zip(&renamed).map(|((_, types, result), name)| (name.as_str(), *types, *result)).collect();
         let mut host = host();
-        start(&guest(&import("proxy_log"), &telling(&rows)), &mut host);
+        start(&guest(&import("proxy_log"), &logging_callbacks(&rows)), &mut host);
         letters(&mut host)
     };
     let cases: [(&[&str], &str); 5] = [
@@ -86,16 +88,16 @@ fn a_start_goes_through_its_steps_in_order() {
 }
 
 #[test]
-fn a_guest_may_refuse_its_configuration() {
-    let refuse = |name: &str| format!(r#"(func (export "{name}") (param i32 i32) (result i32) (i32.const 0))"#);
+fn start_fails_when_guest_rejects_configuration() {
+    let reject = |name: &str| format!(r#"(func (export "{name}") (param i32 i32) (result i32) (i32.const 0))"#);
     let rows = [("proxy_on_vm_start", StartStep::VmStart), ("proxy_on_configure", StartStep::Configure)];
     for (name, step) in rows {
-        assert_eq!(start_error(&guest("", &refuse(name)), &mut host()), StartError::Refused { plugin: 0, step });
+        assert_eq!(start_error(&guest("", &reject(name)), &mut host()), StartError::Rejected { plugin: 0, step });
     }
 }
 
 #[test]
-fn commands_may_end_themselves() {
+fn start_of_command_may_exit_with_code_zero() {
     let exits = |export: &str, code: i64| {
         let exit = call("proc_exit", &[code]);
         guest(&import("proc_exit"), &format!(r#"(func (export "{export}") {exit})"#))
@@ -103,7 +105,7 @@ fn commands_may_end_themselves() {
     let mut vm = start(&exits("_start", 0), &mut host());
     assert!(vm.create_stream(&mut host()).is_ok());
     for (export, code) in [("_start", 3), ("_initialize", 0)] {
-        let StartError::Failed { step: StartStep::Initialise, failure, .. } =
+        let StartError::Failed { step: StartStep::Initialize, failure, .. } =
             start_error(&exits(export, code), &mut host())
         else {
             unreachable!("{export}")
@@ -114,11 +116,11 @@ fn commands_may_end_themselves() {
 }
 
 #[test]
-fn before_the_first_callback_only_logging_works() {
+fn hostcalls_except_log_fail_before_first_callback() {
     let imports = [import("proxy_log"), import("proxy_define_metric"), import("fd_write")].concat();
-    let tell = call("proxy_log", &[2, 0, 1]);
+    let log = call("proxy_log", &[2, 0, 1]);
     let define = call("proxy_define_metric", &[0, 0, 1, 16]);
-    let check = format!("(drop {tell}) (if (i32.ne {define} (i32.const 10)) (then unreachable))");
+    let check = format!("(drop {log}) (if (i32.ne {define} (i32.const 10)) (then unreachable))");
     for rest in ["(start $early)", r#"(export "_initialize" (func $early))"#] {
         let mut host = host();
         start(&guest(&imports, &format!("{} (func $early {check}) {rest}", data(0, b"x"))), &mut host);
@@ -129,7 +131,7 @@ fn before_the_first_callback_only_logging_works() {
 }
 
 #[test]
-fn callbacks_get_their_arguments_and_actions_come_back() {
+fn callbacks_get_arguments_and_return_actions() {
     let rows = [
         ("proxy_on_request_headers", "(param i32 i32 i32) (result i32)", "(local.get 1)"),
         ("proxy_on_request_body", "(param i32 i32 i32) (result i32)", "(local.get 1)"),
@@ -148,23 +150,24 @@ fn callbacks_get_their_arguments_and_actions_come_back() {
         ("proxy_on_grpc_trailing_metadata", "(param i32 i32 i32)", ""),
         ("proxy_on_grpc_close", "(param i32 i32 i32)", ""),
         ("proxy_on_queue_ready", "(param i32 i32)", ""),
-        ("proxy_on_foreign_function", "(param i32 i32 i32)", ""),
         ("proxy_on_tick", "(param i32)", ""),
         ("proxy_on_log", "(param i32)", ""),
         ("proxy_on_delete", "(param i32)", ""),
     ];
     let mut host = host();
-    let mut vm = start(&guest(&import("proxy_log"), &telling(&rows)), &mut host);
+    let text = guest(&import("proxy_log"), &logging_callbacks(&rows));
+    let module = compile(&text).unwrap();
+    let mut vm = start(&text, &mut host);
     let host = &mut host;
     let stream = vm.create_stream(host).unwrap();
     assert_eq!(vm.on_request_headers(host, stream, 0, NO), Ok(HeadersAction::Continue));
-    assert_eq!(vm.on_request_headers(host, stream, 1, NO), Ok(HeadersAction::HoldAll));
-    let bodies = [BodyAction::Continue, BodyAction::Buffer, BodyAction::Hold, BodyAction::Discard];
+    assert_eq!(vm.on_request_headers(host, stream, 1, NO), Ok(HeadersAction::PauseAll));
+    let bodies = [BodyAction::Continue, BodyAction::Buffer, BodyAction::Watermark, BodyAction::Discard];
     for (size, expected) in bodies.into_iter().enumerate() {
         assert_eq!(vm.on_request_body(host, stream, size, NO), Ok(expected));
     }
     assert_eq!(vm.on_request_trailers(host, stream, 0), Ok(TrailersAction::Continue));
-    assert_eq!(vm.on_response_headers(host, stream, 9, EndOfStream::Yes), Ok(HeadersAction::HoldAll));
+    assert_eq!(vm.on_response_headers(host, stream, 9, EndOfStream::Yes), Ok(HeadersAction::PauseAll));
     assert_eq!(vm.on_response_body(host, stream, 9, EndOfStream::Yes), Ok(BodyAction::Buffer));
     assert_eq!(vm.on_response_trailers(host, stream, 2), Ok(TrailersAction::Pause));
     assert_eq!(vm.on_new_connection(host, stream), Ok(ConnectionAction::Pause));
@@ -172,25 +175,24 @@ fn callbacks_get_their_arguments_and_actions_come_back() {
     assert_eq!(vm.on_upstream_data(host, stream, 5, NO), Ok(ConnectionAction::Pause));
     vm.on_downstream_close(host, stream, PeerKind::Local).unwrap();
     vm.on_upstream_close(host, stream, PeerKind::Remote).unwrap();
-    vm.on_http_call_response(host, 1, CalloutResponse::default()).unwrap();
+    vm.on_http_call_response(host, 1, CalloutResponseSizes::default()).unwrap();
     vm.on_grpc_initial_metadata(host, 1, 0).unwrap();
     vm.on_grpc_receive(host, 1, 0).unwrap();
     vm.on_grpc_trailing_metadata(host, 1, 0).unwrap();
     vm.on_grpc_close(host, 1, 0).unwrap();
     vm.on_queue_ready(host, 1).unwrap();
-    vm.on_foreign_function(host, 1, 0).unwrap();
     vm.on_tick(host).unwrap();
     vm.on_log(host, stream).unwrap();
     assert_eq!(vm.on_done(host, stream), Ok(true));
     vm.on_delete(host, stream).unwrap();
-    assert_eq!(letters(host), "aabbbbcdefghijklmnopqrstu");
-    let exports = vm.exports();
+    assert_eq!(letters(host), "aabbbbcdefghijklmnopqrst");
+    let exports = module.exports();
     assert!(exports.request_body() && exports.grpc_trailing_metadata() && exports.tick());
     assert!(!exports.done() && !exports.configure());
 }
 
 #[test]
-fn callbacks_that_are_not_exported_continue() {
+fn missing_callbacks_continue() {
     let mut host = host();
     let mut vm = start(&guest("", ""), &mut host);
     let host = &mut host;
@@ -201,13 +203,13 @@ fn callbacks_that_are_not_exported_continue() {
     assert_eq!(vm.on_upstream_data(host, stream, 1, NO), Ok(ConnectionAction::Continue));
     assert_eq!(vm.on_done(host, stream), Ok(true));
     assert!(vm.on_tick(host).is_ok() && vm.on_log(host, stream).is_ok() && vm.on_delete(host, stream).is_ok());
-    assert_eq!(vm.exports(), weir_host_abi::Exports::default());
+    assert_eq!(compile(&guest("", "")).unwrap().exports(), weir_host_abi::Exports::default());
 }
 
 #[test]
-fn pause_means_what_the_plugin_says_in_both_forms_of_the_callback() {
+fn pause_follows_settings_in_both_callback_forms() {
     let forms = ["(param i32 i32)", "(param i32 i32 i32)"];
-    let rows = [(HeaderPause::HoldAll, HeadersAction::HoldAll), (HeaderPause::HoldHeaders, HeadersAction::HoldHeaders)];
+    let rows = [(HeaderPause::All, HeadersAction::PauseAll), (HeaderPause::HeadersOnly, HeadersAction::PauseHeaders)];
     for types in forms {
         for (header_pause, expected) in rows {
             let text = guest(
@@ -215,7 +217,8 @@ fn pause_means_what_the_plugin_says_in_both_forms_of_the_callback() {
                 &format!(r#"(func (export "proxy_on_response_headers") {types} (result i32) (i32.const 1))"#),
             );
             let mut host = host();
-            let mut vm = Vm::start(&plugin(&text, PluginSettings { header_pause, ..settings() }), &mut host).unwrap();
+            let plugin = plugin(&text, PluginSettings { header_pause, ..settings() });
+            let mut vm = Vm::start(&[plugin], &mut host).unwrap();
             let stream = vm.create_stream(&mut host).unwrap();
             assert_eq!(vm.on_response_headers(&mut host, stream, 1, NO), Ok(expected), "{types}");
         }
@@ -223,20 +226,20 @@ fn pause_means_what_the_plugin_says_in_both_forms_of_the_callback() {
 }
 
 #[test]
-fn the_configuration_of_the_oldest_abi_depends_on_the_callback() {
+fn configuration_in_abi_0_1_0_depends_on_callback() {
     let imports = [import("proxy_get_configuration"), import("proxy_log")].concat();
-    let tell = format!(
+    let log = format!(
         "(drop {}) (drop (call $proxy_log (i32.const 2) (i32.load (i32.const 16)) (i32.load (i32.const 20))))",
         call("proxy_get_configuration", &[16, 20])
     );
     let mut rest = String::new();
     for (name, result) in [("context_create", ""), ("vm_start", "(result i32)"), ("configure", "(result i32)")] {
         let value = if result.is_empty() { "" } else { "(i32.const 1)" };
-        rest += &format!(r#"(func (export "proxy_on_{name}") (param i32 i32) {result} {tell} {value})"#);
+        rest += &format!(r#"(func (export "proxy_on_{name}") (param i32 i32) {result} {log} {value})"#);
     }
     let mut host = host();
     start(&guest(&imports, &rest), &mut host);
-    assert_eq!(host.messages().collect::<Vec<_>>(), ["plugin-bytes", "vm-bytes", "plugin-bytes"]);
+    assert_eq!(messages(&host).collect::<Vec<_>>(), ["plugin-bytes", "vm-bytes", "plugin-bytes"]);
 }
 
 #[test]
@@ -247,21 +250,19 @@ fn contexts_live_from_create_to_delete() {
     let mut vm = start(&guest("", failing), &mut host);
     let [first, second, third] = [(); 3].map(|()| vm.create_stream(&mut host).unwrap());
     assert_eq!([first, second, third].map(ContextId::number), [2, 3, 4]);
-    assert_eq!(vm.live_contexts(), 4);
     vm.on_delete(&mut host, first).unwrap();
-    assert!(!vm.is_live(first) && vm.is_live(second));
     let failure = vm.on_delete(&mut host, first).unwrap_err();
-    assert!(failure.message.contains("context 2 does not live"), "{failure}");
-    assert!(!vm.is_dead(), "a caller's mistake does not reach the guest");
+    assert!(failure.message.contains("context 2 is not live"), "{failure}");
+    assert!(!vm.is_dead(), "a deleted context does not reach the guest");
     assert_eq!(vm.create_stream(&mut host).unwrap().number(), 5);
+    vm.on_delete(&mut host, second).unwrap();
     assert!(vm.on_delete(&mut host, third).is_err());
-    assert!(vm.is_dead() && !vm.is_live(third));
+    assert!(vm.is_dead());
     assert!(vm.create_stream(&mut host).is_err());
-    assert_eq!(vm.live_contexts(), 3);
 }
 
 #[test]
-fn effective_contexts_last_until_the_call_ends() {
+fn effective_context_is_reset_after_the_call() {
     let imports =
         [import("proxy_set_effective_context"), import("proxy_continue_stream"), import("proxy_log")].concat();
     let resume = call("proxy_continue_stream", &[0]);
@@ -278,13 +279,13 @@ fn effective_contexts_last_until_the_call_ends() {
     let [first, second] = [(); 2].map(|()| vm.create_stream(&mut host).unwrap());
     vm.on_tick(&mut host).unwrap();
     vm.on_log(&mut host, first).unwrap();
-    let expected = [second, second, first].map(|context| Request::Continue(context, StreamKind::Request));
+    let expected = [second, second, first].map(|context| HostRequest::Continue(context, StreamKind::Request));
     assert_eq!(host.take_requests(), expected);
     assert_eq!(host.logs[0].context, second);
 }
 
 #[test]
-fn callouts_and_streams_have_their_own_maps() {
+fn callout_response_is_readable_in_its_callback() {
     let imports =
         [import("proxy_get_header_map_pairs"), import("proxy_get_buffer_bytes"), import("proxy_log")].concat();
     let rest = format!(
@@ -296,13 +297,13 @@ fn callouts_and_streams_have_their_own_maps() {
     let mut vm = start(&guest(&imports, &rest), &mut host);
     host.buffers.insert((ContextId::ROOT, BufferKind::CalloutBody), b"answer".to_vec());
     host.set_map(ContextId::ROOT, MapKind::CalloutHeaders, &[(":status", "200")]);
-    let response = CalloutResponse { headers: 1, body: 6, trailers: 0 };
+    let response = CalloutResponseSizes { headers: 1, body: 6, trailers: 0 };
     vm.on_http_call_response(&mut host, 1, response).unwrap();
-    assert_eq!(host.messages().collect::<Vec<_>>(), ["answer"]);
+    assert_eq!(messages(&host).collect::<Vec<_>>(), ["answer"]);
 }
 
 #[test]
-fn timers_are_set_and_set_again() {
+fn timer_restarts_when_period_is_set() {
     let set = |period| call("proxy_set_tick_period_milliseconds", &[period]);
     let rest = format!(
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (drop {}) (i32.const 1))
@@ -326,7 +327,7 @@ fn timers_are_set_and_set_again() {
 }
 
 #[test]
-fn contexts_may_take_their_time_to_be_done() {
+fn pending_context_is_done_after_proxy_done() {
     let done = call("proxy_done", &[]);
     let rest = format!(
         r#"(func (export "proxy_on_done") (param i32) (result i32) (i32.const 0))
@@ -339,17 +340,16 @@ fn contexts_may_take_their_time_to_be_done() {
     let mut vm = start(&guest(&imports, &rest), &mut host);
     let stream = vm.create_stream(&mut host).unwrap();
     assert_eq!(vm.on_done(&mut host, stream), Ok(false));
-    assert_eq!(vm.on_done(&mut host, vm.root_context()), Ok(false));
-    assert_eq!(vm.take_done(), None);
+    assert_eq!(vm.on_done(&mut host, vm.plugin_context()), Ok(false));
+    assert!(!vm.take_plugin_done());
     vm.on_tick(&mut host).unwrap();
-    let mut done = [vm.take_done(), vm.take_done(), vm.take_done()];
-    done.sort();
-    assert_eq!(done, [None, Some(ContextId::ROOT), Some(stream)]);
+    assert!(vm.take_plugin_done() && !vm.take_plugin_done());
 }
 
 #[test]
-fn vms_of_streams_come_from_a_pool() {
-    let engine = Engine::new(EngineOptions { isolation: Isolation::Stream { vms: 2, memory: 1 << 20 } }).unwrap();
+fn pooled_vms_start_with_fresh_memory_and_are_limited() {
+    let engine =
+        Engine::new(EngineOptions { allocation: InstanceAllocation::Pooled { vms: 2, memory: 1 << 20 } }).unwrap();
     let text = guest(
         "",
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
@@ -357,23 +357,23 @@ fn vms_of_streams_come_from_a_pool() {
         (i32.sub (i32.load (i32.const 8)) (i32.const 1)))"#,
     );
     let module = Module::compile(&engine, &wat::parse_str(text).unwrap()).unwrap();
-    let plugin = Plugin::new(settings(), module).into();
+    let plugin = [Arc::new(Plugin::new(settings(), module))];
     let mut host = host();
     for _ in 0..10 {
         let mut vm = Vm::start(&plugin, &mut host).unwrap();
         let stream = vm.create_stream(&mut host).unwrap();
         let action = vm.on_request_headers(&mut host, stream, 0, NO);
-        assert_eq!(action, Ok(HeadersAction::Continue), "each stream begins with fresh memory");
+        assert_eq!(action, Ok(HeadersAction::Continue), "each VM starts with fresh memory");
     }
-    let held = [Vm::start(&plugin, &mut host).unwrap(), Vm::start(&plugin, &mut host).unwrap()];
-    assert!(matches!(Vm::start(&plugin, &mut host), Err(StartError::NoRoom(_))));
-    drop(held);
+    let vms = [Vm::start(&plugin, &mut host).unwrap(), Vm::start(&plugin, &mut host).unwrap()];
+    assert!(matches!(Vm::start(&plugin, &mut host), Err(StartError::OutOfResources(_))));
+    drop(vms);
     assert!(Vm::start(&plugin, &mut host).is_ok());
 }
 
 #[test]
-fn plugins_share_a_vm_and_each_has_its_own_settings() {
-    // Logs its configuration when a stream comes, and asks for a tick of a period that its plugin context's number gives.
+fn plugins_in_shared_vm_have_their_own_settings() {
+    // The guest logs its configuration for each stream, and sets a tick period of its plugin context's number.
     let text = guest(
         r#"(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
            (import "env" "proxy_get_buffer_bytes" (func $bytes (param i32 i32 i32 i32 i32) (result i32)))
@@ -381,11 +381,11 @@ fn plugins_share_a_vm_and_each_has_its_own_settings() {
         r#"(func (export "proxy_on_context_create") (param i32 i32))
            (func (export "proxy_on_configure") (param i32 i32) (result i32)
                (drop (call $period (local.get 0))) (i32.const 1))
-           (func $tell
+           (func $log_configuration
                (drop (call $bytes (i32.const 7) (i32.const 0) (i32.const 99) (i32.const 16) (i32.const 20)))
                (drop (call $log (i32.const 2) (i32.load (i32.const 16)) (i32.load (i32.const 20)))))
-           (func (export "proxy_on_tick") (param i32) (call $tell))
-           (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $tell) (i32.const 0))"#,
+           (func (export "proxy_on_tick") (param i32) (call $log_configuration))
+           (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $log_configuration) (i32.const 0))"#,
     );
     let module = compile(&text).unwrap();
     let plugin = |configuration: &str| {
@@ -393,19 +393,18 @@ fn plugins_share_a_vm_and_each_has_its_own_settings() {
         Arc::new(Plugin::new(PluginSettings { configuration, ..settings() }, module.clone()))
     };
     let mut host = host();
-    let mut vm = Vm::start_all(&[plugin("first"), plugin("second")], &mut host).unwrap();
-    assert_eq!(vm.live_contexts(), 2);
+    let mut vm = Vm::start(&[plugin("first"), plugin("second")], &mut host).unwrap();
     let mut streams = Vec::new();
     for (number, expected) in ["first", "second"].into_iter().enumerate() {
-        vm.act_for(number);
-        assert_eq!(vm.root_context(), ContextId::of_plugin(number));
+        vm.select_plugin(number);
+        assert_eq!(vm.plugin_context(), ContextId::of_plugin(number));
         assert_eq!(vm.tick_period(), Some(Duration::from_millis(number as u64 + 1)));
         vm.on_tick(&mut host).unwrap();
         assert_eq!(host.logs.pop().unwrap().message, expected);
         streams.push(vm.create_stream(&mut host).unwrap());
     }
     assert_eq!(streams, [ContextId::new(3), ContextId::new(4)]);
-    // A stream knows whose it is, whoever acts.
+    // A stream belongs to its plugin, whichever plugin is selected.
     for (stream, expected) in streams.into_iter().zip(["first", "second"]) {
         vm.on_request_headers(&mut host, stream, 0, EndOfStream::Yes).unwrap();
         assert_eq!(host.logs.pop().unwrap().message, expected);

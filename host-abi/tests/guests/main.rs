@@ -1,7 +1,10 @@
-//! Runs small guests, written in the WebAssembly text format, in real VMs: what the contract says, and what hostile guests do.
+//! Runs small guests, written in the WebAssembly text format, in real VMs. Covers the ABI and hostile guests.
 //!
-//! One binary for all of it, because each one links the whole engine.
+//! All tests are in one binary, because each binary links the whole engine.
 
+#[cfg(test)]
+#[path = "../test_host/mod.rs"]
+mod test_host;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
@@ -13,6 +16,6 @@ mod hostile;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
-mod refusals;
+mod rejected_modules;
 #[cfg(test)]
 mod wasi;

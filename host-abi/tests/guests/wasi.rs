@@ -1,16 +1,16 @@
-//! The WASI calls that toolchains make, made by a guest.
+//! Tests of the WASI calls of toolchains, made by a guest.
 
 use std::time::Duration;
 
 use weir_host_abi::abi::log::LogLevel;
 
-use crate::fixture::{ANSWER, INPUT, ask, host};
+use crate::fixture::{INPUT, RESULT, host, run_hostcall};
 
 const AT: i64 = INPUT as i64;
-const OUT: i64 = ANSWER as i64;
+const OUT: i64 = RESULT as i64;
 
 #[test]
-fn answers() {
+fn calls_return_error_numbers_and_results() {
     let rows: [(&str, &[i64], u32, [u32; 3]); 42] = [
         ("args_sizes_get", &[OUT, OUT + 4], 0, [0, 0, 0]),
         ("args_get", &[OUT, OUT + 4], 0, [0, 0, 0]),
@@ -58,14 +58,14 @@ fn answers() {
     for (name, arguments, errno, numbers) in rows {
         let mut host = host();
         host.time = Duration::from_nanos(5);
-        let answer = ask(&mut host, name, arguments, b"");
+        let answer = run_hostcall(&mut host, name, arguments, b"");
         assert_eq!((answer.status, answer.numbers), (errno, numbers), "{name} {arguments:?}");
     }
 }
 
 #[test]
-fn output_goes_to_the_log() {
-    // Two buffers at the input: "one " and "two\n".
+fn output_is_logged() {
+    // Two buffers in the input: "one " and "two\n".
     let mut input = Vec::new();
     for number in [INPUT + 16, 4, INPUT + 20, 4] {
         input.extend_from_slice(&number.to_le_bytes());
@@ -79,18 +79,18 @@ fn output_goes_to_the_log() {
     ];
     for (name, arguments, level, message, written) in rows {
         let mut host = host();
-        let answer = ask(&mut host, name, arguments, &input);
+        let answer = run_hostcall(&mut host, name, arguments, &input);
         assert_eq!((answer.status, answer.numbers[0]), (0, written), "{name} {arguments:?}");
         assert_eq!((host.logs[0].level, host.logs[0].message.as_str()), (level, message));
     }
 }
 
 #[test]
-fn repeated_buffers_do_not_multiply() {
-    // Each of 64 buffers names the same 60,000 bytes.
+fn log_text_of_repeated_buffers_is_limited() {
+    // Each of 64 buffers refers to the same 60,000 bytes.
     let input: Vec<u8> = (0..64).flat_map(|_| [65536_u32, 60_000]).flat_map(u32::to_le_bytes).collect();
     let mut host = host();
-    let answer = ask(&mut host, "fd_write", &[1, AT, 64, OUT], &input);
+    let answer = run_hostcall(&mut host, "fd_write", &[1, AT, 64, OUT], &input);
     assert_eq!((answer.status, answer.numbers[0]), (0, 64 * 60_000));
     assert!(host.logs[0].message.len() <= 65536);
 }

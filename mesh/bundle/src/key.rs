@@ -1,22 +1,23 @@
-//! Who signs bundles, and whether they did: Ed25519 (RFC 8032), in the files that `openssl genpkey -algorithm ed25519` and
-//! `openssl pkey -pubout` write (RFC 8410).
+//! Keys of bundle signatures: Ed25519 (RFC 8032), in the PEM files that `openssl genpkey -algorithm ed25519` and
+//! `openssl pkey
+//! -pubout` write (RFC 8410).
 
 use std::fmt;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-/// Bytes of a signature.
+/// The size of a signature, in bytes.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
 
-/// What a public key begins with in a file: the algorithm's name (RFC 8410, 4).
+/// The DER prefix of a public key: the algorithm's identifier (RFC 8410, section 4).
 const PUBLIC_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// Why a text is no key.
+/// An error in the text of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyError(String);
 
-/// Whom a signature is from.
+/// A public key. Its text is `ed25519:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PublicKey([u8; 32]);
 
@@ -33,10 +34,10 @@ impl PublicKey {
         UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).is_ok()
     }
 
-    /// Every key of a text: `PUBLIC KEY` blocks, one after another.
+    /// Parses all keys of a PEM text with one or more `PUBLIC KEY` blocks.
     ///
     /// # Errors
-    /// A block is something else, or there is none.
+    /// The text has no block, or a block that is no Ed25519 public key.
     pub fn all_from_pem(text: &str) -> Result<Vec<Self>, KeyError> {
         let blocks = pem::parse_many(text).map_err(|error| KeyError(error.to_string()))?;
         if blocks.is_empty() {
@@ -50,7 +51,7 @@ impl PublicKey {
         blocks.iter().map(key).collect()
     }
 
-    /// As a `PUBLIC KEY` block.
+    /// Returns the key as a `PUBLIC KEY` block.
     pub fn to_pem(&self) -> String {
         pem::encode(&pem::Pem::new("PUBLIC KEY", [PUBLIC_PREFIX.as_slice(), &self.0].concat()))
     }
@@ -69,7 +70,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A key that signs. Nothing shows it.
+/// A private key. `Debug` prints its public key only.
 pub struct SigningKey(Ed25519KeyPair);
 
 impl fmt::Debug for SigningKey {
@@ -79,18 +80,18 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A new one.
+    /// Generates a key.
     ///
     /// # Errors
-    /// The system gives no random numbers.
+    /// The system has no random numbers.
     pub fn generate() -> Result<Self, KeyError> {
         Ed25519KeyPair::generate().map(Self).map_err(|_| KeyError("the system gives no random numbers".to_owned()))
     }
 
-    /// The key of a `PRIVATE KEY` block.
+    /// Parses a `PRIVATE KEY` block.
     ///
     /// # Errors
-    /// It is none, or not of Ed25519.
+    /// The text is no such block, or no Ed25519 key.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let block = pem::parse(text).map_err(|error| KeyError(error.to_string()))?;
         if block.tag() != "PRIVATE KEY" {
@@ -100,16 +101,16 @@ impl SigningKey {
         key.map(Self).map_err(|_| KeyError("is no key of Ed25519".to_owned()))
     }
 
-    /// As a `PRIVATE KEY` block.
+    /// Returns the key as a `PRIVATE KEY` block.
     ///
     /// # Errors
-    /// The library cannot write it; it always can.
+    /// aws-lc-rs cannot encode the key.
     pub fn to_pem(&self) -> Result<String, KeyError> {
         let document = self.0.to_pkcs8v1().map_err(|_| KeyError("the key cannot be written".to_owned()))?;
         Ok(pem::encode(&pem::Pem::new("PRIVATE KEY", document.as_ref())))
     }
 
-    /// Whom its signatures are from.
+    /// Returns the public key that verifies this key's signatures.
     pub fn public(&self) -> PublicKey {
         PublicKey::from_bytes(self.0.public_key().as_ref()).expect("a key of Ed25519 has 32 bytes")
     }
@@ -123,25 +124,25 @@ impl SigningKey {
 mod tests {
     use super::*;
 
-    /// Written by `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout`.
+    /// A key pair written by `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout`.
     const OPENSSL: (&str, &str) = (
         "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIC+V3OlzhiaVrmYLBQz/GSqzyM0FCQvTBOy91H7TdOW4\n-----END PRIVATE KEY-----\n",
         "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEALcbN6Jz0WfxmcZfij1ocEs5maeIms3QoruuzPyjCT+0=\n-----END PUBLIC KEY-----\n",
     );
 
     #[test]
-    fn keys_are_read_as_openssl_writes_them_and_as_we_do() {
+    fn keys_of_openssl_and_own_keys_are_parsed() {
         let key = SigningKey::from_pem(OPENSSL.0).unwrap();
         assert_eq!(PublicKey::all_from_pem(OPENSSL.1).unwrap(), [key.public()]);
-        let made = SigningKey::generate().unwrap();
-        assert_eq!(SigningKey::from_pem(&made.to_pem().unwrap()).unwrap().public(), made.public());
-        let both = format!("{}{}", made.public().to_pem(), OPENSSL.1);
-        assert_eq!(PublicKey::all_from_pem(&both).unwrap(), [made.public(), key.public()]);
-        assert!(!format!("{made:?}").contains(made.to_pem().unwrap().lines().nth(1).unwrap()));
+        let generated = SigningKey::generate().unwrap();
+        assert_eq!(SigningKey::from_pem(&generated.to_pem().unwrap()).unwrap().public(), generated.public());
+        let both = format!("{}{}", generated.public().to_pem(), OPENSSL.1);
+        assert_eq!(PublicKey::all_from_pem(&both).unwrap(), [generated.public(), key.public()]);
+        assert!(!format!("{generated:?}").contains(generated.to_pem().unwrap().lines().nth(1).unwrap()));
     }
 
     #[test]
-    fn what_is_no_key_says_so() {
+    fn malformed_key_is_rejected_with_its_fault() {
         for (text, reason) in [
             ("", "no `PUBLIC KEY` block"),
             (OPENSSL.0, "a block is a PRIVATE KEY"),

@@ -1,21 +1,21 @@
-//! Filter bundles: one file that is a Wasm module, says what it is, and shows who signed it. It is still the module that
-//! every host runs: what is ours lies in custom sections, which hosts skip.
+//! Filter bundles: a Wasm module with its manifest and its signatures in one file. Manifest and signatures are custom
+//! sections, which hosts skip, so a bundle is a valid module for every host.
 //!
 //! ```text
 //! \0asm  1   sections of the module …   weir.manifest   weir.signature   weir.signature
 //!            └──────────────── signed ────────────────┘   key, signature
 //! ```
 //!
-//! Pure: bytes in, bytes out. Whether a module loads and what its manifest means is said elsewhere.
+//! Reads bytes and returns bytes; no IO. Other crates parse the manifest and load the module.
 
-// What a file holds, and how the parts are put into it.
-pub mod file;
+// Reads and writes bundles.
+pub mod bundle;
 
-// Who signs, and whether they did.
+// Keys that sign, and keys that verify.
 pub mod key;
 
 // Every bound.
 pub mod limits;
 
-pub use file::{Bundle, BundleError};
+pub use bundle::{Bundle, BundleError};
 pub use key::{KeyError, PublicKey, SigningKey};

@@ -1,7 +1,7 @@
-//! Every bound on a bundle: the number, its unit, and why it is that number.
+//! The bounds of a bundle, each with its unit and the reason for the number.
 
-/// Bytes of a manifest: a schema of a hundred fields with their descriptions fits five times over.
+/// The maximum size of a manifest, in bytes. A schema of a hundred documented fields takes a fifth of it.
 pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
 
-/// Signatures of one bundle: its author, its reviewer, whoever mirrors it.
+/// The maximum number of signatures of one bundle: its author, its reviewer, its mirrors.
 pub const MAX_SIGNATURES: usize = 8;

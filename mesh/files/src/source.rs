@@ -1,14 +1,13 @@
-//! The file source: resource files, watched; on a change the whole set is read again and compiled by `weir-resources`.
-//! The proxy's
-//! configuration walk and the control plane take its updates, `validate` takes one.
+//! The file source: reads all resource files after a change, and compiles them with `weir-resources`. The proxy's
+//! configuration loop and the control plane follow its updates; `validate` reads one.
 //!
 //! ```text
-//! change noticed ─► nothing half written ─► read, compile ─► plain? ──────────────────► Update
-//!                           ▲                                 │ refused, or a file is gone or empty now
+//! change ─► no file open for writing ─► read, compile ─► complete? ────────────────► ConfigUpdate
+//!                           ▲                                 │ rejected, or a file is missing or empty now
 //!                           └─ next change, or 100 ms quiet ◄─┘ (until two quiet reads are equal)
 //! ```
 //!
-//! Whoever truncates and writes, or renames away and writes anew, is done by then. What is good is never held back.
+//! A writer that truncates and writes, or renames away and writes anew, is done by then. A valid change is not delayed.
 
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,72 +17,71 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::error;
-use weir_resources::{Compiled, Compiler, Refusal, SourceFile};
+use weir_resources::{Compiled, Compiler, Diagnostic, SourceFile};
 
-use crate::file;
 use crate::limits::{MAX_SETTLE_TIME, SETTLE_TIME, WRITE_PATIENCE};
+use crate::read;
 use crate::watch::{Watch, WatchPlan, WatchSignal};
 
-/// A whole configuration as it was read.
+/// A complete configuration.
 #[derive(Debug, Clone)]
-pub struct Update {
-    /// Which one of its source: later ones have higher numbers.
+pub struct ConfigUpdate {
+    /// The number of the update; later updates of a source have higher numbers.
     pub number: u64,
-    /// What it says, or why it is refused.
-    pub outcome: Result<Arc<Compiled>, Arc<Vec<Refusal>>>,
-    /// The files that it was read from; none when it came over the wire.
+    /// The compiled configuration, or the reasons for its rejection.
+    pub outcome: Result<Arc<Compiled>, Arc<Vec<Diagnostic>>>,
+    /// The files of the configuration; empty for a configuration received over xDS.
     pub files: Arc<[SourceFile]>,
 }
 
-/// What makes a configuration of files, and may refuse them. Called off the main thread, also for what turns out to be the
-/// middle of a change: it must do nothing but look.
-pub type Compile = Box<dyn FnMut(&[SourceFile]) -> Result<Arc<Compiled>, Vec<Refusal>> + Send>;
+/// Compiles files to a configuration. Called on a blocking thread, also for the middle of a change, so it must have no
+/// side effects.
+pub type CompileFn = Box<dyn FnMut(&[SourceFile]) -> Result<Arc<Compiled>, Vec<Diagnostic>> + Send>;
 
-/// Compiles files by themselves, to what one proxy is told.
-pub fn compile_alone() -> Compile {
+/// Returns a compiler that needs nothing but the files.
+pub fn default_compiler() -> CompileFn {
     let mut compiler = Compiler::new();
     Box::new(move |files| {
-        let mut taken = take(&mut compiler); // What a panic leaves behind is not used again.
-        let compiled = taken.compile(files);
-        compiler = taken;
+        let mut current = take(&mut compiler); // After a panic the compiler's caches are not used again.
+        let compiled = current.compile(files);
+        compiler = current;
         compiled.map(Arc::new)
     })
 }
 
-/// Reads and compiles, off the main thread.
+/// Reads and compiles the files, on a blocking thread.
 struct Reader {
     root: PathBuf,
     builtins: PathBuf,
-    compile: Compile,
+    compile: CompileFn,
     watch: Watch,
-    /// Modules of the last set that compiled: what is watched beside the resource files.
+    /// The modules of the last set that compiled, which are watched, too.
     modules: Vec<PathBuf>,
 }
 
-/// What one read gave.
+/// The result of one read.
 struct Reading {
     files: Vec<SourceFile>,
-    outcome: Result<Arc<Compiled>, Arc<Vec<Refusal>>>,
+    outcome: Result<Arc<Compiled>, Arc<Vec<Diagnostic>>>,
 }
 
-/// Resource files, watched.
+/// A watched set of resource files.
 pub struct FileSource {
-    /// Away while it reads.
+    /// `None` during a read.
     reader: Option<Reader>,
     signal: WatchSignal,
-    /// Updates so far.
+    /// The number of updates so far.
     updates: u64,
-    /// The files of the last update: to see that one has gone.
+    /// The files of the last update, to notice that one is missing.
     last: Vec<SourceFile>,
 }
 
 impl FileSource {
-    /// A source of the files at `root`, of which `compile` makes something; shipped modules lie in the folder
-    /// `builtins`.
+    /// Starts to watch the files at `root`. `builtins` is the folder of the shipped modules.
     ///
     /// # Errors
-    /// The system gives no inotify instance.
-    pub fn start(root: &Path, builtins: &Path, compile: Compile) -> notify::Result<Self> {
+    /// The system has no inotify instance left.
+    pub fn start(root: &Path, builtins: &Path, compile: CompileFn) -> notify::Result<Self> {
         let watch = Watch::start()?;
         let signal = watch.signal();
         let reader =
@@ -91,19 +89,19 @@ impl FileSource {
         Ok(Self { reader: Some(reader), signal, updates: 0, last: Vec::new() })
     }
 
-    /// Makes the source read again, whether or not something has changed.
+    /// Returns a handle that requests another read.
     pub fn signal(&self) -> WatchSignal {
         self.signal.clone()
     }
 
-    /// Reads once, waiting until what is there has settled.
-    pub async fn read(&mut self) -> Update {
-        self.signal.closed(WRITE_PATIENCE).await;
+    /// Reads once. Waits until the files have settled, at most [`MAX_SETTLE_TIME`].
+    pub async fn read(&mut self) -> ConfigUpdate {
+        self.signal.writers_closed(WRITE_PATIENCE).await;
         let mut reading = self.read_now().await;
         let give_up = Instant::now() + MAX_SETTLE_TIME;
-        while reading.is_doubtful(&self.last) && Instant::now() < give_up {
+        while reading.looks_incomplete(&self.last) && Instant::now() < give_up {
             let quiet = tokio::time::timeout(SETTLE_TIME, self.signal.changed()).await.is_err();
-            self.signal.closed(WRITE_PATIENCE).await;
+            self.signal.writers_closed(WRITE_PATIENCE).await;
             let again = self.read_now().await;
             let settled = quiet && same_text(&again.files, &reading.files);
             reading = again;
@@ -114,11 +112,11 @@ impl FileSource {
         self.updates += 1;
         let files = Arc::from(reading.files.as_slice());
         self.last = reading.files;
-        Update { number: self.updates, outcome: reading.outcome, files }
+        ConfigUpdate { number: self.updates, outcome: reading.outcome, files }
     }
 
-    /// Reads at each change, and keeps the newest update where `updates` can be taken from. Ends with its receiver.
-    pub async fn follow(mut self, updates: watch::Sender<Option<Update>>) {
+    /// Reads after each change and publishes the update. Returns when the receiver of `updates` is dropped.
+    pub async fn follow(mut self, updates: watch::Sender<Option<ConfigUpdate>>) {
         loop {
             tokio::select! {
                 () = self.signal.changed() => {}
@@ -132,7 +130,7 @@ impl FileSource {
     }
 
     async fn read_now(&mut self) -> Reading {
-        // Gone only when a read was given up half way, which is when the process ends.
+        // Absent only if a read was cancelled, which happens when the process exits.
         let Some(mut reader) = self.reader.take() else { return std::future::pending().await };
         let read = tokio::task::spawn_blocking(move || {
             let reading = reader.read();
@@ -146,44 +144,44 @@ impl FileSource {
 
 impl Reader {
     fn read(&mut self) -> Reading {
-        // Watched before it is read, so that no change falls between the two.
-        let (plan, listed) = file::list(&self.root);
-        self.cover(&plan);
-        let files = match listed.and_then(|paths| file::read(&paths)) {
+        // Watching starts before reading, so that no change is missed in between.
+        let (plan, listed) = read::list(&self.root);
+        self.watch_paths(&plan);
+        let files = match listed.and_then(|paths| read::read(&paths)) {
             Ok(files) => files,
-            Err(refusals) => return Reading { files: Vec::new(), outcome: Err(Arc::new(refusals)) },
+            Err(diagnostics) => return Reading { files: Vec::new(), outcome: Err(Arc::new(diagnostics)) },
         };
         match self.compile(&files) {
             Ok(compiled) => {
-                self.modules = modules(&compiled, &self.builtins);
-                self.cover(&plan);
+                self.modules = module_paths(&compiled, &self.builtins);
+                self.watch_paths(&plan);
                 Reading { files, outcome: Ok(compiled) }
             }
-            Err(refusals) => Reading { files, outcome: Err(Arc::new(refusals)) },
+            Err(diagnostics) => Reading { files, outcome: Err(Arc::new(diagnostics)) },
         }
     }
 
-    fn compile(&mut self, files: &[SourceFile]) -> Result<Arc<Compiled>, Vec<Refusal>> {
+    fn compile(&mut self, files: &[SourceFile]) -> Result<Arc<Compiled>, Vec<Diagnostic>> {
         let compile = &mut self.compile;
         catch_unwind(AssertUnwindSafe(|| compile(files))).unwrap_or_else(|_| {
-            error!("the compiler of resources panicked; this is a bug, what was there before goes on");
+            error!("the compiler of resources panicked; this is a bug, the previous configuration stays in use");
             let reason = "the compiler of resources panicked; the log says where".to_owned();
             let hint = "this is a bug of weir; please report it with these files";
-            Err(vec![file::refusal(&self.root, reason, hint)])
+            Err(vec![read::diagnostic(&self.root, reason, hint)])
         })
     }
 
-    fn cover(&mut self, plan: &WatchPlan) {
+    fn watch_paths(&mut self, plan: &WatchPlan) {
         let mut plan = plan.clone();
         for module in &self.modules {
             plan.add_path(module);
         }
-        self.watch.cover(plan);
+        self.watch.watch_paths(plan);
     }
 }
 
-/// Where the modules of a configuration lie.
-fn modules(compiled: &Compiled, builtins: &Path) -> Vec<PathBuf> {
+/// Returns the paths of a configuration's modules.
+fn module_paths(compiled: &Compiled, builtins: &Path) -> Vec<PathBuf> {
     let plugins = compiled.snapshot.plugins.values();
     let mut modules: Vec<_> = plugins.filter_map(|plugin| plugin.module.path(builtins)).collect();
     modules.sort_unstable();
@@ -192,11 +190,11 @@ fn modules(compiled: &Compiled, builtins: &Path) -> Vec<PathBuf> {
 }
 
 impl Reading {
-    /// True when this may be the middle of a change: refused, or a file that was there is gone or empty.
-    fn is_doubtful(&self, last: &[SourceFile]) -> bool {
+    /// Returns true if this may be the middle of a change: it is rejected, or a file of `last` is missing or empty.
+    fn looks_incomplete(&self, last: &[SourceFile]) -> bool {
         self.outcome.is_err()
             || last.iter().filter(|file| !file.text.is_empty()).any(|before| {
-                // Sorted by path, as they are listed.
+                // Files are listed in the order of their paths.
                 let now = self.files.binary_search_by(|file| file.path.cmp(&before.path));
                 now.map_or(true, |index| self.files[index].text.is_empty())
             })
@@ -215,20 +213,20 @@ mod tests {
 
     use super::*;
 
-    const SERVICE: &str = "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {name: a, namespace: b}\n\
+    const SERVICE: &str = "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {name: a, namespace: b}\n\
         spec: {ports: [{name: http, port: 80, protocol: HTTP}], endpoints: [{address: \"127.0.0.1:1\"}]}\n";
     const SOON: Duration = Duration::from_secs(20);
 
     fn source(folder: &Path) -> FileSource {
-        FileSource::start(folder, folder, compile_alone()).unwrap()
+        FileSource::start(folder, folder, default_compiler()).unwrap()
     }
 
-    fn clusters(update: &Update) -> usize {
+    fn clusters(update: &ConfigUpdate) -> usize {
         update.outcome.as_ref().map_or(usize::MAX, |compiled| compiled.snapshot.clusters.len())
     }
 
     #[tokio::test]
-    async fn what_is_refused_is_read_again_until_it_is_whole() {
+    async fn rejected_files_are_read_again_until_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.yaml");
         fs::write(&path, &SERVICE[..40]).unwrap(); // Closed after the first of two parts.
@@ -242,35 +240,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_gone_for_a_moment_is_waited_for() {
+    async fn file_missing_for_a_moment_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.yaml");
         fs::write(&path, SERVICE).unwrap();
         let mut source = source(folder.path());
         assert_eq!(clusters(&source.read().await), 1);
         fs::remove_file(&path).unwrap();
-        let back = async {
+        let restore = async {
             tokio::task::yield_now().await;
             fs::write(&path, SERVICE).unwrap();
         };
-        let (update, ()) = tokio::join!(source.read(), back);
+        let (update, ()) = tokio::join!(source.read(), restore);
         assert_eq!(clusters(&update), 1);
         fs::remove_file(&path).unwrap();
-        assert_eq!(clusters(&source.read().await), 0, "gone for good is gone");
+        assert_eq!(clusters(&source.read().await), 0, "a file that stays away is removed");
     }
 
     #[tokio::test]
-    async fn changes_are_followed_and_refusals_name_their_place() {
+    async fn follow_publishes_an_update_per_change() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.yaml");
         let source = source(folder.path());
         let (sender, mut updates) = watch::channel(None);
-        source.signal().look_again();
+        source.signal().request_rescan();
         let mut beside = tokio::task::JoinSet::new();
         beside.spawn(source.follow(sender));
         for (text, expected) in [("", 0), (SERVICE, 1), ("kind: [", usize::MAX), (SERVICE, 1)] {
             fs::write(&path, text).unwrap();
-            let arrives = updates.wait_for(|update| update.as_ref().is_some_and(|it| clusters(it) == expected));
+            let arrives = updates.wait_for(|update| update.as_ref().is_some_and(|update| clusters(update) == expected));
             let arrived = tokio::time::timeout(SOON, arrives).await.expect("the change arrives");
             assert!(arrived.is_ok(), "the source goes on");
         }

@@ -1,11 +1,11 @@
-//! Notices that something the configuration is read from has changed: resource files, module files, and the symbolic
-//! links that lead to them. Owned by the file source; says "look again", never what changed.
+//! Watches the files of a configuration with inotify: resource files, modules, and the symbolic links that lead to
+//! them. Owned by the file source. Signals that a change occurred, not which one.
 //!
-//! It wakes on what ends a change (a file closed after writing, a rename, a removal, a new link), not on every write.
-//! Files that are open for writing right now are remembered, so that nobody reads a half of one.
+//! The events that end a change signal it: a file closed after writing, a rename, a removal, a new link. A write does
+//! not. Files that are open for writing are tracked, so that the source does not read them half written.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -20,16 +20,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::file_name::is_resource_file_name;
 use crate::limits::{MAX_LINKS, MAX_RESOURCE_FILES};
 
-/// What to watch: folders, and the entries in them that matter.
+/// The folders to watch, and the entries in them that matter.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct WatchPlan {
-    /// Folders, free of symbolic links.
+    /// The watched folders, without symbolic links in their paths.
     folders: BTreeSet<PathBuf>,
-    /// Entries of these folders that matter whatever their names are.
+    /// Entries of these folders that matter regardless of their names.
     entries: BTreeSet<PathBuf>,
-    /// Folders in which every resource file matters.
+    /// The folders of which every resource file matters.
     resource_folders: BTreeSet<PathBuf>,
 }
 
@@ -43,7 +44,7 @@ impl WatchPlan {
         }
     }
 
-    /// Adds a path: what it leads to, each symbolic link on the way, and the first part of it that is missing.
+    /// Adds a path: its target, each symbolic link on the way, and the first missing part.
     pub(crate) fn add_path(&mut self, path: &Path) {
         let Ok(path) = std::path::absolute(path) else { return };
         let mut remaining: VecDeque<OsString> = parts(&path).collect();
@@ -67,7 +68,7 @@ impl WatchPlan {
                     folder = PathBuf::from("/");
                 }
             } else if metadata.is_dir() {
-                folder = entry; // Its own end is seen by watching it.
+                folder = entry; // Watching a folder also reports its own removal.
             } else {
                 return self.add_entry(folder, entry);
             }
@@ -84,7 +85,7 @@ impl WatchPlan {
             return true;
         }
         let in_resource_folder = path.parent().is_some_and(|folder| self.resource_folders.contains(folder));
-        in_resource_folder && path.file_name().is_some_and(is_resource_name)
+        in_resource_folder && path.file_name().is_some_and(is_resource_file_name)
     }
 }
 
@@ -96,24 +97,19 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> {
     })
 }
 
-/// True for names of files with resources: `*.yaml`, `*.yml` and `*.json`, not hidden (editors' and Kubernetes' own).
-pub(crate) fn is_resource_name(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    !name.starts_with(b".") && [b".yaml".as_slice(), b".yml", b".json"].iter().any(|suffix| name.ends_with(suffix))
-}
-
+/// State shared with the inotify thread and with signals.
 #[derive(Default)]
 struct Shared {
     plan: Mutex<WatchPlan>,
-    /// Files written to and not closed since, and when they were last written to.
+    /// The files open for writing, with the time of their last write.
     writing: Mutex<HashMap<PathBuf, Instant>>,
     changed: Notify,
     closed: Notify,
-    /// A watched folder is gone or was moved: another may have taken its place.
-    lost: AtomicBool,
+    /// True after a watched folder was removed or moved, or events were lost: the watches must be set again.
+    watch_lost: AtomicBool,
 }
 
-/// Watches the folders of a plan.
+/// An inotify watch of a plan's folders.
 pub(crate) struct Watch {
     watcher: INotifyWatcher,
     shared: Arc<Shared>,
@@ -121,38 +117,38 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// A watch of nothing yet.
+    /// Creates a watch of no folders.
     ///
     /// # Errors
-    /// The system gives no inotify instance.
+    /// The system has no inotify instance left.
     pub(crate) fn start() -> notify::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let noted = Arc::clone(&shared);
+        let events = Arc::clone(&shared);
         let handler = move |event: notify::Result<Event>| match event {
-            Ok(event) => noted.note(&event),
+            Ok(event) => events.on_event(&event),
             Err(error) => {
                 warn!(%error, "watching files failed; the configuration is read again now, and on SIGHUP");
-                noted.changed.notify_one();
+                events.changed.notify_one();
             }
         };
         Ok(Self { watcher: INotifyWatcher::new(handler, notify::Config::default())?, shared, watched: BTreeSet::new() })
     }
 
-    /// Watches what the plan says, and nothing else. Call it before reading what the plan is about. Blocks shortly.
-    pub(crate) fn cover(&mut self, plan: WatchPlan) {
-        if !self.shared.lost.swap(false, Ordering::AcqRel) && *self.shared.plan.lock() == plan {
+    /// Replaces the plan. Must be called before the plan's files are read. Blocks for a few system calls.
+    pub(crate) fn watch_paths(&mut self, plan: WatchPlan) {
+        if !self.shared.watch_lost.swap(false, Ordering::AcqRel) && *self.shared.plan.lock() == plan {
             return;
         }
         for folder in self.watched.difference(&plan.folders) {
-            drop(self.watcher.unwatch(folder)); // The folder may be gone already.
+            drop(self.watcher.unwatch(folder)); // The folder may have been removed.
         }
         let mut watched = BTreeSet::new();
         for folder in &plan.folders {
-            // Asked for also when it is watched: it may be another folder under the old name.
+            // Also for a watched folder: it may be another folder with the same path.
             match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(watched.insert(folder.clone())),
                 Err(error) => {
-                    self.shared.lost.store(true, Ordering::Release);
+                    self.shared.watch_lost.store(true, Ordering::Release);
                     let folder = folder.display();
                     warn!(%folder, %error, "a folder cannot be watched; changes in it are read on SIGHUP only");
                 }
@@ -162,30 +158,31 @@ impl Watch {
         *self.shared.plan.lock() = plan;
     }
 
-    /// A handle for those who wait.
+    /// Returns a handle that waits for changes.
     pub(crate) fn signal(&self) -> WatchSignal {
         WatchSignal(Arc::clone(&self.shared))
     }
 }
 
-/// Waits for changes of what a [`FileSource`](crate::FileSource) reads.
+/// A handle that waits for changes of the files of a [`FileSource`](crate::FileSource).
 #[derive(Clone)]
 pub struct WatchSignal(Arc<Shared>);
 
 impl WatchSignal {
-    /// Waits until something has changed since the last call. Cancel-safe; changes in between count once.
+    /// Waits for a change since the last call. Several changes count as one. Cancel-safe.
     pub async fn changed(&self) {
         self.0.changed.notified().await;
     }
 
-    /// Asks for another look, whether or not something has changed.
-    pub fn look_again(&self) {
-        self.0.lost.store(true, Ordering::Release); // Whoever asks has a reason to think that something was missed.
+    /// Signals a change and sets all watches again.
+    pub fn request_rescan(&self) {
+        self.0.watch_lost.store(true, Ordering::Release); // The operator suspects that a change was missed.
         self.0.changed.notify_one();
     }
 
-    /// Waits until no file that matters is open for writing, at most for `patience` since its last write.
-    pub async fn closed(&self, patience: Duration) {
+    /// Waits until no watched file is open for writing. A file counts as closed when `patience` has passed since its
+    /// last write.
+    pub async fn writers_closed(&self, patience: Duration) {
         loop {
             let closed = self.0.closed.notified();
             let oldest_allowed = Instant::now().checked_sub(patience);
@@ -195,16 +192,15 @@ impl WatchSignal {
                 writing.values().max().copied()
             };
             let Some(last_write) = last_write else { return };
-            // A file left open counts as whole once nothing was written to it for so long.
             drop(tokio::time::timeout_at(last_write + patience, closed).await);
         }
     }
 }
 
 impl Shared {
-    fn note(&self, event: &Event) {
+    fn on_event(&self, event: &Event) {
         if event.need_rescan() {
-            self.lost.store(true, Ordering::Release);
+            self.watch_lost.store(true, Ordering::Release);
             self.writing.lock().clear();
             self.changed.notify_one();
             return;
@@ -215,10 +211,10 @@ impl Shared {
             return;
         }
         match event.kind {
-            EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => paths.for_each(|path| self.opened(path)),
-            // A plain new file is about to be written and closed; a link is whole at once.
+            EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => paths.for_each(|path| self.on_write(path)),
+            // A new plain file will be written and closed. A link is complete at once.
             EventKind::Create(CreateKind::File) if paths.clone().all(|path| is_plain(path)) => {
-                paths.for_each(|path| self.opened(path));
+                paths.for_each(|path| self.on_write(path));
             }
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Create(_)
@@ -227,7 +223,7 @@ impl Shared {
                 for path in paths {
                     self.writing.lock().remove(path);
                     if plan.folders.contains(path) {
-                        self.lost.store(true, Ordering::Release);
+                        self.watch_lost.store(true, Ordering::Release);
                     }
                 }
                 self.closed.notify_waiters();
@@ -238,7 +234,7 @@ impl Shared {
         }
     }
 
-    fn opened(&self, path: &Path) {
+    fn on_write(&self, path: &Path) {
         let mut writing = self.writing.lock();
         if writing.len() < MAX_RESOURCE_FILES || writing.contains_key(path) {
             writing.insert(path.to_owned(), Instant::now());
@@ -264,7 +260,7 @@ mod tests {
         let mut watch = Watch::start().unwrap();
         let mut plan = WatchPlan::default();
         plan.add_resource_folder(folder);
-        watch.cover(plan);
+        watch.watch_paths(plan);
         let signal = watch.signal();
         (watch, signal)
     }
@@ -273,50 +269,33 @@ mod tests {
         tokio::time::timeout(SOON, signal.changed()).await.expect("a change is noticed");
     }
 
-    /// Waits until every event so far was looked at: events come in order, and a file that is opened after them is known
-    /// to be open.
-    async fn all_noted(signal: &WatchSignal, folder: &Path) {
+    /// Waits until every event so far is handled. Events are in order, so the event of a file that is created now is
+    /// the last one.
+    async fn wait_for_events(signal: &WatchSignal, folder: &Path) {
         let marker = fs::canonicalize(folder).unwrap().join("marker");
         let before = signal.0.plan.lock().clone();
         signal.0.plan.lock().entries.insert(marker.clone());
         let file = File::create(&marker).unwrap();
-        let noted = async {
+        let handled = async {
             while !signal.0.writing.lock().contains_key(&marker) {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(SOON, noted).await.expect("the marker is noted");
-        *signal.0.plan.lock() = before; // What becomes of the marker is nobody's business.
+        tokio::time::timeout(SOON, handled).await.expect("the marker's event is handled");
+        *signal.0.plan.lock() = before; // Later events of the marker are ignored.
         drop(file);
         fs::remove_file(&marker).unwrap();
         signal.0.writing.lock().remove(&marker);
     }
 
-    /// What has happened since the last change wakes nobody.
+    /// Asserts that the events since the last change signal no change.
     async fn expect_no_change(signal: &WatchSignal, folder: &Path) {
-        all_noted(signal, folder).await;
+        wait_for_events(signal, folder).await;
         assert!(tokio::time::timeout(Duration::ZERO, signal.changed()).await.is_err());
     }
 
     #[test]
-    fn names_of_resource_files() {
-        for (name, expected) in [
-            ("a.yaml", true),
-            ("a.yml", true),
-            ("a.json", true),
-            (".a.yaml.swp", false),
-            (".a.yaml", false),
-            ("a.yaml~", false),
-            ("4913", false),
-            ("#a.yaml#", false),
-            ("a.wasm", false),
-        ] {
-            assert_eq!(is_resource_name(OsStr::new(name)), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn links_are_followed_and_missing_parts_awaited() {
+    fn plan_follows_links_and_includes_the_first_missing_part() {
         let root = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(root.path()).unwrap();
         fs::create_dir(root.join("..one")).unwrap();
@@ -332,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_write_is_a_change_and_its_middle_is_not() {
+    async fn closing_a_written_file_is_a_change_and_writing_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let (_watch, signal) = watching(folder.path());
         let mut file = File::create(folder.path().join("a.yaml")).unwrap();
@@ -340,7 +319,7 @@ mod tests {
         file.flush().unwrap();
         expect_no_change(&signal, folder.path()).await;
         assert_eq!(signal.0.writing.lock().len(), 1, "it is known to be open");
-        let waits = signal.closed(SOON);
+        let waits = signal.writers_closed(SOON);
         let closes = async {
             file.write_all(b"Service").unwrap();
             drop(file);
@@ -350,12 +329,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_left_open_is_whole_when_nobody_writes_to_it() {
+    async fn file_left_open_counts_as_closed_after_patience() {
         let folder = tempfile::tempdir().unwrap();
         let (_watch, signal) = watching(folder.path());
         let _file = File::create(folder.path().join("a.yaml")).unwrap();
         expect_no_change(&signal, folder.path()).await;
-        signal.closed(Duration::from_millis(20)).await;
+        signal.writers_closed(Duration::from_millis(20)).await;
         assert!(signal.0.writing.lock().is_empty());
     }
 
@@ -371,7 +350,7 @@ mod tests {
         expect_change(&signal).await;
         fs::remove_file(path("a.yaml")).unwrap();
         expect_change(&signal).await;
-        all_noted(&signal, folder.path()).await; // Some of these are two events.
+        wait_for_events(&signal, folder.path()).await; // Some of these are two events.
         drop(tokio::time::timeout(Duration::ZERO, signal.changed()).await);
         fs::write(path("README.md"), "x").unwrap();
         fs::write(path(".b.yaml.swp"), "x").unwrap();
@@ -379,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_swapped_data_link_is_a_change() {
+    async fn swapped_data_link_is_a_change() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for version in ["..one", "..two"] {
@@ -392,14 +371,14 @@ mod tests {
         let mut plan = WatchPlan::default();
         plan.add_resource_folder(folder.path());
         plan.add_path(&path("a.yaml"));
-        watch.cover(plan);
+        watch.watch_paths(plan);
         symlink("..two", path("..data_tmp")).unwrap();
         fs::rename(path("..data_tmp"), path("..data")).unwrap();
         expect_change(&signal).await;
     }
 
     #[tokio::test]
-    async fn a_folder_put_in_place_of_another_is_watched_again() {
+    async fn replaced_folder_is_watched_again() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("conf");
         fs::create_dir(&folder).unwrap();
@@ -409,7 +388,7 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let mut plan = WatchPlan::default();
         plan.add_resource_folder(&folder);
-        watch.cover(plan);
+        watch.watch_paths(plan);
         while tokio::time::timeout(Duration::from_millis(5), signal.changed()).await.is_ok() {}
         fs::write(folder.join("a.yaml"), "x").unwrap();
         expect_change(&signal).await;

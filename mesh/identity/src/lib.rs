@@ -1,36 +1,32 @@
-//! Workload identities: who a workload is (its certificate and key), whom it believes (the roots of its trust domain), and
-//! how it gets both from the control plane. Used by the proxy and by the control plane; no policy, no files.
+//! Workload identities: the certificate and key of a workload, the trust bundle that it verifies peers with, and the
+//! call to the control plane that signs the certificate. Used by both planes; contains no policy and reads no files.
 //!
 //! ```text
-//! proxy: CertificateRequest ──── /weir.v1.Certificates/Sign ────► control plane: may it be that? ─► signs
-//!          key stays here  ◄──── chain, roots ───────────────────
+//! proxy: CertificateRequest ──── /weir.v1.Certificates/Sign ────► control plane: authorizes, signs
+//!          the key stays   ◄──── chain, roots ───────────────────
 //! ```
 
-// How an identity is asked for.
-pub mod enrol;
+// Requests a certificate.
+pub mod enroll;
 
-// The call that it is asked for with.
-pub mod wire;
+// The gRPC service that signs certificates.
+pub mod ca_proto;
 
-// One's own identity, and TLS with it.
-pub mod own;
+// A workload's own identity, and mTLS with it.
+pub mod workload_identity;
 
-// Certificates for the world.
-pub mod https;
+// Certificates of public listeners.
+pub mod server_cert;
 
-// Who is at the other end.
-pub mod peer;
+// Verifies a peer's certificate.
+pub mod verify;
 
-// The roots of a trust domain.
-pub mod roots;
+// The root certificates of a trust domain, and the crypto provider.
+pub mod trust_bundle;
 
-// Whom one may speak to without any of this.
-pub mod plain;
-
-pub use enrol::{CertificateRequest, JoinToken};
-pub use https::{BadCertificate, ServerCertificate, https_config};
-pub use own::WorkloadIdentity;
-pub use peer::{PeerError, end_of, peer_of, reason_of};
-pub use plain::is_this_machine;
-pub use roots::{Roots, provider};
+pub use enroll::{CertificateRequest, JoinToken};
 pub use rustls::{ClientConfig, ServerConfig, pki_types};
+pub use server_cert::{CertificateError, ServerCertificate, server_tls_config};
+pub use trust_bundle::{TrustBundle, crypto_provider};
+pub use verify::{ClientAuth, PeerError, handshake_error, not_after, spiffe_id};
+pub use workload_identity::WorkloadIdentity;

@@ -1,4 +1,4 @@
-//! Makes a [`Snapshot`]: resources are added, and `complete` refuses until no name dangles.
+//! The builder of a [`Snapshot`]: resources are added, and `complete` checks that every name in them resolves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::plugin::Plugin;
 use crate::rejection::{Rejection, ResourceId, ResourceKind};
 use crate::route::{Route, RouteAction, RouteTable};
 use crate::secret::Secret;
-use crate::snapshot::{Snapshot, Version};
+use crate::snapshot::{ContentHash, Snapshot};
 use crate::tls::DownstreamTls;
 
-/// Resources on their way to a snapshot. Adding one with the name of another replaces it.
+/// The resources of a future snapshot. Adding a resource with the name of another replaces it.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotBuilder {
     listeners: BTreeMap<ListenerName, Arc<Listener>>,
@@ -49,10 +49,10 @@ impl SnapshotBuilder {
         self.secrets.insert(secret.name.clone(), secret);
     }
 
-    /// The snapshot, once no name dangles.
+    /// Returns the snapshot.
     ///
     /// # Errors
-    /// Every name that is referred to and not there.
+    /// One rejection for every name that is referred to and missing.
     pub fn complete(self) -> Result<Snapshot, Vec<Rejection>> {
         let mut missing = Vec::new();
         for listener in self.listeners.values() {
@@ -76,7 +76,8 @@ impl SnapshotBuilder {
         if !missing.is_empty() {
             return Err(missing);
         }
-        let version = Version::of(&(&self.listeners, &self.route_tables, &self.clusters, &self.plugins, &self.secrets));
+        let version =
+            ContentHash::of(&(&self.listeners, &self.route_tables, &self.clusters, &self.plugins, &self.secrets));
         let Self { listeners, route_tables, clusters, plugins, secrets } = self;
         Ok(Snapshot { version, listeners, route_tables, clusters, plugins, secrets })
     }

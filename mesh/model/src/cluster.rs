@@ -1,4 +1,4 @@
-//! A named group of endpoints with one policy.
+//! Clusters: named groups of endpoints with one policy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::metadata::Metadata;
 use crate::name::ClusterName;
 use crate::tls::UpstreamTls;
 
-/// How a cluster's endpoints are known.
+/// The source of a cluster's endpoints (`Cluster.DiscoveryType` in xDS).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Discovery {
-    /// They are listed; at most [`MAX_ENDPOINTS`].
+    /// A list of at most [`MAX_ENDPOINTS`] endpoints.
     Static(Vec<Endpoint>),
-    /// Every address that `host` resolves to, each at `port`; resolved again and again.
+    /// Every address that `host` resolves to, each at `port`; resolved periodically.
     Dns {
         /// The DNS name.
         host: Arc<str>,
@@ -26,20 +26,20 @@ pub enum Discovery {
     },
 }
 
-/// How an endpoint is picked among its siblings (`Cluster.LbPolicy` in xDS).
+/// The load balancing policy of a cluster (`Cluster.LbPolicy` in xDS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Balancing {
-    /// Each in turn, as often as its weight says.
+pub enum LbPolicy {
+    /// Each endpoint in turn, in proportion to its weight.
     #[default]
     RoundRobin,
-    /// The less busy of two picked at random.
+    /// The endpoint with fewer active requests of two picked at random.
     LeastRequest,
-    /// At random, by weight.
+    /// A random endpoint, by weight.
     Random,
 }
 
-/// What the endpoints of a cluster speak.
+/// The HTTP version that the endpoints of a cluster speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum UpstreamProtocol {
@@ -54,30 +54,31 @@ pub enum UpstreamProtocol {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
-    /// Its name.
+    /// The name of the cluster.
     pub name: ClusterName,
-    /// How its endpoints are known.
+    /// The source of its endpoints.
     pub discovery: Discovery,
-    /// What they speak.
+    /// The HTTP version of its endpoints.
     pub protocol: UpstreamProtocol,
-    /// How one is picked.
-    pub balancing: Balancing,
-    /// Time to open a connection.
+    /// The policy that picks an endpoint for a request.
+    #[serde(rename = "balancing")]
+    pub lb_policy: LbPolicy,
+    /// Time limit for opening a connection.
     pub connect_timeout: Duration,
-    /// Time for a whole request and response, where the route says nothing; `None` = no limit.
+    /// Time limit for a whole request and response on routes without one; `None` = no limit.
     pub request_timeout: Option<Duration>,
-    /// Who its endpoints must be; `None` is plain text to anybody.
+    /// Mutual TLS to the endpoints; `None` is plaintext.
     pub tls: Option<UpstreamTls>,
-    /// What filters can read about it.
+    /// Metadata that filters can read.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
 impl Cluster {
-    /// A cluster of listed endpoints with every policy at its default.
+    /// Returns a cluster of listed endpoints with every policy at its default.
     ///
     /// # Errors
-    /// How many endpoints were given, when they are more than [`MAX_ENDPOINTS`].
+    /// The number of endpoints, if there are more than [`MAX_ENDPOINTS`].
     pub fn of_endpoints(name: ClusterName, endpoints: Vec<Endpoint>) -> Result<Self, usize> {
         if endpoints.len() > MAX_ENDPOINTS {
             return Err(endpoints.len());
@@ -86,7 +87,7 @@ impl Cluster {
             name,
             discovery: Discovery::Static(endpoints),
             protocol: UpstreamProtocol::default(),
-            balancing: Balancing::default(),
+            lb_policy: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: None,
             tls: None,

@@ -1,4 +1,4 @@
-//! What one proxy can be told, checked: the types between whoever decides (files, a control plane) and the data plane.
+//! The validated configuration of one proxy: the types between its sources (files, a control plane) and the data plane.
 //!
 //! ```text
 //! Listener ─► RouteTable ─► VirtualHost ─► Route ─► RouteAction::Forward ─► Cluster ─► Endpoint
@@ -6,8 +6,11 @@
 //! ```
 //!
 //! A value that exists is valid (invariant I3): names are bounded, regexes are compiled, weights add up. There is no
-//! `validate()` here; constructors refuse with a [`Rejection`] or a plain reason instead. A [`Snapshot`] is the closed
-//! set: no name in it dangles, it never changes, and its [`Version`] is the hash of its content.
+//! `validate()` here; constructors return a [`Rejection`] or a plain reason instead. A [`Snapshot`] is closed and
+//! immutable: every name in it resolves, and its version is the [`ContentHash`] of its content.
+//!
+//! The last modules are small things that several crates share: hexadecimal text, atomic file writes, the loopback
+//! check and the default state folder.
 
 pub mod scope;
 pub mod builder;
@@ -27,26 +30,33 @@ pub mod metadata;
 pub mod name;
 pub mod units;
 pub mod limits;
+pub mod hex;
+pub mod atomic_file;
+pub mod net;
+pub mod state_dir;
 
+pub use atomic_file::{write_atomic, write_private};
 pub use builder::SnapshotBuilder;
-pub use cluster::{Balancing, Cluster, Discovery, UpstreamProtocol};
+pub use cluster::{Cluster, Discovery, LbPolicy, UpstreamProtocol};
 pub use endpoint::{Endpoint, ServiceVersion, Weight};
-pub use identity::{NoIdentity, SpiffeId, TrustDomain, Workload};
+pub use identity::{ParseIdentityError, SpiffeId, TrustDomain, Workload};
 pub use listener::{Listener, ListenerProtocol};
-pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
-pub use metadata::{Group as MetadataGroup, Metadata};
+pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, StringMatch};
+pub use metadata::{Metadata, MetadataGroup};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
+pub use net::is_loopback_host;
 pub use plugin::{
-    BundleName, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin, PluginAllowance,
-    PluginLimits, PluginVm, Recycling, RemoteModule, StreamSight,
+    BundleName, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin,
+    PluginCapabilities, PluginLimits, PluginRole, RecyclePolicy, RemoteModule, VmConfig,
 };
 pub use rejection::{Rejection, ResourceId, ResourceKind};
-pub use rewrite::{HeaderEdits, HostRewrite, PathRewrite, Rewrite};
+pub use rewrite::{HeaderModifier, HostRewrite, PathRewrite, Rewrite};
 pub use route::{
     DirectResponse, Forward, Mirror, Redirect, Route, RouteAction, RouteTable, TargetVersion, Timeouts, VirtualHost,
     WeightedCluster,
 };
-pub use secret::{Secret, SecretText};
-pub use snapshot::{Snapshot, Version};
+pub use secret::{Secret, SecretString};
+pub use snapshot::{ContentHash, Snapshot};
+pub use state_dir::state_dir;
 pub use tls::{DownstreamTls, HostCertificate, UpstreamTls};
-pub use units::{ByteSize, Fraction, HumanDuration, UnitError};
+pub use units::{ByteSize, Fraction, GatewayDuration, UnitError};

@@ -1,4 +1,4 @@
-//! An address that the proxy accepts connections on.
+//! Listeners: addresses that the proxy accepts connections on.
 
 use std::net::SocketAddr;
 
@@ -11,25 +11,25 @@ use crate::tls::DownstreamTls;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listener {
-    /// Its name: `namespace/gateway/listener`.
+    /// The name of the listener: `namespace/gateway/listener`.
     pub name: ListenerName,
-    /// Where it listens; port 0 takes a free one.
+    /// The address to bind; port 0 binds a free port.
     pub address: SocketAddr,
-    /// What its connections carry.
+    /// The protocol of its connections.
     pub protocol: ListenerProtocol,
-    /// Where its requests go. Of a TCP listener's table every connection takes the one route there is.
+    /// The routes of its requests. The table of a TCP listener has one route, which every connection takes.
     pub route_table: RouteTableName,
-    /// Who may connect; `None` is plain text from anybody.
+    /// TLS towards the downstream; `None` is plaintext.
     pub tls: Option<DownstreamTls>,
 }
 
-/// What the connections of a listener carry.
+/// The protocol of a listener's connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ListenerProtocol {
-    /// HTTP/1.1, and HTTP/2 by prior knowledge or as agreed upon in TLS.
+    /// HTTP/1.1, and HTTP/2 by prior knowledge or by ALPN.
     #[default]
     Http,
-    /// Bytes of any kind, in both directions.
+    /// Opaque bytes in both directions.
     Tcp,
 }

@@ -1,4 +1,4 @@
-//! What a route matches: host, path, method, headers, query. Regexes are compiled once and bounded in size.
+//! Match conditions of routes: host, path, method, headers, query. Regexes are compiled once and bounded in size.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::limits::{MAX_REGEX_BYTES, MAX_REGEX_COMPILED_BYTES};
 
-/// A compiled regular expression that matches a whole text, compared by its pattern.
+/// A compiled regular expression that matches a whole text. Equality and hash are those of its pattern.
 #[derive(Debug, Clone)]
 pub struct Regex {
     pattern: Arc<str>,
@@ -15,39 +15,39 @@ pub struct Regex {
 }
 
 impl Regex {
-    /// Compiles a pattern (RE2 syntax, as the `regex` crate has it). The whole text must match, as in Envoy.
+    /// Compiles a pattern (RE2 syntax, as in the `regex` crate). The whole text must match, as in Envoy.
     ///
     /// # Errors
-    /// Why the pattern is refused, in one line.
+    /// The reason in one line: the pattern is invalid, too long, or too large when compiled.
     pub fn new(pattern: &str) -> Result<Self, String> {
         if pattern.len() > MAX_REGEX_BYTES {
             return Err(format!("has {} bytes, at most {MAX_REGEX_BYTES} are allowed", pattern.len()));
         }
         // The bare pattern is compiled first: wrapped, an unbalanced `a)|(b` would become another, valid pattern.
-        bounded(pattern)?;
-        let compiled = bounded(&format!("^(?:{pattern})$"))?;
+        compile_bounded(pattern)?;
+        let compiled = compile_bounded(&format!("^(?:{pattern})$"))?;
         Ok(Self { pattern: Arc::from(pattern), compiled })
     }
 
-    /// True when the whole text matches.
+    /// Returns true if the whole text matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         self.compiled.is_match(text)
     }
 
-    /// The pattern as written.
+    /// Returns the pattern, without the anchors that `new` adds.
     pub fn pattern(&self) -> &str {
         &self.pattern
     }
 }
 
-fn bounded(pattern: &str) -> Result<regex::bytes::Regex, String> {
+fn compile_bounded(pattern: &str) -> Result<regex::bytes::Regex, String> {
     regex::bytes::RegexBuilder::new(pattern)
         .size_limit(MAX_REGEX_COMPILED_BYTES)
         .dfa_size_limit(MAX_REGEX_COMPILED_BYTES)
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(limit) => format!("needs more than {limit} bytes when compiled"),
-            // The message is a picture of several lines; its last line says what is wrong.
+            // The message has several lines; the last one has the reason.
             error => {
                 let text = error.to_string();
                 text.lines().last().unwrap_or(&text).trim_start_matches("error: ").to_owned()
@@ -75,42 +75,42 @@ impl Serialize for Regex {
     }
 }
 
-/// Which hosts a virtual host serves. Always lower case, without port.
+/// The hosts that a virtual host serves. Always lower case, without port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HostMatch {
     /// One name.
     Exact(Arc<str>),
-    /// `*.example.com` is held as `.example.com`; any number of labels may stand before it (Gateway API).
+    /// `*.example.com`, stored as `.example.com`; matches any number of labels before it (Gateway API).
     Suffix(Arc<str>),
-    /// Every host, and none at all.
+    /// Every host, and a missing host.
     Any,
 }
 
-/// How a path (without query) matches.
+/// A match on the path, without the query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PathMatch {
     /// The whole path.
     Exact(Arc<str>),
-    /// By segments: `/a` (held without a trailing slash; `/` is held as the empty text) matches `/a` and `/a/b`.
+    /// Whole segments: `/a` matches `/a` and `/a/b`. Stored without a trailing slash, so `/` is the empty text.
     Prefix(Arc<str>),
     /// The whole path by a regular expression.
     Regex(Regex),
 }
 
-/// How a text matches.
+/// A match on a text (`StringMatcher` in Envoy).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum TextMatch {
+pub enum StringMatch {
     /// The whole text, case sensitive.
     Exact(Arc<str>),
     /// The whole text by a regular expression.
     Regex(Regex),
 }
 
-impl TextMatch {
-    /// True when the whole text matches.
+impl StringMatch {
+    /// Returns true if the whole text matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         match self {
             Self::Exact(expected) => expected.as_bytes() == text,
@@ -124,35 +124,35 @@ impl TextMatch {
 pub struct HeaderMatch {
     /// The header's name, lower case.
     pub name: Arc<str>,
-    /// What its value must be.
-    pub value: TextMatch,
+    /// The match on its value.
+    pub value: StringMatch,
 }
 
-/// A match on one query parameter; of a repeated one the first counts.
+/// A match on one query parameter; only the first value of a repeated parameter is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QueryMatch {
     /// The parameter's name, percent-decoded, case sensitive.
     pub name: Arc<str>,
-    /// What its value, percent-decoded, must be.
-    pub value: TextMatch,
+    /// The match on its percent-decoded value.
+    pub value: StringMatch,
 }
 
-/// What one route matches: every part must match.
+/// The match conditions of one route; all of them must match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteMatch {
-    /// The path.
+    /// The match on the path.
     pub path: PathMatch,
-    /// The method, when only one will do.
+    /// The method; `None` matches every method.
     pub method: Option<Arc<str>>,
-    /// All of these.
+    /// Matches on headers.
     pub headers: Vec<HeaderMatch>,
-    /// And all of these.
+    /// Matches on query parameters.
     pub query: Vec<QueryMatch>,
 }
 
 impl RouteMatch {
-    /// Every request, and every connection.
-    pub fn anything() -> Self {
+    /// Returns conditions that every request and every connection meets.
+    pub fn any() -> Self {
         Self { path: PathMatch::Prefix(Arc::from("/")), method: None, headers: Vec::new(), query: Vec::new() }
     }
 }
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_regex_matches_the_whole_text() {
+    fn regex_matches_whole_text_only() {
         for (pattern, text, expected) in
             [("a+", "aaa", true), ("a+", "baaa", false), ("a|b", "ab", false), ("/v[0-9]+/.*", "/v2/x", true)]
         {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_regex_is_refused_in_one_line() {
+    fn invalid_regex_is_rejected_with_one_line() {
         for (pattern, expected) in [
             ("a(b", "unclosed group"),
             ("a)|(b", "unopened group"),

@@ -1,5 +1,5 @@
-//! Names of resources: non-empty, bounded, of one kind each, cheap to clone. Made by whoever builds a snapshot; the
-//! data plane only compares and prints them.
+//! Names of resources: one type per kind of resource, non-empty, bounded, cheap to clone. The builders of snapshots
+//! create them; the data plane only compares and prints them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::limits::MAX_NAME_BYTES;
 
-/// Why a text cannot be a name.
+/// The rule that a text breaks to be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
@@ -17,12 +17,12 @@ pub enum NameError {
     /// The text is longer than [`MAX_NAME_BYTES`].
     #[error("a name has at most {MAX_NAME_BYTES} bytes, this one has {0}")]
     TooLong(usize),
-    /// The text holds a control character or white space.
+    /// The text contains a control character or white space.
     #[error("a name must not contain white space or control characters")]
     BadCharacter,
 }
 
-fn checked(text: &str) -> Result<Arc<str>, NameError> {
+fn check_name(text: &str) -> Result<Arc<str>, NameError> {
     if text.is_empty() {
         return Err(NameError::Empty);
     }
@@ -43,15 +43,15 @@ macro_rules! names {
         pub struct $name(#[serde(serialize_with = "as_text")] Arc<str>);
 
         impl $name {
-            /// Checks the text: not empty, at most [`MAX_NAME_BYTES`] bytes, no white space or control characters.
+            /// Returns the name: not empty, at most [`MAX_NAME_BYTES`] bytes, no white space or control characters.
             ///
             /// # Errors
-            /// The rule that the text breaks.
+            /// The first rule that the text breaks.
             pub fn new(text: &str) -> Result<Self, NameError> {
-                checked(text).map(Self)
+                check_name(text).map(Self)
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -68,11 +68,11 @@ macro_rules! names {
 names! {
     /// Name of a listener: `namespace/gateway/listener`.
     ListenerName;
-    /// Name of a route table, as its listener's.
+    /// Name of a route table: that of its listener.
     RouteTableName;
     /// Name of a route: `namespace/route/rule/match`.
     RouteName;
-    /// Name of a cluster: `namespace/service:port`, with `@version` behind it for one version only.
+    /// Name of a cluster: `namespace/service:port`; `namespace/service:port@version` has the endpoints of one version.
     ClusterName;
     /// Name of a plugin: `namespace/filter`.
     PluginName;
@@ -81,7 +81,7 @@ names! {
 }
 
 impl PluginName {
-    /// The namespace it is in: what stands before the first `/`.
+    /// Returns the namespace: the text before the first `/`.
     pub fn namespace(&self) -> &str {
         self.as_str().split('/').next().unwrap_or_default()
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_checked() {
+    fn invalid_names_are_rejected() {
         let long = "x".repeat(MAX_NAME_BYTES + 1);
         for (text, expected) in [
             ("shop/reviews:80", Ok(())),

@@ -1,4 +1,4 @@
-//! A Wasm module with its configuration, as put in a filter chain.
+//! Plugins: Wasm modules with their configuration, as put in filter chains.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::hex;
 use crate::limits::{
     DEFAULT_PLUGIN_BODY_BYTES, DEFAULT_PLUGIN_CALL_TIME, DEFAULT_PLUGIN_CALLOUTS, DEFAULT_PLUGIN_CPU,
     DEFAULT_PLUGIN_HEAD_BYTES, DEFAULT_PLUGIN_LOG_BYTES, DEFAULT_PLUGIN_MEMORY_BYTES, DEFAULT_PLUGIN_METRICS,
@@ -16,7 +17,7 @@ use crate::limits::{
 use crate::name::PluginName;
 use crate::units::{ByteSize, UnitError};
 
-/// Where a module's bytes come from.
+/// The source of a module's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ModuleSource {
@@ -24,18 +25,18 @@ pub enum ModuleSource {
     File(PathBuf),
     /// A module shipped with the proxy, by name: `auth`.
     Builtin(Arc<str>),
-    /// A module that is known by its hash, and where it can be had.
+    /// A module identified by its hash, and its URL.
     Remote(RemoteModule),
-    /// A module that was pushed to the control plane: it says where proxies find it.
+    /// A bundle stored in the control plane, which replaces it with the [`RemoteModule`] that proxies fetch.
     Bundle(BundleName),
 }
 
-/// A filter bundle: what it is called, and which one of that name. The same name and version are always the same bytes.
+/// The name and version of a filter bundle. Equal name and version always mean equal bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct BundleName {
-    /// As in `header-stamp`.
+    /// The name, such as `header-stamp`.
     pub name: Arc<str>,
-    /// As in `1.2.0`.
+    /// The version, such as `1.2.0`.
     pub version: Arc<str>,
 }
 
@@ -46,7 +47,8 @@ impl fmt::Display for BundleName {
 }
 
 impl ModuleSource {
-    /// The file that somebody else writes it to, if there is one; shipped modules lie in the folder `builtins`.
+    /// Returns the local file of the module; shipped modules are in the folder `builtins`. `None` for remote modules
+    /// and bundles.
     pub fn path(&self, builtins: &Path) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
@@ -56,22 +58,22 @@ impl ModuleSource {
     }
 }
 
-/// A module that is known by its hash, and where it can be had.
+/// A module identified by its hash, and its URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct RemoteModule {
-    /// `http://` and where: its bytes.
+    /// The `http://` URL of its bytes.
     pub url: Arc<str>,
-    /// What the bytes must hash to.
+    /// The expected SHA-256 of the bytes.
     pub sha256: ModuleHash,
 }
 
-/// The SHA-256 of a module's bytes; printed and read as 64 hexadecimal digits.
+/// The SHA-256 of a module's bytes; printed and parsed as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleHash(pub [u8; 32]);
 
 impl fmt::Display for ModuleHash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        hex::write(formatter, &self.0)
     }
 }
 
@@ -96,73 +98,79 @@ impl Serialize for ModuleHash {
     }
 }
 
-/// What happens to a stream whose plugin failed.
+/// The treatment of a stream whose plugin failed (`FailurePolicy` in Envoy).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 pub enum FailurePolicy {
-    /// The stream fails: 503, or a reset when the response has begun.
+    /// The stream fails: 503, or a reset if the response has started.
     #[default]
     Closed,
-    /// The stream goes on without the plugin.
+    /// The stream continues without the plugin.
     Open,
 }
 
-/// What a plugin's Pause in a headers callback holds back (`allow_on_headers_stop_iteration` in Envoy).
+/// The scope of a `Pause` from a headers callback (`allow_on_headers_stop_iteration` in Envoy).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 pub enum HeaderPause {
-    /// Headers, body and trailers.
+    /// Headers, body and trailers wait.
     #[default]
-    HoldAll,
-    /// Headers only: the plugin goes on to see the body.
-    HoldHeaders,
+    #[serde(rename = "HoldAll")]
+    All,
+    /// Only the headers wait: the plugin's body callbacks continue.
+    #[serde(rename = "HoldHeaders")]
+    HeadersOnly,
 }
 
-/// How many streams share a VM of a plugin.
+/// The number of streams that share a VM of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 pub enum Isolation {
-    /// All streams of a worker.
+    /// All streams of a worker share one VM.
     #[default]
     Worker,
-    /// Each stream has a VM of its own, started for it: nothing survives the request.
+    /// Each stream has its own VM, so no guest state survives the request.
     Stream,
-    /// There is one VM in the process, and no stream goes through it: a service, with timers, queues and callouts.
-    Process,
+    /// The process has one VM, which no stream enters (Envoy's `WasmService` singleton): it has timers, queues and
+    /// callouts.
+    #[serde(rename = "Process")]
+    Singleton,
 }
 
-/// What a plugin sees of a stream.
+/// The part that a plugin has in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
-pub enum StreamSight {
-    /// All of it.
+pub enum PluginRole {
+    /// An HTTP or network filter: all callbacks of a stream.
     #[default]
-    Whole,
-    /// That it has ended (`proxy_on_log`): an access log.
-    End,
+    #[serde(rename = "Whole")]
+    Filter,
+    /// An access logger: only `proxy_on_log`, at the end of a stream.
+    #[serde(rename = "End")]
+    AccessLog,
 }
 
-/// What a plugin may use. Times are CPU time.
+/// Limits on the resources of a plugin. Times are CPU time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginLimits {
     /// Linear memory of a VM.
     pub memory: ByteSize,
-    /// Time of one call; five times that is the limit by the wall clock.
+    /// CPU time of one call. The wall clock limit is five times as long.
     pub call_time: Duration,
-    /// Time to start and configure a VM.
+    /// CPU time to start and configure a VM.
     pub start_time: Duration,
-    /// Time of all calls in one second, on each worker.
+    /// CPU time of all calls in one second, on each worker.
     pub cpu_per_second: Duration,
     /// Elements of all tables of a VM.
     pub table_elements: u32,
-    /// Log messages of a VM in one second.
+    /// Bytes of log messages of a VM in one second.
     pub log_per_second: ByteSize,
-    /// Names and values of a head that it has changed.
+    /// Names and values of a header map that the plugin changed.
     pub head: ByteSize,
-    /// A body that it holds back or makes.
+    /// A body that the plugin buffers or replaces.
     pub body: ByteSize,
-    /// Callouts under way at once, on each worker.
+    /// Concurrent callouts, on each worker.
     pub callouts: u32,
-    /// Shared data, of all plugins with its VM id.
+    /// Shared data of all plugins with the same VM id.
     pub shared_data: ByteSize,
-    /// Metrics, of all plugins with its VM id.
+    /// Metrics of all plugins with the same VM id.
     pub metrics: u32,
 }
 
@@ -184,93 +192,100 @@ impl Default for PluginLimits {
     }
 }
 
-/// When a VM has served long enough: the next stream has a new one, and the old one ends with its last stream.
+/// Limits after which a VM is replaced: the next stream gets a new VM, and the old one stops with its last stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Recycling {
-    /// After so many streams.
+pub struct RecyclePolicy {
+    /// Streams that one VM serves.
     pub requests: Option<u64>,
-    /// After this time.
+    /// Time since the VM started.
     pub age: Option<Duration>,
-    /// Once its memory has grown to this.
+    /// Size of the VM's memory.
     pub memory: Option<ByteSize>,
 }
 
-/// What the VMs of a plugin are started with.
+/// Settings of a plugin's VMs (`VmConfig` in Envoy).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PluginVm {
-    /// Whose shared data, queues and metrics it has: those of all plugins of its namespace with this id. Empty = its own.
+pub struct VmConfig {
+    /// The VM id: plugins of a namespace with the same id share data, queues and metrics. If empty, the plugin shares
+    /// with no other.
     pub id: Arc<str>,
-    /// What `proxy_on_vm_start` reads. Left out of dumps: it may hold secrets.
+    /// The VM configuration that `proxy_on_vm_start` reads. Left out of dumps, because it may contain secrets.
     #[serde(skip)]
     pub configuration: Arc<[u8]>,
-    /// Environment variables: names and values. Left out of dumps, too.
+    /// Environment variables: names and values. Left out of dumps, because they may contain secrets.
     #[serde(skip)]
     pub environment: Arc<[(Arc<str>, Arc<str>)]>,
 }
 
-/// What a plugin may do; `None` = everything.
+/// Restrictions on a plugin (`CapabilityRestrictionConfig` in Envoy); `None` = unrestricted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PluginAllowance {
-    /// The hostcalls that it may make and the callbacks that are called, by name (Envoy's `allowed_capabilities`).
-    pub capabilities: Option<Arc<[Arc<str>]>>,
-    /// The clusters that its callouts may go to, by name.
-    pub services: Option<Arc<[Arc<str>]>>,
+pub struct PluginCapabilities {
+    /// The names of permitted hostcalls and callbacks (Envoy's `allowed_capabilities`).
+    #[serde(rename = "capabilities")]
+    pub functions: Option<Arc<[Arc<str>]>>,
+    /// The names of the clusters that callouts may use.
+    #[serde(rename = "services")]
+    pub callout_clusters: Option<Arc<[Arc<str>]>>,
 }
 
 /// A Wasm module with its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plugin {
-    /// Its name.
+    /// The name of the plugin.
     pub name: PluginName,
-    /// Where its module comes from.
+    /// The source of its module.
     pub module: ModuleSource,
-    /// What `proxy_on_configure` reads: JSON text; empty when there is none. Left out of dumps: it may hold secrets.
+    /// The plugin configuration that `proxy_on_configure` reads: JSON text, or empty. Left out of dumps, because it may
+    /// contain secrets.
     #[serde(skip)]
     pub configuration: Arc<[u8]>,
-    /// Which of the filters in its module it is; empty when there is one.
+    /// Selects one of several filters in the module; empty if the module has one.
     pub root_id: Arc<str>,
-    /// What its VMs are started with.
-    pub vm: PluginVm,
-    /// What happens to a stream when it fails.
+    /// Settings of its VMs.
+    pub vm: VmConfig,
+    /// The treatment of streams when the plugin fails.
     pub failure: FailurePolicy,
-    /// What its Pause in a headers callback holds.
+    /// The scope of a `Pause` from a headers callback.
     pub header_pause: HeaderPause,
-    /// What it sees of a stream.
-    pub sight: StreamSight,
-    /// How many streams share a VM of it.
+    /// The part that the plugin has in a stream.
+    #[serde(rename = "sight")]
+    pub role: PluginRole,
+    /// The number of streams that share a VM.
     pub isolation: Isolation,
-    /// When a VM of it has served long enough.
-    pub recycling: Recycling,
-    /// What it may use.
+    /// Limits after which a VM is replaced.
+    pub recycling: RecyclePolicy,
+    /// Limits on the resources of the plugin.
     pub limits: PluginLimits,
-    /// What it may do.
-    pub allow: PluginAllowance,
+    /// Restrictions on hostcalls, callbacks and callouts.
+    #[serde(rename = "allow")]
+    pub capabilities: PluginCapabilities,
 }
 
 impl Plugin {
-    /// A module with a configuration, and with everything else as if nothing had been said.
+    /// Returns a plugin with this module and configuration; every other setting has its default.
     pub fn new(name: PluginName, module: ModuleSource, configuration: Arc<[u8]>) -> Self {
         Self {
             name,
             module,
             configuration,
             root_id: Arc::default(),
-            vm: PluginVm::default(),
+            vm: VmConfig::default(),
             failure: FailurePolicy::default(),
             header_pause: HeaderPause::default(),
-            sight: StreamSight::default(),
+            role: PluginRole::default(),
             isolation: Isolation::default(),
-            recycling: Recycling::default(),
+            recycling: RecyclePolicy::default(),
             limits: PluginLimits::default(),
-            allow: PluginAllowance::default(),
+            capabilities: PluginCapabilities::default(),
         }
     }
 
-    /// Whose shared data, queues and metrics it has: `namespace/id`.
+    /// Returns the id under which the plugin shares data, queues and metrics: `namespace/plugin`, or
+    /// `namespace/vm:id` if a VM id is configured.
     pub fn vm_id(&self) -> String {
         if self.vm.id.is_empty() {
             return self.name.to_string();
@@ -279,21 +294,21 @@ impl Plugin {
     }
 }
 
-/// The plugins that a request of a route goes through: downwards in this order, upwards in reverse.
+/// The plugins of a route: requests pass them in this order, responses in reverse.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(transparent)]
 pub struct FilterChain(Vec<PluginName>);
 
 impl FilterChain {
-    /// A chain, or how long it is when it has more than [`MAX_CHAIN_PLUGINS`].
+    /// Returns a chain of at most [`MAX_CHAIN_PLUGINS`] plugins.
     ///
     /// # Errors
-    /// The number of plugins given.
+    /// The number of plugins, if there are more.
     pub fn new(plugins: Vec<PluginName>) -> Result<Self, usize> {
         if plugins.len() > MAX_CHAIN_PLUGINS { Err(plugins.len()) } else { Ok(Self(plugins)) }
     }
 
-    /// The plugins, in request order.
+    /// Returns the plugins in request order.
     pub fn plugins(&self) -> &[PluginName] {
         &self.0
     }
@@ -304,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_read_as_printed() {
+    fn module_hash_parses_its_printed_form_only() {
         let text = "0123456789abcdef".repeat(4);
         assert_eq!(text.parse::<ModuleHash>().unwrap().to_string(), text);
         for wrong in ["", "00", &text[1..], &format!("{text}0"), &text.replace('f', "g"), &"ä".repeat(32)] {

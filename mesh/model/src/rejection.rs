@@ -1,10 +1,10 @@
-//! Why one field of one resource was refused. Collected, never the first only; shown to the person who wrote it.
+//! Rejections: the reasons why fields of resources are invalid. Every check collects all of them, never only the first.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What kind of resource a rejection is about.
+/// The kind of a resource of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each variant is the model type of the same name")]
@@ -16,12 +16,12 @@ pub enum ResourceKind {
     Secret,
 }
 
-/// One resource of a snapshot, by kind and name.
+/// The kind and name of one resource of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct ResourceId {
-    /// Its kind.
+    /// The kind of the resource.
     pub kind: ResourceKind,
-    /// Its name, as the model's name types print it.
+    /// The name, as the name types of this crate print it.
     pub name: String,
 }
 
@@ -38,16 +38,17 @@ impl fmt::Display for ResourceId {
     }
 }
 
-/// Why one field of one resource was refused.
+/// The reason why one field of one resource is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{resource}: {field}: {reason}")]
 pub struct Rejection {
-    /// The resource.
+    /// The rejected resource.
     pub resource: ResourceId,
-    /// The field inside the resource, like `address` or `routes[2].action.targets[0]`; names the model's fields.
+    /// The path of the field inside the resource, such as `address` or `routes[2].action.targets[0]`, in names of this
+    /// crate.
     pub field: String,
-    /// What is wrong, in words, without a full stop.
+    /// The error, without a full stop.
     pub reason: String,
-    /// What to do about it; may be empty.
+    /// A suggested fix; may be empty.
     pub hint: String,
 }

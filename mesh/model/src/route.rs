@@ -1,4 +1,4 @@
-//! Where requests go: a listener's route table, its virtual hosts, their routes.
+//! Route tables: the virtual hosts of a listener and their routes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,53 +10,53 @@ use crate::matcher::{HostMatch, RouteMatch};
 use crate::metadata::Metadata;
 use crate::name::{ClusterName, RouteName, RouteTableName};
 use crate::plugin::FilterChain;
-use crate::rewrite::{HeaderEdits, PathRewrite, Rewrite};
+use crate::rewrite::{HeaderModifier, PathRewrite, Rewrite};
 use crate::units::Fraction;
 
 /// The routes of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteTable {
-    /// Its name.
+    /// The name of the table.
     pub name: RouteTableName,
-    /// The hosts it serves; no two have the same match.
+    /// The virtual hosts; no two have the same match.
     pub virtual_hosts: Vec<VirtualHost>,
 }
 
-/// The routes of one host or family of hosts.
+/// The routes of one host, or of all hosts with one suffix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct VirtualHost {
-    /// Which hosts.
+    /// The match on the host.
     pub host: HostMatch,
-    /// The routes, the first match wins: ordered by the Gateway API's precedence when the table is built.
+    /// The routes. The first match wins; the builder of the table orders them by the Gateway API's precedence.
     pub routes: Vec<Arc<Route>>,
 }
 
-/// What a request matches and what becomes of it.
+/// Match conditions and the action for requests that meet them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
-    /// Its name: `namespace/route/rule/match`; of a TCP listener's `namespace/route/rule`.
+    /// The name: `namespace/route/rule/match`, or `namespace/route/rule` on a TCP listener.
     pub name: RouteName,
-    /// What it matches.
+    /// The match conditions.
     #[serde(rename = "match")]
     pub matches: RouteMatch,
-    /// The plugins its requests go through.
+    /// The filter chain of its requests.
     pub chain: FilterChain,
-    /// Changes to the request's headers before it is forwarded.
-    pub request_headers: HeaderEdits,
-    /// Changes to the response's headers before it is sent down.
-    pub response_headers: HeaderEdits,
-    /// What becomes of the request.
+    /// Changes to the request's headers before forwarding.
+    pub request_headers: HeaderModifier,
+    /// Changes to the response's headers before it is sent to the downstream.
+    pub response_headers: HeaderModifier,
+    /// The action for matching requests.
     pub action: RouteAction,
-    /// What filters can read about it.
+    /// Metadata that filters can read.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
 impl Route {
-    /// The one route of a TCP listener: every connection goes to one of the targets.
-    pub fn of_connections(name: RouteName, chain: FilterChain, targets: Vec<WeightedCluster>) -> Self {
+    /// Returns the only route of a TCP listener: every connection goes to one of the targets.
+    pub fn tcp(name: RouteName, chain: FilterChain, targets: Vec<WeightedCluster>) -> Self {
         let forward = Forward {
             targets,
             versions: Vec::new(),
@@ -66,41 +66,41 @@ impl Route {
         };
         Self {
             name,
-            matches: RouteMatch::anything(),
+            matches: RouteMatch::any(),
             chain,
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
+            request_headers: HeaderModifier::default(),
+            response_headers: HeaderModifier::default(),
             action: RouteAction::Forward(forward),
             metadata: Metadata::default(),
         }
     }
 }
 
-/// What becomes of a request.
+/// The action of a route.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RouteAction {
-    /// It goes to a cluster.
+    /// Forwards the request to a cluster.
     Forward(Forward),
-    /// The downstream is sent elsewhere.
+    /// Redirects the downstream.
     Redirect(Redirect),
-    /// The proxy answers itself.
+    /// Sends a response without an upstream.
     Respond(DirectResponse),
 }
 
-/// Which clusters a request may go to, and how.
+/// The clusters that a request may be forwarded to, and the settings for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forward {
-    /// One is chosen by weight for each request; at least one weight is above 0.
+    /// Target clusters. One is chosen by weight for each request; at least one weight is above 0.
     pub targets: Vec<WeightedCluster>,
-    /// The versions of the targets, which only a routing mark may choose.
+    /// Subsets of the targets by version, which only a routing mark selects.
     pub versions: Vec<TargetVersion>,
-    /// What the upstream sees instead.
+    /// Replacements for host and path.
     pub rewrite: Rewrite,
-    /// Who else gets a copy of the request.
+    /// Clusters that receive a copy of the request.
     pub mirrors: Vec<Mirror>,
-    /// How long it may take.
+    /// Time limits.
     pub timeouts: Timeouts,
 }
 
@@ -109,60 +109,61 @@ pub struct Forward {
 pub struct WeightedCluster {
     /// The cluster.
     pub cluster: ClusterName,
-    /// Its share.
+    /// The share of the requests.
     pub weight: Weight,
 }
 
-/// A part of a target's endpoints: those of one version.
+/// The subset of a target's endpoints with one version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct TargetVersion {
-    /// The target's cluster.
-    pub of: ClusterName,
-    /// The version.
+    /// The cluster of the target.
+    #[serde(rename = "of")]
+    pub target: ClusterName,
+    /// The version of the endpoints.
     pub version: Arc<str>,
-    /// The cluster of its endpoints: `namespace/service:port@version`.
+    /// The cluster with these endpoints only: `namespace/service:port@version`.
     pub cluster: ClusterName,
 }
 
-/// A cluster that gets a copy of a share of the requests; its answers are dropped.
+/// A cluster that receives copies of a share of the requests; its responses are discarded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Mirror {
     /// The cluster.
     pub cluster: ClusterName,
-    /// Which share.
+    /// The share of requests that are copied.
     pub fraction: Fraction,
 }
 
-/// How long a request may take.
+/// Time limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Timeouts {
-    /// From the request's head received to the response's last byte: `None` = the cluster's, or the default;
-    /// `Some(ZERO)` = no limit (Gateway API `timeouts.request`).
+    /// From the received request head to the last byte of the response (Gateway API `timeouts.request`). `None` = the
+    /// cluster's limit, or the default; `Some(ZERO)` = no limit.
     pub request: Option<Duration>,
-    /// For one attempt at one endpoint, until its response's head (Gateway API `timeouts.backendRequest`).
+    /// For one attempt at one endpoint, until the response head (Gateway API `timeouts.backendRequest`).
     pub backend_request: Option<Duration>,
 }
 
-/// Where the downstream is sent. What is `None` stays as the request had it.
+/// A redirect. Parts that are `None` are those of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<Arc<str>>,
-    /// The host.
+    /// The host of the `location`.
     pub host: Option<Arc<str>>,
-    /// The port; the scheme's own is left out of the `location`.
+    /// The port of the `location`, which leaves out the scheme's default port.
     pub port: Option<u16>,
-    /// The path.
+    /// The path of the `location`.
     pub path: Option<PathRewrite>,
     /// 301 or 302 (Gateway API), 303, 307 or 308.
     pub status: u16,
 }
 
-/// An answer of the proxy's own.
+/// A response without an upstream (`DirectResponseAction` in Envoy).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct DirectResponse {
-    /// 200 to 599.
+    /// The status: 200 to 599.
     pub status: u16,
-    /// Why, in snake case, for the access log.
+    /// The reason in snake case, for the access log.
     pub detail: Arc<str>,
 }

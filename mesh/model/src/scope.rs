@@ -1,4 +1,5 @@
-//! What of a snapshot a proxy can reach: its listeners, and everything that they lead to. Nobody writes it down.
+//! The part of a snapshot that one proxy can reach: its listeners, and every resource that they lead to. Computed,
+//! never configured.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use crate::snapshot::Snapshot;
 use crate::tls::DownstreamTls;
 
 impl Snapshot {
-    /// What a proxy with these listeners can reach: their route tables, the plugins of their routes, and the clusters
-    /// that these routes forward to or these plugins name in their configurations (for calls of their own).
+    /// Returns the snapshot of a proxy that serves the listeners for which `is_ours` is true.
+    ///
+    /// The result has their route tables and secrets, the plugins of their routes, and the clusters that these routes
+    /// forward to or that these plugins name in their configurations (for callouts).
     pub fn reachable(&self, is_ours: impl Fn(&Listener) -> bool) -> Self {
         let mut builder = SnapshotBuilder::default();
         let mut clusters = BTreeSet::new();
@@ -28,29 +31,29 @@ impl Snapshot {
             builder.put_route_table(Arc::clone(table));
             for route in table.virtual_hosts.iter().flat_map(|host| &*host.routes) {
                 plugins.extend(route.chain.plugins());
-                clusters.extend(clusters_of(route));
+                clusters.extend(route_clusters(route));
             }
         }
         for plugin in plugins.iter().filter_map(|name: &&PluginName| self.plugins.get(name)) {
-            clusters.extend(self.named_by(plugin));
+            clusters.extend(self.clusters_named_in(plugin));
             builder.put_plugin(Arc::clone(plugin));
         }
         for cluster in clusters.iter().filter_map(|name| self.clusters.get(name)) {
             builder.put_cluster(Arc::clone(cluster));
         }
-        builder.complete().expect("whatever is referred to was put, since nothing dangles here")
+        builder.complete().expect("every reference of a closed snapshot was put")
     }
 
-    /// The clusters whose names stand in a plugin's configuration, as texts of their own.
-    fn named_by<'a>(&'a self, plugin: &Plugin) -> impl Iterator<Item = &'a ClusterName> {
+    /// Returns the clusters whose names are in a plugin's configuration as complete quoted strings.
+    fn clusters_named_in<'a>(&'a self, plugin: &Plugin) -> impl Iterator<Item = &'a ClusterName> {
         let configuration = String::from_utf8_lossy(&plugin.configuration).into_owned();
         let texts: BTreeSet<String> = configuration.split('"').map(str::to_owned).collect();
         self.clusters.keys().filter(move |name| texts.contains(name.as_str()))
     }
 }
 
-/// The clusters that a route may send a request to.
-fn clusters_of(route: &Route) -> impl Iterator<Item = &ClusterName> {
+/// Returns the clusters that a route may forward a request to, mirrors and versions included.
+fn route_clusters(route: &Route) -> impl Iterator<Item = &ClusterName> {
     let forward = match &route.action {
         RouteAction::Forward(forward) => Some(forward),
         RouteAction::Redirect(_) | RouteAction::Respond(_) => None,

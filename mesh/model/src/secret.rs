@@ -1,4 +1,4 @@
-//! A certificate that listeners show, with its key. Apart from the listeners, so that it can be renewed without them.
+//! Certificates of listeners with their keys. A resource of their own, so that a renewal does not change the listener.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use serde::Serialize;
 
 use crate::name::SecretName;
 
-/// A certificate that listeners show, with its key.
+/// A certificate that listeners present, with its private key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Secret {
-    /// Its name.
+    /// The name of the secret.
     pub name: SecretName,
-    /// The certificate and those between it and a root, as PEM.
+    /// The certificate chain as PEM: the certificate first, then the intermediates.
     pub certificates: Arc<str>,
-    /// The key of the first of them, as PEM. Left out of dumps.
+    /// The private key of the first certificate, as PEM. Left out of dumps.
     #[serde(skip)]
-    pub key: SecretText,
+    pub key: SecretString,
 }
 
-/// A text that nothing shows.
+/// A text that is never logged: its `Debug` output is `<hidden>`.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SecretText(pub Arc<str>);
+pub struct SecretString(pub Arc<str>);
 
-impl fmt::Debug for SecretText {
+impl fmt::Debug for SecretString {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("<hidden>")
     }

@@ -1,4 +1,4 @@
-//! All resources of a proxy, valid together, immutable.
+//! The immutable set of all resources of a proxy, and the hash that is its version.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,57 +9,59 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::Cluster;
+use crate::hex;
 use crate::listener::Listener;
 use crate::name::{ClusterName, ListenerName, PluginName, RouteTableName, SecretName};
 use crate::plugin::Plugin;
 use crate::route::RouteTable;
 use crate::secret::Secret;
 
-/// The hash of a snapshot's content: equal contents have equal versions, on every replica of one build.
+/// The first 8 bytes of a SHA-256 over hashable content, printed as 16 hexadecimal digits. Equal contents have equal
+/// hashes on every replica of one build; another build may hash differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Version([u8; 8]);
+pub struct ContentHash([u8; 8]);
 
-impl fmt::Display for Version {
+impl fmt::Display for ContentHash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        hex::write(formatter, &self.0)
     }
 }
 
-impl Serialize for Version {
+impl Serialize for ContentHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-/// All resources of a proxy. Made by [`SnapshotBuilder::complete`](crate::SnapshotBuilder::complete) alone, so every
-/// name in it is there.
+/// All resources of a proxy. Only [`SnapshotBuilder::complete`](crate::SnapshotBuilder::complete) creates one with
+/// resources, so every name in it resolves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// Hash of all that follows.
-    pub version: Version,
-    /// By name.
+    /// The hash of all resources below.
+    pub version: ContentHash,
+    /// Listeners by name.
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
-    /// By name.
+    /// Route tables by name.
     pub route_tables: BTreeMap<RouteTableName, Arc<RouteTable>>,
-    /// By name.
+    /// Clusters by name.
     pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
-    /// By name.
+    /// Plugins by name.
     pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
-    /// By name; without their keys where they are shown.
+    /// Secrets by name. Serialization leaves their private keys out.
     pub secrets: BTreeMap<SecretName, Arc<Secret>>,
 }
 
 impl Snapshot {
-    /// Nothing at all.
+    /// Returns a snapshot without resources.
     pub fn empty() -> Self {
-        let version = Version::of(&());
+        let version = ContentHash::of(&());
         let (listeners, route_tables, clusters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { version, listeners, route_tables, clusters, plugins: BTreeMap::new(), secrets: BTreeMap::new() }
     }
 }
 
-/// Feeds what `#[derive(Hash)]` writes into SHA-256.
+/// Adapts SHA-256 to [`Hasher`], so that `#[derive(Hash)]` decides the hashed content.
 struct ContentHasher(Sha256);
 
 impl Hasher for ContentHasher {
@@ -68,18 +70,18 @@ impl Hasher for ContentHasher {
     }
 
     fn finish(&self) -> u64 {
-        0 // Never asked for: the digest is taken from the field.
+        0 // Not used: the digest is read from the field.
     }
 }
 
-impl Version {
-    /// The version of this content.
+impl ContentHash {
+    /// Returns the hash of `content`.
     pub fn of(content: &impl Hash) -> Self {
         let mut hasher = ContentHasher(Sha256::new());
         content.hash(&mut hasher);
         let digest = hasher.0.finalize();
-        let mut version = [0; 8];
-        version.copy_from_slice(&digest[..8]);
-        Self(version)
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&digest[..8]);
+        Self(prefix)
     }
 }

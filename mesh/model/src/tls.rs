@@ -1,4 +1,4 @@
-//! Which sides of a connection prove who they are.
+//! TLS settings of listeners and clusters.
 
 use serde::Serialize;
 
@@ -6,46 +6,48 @@ use crate::identity::Workload;
 use crate::matcher::HostMatch;
 use crate::name::SecretName;
 
-/// What a listener asks of those that connect to it.
+/// The TLS mode of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DownstreamTls {
-    /// TLS 1.3, and each side proves by a certificate of the mesh which workload it is.
+    /// Mutual TLS 1.3: both sides present a workload certificate of the mesh.
     #[serde(rename_all = "camelCase")]
     Mesh {
-        /// Until when plain text is answered too, in seconds since 1970 (UTC); nothing else is answered when left out.
-        plain_until: Option<u64>,
+        /// The end of permissive mode, in seconds since 1970 (UTC): plaintext is accepted until then. `None` accepts
+        /// mutual TLS only.
+        #[serde(rename = "plainUntil")]
+        plaintext_until: Option<u64>,
     },
-    /// TLS 1.3; a certificate for each host that is served, and nothing is asked of those that connect. The most specific
-    /// host counts; a connection that asks for none of them is refused.
+    /// Server-side TLS 1.3, without a client certificate. The certificate of the most specific matching host is
+    /// presented; a connection whose server name matches no host is rejected.
     Https(Vec<HostCertificate>),
 }
 
-/// What is shown to those that ask for a host (SNI, RFC 6066 §3).
+/// The certificate for one server name (SNI, RFC 6066 §3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostCertificate {
-    /// The host; `Any` is also for those that ask for none.
+    /// The server name; `Any` also matches a connection without one.
     pub host: HostMatch,
-    /// The certificate.
+    /// The secret with the certificate and its key.
     pub secret: SecretName,
 }
 
 impl DownstreamTls {
-    /// The secrets that it needs.
+    /// Returns the secrets that this mode refers to.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         let certificates = match self {
             Self::Mesh { .. } => &[],
             Self::Https(certificates) => certificates.as_slice(),
         };
-        certificates.iter().map(|it| &it.secret)
+        certificates.iter().map(|certificate| &certificate.secret)
     }
 }
 
-/// What a cluster's endpoints are asked.
+/// Mutual TLS 1.3 to the endpoints of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpstreamTls {
-    /// TLS 1.3, and each endpoint must prove that it is this workload of the proxy's own trust domain.
+    /// The workload that each endpoint must authenticate as, in the proxy's own trust domain.
     pub workload: Workload,
 }

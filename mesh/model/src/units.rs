@@ -1,4 +1,4 @@
-//! Numbers with a unit, as people write them: `16Mi`, `10ms`, `1/3`. Each prints as it can be read again.
+//! Quantities with units in resources: `16Mi`, `10ms`, `1/3`. Durations and sizes print in the form that they parse.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,31 +8,31 @@ use serde::{Serialize, Serializer};
 
 use crate::limits::MAX_DURATION;
 
-/// Why a text is not a quantity.
+/// The reason why a text is not a quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct UnitError {
-    /// What is wrong, for the person who wrote the text.
+    /// The error, without a full stop.
     pub reason: String,
-    /// What to write instead.
+    /// The accepted form.
     pub hint: String,
 }
 
-fn refuse(reason: String, hint: &str) -> UnitError {
+fn unit_error(reason: String, hint: &str) -> UnitError {
     UnitError { reason, hint: hint.to_owned() }
 }
 
-/// A duration as the Gateway API writes it (GEP-2257): `1h30m`, `500ms`, `0s`; at most [`MAX_DURATION`].
+/// A duration in the format of the Gateway API (GEP-2257): `1h30m`, `500ms`, `0s`; at most [`MAX_DURATION`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HumanDuration(pub Duration);
+pub struct GatewayDuration(pub Duration);
 
 const DURATION_HINT: &str = "write whole numbers with h, m, s or ms, as in `500ms`, `10s` or `1h30m`";
 
-impl FromStr for HumanDuration {
+impl FromStr for GatewayDuration {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let bad = || refuse(format!("`{text}` is not a duration"), DURATION_HINT);
+        let bad = || unit_error(format!("`{text}` is not a duration"), DURATION_HINT);
         let mut rest = text;
         let mut total = Duration::ZERO;
         while !rest.is_empty() {
@@ -59,13 +59,13 @@ impl FromStr for HumanDuration {
             return Err(bad());
         }
         if total > MAX_DURATION {
-            return Err(refuse(format!("`{text}` is too long"), "the longest duration is `99999h`"));
+            return Err(unit_error(format!("`{text}` is too long"), "the longest duration is `99999h`"));
         }
         Ok(Self(total))
     }
 }
 
-impl fmt::Display for HumanDuration {
+impl fmt::Display for GatewayDuration {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         match millis {
@@ -78,13 +78,13 @@ impl fmt::Display for HumanDuration {
     }
 }
 
-impl Serialize for HumanDuration {
+impl Serialize for GatewayDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-/// A number of bytes, written as Kubernetes quantities are: `512`, `64Ki`, `16Mi`, `1Gi`.
+/// A number of bytes in the format of Kubernetes quantities: `512`, `64Ki`, `16Mi`, `1Gi`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
@@ -95,7 +95,7 @@ impl FromStr for ByteSize {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let bad = || refuse(format!("`{text}` is not a size"), "write bytes with Ki, Mi or Gi, as in `16Mi`");
+        let bad = || unit_error(format!("`{text}` is not a size"), "write bytes with Ki, Mi or Gi, as in `16Mi`");
         let (digits, unit) = SIZE_UNITS
             .iter()
             .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|digits| (digits, *unit)))
@@ -124,7 +124,7 @@ impl Serialize for ByteSize {
     }
 }
 
-/// A share of requests: `numerator / denominator`, between none and all, in lowest terms.
+/// A share of requests: `numerator / denominator`, from 0 to 1, in lowest terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Fraction {
     numerator: u32,
@@ -132,41 +132,41 @@ pub struct Fraction {
 }
 
 impl Fraction {
-    /// Every request.
+    /// All requests.
     pub const ALL: Self = Self { numerator: 1, denominator: 1 };
 
-    /// `numerator / denominator`.
+    /// Returns `numerator / denominator` in lowest terms.
     ///
     /// # Errors
-    /// The denominator is 0, or the fraction is above one.
+    /// The denominator is 0, or the fraction is above 1.
     pub fn new(numerator: u32, denominator: u32) -> Result<Self, UnitError> {
         if denominator == 0 {
-            return Err(refuse("the denominator is 0".to_owned(), "leave `denominator` out for hundredths"));
+            return Err(unit_error("the denominator is 0".to_owned(), "leave `denominator` out for hundredths"));
         }
         if numerator > denominator {
-            return Err(refuse(format!("{numerator}/{denominator} is more than all"), "at most the denominator"));
+            return Err(unit_error(format!("{numerator}/{denominator} is more than all"), "at most the denominator"));
         }
         let divisor = greatest_divisor(numerator, denominator);
         Ok(Self { numerator: numerator / divisor, denominator: denominator / divisor })
     }
 
-    /// What is above the line.
+    /// Returns the numerator.
     pub const fn numerator(self) -> u32 {
         self.numerator
     }
 
-    /// What is below the line: not 0.
+    /// Returns the denominator, which is not 0.
     pub const fn denominator(self) -> u32 {
         self.denominator
     }
 
-    /// True for the share of `draw`s that the fraction says, where `draw` is uniform over all `u32`.
-    pub fn takes(self, draw: u32) -> bool {
-        (u64::from(draw) * u64::from(self.denominator)) >> 32 < u64::from(self.numerator)
+    /// Returns true for this share of all `random` values, which are uniform over `u32`.
+    pub fn samples(self, random: u32) -> bool {
+        (u64::from(random) * u64::from(self.denominator)) >> 32 < u64::from(self.numerator)
     }
 }
 
-/// The greatest common divisor of two numbers of which the second is not 0 (Euclid).
+/// Returns the greatest common divisor (Euclid's algorithm). `other` is not 0.
 const fn greatest_divisor(one: u32, other: u32) -> u32 {
     let (mut one, mut other) = (one, other);
     while one != 0 {
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_parse_in_gateway_api_format() {
         for (text, expected) in [
             ("0s", Some(0)),
             ("10ms", Some(10)),
@@ -196,12 +196,12 @@ mod tests {
             ("s", None),
             ("10 s", None),
         ] {
-            assert_eq!(text.parse::<HumanDuration>().ok().map(|it| it.0.as_millis()), expected, "{text}");
+            assert_eq!(text.parse::<GatewayDuration>().ok().map(|duration| duration.0.as_millis()), expected, "{text}");
         }
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_parse_as_kubernetes_quantities() {
         for (text, expected) in [
             ("0", Some(0)),
             ("512", Some(512)),
@@ -215,14 +215,14 @@ mod tests {
             ("99999999999Gi", None),
             ("16 Mi", None),
         ] {
-            assert_eq!(text.parse::<ByteSize>().ok().map(|it| it.0), expected, "{text}");
+            assert_eq!(text.parse::<ByteSize>().ok().map(|size| size.0), expected, "{text}");
         }
     }
 
     #[test]
     fn printed_units_read_back() {
         for millis in [0, 1, 999, 1_000, 59_000, 60_000, 61_000, 3_600_000, 5_400_000] {
-            let duration = HumanDuration(Duration::from_millis(millis));
+            let duration = GatewayDuration(Duration::from_millis(millis));
             assert_eq!(duration.to_string().parse(), Ok(duration));
         }
         for bytes in [0, 1, 1023, 1024, 1 << 20, 3 << 29, 1 << 30] {
@@ -239,10 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_takes_its_share() {
+    fn fraction_samples_its_share() {
         let third = Fraction::new(1, 3).unwrap();
-        let taken = (0..30_000u32).filter(|index| third.takes(index.wrapping_mul(143_165))).count();
-        assert!((9_900..10_100).contains(&taken), "{taken}");
-        assert!(Fraction::ALL.takes(u32::MAX) && !Fraction::new(0, 100).unwrap().takes(0));
+        let sampled = (0..30_000u32).filter(|index| third.samples(index.wrapping_mul(143_165))).count();
+        assert!((9_900..10_100).contains(&sampled), "{sampled}");
+        assert!(Fraction::ALL.samples(u32::MAX) && !Fraction::new(0, 100).unwrap().samples(0));
     }
 }

@@ -1,6 +1,6 @@
-//! How long it takes from text to snapshot: from nothing, after no change, and after a change of one route, with the
-//! routes in one file and in a file each, in processor time. `cargo bench -p weir-resources` prints a table; budgets are in the design.
-#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+//! Benchmark of the compiler, in CPU time: a cold compilation, one without change, and one with one changed route;
+//! routes in one file and in one file each. `cargo bench -p weir-resources` prints a table.
+#![expect(clippy::print_stdout, reason = "prints the results")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,14 +48,14 @@ spec:
       timeouts: {{request: {timeout}}}
 ---
 apiVersion: weir.dev/v1alpha1
-kind: Service
+kind: ServiceEntry
 metadata: {{name: service-{index}}}
 spec:
   ports: [{{port: 80}}]
   endpoints: [{{address: \"127.0.0.1:9001\"}}, {{address: \"127.0.0.1:9002\"}}]
 ",
         host = index % 50,
-        // A regular expression in one route of ten: compiling one costs as much as the rest of a route.
+        // One route of ten has a regular expression: its compilation costs as much as the rest of a route.
         second = match index % 10 {
             0 => format!("{{type: RegularExpression, value: \"/v[0-9]+/{index}/.*\"}}"),
             _ => format!("{{type: Exact, value: /status/{index}}}"),
@@ -67,7 +67,7 @@ fn file(name: String, text: String) -> SourceFile {
     SourceFile { path: PathBuf::from(name), text: text.into() }
 }
 
-/// The files, and the same with one route changed.
+/// Returns the files, and the same files with one route changed.
 fn files(routes: usize, in_one_file: bool) -> (Vec<SourceFile>, Vec<SourceFile>) {
     let timeout = |index: usize, changed: bool| if changed && index == routes / 2 { "20s" } else { "10s" };
     let build = |changed: bool| {
@@ -82,7 +82,7 @@ fn files(routes: usize, in_one_file: bool) -> (Vec<SourceFile>, Vec<SourceFile>)
     (build(false), build(true))
 }
 
-/// The processor time of this thread: the same on a machine that is busy with other things.
+/// Returns the CPU time of the action on this thread, which is independent of other load.
 fn timed<T>(action: impl FnOnce() -> T) -> Duration {
     let now = || {
         let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -102,15 +102,15 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 fn main() {
     let all = [(100, true, 31), (100, false, 31), (1_000, true, 11), (5_000, true, 7), (5_000, false, 7)];
-    // With a number: so many rounds with 5,000 routes in one file, for a profiler.
-    let asked = std::env::args().find_map(|argument| argument.parse::<usize>().ok());
-    let chosen = asked.map_or(all.to_vec(), |rounds| vec![(5_000, true, rounds)]);
-    println!("{:>6} {:>9} {:>12} {:>12} {:>12}", "routes", "files", "from nothing", "no change", "one changed");
+    // A number as argument: rounds with 5,000 routes in one file, for a profiler.
+    let requested_rounds = std::env::args().find_map(|argument| argument.parse::<usize>().ok());
+    let chosen = requested_rounds.map_or(all.to_vec(), |rounds| vec![(5_000, true, rounds)]);
+    println!("{:>6} {:>9} {:>12} {:>12} {:>12}", "routes", "files", "cold", "no change", "one changed");
     for (routes, in_one_file, rounds) in chosen {
         let (before, after) = files(routes, in_one_file);
         let mut compiler = Compiler::new();
         let cold = median(
-            (0..if asked.is_some() { 1 } else { rounds })
+            (0..if requested_rounds.is_some() { 1 } else { rounds })
                 .map(|_| {
                     compiler = Compiler::new();
                     timed(|| compiler.compile(&before))

@@ -1,21 +1,21 @@
-//! A snapshot with the memory of where each part of it was written, so that what the proxy finds out later (a port in
-//! use, a module that does not load) can still be said in terms of the person's own text.
+//! A snapshot with the source position of each part. Later errors of the proxy (a port in use, a module that does not
+//! load) are reported at the field that caused them.
 
 use std::path::Path;
 
 use weir_model::{ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
 
 use crate::compile::plugins::POLICY;
-use crate::document::{FieldPath, FieldStep};
-use crate::refusal::Refusal;
+use crate::diagnostic::Diagnostic;
 use crate::resource::{ObjectId, Resource};
 use crate::source::Sources;
-use crate::written::Kind;
+use crate::spec::Kind;
+use crate::yaml::{FieldPath, FieldStep};
 
-/// A snapshot, and where each part of it was written.
+/// A snapshot and its source positions.
 #[derive(Debug, Clone)]
 pub struct Compiled {
-    /// What the files describe.
+    /// The compiled snapshot.
     pub snapshot: Snapshot,
     sources: Sources,
 }
@@ -25,12 +25,12 @@ impl Compiled {
         Self { snapshot, sources }
     }
 
-    /// A snapshot that nobody has written down here: it came over the wire.
-    pub fn unwritten(snapshot: Snapshot) -> Self {
+    /// Creates a `Compiled` without source positions, for a snapshot received over xDS.
+    pub fn from_wire(snapshot: Snapshot) -> Self {
         Self { snapshot, sources: Sources::default() }
     }
 
-    /// The objects that were written, the file of each, and a hash that changes when its text does.
+    /// Returns each object with the path of its file and the hash of its text.
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectId, &Path, [u8; 32])> {
         let documents = self.sources.documents().iter().enumerate();
         documents.filter_map(|(index, source)| {
@@ -38,42 +38,42 @@ impl Compiled {
         })
     }
 
-    /// Says a rejection that came up later in terms of what was written: at the field to blame, or at the beginning of
-    /// the document when no field is.
-    pub fn refusal(&self, rejection: &Rejection) -> Refusal {
-        let Some((document, id)) = self.origin(&rejection.resource) else {
-            return Self::unwritten_refusal(rejection.clone());
+    /// Converts a rejection of the running proxy to a diagnostic at the responsible field. The position is the start of
+    /// the document if no field is responsible.
+    pub fn diagnostic(&self, rejection: &Rejection) -> Diagnostic {
+        let Some((document, id)) = self.source_document(&rejection.resource) else {
+            return Self::wire_diagnostic(rejection.clone());
         };
         let path = self.field(document, id, rejection);
-        self.sources.refusal(document, &path, &rejection.reason, &rejection.hint).1
+        self.sources.diagnostic(document, &path, &rejection.reason, &rejection.hint).1
     }
 
-    /// A rejection of something that nobody has written down here.
-    pub fn unwritten_refusal(rejection: Rejection) -> Refusal {
+    /// Converts a rejection of a resource without source, received over xDS.
+    pub fn wire_diagnostic(rejection: Rejection) -> Diagnostic {
         let Rejection { resource, field, reason, hint } = rejection;
-        Refusal { object: Some(resource.to_string()), field, ..Refusal::unplaced(reason, hint) }
+        Diagnostic { object: Some(resource.to_string()), field, ..Diagnostic::without_position(reason, hint) }
     }
 
-    /// The document that a resource was made of.
-    fn origin(&self, resource: &ResourceId) -> Option<(usize, &ObjectId)> {
-        let object = object_of(resource)?;
-        let is_it = |id: &&ObjectId| **id == object;
+    /// Returns the index and identity of the document that a resource was compiled from.
+    fn source_document(&self, resource: &ResourceId) -> Option<(usize, &ObjectId)> {
+        let object = source_object(resource)?;
+        let is_source = |id: &&ObjectId| **id == object;
         let mut documents = self.sources.documents().iter().enumerate();
-        documents.find_map(|(index, source)| Some((index, source.document.id.as_ref().filter(is_it)?)))
+        documents.find_map(|(index, source)| Some((index, source.document.id.as_ref().filter(is_source)?)))
     }
 
     fn field(&self, document: usize, id: &ObjectId, rejection: &Rejection) -> FieldPath {
         let field = rejection.field.split(['.', '[']).next().unwrap_or_default();
         match id.kind {
-            Kind::AccessPolicy => return spec(&[]),
+            Kind::AuthorizationPolicy => return spec_path(&[]),
             Kind::Secret => return FieldPath::default(),
             _ => {}
         }
         match (rejection.resource.kind, field) {
             (ResourceKind::Listener, "address") => self.listener_port(document, &rejection.resource.name),
-            (ResourceKind::Plugin, "module") => spec(&["module", self.module_field(id)]),
-            (ResourceKind::Plugin, "configuration") => spec(&["config"]),
-            (ResourceKind::Plugin, "limits") => spec(&["limits"]),
+            (ResourceKind::Plugin, "module") => spec_path(&["module", self.module_field(id)]),
+            (ResourceKind::Plugin, "configuration") => spec_path(&["config"]),
+            (ResourceKind::Plugin, "limits") => spec_path(&["limits"]),
             _ => FieldPath::default(),
         }
     }
@@ -94,8 +94,8 @@ impl Compiled {
         };
         let listener = name.rsplit('/').next().unwrap_or_default();
         let listener = listener.split('@').next().unwrap_or_default();
-        let mut path = spec(&["listeners"]);
-        if let Some(index) = gateway.listeners.iter().position(|it| *it.name == *listener) {
+        let mut path = spec_path(&["listeners"]);
+        if let Some(index) = gateway.listeners.iter().position(|other| *other.name == *listener) {
             path.0.push(FieldStep::Entry(index));
             path.0.push(FieldStep::Field("port".to_owned()));
         }
@@ -103,22 +103,23 @@ impl Compiled {
     }
 }
 
-/// The object that a resource was made of. Names of objects hold no `/`, so a resource's name says which.
-pub fn object_of(resource: &ResourceId) -> Option<ObjectId> {
+/// Returns the object that a resource was compiled from; `None` if its name has another form. Object names contain no
+/// `/`, so the resource name is unambiguous.
+pub fn source_object(resource: &ResourceId) -> Option<ObjectId> {
     let (namespace, rest) = resource.name.split_once('/')?;
     let (kind, name) = match resource.kind {
         ResourceKind::Listener | ResourceKind::RouteTable => (Kind::Gateway, rest.split_once('/')?.0),
-        ResourceKind::Cluster => (Kind::Service, rest.split_once(':')?.0),
+        ResourceKind::Cluster => (Kind::ServiceEntry, rest.split_once(':')?.0),
         ResourceKind::Secret => (Kind::Secret, rest),
         ResourceKind::Plugin => match rest.strip_prefix(POLICY) {
-            Some(policy) => (Kind::AccessPolicy, policy),
+            Some(policy) => (Kind::AuthorizationPolicy, policy),
             None => (Kind::Filter, rest),
         },
     };
     Some(ObjectId { kind, namespace: namespace.into(), name: name.into() })
 }
 
-fn spec(fields: &[&str]) -> FieldPath {
+fn spec_path(fields: &[&str]) -> FieldPath {
     let steps = std::iter::once("spec").chain(fields.iter().copied());
     FieldPath(steps.map(|step| FieldStep::Field(step.to_owned())).collect())
 }

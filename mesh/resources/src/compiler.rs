@@ -1,92 +1,94 @@
-//! From files to a snapshot, or to every reason why not. Called by the proxy (for `--config` and `validate`) and by the
-//! control plane. Pure: it reads no file, and a set of files that it refuses changes nothing of what comes after.
+//! Compiles files to a snapshot, or to all diagnostics. Called by the proxy (`--config` and `validate`) and by the
+//! control plane. Reads no file itself; rejected files do not change the next compilation.
 
 use std::sync::Arc;
 
 use weir_model::Rejection;
 
-use crate::bundle::Bundles;
-use crate::compile::{self, Memory};
+use crate::bundle_catalog::BundleCatalog;
+use crate::compile::{self, BuildCache};
 use crate::compiled::Compiled;
-use crate::refusal::Refusal;
-use crate::registered::Registered;
-use crate::resolve::{Catalog, Problems, resolve};
+use crate::diagnostic::Diagnostic;
+use crate::registered_endpoints::RegisteredEndpoints;
+use crate::resolve::{ObjectIndex, ReferenceErrors, resolve};
 use crate::source::{ChunkCache, SourceFile, Sources};
 
-/// Compiles files to snapshots. Remembers what it parsed and built by content, so that the next compilation of nearly
-/// the same files costs little; what it remembers is bounded by what the last files held.
+/// Compiles files to snapshots. Caches parsed documents and built routes by content, so that a small change costs
+/// little. The caches are bounded by the content of the last compilations.
 #[derive(Debug, Default)]
 pub struct Compiler {
     chunks: ChunkCache,
-    memory: Memory,
-    bundles: Arc<Bundles>,
-    registered: Arc<Registered>,
+    cache: BuildCache,
+    bundles: Arc<BundleCatalog>,
+    registered: Arc<RegisteredEndpoints>,
 }
 
 impl Compiler {
-    /// A compiler that remembers nothing yet.
+    /// Creates a compiler with empty caches.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// These bundles may be named from now on; before, none.
-    pub fn set_bundles(&mut self, bundles: &Arc<Bundles>) {
+    /// Sets the bundles that Filters may name. A new compiler has none.
+    pub fn set_bundles(&mut self, bundles: &Arc<BundleCatalog>) {
         self.bundles = Arc::clone(bundles);
     }
 
-    /// These have registered themselves; before, nobody.
-    pub fn set_registered(&mut self, registered: Registered) {
+    /// Sets the endpoints that workloads registered. A new compiler has none.
+    pub fn set_registered(&mut self, registered: RegisteredEndpoints) {
         self.registered = Arc::new(registered);
     }
 
-    /// The snapshot that the files describe together. Read it downwards: this is the order in which things happen.
+    /// Compiles the files to one snapshot. The body shows the steps in order.
     ///
     /// # Errors
-    /// Every refusal, in the order of the files, lines and columns.
-    pub fn compile(&mut self, files: &[SourceFile]) -> Result<Compiled, Vec<Refusal>> {
-        let sources = self.chunks.read(files); // What is new is parsed and checked, each document by itself.
-        let mut problems = Problems::default();
-        let catalog = Catalog::new(&sources, (&self.bundles, &self.registered), &mut problems);
-        let resolved = resolve(&catalog, &mut problems); // What they say about each other.
-        compile::check(&catalog, &resolved, &mut problems);
-        let refusals = all_refusals(&sources, &problems);
-        if !refusals.is_empty() {
-            self.chunks.keep_as_refused();
-            return Err(refusals);
+    /// All diagnostics, ordered by file, line and column.
+    pub fn compile(&mut self, files: &[SourceFile]) -> Result<Compiled, Vec<Diagnostic>> {
+        let sources = self.chunks.read(files); // Parses and validates new chunks.
+        let mut errors = ReferenceErrors::default();
+        let objects = ObjectIndex::new(&sources, &self.bundles, &self.registered, &mut errors);
+        let resolved = resolve(&objects, &mut errors); // Checks references between objects.
+        compile::check(&objects, &resolved, &mut errors);
+        let diagnostics = all_diagnostics(&sources, &errors);
+        if !diagnostics.is_empty() {
+            self.chunks.commit_invalid();
+            return Err(diagnostics);
         }
-        match compile::compile(&sources, &catalog, &resolved, &mut self.memory) {
+        match compile::compile(&sources, &objects, &resolved, &mut self.cache) {
             Ok(snapshot) => {
                 drop(resolved);
-                drop(catalog);
-                self.chunks.keep_as_good();
+                drop(objects);
+                self.chunks.commit_valid();
                 Ok(Compiled::new(snapshot, sources))
             }
             Err(rejections) => {
-                self.chunks.keep_as_refused();
-                Err(rejections.iter().map(unplaced).collect())
+                self.chunks.commit_invalid();
+                Err(rejections.iter().map(internal_diagnostic).collect())
             }
         }
     }
 }
 
-/// Everything that is wrong, in the order it was written.
-fn all_refusals(sources: &Sources, problems: &Problems) -> Vec<Refusal> {
-    let mut placed = sources.own_refusals();
-    let between = problems.0.iter().map(|it| sources.refusal(it.document, &it.path, &it.reason, &it.hint));
-    placed.extend(between);
-    // Stable: what is at the same place stays in the order it was found.
-    placed.sort_by_key(|(position, _)| *position);
-    let mut refusals: Vec<Refusal> = placed.into_iter().map(|(_, refusal)| refusal).collect();
-    refusals.dedup();
-    refusals
+/// Returns all errors as diagnostics, ordered by file, line and column.
+fn all_diagnostics(sources: &Sources, errors: &ReferenceErrors) -> Vec<Diagnostic> {
+    let mut located = sources.document_diagnostics();
+    let reference_errors =
+        errors.0.iter().map(|error| sources.diagnostic(error.document, &error.path, &error.reason, &error.hint));
+    located.extend(reference_errors);
+    // The sort is stable: errors at one position keep the order in which they were found.
+    located.sort_by_key(|(key, _)| *key);
+    let mut diagnostics: Vec<Diagnostic> = located.into_iter().map(|(_, diagnostic)| diagnostic).collect();
+    diagnostics.dedup();
+    diagnostics
 }
 
-/// A rejection that cannot happen: everything was checked. Shown as it is rather than lost.
-fn unplaced(rejection: &Rejection) -> Refusal {
-    let hint = "this is a mistake of the proxy's own: report it";
-    Refusal {
+/// Converts a rejection by the model. All rules were checked before, so a rejection here is a bug; it is reported as
+/// is.
+fn internal_diagnostic(rejection: &Rejection) -> Diagnostic {
+    let hint = "this is a bug in Weir: report it";
+    Diagnostic {
         object: Some(rejection.resource.to_string()),
         field: rejection.field.clone(),
-        ..Refusal::unplaced(&*rejection.reason, hint)
+        ..Diagnostic::without_position(&*rejection.reason, hint)
     }
 }

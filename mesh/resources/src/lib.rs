@@ -1,72 +1,76 @@
-//! What people write: resources in YAML or JSON, checked, and compiled to what one proxy can be told.
+//! Resources in YAML or JSON: parsing, validation, and compilation to the snapshot of one proxy.
 //!
 //! ```text
 //! SourceFile ─► documents ─► resources ─► resolved references ─► Snapshot
-//!    text          tree        typed         attached                 └─► Compiled (snapshot + where it was written)
-//!                    └────────────┴───────────────┴─► Refusal (file:line:column, field, reason, hint), all of them
+//!    text         nodes        typed         attached                 └─► Compiled (snapshot + source positions)
+//!                    └────────────┴───────────────┴─► Diagnostic (file:line:column, field, reason, hint), all of them
 //! ```
 //!
-//! Pure: text in, snapshot or refusals out. Everything that is not supported, misspelt, dangling or contradictory is
-//! refused, never ignored, and always all of it at once.
+//! Pure: text in, snapshot or diagnostics out. Unsupported, misspelt, dangling and contradictory fields are rejected,
+//! never ignored. One compilation reports all of them.
 
 // From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
 
-// Files in, a snapshot or every refusal out: the order in which things happen.
+// Files in, a snapshot or all diagnostics out: the compilation steps in order.
 pub mod compiler;
 
-// The snapshot, and where each part of it was written.
+// A snapshot with the source position of each part.
 pub mod compiled;
 
-// The objects of a text, as values.
-pub mod object;
+// The objects of a text, as JSON values.
+pub mod raw_object;
+
+// Stored objects with former names, converted to the current ones.
+mod upgrade;
 
 // Resolved references to a snapshot.
 mod compile;
 
-// What each object means by the names it gives.
+// References between objects.
 mod resolve;
 
-// Modules that were pushed, and what they say of themselves.
-pub mod bundle;
+// Bundles pushed to the control plane, and their manifests.
+pub mod bundle_catalog;
 
-// Endpoints that have registered themselves.
-pub mod registered;
+// Endpoints registered with the control plane.
+pub mod registered_endpoints;
 
-// The files, their documents, and what was parsed before.
+// Source files, their documents, and the parse cache.
 pub mod source;
 
-// Documents that were understood: the rules of each kind.
+// Validated documents: the rules of each kind.
 mod resource;
 
-// The shape of each kind, and the documentation made of it.
+// The schema of each kind, and the reference documentation.
 pub mod schema;
 
-// What people write, as types.
-mod written;
+// The resource types, as users write them.
+mod spec;
 
-// Text to trees whose every field knows its line and column.
-mod document;
+// Text to nodes that know line and column of every field.
+mod yaml;
 
-// How single texts and numbers have to look.
-mod grammar;
+// Syntax of single texts and numbers.
+mod syntax;
 
-// Why something is refused, and where.
-pub mod refusal;
+// The error type of a compilation.
+pub mod diagnostic;
 
-// Proposals for hints.
+// Suggestions for hints.
 mod suggest;
 
-// Every bound.
+// Every limit of this crate.
 pub mod limits;
 
-pub use bundle::{Bundles, Manifest};
-pub use compiled::{Compiled, object_of};
+pub use bundle_catalog::{BundleCatalog, Manifest};
+pub use compiled::{Compiled, source_object};
 pub use compiler::Compiler;
-pub use object::{WrittenObject, WrittenObjects, to_yaml, written_objects};
-pub use refusal::Refusal;
-pub use registered::Registered;
+pub use diagnostic::Diagnostic;
+pub use raw_object::{RawObject, RawObjects, parse_objects, to_yaml};
+pub use registered_endpoints::RegisteredEndpoints;
 pub use resource::ObjectId;
 pub use resource::filter::BUILTIN_MODULES;
 pub use schema::configuration_reference;
 pub use source::SourceFile;
-pub use written::Kind;
+pub use spec::Kind;
+pub use upgrade::{upgrade_kind, upgrade_object};

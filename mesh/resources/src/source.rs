@@ -1,5 +1,5 @@
-//! The files of one compilation: their documents, each with the place where it was written, and the memory of what was
-//! parsed before. Called by the compiler first, and last, when refusals need their places.
+//! The files of one compilation, their documents with source positions, and the parse cache. Called by the compiler
+//! first, and again to locate diagnostics.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -7,41 +7,55 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::document::{FieldPath, Mark, chunks, parse};
+use crate::diagnostic::Diagnostic;
 use crate::limits::{MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_TOTAL_BYTES};
-use crate::refusal::Refusal;
-use crate::resource::{Document, PlacedFault, read};
+use crate::resource::{Document, LocatedFieldError, read_document};
+use crate::yaml::{FieldPath, Position, chunks, parse};
 
-/// A file that somebody wrote.
+/// A source file.
 #[derive(Debug, Clone)]
 pub struct SourceFile {
-    /// Its path as the user named it; used in messages, and its folder is where relative module files are looked for.
+    /// The path as the user named it. Messages show it; a relative module path starts at its folder.
     pub path: PathBuf,
-    /// What it holds.
+    /// The file's text.
     pub text: Arc<str>,
 }
 
-/// What a chunk of a file holds; the same for every chunk of the same text.
+/// The parsed content of a chunk. Chunks of equal text share it.
 #[derive(Debug)]
 struct ChunkContent {
     documents: Vec<Arc<Document>>,
-    broken: Option<PlacedFault>,
+    parse_error: Option<LocatedFieldError>,
 }
 
-/// A document, and where it was written.
+/// A document with its position in the files.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceDocument {
-    /// The document.
+    /// The validated document.
     pub(crate) document: Arc<Document>,
     file: usize,
-    /// The chunk's text in the file, in bytes.
+    /// The byte offset of the chunk's text in the file.
     start: usize,
     end: usize,
     lines_before: u32,
-    /// Which of the chunk's documents it is.
-    position: usize,
-    /// The hash of the chunk's text.
+    /// The index of the document among those of its chunk.
+    index_in_chunk: usize,
+    /// SHA-256 of the chunk's text.
     pub(crate) hash: ChunkHash,
+}
+
+/// A document by content: equal keys mean equal text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct DocumentKey {
+    chunk: ChunkHash,
+    index_in_chunk: usize,
+}
+
+impl SourceDocument {
+    /// Returns the document's key for caches.
+    pub(crate) const fn key(&self) -> DocumentKey {
+        DocumentKey { chunk: self.hash, index_in_chunk: self.index_in_chunk }
+    }
 }
 
 /// The files of one compilation.
@@ -49,125 +63,131 @@ pub(crate) struct SourceDocument {
 pub(crate) struct Sources {
     files: Vec<SourceFile>,
     documents: Vec<SourceDocument>,
-    /// Chunks that cannot be read, and files that are too large.
-    broken: Vec<(usize, u32, PlacedFault)>,
+    /// Chunks with a YAML error and files over the size limit: file index, lines before the chunk, error.
+    unreadable: Vec<(usize, u32, LocatedFieldError)>,
 }
 
-/// Where a refusal belongs in the order: file, line, column.
-type Position = (usize, u32, u32);
+/// The order of a diagnostic: file index, line, column.
+type SortKey = (usize, u32, u32);
 
 impl Sources {
-    /// One file by itself.
-    pub(crate) fn of(file: &SourceFile) -> Self {
+    /// Parses one file without a cache.
+    pub(crate) fn from_file(file: &SourceFile) -> Self {
         ChunkCache::default().read(std::slice::from_ref(file))
     }
 
-    /// Everything that the documents refuse by themselves, in the order written.
-    pub(crate) fn refusals_in_order(&self) -> Vec<Refusal> {
-        let mut own = self.own_refusals();
-        own.sort_by_key(|(position, _)| *position);
-        own.into_iter().map(|(_, refusal)| refusal).collect()
+    /// Returns the errors within single documents, in source order.
+    pub(crate) fn diagnostics_in_order(&self) -> Vec<Diagnostic> {
+        let mut diagnostics = self.document_diagnostics();
+        diagnostics.sort_by_key(|(key, _)| *key);
+        diagnostics.into_iter().map(|(_, diagnostic)| diagnostic).collect()
     }
 
-    /// All documents, in the order written.
+    /// Returns all documents, in source order.
     pub(crate) fn documents(&self) -> &[SourceDocument] {
         &self.documents
     }
 
-    /// True when some text could not be read at all, so that anything may be written there.
+    /// Returns true if a chunk or file was not parsed, so that any object may be in it.
     pub(crate) fn is_partly_unreadable(&self) -> bool {
-        !self.broken.is_empty()
+        !self.unreadable.is_empty()
     }
 
-    /// The path of the file that a document is in.
+    /// Returns the path of the file of a document.
     pub(crate) fn path(&self, document: usize) -> &PathBuf {
         &self.files[self.documents[document].file].path
     }
 
-    /// The first line of a document, from 1.
+    /// Returns the first line of a document, from 1.
     pub(crate) fn line(&self, document: usize) -> u32 {
         let document = &self.documents[document];
         document.document.start.line.saturating_add(document.lines_before)
     }
 
-    /// Everything that the documents refuse by themselves.
-    pub(crate) fn own_refusals(&self) -> Vec<(Position, Refusal)> {
-        let own = self.documents.iter().flat_map(|source| {
+    /// Returns the errors within single documents, unordered, with their sort keys.
+    pub(crate) fn document_diagnostics(&self) -> Vec<(SortKey, Diagnostic)> {
+        let documents = self.documents.iter().flat_map(|source| {
             let label = source.document.label.as_ref();
-            source.document.faults.iter().map(move |fault| (source.file, source.lines_before, label, fault))
+            source.document.errors.iter().map(move |error| (source.file, source.lines_before, label, error))
         });
-        let broken = self.broken.iter().map(|(file, lines_before, fault)| (*file, *lines_before, None, fault));
-        own.chain(broken)
-            .map(|(file, lines_before, label, fault)| self.placed(file, lines_before, label, fault))
+        let unreadable = self.unreadable.iter().map(|(file, lines_before, error)| (*file, *lines_before, None, error));
+        documents
+            .chain(unreadable)
+            .map(|(file, lines_before, label, error)| self.to_diagnostic(file, lines_before, label, error))
             .collect()
     }
 
-    /// A refusal of a field of a document that was found later.
-    pub(crate) fn refusal(&self, document: usize, path: &FieldPath, reason: &str, hint: &str) -> (Position, Refusal) {
+    /// Returns the diagnostic of an error in a field of a document, with its sort key.
+    pub(crate) fn diagnostic(
+        &self,
+        document: usize,
+        path: &FieldPath,
+        reason: &str,
+        hint: &str,
+    ) -> (SortKey, Diagnostic) {
         let source = &self.documents[document];
-        let fault = PlacedFault {
-            mark: self.locate(source, path).unwrap_or(source.document.start),
+        let error = LocatedFieldError {
+            position: self.locate(source, path).unwrap_or(source.document.start),
             field: path.to_string(),
             reason: reason.to_owned(),
             hint: hint.to_owned(),
         };
-        self.placed(source.file, source.lines_before, source.document.label.as_ref(), &fault)
+        self.to_diagnostic(source.file, source.lines_before, source.document.label.as_ref(), &error)
     }
 
-    // The tree is not kept after the checks: it would be most of the memory, and is needed again only when something
-    // is refused.
-    fn locate(&self, source: &SourceDocument, path: &FieldPath) -> Option<Mark> {
+    // The nodes are not stored after validation: they would be most of the memory. Only an error needs them again, so
+    // the chunk is parsed again here.
+    fn locate(&self, source: &SourceDocument, path: &FieldPath) -> Option<Position> {
         let text = self.files[source.file].text.get(source.start..source.end)?;
-        parse(text).documents.get(source.position).map(|document| document.tree.locate(path))
+        parse(text).documents.get(source.index_in_chunk).map(|document| document.root.locate(path))
     }
 
-    fn placed(
+    fn to_diagnostic(
         &self,
         file: usize,
         lines_before: u32,
         label: Option<&String>,
-        fault: &PlacedFault,
-    ) -> (Position, Refusal) {
-        let line = fault.mark.line.saturating_add(lines_before);
-        let refusal = Refusal {
+        error: &LocatedFieldError,
+    ) -> (SortKey, Diagnostic) {
+        let line = error.position.line.saturating_add(lines_before);
+        let diagnostic = Diagnostic {
             file: self.files[file].path.clone(),
             line,
-            column: fault.mark.column,
+            column: error.position.column,
             object: label.cloned(),
-            field: fault.field.clone(),
-            reason: fault.reason.clone(),
-            hint: fault.hint.clone(),
+            field: error.field.clone(),
+            reason: error.reason.clone(),
+            hint: error.hint.clone(),
         };
-        ((file, line, fault.mark.column), refusal)
+        ((file, line, error.position.column), diagnostic)
     }
 }
 
 /// SHA-256 of a chunk's text.
 pub(crate) type ChunkHash = [u8; 32];
 
-/// Chunks that were parsed before, by the hash of their text. Holds what the last good files and the last refused files
-/// were made of, no more.
+/// Parsed chunks by the hash of their text. Bounded by the content of the last valid files and the last invalid files.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkCache {
-    good: HashMap<ChunkHash, Arc<ChunkContent>>,
-    refused: HashMap<ChunkHash, Arc<ChunkContent>>,
+    valid: HashMap<ChunkHash, Arc<ChunkContent>>,
+    invalid: HashMap<ChunkHash, Arc<ChunkContent>>,
     used: HashMap<ChunkHash, Arc<ChunkContent>>,
 }
 
 impl ChunkCache {
-    /// Reads all files; only chunks that are new are parsed and checked.
+    /// Parses and validates the files. Only chunks that are not cached are parsed.
     pub(crate) fn read(&mut self, files: &[SourceFile]) -> Sources {
-        self.used = HashMap::with_capacity(self.good.len());
+        self.used = HashMap::with_capacity(self.valid.len());
         let mut sources = Sources { files: files.to_vec(), ..Sources::default() };
         let mut total_bytes = 0_usize;
         for (index, file) in files.iter().enumerate() {
             total_bytes = total_bytes.saturating_add(file.text.len());
             if file.text.len() > MAX_FILE_BYTES || total_bytes > MAX_TOTAL_BYTES {
-                let (what, most) = match file.text.len() > MAX_FILE_BYTES {
+                let (subject, limit) = match file.text.len() > MAX_FILE_BYTES {
                     true => ("this file", MAX_FILE_BYTES),
                     false => ("this file and those before it", MAX_TOTAL_BYTES),
                 };
-                sources.broken.push((index, 0, too_large(format!("{what} have more than {most} bytes"))));
+                sources.unreadable.push((index, 0, size_error(format!("{subject} have more than {limit} bytes"))));
                 continue;
             }
             self.read_file(index, &file.text, &mut sources);
@@ -175,15 +195,15 @@ impl ChunkCache {
         sources
     }
 
-    /// The files that were just read are good: what only others needed is forgotten.
-    pub(crate) fn keep_as_good(&mut self) {
-        self.good = std::mem::take(&mut self.used);
-        self.refused = HashMap::new();
+    /// Marks the files of the last `read` as valid, and evicts all other chunks.
+    pub(crate) fn commit_valid(&mut self) {
+        self.valid = std::mem::take(&mut self.used);
+        self.invalid = HashMap::new();
     }
 
-    /// The files that were just read were refused: what the good ones need is kept beside what they need.
-    pub(crate) fn keep_as_refused(&mut self) {
-        self.refused = std::mem::take(&mut self.used);
+    /// Marks the files of the last `read` as invalid. The chunks of the last valid files stay cached as well.
+    pub(crate) fn commit_invalid(&mut self) {
+        self.invalid = std::mem::take(&mut self.used);
     }
 
     fn read_file(&mut self, file: usize, text: &str, sources: &mut Sources) {
@@ -191,18 +211,26 @@ impl ChunkCache {
         for chunk in chunks(text) {
             let (hash, content) = self.content(chunk.text);
             let start = (chunk.text.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-            for (position, document) in content.documents.iter().enumerate() {
+            for (index_in_chunk, document) in content.documents.iter().enumerate() {
                 let (document, end) = (document.clone(), start + chunk.text.len());
                 let lines_before = chunk.lines_before;
-                sources.documents.push(SourceDocument { document, file, start, end, lines_before, position, hash });
+                sources.documents.push(SourceDocument {
+                    document,
+                    file,
+                    start,
+                    end,
+                    lines_before,
+                    index_in_chunk,
+                    hash,
+                });
             }
-            if let Some(fault) = &content.broken {
-                sources.broken.push((file, chunk.lines_before, fault.clone()));
+            if let Some(error) = &content.parse_error {
+                sources.unreadable.push((file, chunk.lines_before, error.clone()));
             }
             count += content.documents.len();
             if count > MAX_DOCUMENTS {
                 let reason = format!("this file has more than {MAX_DOCUMENTS} documents");
-                sources.broken.push((file, chunk.lines_before, too_large(reason)));
+                sources.unreadable.push((file, chunk.lines_before, size_error(reason)));
                 return;
             }
         }
@@ -210,24 +238,32 @@ impl ChunkCache {
 
     fn content(&mut self, text: &str) -> (ChunkHash, Arc<ChunkContent>) {
         let hash: ChunkHash = Sha256::digest(text.as_bytes()).into();
-        let known = self.used.get(&hash).or_else(|| self.good.get(&hash)).or_else(|| self.refused.get(&hash));
-        let content = known.cloned().unwrap_or_else(|| Arc::new(content_of(text)));
+        let known = self.used.get(&hash).or_else(|| self.valid.get(&hash)).or_else(|| self.invalid.get(&hash));
+        let content = known.cloned().unwrap_or_else(|| Arc::new(parse_chunk(text)));
         self.used.insert(hash, content.clone());
         (hash, content)
     }
 }
 
-fn content_of(text: &str) -> ChunkContent {
+fn parse_chunk(text: &str) -> ChunkContent {
     let parsed = parse(text);
-    let broken = parsed.broken.map(|fault| PlacedFault {
-        mark: fault.mark.unwrap_or(Mark { line: 1, column: 1 }),
-        field: fault.path.to_string(),
-        reason: fault.reason,
-        hint: fault.hint,
+    let parse_error = parsed.parse_error.map(|error| LocatedFieldError {
+        position: error.position.unwrap_or(Position { line: 1, column: 1 }),
+        field: error.path.to_string(),
+        reason: error.reason,
+        hint: error.hint,
     });
-    ChunkContent { documents: parsed.documents.into_iter().map(|document| Arc::new(read(document))).collect(), broken }
+    ChunkContent {
+        documents: parsed.documents.into_iter().map(|document| Arc::new(read_document(document))).collect(),
+        parse_error,
+    }
 }
 
-fn too_large(reason: String) -> PlacedFault {
-    PlacedFault { mark: Mark { line: 1, column: 1 }, field: String::new(), reason, hint: "split it".to_owned() }
+fn size_error(reason: String) -> LocatedFieldError {
+    LocatedFieldError {
+        position: Position { line: 1, column: 1 },
+        field: String::new(),
+        reason,
+        hint: "split it".to_owned(),
+    }
 }

@@ -1,30 +1,30 @@
-//! Proposals for hints: the nearest known text, a list of what is allowed. Called by whoever refuses a misspelt text.
+//! Suggestions for hints: the nearest known text, or the list of allowed texts.
 
 use crate::limits::{MAX_HINT_CHOICES, MAX_QUOTED_CHARACTERS, MAX_SUGGESTION_EDITS};
 
-/// The candidate nearest to a text, when it is near enough to be meant.
+/// Returns the candidate nearest to a text; `None` if none is within the edit limit.
 pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = text.to_lowercase();
-    // A third of the text may differ: in `api` one letter, in `reviews` two, never more than the bound.
+    // A third of the text may differ: one character in `api`, two in `reviews`, at most [`MAX_SUGGESTION_EDITS`].
     let allowed = (lower.chars().count() / 3).clamp(1, MAX_SUGGESTION_EDITS);
     candidates
         .into_iter()
-        .filter(|candidate| candidate.len().abs_diff(lower.len()) <= MAX_SUGGESTION_EDITS)
-        .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(edits, candidate)| *edits <= allowed && *edits < candidate.chars().count())
+        .filter(|ranked| ranked.len().abs_diff(lower.len()) <= MAX_SUGGESTION_EDITS)
+        .map(|ranked| (distance(&lower, &ranked.to_lowercase()), ranked))
+        .filter(|(edits, ranked)| *edits <= allowed && *edits < ranked.chars().count())
         .min()
-        .map(|(_, candidate)| candidate)
+        .map(|(_, ranked)| ranked)
 }
 
-/// ``did you mean `x`?`` or, when nothing is near, what there is, after `lead`.
+/// Returns ``did you mean `x`?`` if a candidate is near, else the list of candidates after `lead`.
 pub(crate) fn hint<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str> + Clone, lead: &str) -> String {
     match nearest(text, candidates.clone()) {
-        Some(candidate) => format!("did you mean `{candidate}`?"),
+        Some(ranked) => format!("did you mean `{ranked}`?"),
         None => format!("{lead}: {}", listing(candidates)),
     }
 }
 
-/// ``a, b, c``, cut after a few.
+/// Returns ``a, b, c``, cut after [`MAX_HINT_CHOICES`] texts.
 pub(crate) fn listing<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let mut listed = String::new();
     let mut more = 0_usize;
@@ -47,17 +47,20 @@ pub(crate) fn listing<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     listed
 }
 
-/// Somebody's text as it may be repeated in a message: cut, and without control characters.
+/// Returns user text for a message: in backticks, cut, and without control characters.
 pub(crate) fn quoted(text: &str) -> String {
-    let mut shown: String =
-        text.chars().take(MAX_QUOTED_CHARACTERS).map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect();
+    let mut shown: String = text
+        .chars()
+        .take(MAX_QUOTED_CHARACTERS)
+        .map(|character| if character.is_control() { '\u{fffd}' } else { character })
+        .collect();
     if text.chars().nth(MAX_QUOTED_CHARACTERS).is_some() {
         shown.push('…');
     }
     format!("`{shown}`")
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that make one text of the other.
+/// Returns the edit distance: insertions, deletions, replacements and swaps of neighbors.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut before: Vec<usize> = Vec::new();
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_text_is_proposed() {
+    fn nearest_returns_candidate_within_limit() {
         for (text, candidates, expected) in [
             ("reviewz", &["ratings", "reviews"][..], Some("reviews")),
             ("hostname", &["hostnames", "rules"], Some("hostnames")),
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn distances() {
+    fn distance_counts_edits() {
         for (left, right, expected) in
             [("", "", 0), ("a", "", 1), ("", "ab", 2), ("abc", "abc", 0), ("abc", "acb", 1), ("kitten", "sitting", 3)]
         {
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_text_is_cut() {
+    fn quoted_cuts_and_replaces_control_characters() {
         assert_eq!(quoted("a\nb"), "`a\u{fffd}b`");
         assert_eq!(quoted(&"x".repeat(200)).chars().count(), MAX_QUOTED_CHARACTERS + 3);
     }

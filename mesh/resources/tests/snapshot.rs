@@ -1,4 +1,4 @@
-//! What resources mean: from texts to the parts of a snapshot.
+//! Compilation of resources to the parts of a snapshot.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, in its own functions too")]
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_model::{
-    Balancing, ByteSize, Cluster, ClusterName, Discovery, FailurePolicy, HeaderPause, HostMatch, ListenerName,
+    ByteSize, Cluster, ClusterName, Discovery, FailurePolicy, HeaderPause, HostMatch, LbPolicy, ListenerName,
     ModuleSource, PathMatch, PathRewrite, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction,
     RouteTable, RouteTableName, UpstreamProtocol,
 };
@@ -15,12 +15,12 @@ use weir_resources::{Compiled, Compiler, SourceFile};
 const SERVICE: &str = "
 ---
 apiVersion: weir.dev/v1alpha1
-kind: Service
+kind: ServiceEntry
 metadata: {name: web}
 spec: {ports: [{port: 80}], endpoints: [{address: '127.0.0.1:9001'}]}
 ";
 
-/// A Gateway `web` with these listeners.
+/// Returns a Gateway `web` with these listeners.
 fn gateway(listeners: &str) -> String {
     format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: web}}\n\
@@ -30,7 +30,7 @@ fn gateway(listeners: &str) -> String {
 
 const LISTENER: &str = "{name: http, port: 8080, protocol: HTTP}";
 
-/// An HTTPRoute on Gateway `web` with these fields in its `spec`.
+/// Returns an HTTPRoute on Gateway `web` with these fields in its `spec`.
 fn route(name: &str, spec: &str) -> String {
     format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\n\
@@ -47,18 +47,18 @@ fn file(path: &str, text: &str) -> SourceFile {
 #[track_caller]
 fn compiled(texts: &[&str]) -> Compiled {
     let file = file("config/shop.yaml", &texts.concat());
-    Compiler::new().compile(&[file]).unwrap_or_else(|refusals| panic!("{}", joined(&refusals)))
+    Compiler::new().compile(&[file]).unwrap_or_else(|diagnostics| panic!("{}", joined(&diagnostics)))
 }
 
-fn joined(refusals: &[weir_resources::Refusal]) -> String {
-    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+fn joined(diagnostics: &[weir_resources::Diagnostic]) -> String {
+    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn table<'a>(compiled: &'a Compiled, name: &str) -> &'a RouteTable {
     &compiled.snapshot.route_tables[&RouteTableName::new(name).unwrap()]
 }
 
-fn written(host: &HostMatch) -> String {
+fn display(host: &HostMatch) -> String {
     match host {
         HostMatch::Exact(name) => name.to_string(),
         HostMatch::Suffix(suffix) => format!("*{suffix}"),
@@ -66,13 +66,13 @@ fn written(host: &HostMatch) -> String {
     }
 }
 
-/// `host: route names` for each virtual host.
+/// Returns `host: route names` for each virtual host.
 fn hosts(table: &RouteTable) -> Vec<String> {
-    let names = |routes: &[Arc<Route>]| routes.iter().map(|it| it.name.to_string()).collect::<Vec<_>>().join(" ");
-    table.virtual_hosts.iter().map(|host| format!("{}: {}", written(&host.host), names(&host.routes))).collect()
+    let names = |routes: &[Arc<Route>]| routes.iter().map(|route| route.name.to_string()).collect::<Vec<_>>().join(" ");
+    table.virtual_hosts.iter().map(|host| format!("{}: {}", display(&host.host), names(&host.routes))).collect()
 }
 
-/// The only route of the only host.
+/// Returns the only route of the only host.
 fn only_route(compiled: &Compiled) -> &Route {
     let table = table(compiled, "default/web/http");
     &table.virtual_hosts[0].routes[0]
@@ -83,7 +83,7 @@ fn cluster<'a>(compiled: &'a Compiled, name: &str) -> &'a Cluster {
 }
 
 #[test]
-fn nothing_is_something() {
+fn files_without_gateways_compile_to_empty_snapshot() {
     for text in ["", "# nothing\n", "---\n---\n", SERVICE] {
         let compiled = compiled(&[text]);
         assert!(compiled.snapshot.listeners.is_empty() && compiled.snapshot.route_tables.is_empty());
@@ -92,30 +92,38 @@ fn nothing_is_something() {
 }
 
 #[test]
-fn listeners_that_share_a_port_become_one() {
+fn listeners_with_shared_port_are_merged() {
     let listeners = "{name: any, port: 8080, protocol: HTTP}, {name: shop, port: 8080, protocol: HTTP, hostname: \
                      '*.shop.com'}, {name: admin, port: 8081, protocol: HTTP}";
     let compiled = compiled(&[&gateway(listeners), SERVICE, &route("a", FORWARD)]);
-    let listeners: Vec<String> =
-        compiled.snapshot.listeners.values().map(|it| format!("{} {}", it.name, it.address)).collect();
+    let listeners: Vec<String> = compiled
+        .snapshot
+        .listeners
+        .values()
+        .map(|listener| format!("{} {}", listener.name, listener.address))
+        .collect();
     assert_eq!(listeners, ["default/web/admin 127.0.0.1:8081", "default/web/any 127.0.0.1:8080"]);
     assert_eq!(hosts(table(&compiled, "default/web/any")), ["*.shop.com: default/a/0/0", "*: default/a/0/0"]);
     assert_eq!(hosts(table(&compiled, "default/web/admin")), ["*: default/a/0/0"]);
 }
 
 #[test]
-fn every_address_has_a_listener() {
+fn gateway_with_two_addresses_has_two_listeners() {
     let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: web}\nspec: {gatewayClassName: \
                 weir, addresses: [{value: 0.0.0.0}, {type: IPAddress, value: '::1'}], listeners: [{name: http, port: \
                 80, protocol: HTTP}]}\n";
     let compiled = compiled(&[text]);
-    let listeners: Vec<String> =
-        compiled.snapshot.listeners.values().map(|it| format!("{} {}", it.name, it.address)).collect();
+    let listeners: Vec<String> = compiled
+        .snapshot
+        .listeners
+        .values()
+        .map(|listener| format!("{} {}", listener.name, listener.address))
+        .collect();
     assert_eq!(listeners, ["default/web/http 0.0.0.0:80", "default/web/http@::1 [::1]:80"]);
 }
 
 #[test]
-fn a_listener_answers_for_its_hosts_alone() {
+fn listener_serves_only_its_own_hosts() {
     let listeners = "{name: any, port: 80, protocol: HTTP}, {name: wild, port: 80, protocol: HTTP, hostname: \
                      '*.a.com'}, {name: exact, port: 80, protocol: HTTP, hostname: x.a.com}";
     let section = |name: &str, section: &str, hosts: &str| {
@@ -145,7 +153,7 @@ fn a_listener_answers_for_its_hosts_alone() {
 }
 
 #[test]
-fn the_more_specific_match_comes_first() {
+fn routes_are_ordered_by_specificity() {
     let rules = "rules: [{matches: [{path: {value: /}}, {path: {value: /a/b}}, {path: {type: Exact, value: /a}}, \
                  {path: {type: RegularExpression, value: '/.*'}}, {path: {value: /a/b}, method: GET}, \
                  {path: {value: /a/b}, headers: [{name: x, value: y}]}, \
@@ -163,38 +171,42 @@ fn the_more_specific_match_comes_first() {
 }
 
 #[test]
-fn rules_become_actions() {
+fn rules_compile_to_actions() {
     let check = |rule: &str, expected: &dyn Fn(&Route) -> bool| {
         let compiled = compiled(&[&gateway(LISTENER), SERVICE, &route("a", &format!("rules: [{rule}]"))]);
         let route = only_route(&compiled);
         assert!(expected(route), "{rule}: {route:?}");
     };
     let backends = "backendRefs: [{name: web, port: 80}]";
-    check(
-        "{backendRefs: [{name: web, port: 80, weight: 0}]}",
-        &|route| matches!(&route.action, RouteAction::Respond(it) if it.status == 500 && &*it.detail == "no_backend_weight"),
-    );
-    check(
-        "{backendRefs: [{name: web, port: 80, weight: 0}, {name: web, port: 80, weight: 2}]}",
-        &|route| matches!(&route.action, RouteAction::Forward(it) if it.targets.len() == 2 && it.targets[1].weight.get() == 2),
-    );
+    check("{backendRefs: [{name: web, port: 80, weight: 0}]}", &|route| {
+        matches!(&route.action, RouteAction::Respond(direct)
+                if direct.status == 500
+                    && &*direct.detail == "no_backend_weight")
+    });
+    check("{backendRefs: [{name: web, port: 80, weight: 0}, {name: web, port: 80, weight: 2}]}", &|route| {
+        matches!(&route.action, RouteAction::Forward(forward)
+                if forward.targets.len() == 2
+                    && forward.targets[1].weight.get() == 2)
+    });
     check(&format!("{{matches: [{{path: {{value: /a/}}}}], {backends}}}"), &|route| {
         route.matches.path == PathMatch::Prefix("/a".into())
     });
     check(&format!("{{{backends}}}"), &|route| route.matches.path == PathMatch::Prefix("".into()));
     check("{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}", &|route| {
-        matches!(&route.action, RouteAction::Redirect(it)
-            if it.scheme.as_deref() == Some("https") && it.port == Some(443) && it.status == 302 && it.host.is_none())
+        matches!(&route.action, RouteAction::Redirect(redirect)
+            if redirect.scheme.as_deref() == Some("https")
+                && redirect.port == Some(443)
+                && redirect.status == 302 && redirect.host.is_none())
     });
     check("{filters: [{type: RequestRedirect, requestRedirect: {hostname: b.com, statusCode: 308}}]}", &|route| {
-        matches!(&route.action, RouteAction::Redirect(it)
-            if it.host.as_deref() == Some("b.com") && it.port.is_none() && it.status == 308)
+        matches!(&route.action, RouteAction::Redirect(redirect)
+            if redirect.host.as_deref() == Some("b.com") && redirect.port.is_none() && redirect.status == 308)
     });
     let rewrite = "{type: URLRewrite, urlRewrite: {hostname: b.com, path: {type: ReplacePrefixMatch, \
                    replacePrefixMatch: /x/}}}";
     check(&format!("{{filters: [{rewrite}], {backends}}}"), &|route| {
-        matches!(&route.action, RouteAction::Forward(it) if it.rewrite.host.as_deref() == Some("b.com")
-            && it.rewrite.path == Some(PathRewrite::Prefix("/x".into())))
+        matches!(&route.action, RouteAction::Forward(forward) if forward.rewrite.host.as_deref() == Some("b.com")
+            && forward.rewrite.path == Some(PathRewrite::Prefix("/x".into())))
     });
     let edits = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-A, value: b}], remove: [X-C]}}";
     check(&format!("{{filters: [{edits}], {backends}}}"), &|route| {
@@ -202,23 +214,24 @@ fn rules_become_actions() {
     });
     let mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}, percent: 50}}";
     check(&format!("{{filters: [{mirror}], {backends}}}"), &|route| {
-        matches!(&route.action, RouteAction::Forward(it)
-            if it.mirrors.len() == 1 && it.mirrors[0].fraction.takes(0) && !it.mirrors[0].fraction.takes(u32::MAX))
+        matches!(&route.action, RouteAction::Forward(forward)
+            if forward.mirrors.len() == 1
+                && forward.mirrors[0].fraction.samples(0) && !forward.mirrors[0].fraction.samples(u32::MAX))
     });
     check(&format!("{{timeouts: {{request: 0s, backendRequest: 1s}}, {backends}}}"), &|route| {
-        matches!(&route.action, RouteAction::Forward(it) if it.timeouts.request == Some(Duration::ZERO)
-            && it.timeouts.backend_request == Some(Duration::from_secs(1)))
+        matches!(&route.action, RouteAction::Forward(forward) if forward.timeouts.request == Some(Duration::ZERO)
+            && forward.timeouts.backend_request == Some(Duration::from_secs(1)))
     });
 }
 
 #[test]
-fn services_become_clusters() {
-    let text = "apiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec:\n  ports: \
+fn services_compile_to_clusters() {
+    let text = "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {name: a, namespace: shop}\nspec:\n  ports: \
                 [{name: http, port: 80}, {name: grpc, port: 81, protocol: GRPC}]\n  endpoints: [{address: \
                 '127.0.0.1:1', version: v1}, {address: '127.0.0.1:2', portName: grpc, weight: 3}]\n---\napiVersion: \
-                weir.dev/v1alpha1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{port: 80}], dns: {host: \
-                b.internal, port: 8080}}\n---\napiVersion: weir.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {name: \
-                p}\nspec: {targetRefs: [{group: '', kind: Service, name: b}], balancing: Random, timeouts: {connect: \
+                weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {name: b}\nspec: {ports: [{port: 80}], dns: {host: \
+                b.internal, port: 8080}}\n---\napiVersion: weir.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: \
+                p}\nspec: {targetRefs: [{group: '', kind: Service, name: b}], balancing: {algorithm: Random}, timeouts: {connect: \
                 1s, request: 0s}}\n";
     let compiled = compiled(&[text]);
     let (http, grpc) = (cluster(&compiled, "shop/a:80"), cluster(&compiled, "shop/a:81"));
@@ -228,7 +241,7 @@ fn services_become_clusters() {
     assert_eq!(http.request_timeout, Some(Duration::from_secs(15)));
     let dns = cluster(&compiled, "default/b:80");
     assert_eq!(dns.discovery, Discovery::Dns { host: "b.internal".into(), port: 8080 });
-    assert_eq!((dns.balancing, dns.connect_timeout), (Balancing::Random, Duration::from_secs(1)));
+    assert_eq!((dns.lb_policy, dns.connect_timeout), (LbPolicy::Random, Duration::from_secs(1)));
     assert_eq!(dns.request_timeout, None);
 }
 
@@ -237,11 +250,11 @@ fn filter(name: &str, spec: &str) -> String {
 }
 
 #[test]
-fn filters_become_plugins() {
+fn filters_compile_to_plugins() {
     let text = filter(
         "f",
-        "module: {file: ../lib/f.wasm}, config: {b: 1, a: [true]}, failure: Open, headerPause: HoldHeaders, limits: \
-         {memory: 1Mi, callTime: 5ms}",
+        "module: {file: ../lib/f.wasm}, config: {b: 1, a: [true]}, failurePolicy: FailOpen, headerPause: HoldHeaders, limits: \
+         {memory: 1Mi, callTimeout: 5ms}",
     );
     let compiled = compiled(&[&text, &filter("g", "module: {builtin: auth}")]);
     let plugin = |name: &str| -> &Plugin { &compiled.snapshot.plugins[&PluginName::new(name).unwrap()] };
@@ -249,14 +262,14 @@ fn filters_become_plugins() {
     assert_eq!(f.module, ModuleSource::File(Path::new("config/../lib/f.wasm").to_owned()));
     let configuration: serde_json::Value = serde_json::from_slice(&f.configuration).unwrap();
     assert_eq!(configuration, serde_json::json!({"b": 1, "a": [true]}));
-    assert_eq!((f.failure, f.header_pause), (FailurePolicy::Open, HeaderPause::HoldHeaders));
+    assert_eq!((f.failure, f.header_pause), (FailurePolicy::Open, HeaderPause::HeadersOnly));
     assert_eq!((f.limits.memory, f.limits.call_time), (ByteSize(1 << 20), Duration::from_millis(5)));
     let g = plugin("default/g");
     assert_eq!((&g.module, g.configuration.len()), (&ModuleSource::Builtin("auth".into()), 0));
 }
 
 #[test]
-fn a_chain_is_ordered_by_phase_priority_and_name() {
+fn chain_is_ordered_by_phase_priority_and_name() {
     let all = [
         gateway(LISTENER),
         SERVICE.to_owned(),
@@ -281,7 +294,7 @@ fn a_chain_is_ordered_by_phase_priority_and_name() {
 }
 
 #[test]
-fn namespaces_let_each_other_in() {
+fn reference_grant_permits_cross_namespace_backend() {
     let listener = "{name: http, port: 8080, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}";
     let route = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a, namespace: shop}\n\
                  spec: {parentRefs: [{name: web, namespace: default}], rules: [{backendRefs: [{name: web, namespace: \
@@ -292,12 +305,12 @@ fn namespaces_let_each_other_in() {
     let compiled = compiled(&[&gateway(listener), SERVICE, route, grant]);
     assert_eq!(hosts(table(&compiled, "default/web/http")), ["*: shop/a/0/0"]);
     let texts = [&gateway(listener), SERVICE, route, &grant.replace("name: web}", "name: other}")].concat();
-    let refusals = Compiler::new().compile(&[file("x.yaml", &texts)]).unwrap_err();
-    assert_eq!(refusals.len(), 1, "{}", joined(&refusals));
+    let diagnostics = Compiler::new().compile(&[file("x.yaml", &texts)]).unwrap_err();
+    assert_eq!(diagnostics.len(), 1, "{}", joined(&diagnostics));
 }
 
 #[test]
-fn an_edit_shares_everything_else() {
+fn edited_route_shares_all_other_parts() {
     let texts = |timeout: &str| {
         let rules = format!(
             "hostnames: [b.com], rules: [{{backendRefs: [{{name: web, port: 80}}], timeouts: {{request: {timeout}}}}}]"
@@ -313,26 +326,26 @@ fn an_edit_shares_everything_else() {
     };
     let mut compiler = Compiler::new();
     let before = compiler.compile(&[file("x.yaml", &texts("1s"))]).unwrap();
-    // Everything moves down a line, and one route changes.
+    // All documents move down by a line, and one route changes.
     let after = compiler.compile(&[file("x.yaml", &format!("# A comment.\n{}", texts("2s")))]).unwrap();
     assert_ne!(before.snapshot.version, after.snapshot.version);
-    assert!(before.snapshot.clusters.iter().all(|(name, it)| Arc::ptr_eq(it, &after.snapshot.clusters[name])));
-    assert!(before.snapshot.plugins.iter().all(|(name, it)| Arc::ptr_eq(it, &after.snapshot.plugins[name])));
-    assert!(before.snapshot.listeners.iter().all(|(name, it)| Arc::ptr_eq(it, &after.snapshot.listeners[name])));
+    assert!(before.snapshot.clusters.iter().all(|(name, part)| Arc::ptr_eq(part, &after.snapshot.clusters[name])));
+    assert!(before.snapshot.plugins.iter().all(|(name, part)| Arc::ptr_eq(part, &after.snapshot.plugins[name])));
+    assert!(before.snapshot.listeners.iter().all(|(name, part)| Arc::ptr_eq(part, &after.snapshot.listeners[name])));
     let routes = |compiled: &Compiled| -> Vec<Arc<Route>> {
         table(compiled, "default/web/http").virtual_hosts.iter().flat_map(|host| host.routes.clone()).collect()
     };
     let (before, after) = (routes(&before), routes(&after));
     assert!(!Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[1], &after[1]));
-    // What moved is still found where it is now.
+    // Moved documents have their new positions.
     let broken = format!("# One.\n# Two.\n{}", texts("never"));
-    let refusals = compiler.compile(&[file("x.yaml", &broken)]).unwrap_err();
+    let diagnostics = compiler.compile(&[file("x.yaml", &broken)]).unwrap_err();
     let line = broken.lines().position(|line| line.contains("never")).unwrap() + 1;
-    assert_eq!(refusals[0].line as usize, line);
+    assert_eq!(diagnostics[0].line as usize, line);
 }
 
 #[test]
-fn later_rejections_are_said_in_the_writers_terms() {
+fn rejection_is_located_in_source() {
     let text = "# The edge.
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -365,20 +378,20 @@ spec:
         let rejection = Rejection {
             resource: ResourceId { kind, name: name.to_owned() },
             field: field.to_owned(),
-            reason: "it is so".to_owned(),
+            reason: "the reason".to_owned(),
             hint: "do this".to_owned(),
         };
-        assert_eq!(compiled.refusal(&rejection).to_string(), format!("{expected}it is so\n  hint: do this"));
+        assert_eq!(compiled.diagnostic(&rejection).to_string(), format!("{expected}the reason\n  hint: do this"));
     };
     use ResourceKind::{Listener, Plugin, RouteTable};
     let gateway = "Gateway default/web: ";
-    let at = |place: &str, object: &str, field: &str| format!("config/shop.yaml:{place}: {object}{field}");
+    let at = |position: &str, object: &str, field: &str| format!("config/shop.yaml:{position}: {object}{field}");
     check(Listener, "default/web/http", "address", &at("11:7", gateway, "spec.listeners[1].port: "));
     check(Listener, "default/web/other@::1", "address", &at("9:21", gateway, "spec.listeners[0].port: "));
     check(RouteTable, "default/web/http", "virtualHosts[0]", &at("2:1", gateway, ""));
     check(Plugin, "default/own", "module", &at("19:5", "Filter default/own: ", "spec.module.file: "));
     check(Plugin, "default/own", "configuration", &at("20:3", "Filter default/own: ", "spec.config: "));
-    // A field that was not written is blamed on the one around it.
+    // A missing field is reported at its parent.
     check(Plugin, "default/own", "limits.memory", &at("17:1", "Filter default/own: ", "spec.limits: "));
     check(Plugin, "default/auth", "module", &at("26:12", "Filter default/auth: ", "spec.module.builtin: "));
     check(Plugin, "default/none", "module", "plugin default/none: module: ");
@@ -387,10 +400,10 @@ spec:
 }
 
 #[test]
-fn versions_of_a_service_are_clusters_that_a_route_may_be_marked_for() {
+fn service_versions_compile_to_clusters_and_route_targets() {
     let service = |second: &str| {
         format!(
-            "---\napiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {{name: web}}\nspec: {{ports: [{{port: 80}}], \
+            "---\napiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {{name: web}}\nspec: {{ports: [{{port: 80}}], \
              endpoints: [{{address: '127.0.0.1:1', version: v1}}, {{address: '127.0.0.1:2', version: {second}}}, \
              {{address: '127.0.0.1:3'}}]}}\n"
         )
@@ -400,7 +413,7 @@ fn versions_of_a_service_are_clusters_that_a_route_may_be_marked_for() {
         let routes = file("routes.yaml", &[&gateway(LISTENER), &route("all", FORWARD)[..]].concat());
         compiler
             .compile(&[routes, file("services.yaml", &service(second))])
-            .unwrap_or_else(|it| panic!("{}", joined(&it)))
+            .unwrap_or_else(|diagnostics| panic!("{}", joined(&diagnostics)))
     };
     let versions = |compiled: &Compiled| -> Vec<String> {
         let route = &table(compiled, "default/web/http").virtual_hosts[0].routes[0];
@@ -416,20 +429,20 @@ fn versions_of_a_service_are_clusters_that_a_route_may_be_marked_for() {
     assert_eq!(versions(&first), ["default/web:80@v1", "default/web:80@v2"]);
     assert_eq!(addresses(&first, "default/web:80"), [1, 2, 3]);
     assert_eq!(addresses(&first, "default/web:80@v2"), [2]);
-    // The route's own text has not changed; what it may be marked for has.
+    // The route's own text is unchanged; its versions change.
     assert_eq!(versions(&compile("v3")), ["default/web:80@v1", "default/web:80@v3"]);
     let same = compile("v3");
     assert_eq!(addresses(&same, "default/web:80@v3"), [2]);
 }
 
 #[test]
-fn a_policy_of_a_service_is_before_the_rules_that_reach_it_and_no_others() {
-    let other = "---\napiVersion: weir.dev/v1alpha1\nkind: Service\nmetadata: {name: other}\nspec: {ports: [{port: 80}], \
+fn service_policy_applies_to_rules_that_reach_the_service() {
+    let other = "---\napiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {name: other}\nspec: {ports: [{port: 80}], \
                  endpoints: [{address: \"127.0.0.1:1\"}]}\n";
     let policy = |name: &str, targets: &str| {
         format!(
-            "---\napiVersion: weir.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: {name}}}\nspec: {{{targets}rules: \
-             [{{name: all, action: Allow, workloads: [{{serviceAccount: web}}, {{namespace: ops}}]}}]}}\n"
+            "---\napiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec: {{{targets}rules: \
+             [{{name: all, action: Allow, principals: [{{serviceAccount: web}}, {{namespace: ops}}]}}]}}\n"
         )
     };
     let route = route(
@@ -444,12 +457,15 @@ fn a_policy_of_a_service_is_before_the_rules_that_reach_it_and_no_others() {
     let chains: Vec<String> = table.virtual_hosts[0]
         .routes
         .iter()
-        .map(|it| it.chain.plugins().iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        .map(|route| route.chain.plugins().iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         .collect();
     let (both, one) = ("default/access:all default/access:web", "default/access:all");
     assert_eq!(chains, [both, one, both]);
     let plugin = &compiled.snapshot.plugins[&PluginName::new("default/access:web").unwrap()];
-    let told: serde_json::Value = serde_json::from_slice(&plugin.configuration).unwrap();
-    let workloads = serde_json::json!(["/ns/default/sa/web", "/ns/ops/*"]);
-    assert_eq!(told["rules"][0], serde_json::json!({"name": "all", "action": "allow", "workloads": workloads}));
+    let configuration: serde_json::Value = serde_json::from_slice(&plugin.configuration).unwrap();
+    let principals = serde_json::json!(["/ns/default/sa/web", "/ns/ops/*"]);
+    assert_eq!(
+        configuration["rules"][0],
+        serde_json::json!({"name": "all", "action": "allow", "principals": principals})
+    );
 }

@@ -1,188 +1,191 @@
-//! The proxy's side of a delta stream: what it asks for, what it holds, and how it answers. No IO: the proxy's source of
-//! configuration drives it.
+//! The proxy's end of a delta stream: subscriptions, versions of accepted resources, ACK and NACK. Performs no IO; the
+//! proxy's xDS source drives it.
 //!
 //! ```text
-//!  connect ─► requests           on_response ─► Changes ─► (decoded, applied) ─► answer ─► ACK or NACK
-//!                                 want(kind, names) ─► request with what is new and what is no longer wanted
+//!  connect()                            first request of each resource type
+//!  on_response(response)                ParsedResponse; the caller decodes its resources
+//!  acknowledge(parsed, rejections)      ACK, or NACK when a resource was rejected
+//!  subscribe(resource type, names)      request with names to subscribe to and to unsubscribe from
 //! ```
 //!
-//! What was accepted is told to the next control plane by version (`initial_resource_versions`), so that nothing is sent
-//! twice; what was refused is not, so that it comes again.
+//! A new stream sends the versions of all accepted resources (`initial_resource_versions`), so the control plane sends
+//! only what differs. Rejected resources are not among them, so they are sent again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use weir_model::Rejection;
 
-use crate::kind::Kind;
 use crate::limits::{MAX_ERROR_BYTES, MAX_RESOURCES};
 use crate::proto::{Any, CONTROL_PLANE, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
-use crate::report::Report;
+use crate::resource_type::ResourceType;
 
-/// `INVALID_ARGUMENT` of gRPC: what a NACK says.
+/// gRPC's `INVALID_ARGUMENT`: the status code of every NACK.
 const INVALID_ARGUMENT: i32 = 3;
 
-/// The proxy's side of a stream, and what outlives it.
+/// The proxy's end of ADS streams, one after another. Subscriptions and versions outlive a stream.
 #[derive(Debug)]
 pub struct ClientState {
     node: Node,
-    kinds: BTreeMap<Kind, Asked>,
-    /// The number of the last response of a control plane of ours, which wants reports.
-    reports: Option<u64>,
+    subscriptions: BTreeMap<ResourceType, ClientSubscription>,
+    /// The nonce of the last response of `weir-control`, which accepts reports. `None` for other control planes.
+    report_nonce: Option<u64>,
 }
 
-/// What is asked for and held of one kind.
+/// The subscription to one resource type.
 #[derive(Debug, Default)]
-struct Asked {
-    /// By name; a wildcard kind asks for everything.
-    wanted: BTreeSet<String>,
-    /// Version by name, of what was accepted.
-    held: BTreeMap<String, String>,
-    /// True once the stream has a request of this kind.
-    begun: bool,
+struct ClientSubscription {
+    /// Names subscribed to. Empty for wildcard types, which subscribe to everything.
+    names: BTreeSet<String>,
+    /// The version of each accepted resource, by name.
+    versions: BTreeMap<String, String>,
+    /// True once a request of this type was sent on the current stream.
+    requested: bool,
 }
 
-/// What a response changes.
+/// A response, checked against the subscription. Its resources are not decoded yet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Changes {
-    /// Of which kind.
-    pub kind: Kind,
-    /// New and changed resources: name, version, content.
-    pub put: Vec<(String, String, Any)>,
-    /// Resources that are not there, or not any more.
+pub struct ParsedResponse {
+    /// The resource type of the response.
+    pub resource_type: ResourceType,
+    /// New and changed resources: name, version, message. Empty when the response is malformed.
+    pub updated: Vec<(String, String, Any)>,
+    /// Names of resources that do not exist or were removed.
     pub removed: Vec<String>,
-    /// Why the response is refused as a whole, if it is.
-    pub broken: Option<String>,
+    /// The reason why the whole response is rejected.
+    pub malformed: Option<String>,
     nonce: String,
 }
 
 impl ClientState {
-    /// Asks for everything that has no names yet; `node` says who we are.
+    /// Creates the state of a proxy that subscribes to all clusters and listeners. The first request carries `node`.
     pub fn new(node: Node) -> Self {
-        let kinds = Kind::ALL.into_iter().map(|kind| (kind, Asked::default())).collect();
-        Self { node, kinds, reports: None }
+        let empty = |resource_type| (resource_type, ClientSubscription::default());
+        Self { node, subscriptions: ResourceType::ALL.into_iter().map(empty).collect(), report_nonce: None }
     }
 
-    /// A resource is held that an earlier process was given in this version.
-    pub fn restore(&mut self, kind: Kind, name: &str, version: &str) {
-        self.kinds.entry(kind).or_default().held.insert(name.to_owned(), version.to_owned());
+    /// Records a resource that an earlier process accepted in this version.
+    pub fn restore(&mut self, resource_type: ResourceType, name: &str, version: &str) {
+        self.subscriptions.entry(resource_type).or_default().versions.insert(name.to_owned(), version.to_owned());
     }
 
-    /// The first requests of a new stream, with what is held already.
+    /// Starts a new stream and returns its first requests, which list the versions of accepted resources.
     pub fn connect(&mut self) -> Vec<DeltaDiscoveryRequest> {
-        for asked in self.kinds.values_mut() {
-            asked.begun = false;
+        for subscription in self.subscriptions.values_mut() {
+            subscription.requested = false;
         }
-        self.reports = None;
-        let kinds = Kind::ALL.into_iter().filter(|kind| kind.is_wildcard() || !self.kinds[kind].wanted.is_empty());
-        let kinds: Vec<Kind> = kinds.collect();
-        let mut requests: Vec<_> = kinds.into_iter().map(|kind| self.begin(kind)).collect();
+        self.report_nonce = None;
+        let is_subscribed = |resource_type: &ResourceType| {
+            resource_type.is_wildcard() || !self.subscriptions[resource_type].names.is_empty()
+        };
+        let types: Vec<ResourceType> = ResourceType::ALL.into_iter().filter(is_subscribed).collect();
+        let mut requests: Vec<_> = types.into_iter().map(|resource_type| self.first_request(resource_type)).collect();
         if let Some(first) = requests.first_mut() {
             first.node = Some(self.node.clone());
         }
         requests
     }
 
-    /// Asks for exactly these resources of a kind; `None` when nothing changes by that.
-    pub fn want(&mut self, kind: Kind, names: BTreeSet<String>) -> Option<DeltaDiscoveryRequest> {
-        let asked = self.kinds.entry(kind).or_default();
-        if kind.is_wildcard() || asked.wanted == names {
+    /// Replaces the subscription to a resource type. Returns `None` when it does not change, or for a wildcard type.
+    pub fn subscribe(&mut self, resource_type: ResourceType, names: BTreeSet<String>) -> Option<DeltaDiscoveryRequest> {
+        let subscription = self.subscriptions.entry(resource_type).or_default();
+        if resource_type.is_wildcard() || subscription.names == names {
             return None;
         }
-        let subscribe: Vec<String> = names.difference(&asked.wanted).cloned().collect();
-        let unsubscribe: Vec<String> = asked.wanted.difference(&names).cloned().collect();
-        asked.held.retain(|name, _| names.contains(name));
-        asked.wanted = names;
-        if !asked.begun {
-            return Some(self.begin(kind));
+        let subscribe: Vec<String> = names.difference(&subscription.names).cloned().collect();
+        let unsubscribe: Vec<String> = subscription.names.difference(&names).cloned().collect();
+        subscription.versions.retain(|name, _| names.contains(name));
+        subscription.names = names;
+        if !subscription.requested {
+            return Some(self.first_request(resource_type));
         }
         Some(DeltaDiscoveryRequest {
-            type_url: kind.type_url(),
+            type_url: resource_type.type_url(),
             resource_names_subscribe: subscribe,
             resource_names_unsubscribe: unsubscribe,
             ..DeltaDiscoveryRequest::default()
         })
     }
 
-    /// Takes a response apart. `None` for one of a kind that we do not know: there is nothing to answer.
-    pub fn on_response(&mut self, response: DeltaDiscoveryResponse) -> Option<Changes> {
-        if response.control_plane.is_some_and(|it| it.identifier == CONTROL_PLANE) {
-            self.reports = response.nonce.parse().ok();
+    /// Parses a response. Resources without a subscription are ignored. Returns `None` for an unknown type, which gets
+    /// no ACK or NACK.
+    pub fn on_response(&mut self, response: DeltaDiscoveryResponse) -> Option<ParsedResponse> {
+        if response.control_plane.is_some_and(|sender| sender.identifier == CONTROL_PLANE) {
+            self.report_nonce = response.nonce.parse().ok();
         }
-        let kind = Kind::of_url(&response.type_url)?;
-        let asked = &self.kinds[&kind];
-        let is_asked = |name: &String| kind.is_wildcard() || asked.wanted.contains(name);
+        let resource_type = ResourceType::from_type_url(&response.type_url)?;
+        let subscription = &self.subscriptions[&resource_type];
+        let is_subscribed = |name: &String| resource_type.is_wildcard() || subscription.names.contains(name);
         let mut seen = BTreeSet::new();
-        let mut broken = None;
-        let mut put = Vec::new();
+        let mut malformed = None;
+        let mut updated = Vec::new();
         for Resource { name, version, resource, .. } in response.resources {
             let Some(resource) = resource else {
-                broken = Some(format!("resource `{name}` is empty"));
+                malformed = Some(format!("resource `{name}` is empty"));
                 continue;
             };
             if !seen.insert(name.clone()) {
-                broken = Some(format!("resource `{name}` is there twice"));
+                malformed = Some(format!("resource `{name}` is there twice"));
             }
-            if is_asked(&name) {
-                put.push((name, version, resource));
+            if is_subscribed(&name) {
+                updated.push((name, version, resource));
             }
         }
-        if seen.len() > MAX_RESOURCES || asked.held.len() + put.len() > 2 * MAX_RESOURCES {
-            broken = Some(format!("more than {MAX_RESOURCES} resources of one kind"));
+        if seen.len() > MAX_RESOURCES || subscription.versions.len() + updated.len() > 2 * MAX_RESOURCES {
+            malformed = Some(format!("more than {MAX_RESOURCES} resources of one type"));
         }
-        let removed = response.removed_resources.into_iter().filter(is_asked).collect();
-        if broken.is_some() {
-            put.clear();
+        let removed = response.removed_resources.into_iter().filter(is_subscribed).collect();
+        if malformed.is_some() {
+            updated.clear();
         }
-        Some(Changes { kind, put, removed, broken, nonce: response.nonce })
+        Some(ParsedResponse { resource_type, updated, removed, malformed, nonce: response.nonce })
     }
 
-    /// The answer to a response whose resources were tried: each that is in no rejection counts as held from now on.
-    pub fn answer(&mut self, changes: &Changes, rejected: &BTreeMap<String, Vec<Rejection>>) -> DeltaDiscoveryRequest {
-        let asked = self.kinds.entry(changes.kind).or_default();
-        asked.begun = true;
-        for (name, version, _) in &changes.put {
+    /// Returns the ACK or NACK of a response, and records the versions of all resources but those in `rejected`.
+    pub fn acknowledge(
+        &mut self,
+        parsed: &ParsedResponse,
+        rejected: &BTreeMap<String, Vec<Rejection>>,
+    ) -> DeltaDiscoveryRequest {
+        let subscription = self.subscriptions.entry(parsed.resource_type).or_default();
+        subscription.requested = true;
+        for (name, version, _) in &parsed.updated {
             if !rejected.contains_key(name) {
-                asked.held.insert(name.clone(), version.clone());
+                subscription.versions.insert(name.clone(), version.clone());
             }
         }
-        if changes.broken.is_none() {
-            for name in &changes.removed {
-                asked.held.remove(name);
+        if parsed.malformed.is_none() {
+            for name in &parsed.removed {
+                subscription.versions.remove(name);
             }
         }
-        let told = rejected.values().flatten().map(ToString::to_string);
-        let reasons: Vec<String> = changes.broken.iter().cloned().chain(told).collect();
+        let rejections = rejected.values().flatten().map(ToString::to_string);
+        let reasons: Vec<String> = parsed.malformed.iter().cloned().chain(rejections).collect();
         DeltaDiscoveryRequest {
-            type_url: changes.kind.type_url(),
-            response_nonce: changes.nonce.clone(),
-            error_detail: (!reasons.is_empty()).then(|| refusal(&reasons.join("; "))),
+            type_url: parsed.resource_type.type_url(),
+            response_nonce: parsed.nonce.clone(),
+            error_detail: (!reasons.is_empty()).then(|| error_detail(&reasons.join("; "))),
             ..DeltaDiscoveryRequest::default()
         }
     }
 
-    /// The number of the last response, when its sender wants to hear what became of it: see [`Report`].
-    pub fn reports(&self) -> Option<u64> {
-        self.reports
+    /// Returns the nonce of the last response when its sender accepts a [`Report`] on it.
+    pub fn report_nonce(&self) -> Option<u64> {
+        self.report_nonce
     }
 
-    /// Says what became of everything up to a response.
-    pub fn report(&self, report: &Report) -> DeltaDiscoveryRequest {
-        report.request()
-    }
-
-    fn begin(&mut self, kind: Kind) -> DeltaDiscoveryRequest {
-        let asked = self.kinds.entry(kind).or_default();
-        asked.begun = true;
+    fn first_request(&mut self, resource_type: ResourceType) -> DeltaDiscoveryRequest {
+        let subscription = self.subscriptions.entry(resource_type).or_default();
+        subscription.requested = true;
         DeltaDiscoveryRequest {
-            type_url: kind.type_url(),
-            resource_names_subscribe: asked.wanted.iter().cloned().collect(),
-            initial_resource_versions: asked.held.clone().into_iter().collect::<HashMap<_, _>>(),
+            type_url: resource_type.type_url(),
+            resource_names_subscribe: subscription.names.iter().cloned().collect(),
+            initial_resource_versions: subscription.versions.clone().into_iter().collect::<HashMap<_, _>>(),
             ..DeltaDiscoveryRequest::default()
         }
     }
 }
 
-fn refusal(reasons: &str) -> Status {
+fn error_detail(reasons: &str) -> Status {
     let mut message = reasons.to_owned();
     if message.len() > MAX_ERROR_BYTES {
         let end = (0..=MAX_ERROR_BYTES).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
@@ -205,8 +208,13 @@ mod tests {
         }
     }
 
-    fn response(kind: Kind, resources: Vec<Resource>) -> DeltaDiscoveryResponse {
-        DeltaDiscoveryResponse { type_url: kind.type_url(), resources, nonce: "1".to_owned(), ..Default::default() }
+    fn response(resource_type: ResourceType, resources: Vec<Resource>) -> DeltaDiscoveryResponse {
+        DeltaDiscoveryResponse {
+            type_url: resource_type.type_url(),
+            resources,
+            nonce: "1".to_owned(),
+            ..Default::default()
+        }
     }
 
     fn names(names: &[&str]) -> BTreeSet<String> {
@@ -214,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_request_says_who_we_are() {
+    fn connect_sends_node_in_first_request_only() {
         let node = Node { id: "p1".to_owned(), ..Node::default() };
         let mut client = ClientState::new(node.clone());
         let requests = client.connect();
@@ -224,18 +232,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_is_told_to_the_next_stream_and_what_was_refused_is_not() {
+    fn connect_lists_versions_of_accepted_resources_only() {
         let mut client = ClientState::new(Node::default());
         client.connect();
-        let changes =
-            client.on_response(response(Kind::Cluster, vec![resource("a", "1"), resource("b", "1")])).unwrap();
+        let parsed =
+            client.on_response(response(ResourceType::Cluster, vec![resource("a", "1"), resource("b", "1")])).unwrap();
         let bad = Rejection {
             resource: weir_model::ResourceId { kind: weir_model::ResourceKind::Cluster, name: "b".to_owned() },
             field: "lb_policy".to_owned(),
             reason: "is not supported".to_owned(),
             hint: String::new(),
         };
-        let answer = client.answer(&changes, &BTreeMap::from([("b".to_owned(), vec![bad])]));
+        let answer = client.acknowledge(&parsed, &BTreeMap::from([("b".to_owned(), vec![bad])]));
         assert_eq!(answer.response_nonce, "1");
         assert_eq!(answer.error_detail.unwrap().message, "cluster b: lb_policy: is not supported");
         let again = client.connect();
@@ -243,27 +251,28 @@ mod tests {
     }
 
     #[test]
-    fn asks_for_what_is_new_and_leaves_what_is_not_wanted() {
+    fn subscribe_requests_the_difference_to_the_last_subscription() {
         let mut client = ClientState::new(Node::default());
         client.connect();
-        let first = client.want(Kind::Endpoints, names(&["a", "b"])).unwrap();
+        let first = client.subscribe(ResourceType::Endpoints, names(&["a", "b"])).unwrap();
         assert_eq!(first.resource_names_subscribe, ["a", "b"]);
-        assert_eq!(client.want(Kind::Endpoints, names(&["a", "b"])), None);
-        let second = client.want(Kind::Endpoints, names(&["b", "c"])).unwrap();
+        assert_eq!(client.subscribe(ResourceType::Endpoints, names(&["a", "b"])), None);
+        let second = client.subscribe(ResourceType::Endpoints, names(&["b", "c"])).unwrap();
         assert_eq!(second.resource_names_subscribe, ["c"]);
         assert_eq!(second.resource_names_unsubscribe, ["a"]);
-        let changes =
-            client.on_response(response(Kind::Endpoints, vec![resource("a", "1"), resource("b", "1")])).unwrap();
-        assert_eq!(changes.put.len(), 1, "what is not asked for is ignored");
+        let parsed = client
+            .on_response(response(ResourceType::Endpoints, vec![resource("a", "1"), resource("b", "1")]))
+            .unwrap();
+        assert_eq!(parsed.updated.len(), 1, "a resource without a subscription is ignored");
     }
 
     #[test]
-    fn a_broken_response_is_refused_whole() {
+    fn response_with_duplicate_resource_is_rejected_whole() {
         let mut client = ClientState::new(Node::default());
-        let twice = response(Kind::Cluster, vec![resource("a", "1"), resource("a", "2")]);
-        let changes = client.on_response(twice).unwrap();
-        assert!(changes.put.is_empty());
-        let answer = client.answer(&changes, &BTreeMap::new());
+        let twice = response(ResourceType::Cluster, vec![resource("a", "1"), resource("a", "2")]);
+        let parsed = client.on_response(twice).unwrap();
+        assert!(parsed.updated.is_empty());
+        let answer = client.acknowledge(&parsed, &BTreeMap::new());
         assert_eq!(answer.error_detail.unwrap().message, "resource `a` is there twice");
         let unknown = DeltaDiscoveryResponse { type_url: "x".to_owned(), ..Default::default() };
         assert_eq!(client.on_response(unknown), None);

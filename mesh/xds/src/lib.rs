@@ -1,69 +1,90 @@
-//! The wire between the planes: xDS v3 with Envoy's own types. Translation and protocol state, without IO.
+//! xDS v3: both ends of an ADS stream, and the translation between the model and Envoy's messages. Performs no IO;
+//! `weir-control` and `weir-proxy` pass the requests and responses of their streams through it.
 //!
 //! ```text
-//!   control plane                                                                    proxy
-//!  Snapshot ─► encode ─► Offer ─► ServerState ──(delta or state of the world)──► ClientState ─► decode ─► Held ─► Snapshot
-//!                                     ▲                                              │                     │
-//!                                     └────────────── ACK, or NACK with field paths ─┴── what it asks for ◄┘
+//!               weir-control                                         weir-proxy
+//!
+//!    Snapshot ─ encode ─► ResourceSet                        ResourceCache ─► Snapshot
+//!                              │                                   ▲
+//!                              ▼                                   │ decode
+//!                         ServerState                         ClientState
+//!                              │ ◄── subscribe: type URL, names ── │        DiscoveryRequest
+//!                              │ ─── resources, nonce ───────────► │        DiscoveryResponse
+//!                              │ ◄── ACK: nonce ────────────────── │        DiscoveryRequest
+//!                              │                                   │
+//!                              │ ─── resources, nonce ───────────► │        DiscoveryResponse
+//!                              │ ◄── NACK: nonce, error_detail ─── │        DiscoveryRequest
 //! ```
 //!
-//! One stream carries all kinds of resources (ADS). Each side keeps what the other one holds; a resource is known by its
-//! name and its version, which is the hash of what it says. What is not supported is refused by name, never ignored.
+//! One ADS stream carries all [resource types](ResourceType), each with its own subscription and nonces.
+//! [`ServerState`] speaks both variants of the protocol: delta (`DeltaDiscoveryRequest`) with `weir-proxy` and Envoy,
+//! and state of the world (SotW, `DiscoveryRequest`) with Envoy and proxyless gRPC. [`ClientState`] speaks delta.
+//!
+//! - **Versions.** The version of a resource is a hash of its content. The server sends a resource when the client has
+//!   another version, or none.
+//! - **Order.** Make before break: a resource is sent before those that refer to it, and removed after them.
+//! - **Rejections.** The decoder rejects every field that the proxy does not support. The NACK names it by its path.
 
-// From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
+// Each module imports only from modules below it. The blank lines keep rustfmt from sorting them.
 
-// What a proxy has been told so far, and the snapshot that it amounts to.
-pub mod held;
+// --- The control plane's end of a stream ---
 
-// What a proxy holds, as bytes.
-pub mod saved;
-
-// The proxy's side of a stream.
-pub mod client;
-
-// The control plane's side of a stream.
+// The state of one stream: takes requests, returns the next response, orders the resource types.
 pub mod server;
 
-// What a peer has asked for and holds of one kind, and what remains to be said to it.
+// One client's subscription to one resource type: names, versions sent, the pending ACK.
 mod subscription;
 
-// A response on its way.
-pub mod outgoing;
+// An encoded response, written in chunks; resources are shared between all streams.
+pub mod response;
 
-// The two protocols, and what requests say.
+// The protocol variants (delta, SotW) and the outcome of a request (subscribe, ACK, NACK).
 pub mod protocol;
 
-// What a proxy says of what it has accepted.
+// Every resource of a snapshot, encoded and versioned.
+pub mod resource_set;
+
+// --- The proxy's end of a stream ---
+
+// The state of the proxy's stream: subscriptions, accepted versions, ACK and NACK.
+pub mod client;
+
+// Accepted resources, and the snapshot that they make up.
+pub mod resource_cache;
+
+// Accepted resources as bytes, for a start without the control plane.
+pub mod persist;
+
+// --- Both ends ---
+
+// The proxy's report on resources that were accepted and failed afterwards.
 pub mod report;
 
-// Everything that a proxy can be told, ready to be sent.
-pub mod offer;
-
-// Protobuf to model.
+// Envoy's messages to the model.
 pub mod decode;
 
-// Model to protobuf.
+// The model to Envoy's messages.
 pub mod encode;
 
-// Who is told.
-pub mod audience;
+// The client at the other end (Weir, Envoy or gRPC), and the options to encode for it.
+pub mod client_type;
 
-// Kinds of resources.
-pub mod kind;
+// Resource types (CDS, EDS, ECDS, SDS, LDS, RDS) and the order in which they are sent.
+pub mod resource_type;
 
-// Envoy's types, and a few of our own.
+// Envoy's protobuf types under short names, and the messages of `weir.v1`.
 pub mod proto;
 
-// Every bound.
+// Every limit, with its unit and reason.
 pub mod limits;
 
-pub use audience::Audience;
 pub use client::ClientState;
-pub use encode::own_secrets;
-pub use held::Held;
-pub use kind::Kind;
-pub use offer::Offer;
-pub use outgoing::Outgoing;
+pub use client_type::{ClientType, EncodeOptions};
+pub use encode::workload_secrets;
+pub use persist::PersistedResource;
 pub use report::Report;
-pub use saved::SavedResource;
+pub use resource_cache::ResourceCache;
+pub use resource_set::ResourceSet;
+pub use resource_type::ResourceType;
+pub use response::ChunkedResponse;
 pub use server::ServerState;

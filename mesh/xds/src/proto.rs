@@ -1,14 +1,11 @@
-//! Envoy's types under short names, the envelopes of the stream, and two messages of our own. Beside the envelopes and
-//! the service stubs nothing of this leaves the crate (invariant I2).
+//! Envoy's protobuf types under short names, and the messages of the package `weir.v1`. Only discovery requests and
+//! responses, their node and status, and the service stubs leave the crate (invariant I2).
 
 use prost::Name;
 
 pub(crate) use envoy_types::pb::envoy::config::core::v3::ControlPlane;
 pub use envoy_types::pb::envoy::config::core::v3::Node;
 pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
 pub use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
@@ -37,78 +34,79 @@ pub(crate) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 pub(crate) use envoy_types::pb::envoy::r#type::v3 as kinds;
 pub(crate) use envoy_types::pb::google::protobuf;
 
-/// What stands in the list of capabilities of a plugin that may do nothing: to Envoy an empty list is no list.
+/// The only entry in `allowed_capabilities` of a plugin without capabilities. Envoy reads an empty list as
+/// unrestricted.
 pub(crate) const NO_CAPABILITY: &str = "none";
 
-/// `weir.v1.Plugin`: a filter as our own proxies get it, with what Envoy has no fields for.
+/// `weir.v1.Plugin`: Envoy's Wasm filter, and the limits that it has no fields for. Sent to `weir-proxy` only.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Plugin {
-    /// As Envoy gets it.
+    /// The filter as Envoy receives it.
     #[prost(message, optional, tag = "1")]
     pub(crate) wasm: Option<Wasm>,
-    /// Linear memory of a VM.
+    /// Limit of a VM's linear memory.
     #[prost(uint64, tag = "2")]
     pub(crate) memory_bytes: u64,
-    /// CPU time of one call.
+    /// Limit of one callback's CPU time.
     #[prost(message, optional, tag = "3")]
     pub(crate) call_time: Option<protobuf::Duration>,
-    /// Time to start and configure a VM.
+    /// Limit of the time to start and configure a VM.
     #[prost(message, optional, tag = "4")]
     pub(crate) start_time: Option<protobuf::Duration>,
-    /// CPU time of all calls in one second; like everything below, the default when it is not there.
+    /// Limit of the CPU time of all callbacks in one second. Absent limits, here and below, take their default.
     #[prost(message, optional, tag = "5")]
     pub(crate) cpu_per_second: Option<protobuf::Duration>,
-    /// Elements of all tables of a VM.
+    /// Limit of the elements in all tables of a VM.
     #[prost(uint32, optional, tag = "6")]
     pub(crate) table_elements: Option<u32>,
-    /// Log messages in one second.
+    /// Limit of the bytes logged in one second.
     #[prost(uint64, optional, tag = "7")]
     pub(crate) log_bytes_per_second: Option<u64>,
-    /// A head that it has changed.
+    /// Limit of a header map that the plugin changed.
     #[prost(uint64, optional, tag = "8")]
     pub(crate) head_bytes: Option<u64>,
-    /// A body that it holds back or makes.
+    /// Limit of a body that the plugin buffers or replaces.
     #[prost(uint64, optional, tag = "9")]
     pub(crate) body_bytes: Option<u64>,
-    /// Callouts under way at once.
+    /// Limit of concurrent callouts.
     #[prost(uint32, optional, tag = "10")]
     pub(crate) callouts: Option<u32>,
-    /// Shared data of its VM id.
+    /// Limit of the shared data of its VM id.
     #[prost(uint64, optional, tag = "11")]
     pub(crate) shared_data_bytes: Option<u64>,
-    /// Metrics of its VM id.
+    /// Limit of the metrics of its VM id.
     #[prost(uint32, optional, tag = "12")]
     pub(crate) metrics: Option<u32>,
-    /// True when each stream has a VM of its own.
+    /// True when each stream runs in its own VM.
     #[prost(bool, tag = "13")]
     pub(crate) vm_for_each_stream: bool,
-    /// The clusters that its callouts may go to; all when it is not there.
+    /// Clusters that callouts may use. Absent: all clusters.
     #[prost(message, optional, tag = "14")]
     pub(crate) services: Option<Names>,
-    /// After so many streams a VM has served long enough.
+    /// Streams after which a VM is recycled.
     #[prost(uint64, optional, tag = "15")]
     pub(crate) recycle_requests: Option<u64>,
-    /// After this time.
+    /// Age at which a VM is recycled.
     #[prost(message, optional, tag = "16")]
     pub(crate) recycle_age: Option<protobuf::Duration>,
-    /// Once its memory has grown to this.
+    /// Linear memory at which a VM is recycled.
     #[prost(uint64, optional, tag = "17")]
     pub(crate) recycle_memory_bytes: Option<u64>,
-    /// [`SEES_ENDS`] and [`ONE_VM`], added up; 0 is a filter like others.
+    /// Bit set of [`KIND_LOG_ONLY`] and [`KIND_SINGLETON`]. 0 is an ordinary HTTP or network filter.
     #[prost(uint32, tag = "18")]
     pub(crate) kind: u32,
 }
 
-/// A plugin that is told of the ends of streams alone.
-pub(crate) const SEES_ENDS: u32 = 1;
+/// Bit of a plugin that receives only the end of each stream (`proxy_on_log`).
+pub(crate) const KIND_LOG_ONLY: u32 = 1;
 
-/// A plugin with one VM in the process, which no stream goes through.
-pub(crate) const ONE_VM: u32 = 2;
+/// Bit of a plugin with one VM in the process and no streams (Envoy's singleton Wasm service).
+pub(crate) const KIND_SINGLETON: u32 = 2;
 
-/// A list that may be empty or not be there.
+/// A list of names. As an optional field it distinguishes an empty list from an absent one.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Names {
-    /// What is in it.
+    /// The names.
     #[prost(string, repeated, tag = "1")]
     pub(crate) names: Vec<String>,
 }
@@ -122,27 +120,27 @@ impl Name for Plugin {
     }
 }
 
-/// `weir.v1.Report`: what became of what a proxy has accepted.
+/// `weir.v1.Report`: the proxy's report on accepted resources that failed. See `report.rs`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ReportMessage {
-    /// The last response that this is about.
+    /// The nonce of the last response that the report covers.
     #[prost(string, tag = "1")]
     pub(crate) nonce: String,
-    /// What does not work.
+    /// The failed resources.
     #[prost(message, repeated, tag = "2")]
     pub(crate) failed: Vec<FailedResource>,
 }
 
-/// A resource that was accepted and does not work.
+/// A resource that was accepted and failed afterwards.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct FailedResource {
-    /// The type URL of its kind.
+    /// The type URL of the resource.
     #[prost(string, tag = "1")]
     pub(crate) type_url: String,
-    /// Its name.
+    /// The name of the resource.
     #[prost(string, tag = "2")]
     pub(crate) name: String,
-    /// Why not.
+    /// The reason of the failure, for operators.
     #[prost(string, tag = "3")]
     pub(crate) reason: String,
 }
@@ -156,18 +154,18 @@ impl Name for ReportMessage {
     }
 }
 
-/// What our control plane calls itself: a proxy of ours reports to nobody else.
+/// `control_plane.identifier` of `weir-control`. `weir-proxy` sends reports to no other control plane.
 pub(crate) const CONTROL_PLANE: &str = "weir-control";
 
-/// `type.googleapis.com/` and the full name.
+/// Returns the type URL of a message, `type.googleapis.com/` and its full name.
 pub(crate) fn type_url<M: Name>() -> String {
     format!("type.googleapis.com/{}.{}", M::PACKAGE, M::NAME)
 }
 
-/// A message with its type.
+/// Packs a message into an `Any`.
 pub(crate) fn pack<M: Name>(message: &M) -> Any {
     Any { type_url: type_url::<M>(), value: message.encode_to_vec() }
 }
 
-/// Where the resources of our own key lie in `filter_metadata`.
+/// The key of Weir's own fields in `filter_metadata`.
 pub(crate) const METADATA: &str = "weir.dev";

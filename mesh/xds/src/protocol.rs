@@ -1,34 +1,34 @@
-//! The two protocols of a stream, and what a peer's request says.
+//! The variants of the xDS protocol, and the outcome of a client's request.
 
 use std::sync::Arc;
 
-use crate::kind::Kind;
 use crate::report::Report;
+use crate::resource_type::ResourceType;
 
-/// Which of the two protocols a peer speaks.
+/// The variant of the xDS protocol that a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Each response says what has changed.
+    /// Incremental xDS: each response lists the resources that changed or were removed.
     Delta,
-    /// Each response says everything of its kind that was asked for.
+    /// SotW: each response lists all subscribed resources of its type.
     StateOfTheWorld,
 }
 
-/// What a request said.
+/// The outcome of a request, as far as the caller of `ServerState` has to log or record it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
-    /// It only asks.
-    Asked,
-    /// The last response of the kind was taken in: the resources that it brought or took away.
-    Accepted(Kind, Vec<Arc<str>>),
-    /// The last response of the kind was refused, or some of what it brought, and why.
-    Refused(Kind, Vec<Arc<str>>, String),
-    /// What became of everything that was taken in.
-    Reported(Report),
-    /// It answers a response that is not the last one: what it says of it is void.
-    Stale,
-    /// It asks for a kind that we do not know, by its type URL.
-    Unknown(String),
-    /// It asks for too much.
-    TooMany(Kind),
+pub enum RequestOutcome {
+    /// A subscription without an ACK or NACK.
+    Subscribe,
+    /// An ACK of the last response of the type, with the names of the resources in that response.
+    Ack(ResourceType, Vec<Arc<str>>),
+    /// A NACK of the last response of the type: the rejected resources, and the message of `error_detail`.
+    Nack(ResourceType, Vec<Arc<str>>, String),
+    /// A [`Report`] of `weir-proxy` on the resources that it accepted.
+    Report(Report),
+    /// The nonce is not that of the last response, so the request is neither an ACK nor a NACK.
+    StaleNonce,
+    /// A type URL that is not supported.
+    UnknownType(String),
+    /// A subscription to more than [`MAX_RESOURCES`](crate::limits::MAX_RESOURCES) names. The caller closes the stream.
+    TooManyResources(ResourceType),
 }

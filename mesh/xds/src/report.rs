@@ -1,30 +1,33 @@
-//! What became of what a proxy has accepted: a module may not load, an address may be taken. An ACK is given before
-//! anybody knows; the report comes after it, on the same stream, as a request of a kind that is ours alone and has nothing
-//! to ask for. It is sent to our own control plane only, which says in its responses who it is.
+//! The proxy's report on resources that it accepted: a module may fail to load, an address may be in use.
+//!
+//! An ACK precedes these failures, so the report follows it on the same stream. It is a `DeltaDiscoveryRequest` with
+//! the type URL of `weir.v1.Report`, which subscribes to nothing. A proxy sends it to `weir-control` only, which it
+//! recognizes by `control_plane.identifier` in responses.
 
 use prost::Message;
 
-use crate::kind::Kind;
-use crate::limits::{MAX_ERROR_BYTES, MAX_REPORTED};
+use crate::limits::{MAX_ERROR_BYTES, MAX_REPORTED_FAILURES};
 use crate::proto::{DeltaDiscoveryRequest, FailedResource, ReportMessage, Status, pack, type_url};
+use crate::resource_type::ResourceType;
 
-/// What became of everything up to a response.
+/// The state of all resources up to and including one response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// The number of the response; all before it are meant, too.
+    /// The nonce of the response, as a number. The report covers all earlier responses, too.
     pub nonce: u64,
-    /// What does not work: which resource, and why. Everything else serves.
-    pub failed: Vec<(Kind, String, String)>,
+    /// The resources that failed, each with its type, name and reason. All others serve.
+    pub failed: Vec<(ResourceType, String, String)>,
 }
 
 impl Report {
-    /// As a request.
-    pub(crate) fn request(&self) -> DeltaDiscoveryRequest {
-        let failed = self.failed.iter().take(MAX_REPORTED).map(|(kind, name, reason)| FailedResource {
-            type_url: kind.type_url(),
-            name: name.clone(),
-            reason: reason.chars().take(MAX_ERROR_BYTES / 4).collect(),
-        });
+    /// Encodes the report as a request. Failures beyond [`MAX_REPORTED_FAILURES`] are left out.
+    pub fn to_request(&self) -> DeltaDiscoveryRequest {
+        let failed =
+            self.failed.iter().take(MAX_REPORTED_FAILURES).map(|(resource_type, name, reason)| FailedResource {
+                type_url: resource_type.type_url(),
+                name: name.clone(),
+                reason: reason.chars().take(MAX_ERROR_BYTES / 4).collect(),
+            });
         let message = ReportMessage { nonce: self.nonce.to_string(), failed: failed.collect() };
         DeltaDiscoveryRequest {
             type_url: type_url::<ReportMessage>(),
@@ -33,16 +36,16 @@ impl Report {
         }
     }
 
-    /// The report in a request, if it is one. What cannot be read of it is left out.
-    pub(crate) fn of(request: &DeltaDiscoveryRequest) -> Option<Self> {
+    /// Decodes the report in a request; `None` when the request is no report. Failures of unknown types are left out.
+    pub(crate) fn from_request(request: &DeltaDiscoveryRequest) -> Option<Self> {
         if request.type_url != type_url::<ReportMessage>() {
             return None;
         }
         let detail = request.error_detail.as_ref()?.details.first()?;
         let ReportMessage { nonce, failed } = ReportMessage::decode(&*detail.value).ok()?;
-        let failed = failed.into_iter().take(MAX_REPORTED).filter_map(|failed| {
+        let failed = failed.into_iter().take(MAX_REPORTED_FAILURES).filter_map(|failed| {
             let FailedResource { type_url, name, reason } = failed;
-            Some((Kind::of_url(&type_url)?, name, reason.chars().take(MAX_ERROR_BYTES).collect()))
+            Some((ResourceType::from_type_url(&type_url)?, name, reason.chars().take(MAX_ERROR_BYTES).collect()))
         });
         Some(Self { nonce: nonce.parse().ok()?, failed: failed.collect() })
     }
@@ -53,12 +56,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_comes_through() {
-        let failed = vec![(Kind::Plugin, "default/guard".to_owned(), "the module traps at its start".to_owned())];
+    fn encoded_report_decodes_to_itself() {
+        let failed =
+            vec![(ResourceType::Plugin, "default/guard".to_owned(), "the module traps at its start".to_owned())];
         let report = Report { nonce: 17, failed };
-        assert_eq!(Report::of(&report.request()), Some(report));
-        assert_eq!(Report::of(&DeltaDiscoveryRequest::default()), None);
-        let broken = DeltaDiscoveryRequest { error_detail: None, ..Report::default().request() };
-        assert_eq!(Report::of(&broken), None);
+        assert_eq!(Report::from_request(&report.to_request()), Some(report));
+        assert_eq!(Report::from_request(&DeltaDiscoveryRequest::default()), None);
+        let broken = DeltaDiscoveryRequest { error_detail: None, ..Report::default().to_request() };
+        assert_eq!(Report::from_request(&broken), None);
     }
 }

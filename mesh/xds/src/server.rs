@@ -1,260 +1,284 @@
-//! The control plane's side of a stream, for one peer: what it has asked for, what it holds, what it is to be sent next.
-//! Speaks delta and state of the world; no IO. Whoever drives it hands requests in, and asks for the next response after
-//! each request, each new offer, and when [`ServerState::wait`] is over.
+//! The control plane's end of an ADS stream with one client: its subscriptions, and the next response to send. Speaks
+//! delta and SotW. Performs no IO: the caller passes requests in, and takes the next response after each request, after
+//! each new resource set, and at [`ServerState::next_deadline`].
 //!
 //! ```text
-//!             Cluster ─► Endpoints ─► Plugin ─► Listener ─► RouteTable       new and changed resources, in this order
-//!             Cluster ◄─ Endpoints ◄─ Plugin ◄─ Listener ◄─ RouteTable       then what is gone, in reverse
+//!   Cluster ─► Endpoints ─► Plugin ─► Secret ─► Listener ─► RouteTable      new and changed resources, in this order
+//!   Cluster ◄─ Endpoints ◄─ Plugin ◄─ Secret ◄─ Listener ◄─ RouteTable      then removals, in reverse
 //! ```
 //!
-//! A kind waits while an earlier one has something to send or an answer to get, and listeners and routes wait until the
-//! peer has asked for the endpoints of the clusters that it was just given. A peer that comes from another stream may hold
-//! what it has not asked for yet; nothing is taken from it until it has. So a peer never goes where nothing is yet, and
-//! never loses what something still points to.
+//! A resource type waits until all earlier ones are sent and acknowledged. Types after `Endpoints` also wait until the
+//! client has subscribed to the endpoints of the clusters that it just received. A reconnected client may have
+//! resources of types that it has not requested yet; removals wait until it has. So a client never routes to a resource
+//! that it lacks, and never loses one that another still refers to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kind::Kind;
-use crate::limits::{MAX_PEER_WAIT, MAX_RESOURCES};
-use crate::offer::{Named, Offer, Resources};
-use crate::outgoing::Outgoing;
+use crate::limits::{MAX_CLIENT_WAIT, MAX_RESOURCES};
 use crate::proto::{DeltaDiscoveryRequest, DiscoveryRequest};
-pub use crate::protocol::{Protocol, Said};
+pub use crate::protocol::{Protocol, RequestOutcome};
 use crate::report::Report;
-use crate::subscription::{Remaining, Subscription};
+use crate::resource_set::{NamedResource, ResourceMap, ResourceSet};
+use crate::resource_type::ResourceType;
+use crate::response::ChunkedResponse;
+use crate::subscription::{PendingUpdate, ResponseContent, Subscription};
 
 /// The state of one stream.
+///
+/// Times are durations since any fixed start.
 #[derive(Debug)]
 pub struct ServerState {
     protocol: Protocol,
-    kinds: BTreeMap<Kind, Subscription>,
-    nonces: u64,
-    /// Endpoints that the peer was given clusters for and has not asked for, and until when that is waited for.
-    awaited: BTreeSet<Arc<str>>,
-    awaited_until: Duration,
-    /// True when the peer came with what another stream has given it.
-    resumed: bool,
-    /// When the stream was first looked at.
-    since: Option<Duration>,
+    subscriptions: BTreeMap<ResourceType, Subscription>,
+    /// The nonce of the last response, as a number.
+    last_nonce: u64,
+    /// Clusters sent to the client, to whose endpoints it has not subscribed yet.
+    awaited_endpoints: BTreeSet<Arc<str>>,
+    /// The end of that wait.
+    endpoints_deadline: Duration,
+    /// True when the client came with resources of an earlier stream.
+    is_reconnect: bool,
+    /// The time of the first call of `next_response`.
+    started_at: Option<Duration>,
 }
 
-/// A response before it has a form.
+/// A response before it is encoded for the stream's protocol.
 #[derive(Debug)]
 struct Response {
-    kind: Kind,
-    put: Vec<Named>,
-    removed: Vec<Arc<str>>,
+    resource_type: ResourceType,
+    content: ResponseContent,
     nonce: String,
 }
 
 impl ServerState {
-    /// A stream on which nothing was said yet.
+    /// Creates the state of a new stream.
     pub fn new(protocol: Protocol) -> Self {
         Self {
             protocol,
-            kinds: Kind::ALL.into_iter().map(|kind| (kind, Subscription::default())).collect(),
-            nonces: 0,
-            awaited: BTreeSet::new(),
-            awaited_until: Duration::ZERO,
-            resumed: false,
-            since: None,
+            subscriptions: ResourceType::ALL
+                .into_iter()
+                .map(|resource_type| (resource_type, Subscription::default()))
+                .collect(),
+            last_nonce: 0,
+            awaited_endpoints: BTreeSet::new(),
+            endpoints_deadline: Duration::ZERO,
+            is_reconnect: false,
+            started_at: None,
         }
     }
 
-    /// Takes in a request of a delta stream. Names that are offered now share memory with the offer.
-    pub fn on_delta_request(&mut self, request: &DeltaDiscoveryRequest, offer: &Offer) -> Said {
-        if let Some(report) = Report::of(request) {
-            return Said::Reported(report);
+    /// Processes a request of a delta stream. Names of available resources share the memory of `resources`.
+    pub fn on_delta_request(&mut self, request: &DeltaDiscoveryRequest, resources: &ResourceSet) -> RequestOutcome {
+        if let Some(report) = Report::from_request(request) {
+            return RequestOutcome::Report(report);
         }
-        let Some(kind) = Kind::of_url(&request.type_url) else { return Said::Unknown(request.type_url.clone()) };
-        let held = self.kinds.entry(kind).or_default();
-        let is_first = !std::mem::replace(&mut held.begun, true);
+        let Some(resource_type) = ResourceType::from_type_url(&request.type_url) else {
+            return RequestOutcome::UnknownType(request.type_url.clone());
+        };
+        let subscription = self.subscriptions.entry(resource_type).or_default();
+        let is_first = !std::mem::replace(&mut subscription.requested, true);
         if is_first {
             let versions = request.initial_resource_versions.iter();
-            held.sent = Arc::new(versions.map(|(name, version)| offer.known(kind, name, version)).collect());
-            self.resumed |= !held.sent.is_empty();
-            held.wildcard = request.resource_names_subscribe.is_empty();
-            held.due = held.wildcard; // Who asks for everything is told when that is nothing.
+            subscription.client_versions = Arc::new(
+                versions.map(|(name, version)| resources.lookup_version(resource_type, name, version)).collect(),
+            );
+            self.is_reconnect |= !subscription.client_versions.is_empty();
+            subscription.wildcard = request.resource_names_subscribe.is_empty();
+            subscription.response_due = subscription.wildcard; // A wildcard gets a response even if it is empty.
         }
         let changes = !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty();
         if is_first || changes {
-            held.look_again();
+            subscription.reset_sync();
         }
         for name in &request.resource_names_subscribe {
             if name == "*" {
-                held.wildcard = true;
+                subscription.wildcard = true;
                 continue;
             }
-            held.told_missing.remove(name.as_str());
-            let name = offer.name(kind, name);
-            if !held.names.insert(Arc::clone(&name)) && !is_first {
-                held.again.insert(name); // Who asks for what he has asked for has lost it.
+            subscription.reported_missing.remove(name.as_str());
+            let name = resources.name(resource_type, name);
+            if !subscription.subscribed.insert(Arc::clone(&name)) && !is_first {
+                subscription.resend.insert(name); // A repeated subscription means that the client lost the resource.
             }
         }
         for name in &request.resource_names_unsubscribe {
-            held.unsubscribe(name);
+            subscription.unsubscribe(name);
         }
-        if held.names.len() > MAX_RESOURCES || held.sent.len() > MAX_RESOURCES {
-            return Said::TooMany(kind);
+        if subscription.subscribed.len() > MAX_RESOURCES || subscription.client_versions.len() > MAX_RESOURCES {
+            return RequestOutcome::TooManyResources(resource_type);
         }
-        let said = held.answered(kind, &request.response_nonce, request.error_detail.as_ref());
-        self.note_asked(kind);
-        said
+        let outcome = subscription.on_ack(resource_type, &request.response_nonce, request.error_detail.as_ref());
+        self.on_endpoints_requested(resource_type);
+        outcome
     }
 
-    /// Takes in a request of a stream that speaks state of the world.
-    pub fn on_request(&mut self, request: &DiscoveryRequest, offer: &Offer) -> Said {
-        let Some(kind) = Kind::of_url(&request.type_url) else { return Said::Unknown(request.type_url.clone()) };
-        let held = self.kinds.entry(kind).or_default();
-        let is_first = !std::mem::replace(&mut held.begun, true);
-        let said = held.answered(kind, &request.response_nonce, request.error_detail.as_ref());
-        if said == Said::Stale {
-            return said; // Its names are those of a moment ago.
+    /// Processes a request of a SotW stream.
+    pub fn on_request(&mut self, request: &DiscoveryRequest, resources: &ResourceSet) -> RequestOutcome {
+        let Some(resource_type) = ResourceType::from_type_url(&request.type_url) else {
+            return RequestOutcome::UnknownType(request.type_url.clone());
+        };
+        let subscription = self.subscriptions.entry(resource_type).or_default();
+        let is_first = !std::mem::replace(&mut subscription.requested, true);
+        let outcome = subscription.on_ack(resource_type, &request.response_nonce, request.error_detail.as_ref());
+        if outcome == RequestOutcome::StaleNonce {
+            return outcome; // Its names are outdated.
         }
         let names = request.resource_names.iter().filter(|name| *name != "*");
-        let names: BTreeSet<Arc<str>> = names.map(|name| offer.name(kind, name)).collect();
+        let names: BTreeSet<Arc<str>> = names.map(|name| resources.name(resource_type, name)).collect();
         if names.len() > MAX_RESOURCES {
-            return Said::TooMany(kind);
+            return RequestOutcome::TooManyResources(resource_type);
         }
-        // Everything until a name was given; after that an empty list is nothing.
-        let wildcard = kind.is_wildcard()
-            && ((held.wildcard || is_first) && names.is_empty()
+        // An empty list means everything until the first name. After that it means nothing.
+        let wildcard = resource_type.is_wildcard()
+            && ((subscription.wildcard || is_first) && names.is_empty()
                 || request.resource_names.iter().any(|name| name == "*"));
-        if std::mem::replace(&mut held.wildcard, wildcard) != wildcard || held.names != names {
-            held.look_again();
+        if std::mem::replace(&mut subscription.wildcard, wildcard) != wildcard || subscription.subscribed != names {
+            subscription.reset_sync();
         }
-        if held.names != names {
-            held.told_missing.clear();
-            held.due |= names.difference(&held.names).next().is_some();
-            held.retain_sent(|name| wildcard || names.contains(name));
-            held.names = names;
+        if subscription.subscribed != names {
+            subscription.reported_missing.clear();
+            subscription.response_due |= names.difference(&subscription.subscribed).next().is_some();
+            subscription.retain_versions(|name| wildcard || names.contains(name));
+            subscription.subscribed = names;
         }
-        held.due |= is_first && held.wildcard;
-        self.note_asked(kind);
-        said
+        subscription.response_due |= is_first && subscription.wildcard;
+        self.on_endpoints_requested(resource_type);
+        outcome
     }
 
-    /// The next response, if one is due; `now` is any clock that never goes back.
-    pub fn next_response(&mut self, offer: &Offer, now: Duration) -> Option<Outgoing> {
-        let Response { kind, put, removed, nonce } = self.next(offer, now)?;
+    /// Returns the next response; `None` when the client is in sync, must acknowledge first, or a wait is not over.
+    pub fn next_response(&mut self, resources: &ResourceSet, now: Duration) -> Option<ChunkedResponse> {
+        let Response { resource_type, content, nonce } = self.next(resources, now)?;
         Some(match self.protocol {
-            Protocol::Delta => Outgoing::delta(kind, put, &removed, nonce),
+            Protocol::Delta => ChunkedResponse::delta(resource_type, content.updated, &content.removed, nonce),
             Protocol::StateOfTheWorld => {
-                let sent = self.kinds[&kind].sent.iter();
-                Outgoing::state(kind, sent.map(|(name, sent)| (Arc::clone(name), Arc::clone(sent))).collect(), nonce)
+                let all = self.subscriptions[&resource_type].client_versions.iter();
+                let all = all.map(|(name, resource)| (Arc::clone(name), Arc::clone(resource))).collect();
+                ChunkedResponse::state(resource_type, all, nonce)
             }
         })
     }
 
-    /// Until when nothing needs to be tried again, if something waits for time to pass.
-    pub fn wait(&self, now: Duration) -> Option<Duration> {
-        let endpoints = (!self.awaited.is_empty()).then_some(self.awaited_until);
-        let rest = self.since.filter(|_| self.resumed && !self.has_begun_after(Kind::Cluster));
-        endpoints.into_iter().chain(rest.map(|since| since + MAX_PEER_WAIT)).filter(|until| *until > now).min()
+    /// Returns the time at which `next_response` must be called even without a request; `None` when nothing waits for
+    /// time to pass.
+    pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
+        let endpoints = (!self.awaited_endpoints.is_empty()).then_some(self.endpoints_deadline);
+        let removals = self.removals_deadline(ResourceType::Cluster);
+        endpoints.into_iter().chain(removals).filter(|deadline| *deadline > now).min()
     }
 
-    /// The number of the last response; what a [`Report`] counts by.
+    /// Returns the nonce of the last response as a number, to which a [`Report`] refers. 0 before the first.
     pub fn last_nonce(&self) -> u64 {
-        self.nonces
+        self.last_nonce
     }
 
-    /// True when the peer has answered everything that it was sent, and everything that is offered was sent.
-    pub fn is_settled(&self, offer: &Offer) -> bool {
-        let has_all_asked =
-            self.kinds.iter().all(|(kind, held)| held.begun || !kind.is_wildcard() || offer.of_kind(*kind).is_empty());
-        has_all_asked
-            && self.kinds.values().all(|held| !held.in_flight && !held.due)
-            && self.kinds.iter().all(|(kind, held)| held.remaining(offer.of_kind(*kind)).is_empty())
+    /// True if the client has acknowledged all responses and has all available resources that it subscribes to.
+    pub fn is_synced(&self, resources: &ResourceSet) -> bool {
+        self.subscriptions.iter().all(|(resource_type, subscription)| {
+            let available = resources.of_type(*resource_type);
+            let is_requested = subscription.requested || !resource_type.is_wildcard() || available.is_empty();
+            is_requested
+                && !subscription.awaiting_ack
+                && !subscription.response_due
+                && subscription.pending_update(available).is_empty()
+        })
     }
 
-    fn next(&mut self, offer: &Offer, now: Duration) -> Option<Response> {
-        self.since.get_or_insert(now);
-        let protocol = self.protocol;
-        let mut gone_from = Vec::new();
-        for kind in Kind::ALL {
-            let waits_for_endpoints = !self.awaited.is_empty() && now < self.awaited_until;
-            if kind > Kind::Endpoints && (waits_for_endpoints || self.kinds[&Kind::Cluster].in_flight) {
+    fn next(&mut self, resources: &ResourceSet, now: Duration) -> Option<Response> {
+        self.started_at.get_or_insert(now);
+        let mut removals = Vec::new();
+        for resource_type in ResourceType::ALL {
+            let awaits_endpoints = !self.awaited_endpoints.is_empty() && now < self.endpoints_deadline;
+            let awaits_clusters = self.subscriptions[&ResourceType::Cluster].awaiting_ack;
+            if resource_type > ResourceType::Endpoints && (awaits_endpoints || awaits_clusters) {
                 return None;
             }
-            let held = self.kinds.entry(kind).or_default();
-            if held.in_flight {
-                if kind == Kind::Cluster {
-                    continue; // Envoy answers for a new cluster when it has its endpoints.
+            let subscription = self.subscriptions.entry(resource_type).or_default();
+            if subscription.awaiting_ack {
+                if resource_type == ResourceType::Cluster {
+                    continue; // Envoy acknowledges a new cluster after it has received its endpoints.
                 }
                 return None;
             }
-            let offered = offer.of_kind(kind);
-            let Remaining { put, missing, gone } = held.remaining(offered);
-            if !put.is_empty() || !missing.is_empty() || held.due {
-                self.note_given(kind, &put, now);
-                return Some(self.send(kind, (offered, gone.is_empty()), put, missing));
+            let available = resources.of_type(resource_type);
+            let PendingUpdate { updated, missing, removed } = subscription.pending_update(available);
+            if !updated.is_empty() || !missing.is_empty() || subscription.response_due {
+                self.on_clusters_sent(resource_type, &updated, now);
+                let content = ResponseContent { updated, removed: missing, is_complete: removed.is_empty() };
+                return Some(self.send(resource_type, available, content));
             }
-            if gone.is_empty() {
-                held.set_done(offered);
+            if removed.is_empty() {
+                subscription.mark_synced(available);
             } else {
-                gone_from.push((kind, gone));
+                removals.push((resource_type, removed));
             }
         }
-        let (kind, gone) = gone_from.pop()?;
-        // What a peer holds from another stream of kinds that it has not asked for yet may refer to what is gone.
-        let patience = self.since.map(|since| since + MAX_PEER_WAIT);
-        if self.resumed && !self.has_begun_after(kind) && patience.is_some_and(|until| now < until) {
+        let (resource_type, removed) = removals.pop()?;
+        if self.removals_deadline(resource_type).is_some_and(|deadline| now < deadline) {
             return None;
         }
-        // Endpoints and everything else that is asked for by name is left alone by a peer that speaks state of the
-        // world when it is no longer offered: omission means nothing there.
-        if protocol == Protocol::StateOfTheWorld && !kind.is_wildcard() {
-            return self.forget(offer, now, kind, &gone);
+        // A SotW client keeps endpoints, and other resources that it names, when a response omits them. So no response
+        // would remove them.
+        if self.protocol == Protocol::StateOfTheWorld && !resource_type.is_wildcard() {
+            self.forget_versions(resource_type, &removed);
+            return self.next(resources, now);
         }
-        Some(self.send(kind, (offer.of_kind(kind), false), Vec::new(), gone))
+        let content = ResponseContent { updated: Vec::new(), removed, is_complete: false };
+        Some(self.send(resource_type, resources.of_type(resource_type), content))
     }
 
-    fn has_begun_after(&self, kind: Kind) -> bool {
-        self.kinds.iter().all(|(other, held)| *other <= kind || held.begun)
+    /// Returns the time until which removals of this type wait: a reconnected client may have resources of later types,
+    /// which refer to the removed ones, and has not requested these types yet. `None` when nothing waits.
+    fn removals_deadline(&self, resource_type: ResourceType) -> Option<Duration> {
+        let has_requested_later =
+            || self.subscriptions.iter().all(|(other, subscription)| *other <= resource_type || subscription.requested);
+        let started_at = self.started_at.filter(|_| self.is_reconnect && !has_requested_later());
+        started_at.map(|started_at| started_at + MAX_CLIENT_WAIT)
     }
 
-    /// Forgets what was sent without a word, and looks for something else.
-    fn forget(&mut self, offer: &Offer, now: Duration, kind: Kind, gone: &[Arc<str>]) -> Option<Response> {
-        let held = self.kinds.entry(kind).or_default();
-        let gone: BTreeSet<&Arc<str>> = gone.iter().collect();
-        Arc::make_mut(&mut held.sent).retain(|name, _| !gone.contains(name));
-        self.next(offer, now)
+    /// Drops the client's versions of these resources without a response.
+    fn forget_versions(&mut self, resource_type: ResourceType, names: &[Arc<str>]) {
+        let subscription = self.subscriptions.entry(resource_type).or_default();
+        let names: BTreeSet<&Arc<str>> = names.iter().collect();
+        Arc::make_mut(&mut subscription.client_versions).retain(|name, _| !names.contains(name));
     }
 
     fn send(
         &mut self,
-        kind: Kind,
-        offered: (&Arc<Resources>, bool),
-        put: Vec<Named>,
-        removed: Vec<Arc<str>>,
+        resource_type: ResourceType,
+        available: &Arc<ResourceMap>,
+        content: ResponseContent,
     ) -> Response {
-        self.nonces += 1;
-        let nonce = self.nonces.to_string();
-        self.kinds.entry(kind).or_default().send((&put, &removed), offered, (self.protocol, &nonce));
-        Response { kind, put, removed, nonce }
+        self.last_nonce += 1;
+        let nonce = self.last_nonce.to_string();
+        let subscription = self.subscriptions.entry(resource_type).or_default();
+        subscription.on_sent(&content, available, self.protocol, &nonce);
+        Response { resource_type, content, nonce }
     }
 
-    /// A peer that was given a cluster gets its endpoints once more, even unchanged: else Envoy waits for them for ever.
-    fn note_given(&mut self, kind: Kind, put: &[Named], now: Duration) {
-        if kind != Kind::Cluster || !self.kinds[&kind].wildcard {
+    /// Schedules the endpoints of sent clusters, even unchanged ones: Envoy does not finish warming a cluster without
+    /// them. Endpoints to which the client does not subscribe yet are awaited.
+    fn on_clusters_sent(&mut self, resource_type: ResourceType, updated: &[NamedResource], now: Duration) {
+        if resource_type != ResourceType::Cluster || !self.subscriptions[&resource_type].wildcard {
             return;
         }
-        let endpoints = self.kinds.entry(Kind::Endpoints).or_default();
-        for (name, _) in put {
-            if endpoints.sent.contains_key(name) {
-                endpoints.repeat(Arc::clone(name));
+        let endpoints = self.subscriptions.entry(ResourceType::Endpoints).or_default();
+        let names = || updated.iter().map(|(name, _)| name);
+        for name in names() {
+            if endpoints.client_versions.contains_key(name) {
+                endpoints.schedule_resend(Arc::clone(name));
             }
         }
-        self.awaited.extend(put.iter().map(|(name, _)| name).filter(|name| !endpoints.wants(name)).cloned());
-        self.awaited_until = now + MAX_PEER_WAIT;
+        self.awaited_endpoints.extend(names().filter(|name| !endpoints.wants(name)).cloned());
+        self.endpoints_deadline = now + MAX_CLIENT_WAIT;
     }
 
-    fn note_asked(&mut self, kind: Kind) {
-        if kind == Kind::Endpoints {
-            let held = &self.kinds[&kind];
-            self.awaited.retain(|name| !held.wants(name));
+    fn on_endpoints_requested(&mut self, resource_type: ResourceType) {
+        if resource_type == ResourceType::Endpoints {
+            let subscription = &self.subscriptions[&resource_type];
+            self.awaited_endpoints.retain(|name| !subscription.wants(name));
         }
     }
 }

@@ -1,9 +1,15 @@
-//! What one peer has asked for and holds of one kind of resource, and what remains to be said to it. The server's state
-//! has one for each kind.
+//! One client's subscription to one resource type: the names it subscribed to, the versions it has, and the response
+//! that awaits its ACK. `ServerState` has one for each resource type.
 //!
-//! Most peers hold exactly what is offered, and most changes touch little. So a peer that holds all of an offer shares its
-//! map, and remembers the offer against which nothing remained to be said: only names in which the next one differs are
-//! looked at.
+//! Most clients have all available resources, and most pushes change few of them. So a client that is in sync shares
+//! the resource map of the set that it synced with (`synced_with`), and the next push only compares the two maps.
+//!
+//! ```text
+//!              request                    on_sent                    on_ack
+//!  unrequested ───────► pending update ───────────► awaiting ACK ───────────► in sync
+//!                            ▲                                                   │
+//!                            └───────── new resource set, other names ───────────┘
+//! ```
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -11,223 +17,243 @@ use std::iter::Peekable;
 use std::mem::take;
 use std::sync::Arc;
 
-use crate::kind::Kind;
-use crate::offer::{Named, Offered, Resources};
 use crate::proto::Status;
-use crate::protocol::{Protocol, Said};
+use crate::protocol::{Protocol, RequestOutcome};
+use crate::resource_set::{NamedResource, ResourceMap, VersionedResource};
+use crate::resource_type::ResourceType;
 
-/// What one peer has asked for and holds of one kind.
+/// One client's subscription to one resource type.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a thing that has been said, or not")]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts about the stream")]
 pub(crate) struct Subscription {
-    pub(crate) begun: bool,
+    /// True once the client has sent a request of this type.
+    pub(crate) requested: bool,
+    /// True while the client subscribes to all resources (`*`).
     pub(crate) wildcard: bool,
-    pub(crate) names: BTreeSet<Arc<str>>,
-    /// What the peer holds. Of what another stream has sent, only the version is known.
-    pub(crate) sent: Arc<Resources>,
-    /// To be sent although the peer holds them.
-    pub(crate) again: BTreeSet<Arc<str>>,
-    /// Asked for, not there, and told so.
-    pub(crate) told_missing: BTreeSet<Arc<str>>,
-    /// The nonce of the last response; whoever asks for something else repeats it.
-    pub(crate) last: Option<String>,
-    /// True while the last response is not answered.
-    pub(crate) in_flight: bool,
-    /// What the last response brought or took away.
-    pub(crate) moved: Vec<Arc<str>>,
-    /// State of the world: the set of names has changed, so that a response is due even when it is shorter.
-    pub(crate) due: bool,
-    /// The offer against which nothing remained to be said, since the peer has last changed what it asks for.
-    done: Option<Arc<Resources>>,
-    /// What was sent, taken away or asked for again since then.
-    touched: BTreeSet<Arc<str>>,
+    /// Names that the client subscribes to.
+    pub(crate) subscribed: BTreeSet<Arc<str>>,
+    /// Resources that the client has. Those received on an earlier stream have a version and no content.
+    pub(crate) client_versions: Arc<ResourceMap>,
+    /// Names to send again although the client has the current version.
+    pub(crate) resend: BTreeSet<Arc<str>>,
+    /// Subscribed names that do not exist, of which the client was informed.
+    pub(crate) reported_missing: BTreeSet<Arc<str>>,
+    /// Nonce of the last response. Every request on the subscription repeats it.
+    pub(crate) last_nonce: Option<String>,
+    /// True until the client sends an ACK or NACK of the last response.
+    pub(crate) awaiting_ack: bool,
+    /// Names updated or removed by the last response.
+    pub(crate) in_last_response: Vec<Arc<str>>,
+    /// True when a response must be sent even if it updates nothing.
+    pub(crate) response_due: bool,
+    /// The available resources with which the client was in sync, since it last changed its subscription.
+    synced_with: Option<Arc<ResourceMap>>,
+    /// Names sent, removed or scheduled for a resend since then.
+    changed_since_sync: BTreeSet<Arc<str>>,
 }
 
-/// What remains to be said to a peer.
+/// The difference between the available resources and those of a client.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Remaining {
-    /// Offered, wanted, and not held in this version.
-    pub(crate) put: Vec<Named>,
-    /// Asked for, never there, and not known to be missing.
+pub(crate) struct PendingUpdate {
+    /// Available and subscribed to, in a version that the client does not have.
+    pub(crate) updated: Vec<NamedResource>,
+    /// Subscribed to by name, not available, and not reported as missing yet.
     pub(crate) missing: Vec<Arc<str>>,
-    /// Held and no longer offered, or no longer wanted.
-    pub(crate) gone: Vec<Arc<str>>,
+    /// At the client, and no longer available or subscribed to.
+    pub(crate) removed: Vec<Arc<str>>,
 }
 
-impl Remaining {
+/// The content of a response, before it is encoded.
+#[derive(Debug)]
+pub(crate) struct ResponseContent {
+    /// New and changed resources.
+    pub(crate) updated: Vec<NamedResource>,
+    /// Names of resources that do not exist or were removed.
+    pub(crate) removed: Vec<Arc<str>>,
+    /// True when no removal remains to be sent after this response.
+    pub(crate) is_complete: bool,
+}
+
+impl PendingUpdate {
     pub(crate) fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.missing.is_empty() && self.gone.is_empty()
+        self.updated.is_empty() && self.missing.is_empty() && self.removed.is_empty()
     }
 }
 
 impl Subscription {
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        self.wildcard || self.subscribed.contains(name)
     }
 
-    /// The peer asks for something else than before: everything is looked at once more.
-    pub(crate) fn look_again(&mut self) {
-        self.done = None;
+    /// Forgets that the client is in sync, after a change of its subscription. The next update compares all resources.
+    pub(crate) fn reset_sync(&mut self) {
+        self.synced_with = None;
     }
 
-    /// The peer is to get a resource although it holds it.
-    pub(crate) fn repeat(&mut self, name: Arc<str>) {
-        self.touched.insert(Arc::clone(&name));
-        self.again.insert(name);
+    /// Schedules a resource to be sent although the client has the current version.
+    pub(crate) fn schedule_resend(&mut self, name: Arc<str>) {
+        self.changed_since_sync.insert(Arc::clone(&name));
+        self.resend.insert(name);
     }
 
-    /// Forgets that the peer holds some of what it holds.
-    pub(crate) fn retain_sent(&mut self, keep: impl Fn(&str) -> bool) {
-        if self.sent.keys().any(|name| !keep(name)) {
-            Arc::make_mut(&mut self.sent).retain(|name, _| keep(name));
+    /// Drops the client's versions of the names for which `keep` is false.
+    pub(crate) fn retain_versions(&mut self, keep: impl Fn(&str) -> bool) {
+        if self.client_versions.keys().any(|name| !keep(name)) {
+            Arc::make_mut(&mut self.client_versions).retain(|name, _| keep(name));
         }
     }
 
     pub(crate) fn unsubscribe(&mut self, name: &str) {
         if name == "*" {
             self.wildcard = false;
-            let names = take(&mut self.names);
-            self.retain_sent(|name| names.contains(name));
-            self.names = names;
+            let subscribed = take(&mut self.subscribed);
+            self.retain_versions(|name| subscribed.contains(name));
+            self.subscribed = subscribed;
             return;
         }
-        self.names.remove(name);
-        self.again.remove(name);
-        self.told_missing.remove(name);
-        if !self.wildcard && self.sent.contains_key(name) {
-            Arc::make_mut(&mut self.sent).remove(name);
+        self.subscribed.remove(name);
+        self.resend.remove(name);
+        self.reported_missing.remove(name);
+        if !self.wildcard && self.client_versions.contains_key(name) {
+            Arc::make_mut(&mut self.client_versions).remove(name);
         }
     }
 
-    /// What remains to be said of an offer.
-    pub(crate) fn remaining(&self, offered: &Arc<Resources>) -> Remaining {
-        let mut remaining = Remaining::default();
-        match &self.done {
-            _ if !self.begun => {}
-            Some(done) if Arc::ptr_eq(done, offered) && self.touched.is_empty() => {}
-            Some(done) => {
-                let differing = Differing { before: done.iter().peekable(), after: offered.iter().peekable() };
-                let touched = self.touched.iter();
-                let names: BTreeSet<&Arc<str>> = differing.chain(touched).collect();
-                names.into_iter().for_each(|name| self.look_at(name, offered, &mut remaining));
+    /// Returns what the client needs to be in sync with the available resources. Empty until its first request.
+    pub(crate) fn pending_update(&self, available: &Arc<ResourceMap>) -> PendingUpdate {
+        let mut update = PendingUpdate::default();
+        match &self.synced_with {
+            _ if !self.requested => {}
+            Some(synced) if Arc::ptr_eq(synced, available) && self.changed_since_sync.is_empty() => {}
+            Some(synced) => {
+                let diff = MapDiff { before: synced.iter().peekable(), after: available.iter().peekable() };
+                let names: BTreeSet<&Arc<str>> = diff.chain(self.changed_since_sync.iter()).collect();
+                names.into_iter().for_each(|name| self.diff_resource(name, available, &mut update));
             }
             None => {
-                let held = self.sent.keys().filter(|name| !offered.contains_key(*name));
-                let asked = self.names.iter().filter(|name| !offered.contains_key(*name));
-                let all: BTreeSet<&Arc<str>> = offered.keys().chain(held).chain(asked).collect();
-                all.into_iter().for_each(|name| self.look_at(name, offered, &mut remaining));
+                let at_client = self.client_versions.keys().filter(|name| !available.contains_key(*name));
+                let subscribed = self.subscribed.iter().filter(|name| !available.contains_key(*name));
+                let all: BTreeSet<&Arc<str>> = available.keys().chain(at_client).chain(subscribed).collect();
+                all.into_iter().for_each(|name| self.diff_resource(name, available, &mut update));
             }
         }
-        remaining
+        update
     }
 
-    fn look_at(&self, name: &Arc<str>, offered: &Arc<Resources>, remaining: &mut Remaining) {
-        let (held, is_wanted) = (self.sent.get(name), self.wants(name));
-        match (offered.get_key_value(name), held) {
-            (Some(offered), held) if is_wanted => {
-                let is_held =
-                    held.is_some_and(|held| Arc::ptr_eq(held, offered.1) || held.version == offered.1.version);
-                if !is_held || self.again.contains(name) {
-                    remaining.put.push(shared(offered));
+    fn diff_resource(&self, name: &Arc<str>, available: &Arc<ResourceMap>, update: &mut PendingUpdate) {
+        let (at_client, is_wanted) = (self.client_versions.get(name), self.wants(name));
+        match (available.get_key_value(name), at_client) {
+            (Some((name, current)), at_client) if is_wanted => {
+                let is_current = at_client
+                    .is_some_and(|at_client| Arc::ptr_eq(at_client, current) || at_client.version == current.version);
+                if !is_current || self.resend.contains(name) {
+                    update.updated.push((Arc::clone(name), Arc::clone(current)));
                 }
             }
-            (_, Some(_)) => remaining.gone.push(Arc::clone(name)),
-            (None, None) if self.names.contains(name) && !self.told_missing.contains(name) => {
-                remaining.missing.push(Arc::clone(name));
+            (_, Some(_)) => update.removed.push(Arc::clone(name)),
+            (None, None) if self.subscribed.contains(name) && !self.reported_missing.contains(name) => {
+                update.missing.push(Arc::clone(name));
             }
             (_, None) => {}
         }
     }
 
-    /// Nothing remains to be said of an offer. A peer that holds all of it shares its map from now on.
-    pub(crate) fn set_done(&mut self, offered: &Arc<Resources>) {
-        if !self.begun {
+    /// Records that the client is in sync with the available resources. If it has all of them, it shares their map.
+    pub(crate) fn mark_synced(&mut self, available: &Arc<ResourceMap>) {
+        if !self.requested {
             return;
         }
-        self.touched.clear();
-        if self.sent.len() == offered.len() {
-            self.sent = Arc::clone(offered);
+        self.changed_since_sync.clear();
+        if self.client_versions.len() == available.len() {
+            self.client_versions = Arc::clone(available);
         }
-        self.done = Some(Arc::clone(offered));
+        self.synced_with = Some(Arc::clone(available));
     }
 
-    /// A response with this nonce is sent; `is_all` when nothing remains to be taken away after it.
-    pub(crate) fn send(
+    /// Records that a response with this nonce is sent.
+    pub(crate) fn on_sent(
         &mut self,
-        (put, removed): (&[Named], &[Arc<str>]),
-        (offered, is_all): (&Arc<Resources>, bool),
-        (protocol, nonce): (Protocol, &str),
+        content: &ResponseContent,
+        available: &Arc<ResourceMap>,
+        protocol: Protocol,
+        nonce: &str,
     ) {
-        for (name, _) in put {
-            self.again.remove(name);
-            self.told_missing.remove(name);
+        let ResponseContent { updated, removed, is_complete } = content;
+        for (name, _) in updated {
+            self.resend.remove(name);
+            self.reported_missing.remove(name);
         }
         for name in removed {
-            self.again.remove(name);
-            if self.names.contains(name) {
-                self.told_missing.insert(Arc::clone(name));
+            self.resend.remove(name);
+            if self.subscribed.contains(name) {
+                self.reported_missing.insert(Arc::clone(name));
             }
         }
-        if self.done.is_some() {
-            self.touched.extend(put.iter().map(|(name, _)| name).chain(removed).cloned());
+        if self.synced_with.is_some() {
+            self.changed_since_sync.extend(updated.iter().map(|(name, _)| name).chain(removed).cloned());
         }
-        let held_all = self.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, &self.sent));
-        let same_names = self.sent.len() == offered.len() && put.iter().all(|(name, _)| self.sent.contains_key(name));
-        if is_all && held_all && same_names {
-            self.sent = Arc::clone(offered); // Everything that differs is in this response.
+        let had_all = self.synced_with.as_ref().is_some_and(|synced| Arc::ptr_eq(synced, &self.client_versions));
+        let same_names = self.client_versions.len() == available.len()
+            && updated.iter().all(|(name, _)| self.client_versions.contains_key(name));
+        if *is_complete && had_all && same_names {
+            self.client_versions = Arc::clone(available); // The response contains everything that differs.
         } else {
-            let sent = Arc::make_mut(&mut self.sent);
+            let versions = Arc::make_mut(&mut self.client_versions);
             for name in removed {
-                sent.remove(name);
+                versions.remove(name);
             }
-            sent.extend(put.iter().cloned());
+            versions.extend(updated.iter().cloned());
         }
-        self.moved = match protocol {
-            Protocol::Delta => put.iter().map(|(name, _)| name).chain(removed).cloned().collect(),
-            // Every response says everything, so that every answer is about everything.
-            Protocol::StateOfTheWorld => self.sent.keys().chain(removed).cloned().collect(),
+        self.in_last_response = match protocol {
+            Protocol::Delta => updated.iter().map(|(name, _)| name).chain(removed).cloned().collect(),
+            // A SotW response contains all resources, so an ACK or NACK concerns all of them.
+            Protocol::StateOfTheWorld => self.client_versions.keys().chain(removed).cloned().collect(),
         };
-        self.due = false;
-        self.last = Some(nonce.to_owned());
-        self.in_flight = true;
+        self.response_due = false;
+        self.last_nonce = Some(nonce.to_owned());
+        self.awaiting_ack = true;
     }
 
-    pub(crate) fn answered(&mut self, kind: Kind, nonce: &str, error: Option<&Status>) -> Said {
+    /// Processes the nonce and the `error_detail` of a request: an ACK, a NACK, or neither.
+    pub(crate) fn on_ack(
+        &mut self,
+        resource_type: ResourceType,
+        nonce: &str,
+        error: Option<&Status>,
+    ) -> RequestOutcome {
         if nonce.is_empty() {
-            return Said::Asked;
+            return RequestOutcome::Subscribe;
         }
-        if self.last.as_deref() != Some(nonce) {
-            return Said::Stale;
+        if self.last_nonce.as_deref() != Some(nonce) {
+            return RequestOutcome::StaleNonce;
         }
-        if !std::mem::replace(&mut self.in_flight, false) {
-            return Said::Asked;
+        if !std::mem::replace(&mut self.awaiting_ack, false) {
+            return RequestOutcome::Subscribe;
         }
         match error {
-            None => Said::Accepted(kind, take(&mut self.moved)),
-            // What was refused is not sent again until it says something else.
-            Some(status) => Said::Refused(kind, self.blamed(&status.message), status.message.clone()),
+            None => RequestOutcome::Ack(resource_type, take(&mut self.in_last_response)),
+            // A rejected resource is not sent again until its version changes.
+            Some(status) => {
+                RequestOutcome::Nack(resource_type, self.nacked_resources(&status.message), status.message.clone())
+            }
         }
     }
 
-    /// The resources that a refusal is about: those of the response that it names, or else all of them.
-    fn blamed(&mut self, refusal: &str) -> Vec<Arc<str>> {
-        let moved = take(&mut self.moved);
-        let named: Vec<Arc<str>> = moved.iter().filter(|name| names_it(refusal, name)).cloned().collect();
-        if named.is_empty() { moved } else { named }
+    /// Returns the resources of the last response that a NACK mentions by name, or all if it mentions none.
+    fn nacked_resources(&mut self, message: &str) -> Vec<Arc<str>> {
+        let all = take(&mut self.in_last_response);
+        let mentioned: Vec<Arc<str>> = all.iter().filter(|name| mentions_name(message, name)).cloned().collect();
+        if mentioned.is_empty() { all } else { mentioned }
     }
 }
 
-fn shared((name, offered): (&Arc<str>, &Arc<Offered>)) -> Named {
-    (Arc::clone(name), Arc::clone(offered))
-}
-
-/// The names in which two maps differ: there in one of them only, or not the same there.
-struct Differing<I: Iterator> {
+/// Iterator over the names in which two resource maps differ: present in one map only, or different resources.
+struct MapDiff<I: Iterator> {
     before: Peekable<I>,
     after: Peekable<I>,
 }
 
-impl<'a, I: Iterator<Item = (&'a Arc<str>, &'a Arc<Offered>)>> Iterator for Differing<I> {
+impl<'a, I: Iterator<Item = (&'a Arc<str>, &'a Arc<VersionedResource>)>> Iterator for MapDiff<I> {
     type Item = &'a Arc<str>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -249,8 +275,8 @@ impl<'a, I: Iterator<Item = (&'a Arc<str>, &'a Arc<Offered>)>> Iterator for Diff
     }
 }
 
-/// True when a text holds a name, and not only one that begins or ends like it.
-fn names_it(text: &str, name: &str) -> bool {
+/// True if a text contains a name as a whole, not as a part of a longer name.
+fn mentions_name(text: &str, name: &str) -> bool {
     let is_part = |character: char| character.is_ascii_alphanumeric() || "-_/@".contains(character);
     text.match_indices(name).any(|(start, _)| {
         let (before, after) = (text[..start].chars().next_back(), text[start + name.len()..].chars().next());
@@ -263,30 +289,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_found_whole() {
+    fn mentions_name_matches_whole_names_only() {
         for (text, name, expected) in [
-            ("cluster a/web: is refused", "a/web", true),
-            ("cluster a/web2: is refused", "a/web", false),
-            ("cluster b-a/web: is refused", "a/web", false),
+            ("cluster a/web: is rejected", "a/web", true),
+            ("cluster a/web2: is rejected", "a/web", false),
+            ("cluster b-a/web: is rejected", "a/web", false),
             ("Error adding listener(s) a/web", "a/web", true),
             ("x", "", false),
         ] {
-            assert_eq!(names_it(text, name), expected, "{name} in {text}");
+            assert_eq!(mentions_name(text, name), expected, "{name} in {text}");
         }
     }
 
     #[test]
-    fn only_what_differs_is_looked_at() {
-        let offered = |version: &str| Arc::new(Offered { version: version.to_owned(), ..Offered::default() });
-        let mut before = Resources::new();
+    fn map_diff_yields_removed_changed_and_added_names() {
+        let resource =
+            |version: &str| Arc::new(VersionedResource { version: version.to_owned(), ..VersionedResource::default() });
+        let mut before = ResourceMap::new();
         for name in ["a", "b", "c", "e"] {
-            before.insert(name.into(), offered("1"));
+            before.insert(name.into(), resource("1"));
         }
         let mut after = before.clone();
         after.remove("a");
-        after.insert("c".into(), offered("2"));
-        after.insert("d".into(), offered("1"));
-        let differing = Differing { before: before.iter().peekable(), after: after.iter().peekable() };
-        assert_eq!(differing.map(|name| &**name).collect::<Vec<_>>(), ["a", "c", "d"]);
+        after.insert("c".into(), resource("2"));
+        after.insert("d".into(), resource("1"));
+        let diff = MapDiff { before: before.iter().peekable(), after: after.iter().peekable() };
+        assert_eq!(diff.map(|name| &**name).collect::<Vec<_>>(), ["a", "c", "d"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What is encoded is decoded to the same: any snapshot, through the wire and back.
+//! Round trip: any snapshot, encoded as resources and decoded by a proxy, is unchanged.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -11,7 +11,7 @@ use proptest::option;
 use proptest::prelude::*;
 use weir_model::matcher::Regex;
 use weir_model::*;
-use weir_xds::{Audience, Held, Kind, Offer};
+use weir_xds::{ClientType, EncodeOptions, ResourceCache, ResourceSet, ResourceType};
 
 fn text() -> impl Strategy<Value = Arc<str>> {
     "[a-z%\\\\.*/ ä-]{1,6}".prop_map(|text| Arc::from(text.trim_start()))
@@ -25,10 +25,10 @@ fn milliseconds() -> impl Strategy<Value = Duration> {
     (0u64..100_000).prop_map(Duration::from_millis)
 }
 
-fn text_match() -> impl Strategy<Value = TextMatch> {
+fn text_match() -> impl Strategy<Value = StringMatch> {
     prop_oneof![
-        text().prop_map(TextMatch::Exact),
-        "[a-z]{1,3}(\\.\\*)?".prop_map(|pattern| TextMatch::Regex(Regex::new(&pattern).unwrap())),
+        text().prop_map(StringMatch::Exact),
+        "[a-z]{1,3}(\\.\\*)?".prop_map(|pattern| StringMatch::Regex(Regex::new(&pattern).unwrap())),
     ]
 }
 
@@ -46,10 +46,10 @@ fn route_match() -> impl Strategy<Value = RouteMatch> {
         .prop_map(|(path, method, headers, query)| RouteMatch { path, method, headers, query })
 }
 
-fn edits() -> impl Strategy<Value = HeaderEdits> {
+fn edits() -> impl Strategy<Value = HeaderModifier> {
     let pair = || ("x-[a-z]{1,3}".prop_map(Arc::from), "[a-z%]{0,4}".prop_map(Arc::from));
     (vec(pair(), 0..3), vec(pair(), 0..3), vec("x-[a-z]{1,3}".prop_map(Arc::from), 0..3))
-        .prop_map(|(set, add, remove)| HeaderEdits { set, add, remove })
+        .prop_map(|(set, add, remove)| HeaderModifier { set, add, remove })
 }
 
 fn cluster_name() -> impl Strategy<Value = ClusterName> {
@@ -68,7 +68,7 @@ fn forward(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
     let weight = (1u32..100).prop_map(|weight| Weight::new(weight).unwrap());
     let target = (cluster_name(), weight).prop_map(|(cluster, weight)| WeightedCluster { cluster, weight });
     let version = (cluster_name(), text(), cluster_name()).prop_map(|(of, version, cluster)| TargetVersion {
-        of,
+        target: of,
         version,
         cluster,
     });
@@ -99,7 +99,7 @@ fn respond() -> impl Strategy<Value = RouteAction> {
     (200u16..600, text()).prop_map(|(status, detail)| RouteAction::Respond(DirectResponse { status, detail }))
 }
 
-/// A route whose chain is some of the plugins, in their order.
+/// A route whose chain is a subsequence of the plugins.
 fn route() -> impl Strategy<Value = Arc<Route>> {
     let chain = prop::sample::subsequence(vec![0usize, 1, 2], 0..=3);
     (route_match(), chain, edits(), edits(), ("[a-z]{1,4}/[0-9]", metadata())).prop_flat_map(
@@ -132,15 +132,18 @@ fn plugin_name(index: usize) -> PluginName {
 
 fn plugin(index: usize) -> impl Strategy<Value = Arc<Plugin>> {
     let failure = prop_oneof![Just(FailurePolicy::Closed), Just(FailurePolicy::Open)];
-    let pause = prop_oneof![Just(HeaderPause::HoldAll), Just(HeaderPause::HoldHeaders)];
-    let isolation = prop_oneof![Just(Isolation::Worker), Just(Isolation::Stream), Just(Isolation::Process)];
-    let sight = prop_oneof![Just(StreamSight::Whole), Just(StreamSight::End)];
+    let pause = prop_oneof![Just(HeaderPause::All), Just(HeaderPause::HeadersOnly)];
+    let isolation = prop_oneof![Just(Isolation::Worker), Just(Isolation::Stream), Just(Isolation::Singleton)];
+    let sight = prop_oneof![Just(PluginRole::Filter), Just(PluginRole::AccessLog)];
     let names = || option::of(vec(text(), 0..3).prop_map(sorted));
-    let allow = (names(), names()).prop_map(|(capabilities, services)| PluginAllowance { capabilities, services });
+    let allow = (names(), names()).prop_map(|(capabilities, services)| PluginCapabilities {
+        functions: capabilities,
+        callout_clusters: services,
+    });
     let recycling = (option::of(1u64..9), option::of(milliseconds()), option::of(0u64..9))
-        .prop_map(|(requests, age, memory)| Recycling { requests, age, memory: memory.map(ByteSize) });
-    let behaviour = (failure, pause, (isolation, sight), "[a-z]{0,3}", recycling);
-    (vec(any::<u8>(), 0..8), behaviour, limits(), allow, vm()).prop_map(
+        .prop_map(|(requests, age, memory)| RecyclePolicy { requests, age, memory: memory.map(ByteSize) });
+    let behavior = (failure, pause, (isolation, sight), "[a-z]{0,3}", recycling);
+    (vec(any::<u8>(), 0..8), behavior, limits(), allow, vm()).prop_map(
         move |(configuration, (failure, header_pause, (isolation, sight), root_id, recycling), limits, allow, vm)| {
             let module = ModuleSource::Builtin("auth".into());
             let plugin = Plugin::new(plugin_name(index), module, configuration.into());
@@ -150,11 +153,11 @@ fn plugin(index: usize) -> impl Strategy<Value = Arc<Plugin>> {
                 vm,
                 failure,
                 header_pause,
-                sight,
+                role: sight,
                 isolation,
                 recycling,
                 limits,
-                allow,
+                capabilities: allow,
                 ..plugin
             })
         },
@@ -181,16 +184,16 @@ fn limits() -> impl Strategy<Value = PluginLimits> {
     )
 }
 
-fn vm() -> impl Strategy<Value = PluginVm> {
+fn vm() -> impl Strategy<Value = VmConfig> {
     let environment = btree_map("[A-Z]{1,3}", "[a-z]{0,3}", 0..3);
-    ("[a-z]{0,3}", vec(any::<u8>(), 0..8), environment).prop_map(|(id, configuration, environment)| PluginVm {
+    ("[a-z]{0,3}", vec(any::<u8>(), 0..8), environment).prop_map(|(id, configuration, environment)| VmConfig {
         id: id.into(),
         configuration: configuration.into(),
         environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
     })
 }
 
-/// The order of names says nothing, so it is not kept.
+/// Sorts names, because their order is not encoded.
 fn sorted(mut names: Vec<Arc<str>>) -> Arc<[Arc<str>]> {
     names.sort();
     names.dedup();
@@ -209,12 +212,22 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
         ("[a-z]{1,4}", any::<u16>()).prop_map(|(host, port)| Discovery::Dns { host: host.into(), port }),
     ];
     let protocol = prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2)];
-    let balancing = prop_oneof![Just(Balancing::RoundRobin), Just(Balancing::LeastRequest), Just(Balancing::Random)];
-    let tls = "[a-z]{1,4}".prop_map(|account| UpstreamTls { workload: Workload::of_account("n", &account).unwrap() });
+    let balancing = prop_oneof![Just(LbPolicy::RoundRobin), Just(LbPolicy::LeastRequest), Just(LbPolicy::Random)];
+    let tls = "[a-z]{1,4}"
+        .prop_map(|account| UpstreamTls { workload: Workload::from_service_account("n", &account).unwrap() });
     (discovery, protocol, balancing, milliseconds(), option::of(milliseconds()), option::of(tls), metadata()).prop_map(
         move |(discovery, protocol, balancing, connect_timeout, request_timeout, tls, metadata)| {
             let name = ClusterName::new(name).unwrap();
-            Arc::new(Cluster { name, discovery, protocol, balancing, connect_timeout, request_timeout, tls, metadata })
+            Arc::new(Cluster {
+                name,
+                discovery,
+                protocol,
+                lb_policy: balancing,
+                connect_timeout,
+                request_timeout,
+                tls,
+                metadata,
+            })
         },
     )
 }
@@ -227,12 +240,12 @@ fn downstream_tls() -> impl Strategy<Value = DownstreamTls> {
     ];
     let certificate =
         (host, "n/[ab]").prop_map(|(host, secret)| HostCertificate { host, secret: SecretName::new(&secret).unwrap() });
-    let mesh = option::of(any::<u64>()).prop_map(|plain_until| DownstreamTls::Mesh { plain_until });
+    let mesh = option::of(any::<u64>()).prop_map(|plain_until| DownstreamTls::Mesh { plaintext_until: plain_until });
     prop_oneof![mesh, vec(certificate, 1..4).prop_map(DownstreamTls::Https)]
 }
 
 fn secret(name: &str) -> Arc<Secret> {
-    let (name, key) = (SecretName::new(name).unwrap(), SecretText("a key".into()));
+    let (name, key) = (SecretName::new(name).unwrap(), SecretString("a key".into()));
     Arc::new(Secret { name, certificates: "a certificate".into(), key })
 }
 
@@ -261,16 +274,17 @@ fn module() -> RemoteModule {
     RemoteModule { url: "http://control/modules/1".into(), sha256: ModuleHash([7; 32]) }
 }
 
-/// The snapshot with the modules that a proxy is told: by hash. Plugins that no route uses are not sent.
-fn as_told(snapshot: &Snapshot) -> Snapshot {
+/// Returns the snapshot as a proxy decodes it: modules are remote, and plugins that no route uses are not sent.
+fn as_sent(snapshot: &Snapshot) -> Snapshot {
     let mut builder = SnapshotBuilder::default();
     let routes = snapshot.route_tables.values().flat_map(|table| &table.virtual_hosts).flat_map(|host| &host.routes);
     let used: Vec<PluginName> = routes.flat_map(|route| route.chain.plugins()).cloned().collect();
-    let shown = snapshot.listeners.values().filter_map(|it| it.tls.as_ref()).flat_map(DownstreamTls::secrets);
-    shown.for_each(|name| builder.put_secret(Arc::clone(&snapshot.secrets[name])));
-    snapshot.listeners.values().for_each(|it| builder.put_listener(Arc::clone(it)));
-    snapshot.route_tables.values().for_each(|it| builder.put_route_table(Arc::clone(it)));
-    snapshot.clusters.values().for_each(|it| builder.put_cluster(Arc::clone(it)));
+    let referenced =
+        snapshot.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(DownstreamTls::secrets);
+    referenced.for_each(|name| builder.put_secret(Arc::clone(&snapshot.secrets[name])));
+    snapshot.listeners.values().for_each(|listener| builder.put_listener(Arc::clone(listener)));
+    snapshot.route_tables.values().for_each(|route_table| builder.put_route_table(Arc::clone(route_table)));
+    snapshot.clusters.values().for_each(|cluster| builder.put_cluster(Arc::clone(cluster)));
     for plugin in snapshot.plugins.values().filter(|plugin| used.contains(&plugin.name)) {
         let module = ModuleSource::Remote(module());
         builder.put_plugin(Arc::new(Plugin { module, ..(**plugin).clone() }));
@@ -278,28 +292,47 @@ fn as_told(snapshot: &Snapshot) -> Snapshot {
     builder.complete().unwrap()
 }
 
+/// The order in which a proxy requests resource types: after those that refer to them.
+const REQUEST_ORDER: [ResourceType; 6] = [
+    ResourceType::Cluster,
+    ResourceType::Listener,
+    ResourceType::Endpoints,
+    ResourceType::Plugin,
+    ResourceType::Secret,
+    ResourceType::RouteTable,
+];
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_snapshot_comes_through(snapshot in snapshot()) {
-        let offer = Offer::of(&snapshot, &Audience::Weir, &|_| Some(module()), None).unwrap();
-        let mut held = Held::default();
-        for kind in [Kind::Cluster, Kind::Listener, Kind::Endpoints, Kind::Plugin, Kind::Secret, Kind::RouteTable] {
-            let wanted = held.wanted(kind);
-            for (name, offered) in offer.of_kind(kind).iter().filter(|(name, _)| kind.is_wildcard() || wanted.contains(&***name)) {
-                held.put(kind, name, &offered.resource).map_err(|it| TestCaseError::fail(format!("{it:?}")))?;
+    fn encoded_snapshot_decodes_to_itself(snapshot in snapshot()) {
+        let module_cluster = ClusterName::new("control/modules:80").unwrap();
+        let resolve_module = |_: &ModuleSource| Some(module());
+        let (client_type, module_cluster) = (ClientType::Weir, &module_cluster);
+        let options = EncodeOptions { client_type, module_cluster, resolve_module: &resolve_module };
+        let resources = ResourceSet::encode(&snapshot, &options, None).unwrap();
+        let mut cache = ResourceCache::default();
+        let failure = |rejections: Vec<Rejection>| TestCaseError::fail(format!("{rejections:?}"));
+        for resource_type in REQUEST_ORDER {
+            let required = cache.prune_and_list_required(resource_type);
+            let is_subscribed = |name: &str| resource_type.is_wildcard() || required.contains(name);
+            for (name, resource) in resources.of_type(resource_type).iter().filter(|(name, _)| is_subscribed(name)) {
+                cache.upsert(resource_type, name, &resource.resource).map_err(failure)?;
             }
         }
-        prop_assert_eq!(held.missing(), vec![]);
-        let told = held.snapshot().map_err(|it| TestCaseError::fail(format!("{it:?}")))?;
-        let expected = as_told(&snapshot);
-        prop_assert_eq!(&told, &expected);
-        prop_assert_eq!(told.version, expected.version);
-        let again = Offer::of(&snapshot, &Audience::Weir, &|_| Some(module()), Some(&offer)).unwrap();
-        for kind in Kind::ALL {
-            let versions = |offer: &Offer| offer.of_kind(kind).values().map(|it| it.version.clone()).collect::<Vec<_>>();
-            prop_assert_eq!(versions(&again), versions(&offer));
+        prop_assert_eq!(cache.unresolved(), vec![]);
+        let decoded = cache.snapshot().map_err(failure)?;
+        let expected = as_sent(&snapshot);
+        prop_assert_eq!(&decoded, &expected);
+        prop_assert_eq!(decoded.version, expected.version);
+        let again = ResourceSet::encode(&snapshot, &options, Some(&resources)).unwrap();
+        for resource_type in ResourceType::ALL {
+            let versions = |resources: &ResourceSet| {
+                let resources = resources.of_type(resource_type).values();
+                resources.map(|resource| resource.version.clone()).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(versions(&again), versions(&resources));
         }
     }
 }

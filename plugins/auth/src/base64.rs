@@ -1,13 +1,12 @@
-//! Base64: as HTTP basic and PEM use it (RFC 4648 §4), and the stricter base64url of tokens (RFC 4648 §5).
+//! Decodes base64 of HTTP basic and PEM (RFC 4648 §4), and the stricter base64url of tokens (RFC 4648 §5).
 
-/// The bytes that `text` stands for. Padding may be missing; anything else wrong is refused.
+/// Decodes base64, with or without padding. Returns `None` if the text is not base64.
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let unpadded = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
     Some(groups(unpadded, [b'+', b'/'])?.bytes)
 }
 
-/// The bytes that base64url `text` stands for. There is exactly one way to write them: no padding (RFC 7515 §2), and
-/// the bits that are left over are zero.
+/// Decodes base64url in its only accepted form: without padding (RFC 7515 §2), and with leftover bits of zero.
 pub fn decode_url(text: &[u8]) -> Option<Vec<u8>> {
     let decoded = groups(text, [b'-', b'_'])?;
     (!decoded.has_leftover_bits).then_some(decoded.bytes)
@@ -33,7 +32,7 @@ fn groups(text: &[u8], last_symbols: [u8; 2]) -> Option<Decoded> {
                 decoded.bytes.extend_from_slice(whole);
                 decoded.has_leftover_bits = leftover.iter().any(|&byte| byte != 0);
             }
-            _ => return None, // One symbol holds no whole byte.
+            _ => return None, // One symbol has less than a byte.
         }
     }
     Some(decoded)

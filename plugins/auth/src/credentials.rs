@@ -1,7 +1,7 @@
-//! Who is it? JSON Web Tokens, API keys and HTTP basic.
+//! Authentication: JSON Web Tokens, API keys and HTTP basic.
 //!
-//! Secrets are kept as SHA-256 digests and compared in constant time, over all of them, so the time of an answer says
-//! nothing about how much of a guess was right. An API key that was right is known from then on, in plain (`known.rs`).
+//! Secrets are stored as SHA-256 digests. A guess is compared with all of them in constant time, so the response time
+//! does not depend on how much of the guess is correct. `key_cache.rs` caches verified API keys in plain text.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -9,19 +9,19 @@ use std::cell::RefCell;
 use sha2::{Digest, Sha256};
 
 use crate::base64;
+use crate::identity_match::Identity;
 use crate::jwt::Jwt;
-use crate::known::{KnownKeys, equal_in_constant_time};
+use crate::key_cache::{VerifiedKeyCache, equal_in_constant_time};
 use crate::path;
 use crate::request::Request;
-use crate::who::Identity;
 
 /// SHA-256 of a secret.
 pub type Sha256Digest = [u8; 32];
 
-/// All ways to prove who you are.
+/// The accepted credentials.
 #[derive(Debug, Default)]
 pub struct Credentials {
-    /// Shown in challenges.
+    /// The realm in challenges.
     pub realm: String,
     /// Tokens, if they are accepted.
     pub jwt: Option<Jwt>,
@@ -31,97 +31,97 @@ pub struct Credentials {
     pub basic: Option<Basic>,
 }
 
-/// API keys, and where they are looked for.
+/// API keys, and their location in a request.
 #[derive(Debug)]
 pub struct ApiKeys {
-    /// The header that holds the key.
+    /// The header with the key.
     pub header: String,
-    /// The query parameter that holds it, if that is accepted.
+    /// The query parameter with the key. `None` if only the header is read.
     pub query: Option<String>,
-    /// The keys.
+    /// The accepted keys.
     pub keys: Vec<ApiKey>,
-    /// Those that were right before.
-    pub known: RefCell<KnownKeys>,
+    /// The keys that have been verified.
+    pub verified: RefCell<VerifiedKeyCache>,
 }
 
 /// One API key.
 #[derive(Debug)]
 pub struct ApiKey {
-    /// Who holds it.
+    /// The consumer that the key authenticates.
     pub id: String,
-    /// Of the key.
+    /// The digest of the key.
     pub digest: Sha256Digest,
 }
 
 /// Users with passwords.
 #[derive(Debug)]
 pub struct Basic {
-    /// The users.
+    /// The accepted users.
     pub users: Vec<User>,
 }
 
 /// One user.
 #[derive(Debug)]
 pub struct User {
-    /// The name.
+    /// The name, which is also the consumer.
     pub name: String,
-    /// Hashed before the password.
+    /// The salt, which is hashed before the password.
     pub salt: Vec<u8>,
-    /// Of salt and password.
+    /// The digest of salt and password.
     pub digest: Sha256Digest,
 }
 
-/// What a request proves.
+/// The result of authentication.
 #[derive(Debug)]
-pub enum Proof<'a> {
-    /// Nothing is configured, so nobody asked.
-    NotAsked,
-    /// It shows nothing.
+pub enum AuthOutcome<'a> {
+    /// No credentials are configured.
+    NotConfigured,
+    /// The request has no credentials.
     Missing,
-    /// It shows something wrong; the reason as one word.
-    Wrong(&'static str),
-    /// It comes from them.
+    /// The credentials are invalid, with the reason as one word.
+    Invalid(&'static str),
+    /// The credentials are valid, and authenticate this identity.
     Valid(Identity<'a>),
 }
 
 impl Credentials {
-    /// Whether anybody is asked at all.
-    pub fn are_asked(&self) -> bool {
+    /// Returns whether any credentials are configured.
+    pub fn are_configured(&self) -> bool {
         self.jwt.is_some() || self.api_keys.is_some() || self.basic.is_some()
     }
 
-    /// Checks what the request shows. A token goes before an API key, an API key before basic; two different keys are
-    /// refused, since nobody can say which of them the upstream would believe.
-    pub fn check(&self, request: &Request<'_>) -> Proof<'_> {
-        if !self.are_asked() {
-            return Proof::NotAsked;
+    /// Authenticates a request. A token precedes an API key, and an API key precedes HTTP basic. Two different API keys
+    /// are invalid, since the upstream might read either.
+    pub fn check(&self, request: &Request<'_>) -> AuthOutcome<'_> {
+        if !self.are_configured() {
+            return AuthOutcome::NotConfigured;
         }
         if let Some(jwt) = &self.jwt {
             match jwt.check(request) {
                 Ok(None) => {}
-                Ok(Some(token)) => return Proof::Valid(Identity::Token(token)),
-                Err(reason) => return Proof::Wrong(reason),
+                Ok(Some(token)) => return AuthOutcome::Valid(Identity::Token(token)),
+                Err(reason) => return AuthOutcome::Invalid(reason),
             }
         }
         if let Some(api_keys) = &self.api_keys {
-            let shown = api_keys.shown(request);
-            if let Some((key, others)) = shown.split_first() {
-                return match api_keys.holder(key) {
-                    _ if others.iter().any(|other| other != key) => Proof::Wrong("auth_ambiguous_api_key"),
-                    Some(holder) => Proof::Valid(Identity::Named(holder)),
-                    None => Proof::Wrong("auth_invalid_api_key"),
+            let presented = api_keys.presented(request);
+            if let Some((key, others)) = presented.split_first() {
+                return match api_keys.consumer(key) {
+                    _ if others.iter().any(|other| other != key) => AuthOutcome::Invalid("auth_ambiguous_api_key"),
+                    Some(consumer) => AuthOutcome::Valid(Identity::Named(consumer)),
+                    None => AuthOutcome::Invalid("auth_invalid_api_key"),
                 };
             }
         }
-        self.basic.as_ref().map_or(Proof::Missing, |basic| basic.check(request))
+        self.basic.as_ref().map_or(AuthOutcome::Missing, |basic| basic.check(request))
     }
 
-    /// The `www-authenticate` values of a 401 for this reason.
+    /// Returns the `www-authenticate` values of a 401 for this reason.
     pub fn challenges(&self, reason: &str) -> Vec<String> {
         let realm = &self.realm;
         let mut challenges = Vec::new();
         if self.jwt.is_some() {
-            // RFC 6750 §3: whoever shows no token is told no error.
+            // RFC 6750 §3: a request without a token gets a challenge without an error.
             challenges.push(match reason.strip_prefix("auth_jwt_") {
                 Some(error) => {
                     let error = error.replace('_', " ");
@@ -141,33 +141,33 @@ impl Credentials {
 }
 
 impl ApiKeys {
-    fn shown<'r>(&self, request: &Request<'r>) -> Vec<Cow<'r, [u8]>> {
-        let mut shown: Vec<Cow<'r, [u8]>> = Vec::new();
+    fn presented<'r>(&self, request: &Request<'r>) -> Vec<Cow<'r, [u8]>> {
+        let mut presented: Vec<Cow<'r, [u8]>> = Vec::new();
         for value in request.values(&self.header) {
-            shown.push(Cow::Borrowed(value.trim_ascii()));
+            presented.push(Cow::Borrowed(value.trim_ascii()));
         }
         if let Some(name) = &self.query {
             for value in path::query_values(path::query(request.path), name) {
-                shown.push(Cow::Owned(value));
+                presented.push(Cow::Owned(value));
             }
         }
-        shown
+        presented
     }
 
-    fn holder(&self, key: &[u8]) -> Option<&str> {
-        let known = self.known.borrow().find(key);
-        let index = known.or_else(|| self.index_of(key))?;
-        if known.is_none() {
-            self.known.borrow_mut().keep(key, index);
+    fn consumer(&self, key: &[u8]) -> Option<&str> {
+        let cached = self.verified.borrow().find(key);
+        let index = cached.or_else(|| self.find(key))?;
+        if cached.is_none() {
+            self.verified.borrow_mut().insert(key, index);
         }
         self.keys.get(index).map(|key| key.id.as_str())
     }
 
-    fn index_of(&self, key: &[u8]) -> Option<usize> {
-        let shown = digest(b"", key);
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        let presented = digest(b"", key);
         let mut found = None;
         for (index, key) in self.keys.iter().enumerate() {
-            if equal_in_constant_time(&key.digest, &shown) {
+            if equal_in_constant_time(&key.digest, &presented) {
                 found = Some(index);
             }
         }
@@ -176,35 +176,35 @@ impl ApiKeys {
 }
 
 impl Basic {
-    fn check(&self, request: &Request<'_>) -> Proof<'_> {
-        let mut shown = request.values("authorization").filter_map(|value| after_scheme(value, b"basic"));
-        let Some(encoded) = shown.next() else { return Proof::Missing };
-        let invalid = Proof::Wrong("auth_invalid_basic");
-        if shown.next().is_some() {
-            return Proof::Wrong("auth_ambiguous_basic");
+    fn check(&self, request: &Request<'_>) -> AuthOutcome<'_> {
+        let mut presented = request.values("authorization").filter_map(|value| after_scheme(value, b"basic"));
+        let Some(encoded) = presented.next() else { return AuthOutcome::Missing };
+        let invalid = AuthOutcome::Invalid("auth_invalid_basic");
+        if presented.next().is_some() {
+            return AuthOutcome::Invalid("auth_ambiguous_basic");
         }
-        // RFC 7617 §2: everything before the first colon is the name.
+        // RFC 7617 §2: the name ends at the first colon.
         let Some(pair) = base64::decode(encoded) else { return invalid };
         let Some(colon) = pair.iter().position(|&byte| byte == b':') else { return invalid };
         let (name, password) = (&pair[..colon], &pair[colon + 1..]);
 
         let known = self.users.iter().find(|user| user.name.as_bytes() == name);
-        // An unknown name costs a digest too, so that names cannot be found out by the time of the answer.
+        // An unknown name costs a digest too, so that the response time does not reveal which names exist.
         let Some(measured) = known.or(self.users.first()) else { return invalid };
         let right = equal_in_constant_time(&measured.digest, &digest(&measured.salt, password));
         match known {
-            Some(user) if right => Proof::Valid(Identity::Named(&user.name)),
+            Some(user) if right => AuthOutcome::Valid(Identity::Named(&user.name)),
             _ => invalid,
         }
     }
 }
 
-/// SHA-256 of `salt` and then `secret`.
+/// Returns the SHA-256 digest of `salt` followed by `secret`.
 pub fn digest(salt: &[u8], secret: &[u8]) -> Sha256Digest {
     Sha256::new().chain_update(salt).chain_update(secret).finalize().into()
 }
 
-/// A digest from its 64 hexadecimal digits.
+/// Parses the 64 hexadecimal digits of a digest.
 pub fn digest_from_hex(hex: &str) -> Option<Sha256Digest> {
     let hex = hex.as_bytes();
     let mut digest = Sha256Digest::default();

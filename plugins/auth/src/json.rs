@@ -1,7 +1,7 @@
-//! JSON as a token may hold it: what two parsers could read in two ways is refused.
+//! A strict parser for the JSON of tokens. It rejects documents that two parsers could read differently.
 //!
-//! `serde_json` takes the last of two equal names, others take the first, and between the two an attacker finds a
-//! gap. Deep and long documents are refused too, because reading them is work that anybody may ask for.
+//! Of two equal names `serde_json` uses the last, other parsers use the first. An attacker could exploit the
+//! difference. Deep and long documents are rejected too, since every downstream can send them.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,13 +9,13 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// How many objects and lists may lie in one another.
+/// The maximum depth of nested objects and lists.
 const MAX_DEPTH: usize = 8;
 
-/// How many values a document may hold, names not counted.
+/// The maximum number of values in a document, without the names.
 const MAX_VALUES: usize = 1024;
 
-/// The object that `text` is; `None` if it is not JSON, not an object, or one of its names stands there twice.
+/// Parses an object. Returns `None` if `text` is not JSON, is not an object, or has a name twice.
 pub fn object(text: &[u8]) -> Option<Map<String, Value>> {
     let values_left = Cell::new(MAX_VALUES);
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(text).ok()?);
@@ -27,7 +27,7 @@ pub fn object(text: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// Reads one value, with what is left of the limits.
+/// The seed that reads one value, with the rest of the limits.
 #[derive(Clone, Copy)]
 struct Strict<'c> {
     depth: usize,

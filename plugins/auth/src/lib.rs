@@ -1,22 +1,22 @@
-//! The `auth` filter: who is it (JSON Web Token, API key or HTTP basic), and may they do that (allow and deny rules)?
+//! The `auth` filter: authenticates a request (JSON Web Token, API key or HTTP basic) and authorizes it (rules).
 //!
 //! ```text
 //!  request ─► strip x-auth-consumer ─► decide::decide ─┬► allowed: set x-auth-consumer ─► next filter
 //!             and headers of claims                    │           and headers of claims
-//!                                                      └► refused: 401 or 403 that names the rule
+//!                                                      └► denied: 401 or 403 that names the rule
 //! ```
 //!
-//! This file is all that talks to the host. The decision is made in `decide` from plain values and tested without one.
-//! What the configuration may say is in `config`, and in the README.
+//! Only this file calls the host. `decide` computes the decision from plain values, so its tests need no host.
+//! `config` reads the configuration; the README documents its fields.
 
 pub mod decide;
 
 pub mod config;
 
 pub mod credentials;
-pub mod known;
+pub mod key_cache;
 pub mod rules;
-pub mod who;
+pub mod identity_match;
 
 pub mod jwt;
 
@@ -36,32 +36,32 @@ use weir_sdk::property::Path;
 use weir_sdk::{Action, HttpFilter, Rc, Reply, RequestHeaders, clock, log};
 
 use config::{CONSUMER_HEADER, Config};
-use decide::{Decision, Refusal};
-use peer::Peer;
+use decide::{Decision, Denial};
+use peer::{Peer, PeerFields};
 use request::Request;
 
-/// So many fit before memory is asked for again.
+/// The number of headers that fit before their list is reallocated.
 const USUAL_HEADERS: usize = 24;
 
-static REFUSED: Counter = Counter::new("auth_refused_total");
-static SHADOW_REFUSED: Counter = Counter::new("auth_shadow_refused_total");
+static DENIED: Counter = Counter::new("auth_denied_total");
+static DRY_RUN_DENIED: Counter = Counter::new("auth_dry_run_denied_total");
 
-/// Whom an `auth` before this one in the same chain has let in: its header stays.
-const LET_IN: Path = Path::joined("weir_auth_consumer");
+/// The consumer that an earlier `auth` filter of the chain has authenticated. Its header is not stripped.
+const AUTHENTICATED_CONSUMER: Path = Path::from_nul_separated("weir_auth_consumer");
 
-/// The field of the access log that says what would have been refused.
-const SHADOW: Path = Path::joined("access_log.auth_shadow");
+/// The access log field with the reason of a denial that a dry run did not enforce.
+const DRY_RUN_FIELD: Path = Path::from_nul_separated("access_log.auth_dry_run");
 
-/// Who is at the other end of the connection.
-const PEER_ID: Path = Path::joined("connection\0uri_san_peer_certificate");
-const PEER_ADDRESS: Path = Path::joined("source\0address");
+/// The SPIFFE ID of the peer, from its certificate.
+const PEER_ID: Path = Path::from_nul_separated("connection\0uri_san_peer_certificate");
+const PEER_ADDRESS: Path = Path::from_nul_separated("source\0address");
 
 /// The filter.
 #[derive(Debug)]
 pub struct Auth {
     config: Rc<Config>,
-    /// Whether the workload, and whether the address of the peer is asked for.
-    asks: (bool, bool),
+    /// The properties of the peer that the rules read. Others cost no hostcall.
+    peer_fields: PeerFields,
 }
 
 weir_sdk::register!(Auth);
@@ -70,24 +70,24 @@ impl HttpFilter for Auth {
     type Config = Config;
 
     fn new(config: &Rc<Config>) -> Self {
-        Self { config: Rc::clone(config), asks: config.asks_for_peer() }
+        Self { config: Rc::clone(config), peer_fields: config.peer_fields() }
     }
 
     fn on_request_headers(&mut self, headers: &mut RequestHeaders) -> Action {
         let list = headers.list();
         let mut pairs = Vec::with_capacity(USUAL_HEADERS);
         for (name, value) in list.iter() {
-            if self.config.removes_header(name) && !is_of_another_auth(name, value) {
+            if self.config.removes_header(name) && !is_set_by_earlier_auth(name, value) {
                 headers.remove(&String::from_utf8_lossy(name)); // A header's name is a token, so nothing is lost.
             } else {
                 pairs.push((name, value));
             }
         }
-        let now = if self.config.credentials.jwt.is_some() { seconds_since_1970() } else { 0 };
+        let now = if self.config.credentials.jwt.is_some() { unix_seconds() } else { 0 };
         let request = Request::new(pairs, now).from_peer(self.peer());
-        if self.config.shadow {
-            if let Decision::Refuse(refusal) = decide::decide(&self.config, &request) {
-                tell_of(&request, &refusal);
+        if self.config.dry_run {
+            if let Decision::Deny(denial) = decide::decide(&self.config, &request) {
+                report_dry_run_denial(&request, &denial);
             }
             return Action::Continue;
         }
@@ -98,8 +98,8 @@ impl HttpFilter for Auth {
                 }
                 if let Some(identity) = identity {
                     headers.set(CONSUMER_HEADER, identity.consumer());
-                    if let Err(error) = LET_IN.set(identity.consumer().as_bytes()) {
-                        log::debug!("an `auth` after this one takes the consumer out: {error}");
+                    if let Err(error) = AUTHENTICATED_CONSUMER.set(identity.consumer().as_bytes()) {
+                        log::debug!("a later `auth` filter will remove the consumer header: {error}");
                     }
                     for (name, value) in identity.token().iter().flat_map(|token| &token.headers) {
                         headers.set(name, value);
@@ -107,47 +107,47 @@ impl HttpFilter for Auth {
                 }
                 Action::Continue
             }
-            Decision::Refuse(refusal) => refuse(&request, &refusal),
+            Decision::Deny(denial) => deny(&request, &denial),
         }
     }
 }
 
 impl Auth {
-    /// The other end of the connection, as far as a rule asks.
+    /// Reads the properties of the peer that the rules need.
     fn peer(&self) -> Peer {
-        let (workload, address) = self.asks;
-        let (id, address) = (workload.then(|| PEER_ID.text()), address.then(|| PEER_ADDRESS.text()));
-        Peer::new(id.flatten(), address.flatten().as_deref())
+        let id = if self.peer_fields.principal { PEER_ID.text() } else { None };
+        let address = if self.peer_fields.address { PEER_ADDRESS.text() } else { None };
+        Peer::new(id, address.as_deref())
     }
 }
 
-/// Whether an `auth` before this one has set the consumer.
-fn is_of_another_auth(name: &[u8], value: &[u8]) -> bool {
-    name == CONSUMER_HEADER.as_bytes() && LET_IN.bytes().is_some_and(|let_in| let_in == value)
+/// Returns whether an earlier `auth` filter of the chain has set this consumer header.
+fn is_set_by_earlier_auth(name: &[u8], value: &[u8]) -> bool {
+    name == CONSUMER_HEADER.as_bytes() && AUTHENTICATED_CONSUMER.bytes().is_some_and(|consumer| consumer == value)
 }
 
-/// What a policy in shadow would have refused.
-fn tell_of(request: &Request<'_>, refusal: &Refusal) {
-    SHADOW_REFUSED.add(1);
-    let _ = SHADOW.set(refusal.details.as_bytes()); // Only the line would tell, and the counter does.
+/// Counts and logs a denial that a dry run does not enforce.
+fn report_dry_run_denial(request: &Request<'_>, denial: &Denial) {
+    DRY_RUN_DENIED.add(1);
+    let _ = DRY_RUN_FIELD.set(denial.details.as_bytes()); // If it fails, the counter and the log still report it.
     let path = without_query(request.path);
-    log::info!("would refuse with {}: {} for {}", refusal.status, refusal.details, path.escape_ascii());
+    log::info!("dry run: would deny with {}: {} for {}", denial.status, denial.details, path.escape_ascii());
 }
 
-fn seconds_since_1970() -> u64 {
+fn unix_seconds() -> u64 {
     clock::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn refuse(request: &Request<'_>, refusal: &Refusal) -> Action {
-    REFUSED.add(1);
-    let path = without_query(request.path); // A query may hold an API key.
+fn deny(request: &Request<'_>, denial: &Denial) -> Action {
+    DENIED.add(1);
+    let path = without_query(request.path); // A query may contain an API key.
     log::info!(
-        "refused with {}: {} for {} {}",
-        refusal.status,
-        refusal.details,
+        "denied with {}: {} for {} {}",
+        denial.status,
+        denial.details,
         request.method.escape_ascii(),
         path.escape_ascii()
     );
-    let reply = Reply::new(refusal.status).details(&refusal.details).text(&refusal.text);
-    refusal.challenges.iter().fold(reply, |reply, challenge| reply.header("www-authenticate", challenge)).into()
+    let reply = Reply::new(denial.status).details(&denial.details).text(&denial.text);
+    denial.challenges.iter().fold(reply, |reply, challenge| reply.header("www-authenticate", challenge)).into()
 }

@@ -1,17 +1,17 @@
 //! The readings of a path, and the values of a query.
 //!
-//! The proxy normalises paths before filters see them, other hosts may not, and nobody knows how the upstream reads
-//! `%2f` or `;`. So a rule looks at every plausible reading.
+//! The proxy normalizes paths before filters see them, but other hosts may not. The filter does not know how the
+//! upstream reads `%2f` or `;`, so a rule matches against every plausible reading.
 
 use std::borrow::Cow;
 
 use weir_sdk::matching::without_query;
 
-/// How deep `%2541` is followed: to `%41`, to `A`, and no further.
+/// The number of times that a path is decoded: `%2541` to `%41`, then to `A`.
 const MAX_DECODINGS: usize = 2;
 
-/// The ways to read a path: as it stands; normalised (RFC 3986 §6.2.2); and as the laxest upstream would: everything
-/// decoded, `\` as `/`, parameters after `;` cut off. Equal readings are given once.
+/// Returns the readings of a path: unchanged, normalized (RFC 3986 §6.2.2), and as the most lenient upstream reads it.
+/// Such an upstream decodes everything, reads `\` as `/`, and drops parameters after `;`. Equal readings are merged.
 pub fn readings(path: &[u8]) -> Vec<Cow<'_, [u8]>> {
     let path = without_query(path);
     if is_plain(path) {
@@ -34,7 +34,7 @@ pub fn readings(path: &[u8]) -> Vec<Cow<'_, [u8]>> {
     readings
 }
 
-/// Whether all readings are the path as it stands, which is so for most.
+/// Returns whether all readings equal the unchanged path. This is the fast path for most requests.
 fn is_plain(path: &[u8]) -> bool {
     let mut after_slash = false;
     path.first() == Some(&b'/')
@@ -45,15 +45,15 @@ fn is_plain(path: &[u8]) -> bool {
         })
 }
 
-/// The query of a path, without the question mark; empty if there is none.
+/// Returns the query of a path without the question mark; empty if the path has no query.
 pub fn query(path: &[u8]) -> &[u8] {
     let end = path.iter().position(|&byte| byte == b'#').unwrap_or(path.len());
-    let path = &path[..end]; // RFC 3986 §3.5: what follows belongs to the fragment, question marks too.
+    let path = &path[..end]; // RFC 3986 §3.5: the rest is the fragment, which may contain question marks.
     let start = path.iter().position(|&byte| byte == b'?').map_or(end, |mark| mark + 1);
     &path[start..]
 }
 
-/// Every value of a parameter, decoded.
+/// Returns every value of a query parameter, decoded.
 pub fn query_values(query: &[u8], name: &str) -> Vec<Vec<u8>> {
     let decoded = |text: &[u8]| {
         let spaced: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
@@ -67,13 +67,13 @@ pub fn query_values(query: &[u8], name: &str) -> Vec<Vec<u8>> {
     query.split(|&byte| byte == b'&').filter_map(value).collect()
 }
 
-/// The byte that two hexadecimal digits name.
+/// Returns the byte of two hexadecimal digits.
 pub fn hex_byte(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     Some(digit(high)? * 16 + digit(low)?)
 }
 
-/// Decodes `%XX` where it names a byte that `wanted` accepts.
+/// Decodes each `%XX` whose byte `wanted` accepts.
 fn decode(text: &[u8], wanted: impl Fn(u8) -> bool) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -94,12 +94,12 @@ enum Parameters {
     Cut,
 }
 
-/// Removes `.`, `..` and empty segments (RFC 3986 §5.2.4, and doubled slashes too).
+/// Removes `.` and `..` segments (RFC 3986 §5.2.4), and empty ones.
 fn without_dots(path: &[u8], parameters: Parameters) -> Vec<u8> {
     if !path.starts_with(b"/") {
-        return path.to_vec(); // `*` of OPTIONS.
+        return path.to_vec(); // `OPTIONS *`
     }
-    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut segments: Vec<&[u8]> = Vec::new();
     let mut ends_in_folder = true;
     for segment in path.split(|&byte| byte == b'/') {
         let parameters_start = segment.iter().position(|&byte| byte == b';').unwrap_or(segment.len());
@@ -107,16 +107,16 @@ fn without_dots(path: &[u8], parameters: Parameters) -> Vec<u8> {
         ends_in_folder = matches!(segment, b"" | b"." | b"..");
         match segment {
             b"" | b"." => {}
-            b".." => drop(kept.pop()),
-            other => kept.push(other),
+            b".." => drop(segments.pop()),
+            other => segments.push(other),
         }
     }
     let mut joined = Vec::with_capacity(path.len());
-    for segment in &kept {
+    for segment in &segments {
         joined.push(b'/');
         joined.extend_from_slice(segment);
     }
-    if ends_in_folder || kept.is_empty() {
+    if ends_in_folder || segments.is_empty() {
         joined.push(b'/');
     }
     joined

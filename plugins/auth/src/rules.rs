@@ -1,90 +1,91 @@
-//! May they do that? Rules on method, path, headers, where the connection is from, and who it is.
+//! Authorization: rules on method, path, headers, peer and identity.
 //!
-//! A request can often be read in more than one way: `/%61dmin`, `/x/../admin`, two `x-role` headers. A deny rule
-//! matches when **any** reading matches, an allow rule when **all** do, so no reading slips through.
+//! A request can have more than one reading: `/%61dmin`, `/x/../admin`, two `x-role` headers. A deny rule matches when
+//! **any** reading matches, an allow rule when **all** readings match. So no reading bypasses a rule.
 
 use std::borrow::Cow;
 
 use weir_sdk::matching::PathMatch;
 
-use crate::peer::{Network, Peer, WorkloadMatch};
+use crate::identity_match::{Identity, IdentityMatch};
+use crate::peer::{IpBlock, Peer, PrincipalMatch};
 use crate::request::Request;
-use crate::who::{Identity, Who};
 
-/// One rule. What it does not mention matches.
+/// An allow or deny rule. An empty field matches every request.
 #[derive(Debug, Default)]
 pub struct Rule {
-    /// Named in the refusal.
+    /// The name, which is in the response to a denied request.
     pub name: String,
-    /// For an allow rule: no proof of who it is needed.
+    /// True for an allow rule that requires no credentials.
     pub anonymous: bool,
-    /// Any of these methods; empty is every method.
+    /// The methods, any of which matches.
     pub methods: Vec<String>,
-    /// Any of these paths; empty is every path.
+    /// The paths, any of which matches.
     pub paths: Vec<PathMatch>,
-    /// All of these headers.
+    /// The headers, all of which must match.
     pub headers: Vec<HeaderMatch>,
-    /// Any of these workloads at the other end of the connection; empty is everybody.
-    pub workloads: Vec<WorkloadMatch>,
-    /// An address of any of these networks at the other end; empty is every address.
-    pub networks: Vec<Network>,
-    /// This identity.
-    pub who: Who,
+    /// The principals of the peer, any of which matches.
+    pub principals: Vec<PrincipalMatch>,
+    /// The IP blocks of the peer's address, any of which matches.
+    pub ip_blocks: Vec<IpBlock>,
+    /// The condition on the identity.
+    pub identity: IdentityMatch,
 }
 
-/// A header.
+/// The condition on one header.
 #[derive(Debug)]
 pub struct HeaderMatch {
-    /// Its name in lower case.
+    /// The header's name in lower case.
     pub name: String,
-    /// What its values must be.
+    /// The condition on its values.
     pub value: ValueMatch,
 }
 
-/// The value of a header.
+/// The condition on the value of a header.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ValueMatch {
-    /// Any value at all.
+    /// Any value.
     Present,
-    /// Exactly this.
+    /// Exactly this value.
     Exact(String),
-    /// Begins with this.
+    /// Values that begin with this prefix.
     Prefix(String),
 }
 
 impl Rule {
-    /// Whether this rule, as a deny rule, is against the request.
+    /// Returns whether this rule matches the request, as a deny rule.
     pub fn denies(&self, request: &Request<'_>, identity: Option<&Identity<'_>>) -> bool {
         let method = |method: &String| method.as_bytes().eq_ignore_ascii_case(request.method);
-        let path = |form: &Cow<'_, [u8]>| self.paths.iter().any(|path| matches_loosely(path, form));
+        let path = |reading: &Cow<'_, [u8]>| self.paths.iter().any(|path| matches_loosely(path, reading));
         (self.methods.is_empty() || self.methods.iter().any(method))
             && (self.paths.is_empty() || request.path_readings().iter().any(path))
             && self.headers.iter().all(|header| header.denies(request))
-            && self.is_from(&request.peer)
-            && self.who.denies(identity)
+            && self.matches_peer(&request.peer)
+            && self.identity.denies(identity)
     }
 
-    /// Whether this rule, as an allow rule, is for the request.
+    /// Returns whether this rule matches the request, as an allow rule.
     pub fn allows(&self, request: &Request<'_>, identity: Option<&Identity<'_>>) -> bool {
         let method = |method: &String| method.as_bytes() == request.method;
-        let path = |form: &Cow<'_, [u8]>| self.paths.iter().any(|path| path.matches(form));
+        let path = |reading: &Cow<'_, [u8]>| self.paths.iter().any(|path| path.matches(reading));
         (self.methods.is_empty() || self.methods.iter().any(method))
             && (self.paths.is_empty() || request.path_readings().iter().all(path))
             && self.headers.iter().all(|header| header.allows(request))
-            && self.is_from(&request.peer)
-            && self.who.allows(identity)
+            && self.matches_peer(&request.peer)
+            && self.identity.allows(identity)
     }
 
-    /// A peer that has proved nothing is no workload, and one whose address nobody knows is in no network.
-    fn is_from(&self, peer: &Peer) -> bool {
-        let is_workload = |wanted: &WorkloadMatch| peer.workload().is_some_and(|path| wanted.matches(path));
-        let is_near = |network: &Network| peer.is_in(network);
-        (self.workloads.is_empty() || self.workloads.iter().any(is_workload))
-            && (self.networks.is_empty() || self.networks.iter().any(is_near))
+    /// Returns whether the peer matches. A peer without a certificate matches no principal, and one without a known
+    /// address no IP block.
+    fn matches_peer(&self, peer: &Peer) -> bool {
+        let is_principal = |wanted: &PrincipalMatch| peer.principal().is_some_and(|path| wanted.matches(path));
+        let is_in_block = |ip_block: &IpBlock| peer.is_in(ip_block);
+        (self.principals.is_empty() || self.principals.iter().any(is_principal))
+            && (self.ip_blocks.is_empty() || self.ip_blocks.iter().any(is_in_block))
     }
 }
 
-/// As [`PathMatch::matches`], but `/admin/` is `/admin` too: many upstreams treat them alike.
+/// Compares like [`PathMatch::matches`], but `/admin/` equals `/admin`, since many upstreams treat them alike.
 fn matches_loosely(wanted: &PathMatch, path: &[u8]) -> bool {
     match wanted {
         PathMatch::Exact(exact) => without_end_slash(path) == without_end_slash(exact.as_bytes()),
@@ -98,17 +99,19 @@ fn without_end_slash(path: &[u8]) -> &[u8] {
 
 impl HeaderMatch {
     fn denies(&self, request: &Request<'_>) -> bool {
-        request.values(&self.name).any(|line| self.value.matches(line) || elements(line).any(|e| self.value.matches(e)))
+        request
+            .values(&self.name)
+            .any(|line| self.value.matches(line) || elements(line).any(|element| self.value.matches(element)))
     }
 
     fn allows(&self, request: &Request<'_>) -> bool {
         let mut lines = request.values(&self.name).peekable();
         lines.peek().is_some()
-            && lines.all(|line| self.value.matches(line) || elements(line).all(|e| self.value.matches(e)))
+            && lines.all(|line| self.value.matches(line) || elements(line).all(|element| self.value.matches(element)))
     }
 }
 
-/// RFC 9110 §5.3: a list may come as several lines or as one line with commas.
+/// Returns the elements of a header line. A list may be several lines, or one line with commas (RFC 9110 §5.3).
 fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }

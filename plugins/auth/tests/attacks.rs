@@ -1,4 +1,4 @@
-//! Attacks on tokens, and odd but right ones: each row with the outcome written out, `200 CONSUMER` or the reason.
+//! Attacks with tokens, and unusual but valid tokens. Each row has its outcome: `200 CONSUMER` or the reason.
 
 mod tokens;
 
@@ -20,11 +20,11 @@ const HS: &str = r#"{"alg":"HS256","kid":"h1","typ":"JWT"}"#;
 const RS: &str = r#"{"alg":"RS256","kid":"r1"}"#;
 const ES: &str = r#"{"alg":"ES256","kid":"e1"}"#;
 
-/// The claims of a right token of the issuer with the secrets.
+/// The claims of a valid token of the issuer with the secrets.
 const CLAIMS: &str = r#"{"iss":"hs","aud":"shop","sub":"ann","exp":1700000600}"#;
-/// The claims of a right token of the issuer with the public keys.
+/// The claims of a valid token of the issuer with the public keys.
 const PUBLIC_CLAIMS: &str = r#"{"iss":"public","aud":["x","shop"],"sub":"ann","exp":1700000600}"#;
-/// The claims of a right token of the issuer whose one key has no id.
+/// The claims of a valid token of the issuer with one key, which has no id.
 const BARE_CLAIMS: &str = r#"{"iss":"bare","sub":"ann","exp":1700000600}"#;
 
 fn config() -> Config {
@@ -48,23 +48,23 @@ fn config() -> Config {
     weir_sdk::config::parse(json.to_string().as_bytes()).expect("a right configuration")
 }
 
-/// `200 CONSUMER` or the reason without `auth_jwt_`.
+/// Returns `200 CONSUMER`, or the reason without `auth_jwt_`.
 fn outcome(config: &Config, path: &str, headers: &[(&str, &[u8])]) -> String {
     let owned = |(name, value): &(&str, &[u8])| ((*name).to_owned(), value.to_vec());
     let own = [(":method", b"GET".as_slice()), (":path", path.as_bytes())];
     let headers: Vec<(String, Vec<u8>)> = own.iter().chain(headers).map(owned).collect();
-    match decide(config, &Request::of(&headers, NOW)) {
+    match decide(config, &Request::from_headers(&headers, NOW)) {
         Decision::Allow { identity, .. } => {
             format!("200 {}", identity.as_ref().map_or("-", |identity| identity.consumer()))
         }
-        Decision::Refuse(refusal) => {
-            assert_eq!(refusal.status, 401);
-            refusal.details.trim_start_matches("auth_jwt_").to_owned()
+        Decision::Deny(denial) => {
+            assert_eq!(denial.status, 401);
+            denial.details.trim_start_matches("auth_jwt_").to_owned()
         }
     }
 }
 
-/// Each row twice with one configuration: the second time the token may be remembered.
+/// Checks each row twice with one configuration. The second time the token may be in the cache.
 #[track_caller]
 fn check(rows: &[(&str, String, &str)]) {
     let config = config();
@@ -89,18 +89,18 @@ fn claiming(claims: &str) -> String {
     hs256(SECRETS[0], HS, claims)
 }
 
-/// Claims of a right token, and these.
+/// Returns a valid token with more claims.
 fn and(more: &str) -> String {
     claiming(&CLAIMS.replace('}', &format!(",{more}}}")))
 }
 
-/// Claims of a right token, but this in place of its `exp`.
+/// Returns a valid token with this in place of its `exp`.
 fn expiring(exp: &str) -> String {
     claiming(&CLAIMS.replace(r#""exp":1700000600"#, exp))
 }
 
 #[test]
-fn right_tokens_pass() {
+fn valid_tokens_pass() {
     check(&[
         ("HS256", right(HS), "200 ann"),
         ("HS256 with the other key", hs256(SECRETS[1], r#"{"alg":"HS256","kid":"h2"}"#, CLAIMS), "200 ann"),
@@ -117,14 +117,14 @@ fn right_tokens_pass() {
         ("nbf within the leeway", and(r#""nbf":1700000060"#), "200 ann"),
         ("iat within the leeway", and(r#""iat":1700000060"#), "200 ann"),
         ("the other audience", claiming(&CLAIMS.replace("shop", "api")), "200 ann"),
-        ("a jku that nobody follows", right(r#"{"alg":"HS256","kid":"h1","jku":"https://evil/"}"#), "200 ann"),
+        ("a jku, which is ignored", right(r#"{"alg":"HS256","kid":"h1","jku":"https://evil/"}"#), "200 ann"),
         ("an escaped sub", claiming(&CLAIMS.replace("ann", r"\u0061nn")), "200 ann"),
         ("claims for headers", and(r#""email":"a@b.c","realm":{"roles":["x","y"]}"#), "200 ann"),
     ]);
 }
 
 #[test]
-fn algorithm_confusion() {
+fn confused_algorithm_is_denied() {
     let with_alg = |alg: &str| right(&format!(r#"{{"alg":{alg},"kid":"h1"}}"#));
     let unsigned_with = |alg: &str| format!("{}.", unsigned(&format!(r#"{{"alg":"{alg}"}}"#), CLAIMS));
     let public_hs = |kid: &str| format!(r#"{{"alg":"HS256"{kid}}}"#);
@@ -155,7 +155,7 @@ fn algorithm_confusion() {
 }
 
 #[test]
-fn tricks_with_kid_and_header() {
+fn forged_kid_and_header_are_denied() {
     let with = |more: &str| right(&format!(r#"{{"alg":"HS256",{more}}}"#));
     let (x, y) = es256_coordinates(8);
     let own_key = format!(r#"{{"alg":"ES256","kid":"e1","jwk":{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}}}"#);
@@ -185,7 +185,7 @@ fn tricks_with_kid_and_header() {
 }
 
 #[test]
-fn wrong_signatures() {
+fn wrong_signature_is_denied() {
     let message = unsigned(HS, CLAIMS);
     let hmac = hs256_signature(SECRETS[0], &message);
     let signed = with_signature(&message, &hmac);
@@ -197,7 +197,7 @@ fn wrong_signatures() {
     let rs_message = unsigned(RS, PUBLIC_CLAIMS);
     let rs = |signature: &[u8]| with_signature(&rs_message, signature);
     let padded = rsa_padded(&rs_message);
-    // Bleichenbacher's forgery: less padding, and rubbish after the digest.
+    // Bleichenbacher's forgery: less padding, and arbitrary bytes after the digest.
     let mut short = [0x55; 256];
     short[..12].copy_from_slice(&[0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255]);
     short[12..64].copy_from_slice(&padded[204..]);
@@ -225,7 +225,7 @@ fn wrong_signatures() {
         ("ES256 of 63 bytes", es(&signature[1..]), "wrong_signature"),
         ("ES256 of 65 bytes", es(&[&[0], &signature[..]].concat()), "wrong_signature"),
         ("ES256 of 96 bytes", es(&[0x11; 96]), "wrong_signature"),
-        ("ES256 by somebody else", es256(8, ES, PUBLIC_CLAIMS), "wrong_signature"),
+        ("ES256 with another key", es256(8, ES, PUBLIC_CLAIMS), "wrong_signature"),
         ("RS256 zero", rs(&[0; 256]), "wrong_signature"),
         ("RS256 one", rs(&[&[0; 255][..], &[1]].concat()), "wrong_signature"),
         ("RS256 above the modulus", rs(&[0xff; 256]), "wrong_signature"),
@@ -238,7 +238,7 @@ fn wrong_signatures() {
 }
 
 #[test]
-fn wrong_claims() {
+fn wrong_claim_is_denied() {
     let audience = |aud: &str| claiming(&CLAIMS.replace(r#""shop""#, aud));
     let subject = |sub: &str| claiming(&CLAIMS.replace(r#""ann""#, sub));
     let issuer = |iss: &str| claiming(&CLAIMS.replace(r#""hs""#, iss));
@@ -290,7 +290,7 @@ fn wrong_claims() {
 }
 
 #[test]
-fn wrong_shapes() {
+fn malformed_token_is_denied() {
     let signed = right(HS);
     let raw = |claims: &[u8]| {
         let message = format!("{}.{}", base64url(HS.as_bytes()), base64url(claims));
@@ -340,7 +340,7 @@ fn wrong_shapes() {
 }
 
 #[test]
-fn where_a_token_stands() {
+fn token_is_read_from_header_or_query() {
     let config = config();
     let (token, other) = (right(HS), and(r#""x":1"#));
     let bearer = |start: &str, end: &str| format!("{start}{token}{end}").into_bytes();

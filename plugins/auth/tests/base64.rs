@@ -1,9 +1,9 @@
-//! Base64 against the vectors of RFC 4648 §10 and against what is wrong.
+//! Base64 against the vectors of RFC 4648 §10, and against invalid texts.
 
 use weir_plugin_auth::base64::{decode, decode_url};
 
 #[test]
-fn vectors() {
+fn base64_decodes_the_vectors_of_rfc_4648() {
     for (text, bytes) in [
         ("", ""),
         ("Zg==", "f"),
@@ -23,7 +23,7 @@ fn vectors() {
 }
 
 #[test]
-fn base64url_is_written_in_one_way_only() {
+fn base64url_accepts_one_form_only() {
     for (text, bytes) in [("", &b""[..]), ("Zg", b"f"), ("Zm8", b"fo"), ("Zm9v", b"foo"), ("-_-_", b"\xfb\xff\xbf")] {
         assert_eq!(decode_url(text.as_bytes()).as_deref(), Some(bytes), "{text}");
     }

@@ -1,4 +1,4 @@
-//! Wrong configurations: each error is named, all of them at once.
+//! Invalid configurations: every error is reported, all at once.
 
 mod tokens;
 
@@ -7,17 +7,17 @@ use weir_plugin_auth::config::Config;
 
 #[track_caller]
 fn check(json: &str, expected: &[&str]) {
-    let refusal = weir_sdk::config::parse::<Config>(json.as_bytes()).expect_err("must be refused");
-    assert_eq!(refusal.errors(), expected, "{json}");
+    let errors = weir_sdk::config::parse::<Config>(json.as_bytes()).expect_err("must be rejected");
+    assert_eq!(errors.errors(), expected, "{json}");
 }
 
 #[test]
-fn nothing_is_refused() {
+fn empty_configuration_is_rejected() {
     check("", &["config: needs at least one of jwt, apiKeys, basic, rules; without them everything would pass"]);
 }
 
 #[test]
-fn every_error_is_named() {
+fn every_error_is_reported() {
     check(
         r#"{
           "realm": "a\"b",
@@ -44,7 +44,7 @@ fn every_error_is_named() {
             "apiKeys.keys[2].key: is required, or sha256 in its place",
             "apiKeys.keys[3].sha256: must be 64 hexadecimal digits",
             "apiKeys.keys[4].id: is sent upstream as a header, so it may hold visible ASCII only",
-            "apiKeys.keys[4].key: stands beside sha256; give one of them",
+            "apiKeys.keys[4].key: conflicts with sha256; use one of them",
             "apiKeys.keys[5].key: must not be empty",
             "apiKeys.keys[1]: is the same key as an earlier one",
             "basic.users[0].name: must not hold a colon, which ends the name in HTTP basic",
@@ -58,9 +58,9 @@ fn every_error_is_named() {
             "rules[0].anonymous: must be true or false, not a text",
             "rules[0].methods[0]: must be a method in capital letters, like GET",
             "rules[1].name: is required",
-            "rules[1].anonymous: is for allow rules; a deny rule is against everybody",
+            "rules[1].anonymous: is for allow rules; a deny rule applies to every consumer",
             "rules[1].paths[0]: must begin with /",
-            "rules[1].paths[1]: must be written plainly: without %XX, //, /./, /../, ; and \\",
+            "rules[1].paths[1]: must be in normal form: without %XX, //, /./, /../, ; and \\",
             "rules[1].paths[2]: needs exactly one of exact, prefix",
             "rules[1].paths[2].regex: unknown field; known are: exact, prefix",
             "rules[2].paths[0]: is compared without the query, so it must not hold ? or #",
@@ -68,16 +68,16 @@ fn every_error_is_named() {
             "rules[3].name: is the name of an earlier rule",
             "rules[3].headers[0].name: is not a legal header name",
             "rules[3].headers[1]: needs exactly one of exact, prefix, present: true",
-            "rules[3].path: unknown field; known are: name, action, anonymous, methods, paths, headers, workloads, networks, consumers, issuers, claims",
-            "apikeys: unknown field; known are: realm, shadow, jwt, apiKeys, basic, rules",
+            "rules[3].path: unknown field; known are: name, action, anonymous, methods, paths, headers, principals, ipBlocks, consumers, issuers, claims",
+            "apikeys: unknown field; known are: realm, dryRun, jwt, apiKeys, basic, rules",
         ],
     );
 }
 
 #[test]
-fn empty_lists_let_nobody_pass_and_are_refused() {
-    check(r#"{"apiKeys": {}}"#, &["apiKeys.keys: needs at least one key; without one nobody could pass"]);
-    check(r#"{"basic": {"users": []}}"#, &["basic.users: needs at least one user; without one nobody could pass"]);
+fn empty_lists_are_rejected() {
+    check(r#"{"apiKeys": {}}"#, &["apiKeys.keys: needs at least one key; without one no request could pass"]);
+    check(r#"{"basic": {"users": []}}"#, &["basic.users: needs at least one user; without one no request could pass"]);
 }
 
 const SHORT_RSA: &str = "-----BEGIN PUBLIC KEY-----
@@ -103,13 +103,13 @@ MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEaBc4DDIrX/TwCX/xDqfYUYg7gSRq4IXL
 eLZhr67nJ2D08vvc8TxRSua6Z6uuUBz4
 -----END PUBLIC KEY-----";
 
-/// 2^2048 - 1 as a modulus.
+/// Returns 2^2048 - 1 as a modulus.
 fn composite() -> String {
     "_".repeat(341) + "w"
 }
 
 #[test]
-fn every_error_of_tokens_is_named() {
+fn every_error_of_tokens_is_reported() {
     let secret = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
     let key = json!({"alg": "HS256", "secret": secret});
     let json = json!({
@@ -132,8 +132,8 @@ fn every_error_of_tokens_is_named() {
     check(
         &json.to_string(),
         &[
-            "jwt.prefix: is needed in authorization, where other schemes stand too",
-            "jwt.query: needs forward: true, because a token is not taken out of a path",
+            "jwt.prefix: is required in authorization, which other schemes use too",
+            "jwt.query: needs forward: true, because a token is not removed from a path",
             "jwt.leewaySeconds: must be 300 at most",
             "jwt.providers[0].audiences: needs at least one audience, or anyAudience: true in its place",
             "jwt.providers[0].keys[1]: must be an object, not a number",
@@ -150,8 +150,8 @@ fn every_error_of_tokens_is_named() {
             "jwt.providers[2].keys: needs 1 to 8 keys",
             "jwt.providers[2].name: unknown field; known are: issuer, audiences, anyAudience, keys, claimsToHeaders",
             "jwt.provider: unknown field; known are: header, prefix, query, forward, leewaySeconds, providers",
-            "rules[0].anonymous: asks nobody who they are, so it cannot stand beside consumers, issuers or claims",
-            "rules[1].headers[0].name: is removed from every request; ask for consumers or claims in its place",
+            "rules[0].anonymous: requires no credentials, so it cannot be combined with consumers, issuers or claims",
+            "rules[1].headers[0].name: is removed from every request; match on consumers or claims in its place",
             "rules[1].issuers[0]: is the issuer of no provider",
             "rules[2].claims[0].claim: is required",
             "rules[2].claims[1]: needs exactly one of exact, oneOf, contains, present: true",
@@ -166,7 +166,7 @@ fn every_error_of_tokens_is_named() {
 }
 
 #[test]
-fn weak_and_wrong_keys_are_refused() {
+fn weak_and_invalid_keys_are_rejected() {
     let n = composite();
     let rsa = |n: &str, e: &str| json!({"alg": "RS256", "jwk": {"kty": "RSA", "n": n, "e": e}});
     let point = |x: &str, y: &str| json!({"alg": "ES256", "jwk": {"kty": "EC", "crv": "P-256", "x": x, "y": y}});
@@ -203,7 +203,7 @@ fn weak_and_wrong_keys_are_refused() {
         ),
         (
             json!({"alg": "ES256", "pem": "-----BEGIN EC PRIVATE KEY-----"}),
-            "pem: is a private key, which nobody but the issuer should have; give the public one",
+            "pem: is a private key, which only the issuer may have; use the public key",
         ),
         (rsa(&n, "AQAB"), "jwk: is no RSA key: a small number divides its modulus"),
         (rsa("AQAB", "AQAB"), "jwk: is an RSA key of less than 2048 or more than 4096 bits"),
@@ -225,7 +225,7 @@ fn weak_and_wrong_keys_are_refused() {
 }
 
 #[test]
-fn a_private_jwk_is_refused() {
+fn private_jwk_is_rejected() {
     let (x, y) = tokens::es256_coordinates(7);
     let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "d": "AA", "use": "enc", "alg": "HS256"});
     let key = json!({"id": "a", "alg": "ES256", "jwk": jwk});
@@ -233,7 +233,7 @@ fn a_private_jwk_is_refused() {
     check(
         &json.to_string(),
         &[
-            "jwt.providers[0].keys[0].jwk.alg: is another one than that of the key",
+            "jwt.providers[0].keys[0].jwk.alg: differs from the alg of the key",
             "jwt.providers[0].keys[0].jwk.use: must be sig",
             "jwt.providers[0].keys[0].jwk.d: unknown field; known are: kty, kid, alg, use, crv, x, y",
         ],
@@ -241,31 +241,43 @@ fn a_private_jwk_is_refused() {
 }
 
 #[test]
-fn claims_and_issuers_need_tokens() {
+fn identity_rules_need_credentials() {
     check(
         r#"{"rules": [{"name": "a", "action": "deny", "consumers": ["x"]}]}"#,
-        &["rules[0]: asks who it is, which needs jwt, apiKeys or basic"],
+        &["rules[0]: matches on an identity, which needs jwt, apiKeys or basic"],
     );
     check(
         r#"{"apiKeys": {"keys": [{"id": "a", "key": "b"}]},
             "rules": [{"name": "a", "action": "deny", "claims": [{"claim": "x", "present": true}]}]}"#,
         &["rules[0].claims: needs jwt"],
     );
-    check(r#"{"jwt": {}}"#, &["jwt.providers: needs at least one provider; without one nobody could pass"]);
+    check(r#"{"jwt": {}}"#, &["jwt.providers: needs at least one provider; without one no request could pass"]);
 }
 
 #[test]
-fn workloads_and_networks_are_checked() {
+fn former_field_names_are_rejected_with_the_current_ones() {
     check(
-        r#"{"shadow": 1, "rules": [{"name": "a", "action": "allow", "workloads": ["web", "/ns/*/sa"], "networks":
+        r#"{"shadow": true, "rules": [{"name": "a", "action": "deny", "networks": ["::1"], "workloads": ["/ns/a/*"]}]}"#,
+        &[
+            "rules[0].networks: unknown field; known are: name, action, anonymous, methods, paths, headers, principals, ipBlocks, consumers, issuers, claims",
+            "rules[0].workloads: unknown field; known are: name, action, anonymous, methods, paths, headers, principals, ipBlocks, consumers, issuers, claims",
+            "shadow: unknown field; known are: realm, dryRun, jwt, apiKeys, basic, rules",
+        ],
+    );
+}
+
+#[test]
+fn principals_and_ip_blocks_are_checked() {
+    check(
+        r#"{"dryRun": 1, "rules": [{"name": "a", "action": "allow", "principals": ["web", "/ns/*/sa"], "ipBlocks":
            ["10.0.0.1/8", "10.0.0.0/33", "here", "::/0"]}]}"#,
         &[
-            "shadow: must be true or false, not a number",
-            "rules[0].workloads: names a workload like /ns/shop/sa/web, or all of a namespace like /ns/shop/*",
-            "rules[0].workloads: names a workload like /ns/shop/sa/web, or all of a namespace like /ns/shop/*",
-            "rules[0].networks: has bits beyond its length; write its first address",
-            "rules[0].networks: has more bits than an address, or none",
-            "rules[0].networks: is no network like 10.0.0.0/8 or fd00::/8",
+            "dryRun: must be true or false, not a number",
+            "rules[0].principals: must be a workload like /ns/shop/sa/web, or a namespace like /ns/shop/*",
+            "rules[0].principals: must be a workload like /ns/shop/sa/web, or a namespace like /ns/shop/*",
+            "rules[0].ipBlocks: has bits beyond its length; write its first address",
+            "rules[0].ipBlocks: has more bits than an address, or none",
+            "rules[0].ipBlocks: must be an IP block like 10.0.0.0/8 or fd00::/8",
         ],
     );
 }

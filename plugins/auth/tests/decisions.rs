@@ -1,11 +1,11 @@
-//! The decision, without a host: one configuration and many requests, row by row.
+//! The decision without a host: one configuration, and rows of requests.
 
 use weir_plugin_auth::config::Config;
 use weir_plugin_auth::decide::{Decision, decide};
 use weir_plugin_auth::peer::Peer;
 use weir_plugin_auth::request::Request;
 
-/// `s3cret` is partner's key; `wonderland`, with the salt `x1`, is alice's password.
+/// The configuration. The key of `partner` is `s3cret`; the password of `alice` is `wonderland` with the salt `x1`.
 const CONFIG: &str = r#"{
   "realm": "shop",
   "apiKeys": {"header": "X-Api-Key", "query": "api_key", "keys": [
@@ -36,20 +36,20 @@ struct Row<'a> {
 }
 
 fn config(json: &str) -> Result<Config, String> {
-    weir_sdk::config::parse(json.as_bytes()).map_err(|refusal| refusal.to_string())
+    weir_sdk::config::parse(json.as_bytes()).map_err(|errors| errors.to_string())
 }
 
-/// `200 CONSUMER` or `STATUS DETAILS`.
+/// Returns `200 CONSUMER` or `STATUS DETAILS`.
 fn outcome(config: &Config, row: &Row<'_>) -> String {
     let method = if row.method.is_empty() { "GET" } else { row.method };
     let own = [(":method", method.as_bytes()), (":path", row.path.as_bytes())];
     let owned = |(name, value): &(&str, &[u8])| ((*name).to_owned(), value.to_vec());
     let headers: Vec<(String, Vec<u8>)> = own.iter().chain(row.headers).map(owned).collect();
-    match decide(config, &Request::of(&headers, 0)) {
+    match decide(config, &Request::from_headers(&headers, 0)) {
         Decision::Allow { identity, .. } => {
             format!("200 {}", identity.as_ref().map_or("-", |identity| identity.consumer()))
         }
-        Decision::Refuse(refusal) => format!("{} {}", refusal.status, refusal.details),
+        Decision::Deny(denial) => format!("{} {}", denial.status, denial.details),
     }
 }
 
@@ -88,7 +88,7 @@ fn basic() {
     check("/shop", &authorization("Basic YWxpY2U6d29uZGVybGFuZA=="), "200 alice");
     check("/shop", &authorization("bASIC   YWxpY2U6d29uZGVybGFuZA"), "200 alice");
     check("/shop", &authorization("Basic YWxpY2U6d29uZGVybGFuZHM="), "401 auth_invalid_basic"); // A wrong password.
-    check("/shop", &authorization("Basic Ym9iOndvbmRlcmxhbmQ="), "401 auth_invalid_basic"); // Nobody knows bob.
+    check("/shop", &authorization("Basic Ym9iOndvbmRlcmxhbmQ="), "401 auth_invalid_basic"); // An unknown user.
     check("/shop", &authorization("Basic YWxpY2U="), "401 auth_invalid_basic"); // No colon.
     check("/shop", &authorization("Basic !!!"), "401 auth_invalid_basic");
     check("/shop", &authorization("Basic"), "401 auth_missing_credentials");
@@ -100,7 +100,7 @@ fn basic() {
 }
 
 #[test]
-fn deny_rules_win_in_every_reading_of_a_path() {
+fn deny_rule_matches_any_reading_of_a_path() {
     for path in [
         "/admin",
         "/admin/",
@@ -131,7 +131,7 @@ fn deny_rules_win_in_every_reading_of_a_path() {
 }
 
 #[test]
-fn allow_rules_need_every_reading_of_a_path() {
+fn allow_rule_needs_every_reading_of_a_path() {
     check("/shop/x", &[MOBILE], "200 mobile");
     check("/shop/%41", &[MOBILE], "200 mobile");
     check("/shops", &[MOBILE], "403 auth_no_allow_rule");
@@ -170,7 +170,7 @@ fn headers_with_many_values() {
 }
 
 #[test]
-fn rules_alone_ask_nobody_who_they_are() {
+fn rules_without_credentials_need_no_identity() {
     let deny_only = config(r#"{"rules": [{"name": "no", "action": "deny", "paths": [{"exact": "/no"}]}]}"#).unwrap();
     let of = |path| outcome(&deny_only, &Row { path, ..Row::default() });
     assert_eq!(of("/no"), "403 auth_rule_no");
@@ -179,45 +179,44 @@ fn rules_alone_ask_nobody_who_they_are() {
 }
 
 #[test]
-fn a_401_says_how_to_prove_who_you_are() {
+fn denial_with_401_has_a_challenge_for_each_credential() {
     let config = config(CONFIG).expect("a right configuration");
     let headers = [(":path".to_owned(), b"/shop".to_vec())];
-    let Decision::Refuse(refusal) = decide(&config, &Request::of(&headers, 0)) else { panic!("must be refused") };
-    assert_eq!(refusal.text, "unauthorized: missing credentials\n");
-    assert_eq!(refusal.challenges, [r#"ApiKey realm="shop""#, r#"Basic realm="shop", charset="UTF-8""#]);
+    let Decision::Deny(denial) = decide(&config, &Request::from_headers(&headers, 0)) else { panic!("must be denied") };
+    assert_eq!(denial.text, "unauthorized: missing credentials\n");
+    assert_eq!(denial.challenges, [r#"ApiKey realm="shop""#, r#"Basic realm="shop", charset="UTF-8""#]);
 }
 
-/// More keys than the filter keeps at hand, each shown twice: what is known displaces what was, and nobody gets
-/// another's name.
+/// Uses more keys than the cache has slots, each twice. A key that displaces another is not mistaken for it.
 #[test]
-fn a_key_that_comes_again_has_the_same_holder() {
+fn cached_key_has_the_same_consumer() {
     let keys: Vec<_> =
-        (0..200).map(|n| serde_json::json!({"id": format!("holder-{n}"), "key": format!("key-{n}")})).collect();
+        (0..200).map(|n| serde_json::json!({"id": format!("consumer-{n}"), "key": format!("key-{n}")})).collect();
     let config = config(&serde_json::json!({"apiKeys": {"keys": keys}}).to_string()).unwrap();
     for round in 0..2 {
         for n in 0..200 {
             let right = [("x-api-key", format!("key-{n}"))];
-            let Decision::Allow { identity: Some(identity), .. } = decide(&config, &Request::of(&right, 0)) else {
+            let Decision::Allow { identity: Some(identity), .. } = decide(&config, &Request::from_headers(&right, 0))
+            else {
                 panic!("key-{n} is right, round {round}");
             };
-            assert_eq!(identity.consumer(), format!("holder-{n}"));
+            assert_eq!(identity.consumer(), format!("consumer-{n}"));
             for wrong in [format!("key-{n}0000"), format!("Key-{n}"), format!("ey-{n}"), format!("key-{n}\0")] {
                 let headers = [("x-api-key", wrong.as_str())];
-                assert!(matches!(decide(&config, &Request::of(&headers, 0)), Decision::Refuse(_)), "{wrong}");
+                assert!(matches!(decide(&config, &Request::from_headers(&headers, 0)), Decision::Deny(_)), "{wrong}");
             }
         }
     }
 }
 
-/// Who asks, from where, and what becomes of it.
 #[test]
-fn rules_may_ask_where_the_connection_is_from() {
+fn rules_match_the_peer_of_the_connection() {
     let config = config(
         r#"{"apiKeys": {"keys": [{"id": "mobile", "key": "m0bile"}]}, "rules": [
-          {"name": "no-lab", "action": "deny", "workloads": ["/ns/lab/*"]},
-          {"name": "no-bots", "action": "deny", "networks": ["10.66.0.0/16"], "paths": [{"prefix": "/shop"}]},
-          {"name": "mesh", "action": "allow", "anonymous": true, "workloads": ["/ns/shop/sa/web", "/ns/ops/*"]},
-          {"name": "office", "action": "allow", "networks": ["10.0.0.0/8", "fd00::/8"]}
+          {"name": "no-lab", "action": "deny", "principals": ["/ns/lab/*"]},
+          {"name": "no-bots", "action": "deny", "ipBlocks": ["10.66.0.0/16"], "paths": [{"prefix": "/shop"}]},
+          {"name": "mesh", "action": "allow", "anonymous": true, "principals": ["/ns/shop/sa/web", "/ns/ops/*"]},
+          {"name": "office", "action": "allow", "ipBlocks": ["10.0.0.0/8", "fd00::/8"]}
         ]}"#,
     );
     let config = config.unwrap();
@@ -237,10 +236,12 @@ fn rules_may_ask_where_the_connection_is_from() {
         let mut headers = vec![(":method", b"GET".as_slice()), (":path", b"/shop")];
         headers.extend(key.then_some(MOBILE));
         let peer = Peer::new(id.map(str::to_owned), Some(address));
-        let request = Request::of(&headers, 0).from_peer(peer);
+        let request = Request::from_headers(&headers, 0).from_peer(peer);
         let found = match decide(&config, &request) {
-            Decision::Allow { identity, .. } => format!("200 {}", identity.as_ref().map_or("-", |it| it.consumer())),
-            Decision::Refuse(refusal) => format!("{} {}", refusal.status, refusal.details),
+            Decision::Allow { identity, .. } => {
+                format!("200 {}", identity.as_ref().map_or("-", |identity| identity.consumer()))
+            }
+            Decision::Deny(denial) => format!("{} {}", denial.status, denial.details),
         };
         assert_eq!(found, expected, "{id:?} {address} {key}");
     }

@@ -1,4 +1,4 @@
-//! The compiled filter in the real proxy: what `decisions.rs` cannot see.
+//! The compiled filter in the real proxy: headers, logs, and a new configuration.
 
 mod tokens;
 
@@ -25,20 +25,20 @@ fn start(config: &str) -> Result<Running, Error> {
 }
 
 #[test]
-fn a_401_carries_every_challenge_and_never_reaches_the_upstream() -> Result<(), Error> {
+fn invalid_credentials_get_401_with_every_challenge() -> Result<(), Error> {
     let harness = start(CONFIG)?;
     let answer = harness.get("/shop?api_key=guess").send()?;
     assert_eq!((answer.status(), answer.text().as_str()), (401, "unauthorized: invalid api key\n"));
     let challenges: Vec<String> = answer.response().values("www-authenticate").collect();
     assert_eq!(challenges, [r#"ApiKey realm="weir""#, r#"Basic realm="weir", charset="UTF-8""#]);
     assert!(answer.upstream().is_none());
-    harness.proxy().wait_until("the refusal is logged", |proxy| proxy.log().contains("auth_invalid_api_key"))?;
-    assert!(!harness.log().contains("refused with 401: auth_invalid_api_key for GET /shop?"), "{}", harness.log());
+    harness.proxy().wait_until("the denial is logged", |proxy| proxy.log().contains("auth_invalid_api_key"))?;
+    assert!(!harness.log().contains("denied with 401: auth_invalid_api_key for GET /shop?"), "{}", harness.log());
     Ok(())
 }
 
 #[test]
-fn a_403_names_the_rule_in_the_answer_and_in_the_access_log() -> Result<(), Error> {
+fn denied_request_gets_403_that_names_the_rule() -> Result<(), Error> {
     let harness = start(CONFIG)?;
     let answer = harness.get("/admin/users").header("x-api-key", "m0bile").send()?;
     assert_eq!((answer.status(), answer.text().as_str()), (403, "forbidden by rule deny-admin\n"));
@@ -47,7 +47,7 @@ fn a_403_names_the_rule_in_the_answer_and_in_the_access_log() -> Result<(), Erro
 }
 
 #[test]
-fn the_upstream_learns_who_it_is_and_cannot_be_lied_to() -> Result<(), Error> {
+fn upstream_receives_consumer_and_no_forged_header() -> Result<(), Error> {
     let harness = start(CONFIG)?;
     let rows = [
         ("/", "x-api-key", "m0bile", vec!["mobile"]),
@@ -56,8 +56,8 @@ fn the_upstream_learns_who_it_is_and_cannot_be_lied_to() -> Result<(), Error> {
     ];
     for (path, name, value, expected) in rows {
         let request = harness.get(path).header(name, value);
-        let lying = request.header("x-auth-consumer", "root").header("X-Auth-Consumer", "admin");
-        let answer = lying.header("x_auth_consumer", "root").send()?;
+        let forged = request.header("x-auth-consumer", "root").header("X-Auth-Consumer", "admin");
+        let answer = forged.header("x_auth_consumer", "root").send()?;
         assert_eq!(answer.status(), 200, "{name}");
         let upstream = answer.upstream();
         assert!(upstream.is_some(), "{name} must reach the upstream");
@@ -69,7 +69,7 @@ fn the_upstream_learns_who_it_is_and_cannot_be_lied_to() -> Result<(), Error> {
 }
 
 #[test]
-fn values_that_are_not_utf8_hurt_nobody() -> Result<(), Error> {
+fn header_values_outside_utf8_are_compared_as_bytes() -> Result<(), Error> {
     let harness = start(CONFIG)?;
     let odd = harness.get("/").header("x-api-key", b"m0bile\xff").header("x-odd", b"\xfe\xff").send()?;
     assert_eq!(odd.status(), 401);
@@ -79,7 +79,7 @@ fn values_that_are_not_utf8_hurt_nobody() -> Result<(), Error> {
 }
 
 #[test]
-fn a_body_passes_through() -> Result<(), Error> {
+fn body_is_forwarded() -> Result<(), Error> {
     let harness = start(CONFIG)?;
     let body = vec![b'x'; 3_000_000];
     let answer = harness.request("POST", "/upload").header("x-api-key", "m0bile").body(&body).send()?;
@@ -89,7 +89,7 @@ fn a_body_passes_through() -> Result<(), Error> {
 }
 
 #[test]
-fn another_configuration_serves_and_a_wrong_one_is_refused() -> Result<(), Error> {
+fn new_configuration_serves_and_invalid_one_is_rejected() -> Result<(), Error> {
     let harness = start(CONFIG)?;
     harness.reconfigure(&CONFIG.replace("m0bile", "n3w"))?;
     let with = |key: &str| harness.get("/").header("x-api-key", key).send().map_or(0, |answer| answer.status());
@@ -97,9 +97,9 @@ fn another_configuration_serves_and_a_wrong_one_is_refused() -> Result<(), Error
     assert_eq!(with("m0bile"), 401);
 
     harness.reconfigure(&CONFIG.replace("\"rules\"", "\"rulez\""))?;
-    let refusal = "rulez: unknown field; known are: realm, shadow, jwt, apiKeys, basic, rules";
-    harness.proxy().wait_until("the refusal is logged", |proxy| proxy.log().contains(refusal))?;
-    assert_eq!(with("n3w"), 200, "what served before goes on serving");
+    let error = "rulez: unknown field; known are: realm, dryRun, jwt, apiKeys, basic, rules";
+    harness.proxy().wait_until("the rejection is logged", |proxy| proxy.log().contains(error))?;
+    assert_eq!(with("n3w"), 200, "the last valid configuration keeps serving");
     Ok(())
 }
 
@@ -121,7 +121,7 @@ fn start_with_tokens(forward: bool) -> Result<Running, Error> {
     start(&config.to_string())
 }
 
-/// Claims that are right for ten minutes.
+/// Returns claims that are valid for ten minutes.
 fn claims(roles: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let exp = now + 600;
@@ -129,7 +129,7 @@ fn claims(roles: &str) -> String {
 }
 
 #[test]
-fn a_token_of_each_algorithm_passes_and_sets_headers() -> Result<(), Error> {
+fn token_of_each_algorithm_passes_and_sets_headers() -> Result<(), Error> {
     let harness = start_with_tokens(false)?;
     let claims = claims("reader");
     for token in [
@@ -139,8 +139,8 @@ fn a_token_of_each_algorithm_passes_and_sets_headers() -> Result<(), Error> {
     ] {
         for time in ["first", "again"] {
             let request = harness.get("/").header("authorization", format!("Bearer {token}"));
-            let lying = request.header("X-Email", "root@a.b").header("x_email", "root@a.b").header("x-roles", "admin");
-            let answer = lying.header("x-auth-consumer", "root").send()?;
+            let forged = request.header("X-Email", "root@a.b").header("x_email", "root@a.b").header("x-roles", "admin");
+            let answer = forged.header("x-auth-consumer", "root").send()?;
             assert_eq!(answer.status(), 200, "{time} {token}");
             let upstream = answer.upstream().expect("must reach the upstream");
             let values = |name: &str| upstream.values(name).collect::<Vec<String>>();
@@ -154,7 +154,7 @@ fn a_token_of_each_algorithm_passes_and_sets_headers() -> Result<(), Error> {
 }
 
 #[test]
-fn a_wrong_token_gets_the_challenge_of_rfc_6750_and_stands_in_no_log() -> Result<(), Error> {
+fn invalid_token_gets_challenge_of_rfc_6750_and_is_not_logged() -> Result<(), Error> {
     let harness = start_with_tokens(true)?;
     let token = hs256(SECRETS[1], r#"{"alg":"HS256","kid":"h"}"#, &claims("reader"));
     let answer = harness.get("/").header("authorization", format!("Bearer {token}")).send()?;
@@ -163,19 +163,19 @@ fn a_wrong_token_gets_the_challenge_of_rfc_6750_and_stands_in_no_log() -> Result
     let invalid = r#"Bearer realm="weir", error="invalid_token", error_description="wrong signature""#;
     assert_eq!(challenges, [invalid, r#"ApiKey realm="weir""#]);
     assert!(answer.upstream().is_none());
-    harness.proxy().wait_until("the refusal is logged", |proxy| proxy.log().contains("auth_jwt_wrong_signature"))?;
+    harness.proxy().wait_until("the denial is logged", |proxy| proxy.log().contains("auth_jwt_wrong_signature"))?;
     let signature = token.rsplit('.').next().unwrap_or_default();
     assert!(!harness.log().contains(signature), "{}", harness.log());
 
     let anonymous = harness.get("/healthz").header("authorization", format!("Bearer {token}")).send()?;
     assert_eq!(anonymous.status(), 200);
     let upstream = anonymous.upstream().expect("must reach the upstream");
-    assert_eq!(upstream.values("authorization").count(), 0, "nobody has verified it");
+    assert_eq!(upstream.values("authorization").count(), 0, "an unverified token is removed");
     Ok(())
 }
 
 #[test]
-fn a_rule_on_a_claim_forbids_and_a_right_token_is_forwarded() -> Result<(), Error> {
+fn claim_rule_denies_and_valid_token_is_forwarded() -> Result<(), Error> {
     let harness = start_with_tokens(true)?;
     let bearer = |roles: &str| format!("Bearer {}", hs256(SECRETS[0], r#"{"alg":"HS256"}"#, &claims(roles)));
     let guest = harness.get("/").header("authorization", bearer("guest")).send()?;

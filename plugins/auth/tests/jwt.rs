@@ -1,4 +1,4 @@
-//! Tokens and rules: what a right token may do, and what other people's code has signed.
+//! Rules on tokens, the token cache, and signatures of other implementations.
 
 mod tokens;
 
@@ -47,12 +47,12 @@ fn config(changes: &[(&str, serde_json::Value)]) -> Config {
     weir_sdk::config::parse(json.to_string().as_bytes()).expect("a right configuration")
 }
 
-/// A token of issuer `a` with these claims too.
+/// Returns a token of issuer `a` with more claims.
 fn of_a(more: &str) -> String {
     hs256(SECRETS[0], HS, &format!(r#"{{"iss":"a","sub":"ann","exp":1700000600{more}}}"#))
 }
 
-/// Of issuer `b`.
+/// Returns a token of issuer `b` with more claims.
 fn of_b(more: &str) -> String {
     es256(7, r#"{"alg":"ES256"}"#, &format!(r#"{{"iss":"b","aud":"shop","sub":"bob","exp":1700000600{more}}}"#))
 }
@@ -62,13 +62,13 @@ fn headers(path: &str, more: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
     own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
 }
 
-/// `200 CONSUMER` or `STATUS DETAILS`.
+/// Returns `200 CONSUMER` or `STATUS DETAILS`.
 fn outcome(config: &Config, now: u64, headers: &[(String, Vec<u8>)]) -> String {
-    match decide(config, &Request::of(headers, now)) {
+    match decide(config, &Request::from_headers(headers, now)) {
         Decision::Allow { identity, .. } => {
             format!("200 {}", identity.as_ref().map_or("-", |identity| identity.consumer()))
         }
-        Decision::Refuse(refusal) => format!("{} {}", refusal.status, refusal.details),
+        Decision::Deny(denial) => format!("{} {}", denial.status, denial.details),
     }
 }
 
@@ -79,7 +79,7 @@ fn check(path: &str, token: &str, expected: &str) {
 }
 
 #[test]
-fn allow_rules_on_claims() {
+fn allow_rule_matches_claims() {
     check("/", &of_a(""), "200 ann");
     check("/read", &of_a(r#","scope":"write read""#), "200 ann");
     check("/read", &of_a(r#","scope":["write","read"]"#), "200 ann");
@@ -97,10 +97,10 @@ fn allow_rules_on_claims() {
 }
 
 #[test]
-fn claims_in_claims_and_issuers() {
+fn rule_matches_nested_claims_and_issuers() {
     let admin = r#","realm":{"roles":["admin"]},"email_verified":true"#;
     check("/admin", &of_b(admin), "200 bob");
-    check("/admin", &of_a(admin), "403 auth_no_allow_rule"); // The other issuer has no say here.
+    check("/admin", &of_a(admin), "403 auth_no_allow_rule"); // The rule names the other issuer.
     check("/admin", &of_b(&admin.replace("true", "false")), "403 auth_no_allow_rule");
     check("/admin", &of_b(r#","realm.roles":["admin"],"email_verified":true"#), "200 bob");
     let two_readings = r#","realm.roles":["admin"],"realm":{"roles":["user"]},"email_verified":true"#;
@@ -109,7 +109,7 @@ fn claims_in_claims_and_issuers() {
 }
 
 #[test]
-fn deny_rules_on_claims_match_in_any_reading() {
+fn deny_rule_matches_any_reading_of_a_claim() {
     for role in [r#""guest""#, r#"["admin","guest"]"#, r#""admin guest""#, r#""admin,guest""#, r#"[["guest"]]"#] {
         check("/", &of_a(&format!(r#","role":{role}"#)), "403 auth_rule_no_guests");
         check("/healthz", &of_a(&format!(r#","role":{role}"#)), "403 auth_rule_no_guests");
@@ -120,7 +120,7 @@ fn deny_rules_on_claims_match_in_any_reading() {
 }
 
 #[test]
-fn tokens_beside_keys() {
+fn token_precedes_api_key() {
     let (config, token) = (config(&[]), format!("Bearer {}", of_a("")));
     let of = |path: &str, more: &[(&str, &str)]| outcome(&config, NOW, &headers(path, more));
     assert_eq!(of("/app", &[("x-api-key", "m0bile")]), "200 mobile");
@@ -132,12 +132,14 @@ fn tokens_beside_keys() {
 }
 
 #[test]
-fn a_401_says_what_was_wrong_with_the_token() {
+fn challenge_names_the_error_of_the_token() {
     let config = config(&[]);
     let challenge = |more: &[(&str, &str)]| {
         let headers = headers("/", more);
-        let Decision::Refuse(refusal) = decide(&config, &Request::of(&headers, NOW + 7000)) else { panic!("refused") };
-        refusal.challenges[0].clone()
+        let Decision::Deny(denial) = decide(&config, &Request::from_headers(&headers, NOW + 7000)) else {
+            panic!("must be denied")
+        };
+        denial.challenges[0].clone()
     };
     assert_eq!(challenge(&[]), r#"Bearer realm="shop""#);
     assert_eq!(challenge(&[("x-api-key", "x")]), r#"Bearer realm="shop""#);
@@ -146,12 +148,12 @@ fn a_401_says_what_was_wrong_with_the_token() {
 }
 
 #[test]
-fn headers_for_the_upstream() {
+fn claims_become_headers_for_the_upstream() {
     let config = config(&[]);
     let of = |token: &str| {
         let headers = headers("/", &[("authorization", &format!("Bearer {token}"))]);
-        let decision = decide(&config, &Request::of(&headers, NOW));
-        let Decision::Allow { identity: Some(identity), removed_header } = decision else { panic!("allowed") };
+        let decision = decide(&config, &Request::from_headers(&headers, NOW));
+        let Decision::Allow { identity: Some(identity), removed_header } = decision else { panic!("must be allowed") };
         (identity.token().unwrap().headers.clone(), removed_header.map(str::to_owned))
     };
     let (set, removed) = of(&of_a(r#","email":"a@é.c","realm":{"roles":["x",1,true]},"https://a/age":42"#));
@@ -166,7 +168,7 @@ fn headers_for_the_upstream() {
 }
 
 #[test]
-fn a_token_that_nobody_verified_never_goes_on() {
+fn unverified_token_is_removed() {
     let provider = json!({"issuer": "a", "anyAudience": true,
         "keys": [{"alg": "HS256", "secret": base64url(SECRETS[0])}]});
     let forwarding = json!({"forward": true, "header": "x-token", "providers": [provider]});
@@ -174,9 +176,9 @@ fn a_token_that_nobody_verified_never_goes_on() {
         config(&[("jwt", forwarding), ("rules", json!([{"name": "all", "action": "allow", "anonymous": true}]))]);
     let removed = |more: &[(&str, &str)]| {
         let headers = headers("/", more);
-        match decide(&config, &Request::of(&headers, NOW)) {
+        match decide(&config, &Request::from_headers(&headers, NOW)) {
             Decision::Allow { removed_header, .. } => removed_header.map(str::to_owned),
-            Decision::Refuse(refusal) => panic!("{}", refusal.details),
+            Decision::Deny(denial) => panic!("{}", denial.details),
         }
     };
     assert_eq!(removed(&[("x-token", &of_a(""))]), None);
@@ -187,7 +189,7 @@ fn a_token_that_nobody_verified_never_goes_on() {
 }
 
 #[test]
-fn remembered_tokens_end_when_they_end() {
+fn cached_token_expires_and_is_not_confused_with_another() {
     let config = config(&[]);
     let of =
         |token: &str, now: u64| outcome(&config, now, &headers("/", &[("authorization", &format!("Bearer {token}"))]));
@@ -207,9 +209,9 @@ fn remembered_tokens_end_when_they_end() {
     assert_eq!(of(&format!("{unsigned}.{foreign}"), NOW), "401 auth_jwt_wrong_signature");
 }
 
-/// RFC 7515, appendices A.1 to A.3.
+/// Verifies the tokens of RFC 7515, appendices A.1 to A.3.
 #[test]
-fn tokens_of_the_rfc() {
+fn signatures_of_rfc_7515_are_verified() {
     let decode = |text: &str| decode_url(text.as_bytes()).unwrap();
     let claims = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
     let secret = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
@@ -224,9 +226,9 @@ fn tokens_of_the_rfc() {
     assert!(!es.verifies(b"x", &decode(signature)));
 }
 
-/// Keys of several sizes, and what `openssl dgst -sha256 -sign` made of the message `weir` with them.
+/// Verifies signatures of the message `weir` by `openssl dgst -sha256 -sign`, with keys of several sizes.
 #[test]
-fn signatures_of_openssl() {
+fn signatures_of_openssl_are_verified() {
     for (pem, signature) in OPENSSL {
         let key = Key::pem(pem).unwrap();
         let signature: Vec<u8> = weir_plugin_auth::base64::decode(signature.as_bytes()).unwrap();

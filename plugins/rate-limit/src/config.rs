@@ -1,19 +1,19 @@
-//! What the configuration says: JSON to checked values, every error reported. The fields are described in the README.
+//! Reads the configuration: JSON to checked values. All errors are reported at once. The README documents the fields.
 
 use serde_json::Value;
-use weir_sdk::config::{Fields, Refusal};
+use weir_sdk::config::{ConfigErrors, FieldReader};
 use weir_sdk::matching::{self, PathMatch, is_token};
 
 use crate::bucket::{MAX_REQUESTS, Rate};
-use crate::key::{MissingKey, Part};
+use crate::key::{KeyPart, MissingKey};
 use crate::limits::{DEFAULT_KEYS, MAX_KEY_PARTS, MAX_KEYS, MAX_LIMITS, MAX_NAME};
 use crate::matching::Match;
 use crate::slot::MAX_ENTRIES;
 
-/// The header in which `auth` tells the consumer.
+/// The header in which `auth` sends the consumer.
 const CONSUMER_HEADER: &str = "x-auth-consumer";
 
-/// The headers in which `auth` is to tell claims begin so, by the convention in the README.
+/// The prefix of headers in which `auth` sends claims, by the convention in the README.
 const CLAIM_HEADER_PREFIX: &str = "x-auth-claim-";
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -22,46 +22,46 @@ const SECOND_NS: u64 = 1_000_000_000;
 #[derive(Debug, serde::Deserialize)]
 #[serde(try_from = "Value")]
 pub struct Config {
-    /// All of them hold.
+    /// The limits, all of which a request must pass.
     pub limits: Vec<Limit>,
-    /// Values of shared data for each limit.
+    /// The number of slots of each limit in shared data.
     pub slots: u64,
-    /// Whether allowed requests are told where they stand.
-    pub tell: bool,
-    /// What becomes of a request that cannot be counted.
+    /// True if responses get `ratelimit-…` headers.
+    pub emit_headers: bool,
+    /// The action on a request that cannot be counted.
     pub on_error: OnError,
 }
 
-/// One limit.
+/// A limit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Stands in answers and in the access log.
+    /// The name, which is in responses and in the access log.
     pub name: String,
-    /// How many.
+    /// The rate and the burst.
     pub rate: Rate,
-    /// What requests are counted by; nothing: all together.
-    pub key: Vec<Part>,
-    /// What becomes of a request that lacks a value of the key.
+    /// The values that are counted apart. Empty counts all requests together.
+    pub key: Vec<KeyPart>,
+    /// The action on a request without a value of the key.
     pub missing: MissingKey,
-    /// Which requests are counted.
-    pub matches: Match,
+    /// The requests that are counted.
+    pub filter: Match,
 }
 
-/// What becomes of a request that cannot be counted.
+/// The action on a request that cannot be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
-    /// It is refused.
-    Refuse,
-    /// The limit that cannot be asked is left out.
+    /// The request is rejected.
+    Reject,
+    /// The limit that cannot count is skipped.
     Allow,
 }
 
 impl TryFrom<Value> for Config {
-    type Error = Refusal;
+    type Error = ConfigErrors;
 
-    fn try_from(mut json: Value) -> Result<Self, Refusal> {
+    fn try_from(mut json: Value) -> Result<Self, ConfigErrors> {
         fill_defaults(&mut json);
-        let mut root = Fields::root(json);
+        let mut root = FieldReader::root(json);
         let mut limits: Vec<Limit> = Vec::new();
         for mut fields in root.objects("limits") {
             let limit = read_limit(&mut fields, &limits);
@@ -79,21 +79,21 @@ impl TryFrom<Value> for Config {
         if !(entries..=most).contains(&keys) {
             root.report("maxKeys", &format!("must be from {entries} to {most} for this number of limits"));
         }
-        let tell = root.flag("headers");
+        let emit_headers = root.flag("headers");
         let on_error = match root.text("onError").as_deref() {
-            None | Some("refuse") => OnError::Refuse,
+            None | Some("refuse") => OnError::Reject,
             Some("allow") => OnError::Allow,
             Some(_) => {
                 root.report("onError", "must be refuse or allow");
-                OnError::Refuse
+                OnError::Reject
             }
         };
         root.finish()?;
-        Ok(Self { limits, slots: keys.div_ceil(entries), tell, on_error })
+        Ok(Self { limits, slots: keys.div_ceil(entries), emit_headers, on_error })
     }
 }
 
-/// `headers` is true where it is left out, and `requests` 0, which is reported as missing.
+/// Fills in `headers: true`, and `requests: 0`, which is reported as missing.
 fn fill_defaults(json: &mut Value) {
     let Value::Object(root) = json else { return };
     if root.get("headers").is_none_or(Value::is_null) {
@@ -108,7 +108,7 @@ fn fill_defaults(json: &mut Value) {
     }
 }
 
-fn read_limit(fields: &mut Fields, earlier: &[Limit]) -> Limit {
+fn read_limit(fields: &mut FieldReader, earlier: &[Limit]) -> Limit {
     let name = fields.required_text("name");
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if !name.is_empty() && (name.len() > MAX_NAME || !name.bytes().all(legal)) {
@@ -122,22 +122,22 @@ fn read_limit(fields: &mut Fields, earlier: &[Limit]) -> Limit {
     if objects.len() > MAX_KEY_PARTS {
         fields.report("key", &format!("may hold at most {MAX_KEY_PARTS} values"));
     }
-    let key: Vec<Part> = objects.into_iter().filter_map(read_part).collect();
+    let key: Vec<KeyPart> = objects.into_iter().filter_map(read_key_part).collect();
     let missing = match fields.text("missingKey").as_deref() {
         None | Some("share") => MissingKey::Share,
         Some("skip") => MissingKey::Skip,
-        Some("refuse") => MissingKey::Refuse,
+        Some("refuse") => MissingKey::Reject,
         Some(_) => {
             fields.report("missingKey", "must be share, skip or refuse");
             MissingKey::Share
         }
     };
-    let matches = fields.object("match").map(read_match).unwrap_or_default();
+    let filter = fields.object("match").map(read_match).unwrap_or_default();
     fields.close();
-    Limit { name, rate, key, missing, matches }
+    Limit { name, rate, key, missing, filter }
 }
 
-fn read_rate(fields: &mut Fields) -> Rate {
+fn read_rate(fields: &mut FieldReader) -> Rate {
     let legal = 1..=MAX_REQUESTS;
     let requests = fields.number("requests").unwrap_or(1);
     match requests {
@@ -146,7 +146,7 @@ fn read_rate(fields: &mut Fields) -> Rate {
         _ => {}
     }
     let period_ns = match fields.required_text("per").as_str() {
-        "second" | "" => SECOND_NS, // Nothing is reported already.
+        "second" | "" => SECOND_NS, // An empty value is already reported.
         "minute" => 60 * SECOND_NS,
         "hour" => 3_600 * SECOND_NS,
         _ => {
@@ -161,7 +161,7 @@ fn read_rate(fields: &mut Fields) -> Rate {
     Rate::new(requests, period_ns, burst.unwrap_or(requests))
 }
 
-fn read_part(mut fields: Fields) -> Option<Part> {
+fn read_key_part(mut fields: FieldReader) -> Option<KeyPart> {
     let source = fields.text("source");
     let (header, claim) = (fields.text("header"), fields.text("claim"));
     let (consumer, path) = (fields.flag("consumer"), fields.flag("path"));
@@ -170,15 +170,15 @@ fn read_part(mut fields: Fields) -> Option<Part> {
             if source != "address" {
                 fields.report("source", "must be address");
             }
-            Some(Part::Address)
+            Some(KeyPart::Address)
         }
-        (None, Some(header), None, false, false) => Some(header_part(&fields, "header", &header)),
+        (None, Some(header), None, false, false) => Some(header_key_part(&fields, "header", &header)),
         (None, None, Some(claim), false, false) => {
             let header = if claim.is_empty() { claim } else { format!("{CLAIM_HEADER_PREFIX}{claim}") };
-            Some(header_part(&fields, "claim", &header))
+            Some(header_key_part(&fields, "claim", &header))
         }
-        (None, None, None, true, false) => Some(Part::Header(CONSUMER_HEADER.to_owned())),
-        (None, None, None, false, true) => Some(Part::Path),
+        (None, None, None, true, false) => Some(KeyPart::Header(CONSUMER_HEADER.to_owned())),
+        (None, None, None, false, true) => Some(KeyPart::Path),
         _ => {
             fields.report_self(
                 "needs exactly one of source: address, header: NAME, path: true, consumer: true, claim: NAME",
@@ -190,14 +190,14 @@ fn read_part(mut fields: Fields) -> Option<Part> {
     part
 }
 
-fn header_part(fields: &Fields, field: &str, header: &str) -> Part {
+fn header_key_part(fields: &FieldReader, field: &str, header: &str) -> KeyPart {
     if header.is_empty() || !is_token(header) {
         fields.report(field, "is not a legal header name");
     }
-    Part::Header(header.to_ascii_lowercase())
+    KeyPart::Header(header.to_ascii_lowercase())
 }
 
-fn read_match(mut fields: Fields) -> Match {
+fn read_match(mut fields: FieldReader) -> Match {
     let methods = matching::methods(&mut fields);
     let objects = fields.objects("paths");
     if methods.is_empty() && objects.is_empty() {
@@ -208,7 +208,7 @@ fn read_match(mut fields: Fields) -> Match {
     Match { methods, paths }
 }
 
-fn read_path(mut fields: Fields) -> Option<PathMatch> {
+fn read_path(mut fields: FieldReader) -> Option<PathMatch> {
     let path = PathMatch::read(&mut fields);
     fields.close();
     path

@@ -1,119 +1,119 @@
-//! The decision on one request: all limits that are for it, the strictest answer.
+//! The decision on one request: checks all limits that match it, and reports the strictest.
 //!
 //! ```text
-//!  each limit ─┬► every one has a token ─► allowed; told is the one with the fewest left
-//!              └► one has none ─► 429 rate_limit_NAME; told is the one with the longest wait,
-//!                                 and what the others gave is given back
+//!  each limit ─┬► all have a token ─► allowed; reports the limit with the fewest tokens
+//!              └► one is empty ─► 429 rate_limit_NAME of the limit with the longest wait;
+//!                                 tokens of the other limits are refunded
 //! ```
 
-use crate::bucket::Standing;
+use crate::bucket::QuotaStatus;
 use crate::config::{Config, Limit, OnError};
 use crate::host::Host;
 use crate::key::{self, Key, MissingKey};
-use crate::scope::Scope;
-use crate::slot::Room;
-use crate::store::{Failure, Outcome, Place};
+use crate::limit_table::LimitTable;
+use crate::slot::Insertion;
+use crate::store::{Failure, Outcome, SlotRef};
 
-/// What happens to the request.
+/// The decision on a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decision<'c> {
-    /// May it pass?
+    /// The result.
     pub verdict: Verdict<'c>,
-    /// Buckets that were forgotten for it before they were full.
+    /// Buckets that were evicted before they were full.
     pub evicted: u32,
-    /// Limits that could not be asked.
+    /// Limits that could not count.
     pub failed: u32,
 }
 
-/// May it pass?
+/// The result for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict<'c> {
-    /// Yes. If a limit is for it, that is where it stands.
-    Allowed(Option<Standing>),
-    /// No.
-    Refused(&'c Limit, Reason),
+    /// The request passes. Has the state of the strictest limit, or `None` if no limit matches.
+    Allowed(Option<QuotaStatus>),
+    /// The limit rejects the request.
+    Rejected(&'c Limit, RejectReason),
 }
 
-/// Why not. The last of several is told.
+/// The reason of a rejection. If several limits reject a request, the highest [`RejectReason::rank`] is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// There have been too many.
+pub enum RejectReason {
+    /// The bucket is empty.
     Limited {
-        /// Seconds until the next may pass.
+        /// Seconds until the bucket has a token.
         wait_s: u64,
-        /// Where the limit stands.
-        standing: Standing,
+        /// The state of the limit.
+        quota: QuotaStatus,
     },
-    /// So many want the same bucket that it could not be changed.
+    /// Other workers changed the bucket on each attempt.
     Contended,
-    /// The host keeps no shared data now.
+    /// The host's shared data is unavailable.
     Unavailable,
-    /// It lacks what it is counted by.
+    /// The request has no value for a part of the key.
     MissingKey,
 }
 
-/// Decides on one request, and counts it if it may pass.
-pub fn decide<'c, H: Host>(config: &'c Config, scope: &Scope, host: &H) -> Decision<'c> {
+/// Decides on one request, and counts it if it passes.
+pub fn decide<'c, H: Host>(config: &'c Config, table: &LimitTable, host: &H) -> Decision<'c> {
     let now = host.now();
     let mut decision = Decision { verdict: Verdict::Allowed(None), evicted: 0, failed: 0 };
-    let mut taken: Vec<Place> = Vec::new();
-    for (limit, &number) in config.limits.iter().zip(&scope.limits) {
-        if !limit.matches.holds(host) {
+    let mut taken: Vec<SlotRef> = Vec::new();
+    for (limit, &number) in config.limits.iter().zip(&table.limits) {
+        if !limit.filter.matches(host) {
             continue;
         }
-        let key = match key::of_request(&limit.key, limit.missing, host, (scope.seed, number)) {
+        let key = match key::from_request(&limit.key, limit.missing, host, table.seed, number) {
             Key::Counted(key) => key,
             Key::Missing if limit.missing == MissingKey::Skip => continue,
             Key::Missing => {
-                decision.refuse(limit, Reason::MissingKey);
+                decision.reject(limit, RejectReason::MissingKey);
                 continue;
             }
         };
-        let place = Place::new(number, config.slots, key, (limit.rate, now));
-        let is_lost = matches!(decision.verdict, Verdict::Refused(..));
-        match if is_lost { place.look(host) } else { place.take(host) } {
-            Ok(Outcome::Taken(..)) if is_lost => {}
-            Ok(Outcome::Taken(standing, room)) => {
-                taken.push(place);
-                decision.evicted += u32::from(room == Room::Made);
-                decision.allow(standing);
+        let slot_ref = SlotRef::new(number, config.slots, key, limit.rate, now);
+        let is_rejected = matches!(decision.verdict, Verdict::Rejected(..));
+        match if is_rejected { slot_ref.peek(host) } else { slot_ref.take(host) } {
+            Ok(Outcome::Taken(..)) if is_rejected => {}
+            Ok(Outcome::Taken(quota, insertion)) => {
+                taken.push(slot_ref);
+                decision.evicted += u32::from(insertion == Insertion::Evicted);
+                decision.allow(quota);
             }
-            Ok(Outcome::Empty(standing, wait_s)) => decision.refuse(limit, Reason::Limited { wait_s, standing }),
+            Ok(Outcome::Empty(quota, wait_s)) => decision.reject(limit, RejectReason::Limited { wait_s, quota }),
             Err(failure) => {
                 decision.failed += 1;
-                if config.on_error == OnError::Refuse {
-                    decision.refuse(limit, failure.into());
+                if config.on_error == OnError::Reject {
+                    decision.reject(limit, failure.into());
                 }
             }
         }
     }
-    if matches!(decision.verdict, Verdict::Refused(..)) {
-        let not_given = taken.iter().filter(|place| place.give_back(host).is_err()).count();
-        decision.failed += u32::try_from(not_given).unwrap_or(u32::MAX);
+    if matches!(decision.verdict, Verdict::Rejected(..)) {
+        let not_refunded = taken.iter().filter(|slot_ref| slot_ref.refund(host).is_err()).count();
+        decision.failed += u32::try_from(not_refunded).unwrap_or(u32::MAX);
     }
     decision
 }
 
 impl<'c> Decision<'c> {
-    fn allow(&mut self, standing: Standing) {
-        if let Verdict::Allowed(told) = &mut self.verdict {
-            let strictness = |standing: &Standing| (standing.remaining, u64::MAX - standing.reset_s);
-            *told = Some(told.map_or(standing, |told| std::cmp::min_by_key(told, standing, strictness)));
+    fn allow(&mut self, quota: QuotaStatus) {
+        if let Verdict::Allowed(strictest) = &mut self.verdict {
+            let strictness = |quota: &QuotaStatus| (quota.remaining, u64::MAX - quota.reset_s);
+            *strictest = Some(strictest.map_or(quota, |strictest| std::cmp::min_by_key(strictest, quota, strictness)));
         }
     }
 
-    fn refuse(&mut self, limit: &'c Limit, reason: Reason) {
+    fn reject(&mut self, limit: &'c Limit, reason: RejectReason) {
         let is_stricter = match &self.verdict {
             Verdict::Allowed(_) => true,
-            Verdict::Refused(_, known) => reason.rank() > known.rank(),
+            Verdict::Rejected(_, known) => reason.rank() > known.rank(),
         };
         if is_stricter {
-            self.verdict = Verdict::Refused(limit, reason);
+            self.verdict = Verdict::Rejected(limit, reason);
         }
     }
 }
 
-impl Reason {
+impl RejectReason {
     fn rank(self) -> (u8, u64) {
         match self {
             Self::Limited { wait_s, .. } => (0, wait_s),
@@ -124,7 +124,7 @@ impl Reason {
     }
 }
 
-impl From<Failure> for Reason {
+impl From<Failure> for RejectReason {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Contended => Self::Contended,

@@ -1,8 +1,8 @@
-//! Numbers as text, without the standard library's formatting, which would be a third of what the filter costs.
+//! Formats numbers without the standard library, whose formatting would be a third of the filter's cost.
 
 use std::fmt::{self, Write as _};
 
-/// A number in decimal digits.
+/// The decimal digits of a number.
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal {
     digits: [u8; 20],
@@ -10,13 +10,13 @@ pub struct Decimal {
 }
 
 impl Decimal {
-    /// The digits of this number.
-    pub fn of(mut number: u64) -> Self {
+    /// Formats a number.
+    pub fn new(mut number: u64) -> Self {
         let mut digits = [b'0'; 20];
         let mut start = digits.len();
         loop {
             start -= 1;
-            digits[start] += last_of(number, 10);
+            digits[start] += last_digit(number, 10);
             number /= 10;
             if number == 0 {
                 return Self { digits, start };
@@ -24,7 +24,7 @@ impl Decimal {
         }
     }
 
-    /// The digits.
+    /// Returns the digits.
     pub fn as_bytes(&self) -> &[u8] {
         &self.digits[self.start..]
     }
@@ -36,17 +36,17 @@ impl fmt::Display for Decimal {
     }
 }
 
-/// Writes a number in lower-case hexadecimal digits, at least so many.
+/// Appends a number in lower-case hexadecimal digits, at least `at_least` of them.
 pub fn push_hex(text: &mut String, number: u64, at_least: u32) {
     let needed = (u64::BITS - number.leading_zeros()).div_ceil(4);
-    for place in (0..needed.max(at_least)).rev() {
-        let digit = last_of(number >> (4 * place), 16);
+    for index in (0..needed.max(at_least)).rev() {
+        let digit = last_digit(number >> (4 * index), 16);
         text.push(char::from(if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }));
     }
 }
 
-/// The last digit.
+/// Returns the last digit of a number in this base.
 #[expect(clippy::cast_possible_truncation, reason = "a digit is less than the base")]
-const fn last_of(number: u64, base: u8) -> u8 {
+const fn last_digit(number: u64, base: u8) -> u8 {
     (number % base as u64) as u8
 }

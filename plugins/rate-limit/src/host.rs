@@ -1,35 +1,35 @@
-//! What the decision asks of the host. `lib.rs` answers from the SDK, tests from memory.
+//! The host functions that the decision needs. `lib.rs` implements them with the SDK, the tests in memory.
 
 /// The request, the clock, and the data that all workers share.
 pub trait Host {
-    /// What a value of shared data had when it was read.
+    /// The version of a value in shared data, for compare-and-swap.
     type Version: Copy;
 
-    /// Nanoseconds since 1970.
+    /// Returns the time in nanoseconds since 1970.
     fn now(&self) -> u64;
 
-    /// The first value of a header of the request; `:method` and `:path` are headers, too.
+    /// Returns the first value of a request header. `:method` and `:path` are headers, too.
     fn header(&self, name: &str) -> Option<Vec<u8>>;
 
-    /// The downstream's address and port, like `192.0.2.7:1234`.
+    /// Returns the downstream's address and port, like `192.0.2.7:1234`.
     fn address(&self) -> Option<Vec<u8>>;
 
-    /// A value of shared data, empty if there is none.
+    /// Returns a value of shared data, or an empty value if it is absent.
     fn read(&self, name: &str) -> Result<(Vec<u8>, Self::Version), Unavailable>;
 
-    /// Writes it, unless somebody else has since that version.
-    fn write(&self, name: &str, value: &[u8], version: Self::Version) -> Result<Written, Unavailable>;
+    /// Stores a value, unless it has changed since `version` was read.
+    fn write(&self, name: &str, value: &[u8], version: Self::Version) -> Result<CasResult, Unavailable>;
 }
 
-/// What became of a write.
+/// The result of a compare-and-swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// It is done.
-    Done,
-    /// Somebody else was faster.
+pub enum CasResult {
+    /// The value is stored.
+    Stored,
+    /// Another worker has changed the value.
     Conflict,
 }
 
-/// The host does not keep shared data now.
+/// The error when the host's shared data is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable;

@@ -1,4 +1,4 @@
-//! What requests are counted by: values of the request, in the order of the configuration, as one keyed hash.
+//! The key that a request is counted under: a keyed hash of its values, in the order of the configuration.
 
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
@@ -8,10 +8,11 @@ use weir_sdk::matching::without_query;
 use crate::host::Host;
 use crate::seed::Seed;
 
-/// One value of the request.
+/// A value of the request that is part of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// The downstream's address, without the port; of IPv6 the first 64 bits, since a downstream has all the others.
+pub enum KeyPart {
+    /// The downstream's address without the port. Of IPv6 only the first 64 bits, since a downstream has all the
+    /// others.
     Address,
     /// The first value of a header. The consumer and claims are headers, too: `auth` sets them.
     Header(String),
@@ -19,33 +20,33 @@ pub enum Part {
     Path,
 }
 
-/// What becomes of a request that lacks a value.
+/// The action on a request without a value of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingKey {
     /// All such requests are counted together.
     Share,
-    /// It is not counted.
+    /// The request is not counted.
     Skip,
-    /// It is refused.
-    Refuse,
+    /// The request is rejected.
+    Reject,
 }
 
 /// The key of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// Counted under this number.
+    /// The hash that the request is counted under.
     Counted(u64),
-    /// Not counted, or refused: the value is missing.
+    /// A value is missing, and [`MissingKey`] does not share.
     Missing,
 }
 
-/// The key of a request under a limit. Two limits never count under the same number, but by chance: 1 in 2^64.
-pub fn of_request<H: Host>(parts: &[Part], missing: MissingKey, host: &H, (seed, limit): (Seed, u64)) -> Key {
+/// Returns the key of a request for a limit. Keys of two limits collide with a chance of 1 in 2^64.
+pub fn from_request<H: Host>(parts: &[KeyPart], missing: MissingKey, host: &H, seed: Seed, limit: u64) -> Key {
     let mut hasher = seed.hasher();
     hasher.write_u64(limit);
     for part in parts {
         match part.value(host) {
-            // The length keeps `ab`, `c` from `a`, `bc`; an empty value is not a missing one.
+            // The length separates `ab`, `c` from `a`, `bc`, and an empty value from a missing one.
             Some(value) => {
                 hasher.write_u64(value.len() as u64 + 1);
                 hasher.write(&value);
@@ -57,7 +58,7 @@ pub fn of_request<H: Host>(parts: &[Part], missing: MissingKey, host: &H, (seed,
     Key::Counted(hasher.finish())
 }
 
-impl Part {
+impl KeyPart {
     fn value<H: Host>(&self, host: &H) -> Option<Vec<u8>> {
         match self {
             Self::Address => host.address().map(|address| network(&address)),
@@ -70,8 +71,8 @@ impl Part {
     }
 }
 
-/// The part of `192.0.2.7:1234` or `[2001:db8::1]:1234` that is the downstream's alone. What is no address, like the
-/// path of a socket, is taken as it stands.
+/// Returns the part of `192.0.2.7:1234` or `[2001:db8::1]:1234` that identifies the downstream. Other values, like the
+/// path of a socket, are returned unchanged.
 fn network(address: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(address).unwrap_or_default();
     let ip = text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse::<IpAddr>());

@@ -1,19 +1,19 @@
-//! The `rate-limit` filter: at most so many requests a second, a minute or an hour, for each key.
+//! The `rate-limit` filter: limits the requests of each key per second, minute or hour.
 //!
 //! ```text
-//!  request ─► decide::decide ─┬► allowed: next filter; the response tells where it stands
-//!                 │           └► refused: 429 that names the limit
+//!  request ─► decide::decide ─┬► allowed: next filter; the response gets ratelimit-… headers
+//!                 │           └► rejected: 429 that names the limit
 //!                 └─ shared data: the buckets of all workers, changed by compare-and-swap
 //! ```
 //!
-//! This file is all that talks to the host. The decision is made in `decide` on a `host::Host`, and tested without a
-//! real one. What the configuration may say is in `config`, and in the README.
+//! Only this file calls the host. `decide` computes the decision on a `host::Host`, so its tests need no real one.
+//! `config` reads the configuration; the README documents its fields.
 
-pub mod refusal;
+pub mod rejection;
 
 pub mod decide;
 
-pub mod scope;
+pub mod limit_table;
 
 pub mod config;
 
@@ -38,37 +38,37 @@ use weir_sdk::{
     Action, HostError, HttpFilter, Rc, Reply, RequestHeaders, ResponseHeaders, clock, log, property, shared,
 };
 
-use bucket::Standing;
+use bucket::QuotaStatus;
 use config::{Config, OnError};
-use decide::{Decision, Verdict};
+use decide::{Decision, RejectReason, Verdict};
 use digits::Decimal;
-use host::{Host, Unavailable, Written};
-use refusal::Refusal;
-use scope::Scope;
+use host::{CasResult, Host, Unavailable};
+use limit_table::LimitTable;
+use rejection::Rejection;
 
 /// The downstream's address and port.
-const ADDRESS: Path = Path::joined("source\0address");
+const ADDRESS: Path = Path::from_nul_separated("source\0address");
 
 static ALLOWED: Counter = Counter::new("rate_limit_allowed_total");
-static REFUSED: Counter = Counter::new("rate_limit_refused_total");
+static REJECTED: Counter = Counter::new("rate_limit_rejected_total");
 static EVICTED: Counter = Counter::new("rate_limit_evicted_total");
 static FAILED: Counter = Counter::new("rate_limit_errors_total");
 
-/// What the streams of a VM share.
+/// The state that the streams of a VM share.
 #[derive(Debug, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Shared {
     config: Config,
     #[serde(skip)]
-    scope: OnceCell<Scope>,
+    table: OnceCell<LimitTable>,
 }
 
 /// The filter.
 #[derive(Debug)]
 pub struct RateLimit {
     shared: Rc<Shared>,
-    /// Where the request stands, until the response tells it.
-    standing: Option<Standing>,
+    /// The state of the strictest limit, from the request until the response headers.
+    quota: Option<QuotaStatus>,
 }
 
 weir_sdk::register!(RateLimit);
@@ -77,38 +77,38 @@ impl HttpFilter for RateLimit {
     type Config = Shared;
 
     fn new(shared: &Rc<Shared>) -> Self {
-        Self { shared: Rc::clone(shared), standing: None }
+        Self { shared: Rc::clone(shared), quota: None }
     }
 
     fn on_request_headers(&mut self, headers: &mut RequestHeaders) -> Action {
-        let host = Live { headers };
+        let host = SdkHost { headers };
         let config = &self.shared.config;
-        let Ok(scope) = self.shared.scope(&host) else {
-            return without_scope(config);
+        let Ok(table) = self.shared.table(&host) else {
+            return on_missing_shared_data(config);
         };
-        let Decision { verdict, evicted, failed } = decide::decide(config, scope, &host);
+        let Decision { verdict, evicted, failed } = decide::decide(config, table, &host);
         EVICTED.add(evicted);
         FAILED.add(failed);
         match verdict {
-            Verdict::Allowed(standing) => {
+            Verdict::Allowed(quota) => {
                 ALLOWED.add(1);
-                self.standing = standing.filter(|_| config.tell);
+                self.quota = quota.filter(|_| config.emit_headers);
                 Action::Continue
             }
-            Verdict::Refused(limit, reason) => {
-                REFUSED.add(1);
-                reply(config, &refusal::answer(limit, reason)).into()
+            Verdict::Rejected(limit, reason) => {
+                REJECTED.add(1);
+                reply(config, &Rejection::new(limit, reason)).into()
             }
         }
     }
 
     fn on_response_headers(&mut self, response: &mut ResponseHeaders) -> Action {
-        // A filter behind this one, or the upstream, may have told of a stricter limit.
-        let told = response.text("ratelimit-remaining").and_then(|text| text.parse().ok());
-        if let Some(standing) = self.standing.take()
-            && told.is_none_or(|told: u64| told >= standing.remaining)
+        // A later filter or the upstream may have set the headers of a stricter limit.
+        let remaining = response.text("ratelimit-remaining").and_then(|text| text.parse().ok());
+        if let Some(quota) = self.quota.take()
+            && remaining.is_none_or(|remaining: u64| remaining >= quota.remaining)
         {
-            for (name, value) in headers_of(&standing) {
+            for (name, value) in quota_headers(&quota) {
                 response.set(name, value.as_bytes());
             }
         }
@@ -117,59 +117,59 @@ impl HttpFilter for RateLimit {
 }
 
 impl Shared {
-    /// The scope, found at the first request: before that, shared data need not be there.
-    fn scope(&self, host: &Live<'_>) -> Result<&Scope, Unavailable> {
-        if let Some(scope) = self.scope.get() {
-            return Ok(scope);
+    /// Returns the table of limits. The first request creates it, since shared data may be unavailable before.
+    fn table(&self, host: &SdkHost<'_>) -> Result<&LimitTable, Unavailable> {
+        if let Some(table) = self.table.get() {
+            return Ok(table);
         }
         let name = property::bytes(&["plugin_name"]).unwrap_or_default();
-        let seed = seed::find(host, &host.chance())?;
-        Ok(self.scope.get_or_init(|| Scope::new(seed, &name, &self.config)))
+        let seed = seed::find(host, &host.entropy())?;
+        Ok(self.table.get_or_init(|| LimitTable::new(seed, &name, &self.config)))
     }
 }
 
-/// There is no shared data at all.
-fn without_scope(config: &Config) -> Action {
+/// Applies `onError` when the host has no shared data.
+fn on_missing_shared_data(config: &Config) -> Action {
     FAILED.add(1);
-    log::error!("the host keeps no shared data, so no limit can be asked");
+    log::error!("shared data is unavailable: no limit is checked");
     match (config.on_error, config.limits.first()) {
-        (OnError::Refuse, Some(limit)) => {
-            REFUSED.add(1);
-            reply(config, &refusal::answer(limit, decide::Reason::Unavailable)).into()
+        (OnError::Reject, Some(limit)) => {
+            REJECTED.add(1);
+            reply(config, &Rejection::new(limit, RejectReason::Unavailable)).into()
         }
         _ => Action::Continue,
     }
 }
 
-fn reply(config: &Config, refusal: &Refusal) -> Reply {
-    let mut reply = Reply::new(refusal.status).details(&refusal.details).text(&refusal.text);
-    if let Some(seconds) = refusal.retry_after_s {
+fn reply(config: &Config, rejection: &Rejection) -> Reply {
+    let mut reply = Reply::new(rejection.status).details(&rejection.details).text(&rejection.text);
+    if let Some(seconds) = rejection.retry_after_s {
         reply = reply.header("retry-after", &seconds.to_string());
     }
-    for standing in refusal.standing.iter().filter(|_| config.tell) {
-        for (name, value) in headers_of(standing) {
+    for quota in rejection.quota.iter().filter(|_| config.emit_headers) {
+        for (name, value) in quota_headers(quota) {
             reply = reply.header(name, &value.to_string());
         }
     }
     reply
 }
 
-fn headers_of(standing: &Standing) -> [(&'static str, Decimal); 3] {
+fn quota_headers(quota: &QuotaStatus) -> [(&'static str, Decimal); 3] {
     [
-        ("ratelimit-limit", Decimal::of(standing.limit)),
-        ("ratelimit-remaining", Decimal::of(standing.remaining)),
-        ("ratelimit-reset", Decimal::of(standing.reset_s)),
+        ("ratelimit-limit", Decimal::new(quota.limit)),
+        ("ratelimit-remaining", Decimal::new(quota.remaining)),
+        ("ratelimit-reset", Decimal::new(quota.reset_s)),
     ]
 }
 
-/// The real host.
-struct Live<'a> {
+/// The host functions of the SDK.
+struct SdkHost<'a> {
     headers: &'a RequestHeaders,
 }
 
-impl Live<'_> {
-    /// What nobody can know beforehand of a request.
-    fn chance(&self) -> [Vec<u8>; 4] {
+impl SdkHost<'_> {
+    /// Returns values of the request that a downstream cannot predict.
+    fn entropy(&self) -> [Vec<u8>; 4] {
         let value = |path: &[&str]| property::bytes(path).unwrap_or_default();
         [
             value(&["request", "id"]),
@@ -180,7 +180,7 @@ impl Live<'_> {
     }
 }
 
-impl Host for Live<'_> {
+impl Host for SdkHost<'_> {
     type Version = shared::Version;
 
     fn now(&self) -> u64 {
@@ -197,14 +197,14 @@ impl Host for Live<'_> {
     }
 
     fn read(&self, name: &str) -> Result<(Vec<u8>, shared::Version), Unavailable> {
-        let (value, version) = shared::look(name).map_err(|_| Unavailable)?;
+        let (value, version) = shared::get_with_version(name).map_err(|_| Unavailable)?;
         Ok((value.unwrap_or_default(), version))
     }
 
-    fn write(&self, name: &str, value: &[u8], version: shared::Version) -> Result<Written, Unavailable> {
-        match shared::write_if_unchanged(name, value, version) {
-            Ok(()) => Ok(Written::Done),
-            Err(HostError::Conflict) => Ok(Written::Conflict),
+    fn write(&self, name: &str, value: &[u8], version: shared::Version) -> Result<CasResult, Unavailable> {
+        match shared::compare_and_set(name, value, version) {
+            Ok(()) => Ok(CasResult::Stored),
+            Err(HostError::Conflict) => Ok(CasResult::Conflict),
             Err(_) => Err(Unavailable),
         }
     }

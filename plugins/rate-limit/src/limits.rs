@@ -1,21 +1,21 @@
-//! Every bound of this filter.
+//! All bounds of this filter.
 
-/// Limits in one configuration: each costs a request two calls to the host.
+/// The maximum number of limits in a configuration. Each costs a request two hostcalls.
 pub const MAX_LIMITS: usize = 16;
 
-/// Values that one limit may count by: nobody has needed more than three.
+/// The maximum number of values in the key of a limit.
 pub const MAX_KEY_PARTS: usize = 8;
 
-/// The longest name of a limit, in bytes: it stands in answers and in the access log.
+/// The longest name of a limit, in bytes. Responses and the access log have the name.
 pub const MAX_NAME: usize = 63;
 
-/// Keys that each limit remembers unless the configuration says otherwise; some 2 MiB when all are in use.
+/// The default of `maxKeys`, the keys that each limit stores. All in use, they take about 2 MiB.
 pub const DEFAULT_KEYS: u64 = 65_536;
 
-/// Keys that all limits of a configuration remember together: some 36 MiB, of the 64 MiB that a filter's shared data
-/// may take. Beyond those the host would drop buckets of its own choice.
+/// The maximum number of keys of all limits together. They take about 36 MiB of the 64 MiB that the shared data of a
+/// filter may take. Beyond 64 MiB the host would evict buckets.
 pub const MAX_KEYS: u64 = 1 << 20;
 
-/// How often a bucket is looked at again because another worker changed it meanwhile. Each time one of the workers has
-/// got on, so this many in a row have not been seen; it bounds what a request can cost.
+/// The maximum number of attempts to change a bucket that other workers change at the same time. It bounds the cost of
+/// a request. In each attempt one of the workers succeeds, so this many conflicts in a row are unlikely.
 pub const MAX_ATTEMPTS: usize = 64;

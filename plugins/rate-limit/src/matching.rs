@@ -1,21 +1,21 @@
-//! Which requests a limit is for.
+//! The condition of a limit on requests.
 
 use weir_sdk::matching::{PathMatch, without_query};
 
 use crate::host::Host;
 
-/// Requests with one of these methods and one of these paths. An empty list is every one.
+/// The requests that a limit counts, by method and path. An empty list matches every request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match {
-    /// Methods.
+    /// The methods, any of which matches.
     pub methods: Vec<String>,
-    /// Paths, compared without the query.
+    /// The paths, any of which matches; compared without the query.
     pub paths: Vec<PathMatch>,
 }
 
 impl Match {
-    /// Whether the limit is for this request.
-    pub fn holds<H: Host>(&self, host: &H) -> bool {
+    /// Returns whether the limit counts the request of `host`.
+    pub fn matches<H: Host>(&self, host: &H) -> bool {
         let method = || host.header(":method").unwrap_or_default();
         let path = || host.header(":path").unwrap_or_default();
         (self.methods.is_empty() || contains_method(&self.methods, &method()))

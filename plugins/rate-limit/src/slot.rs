@@ -1,12 +1,12 @@
-//! One value of shared data: up to [`MAX_ENTRIES`] buckets, each the hash of its key and when it is full again.
+//! One value of shared data: up to [`MAX_ENTRIES`] buckets, each the hash of its key and the time at which it is full.
 //!
-//! A bucket that is full is as good as absent, so it is left out at the next write. When all places are taken by buckets
-//! that are not, the fullest makes room: it is the one of which the least is forgotten.
+//! A full bucket equals an absent one, so the next write removes it. When all buckets of the slot are in use, the
+//! fullest is evicted, since the least of its state is lost.
 
-/// Buckets in a slot.
+/// The number of buckets in a slot.
 pub const MAX_ENTRIES: usize = 8;
 
-/// Bytes of a bucket.
+/// The size of a bucket, in bytes.
 const ENTRY: usize = 16;
 
 /// A slot, unpacked.
@@ -23,7 +23,7 @@ struct Entry {
 }
 
 impl Slot {
-    /// Unpacks a value. What does not belong there is left out.
+    /// Unpacks a value of shared data. Ignores excess bytes.
     pub fn unpack(bytes: &[u8]) -> Self {
         let mut slot = Self::default();
         for entry in bytes.chunks_exact(ENTRY).take(MAX_ENTRIES) {
@@ -33,7 +33,7 @@ impl Slot {
         slot
     }
 
-    /// Packs it into `bytes`, in place of what they held.
+    /// Packs the slot into `bytes`, and replaces their content.
     pub fn pack(&self, bytes: &mut Vec<u8>) {
         bytes.clear();
         for entry in self.live() {
@@ -42,31 +42,31 @@ impl Slot {
         }
     }
 
-    /// When the bucket of a key is full again; 0, long past, if there is none.
+    /// Returns the time at which the bucket of a key is full. Returns 0, which is in the past, for an absent bucket.
     pub fn full_at(&self, key: u64) -> u64 {
         self.live().iter().find(|entry| entry.key == key).map_or(0, |entry| entry.full_at)
     }
 
-    /// Sets when the bucket of a key is full again, and leaves out those that are full `now`. Whether one that is not
-    /// full had to make room.
-    pub fn set(&mut self, key: u64, full_at: u64, now: u64) -> Room {
+    /// Sets the time at which the bucket of a key is full, and removes buckets that are full at `now`. Returns whether
+    /// a bucket was evicted.
+    pub fn set(&mut self, key: u64, full_at: u64, now: u64) -> Insertion {
         let before = *self;
         self.len = 0;
         for entry in before.live().iter().filter(|entry| entry.key != key && entry.full_at > now) {
             self.push(*entry);
         }
         if full_at <= now {
-            return Room::Enough;
+            return Insertion::Fit;
         }
         let entry = Entry { key, full_at };
         if self.len < MAX_ENTRIES {
             self.push(entry);
-            return Room::Enough;
+            return Insertion::Fit;
         }
         if let Some(fullest) = self.entries.iter_mut().min_by_key(|entry| entry.full_at) {
             *fullest = entry;
         }
-        Room::Made
+        Insertion::Evicted
     }
 
     fn live(&self) -> &[Entry] {
@@ -79,13 +79,13 @@ impl Slot {
     }
 }
 
-/// Whether there was room for a bucket.
+/// The result of setting a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// There was.
-    Enough,
-    /// Another bucket that was not full is forgotten for it.
-    Made,
+pub enum Insertion {
+    /// The slot had capacity for the bucket.
+    Fit,
+    /// Another bucket, which was not full, was evicted.
+    Evicted,
 }
 
 fn number(bytes: &[u8]) -> u64 {

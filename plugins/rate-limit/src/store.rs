@@ -1,44 +1,44 @@
-//! Buckets in shared data, changed by compare-and-swap: exact across workers with nothing but the standard ABI.
+//! Buckets in shared data, changed by compare-and-swap. The count is exact across workers, with the standard ABI only.
 //!
 //! ```text
 //!  key ─► hash ─► `rl-LIMIT-(hash % slots)` ─► slot of 8 buckets ─► bucket
 //! ```
 //!
-//! The number of slots is fixed, so memory is bounded whatever keys arrive.
+//! The number of slots is fixed, so memory is bounded for any number of keys.
 
-use crate::bucket::{Rate, Standing, Take};
+use crate::bucket::{QuotaStatus, Rate, TakeResult};
 use crate::digits::push_hex;
-use crate::host::{Host, Unavailable, Written};
+use crate::host::{CasResult, Host, Unavailable};
 use crate::limits::MAX_ATTEMPTS;
-use crate::slot::{Room, Slot};
+use crate::slot::{Insertion, Slot};
 
-/// Where a bucket is, and how it fills.
+/// A reference to the bucket of a key in its slot, with the rate and the time of the request.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct SlotRef {
     slot: String,
     key: u64,
     rate: Rate,
     now: u64,
 }
 
-/// What became of a request at a bucket.
+/// The result of a request at a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It took a token.
-    Taken(Standing, Room),
-    /// There was none.
-    Empty(Standing, Wait),
+    /// A token was taken.
+    Taken(QuotaStatus, Insertion),
+    /// The bucket is empty.
+    Empty(QuotaStatus, Wait),
 }
 
-/// Seconds until there is a token.
+/// Seconds until the bucket has a token.
 pub type Wait = u64;
 
-/// Why nothing became of it.
+/// The reason why a bucket could not be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Others were always faster.
+    /// Other workers changed the slot on each attempt.
     Contended,
-    /// The host keeps no shared data now.
+    /// The host's shared data is unavailable.
     Unavailable,
 }
 
@@ -48,30 +48,30 @@ impl From<Unavailable> for Failure {
     }
 }
 
-/// Whether a slot is to be written.
+/// The result of an edit: leaves the slot unchanged, or writes it.
 enum Edit<T> {
-    Keep(T),
+    Unchanged(T),
     Write(T),
 }
 
-impl Place {
-    /// The bucket of `key` under the limit with the number `limit`.
-    pub fn new(limit: u64, slots: u64, key: u64, (rate, now): (Rate, u64)) -> Self {
+impl SlotRef {
+    /// Creates a reference to the bucket of `key` for the limit with the number `limit`.
+    pub fn new(limit: u64, slots: u64, key: u64, rate: Rate, now: u64) -> Self {
         Self { slot: slot_name(limit, key % slots.max(1)), key, rate, now }
     }
 
-    /// Takes a token. An empty bucket is not written, so refusing costs one look.
+    /// Takes a token. An empty bucket is not written, so a rejection costs one read.
     pub fn take<H: Host>(&self, host: &H) -> Result<Outcome, Failure> {
         self.change(host, |slot| match self.rate.take(slot.full_at(self.key), self.now) {
-            Take::Taken(full_at) => {
-                let room = slot.set(self.key, full_at, self.now);
-                Edit::Write(Outcome::Taken(self.rate.standing(full_at, self.now), room))
+            TakeResult::Taken(full_at) => {
+                let insertion = slot.set(self.key, full_at, self.now);
+                Edit::Write(Outcome::Taken(self.rate.quota(full_at, self.now), insertion))
             }
-            Take::Empty { full_at, is_corrected } => {
-                let standing = self.rate.standing(full_at, self.now);
-                let outcome = Outcome::Empty(standing, self.rate.wait_s(full_at, self.now));
+            TakeResult::Empty { full_at, is_corrected } => {
+                let quota = self.rate.quota(full_at, self.now);
+                let outcome = Outcome::Empty(quota, self.rate.wait_s(full_at, self.now));
                 if !is_corrected {
-                    return Edit::Keep(outcome);
+                    return Edit::Unchanged(outcome);
                 }
                 slot.set(self.key, full_at, self.now);
                 Edit::Write(outcome)
@@ -79,23 +79,23 @@ impl Place {
         })
     }
 
-    /// What [`Place::take`] would say, without taking anything.
-    pub fn look<H: Host>(&self, host: &H) -> Result<Outcome, Failure> {
+    /// Returns the result that [`SlotRef::take`] would have, without taking a token.
+    pub fn peek<H: Host>(&self, host: &H) -> Result<Outcome, Failure> {
         self.change(host, |slot| {
-            Edit::Keep(match self.rate.take(slot.full_at(self.key), self.now) {
-                Take::Taken(full_at) => Outcome::Taken(self.rate.standing(full_at, self.now), Room::Enough),
-                Take::Empty { full_at, .. } => {
-                    Outcome::Empty(self.rate.standing(full_at, self.now), self.rate.wait_s(full_at, self.now))
+            Edit::Unchanged(match self.rate.take(slot.full_at(self.key), self.now) {
+                TakeResult::Taken(full_at) => Outcome::Taken(self.rate.quota(full_at, self.now), Insertion::Fit),
+                TakeResult::Empty { full_at, .. } => {
+                    Outcome::Empty(self.rate.quota(full_at, self.now), self.rate.wait_s(full_at, self.now))
                 }
             })
         })
     }
 
-    /// Gives back a token that was taken for a request which another limit refuses.
-    pub fn give_back<H: Host>(&self, host: &H) -> Result<(), Failure> {
+    /// Returns a token that was taken for a request which another limit rejects.
+    pub fn refund<H: Host>(&self, host: &H) -> Result<(), Failure> {
         self.change(host, |slot| {
             let full_at = slot.full_at(self.key);
-            slot.set(self.key, self.rate.give_back(full_at), self.now);
+            slot.set(self.key, self.rate.refund(full_at), self.now);
             Edit::Write(())
         })
     }
@@ -105,11 +105,11 @@ impl Place {
             let (mut bytes, version) = host.read(&self.slot)?;
             let mut slot = Slot::unpack(&bytes);
             let outcome = match edit(&mut slot) {
-                Edit::Keep(outcome) => return Ok(outcome),
+                Edit::Unchanged(outcome) => return Ok(outcome),
                 Edit::Write(outcome) => outcome,
             };
             slot.pack(&mut bytes);
-            if host.write(&self.slot, &bytes, version)? == Written::Done {
+            if host.write(&self.slot, &bytes, version)? == CasResult::Stored {
                 return Ok(outcome);
             }
         }
@@ -117,7 +117,7 @@ impl Place {
     }
 }
 
-/// `rl-LIMIT-SLOT`, in hexadecimal digits: at least 16 and 5.
+/// Returns `rl-LIMIT-SLOT` with at least 16 and 5 hexadecimal digits.
 fn slot_name(limit: u64, slot: u64) -> String {
     let mut name = String::with_capacity(28);
     name.push_str("rl-");

@@ -1,12 +1,12 @@
-//! The bucket and the slot against naive versions of them.
+//! The bucket and the slot against naive implementations.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use weir_plugin_rate_limit::bucket::{Rate, Take};
+use weir_plugin_rate_limit::bucket::{Rate, TakeResult};
 use weir_plugin_rate_limit::slot::{MAX_ENTRIES, Slot};
 
-/// Tokens as nanoseconds, filled step by step.
+/// A bucket of nanoseconds, filled in steps.
 struct Naive {
     filled: u64,
     capacity: u64,
@@ -30,7 +30,7 @@ const START: u64 = 1_800_000_000_000_000_000;
 
 proptest! {
     #[test]
-    fn it_passes_what_a_naive_bucket_passes(
+    fn bucket_passes_the_requests_of_a_naive_bucket(
         requests in 1_u64..1_000,
         burst in 1_u64..20,
         steps in prop::collection::vec(0_u64..3_000_000_000, 1..200),
@@ -43,28 +43,28 @@ proptest! {
         for step in steps {
             now += step;
             let taken = rate.take(full_at, now);
-            prop_assert_eq!(matches!(taken, Take::Taken(_)), naive.take(now));
-            if let Take::Taken(next) = taken {
+            prop_assert_eq!(matches!(taken, TakeResult::Taken(_)), naive.take(now));
+            if let TakeResult::Taken(next) = taken {
                 full_at = next;
             }
-            prop_assert_eq!(rate.standing(full_at, now).remaining, naive.filled / interval);
+            prop_assert_eq!(rate.quota(full_at, now).remaining, naive.filled / interval);
         }
     }
 
-    /// Earlier is never better, whatever the times are.
+    /// At an earlier time a bucket never has more tokens.
     #[test]
-    fn a_clock_set_back_gives_nothing(full_at: u64, now: u64, back: u64, burst in 1_u64..1_000_000) {
+    fn clock_set_back_adds_no_tokens(full_at: u64, now: u64, back: u64, burst in 1_u64..1_000_000) {
         let rate = Rate::new(7, 3_600_000_000_000, burst);
         let earlier = now.saturating_sub(back);
-        if let Take::Taken(_) = rate.take(full_at, earlier) {
-            prop_assert!(matches!(rate.take(full_at, now), Take::Taken(_)));
+        if let TakeResult::Taken(_) = rate.take(full_at, earlier) {
+            prop_assert!(matches!(rate.take(full_at, now), TakeResult::Taken(_)));
         }
-        prop_assert!(rate.standing(full_at, earlier).remaining <= rate.standing(full_at, now).remaining);
+        prop_assert!(rate.quota(full_at, earlier).remaining <= rate.quota(full_at, now).remaining);
     }
 
-    /// A slot remembers the last bucket set, and each other unless eight that are less full were set.
+    /// A slot has the last bucket set, and each other one unless eight less full ones were set after it.
     #[test]
-    fn a_slot_is_a_small_table(sets in prop::collection::vec((0_u64..24, 1_u64..1_000, 0_u64..3), 1..100)) {
+    fn slot_evicts_the_fullest_bucket(sets in prop::collection::vec((0_u64..24, 1_u64..1_000, 0_u64..3), 1..100)) {
         let mut bytes = Vec::new();
         let mut naive: BTreeMap<u64, u64> = BTreeMap::new();
         let mut now = 0;
@@ -79,7 +79,7 @@ proptest! {
             naive.retain(|known, full_at| *known != key && *full_at > now);
             if naive.len() == MAX_ENTRIES {
                 let least = naive.values().min().copied();
-                // Of equals it does not matter which one goes: follow what the slot did.
+                // Of equal buckets either may be evicted, so the naive table follows the slot.
                 let left = Slot::unpack(&bytes);
                 let gone = naive.iter().find(|(known, value)| Some(**value) == least && left.full_at(**known) == 0);
                 prop_assert!(gone.is_some());
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_slot(bytes: Vec<u8>, key: u64) {
+    fn slot_unpacks_any_bytes(bytes: Vec<u8>, key: u64) {
         let mut slot = Slot::unpack(&bytes);
         slot.set(key, 2, 1);
         prop_assert_eq!(slot.full_at(key), 2);

@@ -1,16 +1,16 @@
-//! Wrong configurations: each error is named, all of them at once. And what is left out.
+//! Invalid configurations: every error is reported, all at once. And the defaults of absent fields.
 
 use weir_plugin_rate_limit::config::Config;
-use weir_plugin_rate_limit::key::Part;
+use weir_plugin_rate_limit::key::KeyPart;
 
 #[track_caller]
 fn check(json: &str, expected: &[&str]) {
-    let refusal = weir_sdk::config::parse::<Config>(json.as_bytes()).expect_err("must be refused");
-    assert_eq!(refusal.errors(), expected, "{json}");
+    let errors = weir_sdk::config::parse::<Config>(json.as_bytes()).expect_err("must be rejected");
+    assert_eq!(errors.errors(), expected, "{json}");
 }
 
 #[test]
-fn nothing_is_refused() {
+fn empty_configuration_is_rejected() {
     let expected = ["limits: needs at least one limit; without one everything would pass"];
     check("", &expected);
     check(r#"{"limits": []}"#, &expected);
@@ -19,7 +19,7 @@ fn nothing_is_refused() {
 }
 
 #[test]
-fn every_error_is_named() {
+fn every_error_is_reported() {
     check(
         r#"{
           "limits": [
@@ -82,7 +82,7 @@ fn every_error_is_named() {
 }
 
 #[test]
-fn limits_have_a_limit() {
+fn number_of_limits_and_keys_is_bounded() {
     let limit = |number| format!(r#"{{"name": "a{number}", "requests": 1, "per": "second"}}"#);
     let limits = |count: usize| (0..count).map(limit).collect::<Vec<_>>().join(",");
     check(&format!(r#"{{"limits": [{}]}}"#, limits(17)), &["limits: may hold at most 16 limits"]);
@@ -92,13 +92,13 @@ fn limits_have_a_limit() {
 }
 
 #[test]
-fn what_is_left_out_has_a_default() {
+fn absent_field_has_a_default() {
     let json =
         r#"{"headers": null, "limits": [{"name": "a", "requests": 3, "per": "minute", "key": [{"consumer": true}]}]}"#;
     let config = weir_sdk::config::parse::<Config>(json.as_bytes()).expect("a right configuration");
-    assert_eq!((config.slots, config.tell), (8_192, true));
-    assert_eq!(config.limits[0].key, [Part::Header("x-auth-consumer".to_owned())]);
-    let said = json.replace("null", "false").replace("\"minute\"", "\"minute\", \"burst\": 3");
-    let said = weir_sdk::config::parse::<Config>(said.as_bytes()).expect("a right configuration");
-    assert_eq!((said.tell, said.limits == config.limits), (false, true));
+    assert_eq!((config.slots, config.emit_headers), (8_192, true));
+    assert_eq!(config.limits[0].key, [KeyPart::Header("x-auth-consumer".to_owned())]);
+    let explicit = json.replace("null", "false").replace("\"minute\"", "\"minute\", \"burst\": 3");
+    let explicit = weir_sdk::config::parse::<Config>(explicit.as_bytes()).expect("a right configuration");
+    assert_eq!((explicit.emit_headers, explicit.limits == config.limits), (false, true));
 }

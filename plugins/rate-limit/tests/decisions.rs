@@ -1,4 +1,4 @@
-//! The decision, without a real host: buckets, keys, several limits, workers at once, and what happens when it is full.
+//! The decision without a real host: buckets, keys, several limits, concurrent workers, and full slots.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fake;
@@ -7,9 +7,9 @@ use std::thread;
 
 use fake::{Data, Fake, SECOND, START, config};
 use weir_plugin_rate_limit::decide::Verdict;
-use weir_plugin_rate_limit::refusal;
+use weir_plugin_rate_limit::rejection::Rejection;
 
-/// Ten a second, five at once, for each address.
+/// A limit of ten requests a second with a burst of five, for each address.
 const TEN: &str = r#"{"limits": [
     {"name": "ten", "requests": 10, "per": "second", "burst": 5, "key": [{"source": "address"}]}
 ]}"#;
@@ -23,7 +23,7 @@ fn check(config_json: &str, requests: &[(Fake<'_>, &str)]) {
 }
 
 #[test]
-fn a_burst_and_then_the_rate() {
+fn burst_passes_and_then_the_rate() {
     let data = Data::default();
     let at = |since| Fake::new(&data).at(since);
     check(
@@ -62,7 +62,7 @@ fn seconds_are_rounded_up() {
 }
 
 #[test]
-fn three_times_the_limit_for_a_minute_passes_the_burst_and_the_rate() {
+fn load_beyond_the_limit_passes_burst_and_rate() {
     for (requests, per, burst, period) in [(300, "second", 300, 1), (700, "minute", 3, 60), (999_983, "hour", 50, 3600)]
     {
         let json =
@@ -78,19 +78,19 @@ fn three_times_the_limit_for_a_minute_passes_the_burst_and_the_rate() {
 }
 
 #[test]
-fn a_clock_that_goes_backwards_gives_nothing() {
+fn clock_set_back_adds_no_tokens() {
     let data = Data::default();
     let at = |since| Fake::new(&data).at(since);
     check(TEN, &[(at(SECOND), "4 of 5, reset 1"), (at(SECOND), "3 of 5, reset 1")]);
     check(TEN, &[(at(SECOND - SECOND / 10), "1 of 5, reset 1"), (at(0), "ten wait 1")]);
-    // An hour back: empty from then on, not for an hour.
+    // An hour back: the bucket is empty, but refills from then on instead of an hour later.
     let back = |since| {
         let mut request = Fake::new(&data);
         request.now = START - 3_600 * SECOND + since;
         request
     };
     check(TEN, &[(back(0), "ten wait 1"), (back(SECOND / 10), "0 of 5, reset 1"), (back(SECOND / 10), "ten wait 1")]);
-    // No clock at all, and one at its end.
+    // A host without a clock, and the last possible time.
     for now in [0, 1, u64::MAX] {
         let mut request = Fake::new(&data);
         request.now = now;
@@ -99,7 +99,7 @@ fn a_clock_that_goes_backwards_gives_nothing() {
 }
 
 #[test]
-fn keys_are_apart() {
+fn each_key_has_its_own_bucket() {
     let data = Data::default();
     let json = r#"{"limits": [{"name": "a", "requests": 2, "per": "hour", "key": [
         {"source": "address"}, {"header": "X-User"}, {"path": true}, {"consumer": true}, {"claim": "sub"}
@@ -132,7 +132,7 @@ fn keys_are_apart() {
 }
 
 #[test]
-fn a_missing_value_is_shared_skipped_or_refused() {
+fn missing_value_is_shared_skipped_or_rejected() {
     let json = |policy: &str| {
         format!(r#"{{"limits": [{{"name": "a", "requests": 1, "per": "hour", "key": [{{"header": "u"}}]{policy}}}]}}"#)
     };
@@ -149,7 +149,7 @@ fn a_missing_value_is_shared_skipped_or_refused() {
 }
 
 #[test]
-fn the_strictest_of_several_limits_is_told_and_a_refusal_costs_nothing() {
+fn strictest_limit_is_reported_and_rejection_takes_no_token() {
     let data = Data::default();
     let json = r#"{"limits": [
         {"name": "all", "requests": 6, "per": "minute"},
@@ -178,7 +178,7 @@ fn the_strictest_of_several_limits_is_told_and_a_refusal_costs_nothing() {
 }
 
 #[test]
-fn workers_at_once_pass_exactly_the_burst() {
+fn concurrent_workers_pass_exactly_the_burst() {
     let data = Data::default();
     let json =
         r#"{"limits": [{"name": "a", "requests": 500, "per": "hour"}, {"name": "b", "requests": 600, "per": "hour"}]}"#;
@@ -196,14 +196,14 @@ fn workers_at_once_pass_exactly_the_burst() {
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
     assert_eq!(passed, 500);
-    // What `a` refused has not been taken from `b`... nor has `b`'s own share grown.
+    // Requests that `a` rejected took no token of `b`, and refunds added none.
     let b = config(r#"{"limits": [{"name": "b", "requests": 600, "per": "hour"}]}"#);
     let left = (0..200).filter(|_| Fake::new(&data).passes(&b)).count();
     assert_eq!(left, 100);
 }
 
 #[test]
-fn what_cannot_be_counted_is_refused_unless_told_otherwise() {
+fn uncountable_request_is_rejected_or_allowed_by_on_error() {
     let data = Data::default();
     let open = TEN.replace("{\"limits\"", "{\"onError\": \"allow\", \"limits\"");
     let contended = |conflicts| {
@@ -218,7 +218,7 @@ fn what_cannot_be_counted_is_refused_unless_told_otherwise() {
 }
 
 #[test]
-fn a_flood_of_keys_takes_bounded_memory_and_forgets_the_fullest_first() {
+fn flood_of_keys_takes_bounded_memory_and_evicts_the_fullest_first() {
     let data = Data::default();
     let json = r#"{"maxKeys": 256, "limits": [{"name": "a", "requests": 5, "per": "hour", "key": [{"header": "u"}]}]}"#;
     let config = config(json);
@@ -241,16 +241,16 @@ fn a_flood_of_keys_takes_bounded_memory_and_forgets_the_fullest_first() {
     assert!(data.bytes() <= 32 * 281 + 7 + 16 + 128, "{}", data.bytes());
     for user in &limited {
         let request = Fake::new(&data).with("u", user).at(SECOND);
-        assert!(!request.passes(&config), "{user} was forgotten in a flood of keys that have used less");
+        assert!(!request.passes(&config), "{user} was evicted by keys with fuller buckets");
     }
-    // An hour later all are full, and so are gone at the next write.
+    // An hour later all buckets are full, so the next write removes them.
     Fake::new(&data).with("u", "later").at(3_600 * SECOND + 20_000).decide(&config);
     let expired = Fake::new(&data).with("u", "later").at(2 * 3_600 * SECOND).decide(&config);
     assert_eq!(expired.evicted, 0);
 }
 
 #[test]
-fn a_new_configuration_keeps_what_was_counted() {
+fn new_configuration_continues_the_count() {
     let data = Data::default();
     let json =
         |requests, name| format!(r#"{{"limits": [{{"name": "{name}", "requests": {requests}, "per": "hour"}}]}}"#);
@@ -259,7 +259,7 @@ fn a_new_configuration_keeps_what_was_counted() {
         &json(2, "a").replace("\"requests\": 2", "\"requests\": 2, \"burst\": 3"),
         &[(Fake::new(&data), "0 of 3, reset 5400")],
     );
-    // What it owed, 5400 s, is more than one at 10 s each can owe: it is empty, not closed for an hour and a half.
+    // 5400 s until full is more than an empty bucket of one token at 10 s needs. The bucket is corrected to empty.
     check(
         &json(360, "a").replace("360", "360, \"burst\": 1"),
         &[(Fake::new(&data), "a wait 10"), (Fake::new(&data).at(10 * SECOND), "0 of 1, reset 10")],
@@ -268,7 +268,7 @@ fn a_new_configuration_keeps_what_was_counted() {
 }
 
 #[test]
-fn answers_name_the_limit() {
+fn rejection_names_the_limit() {
     let data = Data::default();
     let config = config(
         r#"{"limits": [
@@ -276,8 +276,8 @@ fn answers_name_the_limit() {
         ]}"#,
     );
     let answer = |request: &Fake<'_>| match request.decide(&config).verdict {
-        Verdict::Allowed(standing) => panic!("allowed: {standing:?}"),
-        Verdict::Refused(limit, reason) => refusal::answer(limit, reason),
+        Verdict::Allowed(quota) => panic!("allowed: {quota:?}"),
+        Verdict::Rejected(limit, reason) => Rejection::new(limit, reason),
     };
     let named = || Fake::new(&data).with("u", "ann");
     assert!(named().passes(&config));
@@ -287,7 +287,7 @@ fn answers_name_the_limit() {
         (limited.details.as_str(), limited.text.as_str()),
         ("rate_limit_per_user", "too many requests: limit per-user\n")
     );
-    assert_eq!(limited.standing.map(|standing| standing.remaining), Some(0));
+    assert_eq!(limited.quota.map(|quota| quota.remaining), Some(0));
     let missing = answer(&Fake::new(&data));
     assert_eq!((missing.status, missing.details.as_str()), (400, "rate_limit_per_user_missing_key"));
     let broken = answer(&Fake { is_broken: true, ..named() });

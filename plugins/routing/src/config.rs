@@ -1,23 +1,23 @@
-//! What the configuration says: JSON to checked values, every error reported. The fields are described in the README.
+//! Reads the configuration: JSON to checked values. All errors are reported at once. The README documents the fields.
 
 use serde_json::Value;
-use weir_sdk::config::{Fields, Refusal};
+use weir_sdk::config::{ConfigErrors, FieldReader};
 use weir_sdk::matching::is_token;
 
 use crate::bucket::BUCKETS;
 
-/// How long a cookie that the filter sets lives, unless the configuration says otherwise: thirty days.
+/// The default lifetime of a cookie that the filter sets: thirty days.
 const DEFAULT_MAX_AGE_SECONDS: u64 = 30 * 24 * 3600;
 
-/// Browsers cap a cookie's life at 400 days.
+/// The maximum lifetime of a cookie. Browsers cap it at 400 days.
 const MAX_MAX_AGE_SECONDS: u64 = 400 * 24 * 3600;
 
-/// The most rules; each is looked at for each request.
+/// The maximum number of rules. A request may check all of them.
 const MAX_RULES: usize = 64;
 
-/// How the proxy is told. It takes the header from nobody outside and shows it to no upstream; where another proxy runs
-/// this filter, the first half is done here: no rule can ask for it, and it is replaced or removed.
-pub const MARK: &str = "x-weir-target";
+/// The request header that selects the target. Weir removes it from downstream requests, and before the upstream.
+/// Another proxy may not, so no rule can match it, and the filter replaces or removes it.
+pub const TARGET_HEADER: &str = "x-weir-target";
 
 /// A checked configuration.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -27,74 +27,74 @@ pub struct Config {
     pub rules: Vec<Rule>,
 }
 
-/// Which requests go where.
+/// A rule that selects the target of the requests that it matches.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its name; users are divided anew for each name.
+    /// The name, which is the salt of the division of users.
     pub name: String,
-    /// All of these headers.
+    /// The headers, all of which must match.
     pub headers: Vec<ValueMatch>,
-    /// All of these cookies.
+    /// The cookies, all of which must match.
     pub cookies: Vec<ValueMatch>,
-    /// Where they go.
+    /// The targets of the matched requests.
     pub split: Split,
 }
 
-/// Where the requests of a rule go.
+/// The targets of a rule.
 #[derive(Debug)]
 pub enum Split {
-    /// All of them to one target.
+    /// One target for all requests.
     All(String),
-    /// Some users here, some there, the rest on to the next rule.
+    /// A target for each share of the users. The rest continue with the next rule.
     Shares {
-        /// Who is the same user.
+        /// The identification of a user.
         sticky: Sticky,
-        /// How many buckets of users, and their target.
+        /// The number of buckets of each share, and its target.
         shares: Vec<(u32, String)>,
     },
 }
 
-/// Who is the same user.
+/// The identification of a user.
 #[derive(Debug)]
 pub struct Sticky {
-    /// What tells users apart.
+    /// The source of the user's id.
     pub by: Source,
-    /// How long a cookie that the filter sets lives.
+    /// The lifetime of a cookie that the filter sets.
     pub max_age_seconds: u64,
 }
 
-/// What tells users apart.
+/// The source of a user's id.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A cookie; set by the filter for a user without one.
+    /// A cookie, which the filter sets for a user without one.
     Cookie(String),
-    /// A header; without it the rule is passed over.
+    /// A header. A request without it skips the rule.
     Header(String),
     /// The address of the downstream.
     Address,
 }
 
-/// A header or cookie with a value.
+/// The condition on a header or cookie.
 #[derive(Debug)]
 pub struct ValueMatch {
-    /// Its name; a header's in lower case.
+    /// The name; in lower case for a header.
     pub name: String,
-    /// Exactly this; `None` is any value.
+    /// The required value; `None` accepts any value.
     pub exact: Option<String>,
 }
 
 impl ValueMatch {
-    /// Whether a value is as wanted.
+    /// Returns whether a value meets the condition.
     pub fn accepts(&self, value: &[u8]) -> bool {
         self.exact.as_ref().is_none_or(|exact| exact.as_bytes() == value)
     }
 }
 
 impl TryFrom<Value> for Config {
-    type Error = Refusal;
+    type Error = ConfigErrors;
 
-    fn try_from(json: Value) -> Result<Self, Refusal> {
-        let mut root = Fields::root(json);
+    fn try_from(json: Value) -> Result<Self, ConfigErrors> {
+        let mut root = FieldReader::root(json);
         let mut rules: Vec<Rule> = Vec::new();
         for mut fields in root.objects("rules") {
             let rule = read_rule(&mut fields);
@@ -114,10 +114,13 @@ impl TryFrom<Value> for Config {
     }
 }
 
-fn read_rule(fields: &mut Fields) -> Rule {
+fn read_rule(fields: &mut FieldReader) -> Rule {
     let name = fields.required_text("name");
-    let headers = fields.objects("headers").into_iter().map(|it| read_match(it, true)).collect();
-    let cookies = fields.objects("cookies").into_iter().map(|it| read_match(it, false)).collect();
+    let mut headers: Vec<ValueMatch> = fields.objects("headers").into_iter().map(read_match).collect();
+    for header in &mut headers {
+        header.name.make_ascii_lowercase();
+    }
+    let cookies = fields.objects("cookies").into_iter().map(read_match).collect();
     let (to, sticky, split) = (fields.text("to"), fields.object("sticky"), fields.objects("split"));
     if let Some(to) = &to {
         check_target(fields, to);
@@ -135,7 +138,7 @@ fn read_rule(fields: &mut Fields) -> Rule {
     Rule { name, headers, cookies, split }
 }
 
-fn read_match(mut fields: Fields, is_header: bool) -> ValueMatch {
+fn read_match(mut fields: FieldReader) -> ValueMatch {
     let name = fields.required_text("name");
     check_token(&fields, "name", &name);
     let exact = fields.text("exact");
@@ -143,10 +146,10 @@ fn read_match(mut fields: Fields, is_header: bool) -> ValueMatch {
         fields.report_self("needs exactly one of exact, present: true");
     }
     fields.close();
-    ValueMatch { name: if is_header { name.to_ascii_lowercase() } else { name }, exact }
+    ValueMatch { name, exact }
 }
 
-fn read_sticky(mut fields: Fields) -> Sticky {
+fn read_sticky(mut fields: FieldReader) -> Sticky {
     let (cookie, header, address) = (fields.text("cookie"), fields.text("header"), fields.flag("address"));
     let max_age = fields.number("maxAgeSeconds");
     if max_age.is_some() && cookie.is_none() {
@@ -174,7 +177,7 @@ fn read_sticky(mut fields: Fields) -> Sticky {
     Sticky { by, max_age_seconds: max_age.unwrap_or(DEFAULT_MAX_AGE_SECONDS) }
 }
 
-fn read_shares(rule: &Fields, entries: Vec<Fields>) -> Vec<(u32, String)> {
+fn read_shares(rule: &FieldReader, entries: Vec<FieldReader>) -> Vec<(u32, String)> {
     let mut shares = Vec::with_capacity(entries.len());
     for mut fields in entries {
         let percent = fields.required_decimal("percent");
@@ -185,7 +188,7 @@ fn read_shares(rule: &Fields, entries: Vec<Fields>) -> Vec<(u32, String)> {
         match percent.map(buckets) {
             Some(Some(share)) => shares.push((share, to)),
             Some(None) => fields.report("percent", "must be 0 to 100, with at most four decimals"),
-            None => {} // Reported already.
+            None => {} // The error is already reported.
         }
         fields.close();
     }
@@ -195,7 +198,7 @@ fn read_shares(rule: &Fields, entries: Vec<Fields>) -> Vec<(u32, String)> {
     shares
 }
 
-/// A percentage as a number of buckets.
+/// Converts a percentage to a number of buckets. Returns `None` if it is out of range, or has more than four decimals.
 fn buckets(percent: f64) -> Option<u32> {
     let exact = percent * f64::from(BUCKETS) / 100.0;
     let is_whole = (exact - exact.round()).abs() < 1e-3;
@@ -204,9 +207,9 @@ fn buckets(percent: f64) -> Option<u32> {
     ((0.0..=100.0).contains(&percent) && is_whole).then_some(whole)
 }
 
-/// `namespace/service:port`, `namespace/service:port@version` or `@version`: what the route has is known to the proxy
-/// alone, and it refuses what the route has not.
-fn check_target(fields: &Fields, target: &str) {
+/// Checks the form `namespace/service:port`, `namespace/service:port@version` or `@version`. Only the proxy knows the
+/// targets of the route, and answers a request with another target with 500.
+fn check_target(fields: &FieldReader, target: &str) {
     let (backend, version) = match target.split_once('@') {
         Some((backend, version)) => (backend, Some(version)),
         None => (target, None),
@@ -224,11 +227,11 @@ fn check_target(fields: &Fields, target: &str) {
     }
 }
 
-fn check_token(fields: &Fields, name: &str, value: &str) {
+fn check_token(fields: &FieldReader, name: &str, value: &str) {
     if !is_token(value) {
         fields.report(name, "is not a legal name");
     }
-    if value.eq_ignore_ascii_case(MARK) {
-        fields.report(name, "is how this filter tells the proxy; from outside it says nothing");
+    if value.eq_ignore_ascii_case(TARGET_HEADER) {
+        fields.report(name, "is the header that this filter sets; match on another one");
     }
 }

@@ -1,7 +1,6 @@
-//! Cookies: one value out of many, and the header that sets one.
+//! Reads one cookie of a request, and formats the header that sets one.
 
-/// The value of a cookie among all of a request's, as they stand in `cookie` headers. Several headers may be joined by
-/// commas.
+/// Returns the value of a cookie in the `cookie` headers of a request. Several headers may be joined by commas.
 pub fn find<'a>(cookies: &'a [u8], name: &str) -> Option<&'a [u8]> {
     cookies.split(|byte| matches!(byte, b';' | b',')).find_map(|pair| {
         let pair = pair.trim_ascii();
@@ -14,7 +13,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
-/// The `set-cookie` that gives somebody an id (RFC 6265 §4.1).
-pub fn issue(name: &str, id: u64, max_age_seconds: u64) -> String {
+/// Returns the `set-cookie` value that sets a user's id (RFC 6265 §4.1).
+pub fn set_cookie(name: &str, id: u64, max_age_seconds: u64) -> String {
     format!("{name}={id:016x}; Path=/; Max-Age={max_age_seconds}; HttpOnly; SameSite=Lax")
 }

@@ -1,32 +1,32 @@
-//! Where one request goes, from plain values: no host, no SDK calls. The first rule that says a target wins.
+//! Selects the target of one request. It calls neither the host nor the SDK. The first rule with a target wins.
 
 use crate::bucket;
 use crate::config::{Config, Rule, Source, Split, Sticky, ValueMatch};
 use crate::cookie;
 
-/// What is known of a request, asked for when a rule needs it.
-pub trait Facts {
-    /// The first value of a header.
+/// The properties of a request. Each is read when a rule needs it.
+pub trait RequestView {
+    /// Returns the first value of a header.
     fn header(&self, name: &str) -> Option<Vec<u8>>;
-    /// All `cookie` headers, joined by commas or semicolons; empty if there are none.
+    /// Returns all `cookie` headers, joined by commas or semicolons. Empty without cookies.
     fn cookies(&self) -> Vec<u8>;
-    /// Who sent it: an address with a port.
+    /// Returns the address of the downstream, with its port.
     fn address(&self) -> Option<String>;
-    /// The time, to tell one new user from the next.
+    /// Returns the time since 1970, which makes the ids of new users distinct.
     fn nanoseconds(&self) -> u128;
 }
 
-/// What becomes of a request.
+/// The decision on a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decision<'a> {
-    /// The mark; `None` leaves the choice to the route's weights.
+    /// The target; `None` leaves the choice to the route's weights.
     pub target: Option<&'a str>,
     /// The `set-cookie` for a user who had no id.
     pub set_cookie: Option<String>,
 }
 
 /// Decides on one request.
-pub fn decide<'a>(config: &'a Config, request: &impl Facts) -> Decision<'a> {
+pub fn decide<'a>(config: &'a Config, request: &impl RequestView) -> Decision<'a> {
     let mut set_cookie = None;
     for rule in &config.rules {
         if !matches(rule, request) {
@@ -35,7 +35,8 @@ pub fn decide<'a>(config: &'a Config, request: &impl Facts) -> Decision<'a> {
         let target = match &rule.split {
             Split::All(target) => Some(target.as_str()),
             Split::Shares { sticky, shares } => {
-                user(sticky, &rule.name, request, &mut set_cookie).and_then(|user| chosen(&rule.name, shares, &user))
+                let user = user_id(sticky, &rule.name, request, &mut set_cookie);
+                user.and_then(|user| pick_target(&rule.name, shares, &user))
             }
         };
         if target.is_some() {
@@ -45,7 +46,7 @@ pub fn decide<'a>(config: &'a Config, request: &impl Facts) -> Decision<'a> {
     Decision { target: None, set_cookie }
 }
 
-fn matches(rule: &Rule, request: &impl Facts) -> bool {
+fn matches(rule: &Rule, request: &impl RequestView) -> bool {
     let header = |wanted: &ValueMatch| request.header(&wanted.name).is_some_and(|value| wanted.accepts(&value));
     if !rule.headers.iter().all(header) {
         return false;
@@ -57,8 +58,9 @@ fn matches(rule: &Rule, request: &impl Facts) -> bool {
     rule.cookies.iter().all(|wanted| cookie::find(&cookies, &wanted.name).is_some_and(|value| wanted.accepts(value)))
 }
 
-/// Shares are laid end to end from bucket 0: a share that grows at its end takes users from what comes after it only.
-fn chosen<'a>(salt: &str, shares: &'a [(u32, String)], user: &[u8]) -> Option<&'a str> {
+/// Returns the target of the share that the user's bucket is in. Shares are laid end to end from bucket 0, so a share
+/// that grows takes users only from the shares after it.
+fn pick_target<'a>(salt: &str, shares: &'a [(u32, String)], user: &[u8]) -> Option<&'a str> {
     let bucket = bucket::of(salt, user);
     let mut end = 0;
     shares.iter().find_map(|(share, target)| {
@@ -67,8 +69,13 @@ fn chosen<'a>(salt: &str, shares: &'a [(u32, String)], user: &[u8]) -> Option<&'
     })
 }
 
-/// Who the user is, as far as the rule asks; `None` when the request does not say.
-fn user(sticky: &Sticky, salt: &str, request: &impl Facts, set_cookie: &mut Option<String>) -> Option<Vec<u8>> {
+/// Returns the id of the user, or `None` if the request has none. Creates an id if the source is a cookie.
+fn user_id(
+    sticky: &Sticky,
+    salt: &str,
+    request: &impl RequestView,
+    set_cookie: &mut Option<String>,
+) -> Option<Vec<u8>> {
     match &sticky.by {
         Source::Header(name) => request.header(name),
         Source::Address => request.address().map(|address| without_port(&address).into()),
@@ -83,13 +90,13 @@ fn user(sticky: &Sticky, salt: &str, request: &impl Facts, set_cookie: &mut Opti
                 request.nanoseconds().to_le_bytes().to_vec(),
             ];
             let id = bucket::hash(salt, &unique.concat());
-            *set_cookie = Some(cookie::issue(name, id, sticky.max_age_seconds));
+            *set_cookie = Some(cookie::set_cookie(name, id, sticky.max_age_seconds));
             Some(format!("{id:016x}").into_bytes())
         }
     }
 }
 
-/// `10.0.0.1:80` and `[::1]:80` without the port: the next connection of the same user has another.
+/// Removes the port from `10.0.0.1:80` or `[::1]:80`, since each connection of a user has another port.
 fn without_port(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }

@@ -1,13 +1,13 @@
-//! The `routing` filter: which of its route's targets a request goes to, by header, cookie or a sticky share.
+//! The `routing` filter: selects one of the route's targets for a request, by header, cookie or a sticky share.
 //!
 //! ```text
-//!  request ─► decide::decide ─┬► a rule says where: set x-weir-target ─► the proxy follows it
-//!                             └► none does: drop x-weir-target ─► the route's own weights
-//!  response ◄─ set-cookie, for a user who was given an id to stick to
+//!  request ─► decide::decide ─┬► a rule selects a target: set x-weir-target ─► the proxy routes to it
+//!                             └► otherwise: remove x-weir-target ─► the route's own weights
+//!  response ◄─ set-cookie, for a user with a new id
 //! ```
 //!
-//! This file is all that talks to the host. The decision is made in `decide` from plain values and tested without one.
-//! What the configuration may say is in `config`, and in the README.
+//! Only this file calls the host. `decide` computes the decision from plain values, so its tests need no host.
+//! `config` reads the configuration; the README documents its fields.
 
 pub mod decide;
 
@@ -19,11 +19,11 @@ pub mod cookie;
 use weir_sdk::property::Path;
 use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders, ResponseHeaders, clock};
 
-use config::{Config, MARK};
-use decide::Facts;
+use config::{Config, TARGET_HEADER};
+use decide::RequestView;
 
-const COOKIES: Path = Path::joined("request\0headers\0cookie");
-const ADDRESS: Path = Path::joined("source\0address");
+const COOKIES: Path = Path::from_nul_separated("request\0headers\0cookie");
+const ADDRESS: Path = Path::from_nul_separated("source\0address");
 
 /// The filter.
 #[derive(Debug)]
@@ -43,10 +43,10 @@ impl HttpFilter for Routing {
 
     fn on_request_headers(&mut self, headers: &mut RequestHeaders) -> Action {
         let config = Rc::clone(&self.config);
-        let decision = decide::decide(&config, &Host { headers });
+        let decision = decide::decide(&config, &SdkRequest { headers });
         match decision.target {
-            Some(target) => headers.set(MARK, target),
-            None => headers.remove(MARK),
+            Some(target) => headers.set(TARGET_HEADER, target),
+            None => headers.remove(TARGET_HEADER),
         }
         self.set_cookie = decision.set_cookie;
         Action::Continue
@@ -60,18 +60,18 @@ impl HttpFilter for Routing {
     }
 }
 
-/// What is known of the request, asked for when a rule needs it.
-struct Host<'a> {
+/// The properties of the request, from the SDK.
+struct SdkRequest<'a> {
     headers: &'a RequestHeaders,
 }
 
-impl Facts for Host<'_> {
+impl RequestView for SdkRequest<'_> {
     fn header(&self, name: &str) -> Option<Vec<u8>> {
         self.headers.first(name)
     }
 
     fn cookies(&self) -> Vec<u8> {
-        // Every cookie header, joined: HTTP/2 sends one for each cookie (RFC 9113 §8.2.3).
+        // The property joins all cookie headers. HTTP/2 may send one for each cookie (RFC 9113 §8.2.3).
         COOKIES.bytes().unwrap_or_default()
     }
 

@@ -1,13 +1,13 @@
-//! What a configuration may not say: each error with its place.
+//! Invalid configurations: every error is reported with its path.
 
 use weir_plugin_routing::config::Config;
 
-fn refusal(json: &str) -> Vec<String> {
-    weir_sdk::config::parse::<Config>(json.as_bytes()).map_or_else(|refusal| refusal.errors().to_vec(), |_| Vec::new())
+fn errors(json: &str) -> Vec<String> {
+    weir_sdk::config::parse::<Config>(json.as_bytes()).map_or_else(|error| error.errors().to_vec(), |_| Vec::new())
 }
 
 #[test]
-fn every_error_is_told() {
+fn every_error_is_reported() {
     const TARGET: &str = "must be namespace/service:port, namespace/service:port@version or @version";
     let rows: [(&str, &[&str]); 14] = [
         (r"{}", &["rules: needs at least one rule; without one the filter does nothing"]),
@@ -62,26 +62,26 @@ fn every_error_is_told() {
         ("[1]", &["config: must be an object, not a list"]),
     ];
     for (json, expected) in rows {
-        assert_eq!(refusal(json), expected, "{json}");
+        assert_eq!(errors(json), expected, "{json}");
     }
     let many: Vec<String> = (0..65).map(|number| format!(r#"{{"name": "r{number}", "to": "@v2"}}"#)).collect();
-    assert_eq!(refusal(&format!(r#"{{"rules": [{}]}}"#, many.join(","))), ["rules: has more than 64 rules"]);
-    assert!(refusal(&format!(r#"{{"rules": [{}]}}"#, many[1..].join(","))).is_empty());
+    assert_eq!(errors(&format!(r#"{{"rules": [{}]}}"#, many.join(","))), ["rules: has more than 64 rules"]);
+    assert!(errors(&format!(r#"{{"rules": [{}]}}"#, many[1..].join(","))).is_empty());
     for target in ["", "v2", "@", "a/b", "a/b:0", "a/b:x", "/b:1", "a/:1", "a/b:80@", "a b/c:1", "a/b:80@v 2"] {
         let expected = format!("rules[0].to: {TARGET}");
-        assert_eq!(refusal(&format!(r#"{{"rules": [{{"name": "a", "to": "{target}"}}]}}"#)), [expected], "{target}");
+        assert_eq!(errors(&format!(r#"{{"rules": [{{"name": "a", "to": "{target}"}}]}}"#)), [expected], "{target}");
     }
     for target in ["@v2", "a/b:80", "a-1/b.c:8080@2024_01"] {
-        assert!(refusal(&format!(r#"{{"rules": [{{"name": "a", "to": "{target}"}}]}}"#)).is_empty(), "{target}");
+        assert!(errors(&format!(r#"{{"rules": [{{"name": "a", "to": "{target}"}}]}}"#)).is_empty(), "{target}");
     }
 }
 
 #[test]
-fn no_rule_asks_for_the_mark() {
-    let refused = refusal(
+fn rule_on_target_header_is_rejected() {
+    let found = errors(
         r#"{"rules": [{"name": "a", "headers": [{"name": "X-Weir-Target", "present": true}],
             "sticky": {"header": "x-weir-target"}, "split": [{"percent": 1, "to": "@v2"}]}]}"#,
     );
-    let why = "is how this filter tells the proxy; from outside it says nothing";
-    assert_eq!(refused, [format!("rules[0].headers[0].name: {why}"), format!("rules[0].sticky.header: {why}")]);
+    let error = "is the header that this filter sets; match on another one";
+    assert_eq!(found, [format!("rules[0].headers[0].name: {error}"), format!("rules[0].sticky.header: {error}")]);
 }

@@ -1,10 +1,10 @@
-//! The decision, without a host: who goes where, and who stays where when shares move.
+//! The decision without a host: the targets of users, before and after shares change.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 use std::collections::HashMap;
 
 use weir_plugin_routing::config::Config;
-use weir_plugin_routing::decide::{Decision, Facts, decide};
+use weir_plugin_routing::decide::{Decision, RequestView, decide};
 
 /// A request as plain values.
 #[derive(Default)]
@@ -15,7 +15,7 @@ struct Request {
     time: u128,
 }
 
-impl Facts for Request {
+impl RequestView for Request {
     fn header(&self, name: &str) -> Option<Vec<u8>> {
         self.headers.get(name).cloned()
     }
@@ -42,7 +42,7 @@ fn with_cookies(cookies: &str) -> Request {
 }
 
 fn config(json: &str) -> Config {
-    weir_sdk::config::parse(json.as_bytes()).unwrap_or_else(|refusal| panic!("{refusal}"))
+    weir_sdk::config::parse(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn canary(percent: f64) -> Config {
@@ -56,7 +56,7 @@ fn is_canary(config: &Config, user: usize) -> bool {
 }
 
 #[test]
-fn a_share_is_exact_and_sticky_and_moves_only_the_right_users() {
+fn share_is_exact_and_sticky_and_growth_moves_no_other_users() {
     let users = 100_000;
     let (ten, twenty) = (canary(10.0), canary(20.0));
     let mut counts = (0, 0);
@@ -72,7 +72,7 @@ fn a_share_is_exact_and_sticky_and_moves_only_the_right_users() {
 }
 
 #[test]
-fn the_ends_of_a_share_are_nobody_and_everybody() {
+fn share_of_zero_matches_no_user_and_share_of_100_every_user() {
     let (none, all, small) = (canary(0.0), canary(100.0), canary(0.01));
     assert!((0..10_000).all(|user| !is_canary(&none, user) && is_canary(&all, user)));
     let hit = (0..1_000_000).filter(|user| is_canary(&small, *user)).count();
@@ -80,7 +80,7 @@ fn the_ends_of_a_share_are_nobody_and_everybody() {
 }
 
 #[test]
-fn each_rule_divides_users_anew() {
+fn rules_divide_users_independently() {
     let two = config(
         r#"{"rules": [
           {"name": "one", "headers": [{"name": "x-which", "exact": "1"}],
@@ -98,7 +98,7 @@ fn each_rule_divides_users_anew() {
 }
 
 #[test]
-fn the_first_rule_that_says_a_target_wins() {
+fn first_rule_with_a_target_wins() {
     let config = config(
         r#"{"rules": [
           {"name": "staff", "headers": [{"name": "X-Beta", "exact": "yes"}], "to": "shop/reviews:80@v3"},
@@ -122,7 +122,7 @@ fn the_first_rule_that_says_a_target_wins() {
 }
 
 #[test]
-fn a_user_without_a_cookie_gets_one_and_keeps_the_side_it_was_given() {
+fn user_without_cookie_gets_one_that_keeps_the_target() {
     let config = config(
         r#"{"rules": [{"name": "canary", "sticky": {"cookie": "group", "maxAgeSeconds": 60},
             "split": [{"percent": 30, "to": "@v2"}, {"percent": 30, "to": "@v3"}]}]}"#,
@@ -143,7 +143,7 @@ fn a_user_without_a_cookie_gets_one_and_keeps_the_side_it_was_given() {
 }
 
 #[test]
-fn an_address_sticks_whatever_the_port() {
+fn address_is_sticky_across_ports() {
     let config =
         config(r#"{"rules": [{"name": "c", "sticky": {"address": true}, "split": [{"percent": 50, "to": "@v2"}]}]}"#);
     let from = |address: String| {
@@ -158,5 +158,5 @@ fn an_address_sticks_whatever_the_port() {
     });
     assert!((400..=600).contains(&hit.count()));
     assert_eq!(from("[2001:db8::1]:1".to_owned()), from("[2001:db8::1]:2".to_owned()));
-    assert!(decide(&config, &Request::default()).target.is_none(), "without an address the rule is passed over");
+    assert!(decide(&config, &Request::default()).target.is_none(), "a request without an address skips the rule");
 }

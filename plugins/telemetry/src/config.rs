@@ -1,73 +1,77 @@
-//! What the configuration says: JSON to checked values, every error reported. The fields are described in the README.
+//! Reads the configuration: JSON to checked values. All errors are reported at once. The README documents the fields.
 
 use serde_json::Value;
-use weir_sdk::config::{Fields, Refusal};
+use weir_sdk::config::{ConfigErrors, FieldReader};
 use weir_sdk::matching::is_token;
 
 use crate::trace::Sampler;
 
+/// The label with the class of the response code, named as in Envoy's statistics.
+pub const CLASS_LABEL: &str = "response_code_class";
+
 const DEFAULT_MAX_SERIES: u64 = 1_000;
 
-/// Four metrics a series stay below the 10,000 that Weir keeps of a plugin.
+/// The maximum of `maxSeries`. With four metrics each, the series stay below Weir's limit of 10,000 metrics of a
+/// filter.
 const MAX_SERIES: u64 = 2_000;
 
-/// Values of the label beside `other`: each multiplies the series.
+/// The maximum number of values of the label, without `other`. They multiply the number of series.
 const MAX_LABEL_VALUES: usize = 32;
 
-/// Headers in the access log: as many fields as Weir writes, less one for the trace id.
+/// The maximum number of headers in the access log: the fields that Weir writes, less one for the trace id.
 const MAX_HEADER_FIELDS: usize = 15;
 
-/// The longest name of a header, in bytes: with its prefix it stays below the longest name of an access-log field.
+/// The longest name of a header, in bytes. With its prefix it is below the longest name of an access log field.
 const MAX_HEADER_NAME: usize = 48;
 
 /// A checked configuration.
 #[derive(Debug, serde::Deserialize)]
 #[serde(try_from = "Value")]
 pub struct Config {
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
-    /// How traces go on; `None` leaves their headers alone.
+    /// The tracing. `None` leaves trace headers unchanged.
     pub tracing: Option<Tracing>,
-    /// The access log gets the trace's id.
+    /// True if the access log gets the trace id.
     pub logs_trace_id: bool,
-    /// Headers for the access log.
+    /// The headers for the access log.
     pub header_fields: Vec<HeaderField>,
 }
 
-/// What is counted.
+/// The configuration of metrics.
 #[derive(Debug)]
 pub struct Metrics {
-    /// One more label.
+    /// An additional label.
     pub label: Option<Label>,
-    /// Bytes are counted too.
+    /// True if bytes of bodies are counted too.
     pub bytes: bool,
-    /// Series before all further ones are counted as `other`.
+    /// The maximum number of series. Further ones are counted as `other`.
     pub max_series: usize,
 }
 
-/// A label whose value is a request header's, out of a closed set.
+/// A label with the value of a request header, out of a closed set.
 #[derive(Debug)]
 pub struct Label {
-    /// Its name.
+    /// The label's name.
     pub name: String,
     /// The header, in lower case.
     pub header: String,
-    /// What it may say; anything else is `other`.
+    /// The accepted values. Any other value is counted as `other`.
     pub values: Vec<String>,
 }
 
 impl Label {
-    /// Where a header's value stands among the allowed ones; behind them all when it is none of them.
-    pub fn place_of(&self, value: Option<&[u8]>) -> u8 {
-        let place = self.values.iter().position(|allowed| Some(allowed.as_bytes()) == value);
-        u8::try_from(place.unwrap_or(self.values.len())).unwrap_or(u8::MAX)
+    /// Returns the index of a header's value in `values`, or the length of `values` for another value.
+    pub fn value_index(&self, value: Option<&[u8]>) -> u8 {
+        let index = self.values.iter().position(|allowed| Some(allowed.as_bytes()) == value);
+        u8::try_from(index.unwrap_or(self.values.len())).unwrap_or(u8::MAX)
     }
 }
 
-/// How traces go on.
+/// The configuration of traces.
 #[derive(Debug)]
 pub struct Tracing {
-    /// Which traces that begin here are sampled.
+    /// The sampler of new traces.
     pub sampler: Sampler,
 }
 
@@ -76,13 +80,13 @@ pub struct Tracing {
 pub struct HeaderField {
     /// The field's name.
     pub name: String,
-    /// Whose header it is.
+    /// The message with the header.
     pub side: Side,
     /// The header, in lower case.
     pub header: String,
 }
 
-/// One of the two messages.
+/// One of the two messages of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The request.
@@ -92,7 +96,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// As properties and fields call it.
+    /// Returns the name in properties and in fields of the access log.
     pub fn name(self) -> &'static str {
         match self {
             Self::Request => "request",
@@ -102,12 +106,12 @@ impl Side {
 }
 
 impl TryFrom<Value> for Config {
-    type Error = Refusal;
+    type Error = ConfigErrors;
 
-    fn try_from(json: Value) -> Result<Self, Refusal> {
-        // Absent it is as tracing is, which `false` overrides; `Fields::flag` reads both as false.
-        let is_trace_id_said = json.pointer("/accessLog/traceId").is_some_and(|value| !value.is_null());
-        let mut root = Fields::root(json);
+    fn try_from(json: Value) -> Result<Self, ConfigErrors> {
+        // An absent `traceId` follows `tracing`, `false` overrides it. `FieldReader::flag` reads both as false.
+        let sets_trace_id = json.pointer("/accessLog/traceId").is_some_and(|value| !value.is_null());
+        let mut root = FieldReader::root(json);
         let metrics = root.object("metrics").map(read_metrics);
         let tracing = root.object("tracing").map(read_tracing);
         let mut config = Self {
@@ -119,7 +123,7 @@ impl TryFrom<Value> for Config {
         if let Some(mut fields) = root.object("accessLog") {
             read_header_fields(&mut fields, &mut config);
             let logs_trace_id = fields.flag("traceId");
-            if is_trace_id_said {
+            if sets_trace_id {
                 config.logs_trace_id = logs_trace_id;
             }
             if logs_trace_id && config.tracing.is_none() {
@@ -132,7 +136,7 @@ impl TryFrom<Value> for Config {
     }
 }
 
-fn read_metrics(mut fields: Fields) -> Metrics {
+fn read_metrics(mut fields: FieldReader) -> Metrics {
     let label = fields.object("label").map(read_label);
     let bytes = fields.flag("bytes");
     let max_series = fields.number("maxSeries").unwrap_or(DEFAULT_MAX_SERIES);
@@ -143,13 +147,13 @@ fn read_metrics(mut fields: Fields) -> Metrics {
     Metrics { label, bytes, max_series: to_count(max_series) }
 }
 
-fn read_label(mut fields: Fields) -> Label {
+fn read_label(mut fields: FieldReader) -> Label {
     let name = fields.required_text("name");
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
     if !name.is_empty() && (!name.bytes().all(legal) || name.starts_with("__")) {
         fields.report("name", "may hold a-z and _, and must not begin with __");
     }
-    if ["route", "class", "plugin", "le"].contains(&name.as_str()) {
+    if ["route", CLASS_LABEL, "filter", "le"].contains(&name.as_str()) {
         fields.report("name", "is a label that every series has");
     }
     let header = fields.required_text("header").to_ascii_lowercase();
@@ -159,36 +163,36 @@ fn read_label(mut fields: Fields) -> Label {
         fields.report("values", &format!("needs from 1 to {MAX_LABEL_VALUES} values; all others are `other`"));
     }
     for (index, value) in values.iter().enumerate() {
-        let place = format!("values[{index}]");
+        let field = format!("values[{index}]");
         if value.is_empty() || value.len() > weir_sdk::metrics::MAX_LABEL_BYTES {
-            fields.report(&place, &format!("must have 1 to {} bytes", weir_sdk::metrics::MAX_LABEL_BYTES));
+            fields.report(&field, &format!("must have 1 to {} bytes", weir_sdk::metrics::MAX_LABEL_BYTES));
         }
         if values[..index].contains(value) {
-            fields.report(&place, "is an earlier value");
+            fields.report(&field, "is an earlier value");
         }
     }
     fields.close();
     Label { name, header, values }
 }
 
-fn read_tracing(mut fields: Fields) -> Tracing {
+fn read_tracing(mut fields: FieldReader) -> Tracing {
     let ratio = fields.required_decimal("sampleRatio").unwrap_or_default();
     if !(0.0..=1.0).contains(&ratio) {
         fields.report("sampleRatio", "must be from 0 to 1");
     }
     fields.close();
-    Tracing { sampler: Sampler::of_ratio(ratio) }
+    Tracing { sampler: Sampler::with_ratio(ratio) }
 }
 
-fn read_header_fields(fields: &mut Fields, config: &mut Config) {
+fn read_header_fields(fields: &mut FieldReader, config: &mut Config) {
     for (list, side) in [("requestHeaders", Side::Request), ("responseHeaders", Side::Response)] {
         for (index, header) in fields.texts(list).into_iter().enumerate() {
-            let place = format!("{list}[{index}]");
+            let field = format!("{list}[{index}]");
             let header = header.to_ascii_lowercase();
-            check_header_name(fields, &place, &header);
+            check_header_name(fields, &field, &header);
             let name = field_name(side, &header);
             if config.header_fields.iter().any(|earlier| earlier.name == name) {
-                fields.report(&place, &format!("is the field {name}, which an earlier header is"));
+                fields.report(&field, &format!("has the access log field {name} of an earlier header"));
             }
             config.header_fields.push(HeaderField { name, side, header });
         }
@@ -198,13 +202,14 @@ fn read_header_fields(fields: &mut Fields, config: &mut Config) {
     }
 }
 
-/// `user-agent` of a request is `request_user_agent`: fields of two sides or of other filters do not meet.
+/// Returns the access log field of a header: `request_user_agent` for `user-agent` of a request. The prefix keeps the
+/// two messages and other filters apart.
 fn field_name(side: Side, header: &str) -> String {
     let legal = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
     format!("{}_{}", side.name(), header.chars().map(legal).collect::<String>())
 }
 
-fn check_header_name(fields: &Fields, name: &str, header: &str) {
+fn check_header_name(fields: &FieldReader, name: &str, header: &str) {
     if header.len() > MAX_HEADER_NAME || !is_token(header) || (header.is_empty() && name != "header") {
         fields.report(name, &format!("must be a header's name of at most {MAX_HEADER_NAME} bytes"));
     }

@@ -1,14 +1,13 @@
-//! The `telemetry` filter: how many requests each route had and how long they took, one trace through all hops, and
-//! more fields in the access log.
+//! The `telemetry` filter: metrics of requests and durations by route, W3C trace context, and access log fields.
 //!
 //! ```text
 //!  request ──► continue or begin the trace (`traceparent`) ──► upstream
-//!  end     ──► one look at route, status and duration ──► count; access-log fields
+//!  log     ──► read route, status and duration ──► metrics; access log fields
 //! ```
 //!
-//! This file is all that talks to the host, and each conversation with it is counted: the filter runs for every
-//! request. What is said is decided in the other modules from plain values. Headers are read as properties: those give
-//! all values of a name, joined, and they are there at the end of a stream in every host.
+//! Only this file calls the host. It makes as few hostcalls as possible, since the filter runs for every request. The
+//! other modules compute from plain values. Headers are read as properties, which join all values of a name, and which
+//! every host provides in `proxy_on_log`.
 
 pub mod series;
 
@@ -26,26 +25,26 @@ use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders, StreamEnd, access_log};
 
 use config::{Config, HeaderField, Label, Tracing};
 use ids::IdSource;
-use series::{Key, Series};
+use series::{Series, SeriesKey};
 
-const REQUEST_ID: Path = Path::joined("request\0id");
-const REQUEST_TIME: Path = Path::joined("request\0time");
-const TRACEPARENT: Path = Path::joined("request\0headers\0traceparent");
-const ROUTE: Path = Path::joined("xds\0route_name");
-const STATUS: Path = Path::joined("response\0code");
-const DURATION: Path = Path::joined("request\0duration");
-const REQUEST_SIZE: Path = Path::joined("request\0size");
-const RESPONSE_SIZE: Path = Path::joined("response\0size");
+const REQUEST_ID: Path = Path::from_nul_separated("request\0id");
+const REQUEST_TIME: Path = Path::from_nul_separated("request\0time");
+const TRACEPARENT: Path = Path::from_nul_separated("request\0headers\0traceparent");
+const ROUTE: Path = Path::from_nul_separated("xds\0route_name");
+const STATUS: Path = Path::from_nul_separated("response\0code");
+const DURATION: Path = Path::from_nul_separated("request\0duration");
+const REQUEST_SIZE: Path = Path::from_nul_separated("request\0size");
+const RESPONSE_SIZE: Path = Path::from_nul_separated("response\0size");
 
-/// What the streams of a VM share.
+/// The state that the streams of a VM share.
 #[derive(Debug, serde::Deserialize)]
 #[serde(from = "Config")]
 pub struct Shared {
     config: Config,
-    trace_id_field: Option<access_log::Field>,
-    /// Where a header is read, and where it goes.
-    header_fields: Vec<(Path, access_log::Field)>,
-    /// Where the label's value is read.
+    trace_id_field: Option<access_log::LogField>,
+    /// The property of each header, and its access log field.
+    header_fields: Vec<(Path, access_log::LogField)>,
+    /// The property with the label's value.
     label: Option<Path>,
     series: Family<Series>,
     ids: RefCell<IdSource>,
@@ -53,13 +52,13 @@ pub struct Shared {
 
 impl From<Config> for Shared {
     fn from(mut config: Config) -> Self {
-        let way = |field: HeaderField| {
-            (Path::new(&[field.side.name(), "headers", &field.header]), access_log::Field::new(&field.name))
+        let source_and_field = |field: HeaderField| {
+            (Path::new(&[field.side.name(), "headers", &field.header]), access_log::LogField::new(&field.name))
         };
         let label = |label: &Label| Path::new(&["request", "headers", &label.header]);
         Self {
-            trace_id_field: config.logs_trace_id.then(|| access_log::Field::new("trace_id")),
-            header_fields: std::mem::take(&mut config.header_fields).into_iter().map(way).collect(),
+            trace_id_field: config.logs_trace_id.then(|| access_log::LogField::new("trace_id")),
+            header_fields: std::mem::take(&mut config.header_fields).into_iter().map(source_and_field).collect(),
             label: config.metrics.label.as_ref().map(label),
             series: Family::new(config.metrics.max_series),
             ids: RefCell::default(),
@@ -90,7 +89,7 @@ impl HttpFilter for Telemetry {
         Action::Continue
     }
 
-    fn on_end(&mut self, _end: &StreamEnd) {
+    fn on_log(&mut self, _end: &StreamEnd) {
         self.count();
         for (header, field) in &self.shared.header_fields {
             if let Some(value) = header.bytes() {
@@ -103,19 +102,19 @@ impl HttpFilter for Telemetry {
 impl Telemetry {
     fn trace(&self, tracing: &Tracing, request: &mut RequestHeaders) {
         let mut ids = self.shared.ids.borrow_mut();
-        if ids.is_young() {
+        if ids.needs_seed() {
             ids.absorb(&REQUEST_ID.bytes().unwrap_or_default(), REQUEST_TIME.number().unwrap_or_default());
         }
-        // A second value, joined to the first by a comma, makes it no traceparent: then nobody knows which one is right.
+        // Two values are joined by a comma, which makes the traceparent invalid. Either could be the right one.
         let parent = TRACEPARENT.bytes();
         let span = trace::next_span(parent.as_deref(), tracing.sampler, &mut ids);
         let traceparent = span.traceparent();
         request.set("traceparent", traceparent);
         if span.is_new_trace {
-            request.remove("tracestate"); // It belongs to a trace that ends here, or to none.
+            request.remove("tracestate"); // It belongs to another trace.
         }
         if let Some(field) = &self.shared.trace_id_field {
-            field.set(trace::trace_id_of(&traceparent));
+            field.set(trace::trace_id_text(&traceparent));
         }
     }
 
@@ -124,9 +123,9 @@ impl Telemetry {
         let route = ROUTE.bytes().unwrap_or_default();
         let status = STATUS.number().unwrap_or_default();
         let label = metrics.label.as_ref().zip(self.shared.label.as_ref());
-        let label = label.map(|(label, path)| label.place_of(path.bytes().as_deref()));
-        let key = Key::new(route, status, label);
-        let series = self.shared.series.series(key.bytes(), |key| Series::of(key, metrics));
+        let label = label.map(|(label, path)| label.value_index(path.bytes().as_deref()));
+        let key = SeriesKey::new(route, status, label);
+        let series = self.shared.series.series(key.bytes(), |key| Series::new(key, metrics));
         series.requests.add(1);
         if let Some(nanoseconds) = DURATION.number() {
             series.duration.record(nanoseconds / 1_000);

@@ -1,4 +1,4 @@
-//! W3C Trace Context: reads the `traceparent` that came, decides what goes on.
+//! W3C Trace Context: parses the `traceparent` of the downstream, and computes the one for the upstream.
 //!
 //! ```text
 //!  00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
@@ -9,30 +9,30 @@
 
 use crate::ids::IdSource;
 
-/// The flag that says that the one before has recorded, or would like others to record.
+/// The flag of a trace that the caller has recorded, or requests to record.
 const SAMPLED: u8 = 0b01;
 
-/// Flag of level 2: the trace id's last seven bytes are random. Whoever keeps the id keeps the flag.
+/// The flag of level 2: the last seven bytes of the trace id are random. It is propagated with the id.
 const RANDOM: u8 = 0b10;
 
-/// Bits of a trace id that sampling looks at: the last seven bytes, as level 2 and OpenTelemetry do.
+/// The number of bits of a trace id that sampling uses: the last seven bytes, as in level 2 and OpenTelemetry.
 const SAMPLED_BITS: u32 = 56;
 
 /// The length of a `traceparent` of version 00.
 pub const LENGTH: usize = 55;
 
-/// What a `traceparent` says, but for the parent's own id, which goes no further.
+/// A parsed `traceparent`, without the parent id, which is not propagated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parent {
-    /// The trace; not zero.
+pub struct TraceParent {
+    /// The trace id, which is not zero.
     pub trace_id: u128,
-    /// Flags that this version knows.
+    /// The known flags.
     pub flags: u8,
 }
 
-/// Reads a header's value; `None` when it is invalid, or several values joined by commas.
-pub fn parse(value: &[u8]) -> Option<Parent> {
-    // §3.2.4: what a higher version adds begins with a dash after the flags.
+/// Parses a header's value. Returns `None` if it is invalid, or has several values joined by commas.
+pub fn parse(value: &[u8]) -> Option<TraceParent> {
+    // §3.2.4: a higher version adds fields after the flags, which begin with a dash.
     let (known, more) = value.split_at_checked(LENGTH)?;
     let [b0, b1, b'-', rest @ ..] = known else { return None };
     let version = hex(&[*b0, *b1])?;
@@ -48,10 +48,10 @@ pub fn parse(value: &[u8]) -> Option<Parent> {
     let trace_id = hex(trace_id).filter(|id| *id != 0)?;
     hex(parent_id).filter(|id| *id != 0)?;
     let [.., flags] = hex(flags)?.to_be_bytes();
-    Some(Parent { trace_id, flags: flags & (SAMPLED | RANDOM) })
+    Some(TraceParent { trace_id, flags: flags & (SAMPLED | RANDOM) })
 }
 
-/// Lower-case digits only: §3.2.2 says HEXDIGLC.
+/// Parses hexadecimal digits in lower case only (§3.2.2, HEXDIGLC).
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number, digit| {
         let digit = match digit {
@@ -63,22 +63,22 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// Which new traces are sampled: the same ones in every proxy that has the same ratio.
+/// The sampler of new traces. Proxies with the same ratio sample the same traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampler {
-    /// Trace ids whose last 56 bits are below it are not sampled.
+    /// The smallest value of the last 56 bits of a trace id that is sampled.
     threshold: u64,
 }
 
 impl Sampler {
-    /// Samples this part of all traces; below 0 counts as 0, above 1 as 1.
+    /// Creates a sampler of this ratio, limited to the range from 0 to 1.
     #[expect(clippy::cast_possible_truncation, reason = "from 0 to 2^56, which both kinds of number hold")]
-    pub fn of_ratio(ratio: f64) -> Self {
+    pub fn with_ratio(ratio: f64) -> Self {
         let all = (1_u64 << SAMPLED_BITS) as f64;
         Self { threshold: ((1.0 - ratio.clamp(0.0, 1.0)) * all) as u64 }
     }
 
-    /// Whether a trace is sampled.
+    /// Returns whether a trace is sampled.
     pub fn samples(self, trace_id: u128) -> bool {
         let [_, _, _, _, _, _, _, _, _, last @ ..] = trace_id.to_be_bytes();
         let random = last.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
@@ -86,23 +86,23 @@ impl Sampler {
     }
 }
 
-/// What goes to the upstream.
+/// The trace context for the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The trace.
+    /// The trace id.
     pub trace_id: u128,
-    /// The id of this hop, which the upstream sees as its parent.
+    /// The id of this hop, which is the parent id of the upstream.
     pub span_id: u64,
-    /// Flags.
+    /// The flags.
     pub flags: u8,
-    /// The trace begins here, so a `tracestate` that came is not its own.
+    /// True if the trace begins here. A `tracestate` of the downstream then belongs to another trace.
     pub is_new_trace: bool,
 }
 
-/// Continues the trace of a `traceparent`, or begins one if that is not there or invalid.
+/// Continues the trace of a `traceparent`. Begins a new trace if it is absent or invalid.
 pub fn next_span(traceparent: Option<&[u8]>, sampler: Sampler, ids: &mut IdSource) -> Span {
     match traceparent.and_then(parse) {
-        Some(Parent { trace_id, flags }) => Span { trace_id, span_id: ids.span_id(), flags, is_new_trace: false },
+        Some(TraceParent { trace_id, flags }) => Span { trace_id, span_id: ids.span_id(), flags, is_new_trace: false },
         None => {
             let trace_id = ids.trace_id();
             let flags = if sampler.samples(trace_id) { SAMPLED } else { 0 };
@@ -112,7 +112,7 @@ pub fn next_span(traceparent: Option<&[u8]>, sampler: Sampler, ids: &mut IdSourc
 }
 
 impl Span {
-    /// The header's value, in version 00.
+    /// Returns the header's value in version 00.
     pub fn traceparent(&self) -> [u8; LENGTH] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(&self.trace_id.to_be_bytes(), &mut text[3..35]);
@@ -122,15 +122,15 @@ impl Span {
     }
 }
 
-/// The part of a [`Span::traceparent`] that is the trace id.
-pub fn trace_id_of(traceparent: &[u8; LENGTH]) -> &[u8] {
+/// Returns the trace id in a [`Span::traceparent`].
+pub fn trace_id_text(traceparent: &[u8; LENGTH]) -> &[u8] {
     &traceparent[3..35]
 }
 
 fn write_hex(bytes: &[u8], to: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (byte, place) in bytes.iter().zip(to.chunks_exact_mut(2)) {
-        place[0] = DIGITS[usize::from(byte >> 4)];
-        place[1] = DIGITS[usize::from(byte & 0xf)];
+    for (byte, digits) in bytes.iter().zip(to.chunks_exact_mut(2)) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 0xf)];
     }
 }

@@ -1,4 +1,4 @@
-//! What a configuration means, and that each error is named, all of them at once.
+//! Valid configurations and their values, and invalid ones: every error is reported, all at once.
 
 use weir_plugin_telemetry::config::{Config, Side};
 
@@ -8,12 +8,12 @@ fn read(json: &str) -> Config {
 
 #[track_caller]
 fn check(json: &str, expected: &[&str]) {
-    let refusal = weir_sdk::config::parse::<Config>(json.as_bytes()).expect_err("must be refused");
-    assert_eq!(refusal.errors(), expected, "{json}");
+    let errors = weir_sdk::config::parse::<Config>(json.as_bytes()).expect_err("must be rejected");
+    assert_eq!(errors.errors(), expected, "{json}");
 }
 
 #[test]
-fn nothing_counts_by_route_and_touches_no_header() {
+fn empty_configuration_counts_by_route_and_changes_no_header() {
     let config = read("");
     assert_eq!((config.metrics.max_series, config.metrics.bytes), (1_000, false));
     assert!(config.metrics.label.is_none() && config.tracing.is_none() && config.header_fields.is_empty());
@@ -21,7 +21,7 @@ fn nothing_counts_by_route_and_touches_no_header() {
 }
 
 #[test]
-fn the_trace_id_is_logged_when_there_is_one() {
+fn trace_id_is_logged_with_tracing() {
     for (json, expected) in [
         (r#"{"tracing": {"sampleRatio": 0.5}}"#, true),
         (r#"{"tracing": {"sampleRatio": 1}, "accessLog": {}}"#, true),
@@ -35,7 +35,7 @@ fn the_trace_id_is_logged_when_there_is_one() {
 }
 
 #[test]
-fn header_fields_have_names_of_their_own() {
+fn header_fields_have_distinct_names() {
     let config = read(r#"{"accessLog": {"requestHeaders": ["User-Agent"], "responseHeaders": ["x.y", "user-agent"]}}"#);
     let fields: Vec<(&str, Side, &str)> =
         config.header_fields.iter().map(|field| (field.name.as_str(), field.side, field.header.as_str())).collect();
@@ -50,12 +50,12 @@ fn header_fields_have_names_of_their_own() {
 }
 
 #[test]
-fn every_error_is_named() {
+fn every_error_is_reported() {
     let long = "x".repeat(49);
     check(
         &r#"{
           "metrics": {
-            "label": {"name": "class", "header": "x y", "values": ["a", "", "a", 7], "value": "b"},
+            "label": {"name": "response_code_class", "header": "x y", "values": ["a", "", "a", 7], "value": "b"},
             "bytes": "yes", "maxSeries": 0, "max": 1
           },
           "tracing": {"sampleRatio": 1.5, "ratio": 1},
@@ -76,7 +76,7 @@ fn every_error_is_named() {
             "tracing.sampleRatio: must be from 0 to 1",
             "tracing.ratio: unknown field; known are: sampleRatio",
             "accessLog.requestHeaders[0]: must be a header's name of at most 48 bytes",
-            "accessLog.requestHeaders[2]: is the field request_x_y, which an earlier header is",
+            "accessLog.requestHeaders[2]: has the access log field request_x_y of an earlier header",
             "accessLog.requestHeaders[3]: must be a header's name of at most 48 bytes",
             "accessLog.requestHeaders[4]: must be a header's name of at most 48 bytes",
             "accessLog.traceId: must be true or false, not a number",
@@ -86,7 +86,7 @@ fn every_error_is_named() {
 }
 
 #[test]
-fn more_errors() {
+fn single_errors_are_reported() {
     check(r#"{"tracing": {}}"#, &["tracing.sampleRatio: is required"]);
     check(r#"{"tracing": {"sampleRatio": "0.1"}}"#, &["tracing.sampleRatio: must be a number, not a text"]);
     check(r#"{"tracing": {"sampleRatio": -0.1}}"#, &["tracing.sampleRatio: must be from 0 to 1"]);

@@ -16,18 +16,18 @@ fn start(config: &str) -> Result<Running, Error> {
     Harness::new(module).config(config).origin(origin).start()
 }
 
-/// The value of a sample; `None` when it is not there.
+/// Returns the value of a sample, or `None` if it is absent.
 fn sample(running: &Running, name: &str) -> Option<u64> {
     let page = running.proxy().page("/stats/prometheus").ok()?.text();
     page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// Waits for a sample: a request is counted when it has ended, a moment after its answer has arrived.
+/// Waits for a sample. A request is counted at its end, shortly after the response has arrived.
 fn wait_for(running: &Running, name: &str, expected: u64) -> Result<(), Error> {
     running.proxy().wait_until(&format!("{name} is {expected}"), |_| sample(running, name) == Some(expected))
 }
 
-/// The access log's line of a path.
+/// Returns the access log line of a path.
 fn line(running: &Running, path: &str) -> Result<Value, Error> {
     let wanted = format!("\"path\":\"{path}\"");
     running.proxy().wait_until(&format!("{path} is logged"), |proxy| {
@@ -39,14 +39,14 @@ fn line(running: &Running, path: &str) -> Result<Value, Error> {
 }
 
 #[test]
-fn requests_are_counted_by_route_and_class() -> Result<(), Error> {
+fn requests_are_counted_by_route_and_response_code_class() -> Result<(), Error> {
     let running = start("{}")?;
     for path in ["/a", "/b", "/broken"] {
         running.get(path).send()?;
     }
     let series = |metric: &str, class: &str, more: &str| {
-        let labels = format!(r#"plugin="default/under-test",class="{class}",route="ROUTE"{more}"#);
-        format!("filter_custom_{metric}{{{labels}}}")
+        let labels = format!(r#"filter="default/under-test",response_code_class="{class}",route="ROUTE"{more}"#);
+        format!("weir_filter_custom_{metric}{{{labels}}}")
     };
     running.proxy().wait_until("there is a route", |_| route(&running).is_some())?;
     let route = route(&running).unwrap_or_default();
@@ -54,24 +54,24 @@ fn requests_are_counted_by_route_and_class() -> Result<(), Error> {
     let wait_for = |name: String, expected| wait_for(&running, &name.replace("ROUTE", &route), expected);
     wait_for(series("requests_total", "2xx", ""), 2)?;
     wait_for(series("requests_total", "5xx", ""), 1)?;
-    wait_for(series("request_duration_microseconds_count", "2xx", ""), 2)?;
-    wait_for(series("request_duration_microseconds_bucket", "5xx", r#",le="+Inf""#), 1)?;
+    wait_for(series("request_duration_seconds_count", "2xx", ""), 2)?;
+    wait_for(series("request_duration_seconds_bucket", "5xx", r#",le="+Inf""#), 1)?;
     let page = running.proxy().page("/stats/prometheus")?.text();
-    assert_eq!(page.matches("# TYPE filter_custom_requests_total counter\n").count(), 1, "{page}");
-    assert_eq!(page.matches("# TYPE filter_custom_request_duration_microseconds histogram\n").count(), 1, "{page}");
+    assert_eq!(page.matches("# TYPE weir_filter_custom_requests_total counter\n").count(), 1, "{page}");
+    assert_eq!(page.matches("# TYPE weir_filter_custom_request_duration_seconds histogram\n").count(), 1, "{page}");
     assert!(!page.contains("request_bytes_total"), "bytes are counted on demand");
     Ok(())
 }
 
-/// What the label `route` says, once something is counted.
+/// Returns the value of the label `route`, or `None` before the first request is counted.
 fn route(running: &Running) -> Option<String> {
     let page = running.proxy().page("/stats/prometheus").ok()?.text();
-    let line = page.lines().find(|line| line.starts_with("filter_custom_requests_total{"))?;
+    let line = page.lines().find(|line| line.starts_with("weir_filter_custom_requests_total{"))?;
     Some(line.split_once("route=\"")?.1.split_once('"')?.0.to_owned())
 }
 
 #[test]
-fn a_label_from_a_header_and_bytes() -> Result<(), Error> {
+fn label_and_bytes_are_counted() -> Result<(), Error> {
     let label = r#"{"name": "tier", "header": "X-Tier", "values": ["gold"]}"#;
     let running = start(&format!(r#"{{"metrics": {{"label": {label}, "bytes": true}}}}"#))?;
     running.request("POST", "/").header("x-tier", "gold").body(b"12345678").send()?;
@@ -83,10 +83,10 @@ fn a_label_from_a_header_and_bytes() -> Result<(), Error> {
     };
     let has = |name: &str, parts: [&str; 3]| page(name).iter().any(|line| parts.iter().all(|part| line.contains(part)));
     for (name, parts) in [
-        ("filter_custom_requests_total{", [r#"tier="gold""#, r#"class="2xx""#, "} 1"]),
-        ("filter_custom_requests_total{", [r#"tier="other""#, r#"class="2xx""#, "} 1"]),
-        ("filter_custom_request_bytes_total{", [r#"tier="gold""#, r#"class="2xx""#, "} 8"]),
-        ("filter_custom_response_bytes_total{", [r#"tier="gold""#, r#"class="2xx""#, "} 5"]),
+        ("weir_filter_custom_requests_total{", [r#"tier="gold""#, r#"response_code_class="2xx""#, "} 1"]),
+        ("weir_filter_custom_requests_total{", [r#"tier="other""#, r#"response_code_class="2xx""#, "} 1"]),
+        ("weir_filter_custom_request_bytes_total{", [r#"tier="gold""#, r#"response_code_class="2xx""#, "} 8"]),
+        ("weir_filter_custom_response_bytes_total{", [r#"tier="gold""#, r#"response_code_class="2xx""#, "} 5"]),
     ] {
         running.proxy().wait_until(&format!("{name} has {parts:?}"), |_| has(name, parts))?;
     }
@@ -94,10 +94,11 @@ fn a_label_from_a_header_and_bytes() -> Result<(), Error> {
 }
 
 #[test]
-fn past_the_cap_all_is_counted_as_other() -> Result<(), Error> {
+fn series_beyond_the_limit_are_counted_as_other() -> Result<(), Error> {
     let running = start(r#"{"metrics": {"maxSeries": 1}}"#)?;
-    let name = r#"filter_custom_requests_total{plugin="default/under-test",class="other",route="other"}"#;
-    // The cap is each worker's, and a connection comes to any of them.
+    let name =
+        r#"weir_filter_custom_requests_total{filter="default/under-test",response_code_class="other",route="other"}"#;
+    // Each worker has its own limit, and any worker may accept the connection.
     running.proxy().wait_until("a second series is counted as other", |_| {
         let both = running.get("/").send().is_ok() && running.get("/broken").send().is_ok();
         both && sample(&running, name).is_some()
@@ -105,7 +106,7 @@ fn past_the_cap_all_is_counted_as_other() -> Result<(), Error> {
 }
 
 #[test]
-fn without_tracing_headers_are_left_alone() -> Result<(), Error> {
+fn trace_headers_are_unchanged_without_tracing() -> Result<(), Error> {
     let running = start("{}")?;
     let answer = running.get("/").header("traceparent", "junk").header("tracestate", "a=1").send()?;
     let upstream = answer.upstream().cloned().unwrap_or_default();
@@ -118,7 +119,7 @@ fn without_tracing_headers_are_left_alone() -> Result<(), Error> {
 }
 
 #[test]
-fn a_trace_goes_on() -> Result<(), Error> {
+fn trace_is_continued() -> Result<(), Error> {
     let running = start(r#"{"tracing": {"sampleRatio": 0}}"#)?;
     let request = running.get("/on").header("traceparent", PARENT);
     let answer = request.header("tracestate", "a=1").header("tracestate", "b=2").send()?;
@@ -134,11 +135,11 @@ fn a_trace_goes_on() -> Result<(), Error> {
 }
 
 #[test]
-fn a_trace_begins() -> Result<(), Error> {
+fn trace_begins_without_valid_parent() -> Result<(), Error> {
     let running = start(r#"{"tracing": {"sampleRatio": 1}}"#)?;
     let mut seen = std::collections::BTreeSet::new();
     let upper = PARENT.to_ascii_uppercase();
-    // None, an invalid one, two of them. More requests than seed the ids.
+    // No parent, invalid ones, and two. The number of requests is larger than the number of seeds.
     let parents: [&[&str]; 4] = [&[], &["junk"], &[&upper], &[PARENT, PARENT]];
     for (number, parents) in parents.iter().cycle().take(24).enumerate() {
         let path = format!("/new/{number}");
@@ -157,7 +158,7 @@ fn a_trace_begins() -> Result<(), Error> {
 }
 
 #[test]
-fn headers_become_fields_of_the_access_log() -> Result<(), Error> {
+fn headers_are_access_log_fields() -> Result<(), Error> {
     let access_log = r#"{"requestHeaders": ["User-Agent", "x-none"], "responseHeaders": ["x-served-by"]}"#;
     let running = start(&format!(r#"{{"accessLog": {access_log}}}"#))?;
     running.get("/fields").header("user-agent", b"a\"\\\xffb").header("user-agent", "c").send()?;
@@ -171,11 +172,11 @@ fn headers_become_fields_of_the_access_log() -> Result<(), Error> {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused() -> Result<(), Error> {
+fn invalid_configuration_is_rejected() -> Result<(), Error> {
     let running = start("{}")?;
     running.reconfigure(r#"{"tracing": {"sampleRatio": 2}}"#)?;
-    let refusal = "tracing.sampleRatio: must be from 0 to 1";
-    running.proxy().wait_until("the refusal is logged", |proxy| proxy.log().contains(refusal))?;
-    assert_eq!(running.get("/").send()?.status(), 200, "what served before goes on serving");
+    let error = "tracing.sampleRatio: must be from 0 to 1";
+    running.proxy().wait_until("the rejection is logged", |proxy| proxy.log().contains(error))?;
+    assert_eq!(running.get("/").send()?.status(), 200, "the last valid configuration keeps serving");
     Ok(())
 }

@@ -1,26 +1,26 @@
-//! W3C Trace Context: what is a parent, what goes on, and that ids are unlike each other.
+//! W3C Trace Context: parsing, propagation, sampling, and distinct ids.
 
 use std::collections::HashSet;
 
 use weir_plugin_telemetry::ids::IdSource;
-use weir_plugin_telemetry::trace::{Parent, Sampler, next_span, parse, trace_id_of};
+use weir_plugin_telemetry::trace::{Sampler, TraceParent, next_span, parse, trace_id_text};
 
 const TRACE: u128 = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
 
-/// `None` when it is no parent, else its flags.
-fn flags_of(value: &str) -> Option<u8> {
-    parse(value.as_bytes()).map(|Parent { trace_id, flags }| {
+/// Returns the flags of a `traceparent`, or `None` if it is invalid.
+fn flags(value: &str) -> Option<u8> {
+    parse(value.as_bytes()).map(|TraceParent { trace_id, flags }| {
         assert_eq!(trace_id, TRACE, "{value}");
         flags
     })
 }
 
 #[test]
-fn what_is_a_parent() {
+fn traceparent_is_parsed() {
     let rows = [
         ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some(1)),
         ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", Some(0)),
-        // Flags of level 2 go on, those that nobody knows do not.
+        // Flags of level 2 are propagated, unknown ones are not.
         ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-02", Some(2)),
         ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03", Some(3)),
         ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff", Some(3)),
@@ -74,22 +74,22 @@ fn what_is_a_parent() {
         ),
     ];
     for (value, expected) in rows {
-        assert_eq!(flags_of(value), expected, "{value}");
+        assert_eq!(flags(value), expected, "{value}");
     }
     assert_eq!(parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-\xff1"), None);
 }
 
 #[test]
-fn a_trace_goes_on_with_a_new_parent() {
+fn trace_continues_with_a_new_parent() {
     let mut ids = IdSource::default();
-    for (flags, sampler) in [("00", Sampler::of_ratio(1.0)), ("01", Sampler::of_ratio(0.0))] {
+    for (flags, sampler) in [("00", Sampler::with_ratio(1.0)), ("01", Sampler::with_ratio(0.0))] {
         let parent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
         let mut seen = HashSet::from([parent.clone()]);
         for _ in 0..100 {
             let span = next_span(Some(parent.as_bytes()), sampler, &mut ids);
             assert!(!span.is_new_trace);
             let traceparent = span.traceparent();
-            assert_eq!(trace_id_of(&traceparent), b"0af7651916cd43dd8448eb211c80319c");
+            assert_eq!(trace_id_text(&traceparent), b"0af7651916cd43dd8448eb211c80319c");
             let text = String::from_utf8(traceparent.to_vec()).unwrap();
             assert!(text.ends_with(&format!("-{flags}")) && parse(&traceparent).is_some(), "{text}");
             assert!(seen.insert(text), "each hop has an id of its own");
@@ -98,33 +98,33 @@ fn a_trace_goes_on_with_a_new_parent() {
 }
 
 #[test]
-fn a_trace_begins_without_a_parent() {
+fn trace_begins_without_a_parent() {
     let mut ids = IdSource::default();
     for (parent, ratio, flags) in [(None, 1.0, 1), (None, 0.0, 0), (Some(b"00-x".as_slice()), 1.0, 1)] {
-        let span = next_span(parent, Sampler::of_ratio(ratio), &mut ids);
+        let span = next_span(parent, Sampler::with_ratio(ratio), &mut ids);
         assert_eq!((span.is_new_trace, span.flags), (true, flags));
-        assert_eq!(parse(&span.traceparent()), Some(Parent { trace_id: span.trace_id, flags }));
+        assert_eq!(parse(&span.traceparent()), Some(TraceParent { trace_id: span.trace_id, flags }));
     }
 }
 
 #[test]
-fn sampling_depends_on_the_trace_only() {
-    let half = Sampler::of_ratio(0.5);
+fn sampling_depends_on_the_trace_id_only() {
+    let half = Sampler::with_ratio(0.5);
     assert!(half.samples(0x0080_0000_0000_0000) && !half.samples(0x007f_ffff_ffff_ffff));
     assert!(half.samples(0x0180_0000_0000_0000), "bits above the last 56 do not count");
     for (ratio, expected) in [(-1.0, 0), (0.0, 0), (0.01, 100), (0.25, 2_500), (1.0, 10_000), (7.0, 10_000)] {
-        let (mut ids, sampler) = (IdSource::default(), Sampler::of_ratio(ratio));
+        let (mut ids, sampler) = (IdSource::default(), Sampler::with_ratio(ratio));
         ids.absorb(b"4bf92f35-77b3-4da6-a3ce-929d0e0e4736", 1);
         let sampled = (0..10_000).filter(|_| sampler.samples(ids.trace_id())).count();
         assert!(sampled.abs_diff(expected) <= expected.min(10_000 - expected) / 5, "{ratio}: {sampled}");
     }
-    assert!(!Sampler::of_ratio(0.0).samples(u128::MAX) && Sampler::of_ratio(1.0).samples(0));
+    assert!(!Sampler::with_ratio(0.0).samples(u128::MAX) && Sampler::with_ratio(1.0).samples(0));
 }
 
 #[test]
-fn ids_are_unlike_each_other() {
+fn ids_are_distinct() {
     let mut seen = HashSet::new();
-    // VMs that differ in one bit of the time or of one request's id.
+    // VMs that differ in one bit of the time, or in the id of one request.
     for (id, time) in [(b"a".as_slice(), 1), (b"a", 2), (b"b", 1), (b"", 1), (b"a\0", 1), (b"aaaaaaaaaaaaaaaa", 1)] {
         let mut ids = IdSource::default();
         ids.absorb(id, time);
@@ -136,10 +136,10 @@ fn ids_are_unlike_each_other() {
         }
     }
     let mut ids = IdSource::default();
-    let absorbed = (0..1_000).take_while(|_| ids.is_young()).map(|time| ids_absorb(&mut IdSource::default(), time));
-    assert_eq!(absorbed.count(), 1_000, "looking does not age");
+    let absorbed = (0..1_000).take_while(|_| ids.needs_seed()).map(|time| ids_absorb(&mut IdSource::default(), time));
+    assert_eq!(absorbed.count(), 1_000, "reading changes nothing");
     let mut count = 0;
-    while ids.is_young() {
+    while ids.needs_seed() {
         count = ids_absorb(&mut ids, count);
     }
     assert_eq!(count, 16);

@@ -1,35 +1,36 @@
-//! The synchronous half of making a configuration ready: clusters and routes, shared with the configuration before
-//! where they are equal. Called by `config` for every update; bounded by the size of the snapshot.
+//! The synchronous part of building an active configuration: clusters and routes, shared with the previous
+//! configuration where they are equal. Called by `config` for every update; its time is bounded by the size of the
+//! snapshot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use weir_model::{ClusterName, ListenerName, Snapshot};
 
-use crate::active::ActiveConfig;
-use crate::hashing::FastMap;
+use crate::active::active_config::ActiveConfig;
+use crate::fast_hash::FastMap;
 use crate::route::RouteTable;
 use crate::upstream::Cluster;
 
-/// A configuration whose plugins are not there yet.
-pub(crate) struct Prepared {
-    /// What was asked for.
+/// A configuration whose plugins are not started yet.
+pub(crate) struct PreparedConfig {
+    /// The snapshot to build.
     pub(crate) snapshot: Arc<Snapshot>,
-    /// The routes of each listener.
+    /// The route table of each listener.
     pub(crate) route_tables: FastMap<ListenerName, Arc<RouteTable>>,
-    /// Live clusters.
+    /// The live clusters.
     pub(crate) clusters: HashMap<ClusterName, Arc<Cluster>>,
-    /// Those of them that the configuration before does not have.
+    /// The clusters that the previous configuration does not have.
     pub(crate) new_clusters: Vec<Arc<Cluster>>,
 }
 
-/// Builds what can be built without waiting.
-pub(crate) fn prepare(snapshot: Arc<Snapshot>, previous: &ActiveConfig) -> Prepared {
+/// Builds clusters and route tables. Does not wait.
+pub(crate) fn prepare(snapshot: Arc<Snapshot>, previous: &ActiveConfig) -> PreparedConfig {
     let mut clusters = HashMap::with_capacity(snapshot.clusters.len());
     let mut new_clusters = Vec::new();
     for (name, model) in &snapshot.clusters {
-        let same = previous.clusters.get(name).filter(|cluster| cluster.model() == model);
-        let cluster = same.map_or_else(
+        let unchanged = previous.clusters.get(name).filter(|cluster| cluster.model() == model);
+        let cluster = unchanged.map_or_else(
             || {
                 let cluster = Cluster::new(Arc::clone(model));
                 new_clusters.push(Arc::clone(&cluster));
@@ -40,7 +41,7 @@ pub(crate) fn prepare(snapshot: Arc<Snapshot>, previous: &ActiveConfig) -> Prepa
         clusters.insert(name.clone(), cluster);
     }
     let route_tables = route_tables(&snapshot, &clusters, previous);
-    Prepared { snapshot, route_tables, clusters, new_clusters }
+    PreparedConfig { snapshot, route_tables, clusters, new_clusters }
 }
 
 fn route_tables(
@@ -50,7 +51,7 @@ fn route_tables(
 ) -> FastMap<ListenerName, Arc<RouteTable>> {
     let listeners = snapshot.listeners.values();
     let tables = listeners.filter_map(|listener| {
-        // The snapshot is closed: the table of each listener is there.
+        // The snapshot is closed: the table of each listener exists.
         let model = snapshot.route_tables.get(&listener.route_table)?;
         let before = previous.route_tables.get(&listener.name);
         let table = RouteTable::build(model, clusters, before.map(Arc::as_ref));
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_clusters_are_shared() {
+    fn unchanged_cluster_is_shared_with_previous_config() {
         let name = |name: &str| ClusterName::new(name).unwrap();
         let cluster = |text: &str| weir_model::Cluster::of_endpoints(name(text), Vec::new()).unwrap();
         let snapshot = |changed: bool| {
@@ -74,7 +75,7 @@ mod tests {
             builder.put_cluster(Arc::new(cluster("same")));
             let mut other = cluster("other");
             if changed {
-                other.balancing = weir_model::Balancing::Random;
+                other.lb_policy = weir_model::LbPolicy::Random;
             }
             builder.put_cluster(Arc::new(other));
             Arc::new(builder.complete().unwrap())

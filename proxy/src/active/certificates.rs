@@ -1,25 +1,26 @@
-//! Certificates that listeners show to the world, ready for handshakes. Called while a configuration is warmed.
+//! TLS settings of HTTPS listeners: certificates loaded from secrets, ready for handshakes. Called during warming.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tracing::{info, warn};
-use weir_identity::{ServerCertificate, ServerConfig, https_config};
+use weir_identity::{ServerCertificate, ServerConfig, server_tls_config};
 use weir_model::{
     DownstreamTls, HostCertificate, Listener, ListenerName, Rejection, ResourceId, ResourceKind, Snapshot,
 };
 
-use crate::active::ActiveConfig;
-use crate::hashing::FastMap;
+use crate::active::active_config::ActiveConfig;
+use crate::fast_hash::FastMap;
 
-/// TLS of every listener with certificates; that of `previous` where nothing has changed. Connections that are open go on
-/// with what they began with.
-pub(super) fn https(
+/// Returns the TLS settings of every HTTPS listener, shared with `previous` where listener and secrets are unchanged.
+///
+/// Listeners whose certificates are invalid are added to `rejections`. Open connections keep their settings.
+pub(super) fn https_configs(
     snapshot: &Snapshot,
     previous: &ActiveConfig,
     rejections: &mut Vec<Rejection>,
 ) -> FastMap<ListenerName, Arc<ServerConfig>> {
-    let mut made = FastMap::default();
+    let mut configs = FastMap::default();
     for listener in snapshot.listeners.values() {
         let Some(DownstreamTls::Https(certificates)) = &listener.tls else { continue };
         let before = previous.https.get(&listener.name).filter(|_| is_same(listener, snapshot, &previous.snapshot));
@@ -28,7 +29,7 @@ pub(super) fn https(
             None => config(listener, certificates, snapshot),
         };
         match config {
-            Ok(config) => drop(made.insert(listener.name.clone(), config)),
+            Ok(config) => drop(configs.insert(listener.name.clone(), config)),
             Err(reason) => rejections.push(Rejection {
                 resource: ResourceId { kind: ResourceKind::Listener, name: listener.name.to_string() },
                 field: "tls".to_owned(),
@@ -37,7 +38,7 @@ pub(super) fn https(
             }),
         }
     }
-    made
+    configs
 }
 
 fn is_same(listener: &Listener, now: &Snapshot, before: &Snapshot) -> bool {
@@ -53,15 +54,15 @@ fn config(
 ) -> Result<Arc<ServerConfig>, String> {
     let mut loaded = Vec::with_capacity(certificates.len());
     for HostCertificate { host, secret } in certificates {
-        // The snapshot is closed: every secret of a listener is there.
+        // The snapshot is closed: every secret of a listener exists.
         let Some(model) = snapshot.secrets.get(secret) else { continue };
         let certificate = ServerCertificate::from_pem(&model.certificates, &model.key.0);
         let certificate = certificate.map_err(|error| format!("the secret {secret}: {error}"))?;
         match certificate.not_after.duration_since(SystemTime::now()) {
-            Ok(left) => info!(listener = %listener.name, %secret, left_s = left.as_secs(), "shows a certificate"),
-            Err(_) => warn!(listener = %listener.name, %secret, "shows a certificate that has ended"),
+            Ok(left) => info!(listener = %listener.name, %secret, left_s = left.as_secs(), "certificate loaded"),
+            Err(_) => warn!(listener = %listener.name, %secret, "certificate has expired"),
         }
         loaded.push((host.clone(), certificate));
     }
-    Ok(https_config(loaded, &[b"h2", b"http/1.1"]))
+    Ok(server_tls_config(loaded, &[b"h2", b"http/1.1"]))
 }

@@ -1,8 +1,8 @@
-//! Modules that are known by their hash: fetched once into a folder of the cache, checked there, and kept. From then on
-//! they are files like any other. Used by `modules.rs`.
+//! Fetching of remote modules: downloads a module once into a folder of the cache, after checking its hash. From then
+//! on it is a file like any other. Used by `module_loader.rs`.
 //!
-//! A proxy that has proved to its control plane who it is fetches from there in the same way, whatever host the URL names:
-//! only its path counts then. Any other goes to the URL, over plain HTTP.
+//! A proxy with mutual TLS to its control plane fetches from there and uses only the path of the URL. Other proxies
+//! fetch the URL over plain HTTP.
 
 use std::fs;
 use std::future::poll_fn;
@@ -21,105 +21,116 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 use tower_service::Service;
 use tracing::{info, warn};
-use weir_loader::ModuleRefusal;
-use weir_model::{ModuleHash, RemoteModule};
+use weir_loader::ModuleLoadError;
+use weir_model::{ModuleHash, RemoteModule, write_private};
 
-use crate::identity::{ControlPlane, Identity};
+use crate::control_plane::ControlPlane;
+use crate::identity::Identity;
 use crate::limits::{
-    CONTROL_PLANE_CONNECT_TIMEOUT, MAX_MODULE_BYTES, MODULE_FETCH_PATIENCE, MODULE_FETCH_PAUSE, MODULE_FETCH_TIMEOUT,
-    UNUSED_MODULE_AGE,
+    CONTROL_PLANE_CONNECT_TIMEOUT, MAX_MODULE_BYTES, MODULE_FETCH_DEADLINE, MODULE_FETCH_PAUSE, MODULE_FETCH_TIMEOUT,
+    UNUSED_MODULE_RETENTION,
 };
-use crate::private_file;
 use crate::task;
 
-/// A control plane to which this proxy proves who it is, and what it is known as.
-pub(crate) type ControlPlaneLink = (Arc<ControlPlane>, Arc<Identity>);
+/// A control plane with the identity that this proxy presents to it.
+#[derive(Clone)]
+pub(crate) struct AuthenticatedControlPlane {
+    /// The control plane.
+    pub(crate) control_plane: Arc<ControlPlane>,
+    /// The identity of this proxy.
+    pub(crate) identity: Arc<Identity>,
+}
 
-/// The file of a module below the cache folder.
-fn place(cache: &Path, hash: &ModuleHash) -> PathBuf {
+/// Returns the file of a module below the cache folder.
+fn module_path(cache: &Path, hash: &ModuleHash) -> PathBuf {
     cache.join("modules").join(format!("{hash}.wasm"))
 }
 
-/// Makes sure that the module is in its place, and says where that is; tries for a while when it cannot be had at once.
+/// Returns the file of a remote module, after fetching it if necessary. Retries failed downloads for
+/// [`MODULE_FETCH_DEADLINE`].
 ///
 /// # Errors
-/// It cannot be had, or what is there is something else.
+/// The download fails until the deadline, the content has another hash, or the file cannot be written.
 pub(super) async fn fetch(
     module: &RemoteModule,
     cache: &Path,
-    link: Option<&ControlPlaneLink>,
-) -> Result<PathBuf, ModuleRefusal> {
-    let path = place(cache, &module.sha256);
+    control_plane: Option<&AuthenticatedControlPlane>,
+) -> Result<PathBuf, ModuleLoadError> {
+    let path = module_path(cache, &module.sha256);
     if path.exists() {
-        return Ok(path); // Checked before it got its name.
+        return Ok(path); // Its hash was checked before it got its name.
     }
-    let give_up = Instant::now() + MODULE_FETCH_PATIENCE;
+    let deadline = Instant::now() + MODULE_FETCH_DEADLINE;
     let started = Instant::now();
-    let by = if link.is_some() { "by mutual TLS" } else { "by plain HTTP" };
+    let by = if control_plane.is_some() { "by mutual TLS" } else { "by plain HTTP" };
     loop {
         let fetched = timeout(MODULE_FETCH_TIMEOUT, async {
-            match link {
-                Some(link) => download_by(link, &module.url).await,
+            match control_plane {
+                Some(source) => download_from_control_plane(source, &module.url).await,
                 None => download(&module.url).await,
             }
         });
         let fetched = fetched.await;
-        let reason = match fetched.unwrap_or_else(|_| Err("takes too long".to_owned())) {
-            Ok(bytes) => return keep(module, path, bytes, (started, by)).await,
+        let reason = match fetched.unwrap_or_else(|_| Err("the download takes too long".to_owned())) {
+            Ok(bytes) => {
+                let size = bytes.len();
+                store_module(module, path.clone(), bytes).await?;
+                let (sha256, duration_ms) = (module.sha256, started.elapsed().as_millis());
+                info!(%sha256, bytes = size, duration_ms, by, "module fetched");
+                return Ok(path);
+            }
             Err(reason) => reason,
         };
-        if Instant::now() > give_up {
+        if Instant::now() > deadline {
             let reason = format!("the module {} cannot be fetched from {}: {reason}", module.sha256, module.url);
-            return Err(ModuleRefusal::new(reason, "is the control plane there? what serves goes on"));
+            return Err(ModuleLoadError::new(
+                reason,
+                "check that the control plane is reachable; the active configuration keeps serving",
+            ));
         }
         warn!(url = %module.url, "a module cannot be fetched yet: {reason}");
         sleep(MODULE_FETCH_PAUSE).await;
     }
 }
 
-async fn keep(
-    module: &RemoteModule,
-    path: PathBuf,
-    bytes: Bytes,
-    (started, by): (Instant, &str),
-) -> Result<PathBuf, ModuleRefusal> {
-    let (expected, size, target) = (module.sha256, bytes.len(), path.clone());
-    let stored = task::blocking("module store", move || store(&target, &bytes, &expected)).await;
+async fn store_module(module: &RemoteModule, path: PathBuf, bytes: Bytes) -> Result<(), ModuleLoadError> {
+    let expected = module.sha256;
+    let stored = task::blocking("module store", move || store(&path, &bytes, &expected)).await;
     match stored {
-        Some(Ok(())) => {
-            let duration_ms = started.elapsed().as_millis();
-            info!(sha256 = %expected, bytes = size, duration_ms, by, "module fetched");
-            Ok(path)
-        }
-        Some(Err(StoreError::OtherHash(found))) => Err(ModuleRefusal::new(
-            format!("what {} gives is not {expected} but {found}", module.url),
-            "whoever serves it has changed it; push it anew",
+        Some(Ok(())) => Ok(()),
+        Some(Err(StoreError::HashMismatch(found))) => Err(ModuleLoadError::new(
+            format!("{} has the SHA-256 {found}, not {expected}", module.url),
+            "the content of the URL has changed; push the bundle again",
         )),
         Some(Err(StoreError::Io(error))) => {
-            Err(ModuleRefusal::new(format!("the fetched module cannot be stored: {error}"), "check --cache"))
+            Err(ModuleLoadError::new(format!("the fetched module cannot be stored: {error}"), "check --cache"))
         }
-        None => Err(ModuleRefusal::new("storing it failed by a bug of the proxy", "the log says where")),
+        None => {
+            Err(ModuleLoadError::new("storing the module failed by a bug of the proxy", "see the panic in the log"))
+        }
     }
 }
 
-/// By mutual TLS, from the control plane.
-async fn download_by((control_plane, identity): &ControlPlaneLink, url: &str) -> Result<Bytes, String> {
+/// Downloads the path of `url` from the control plane, by mutual TLS.
+async fn download_from_control_plane(source: &AuthenticatedControlPlane, url: &str) -> Result<Bytes, String> {
+    let AuthenticatedControlPlane { control_plane, identity } = source;
     let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     let config = identity.client_config().ok_or("this proxy has no identity yet")?;
     let (channel, replica) = control_plane.connect(Some(&config)).await?;
-    control_plane.leave(replica); // As long as nothing has come: this may be given up at any time.
-    let bytes = ask(channel, uri.path()).await?;
-    control_plane.stay(replica);
+    control_plane.demote(replica); // Until the download succeeds, because this future may be dropped at any time.
+    let bytes = get(channel, uri.path()).await?;
+    control_plane.prefer(replica);
     Ok(bytes)
 }
 
-async fn ask(mut channel: Channel, path: &str) -> Result<Bytes, String> {
+async fn get(mut channel: Channel, path: &str) -> Result<Bytes, String> {
     let request = Request::get(path).body(tonic::body::Body::empty()).map_err(|error| error.to_string())?;
     poll_fn(|context| channel.poll_ready(context)).await.map_err(|error| error.to_string())?;
     let response = channel.call(request).await.map_err(|error| error.to_string())?;
     read(response).await
 }
 
+/// Downloads `url` over plain HTTP/1.1.
 async fn download(url: &str) -> Result<Bytes, String> {
     let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     let authority = uri.authority().ok_or("the URL has no host")?.clone();
@@ -142,36 +153,36 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if response.status() != http::StatusCode::OK {
-        return Err(format!("the answer is {}", response.status()));
+        return Err(format!("the response status is {}", response.status()));
     }
     let body = Limited::new(response.into_body(), MAX_MODULE_BYTES).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|error| error.to_string())
 }
 
 enum StoreError {
-    OtherHash(ModuleHash),
+    HashMismatch(ModuleHash),
     Io(io::Error),
 }
 
-/// The file gets its name when it is whole and what it should be.
+/// Writes the file after checking the hash of its content. Blocks on the disk.
 fn store(path: &Path, bytes: &[u8], expected: &ModuleHash) -> Result<(), StoreError> {
     let found = ModuleHash(*weir_host_abi::ModuleHash::of(bytes).as_bytes());
     if found != *expected {
-        return Err(StoreError::OtherHash(found));
+        return Err(StoreError::HashMismatch(found));
     }
-    private_file::write(path, bytes).map_err(StoreError::Io)
+    write_private(path, bytes).map_err(StoreError::Io)
 }
 
-/// Deletes fetched modules that nothing uses and that were not fetched just now. Blocks.
+/// Deletes fetched modules that are unused and older than [`UNUSED_MODULE_RETENTION`]. Blocks on the disk.
 pub(super) fn sweep(cache: &Path, used: &[ModuleHash]) {
-    let used: Vec<PathBuf> = used.iter().map(|hash| place(cache, hash)).collect();
+    let used: Vec<PathBuf> = used.iter().map(|hash| module_path(cache, hash)).collect();
     let Ok(entries) = fs::read_dir(cache.join("modules")) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
         let age = entry.metadata().and_then(|metadata| metadata.modified()).ok();
         let age = age.and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if !used.contains(&path) && age.unwrap_or(Duration::ZERO) > UNUSED_MODULE_AGE {
-            drop(fs::remove_file(&path)); // It is tried again with the next change.
+        if !used.contains(&path) && age.unwrap_or(Duration::ZERO) > UNUSED_MODULE_RETENTION {
+            drop(fs::remove_file(&path)); // Retried after the next change.
         }
     }
 }
@@ -181,15 +192,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_hashes_right_gets_a_name() {
+    fn module_with_wrong_hash_is_not_stored() {
         let folder = tempfile::tempdir().unwrap();
         let hash = ModuleHash(*weir_host_abi::ModuleHash::of(b"one").as_bytes());
-        let path = place(folder.path(), &hash);
-        assert!(matches!(store(&path, b"two", &hash), Err(StoreError::OtherHash(_))));
+        let path = module_path(folder.path(), &hash);
+        assert!(matches!(store(&path, b"two", &hash), Err(StoreError::HashMismatch(_))));
         assert!(!path.exists());
         assert!(store(&path, b"one", &hash).is_ok());
         assert_eq!(fs::read(&path).unwrap(), b"one");
         sweep(folder.path(), &[]);
-        assert!(path.exists(), "fetched just now");
+        assert!(path.exists(), "recently fetched modules are retained");
     }
 }

@@ -1,5 +1,5 @@
-//! The slow half of making a configuration ready: modules loaded, plugins started, first DNS answers. Runs beside what
-//! serves; called by `config`, which gives up a warming that a newer change has overtaken.
+//! Warming: loads modules, starts plugins and waits for first DNS answers, while the active configuration serves.
+//! Called by `config`, which aborts the warming of a superseded change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,58 +7,67 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
 use weir_host_abi::{Module, ModuleHash};
-use weir_loader::ModuleRefusal;
+use weir_loader::ModuleLoadError;
 use weir_model::{
-    Isolation, ModuleSource, Plugin, PluginAllowance, PluginLimits, PluginName, PluginVm, Recycling, Rejection,
-    ResourceId, ResourceKind, StreamSight,
+    Isolation, ModuleSource, Plugin, PluginCapabilities, PluginLimits, PluginName, PluginRole, RecyclePolicy,
+    Rejection, ResourceId, ResourceKind, VmConfig,
 };
 
-use crate::active::modules::Modules;
-use crate::active::{ActiveConfig, Prepared, certificates};
-use crate::filter::{ActivePlugin, PluginState, StockOptions, VmRequest};
+use crate::active::active_config::ActiveConfig;
+use crate::active::build::PreparedConfig;
+use crate::active::certificates;
+use crate::active::module_loader::ModuleLoader;
+use crate::filter::{ActivePlugin, SharedPluginState, VmPoolOptions, VmStartRequest};
 use crate::limits::{FIRST_RESOLVE_TIMEOUT, MAX_CONCURRENT_STARTS};
 use crate::task::{self, TaskSet};
 use crate::upstream::{Cluster, resolve_once};
 
-/// What a warmer is made from.
+/// The parts of a [`Warmer`].
 pub(crate) struct WarmerOptions {
-    /// Where modules come from.
-    pub(crate) modules: Arc<Modules>,
-    /// What plugins share.
-    pub(crate) state: Arc<PluginState>,
-    /// Where workers ask for VMs.
-    pub(crate) restarts: mpsc::Sender<VmRequest>,
-    /// How many workers there are.
+    /// The module loader of the process.
+    pub(crate) modules: Arc<ModuleLoader>,
+    /// The state that plugins share.
+    pub(crate) state: Arc<SharedPluginState>,
+    /// The queue for VM start requests of workers.
+    pub(crate) restarts: mpsc::Sender<VmStartRequest>,
+    /// The number of workers.
     pub(crate) workers: usize,
 }
 
-/// Makes prepared configurations ready.
+/// Turns prepared configurations into active ones.
 pub(crate) struct Warmer {
     options: WarmerOptions,
     starts: Semaphore,
 }
 
-/// A plugin that is ready, and the code that it runs.
-type Ready = (Arc<ActivePlugin>, ModuleHash);
+/// A started plugin with the hash of its module.
+struct StartedPlugin {
+    plugin: Arc<ActivePlugin>,
+    module: ModuleHash,
+}
+
+/// The result of starting the plugin of this name.
+type StartResult = (PluginName, Result<StartedPlugin, Rejection>);
 
 impl Warmer {
-    /// A warmer.
+    /// Returns a warmer with these parts.
     pub(crate) fn new(options: WarmerOptions) -> Arc<Self> {
         Arc::new(Self { options, starts: Semaphore::new(MAX_CONCURRENT_STARTS) })
     }
 
-    /// The modules it takes plugins from.
-    pub(crate) fn modules(&self) -> &Arc<Modules> {
+    /// Returns the module loader.
+    pub(crate) fn modules(&self) -> &Arc<ModuleLoader> {
         &self.options.modules
     }
 
-    /// Makes a prepared configuration ready. Plugins that are the same in `previous`, code included, go on as they are.
+    /// Loads modules, starts plugins, and resolves DNS names of a prepared configuration. Plugins whose settings and
+    /// code are equal in `previous` are shared with it.
     ///
     /// # Errors
-    /// Every plugin that does not load or start; every listener whose certificates are none.
+    /// A rejection for every plugin that does not load or start, and for every listener with invalid certificates.
     pub(crate) async fn warm(
         self: Arc<Self>,
-        prepared: Prepared,
+        prepared: PreparedConfig,
         previous: Arc<ActiveConfig>,
     ) -> Result<ActiveConfig, Vec<Rejection>> {
         let modules = self.load_modules(&prepared).await;
@@ -67,32 +76,33 @@ impl Warmer {
         let (mut plugins, mut hashes) = (HashMap::new(), HashMap::new());
         for (name, outcome) in started {
             match outcome {
-                Ok((plugin, hash)) => {
-                    plugins.insert(name.clone(), plugin);
-                    hashes.insert(name, hash);
+                Ok(started) => {
+                    plugins.insert(name.clone(), started.plugin);
+                    hashes.insert(name, started.module);
                 }
                 Err(rejection) => rejections.push(rejection),
             }
         }
-        let https = certificates::https(&prepared.snapshot, &previous, &mut rejections);
+        let https = certificates::https_configs(&prepared.snapshot, &previous, &mut rejections);
         if !rejections.is_empty() {
             rejections.sort_by(|one, other| one.resource.cmp(&other.resource));
             return Err(rejections);
         }
         resolve_new(&prepared.new_clusters).await;
-        let Prepared { snapshot, route_tables, clusters, .. } = prepared;
+        let PreparedConfig { snapshot, route_tables, clusters, .. } = prepared;
         Ok(ActiveConfig { snapshot, route_tables, clusters, plugins, https, modules: hashes })
     }
 
-    /// Each module once, however many plugins run it.
-    async fn load_modules(&self, prepared: &Prepared) -> HashMap<ModuleSource, Result<Module, ModuleRefusal>> {
+    /// Loads each module once, for all plugins that run it.
+    async fn load_modules(&self, prepared: &PreparedConfig) -> HashMap<ModuleSource, Result<Module, ModuleLoadError>> {
         let mut loads = TaskSet::new("module load");
         let mut modules = HashMap::new();
         for plugin in prepared.snapshot.plugins.values() {
             if modules.contains_key(&plugin.module) {
                 continue;
             }
-            let lost = ModuleRefusal::new("loading it failed by a bug of the proxy", "the log says where");
+            let lost =
+                ModuleLoadError::new("loading the module failed by a bug of the proxy", "see the panic in the log");
             modules.insert(plugin.module.clone(), Err(lost));
             let (loader, source) = (Arc::clone(&self.options.modules), plugin.module.clone());
             loads.spawn(async move {
@@ -108,29 +118,29 @@ impl Warmer {
 
     async fn start_plugins(
         self: &Arc<Self>,
-        prepared: &Prepared,
-        modules: &HashMap<ModuleSource, Result<Module, ModuleRefusal>>,
+        prepared: &PreparedConfig,
+        modules: &HashMap<ModuleSource, Result<Module, ModuleLoadError>>,
         previous: &ActiveConfig,
-    ) -> Vec<(PluginName, Result<Ready, Rejection>)> {
+    ) -> Vec<StartResult> {
         let mut outcomes = Vec::with_capacity(prepared.snapshot.plugins.len());
         let mut starts = TaskSet::new("plugin start");
-        let mut groups: HashMap<Shared, (Module, Vec<Arc<Plugin>>)> = HashMap::new();
+        let mut groups: HashMap<VmGroupKey, (Module, Vec<Arc<Plugin>>)> = HashMap::new();
         for (name, model) in &prepared.snapshot.plugins {
             let module = match modules.get(&model.module) {
                 Some(Ok(module)) => module.clone(),
-                Some(Err(refusal)) => {
-                    let ModuleRefusal { reason, hint } = refusal.clone();
+                Some(Err(error)) => {
+                    let ModuleLoadError { reason, hint } = error.clone();
                     outcomes.push((name.clone(), Err(rejection(name, "module", reason, hint))));
                     continue;
                 }
-                None => continue, // There is an entry for every plugin's module.
+                None => continue, // Not reachable: every plugin's module has an entry.
             };
             let hash = module.hash();
-            groups.entry(Shared::of(model, hash)).or_insert_with(|| (module, Vec::new())).1.push(Arc::clone(model));
+            groups.entry(VmGroupKey::of(model, hash)).or_insert_with(|| (module, Vec::new())).1.push(Arc::clone(model));
         }
         for (module, models) in groups.into_values() {
-            if let Some(same) = unchanged(&models, &module, previous) {
-                outcomes.extend(same);
+            if let Some(running) = unchanged(&models, &module, previous) {
+                outcomes.extend(running);
                 continue;
             }
             let warmer = Arc::clone(self);
@@ -142,103 +152,98 @@ impl Warmer {
         outcomes
     }
 
-    /// Starts the VMs of one plugin, or of several that share them. One that does not start is told; what shares its VMs is
-    /// not there either then, and nothing is said of it.
-    async fn start_group(
-        &self,
-        models: Vec<Arc<Plugin>>,
-        module: Module,
-    ) -> Vec<(PluginName, Result<Ready, Rejection>)> {
+    /// Starts the VMs of one plugin, or of several that share VMs. If a plugin of the group fails to start, the result
+    /// has its rejection only: the other plugins of the group do not run either.
+    async fn start_group(&self, models: Vec<Arc<Plugin>>, module: Module) -> Vec<StartResult> {
         let names: Vec<PluginName> = models.iter().map(|model| model.name.clone()).collect();
         let hash = module.hash();
-        let _turn = self.starts.acquire().await; // Never closed, so there is always a turn.
-        let options = StockOptions {
+        let _permit = self.starts.acquire().await; // The semaphore is never closed.
+        let options = VmPoolOptions {
             workers: self.options.workers,
             state: Arc::clone(&self.options.state),
             restarts: self.options.restarts.clone(),
         };
-        let began = tokio::time::Instant::now();
+        let started_at = tokio::time::Instant::now();
         let start = move || ActivePlugin::start(&models, &module, options);
         match task::blocking("plugin start", start).await {
             Some(Ok(plugins)) => {
-                let duration_ms = began.elapsed().as_millis();
-                let ready = |(name, plugin): (PluginName, Arc<ActivePlugin>)| {
+                let duration_ms = started_at.elapsed().as_millis();
+                let started = |(name, plugin): (PluginName, Arc<ActivePlugin>)| {
                     info!(plugin = %name, duration_ms, "plugin started");
-                    (name, Ok((plugin, hash)))
+                    (name, Ok(StartedPlugin { plugin, module: hash }))
                 };
-                names.into_iter().zip(plugins).map(ready).collect()
+                names.into_iter().zip(plugins).map(started).collect()
             }
             Some(Err(error)) => {
                 let name = &names[error.plugin.min(names.len() - 1)];
                 vec![(name.clone(), Err(rejection(name, error.field, error.reason, error.hint.to_owned())))]
             }
             None => {
-                let reason = "starting it failed by a bug of the proxy";
-                let lost = |name| rejection(name, "module", reason.to_owned(), "the log says where".to_owned());
+                let reason = "starting the plugin failed by a bug of the proxy";
+                let lost = |name| rejection(name, "module", reason.to_owned(), "see the panic in the log".to_owned());
                 names.iter().map(|name| (name.clone(), Err(lost(name)))).collect()
             }
         }
     }
 }
 
-/// Which plugins share their VMs: those with one module and one VM, as in Envoy, that may do and use the same: what one
-/// gets the others have, too. Whoever names no VM has one of their own, and so has each stream of a plugin with a VM for
-/// each, and a plugin whose VMs are recycled.
+/// The key of plugins that share VMs. As in Envoy, they have the same module and VM id; their limits and capabilities
+/// must be equal, too, because they apply to the whole VM. Plugins without a VM id, with a VM per stream, or with
+/// recycled VMs do not share.
 #[derive(PartialEq, Eq, Hash)]
-enum Shared {
-    Alone(PluginName),
-    By(Box<Shape>),
+enum VmGroupKey {
+    Exclusive(PluginName),
+    Shared(Box<VmSignature>),
 }
 
-/// All that makes a VM what it is.
+/// All settings that apply to a VM as a whole.
 #[derive(PartialEq, Eq, Hash)]
-struct Shape {
+struct VmSignature {
     id: String,
-    vm: PluginVm,
+    vm: VmConfig,
     module: ModuleHash,
-    allow: PluginAllowance,
+    capabilities: PluginCapabilities,
     limits: PluginLimits,
     isolation: Isolation,
-    sight: StreamSight,
+    role: PluginRole,
 }
 
-impl Shared {
+impl VmGroupKey {
     fn of(plugin: &Plugin, module: ModuleHash) -> Self {
-        let alone = plugin.vm.id.is_empty()
+        let is_exclusive = plugin.vm.id.is_empty()
             || plugin.isolation == Isolation::Stream
-            || plugin.recycling != Recycling::default();
-        if alone {
-            return Self::Alone(plugin.name.clone());
+            || plugin.recycling != RecyclePolicy::default();
+        if is_exclusive {
+            return Self::Exclusive(plugin.name.clone());
         }
-        Self::By(Box::new(Shape {
+        Self::Shared(Box::new(VmSignature {
             id: plugin.vm_id(),
             vm: plugin.vm.clone(),
             module,
-            allow: plugin.allow.clone(),
+            capabilities: plugin.capabilities.clone(),
             limits: plugin.limits,
             isolation: plugin.isolation,
-            sight: plugin.sight,
+            role: plugin.role,
         }))
     }
 }
 
-/// The plugins of a group as they run, if nothing about them has changed: a VM goes on with all of its plugins or with none.
-fn unchanged(
-    models: &[Arc<Plugin>],
-    module: &Module,
-    previous: &ActiveConfig,
-) -> Option<Vec<(PluginName, Result<Ready, Rejection>)>> {
+/// Returns the running plugins of a group if all of them are unchanged: a VM is retained with all of its plugins or not
+/// at all.
+fn unchanged(models: &[Arc<Plugin>], module: &Module, previous: &ActiveConfig) -> Option<Vec<StartResult>> {
     let hash = module.hash();
-    // (Where its module comes from plays no part: another replica of the control plane says another place.)
+    // The source of the module is not compared: replicas of the control plane serve one module under different URLs.
     let is_same = |model: &Plugin, other: &Plugin| *other == Plugin { module: other.module.clone(), ..model.clone() };
     let running = models.iter().map(|model| {
         let plugin = previous.plugins.get(&model.name).filter(|plugin| is_same(model, &plugin.model))?;
         (previous.modules.get(&model.name) == Some(&hash)).then(|| Arc::clone(plugin))
     });
     let running: Vec<_> = running.collect::<Option<_>>()?;
-    let stock = &running.first()?.stock;
-    let is_whole = stock.len() == running.len() && running.iter().all(|plugin| Arc::ptr_eq(&plugin.stock, stock));
-    is_whole.then(|| running.into_iter().map(|plugin| (plugin.model.name.clone(), Ok((plugin, hash)))).collect())
+    let pool = &running.first()?.pool;
+    let is_complete =
+        pool.plugin_count() == running.len() && running.iter().all(|plugin| Arc::ptr_eq(&plugin.pool, pool));
+    let started = |plugin: Arc<ActivePlugin>| (plugin.model.name.clone(), Ok(StartedPlugin { plugin, module: hash }));
+    is_complete.then(|| running.into_iter().map(started).collect())
 }
 
 fn rejection(plugin: &PluginName, field: &str, reason: String, hint: String) -> Rejection {
@@ -246,7 +251,8 @@ fn rejection(plugin: &PluginName, field: &str, reason: String, hint: String) -> 
     Rejection { resource, field: field.to_owned(), reason, hint }
 }
 
-/// A name that does not resolve is no reason to refuse a change: its cluster has no endpoint until it does.
+/// Waits for the first DNS answers of new clusters. A name that does not resolve does not reject the change: its
+/// cluster has no endpoint until it resolves.
 async fn resolve_new(clusters: &[Arc<Cluster>]) {
     let mut answers = TaskSet::new("first dns answer");
     for cluster in clusters {
@@ -255,7 +261,7 @@ async fn resolve_new(clusters: &[Arc<Cluster>]) {
             answers.spawn(async move {
                 if let Err(reason) = resolve_once(&cluster, FIRST_RESOLVE_TIMEOUT).await {
                     let cluster = &cluster.model().name;
-                    warn!(%cluster, %reason, "the cluster's name does not resolve yet; its requests fail until it does");
+                    warn!(%cluster, %reason, "the DNS name of a cluster does not resolve yet; its requests fail");
                 }
             });
         }

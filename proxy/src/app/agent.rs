@@ -1,4 +1,5 @@
-//! An agent: it gets an identity as a proxy does, keeps and renews it, and gives it to the Envoy beside it.
+//! The agent: obtains, stores and renews an identity as a proxy does, and serves it by SDS to an Envoy on the same
+//! host.
 
 use std::sync::Arc;
 
@@ -6,23 +7,32 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use crate::app::{AgentOptions, kept_paths};
-use crate::identity::{ControlPlane, Identity, IdentityOptions, keep, restore, serve_secrets};
+use crate::app::bootstrap::AgentOptions;
+use crate::control_plane::ControlPlane;
+use crate::identity::{Identity, IdentityOptions, renew_forever, restore, serve_secrets};
+use crate::replica_files::{ReplicaFiles, ReplicaFilesOptions};
 use crate::task;
 
-/// Runs until it is asked to end.
+/// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(options: AgentOptions) -> anyhow::Result<()> {
-    let AgentOptions { urls, node, join_token, socket, cache, log_style: _ } = options;
+    let AgentOptions { urls, node, join_token, socket, cache, log_format: _ } = options;
     let control_plane = ControlPlane::new(&urls).map_err(|reason| anyhow!("--xds {reason}"))?;
-    let identity = Identity::none();
-    let paths = kept_paths(&cache, ("identity", "agent.pem"), &urls, (&node, None));
-    let options = IdentityOptions { control_plane: Arc::new(control_plane), join_token, paths };
-    let left = restore(&options, &identity);
+    let identity = Identity::empty();
+    let files = ReplicaFiles::new(&ReplicaFilesOptions {
+        cache: &cache,
+        folder: "identity",
+        extension: "agent.pem",
+        urls: &urls,
+        node: &node,
+        gateway: None,
+    });
+    let options = IdentityOptions { control_plane: Arc::new(control_plane), join_token, files };
+    let restored = restore(&options, &identity);
     if identity.get().is_none() && options.join_token.is_none() {
-        return Err(anyhow!("there is no identity yet: give --join-token-path FILE, made by `weir token make`"));
+        return Err(anyhow!("there is no identity yet; set --join-token-path FILE, created by `weir token make`"));
     }
-    task::spawn("identity", keep(options, Arc::clone(&identity), left));
-    info!(socket = %socket.display(), "gives its identity to the Envoy beside it");
+    task::spawn("identity", renew_forever(options, Arc::clone(&identity), restored));
+    info!(socket = %socket.display(), "SDS server listening");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

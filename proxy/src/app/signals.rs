@@ -1,29 +1,29 @@
-//! Signals: SIGTERM and SIGINT end the process gracefully (a second one ends it now), SIGHUP has files read again.
+//! Signals: SIGTERM and SIGINT start a graceful shutdown, a second one shuts down at once. SIGHUP reloads.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-/// What a signal asks for.
+/// The action of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// To end gracefully; the second time, now.
-    End,
-    /// To read the configuration again and open the access log anew.
-    ReadAgain,
+pub(super) enum SignalAction {
+    /// Shut down gracefully; during a graceful shutdown, at once.
+    Shutdown,
+    /// Reread the configuration and reopen the access log.
+    Reload,
 }
 
-/// The signals that the process listens for.
-pub(super) struct Signals {
+/// The registered signals of the process.
+pub(super) struct SignalListener {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
-impl Signals {
-    /// Listens from now on.
-    pub(super) fn listen() -> io::Result<Self> {
+impl SignalListener {
+    /// Registers the signals. From then on they do not terminate the process.
+    pub(super) fn register() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -32,13 +32,13 @@ impl Signals {
     }
 
     /// Waits for the next signal. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Asked {
-        let (name, asked) = tokio::select! {
-            _ = self.terminate.recv() => ("SIGTERM", Asked::End),
-            _ = self.interrupt.recv() => ("SIGINT", Asked::End),
-            _ = self.hang_up.recv() => ("SIGHUP", Asked::ReadAgain),
+    pub(super) async fn next(&mut self) -> SignalAction {
+        let (name, action) = tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", SignalAction::Shutdown),
+            _ = self.interrupt.recv() => ("SIGINT", SignalAction::Shutdown),
+            _ = self.hang_up.recv() => ("SIGHUP", SignalAction::Reload),
         };
-        info!(signal = name, ?asked, "signal received");
-        asked
+        info!(signal = name, ?action, "signal received");
+        action
     }
 }

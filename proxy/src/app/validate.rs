@@ -1,5 +1,5 @@
-//! `weir-proxy validate`: the same way that a running proxy goes, up to the swap: files read and compiled, routes built,
-//! modules compiled, plugins started. Addresses are not bound: the proxy that serves these very files may hold them.
+//! `weir-proxy validate`: the configuration walk up to the swap: reads and compiles files, builds routes, compiles
+//! modules, starts plugins. Addresses are not bound, because a running proxy may have bound them already.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,51 +7,51 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
-use weir_file_source::{FileSource, compile_alone};
+use weir_file_source::{FileSource, default_compiler};
 use weir_loader::CompilerProcess;
-use weir_resources::{Compiled, Refusal};
+use weir_resources::{Compiled, Diagnostic};
 
-use crate::active::{ActiveConfig, Modules, ModulesOptions, Warmer, WarmerOptions, prepare};
-use crate::app::ValidateOptions;
-use crate::config::{refusals, text};
-use crate::filter::PluginState;
+use crate::active::{ActiveConfig, ModuleLoader, ModuleLoaderOptions, Warmer, WarmerOptions, prepare};
+use crate::app::bootstrap::ValidateOptions;
+use crate::config::{diagnostics, format_diagnostics};
+use crate::filter::SharedPluginState;
 use crate::telemetry::Metrics;
 
-/// Prints what a running proxy would say.
+/// Prints a summary of a valid configuration, or all diagnostics of an invalid one.
 pub(super) async fn validate(options: ValidateOptions) -> anyhow::Result<ExitCode> {
     let mut source =
-        FileSource::start(&options.config, &options.plugins, compile_alone()).context("files cannot be watched")?;
+        FileSource::start(&options.config, &options.plugins, default_compiler()).context("files cannot be watched")?;
     let outcome = match source.read().await.outcome {
         Ok(compiled) => warm(&options, &compiled).await.map(|()| compiled),
-        Err(refusals) => Err(refusals),
+        Err(diagnostics) => Err(diagnostics),
     };
     match outcome {
         Ok(compiled) => {
             writeln!(io::stdout(), "{}", summary(&options, &compiled)).context("standard output is closed")?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(refusals) => {
-            write!(io::stderr(), "{}", text(&refusals)).context("standard error is closed")?;
+        Err(diagnostics) => {
+            write!(io::stderr(), "{}", format_diagnostics(&diagnostics)).context("standard error is closed")?;
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<Vec<Refusal>>> {
-    let modules = ModulesOptions {
+async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<Vec<Diagnostic>>> {
+    let modules = ModuleLoaderOptions {
         cache: options.cache.clone(),
         builtins: options.plugins.clone(),
         compiler: CompilerProcess::this_program(),
         control_plane: None,
     };
-    let modules = Modules::new(modules, Arc::new(Metrics::new(1)));
-    let (restarts, _requests) = mpsc::channel(1);
-    let warmer = Warmer::new(WarmerOptions { modules, state: PluginState::new(""), restarts, workers: 1 });
+    let modules = ModuleLoader::new(modules, Arc::new(Metrics::new(1)));
+    let (restarts, _unused) = mpsc::channel(1);
+    let warmer = Warmer::new(WarmerOptions { modules, state: SharedPluginState::new(""), restarts, workers: 1 });
     let previous = Arc::new(ActiveConfig::empty());
     let prepared = prepare(Arc::new(compiled.snapshot.clone()), &previous);
     match warmer.warm(prepared, previous).await {
         Ok(_) => Ok(()),
-        Err(rejections) => Err(Arc::new(refusals(compiled, &rejections))),
+        Err(rejections) => Err(Arc::new(diagnostics(compiled, &rejections))),
     }
 }
 
@@ -70,6 +70,6 @@ fn summary(options: &ValidateOptions, compiled: &Compiled) -> String {
     )
 }
 
-fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

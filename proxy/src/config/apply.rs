@@ -1,37 +1,38 @@
-//! **The configuration walk.** Read it downwards: this is the order in which things happen to a change.
+//! **The configuration walk.** The steps of a change, in their order:
 //!
 //! | step | where | what |
 //! |--:|---|---|
-//! | 1 | `config/watch.rs`, `config/source.rs` | something has changed; the files are read and compiled by `weir-resources` |
-//! | 2 | `active/build.rs` | routes and clusters are built; what is equal with the running ones is shared |
+//! | 1 | `mesh/files/src/source.rs` or `config/xds.rs` | files are read and compiled, or ADS resources are decoded |
+//! | 2 | `active/build.rs` | routes and clusters are built; those that are unchanged are shared with the active ones |
 //! | 3 | `listener/set.rs` | new addresses are probed and bound |
-//! | 4 | `active/warm.rs` | modules are compiled and started, DNS is asked; the old configuration serves meanwhile |
+//! | 4 | `active/warm.rs` | modules are compiled, plugins started, names resolved; the active configuration serves |
 //! | 5 | `config/publish.rs` | **the one swap**; new sockets accept, removed ones drain |
 //!
-//! Each of them may refuse: then the refusal is reported and everything stays as it was.
+//! Each step may reject the change. The rejection is reported and the active configuration stays as it was.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_file_source::Update;
+use weir_file_source::ConfigUpdate;
 
 use crate::config::state::ConfigState;
 use crate::drain::DrainWatcher;
 
-/// Applies configuration as it arrives, until the process drains.
+/// Applies configuration updates as they arrive. When the process drains, drains the listeners and returns.
 pub(crate) async fn apply_updates(
-    mut updates: watch::Receiver<Option<Update>>,
+    mut updates: watch::Receiver<Option<ConfigUpdate>>,
     mut state: ConfigState,
-    (drain, drain_timeout): (DrainWatcher, Duration),
+    drain: DrainWatcher,
+    drain_timeout: Duration,
 ) {
     loop {
         tokio::select! {
             Ok(()) = updates.changed() => {
                 let Some(update) = updates.borrow_and_update().clone() else { continue };
-                state.prepare(update); // Build, share, bind: synchronous and bounded. Warming begins.
+                state.prepare(update); // Build, share, bind: synchronous and bounded. Warming starts.
             }
             warmed = state.warmed() => {
-                state.publish(warmed); // Modules and plugins are ready: the one swap; then the old drains.
+                state.publish(warmed); // Modules and plugins are ready: the one swap.
             }
             () = drain.signaled() => return state.drain(drain_timeout),
         }

@@ -1,5 +1,5 @@
-//! A change on its way to being published: prepared, bound, warming. At most two at a time: the oldest, so that changes
-//! that never stop coming cannot keep it from being published, and the newest, because it is what counts.
+//! Candidates: changes that are prepared, bound and warming. At most two exist at a time. The oldest is retained so
+//! that a steady stream of changes cannot starve publishing. The newest is what will serve in the end.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -12,24 +12,24 @@ use weir_model::Rejection;
 use weir_resources::Compiled;
 
 use crate::active::ActiveConfig;
-use crate::listener::WantedListeners;
+use crate::listener::DesiredListeners;
 
-/// What warming gives.
+/// The result of warming: an active configuration, or the reasons against it.
 pub(super) type WarmResult = Result<ActiveConfig, Vec<Rejection>>;
 
 /// A change that is warming.
 pub(super) struct Candidate {
-    /// Which update it comes from.
+    /// The number of its update.
     pub(super) number: u64,
-    /// What was written.
+    /// The compiled resources.
     pub(super) compiled: Arc<Compiled>,
-    /// Its listeners, bound.
-    pub(super) listeners: WantedListeners,
-    /// Given up when the candidate is dropped.
+    /// The listeners, with bound sockets.
+    pub(super) listeners: DesiredListeners,
+    /// The warming task, aborted when the candidate is dropped.
     pub(super) warming: Warming,
 }
 
-/// The task that warms a change; given up when it is dropped.
+/// The task that warms a change. Dropping aborts it.
 pub(super) struct Warming(pub(super) JoinHandle<Option<WarmResult>>);
 
 impl Drop for Warming {
@@ -38,41 +38,41 @@ impl Drop for Warming {
     }
 }
 
-/// A change whose warming has ended.
-pub(crate) struct Warmed {
-    /// Which update it comes from.
+/// A candidate whose warming has finished.
+pub(crate) struct WarmedCandidate {
+    /// The number of its update.
     pub(super) number: u64,
     pub(super) compiled: Arc<Compiled>,
-    pub(super) listeners: WantedListeners,
+    pub(super) listeners: DesiredListeners,
     /// `None` when the task panicked.
     pub(super) outcome: Option<WarmResult>,
 }
 
-/// The changes that are warming, oldest first.
+/// The candidates, oldest first.
 #[derive(Default)]
 pub(super) struct Candidates {
     warming: VecDeque<Candidate>,
 }
 
 impl Candidates {
-    /// Adds the newest change. What is neither the oldest nor the newest is given up.
+    /// Adds the newest candidate. Drops candidates that are neither the oldest nor the newest.
     pub(super) fn push(&mut self, candidate: Candidate) {
         self.warming.truncate(1);
         self.warming.push_back(candidate);
     }
 
-    /// Waits for the next change whose warming ends, and gives up those that are older. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Warmed {
+    /// Waits until a candidate has finished warming, and drops older candidates. Cancel-safe.
+    pub(super) async fn next(&mut self) -> WarmedCandidate {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Warmed> {
-        // The newest first: when it is ready, nobody needs the older one any more.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<WarmedCandidate> {
+        // The newest first: once it is ready, the older one is obsolete.
         for index in (0..self.warming.len()).rev() {
-            let Poll::Ready(ended) = Pin::new(&mut self.warming[index].warming.0).poll(context) else { continue };
+            let Poll::Ready(outcome) = Pin::new(&mut self.warming[index].warming.0).poll(context) else { continue };
             let ready = self.warming.drain(..=index).next_back();
             if let Some(Candidate { number, compiled, listeners, warming: _warming }) = ready {
-                return Poll::Ready(Warmed { number, compiled, listeners, outcome: ended.ok().flatten() });
+                return Poll::Ready(WarmedCandidate { number, compiled, listeners, outcome: outcome.ok().flatten() });
             }
         }
         Poll::Pending
@@ -88,19 +88,19 @@ mod tests {
     use crate::task;
 
     fn candidate(number: u64) -> (Candidate, oneshot::Sender<()>) {
-        let (ready, waits) = oneshot::channel();
+        let (finish, finished) = oneshot::channel();
         let warming = task::spawn("test", async move {
-            if waits.await.is_err() {
+            if finished.await.is_err() {
                 std::future::pending::<()>().await;
             }
             Ok(ActiveConfig::empty())
         });
         let compiled = Arc::new(Compiler::new().compile(&[]).unwrap_or_else(|_| panic!("nothing is valid")));
-        (Candidate { number, compiled, listeners: WantedListeners::default(), warming: Warming(warming) }, ready)
+        (Candidate { number, compiled, listeners: DesiredListeners::default(), warming: Warming(warming) }, finish)
     }
 
     #[tokio::test]
-    async fn the_oldest_is_published_however_many_come() {
+    async fn oldest_candidate_survives_many_newer_ones() {
         let mut candidates = Candidates::default();
         let (oldest, oldest_ready) = candidate(0);
         candidates.push(oldest);
@@ -119,9 +119,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_newest_overtakes_what_is_older() {
+    async fn ready_newest_candidate_drops_older_ones() {
         let mut candidates = Candidates::default();
-        let (oldest, _waits) = candidate(0);
+        let (oldest, _unfinished) = candidate(0);
         let (newest, ready) = candidate(1);
         candidates.push(oldest);
         candidates.push(newest);

@@ -1,43 +1,44 @@
-//! How configuration arrives and becomes active. **The configuration walk is told in `apply.rs`.**
+//! Configuration sources, and the steps from an update to the active configuration. **`apply.rs` has the configuration
+//! walk.**
 //!
-//! ```text
+//! ```format_diagnostics
 //! files, watched (crate `weir-file-source`) ───────┐
 //! control plane ─► xds (decode, complete) ──┴─► state: prepare ─► warm ─► publish ─► workers
 //!                            │                        │            │
-//!                            └────────────────────────┴────────────┴─► refused: status (log, /config_dump, metrics)
+//!                            └────────────────────────┴────────────┴─► rejected: status (log, /config_dump, metrics)
 //! ```
 //!
-//! From files a change is taken whole or refused whole; of what a control plane sends, what is good is taken and what is
-//! not is refused by field. A refused change leaves everything as it was.
+//! A change of files is applied or rejected as a whole. From a control plane, valid resources are applied and invalid
+//! ones are rejected by field. A rejected change leaves the active configuration as it was.
 
 use tokio::sync::watch as channel;
-use weir_file_source::{FileSource, Update, WatchSignal};
+use weir_file_source::{ConfigUpdate, FileSource, WatchSignal};
 
 mod apply;
-mod candidate;
-mod last_good;
-mod publish;
-mod state;
-mod status;
 mod xds;
+mod state;
+mod candidate;
+mod publish;
+mod status;
+mod last_known_good;
 
 pub(crate) use apply::apply_updates;
-pub(crate) use last_good::LastGood;
+pub(crate) use last_known_good::LastKnownGood;
 pub(crate) use publish::Publisher;
-pub(crate) use state::{Applied, ConfigState, ConfigStateOptions, Outcome, refusals};
-pub(crate) use status::{ConfigStatus, StatusReport, text};
+pub(crate) use state::{ApplyResult, ConfigState, ConfigStateOptions, UpdateOutcome, diagnostics};
+pub(crate) use status::{ConfigStatus, ConfigStatusReport, format_diagnostics};
 pub(crate) use xds::{XdsOptions, XdsSource};
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 pub(crate) enum ConfigSource {
-    /// Files, watched.
+    /// Watched files.
     Files(Box<FileSource>),
     /// A control plane.
     ControlPlane(Box<XdsSource>),
 }
 
 impl ConfigSource {
-    /// Makes the source look again, if it can: a control plane tells by itself.
+    /// Returns the signal that rereads the files. `None` for a control plane, which pushes its changes.
     pub(crate) fn signal(&self) -> Option<WatchSignal> {
         match self {
             Self::Files(source) => Some(source.signal()),
@@ -45,11 +46,11 @@ impl ConfigSource {
         }
     }
 
-    /// Follows the source, and keeps the newest update where `updates` can be taken from. Ends with its receiver.
-    pub(crate) async fn follow(self, updates: channel::Sender<Option<Update>>) {
+    /// Publishes the newest update of the source in `updates`. Returns when its receiver is dropped.
+    pub(crate) async fn run(self, updates: channel::Sender<Option<ConfigUpdate>>) {
         match self {
             Self::Files(source) => source.follow(updates).await,
-            Self::ControlPlane(source) => source.follow(updates).await,
+            Self::ControlPlane(source) => source.run(updates).await,
         }
     }
 }

@@ -6,28 +6,28 @@ use arc_swap::ArcSwap;
 
 use crate::active::ActiveConfig;
 
-/// Holds what serves, and replaces it.
+/// The owner of the active configuration.
 pub(crate) struct Publisher {
     active: Arc<ArcSwap<ActiveConfig>>,
 }
 
 impl Publisher {
-    /// Serves nothing yet.
+    /// Returns a publisher whose active configuration is empty.
     pub(crate) fn new() -> Self {
         Self { active: Arc::new(ArcSwap::from_pointee(ActiveConfig::empty())) }
     }
 
-    /// What workers and pages read.
+    /// Returns the pointer that workers and admin pages read.
     pub(crate) fn active(&self) -> Arc<ArcSwap<ActiveConfig>> {
         Arc::clone(&self.active)
     }
 
-    /// What serves now.
+    /// Returns the active configuration.
     pub(crate) fn current(&self) -> Arc<ActiveConfig> {
         self.active.load_full()
     }
 
-    /// From now on this serves. Requests that have begun end on what served when they did (invariant I4).
+    /// From now on this serves. RequestSender that have begun end on what served when they did (invariant I4).
     pub(crate) fn publish(&self, config: ActiveConfig) {
         self.active.store(Arc::new(config));
     }

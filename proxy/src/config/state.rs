@@ -1,4 +1,5 @@
-//! What the configuration walk works on: what serves, what is on its way, and who is told.
+//! The state of the configuration walk: the active configuration, the candidates, and the parties that learn the
+//! results.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,12 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
-use weir_file_source::Update;
+use weir_file_source::ConfigUpdate;
 use weir_model::{Discovery, Rejection};
-use weir_resources::{Compiled, Refusal};
+use weir_resources::{Compiled, Diagnostic};
 
 use crate::active::{ActiveConfig, Warmer, prepare};
-use crate::config::candidate::{Candidate, Candidates, Warmed, Warming};
+use crate::config::candidate::{Candidate, Candidates, WarmedCandidate, Warming};
 use crate::config::publish::Publisher;
 use crate::config::status::ConfigStatus;
 use crate::listener::ListenerSet;
@@ -19,126 +20,126 @@ use crate::task;
 use crate::telemetry::Metrics;
 use crate::upstream::resolve_forever;
 
-/// What the configuration state is made from.
+/// The parts of a [`ConfigState`].
 pub(crate) struct ConfigStateOptions {
-    /// Makes configurations ready.
+    /// Warms candidates.
     pub(crate) warmer: Arc<Warmer>,
     /// The listeners of the process.
     pub(crate) listeners: ListenerSet,
-    /// Holds what serves.
+    /// The owner of the active configuration.
     pub(crate) publisher: Publisher,
-    /// Is told what became of each change.
+    /// Records the result of each change.
     pub(crate) status: Arc<ConfigStatus>,
-    /// Forgets the series of what is gone.
+    /// Drops the series of removed resources.
     pub(crate) metrics: Arc<Metrics>,
-    /// Is told what became of updates, if it can do something about it.
-    pub(crate) outcomes: Option<mpsc::Sender<Outcome>>,
+    /// Reports results to the source; `None` for files.
+    pub(crate) outcomes: Option<mpsc::Sender<UpdateOutcome>>,
 }
 
-/// What became of an update, for the source that it came from.
+/// The result of an update, for its source.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    /// Which update.
+pub(crate) struct UpdateOutcome {
+    /// The number of the update.
     pub(crate) number: u64,
-    /// What of it does not work; when nothing is said here, all of it serves.
+    /// The resources that cannot be applied. If empty, the update serves.
     pub(crate) rejections: Vec<Rejection>,
 }
 
-/// What serves, and what is on its way.
+/// The active configuration and the candidates for it.
 pub(crate) struct ConfigState {
     options: ConfigStateOptions,
     candidates: Candidates,
     /// The number of the newest update.
-    newest: u64,
-    /// Why the newest update was refused; the same is not said twice.
-    refused: Option<Arc<Vec<Refusal>>>,
+    latest_number: u64,
+    /// The last reported rejection of the newest update; an equal one is not reported again.
+    last_rejection: Option<Arc<Vec<Diagnostic>>>,
 }
 
-/// What became of a change.
+/// The result of applying a change.
 #[derive(Debug, Clone)]
-pub(crate) enum Applied {
-    /// It serves.
-    Serves,
-    /// It is what served already, or something newer was written meanwhile.
+pub(crate) enum ApplyResult {
+    /// The change serves.
+    Active,
+    /// The change equals the active configuration, or a newer change supersedes it.
     Unchanged,
-    /// It was refused, and why.
-    Refused(Arc<Vec<Refusal>>),
+    /// The change was rejected, for these reasons.
+    Rejected(Arc<Vec<Diagnostic>>),
 }
 
 impl ConfigState {
-    /// Serves nothing yet.
+    /// Returns a state with an empty active configuration.
     pub(crate) fn new(options: ConfigStateOptions) -> Self {
-        Self { options, candidates: Candidates::default(), newest: 0, refused: None }
+        Self { options, candidates: Candidates::default(), latest_number: 0, last_rejection: None }
     }
 
-    /// Applies the first configuration and says what became of it.
-    pub(crate) async fn begin(&mut self, update: Update) -> Applied {
-        if let Some(refused) = self.prepare(update) {
-            return refused;
+    /// Applies the first configuration and waits for the result.
+    pub(crate) async fn apply_first(&mut self, update: ConfigUpdate) -> ApplyResult {
+        if let Some(rejected) = self.prepare(update) {
+            return rejected;
         }
         let warmed = self.warmed().await;
         self.publish(warmed)
     }
 
-    /// Builds, shares and binds what can be without waiting, and begins to warm the rest. Says so when it is refused.
-    /// A change that is warming already goes on: it was good when it was written.
-    pub(crate) fn prepare(&mut self, update: Update) -> Option<Applied> {
-        self.newest = update.number;
+    /// Builds routes and clusters, binds new listeners, and starts warming. Does not wait. Returns `Rejected` if a step
+    /// fails, else `None`. Older candidates continue: they are valid configurations, too.
+    pub(crate) fn prepare(&mut self, update: ConfigUpdate) -> Option<ApplyResult> {
+        self.latest_number = update.number;
         let compiled = match update.outcome {
             Ok(compiled) => compiled,
-            Err(refusals) => return Some(self.refuse(refusals)),
+            Err(diagnostics) => return Some(self.reject_diagnostics(diagnostics)),
         };
         let snapshot = Arc::new(compiled.snapshot.clone());
         let current = self.options.publisher.current();
         let prepared = prepare(Arc::clone(&snapshot), &current);
         let listeners = match self.options.listeners.bind_new(&snapshot) {
             Ok(listeners) => listeners,
-            Err(rejections) => return Some(self.reject(&compiled, &rejections)),
+            Err(rejections) => return Some(self.reject_resources(&compiled, &rejections)),
         };
         let warming = Arc::clone(&self.options.warmer).warm(prepared, current);
         let warming = Warming(task::spawn("warm configuration", warming));
-        self.candidates.push(Candidate { number: self.newest, compiled, listeners, warming });
+        self.candidates.push(Candidate { number: self.latest_number, compiled, listeners, warming });
         None
     }
 
-    /// Waits for the next change that is ready, or turns out not to be. Cancel-safe.
-    pub(crate) async fn warmed(&mut self) -> Warmed {
+    /// Waits for the next candidate whose warming has finished, with success or failure. Cancel-safe.
+    pub(crate) async fn warmed(&mut self) -> WarmedCandidate {
         self.candidates.next().await
     }
 
-    /// Makes a change that is ready serve: the one swap. Or refuses it.
-    pub(crate) fn publish(&mut self, warmed: Warmed) -> Applied {
-        let Warmed { number, compiled, listeners, outcome } = warmed;
-        let is_newest = number == self.newest;
+    /// Publishes a warmed candidate (the one swap), or rejects it.
+    pub(crate) fn publish(&mut self, warmed: WarmedCandidate) -> ApplyResult {
+        let WarmedCandidate { number, compiled, listeners, outcome } = warmed;
+        let is_newest = number == self.latest_number;
         let next = match outcome {
             Some(Ok(next)) => next,
             Some(Err(rejections)) if !is_newest => {
-                debug!(?rejections, "a change was refused that is no longer what is written");
-                return Applied::Unchanged;
+                debug!(?rejections, "an outdated change was rejected");
+                return ApplyResult::Unchanged;
             }
-            Some(Err(rejections)) => return self.reject(&compiled, &rejections),
-            None => return self.refuse(Arc::new(vec![bug()])),
+            Some(Err(rejections)) => return self.reject_resources(&compiled, &rejections),
+            None => return self.reject_diagnostics(Arc::new(vec![bug()])),
         };
         let current = self.options.publisher.current();
         let unchanged = self.options.status.is_ready() && next.serves_same(&current);
         if !unchanged {
-            // Before the swap, so that it can still be refused; what comes in waits in the queue for the workers.
+            // Before the swap, because it can fail. New connections wait in the accept queues until the workers accept.
             if let Err(rejections) = listeners.listen(&next.snapshot) {
-                return self.reject(&compiled, &rejections);
+                return self.reject_resources(&compiled, &rejections);
             }
             self.swap(next, &current);
             self.options.listeners.publish(listeners);
             self.warn_of_unused_overrides();
         }
         if is_newest {
-            self.refused = None;
-            self.options.status.confirm();
-            self.tell(Outcome { number, rejections: Vec::new() });
+            self.last_rejection = None;
+            self.options.status.confirm_in_sync();
+            self.report_outcome(UpdateOutcome { number, rejections: Vec::new() });
         }
-        if unchanged { Applied::Unchanged } else { Applied::Serves }
+        if unchanged { ApplyResult::Unchanged } else { ApplyResult::Active }
     }
 
-    /// Ends all listeners.
+    /// Drains all listeners.
     pub(crate) fn drain(&self, timeout: Duration) {
         self.options.listeners.drain(timeout);
     }
@@ -154,48 +155,48 @@ impl ConfigState {
         }
         self.options.publisher.publish(next);
         self.options.warmer.modules().retain(&modules);
-        self.options.metrics.forget_unused(&snapshot);
+        self.options.metrics.remove_unused(&snapshot);
         self.options.status.accept(&snapshot);
     }
 
-    /// Says rejections in terms of what was written.
-    fn reject(&mut self, compiled: &Compiled, rejections: &[Rejection]) -> Applied {
-        self.tell(Outcome { number: self.newest, rejections: rejections.to_vec() });
-        self.refuse(Arc::new(refusals(compiled, rejections)))
+    /// Rejects a change whose resources cannot be applied.
+    fn reject_resources(&mut self, compiled: &Compiled, rejections: &[Rejection]) -> ApplyResult {
+        self.report_outcome(UpdateOutcome { number: self.latest_number, rejections: rejections.to_vec() });
+        self.reject_diagnostics(Arc::new(diagnostics(compiled, rejections)))
     }
 
-    fn tell(&self, outcome: Outcome) {
+    fn report_outcome(&self, outcome: UpdateOutcome) {
         if let Some(outcomes) = &self.options.outcomes {
-            drop(outcomes.try_send(outcome)); // A source that is behind hears of it with the next change.
+            drop(outcomes.try_send(outcome)); // A source that is behind gets the result of the next update.
         }
     }
 
-    fn refuse(&mut self, refusals: Arc<Vec<Refusal>>) -> Applied {
-        if self.refused.as_ref() != Some(&refusals) {
-            self.options.status.refuse(&refusals);
-            self.refused = Some(Arc::clone(&refusals));
+    fn reject_diagnostics(&mut self, diagnostics: Arc<Vec<Diagnostic>>) -> ApplyResult {
+        if self.last_rejection.as_ref() != Some(&diagnostics) {
+            self.options.status.reject(&diagnostics);
+            self.last_rejection = Some(Arc::clone(&diagnostics));
         }
-        Applied::Refused(refusals)
+        ApplyResult::Rejected(diagnostics)
     }
 
     fn warn_of_unused_overrides(&self) {
         for listener in self.options.listeners.unused_overrides() {
-            warn!(%listener, "--bind names a listener that is not there; /listeners shows those that are");
+            warn!(%listener, "--bind names a listener that does not exist; /listeners shows the existing ones");
         }
     }
 }
 
-/// Rejections in terms of what was written, in the order of files and lines.
-pub(crate) fn refusals(compiled: &Compiled, rejections: &[Rejection]) -> Vec<Refusal> {
-    let mut refusals: Vec<_> = rejections.iter().map(|rejection| compiled.refusal(rejection)).collect();
-    refusals.sort_by(|one, other| {
-        let place = |refusal: &Refusal| (refusal.file.clone(), refusal.line, refusal.column);
-        place(one).cmp(&place(other))
+/// Converts rejections of resources into diagnostics of their sources, in the order of files and lines.
+pub(crate) fn diagnostics(compiled: &Compiled, rejections: &[Rejection]) -> Vec<Diagnostic> {
+    let mut diagnostics: Vec<_> = rejections.iter().map(|rejection| compiled.diagnostic(rejection)).collect();
+    diagnostics.sort_by(|one, other| {
+        let position = |diagnostic: &Diagnostic| (diagnostic.file.clone(), diagnostic.line, diagnostic.column);
+        position(one).cmp(&position(other))
     });
-    refusals.dedup();
-    refusals
+    diagnostics.dedup();
+    diagnostics
 }
 
-fn bug() -> Refusal {
-    Refusal::unplaced("making it ready failed by a bug of the proxy", "the log says where")
+fn bug() -> Diagnostic {
+    Diagnostic::without_position("warming the configuration failed by a bug of the proxy", "see the panic in the log")
 }

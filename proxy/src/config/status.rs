@@ -1,5 +1,5 @@
-//! What became of the changes so far: for the log, `/config_dump`, `/ready` and the metrics. Written by the
-//! configuration walk, read by the admin pages.
+//! The results of configuration changes, for the log, `/config_dump`, `/ready` and the metrics. The configuration walk
+//! writes them; the admin pages read them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,74 +8,77 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tracing::{info, warn};
-use weir_model::{Snapshot, Version};
-use weir_resources::Refusal;
+use weir_model::{ContentHash, Snapshot};
+use weir_resources::Diagnostic;
 
-use crate::limits::MAX_LOGGED_REFUSALS;
+use crate::limits::MAX_LOGGED_REJECTIONS;
 use crate::telemetry::{Metrics, rfc3339};
 
-/// What became of the changes so far.
+/// The results of configuration changes since the process started.
 pub(crate) struct ConfigStatus {
     metrics: Arc<Metrics>,
-    inner: Mutex<Inner>,
+    state: Mutex<StatusState>,
 }
 
 #[derive(Default)]
-struct Inner {
-    version: Option<Version>,
+struct StatusState {
+    version: Option<ContentHash>,
     accepted_at: Option<SystemTime>,
-    refused: Option<(SystemTime, Arc<Vec<Refusal>>)>,
+    rejected: Option<(SystemTime, Arc<Vec<Diagnostic>>)>,
     out_of_sync: bool,
 }
 
-/// The status as `/config_dump` shows it.
+/// The status in `/config_dump`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct StatusReport {
-    /// What serves; absent before the first configuration.
-    pub(crate) version: Option<Version>,
-    /// Changes accepted.
+pub(crate) struct ConfigStatusReport {
+    /// The version that serves; absent before the first configuration.
+    pub(crate) version: Option<ContentHash>,
+    /// The number of accepted changes.
     pub(crate) accepted: u64,
-    /// Changes refused.
-    pub(crate) refused: u64,
-    /// When the last change was accepted.
+    /// The number of rejected changes.
+    #[serde(rename = "refused")]
+    pub(crate) rejected: u64,
+    /// The time of the last accepted change.
     pub(crate) last_accepted_at: Option<String>,
-    /// True when what is written is what serves.
+    /// True while the newest configuration of the source serves.
     pub(crate) in_sync: bool,
-    /// The last change that was refused, whether or not it has been put right since.
-    pub(crate) last_refusal: Option<RefusalReport>,
+    /// The last rejected change, even if a later change was accepted.
+    #[serde(rename = "lastRefusal")]
+    pub(crate) last_rejection: Option<RejectionReport>,
 }
 
-/// One refused change.
+/// One rejected change.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct RefusalReport {
-    /// When.
+pub(crate) struct RejectionReport {
+    /// The time of the rejection.
     pub(crate) at: String,
-    /// Every reason, in the order of files and lines.
-    pub(crate) refusals: Arc<Vec<Refusal>>,
-    /// The same as `weir-proxy validate` prints it.
+    /// All reasons, in the order of files and lines.
+    #[serde(rename = "refusals")]
+    pub(crate) diagnostics: Arc<Vec<Diagnostic>>,
+    /// The reasons as printed by `weir-proxy validate`.
     pub(crate) text: String,
 }
 
 impl ConfigStatus {
-    /// Nothing has happened yet.
+    /// Returns a status without changes.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { metrics, inner: Mutex::default() })
+        Arc::new(Self { metrics, state: Mutex::default() })
     }
 
-    /// True once a configuration serves.
+    /// Returns true once a configuration serves.
     pub(crate) fn is_ready(&self) -> bool {
-        self.inner.lock().version.is_some()
+        self.state.lock().version.is_some()
     }
 
-    /// A change serves.
+    /// Records a change that serves now.
     pub(super) fn accept(&self, snapshot: &Snapshot) {
         let now = SystemTime::now();
         {
-            let mut inner = self.inner.lock();
-            inner.version = Some(snapshot.version);
-            inner.accepted_at = Some(now);
+            let mut state = self.state.lock();
+            state.version = Some(snapshot.version);
+            state.accepted_at = Some(now);
         }
         let process = &self.metrics.process;
         process.config_accepted.fetch_add(1, Ordering::Relaxed);
@@ -85,48 +88,48 @@ impl ConfigStatus {
         info!(%version, listeners, clusters, plugins, "configuration serves");
     }
 
-    /// What is written is what serves.
-    pub(super) fn confirm(&self) {
+    /// Records that the newest configuration of the source serves.
+    pub(super) fn confirm_in_sync(&self) {
         self.set_out_of_sync(false);
     }
 
-    /// A change was refused; what served goes on.
-    pub(super) fn refuse(&self, refusals: &Arc<Vec<Refusal>>) {
-        for refusal in refusals.iter().take(MAX_LOGGED_REFUSALS) {
-            warn!("configuration refused: {}", one_line(refusal));
+    /// Records and logs a rejected change.
+    pub(super) fn reject(&self, diagnostics: &Arc<Vec<Diagnostic>>) {
+        for diagnostic in diagnostics.iter().take(MAX_LOGGED_REJECTIONS) {
+            warn!("configuration rejected: {}", one_line(diagnostic));
         }
-        if refusals.len() > MAX_LOGGED_REFUSALS {
-            let more = refusals.len() - MAX_LOGGED_REFUSALS;
-            warn!(more, "configuration refused: there are more reasons; /config_dump has them all");
+        if diagnostics.len() > MAX_LOGGED_REJECTIONS {
+            let more = diagnostics.len() - MAX_LOGGED_REJECTIONS;
+            warn!(more, "configuration rejected for more reasons; /config_dump has all of them");
         }
         let now = SystemTime::now();
-        self.inner.lock().refused = Some((now, Arc::clone(refusals)));
+        self.state.lock().rejected = Some((now, Arc::clone(diagnostics)));
         let process = &self.metrics.process;
-        process.config_refused.fetch_add(1, Ordering::Relaxed);
-        set_time(&process.config_refused_at_ms, now);
+        process.config_rejected.fetch_add(1, Ordering::Relaxed);
+        set_time(&process.config_rejected_at_ms, now);
         self.set_out_of_sync(true);
     }
 
-    /// The status now.
-    pub(crate) fn report(&self) -> StatusReport {
-        let inner = self.inner.lock();
+    /// Returns the current status.
+    pub(crate) fn report(&self) -> ConfigStatusReport {
+        let state = self.state.lock();
         let process = &self.metrics.process;
-        StatusReport {
-            version: inner.version,
+        ConfigStatusReport {
+            version: state.version,
             accepted: process.config_accepted.load(Ordering::Relaxed),
-            refused: process.config_refused.load(Ordering::Relaxed),
-            last_accepted_at: inner.accepted_at.map(rfc3339),
-            in_sync: !inner.out_of_sync,
-            last_refusal: inner.refused.as_ref().map(|(at, refusals)| RefusalReport {
+            rejected: process.config_rejected.load(Ordering::Relaxed),
+            last_accepted_at: state.accepted_at.map(rfc3339),
+            in_sync: !state.out_of_sync,
+            last_rejection: state.rejected.as_ref().map(|(at, diagnostics)| RejectionReport {
                 at: rfc3339(*at),
-                refusals: Arc::clone(refusals),
-                text: text(refusals),
+                diagnostics: Arc::clone(diagnostics),
+                text: format_diagnostics(diagnostics),
             }),
         }
     }
 
     fn set_out_of_sync(&self, out_of_sync: bool) {
-        self.inner.lock().out_of_sync = out_of_sync;
+        self.state.lock().out_of_sync = out_of_sync;
         self.metrics.process.config_out_of_sync.store(u64::from(out_of_sync), Ordering::Relaxed);
     }
 }
@@ -136,14 +139,14 @@ fn set_time(metric: &AtomicU64, time: SystemTime) {
     metric.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
-/// Refusals for a person, all of them.
-pub(crate) fn text(refusals: &[Refusal]) -> String {
-    refusals.iter().map(|refusal| format!("{refusal}\n")).collect()
+/// Returns all diagnostics as text of several lines, for operators.
+pub(crate) fn format_diagnostics(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
 }
 
-/// A refusal for the log: its line breaks would tear the log's lines apart.
-fn one_line(refusal: &Refusal) -> String {
-    refusal.to_string().replace("\n  hint: ", "; hint: ").replace('\n', " ")
+/// Returns a diagnostic on one line, because a log message is one line.
+fn one_line(diagnostic: &Diagnostic) -> String {
+    diagnostic.to_string().replace("\n  hint: ", "; hint: ").replace('\n', " ")
 }
 
 #[cfg(test)]
@@ -153,10 +156,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_stays_to_be_seen_until_the_next_and_sync_comes_back() {
+    fn last_rejection_stays_visible_after_next_accepted_change() {
         let metrics = Arc::new(Metrics::new(1));
         let status = ConfigStatus::new(Arc::clone(&metrics));
-        let refusal = Refusal {
+        let diagnostic = Diagnostic {
             file: PathBuf::from("a.yaml"),
             line: 3,
             column: 5,
@@ -165,15 +168,15 @@ mod tests {
             reason: "is missing".to_owned(),
             hint: "write it".to_owned(),
         };
-        assert_eq!(one_line(&refusal), "a.yaml:3:5: spec: is missing; hint: write it");
-        status.refuse(&Arc::new(vec![refusal]));
+        assert_eq!(one_line(&diagnostic), "a.yaml:3:5: spec: is missing; hint: write it");
+        status.reject(&Arc::new(vec![diagnostic]));
         assert!(!status.is_ready() && !status.report().in_sync);
         status.accept(&weir_model::SnapshotBuilder::default().complete().unwrap());
-        status.confirm();
+        status.confirm_in_sync();
         let report = status.report();
         assert!(status.is_ready() && report.in_sync);
-        assert_eq!((report.accepted, report.refused), (1, 1));
-        let text = report.last_refusal.map(|refusal| refusal.text);
+        assert_eq!((report.accepted, report.rejected), (1, 1));
+        let text = report.last_rejection.map(|rejection| rejection.text);
         assert_eq!(text.as_deref(), Some("a.yaml:3:5: spec: is missing\n  hint: write it\n"));
     }
 }

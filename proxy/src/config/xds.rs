@@ -1,11 +1,13 @@
-//! The control plane as the source: one delta ADS stream over gRPC, driven by `weir-xds`. Every response is answered at
-//! once, with field paths when something of it is refused; what was good of it stays. A lost stream is opened again with
-//! a growing pause, and what serves goes on meanwhile; a proxy that starts without its control plane serves what it was
-//! told last (`config/last_good.rs`).
+//! The control plane as configuration source: one delta ADS stream over gRPC, driven by `weir-xds`.
+//!
+//! Every response is acknowledged at once; a NACK names the field paths of rejected resources, and the valid resources
+//! of the response are applied. A lost stream is reopened with exponential backoff while the active configuration
+//! serves. A proxy that starts without its control plane serves the last known good resources
+//! (`config/last_known_good.rs`).
 //!
 //! ```text
-//! response ─► Held (decoded) ─► answer, new requests ─► nothing missing? ─► Update ─► the configuration walk
-//!                                                            └─ else wait for the rest, at most 15 s
+//! response ─► ResourceCache ─► ACK or NACK, subscriptions ─► complete? ─► ConfigUpdate ─► the configuration walk
+//!                                                             └─ else wait for missing resources, at most 15 s
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,76 +20,91 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tracing::{debug, info, warn};
-use weir_file_source::Update;
-use weir_model::{Rejection, Version};
+use weir_file_source::ConfigUpdate;
+use weir_model::{ContentHash, Rejection};
 use weir_resources::Compiled;
-use weir_xds::client::Changes;
+use weir_xds::client::ParsedResponse;
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use weir_xds::{ClientState, Held, Kind, Report, SavedResource};
+use weir_xds::{ClientState, PersistedResource, Report, ResourceCache, ResourceType};
 
-use crate::config::last_good::LastGood;
-use crate::config::state::Outcome;
-use crate::identity::{ControlPlane, Identity, ReplicaNumber};
+use crate::config::last_known_good::LastKnownGood;
+use crate::config::state::UpdateOutcome;
+use crate::control_plane::{ControlPlane, ReplicaIndex};
+use crate::identity::Identity;
 use crate::limits::{
-    CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_PAUSE, MIN_RECONNECT_PAUSE, MISSING_RESOURCE_TIMEOUT,
-    REFUSED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
+    CONTROL_PLANE_STEADY_TIME, MAX_RECONNECT_BACKOFF, MIN_RECONNECT_BACKOFF, MISSING_RESOURCE_TIMEOUT,
+    REJECTED_RETRY_INTERVAL, XDS_REQUEST_QUEUE,
 };
 
-/// Which control plane, and who asks.
+/// The control plane of an [`XdsSource`], and the node that it serves.
 #[derive(Clone)]
 pub(crate) struct XdsOptions {
-    /// Where it is.
+    /// The replicas of the control plane.
     pub(crate) control_plane: Arc<ControlPlane>,
-    /// What the control plane knows this proxy by.
+    /// The node id of this proxy (`Node.id`).
     pub(crate) node: String,
-    /// The Gateway that it serves; every Gateway when it says none.
+    /// The Gateway that this proxy serves (`Node.cluster`); `None` requests every Gateway.
     pub(crate) gateway: Option<String>,
-    /// Who we are, for one that wants to know.
+    /// The identity of this proxy, for a control plane that demands mutual TLS.
     pub(crate) identity: Arc<Identity>,
 }
 
-/// A control plane, asked over one stream.
+/// A configuration source over one ADS stream.
 pub(crate) struct XdsSource {
     options: XdsOptions,
     /// The replica that the last stream was opened to.
-    replica: Option<ReplicaNumber>,
+    replica: Option<ReplicaIndex>,
     client: ClientState,
-    held: Held,
-    /// What was accepted, as it came.
-    raw: BTreeMap<(Kind, String), Arc<SavedResource>>,
-    /// Kinds without names that were answered at least once: before that, nothing is known to be all there is.
-    answered: BTreeSet<Kind>,
-    /// Until when what is missing is waited for.
-    patience: Option<Instant>,
-    /// What was handed on last.
-    told: Option<Version>,
-    /// Its number, and the last response that it holds.
-    newest: (u64, Option<u64>),
-    last_good: LastGood,
-    /// What the configuration walk says of what was handed on.
-    outcomes: mpsc::Receiver<Outcome>,
-    /// The number of what serves.
-    serves: u64,
-    /// What does not work, and why.
-    failed: BTreeMap<(Kind, String), String>,
-    /// What was refused as it came, and has not come anew since.
-    rejected: BTreeMap<(Kind, String), String>,
-    /// What the control plane was told of that on this stream.
-    reported: Option<Report>,
-    /// When what did not work is tried again.
-    retry: Option<Instant>,
+    /// The decoded resources.
+    resources: ResourceCache,
+    /// The encoded form of every accepted resource, for the last known good file.
+    accepted: BTreeMap<(ResourceType, String), Arc<PersistedResource>>,
+    /// Kinds with at least one response. Before the first response of a wildcard kind, its set is not complete.
+    received_kinds: BTreeSet<ResourceType>,
+    /// The time from which resources that are referenced but not received are treated as absent.
+    missing_deadline: Option<Instant>,
+    /// The version of the last snapshot passed to the configuration walk.
+    published_version: Option<ContentHash>,
+    latest: LatestUpdate,
+    last_known_good: LastKnownGood,
+    /// The results of updates from the configuration walk.
+    outcomes: mpsc::Receiver<UpdateOutcome>,
+    /// The number of the update that serves.
+    active_update: u64,
+    /// Resources that cannot be applied, and the reasons.
+    apply_errors: BTreeMap<(ResourceType, String), String>,
+    /// Resources whose last received version is invalid, and the reasons.
+    decode_errors: BTreeMap<(ResourceType, String), String>,
+    /// The last report sent on this stream.
+    last_report: Option<Report>,
+    /// The time of the next retry of resources that could not be applied.
+    retry_at: Option<Instant>,
 }
 
-/// Where requests of a stream are put.
-type Requests = mpsc::Sender<DeltaDiscoveryRequest>;
+/// The last update passed to the configuration walk.
+#[derive(Debug, Default)]
+struct LatestUpdate {
+    /// The number of the update; 0 before the first.
+    number: u64,
+    /// The ADS nonce of the newest response that it contains; `None` before the first response of this stream.
+    nonce: Option<u64>,
+}
 
-/// Where updates go.
-type Updates = watch::Sender<Option<Update>>;
+/// The request side of a stream.
+type RequestSender = mpsc::Sender<DeltaDiscoveryRequest>;
+
+/// The channel to the configuration walk.
+type UpdateSender = watch::Sender<Option<ConfigUpdate>>;
 
 impl XdsSource {
-    /// A source that has asked for nothing yet, and holds what an earlier process has left in `last_good`.
-    pub(crate) fn new(options: XdsOptions, last_good: LastGood, outcomes: mpsc::Receiver<Outcome>) -> Self {
+    /// Returns a source without a stream. It contains the resources of an earlier process, if `last_known_good` has
+    /// some.
+    pub(crate) fn new(
+        options: XdsOptions,
+        last_known_good: LastKnownGood,
+        outcomes: mpsc::Receiver<UpdateOutcome>,
+    ) -> Self {
         let node = Node {
             id: options.node.clone(),
             cluster: options.gateway.clone().unwrap_or_default(),
@@ -98,65 +115,65 @@ impl XdsSource {
             options,
             replica: None,
             client: ClientState::new(node),
-            held: Held::default(),
-            raw: BTreeMap::new(),
-            answered: BTreeSet::new(),
-            patience: None,
-            told: None,
-            newest: (0, None),
-            last_good,
+            resources: ResourceCache::default(),
+            accepted: BTreeMap::new(),
+            received_kinds: BTreeSet::new(),
+            missing_deadline: None,
+            published_version: None,
+            latest: LatestUpdate::default(),
+            last_known_good,
             outcomes,
-            serves: 0,
-            failed: BTreeMap::new(),
-            rejected: BTreeMap::new(),
-            reported: None,
-            retry: None,
+            active_update: 0,
+            apply_errors: BTreeMap::new(),
+            decode_errors: BTreeMap::new(),
+            last_report: None,
+            retry_at: None,
         };
         source.restore();
         source
     }
 
-    /// Follows the control plane, and keeps the newest update where `updates` can be taken from. Ends with its receiver.
-    pub(crate) async fn follow(mut self, updates: Updates) {
-        self.tell(&updates);
-        let mut pause = MIN_RECONNECT_PAUSE;
+    /// Receives configuration and publishes the newest update in `updates`. Returns when its receiver is dropped.
+    pub(crate) async fn run(mut self, updates: UpdateSender) {
+        self.publish_update(&updates);
+        let mut pause = MIN_RECONNECT_BACKOFF;
         loop {
-            let began = Instant::now();
-            let ended = tokio::select! {
-                ended = self.stream(&updates) => ended,
+            let started = Instant::now();
+            let reason = tokio::select! {
+                reason = self.stream(&updates) => reason,
                 () = updates.closed() => return,
             };
-            if began.elapsed() > CONTROL_PLANE_STEADY_TIME {
-                pause = MIN_RECONNECT_PAUSE;
+            if started.elapsed() > CONTROL_PLANE_STEADY_TIME {
+                pause = MIN_RECONNECT_BACKOFF;
             }
             let (control_plane, pause_ms) = (&self.options.control_plane, pause.as_millis());
-            self.replica.take().into_iter().for_each(|replica| control_plane.leave(replica));
-            warn!(%control_plane, pause_ms, "no stream to the control plane; what serves goes on: {ended}");
+            self.replica.take().into_iter().for_each(|replica| control_plane.demote(replica));
+            warn!(%control_plane, pause_ms, "no stream to the control plane; the active configuration serves: {reason}");
             let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
             let until = Instant::now() + pause.mul_f64(jitter);
             tokio::select! {
-                () = self.rest(until, &updates) => {}
+                () = self.wait_for_reconnect(until, &updates) => {}
                 () = updates.closed() => return,
             }
-            pause = (pause * 2).min(MAX_RECONNECT_PAUSE);
+            pause = (pause * 2).min(MAX_RECONNECT_BACKOFF);
         }
     }
 
-    /// Waits, and does what has to be done without a stream.
-    async fn rest(&mut self, until: Instant, updates: &Updates) {
+    /// Waits until the next connection attempt, and handles apply results and retries meanwhile.
+    async fn wait_for_reconnect(&mut self, until: Instant, updates: &UpdateSender) {
         loop {
-            let retry = self.retry;
+            let retry_at = self.retry_at;
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
-                Some(outcome) = self.outcomes.recv() => self.hear(outcome),
-                () = sleep_until(retry) => self.try_again(),
+                Some(outcome) = self.outcomes.recv() => self.on_outcome(outcome),
+                () = sleep_until(retry_at) => self.retry_rejected(),
             }
-            self.tell(updates);
+            self.publish_update(updates);
         }
     }
 
-    /// One stream, until it ends; why it did.
-    async fn stream(&mut self, updates: &Updates) -> String {
+    /// Runs one stream until it ends, and returns the reason.
+    async fn stream(&mut self, updates: &UpdateSender) -> String {
         let config = self.options.identity.client_config();
         let (channel, replica) = match self.options.control_plane.connect(config.as_ref()).await {
             Ok(connected) => connected,
@@ -164,8 +181,8 @@ impl XdsSource {
         };
         self.replica = Some(replica);
         let (requests, receiver) = mpsc::channel(XDS_REQUEST_QUEUE);
-        self.reported = None;
-        self.newest.1 = None; // Counted by the stream before.
+        self.last_report = None;
+        self.latest.nonce = None; // Nonces of the previous stream mean nothing on this one.
         send(&requests, self.client.connect()).await;
         let mut service: AggregatedDiscoveryServiceClient<Channel> = AggregatedDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -173,52 +190,58 @@ impl XdsSource {
         let opened = service.delta_aggregated_resources(ReceiverStream::new(receiver)).await;
         let mut responses = match opened {
             Ok(responses) => responses.into_inner(),
-            Err(status) => return said(&status),
+            Err(status) => return status_text(&status),
         };
         let control_plane = self.options.control_plane.name(replica);
         info!(%control_plane, node = %self.options.node, "stream to the control plane is open");
         loop {
-            let (patience, retry) = (self.patience, self.retry);
+            let (missing_deadline, retry_at) = (self.missing_deadline, self.retry_at);
             tokio::select! {
                 response = responses.message() => match response {
-                    Ok(Some(response)) => self.take_in(response, &requests).await,
-                    Ok(None) => return "the control plane has ended it".to_owned(),
-                    Err(status) => return said(&status),
+                    Ok(Some(response)) => self.on_response(response, &requests).await,
+                    Ok(None) => return "the control plane closed the stream".to_owned(),
+                    Err(status) => return status_text(&status),
                 },
-                () = sleep_until(patience) => self.give_up(),
-                Some(outcome) = self.outcomes.recv() => self.hear(outcome),
-                () = sleep_until(retry) => self.try_again(),
+                () = sleep_until(missing_deadline) => self.on_missing_timeout(),
+                Some(outcome) = self.outcomes.recv() => self.on_outcome(outcome),
+                () = sleep_until(retry_at) => self.retry_rejected(),
             }
-            self.tell(updates);
+            self.publish_update(updates);
             send(&requests, self.report()).await;
         }
     }
 
-    /// Takes in a response: decodes, answers, and asks for what it refers to.
-    async fn take_in(&mut self, response: DeltaDiscoveryResponse, requests: &Requests) {
+    /// Decodes a response, acknowledges it, and subscribes to the resources that it refers to.
+    async fn on_response(&mut self, response: DeltaDiscoveryResponse, requests: &RequestSender) {
         let Some(changes) = self.client.on_response(response) else { return };
-        self.answered.insert(changes.kind);
+        self.received_kinds.insert(changes.resource_type);
         let rejected = self.apply(&changes);
         for rejection in rejected.values().flatten() {
             let Rejection { resource, field, reason, hint } = rejection;
-            warn!(%resource, field, hint, "refused what the control plane sent: {reason}");
+            warn!(%resource, field, hint, "rejected a resource from the control plane: {reason}");
         }
-        self.note_rejected(&changes, &rejected);
-        send(requests, [self.client.answer(&changes, &rejected)]).await;
-        for kind in Kind::ALL {
-            let wanted = self.wanted(kind);
-            send(requests, self.client.want(kind, wanted)).await;
+        self.record_decode_errors(&changes, &rejected);
+        send(requests, [self.client.acknowledge(&changes, &rejected)]).await;
+        for kind in ResourceType::ALL {
+            let required = self.required_names(kind);
+            send(requests, self.client.subscribe(kind, required)).await;
         }
     }
 
-    fn apply(&mut self, changes: &Changes) -> BTreeMap<String, Vec<Rejection>> {
+    /// Stores the valid resources of a response, and returns the rejections of the others by name.
+    fn apply(&mut self, changes: &ParsedResponse) -> BTreeMap<String, Vec<Rejection>> {
         let mut rejected = BTreeMap::new();
-        for (name, version, resource) in &changes.put {
-            match self.held.put(changes.kind, name, resource) {
+        for (name, version, resource) in &changes.updated {
+            match self.resources.upsert(changes.resource_type, name, resource) {
                 Ok(()) => {
-                    let (kind, resource) = (changes.kind, resource.clone());
-                    let saved = SavedResource { kind, name: name.clone(), version: version.clone(), resource };
-                    self.raw.insert((kind, name.clone()), Arc::new(saved));
+                    let (kind, resource) = (changes.resource_type, resource.clone());
+                    let saved = PersistedResource {
+                        resource_type: kind,
+                        name: name.clone(),
+                        version: version.clone(),
+                        resource,
+                    };
+                    self.accepted.insert((kind, name.clone()), Arc::new(saved));
                 }
                 Err(rejections) => {
                     rejected.insert(name.clone(), rejections);
@@ -226,144 +249,150 @@ impl XdsSource {
             }
         }
         for name in &changes.removed {
-            self.held.remove(changes.kind, name);
-            self.raw.remove(&(changes.kind, name.clone()));
+            self.resources.remove(changes.resource_type, name);
+            self.accepted.remove(&(changes.resource_type, name.clone()));
         }
         rejected
     }
 
-    /// What was refused is reported until it comes anew: an ACK of something else does not make it work.
-    fn note_rejected(&mut self, changes: &Changes, rejected: &BTreeMap<String, Vec<Rejection>>) {
-        for name in changes.put.iter().map(|(name, ..)| name).chain(&changes.removed) {
-            let key = (changes.kind, name.clone());
+    /// Updates the decode errors. An error is reported until a new version of its resource arrives.
+    fn record_decode_errors(&mut self, changes: &ParsedResponse, rejected: &BTreeMap<String, Vec<Rejection>>) {
+        for name in changes.updated.iter().map(|(name, ..)| name).chain(&changes.removed) {
+            let key = (changes.resource_type, name.clone());
             match rejected.get(name) {
                 Some(rejections) => {
                     let reasons: Vec<String> = rejections.iter().map(ToString::to_string).collect();
-                    self.rejected.insert(key, reasons.join("; "));
+                    self.decode_errors.insert(key, reasons.join("; "));
                 }
-                None => drop(self.rejected.remove(&key)),
+                None => drop(self.decode_errors.remove(&key)),
             }
         }
     }
 
-    fn wanted(&mut self, kind: Kind) -> BTreeSet<String> {
-        let wanted = self.held.wanted(kind);
+    /// Returns the names to subscribe to, and drops accepted resources that nothing refers to.
+    fn required_names(&mut self, kind: ResourceType) -> BTreeSet<String> {
+        let required = self.resources.prune_and_list_required(kind);
         if !kind.is_wildcard() {
-            self.raw.retain(|(of, name), _| *of != kind || wanted.contains(name));
+            self.accepted.retain(|(other, name), _| *other != kind || required.contains(name));
         }
-        wanted
+        required
     }
 
-    /// Hands on what is held, if it is whole and new.
-    fn tell(&mut self, updates: &Updates) {
-        let missing = self.held.missing();
-        let is_begun = self.answered.contains(&Kind::Cluster) && self.answered.contains(&Kind::Listener);
-        if !missing.is_empty() || !is_begun {
-            debug!(?missing, "the configuration is not whole yet");
-            self.patience.get_or_insert_with(|| Instant::now() + MISSING_RESOURCE_TIMEOUT);
+    /// Publishes a snapshot of the received resources if it is complete and new.
+    fn publish_update(&mut self, updates: &UpdateSender) {
+        let missing = self.resources.unresolved();
+        let has_received = |resource_type| self.received_kinds.contains(&resource_type);
+        let has_initial_response = has_received(ResourceType::Cluster) && has_received(ResourceType::Listener);
+        if !missing.is_empty() || !has_initial_response {
+            debug!(?missing, "the configuration is not complete yet");
+            self.missing_deadline.get_or_insert_with(|| Instant::now() + MISSING_RESOURCE_TIMEOUT);
             return;
         }
-        self.patience = None;
-        self.newest.1 = self.client.reports();
-        let outcome = match self.held.snapshot() {
-            Ok(snapshot) if self.told == Some(snapshot.version) => return,
+        self.missing_deadline = None;
+        self.latest.nonce = self.client.report_nonce();
+        let outcome = match self.resources.snapshot() {
+            Ok(snapshot) if self.published_version == Some(snapshot.version) => return,
             Ok(snapshot) => {
-                self.told = Some(snapshot.version);
-                self.last_good.keep(self.raw.values().cloned().collect());
-                Ok(Arc::new(Compiled::unwritten(snapshot)))
+                self.published_version = Some(snapshot.version);
+                self.last_known_good.save(self.accepted.values().cloned().collect());
+                Ok(Arc::new(Compiled::from_wire(snapshot)))
             }
-            Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::unwritten_refusal).collect())),
+            Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::wire_diagnostic).collect())),
         };
-        self.newest.0 += 1;
-        updates.send_replace(Some(Update { number: self.newest.0, outcome, files: Arc::default() }));
+        self.latest.number += 1;
+        updates.send_replace(Some(ConfigUpdate { number: self.latest.number, outcome, files: Arc::default() }));
     }
 
-    /// What to say of what serves and what does not, when that is news to the control plane and it wants to hear it.
+    /// Returns the report of active and failed resources, if it differs from the last one and the control plane
+    /// supports reports.
     fn report(&mut self) -> Option<DeltaDiscoveryRequest> {
-        let (newest, nonce) = self.newest;
-        let known = self.reported.as_ref().map_or(0, |report| report.nonce);
-        let nonce = nonce.filter(|_| self.serves == newest).unwrap_or(known);
-        self.client.reports()?;
-        let failed = self.rejected.iter().chain(&self.failed);
+        let LatestUpdate { number, nonce } = self.latest;
+        let reported = self.last_report.as_ref().map_or(0, |report| report.nonce);
+        let nonce = nonce.filter(|_| self.active_update == number).unwrap_or(reported);
+        self.client.report_nonce()?;
+        let failed = self.decode_errors.iter().chain(&self.apply_errors);
         let failed = failed.map(|((kind, name), reason)| (*kind, name.clone(), reason.clone()));
         let report = Report { nonce, failed: failed.collect() };
-        if self.reported.as_ref() == Some(&report) {
+        if self.last_report.as_ref() == Some(&report) {
             return None;
         }
-        let request = self.client.report(&report);
-        self.reported = Some(report);
+        let request = report.to_request();
+        self.last_report = Some(report);
         Some(request)
     }
 
-    /// What was asked for by name and did not come counts as absent. A control plane that says nothing of clusters has
-    /// none; one that says nothing of listeners is waited for, since a proxy without any is not ready.
-    fn give_up(&mut self) {
-        self.patience = None;
-        self.answered.insert(Kind::Cluster);
-        for (kind, name) in self.held.missing() {
-            warn!(?kind, name, "the control plane does not send it; requests that need it fail");
-            if kind == Kind::Plugin {
-                // A filter cannot be left out: what served before goes on.
-                self.patience = Some(Instant::now() + MISSING_RESOURCE_TIMEOUT);
+    /// Treats requested resources that have not arrived as absent.
+    ///
+    /// No response for clusters means no clusters. Listeners are still waited for: a proxy without them is not ready.
+    fn on_missing_timeout(&mut self) {
+        self.missing_deadline = None;
+        self.received_kinds.insert(ResourceType::Cluster);
+        for (kind, name) in self.resources.unresolved() {
+            warn!(?kind, name, "the control plane does not send a resource; requests that need it fail");
+            if kind == ResourceType::Plugin {
+                // A filter cannot be left out, so the active configuration keeps serving.
+                self.missing_deadline = Some(Instant::now() + MISSING_RESOURCE_TIMEOUT);
             } else {
-                self.held.remove(kind, &name);
+                self.resources.remove(kind, &name);
             }
         }
     }
 
-    /// What became of what was handed on. What does not work is left out, so that everything else can change.
-    fn hear(&mut self, outcome: Outcome) {
+    /// Handles the result of an update. Resources that cannot be applied are left out, so that all others can change.
+    fn on_outcome(&mut self, outcome: UpdateOutcome) {
         if outcome.rejections.is_empty() {
-            self.serves = outcome.number;
-            let refused = self.held.refused();
-            self.failed.retain(|resource, _| refused.contains(resource));
+            self.active_update = outcome.number;
+            let failed = self.resources.failed();
+            self.apply_errors.retain(|resource, _| failed.contains(resource));
         }
         for rejection in outcome.rejections {
             let resource = &rejection.resource;
-            if self.held.refuse(resource) {
-                let retry_s = REFUSED_RETRY_INTERVAL.as_secs();
-                warn!(%resource, retry_s, "left out until it changes, or is tried again; what it said before goes on");
-                self.retry.get_or_insert_with(|| Instant::now() + REFUSED_RETRY_INTERVAL);
+            if self.resources.mark_failed(resource) {
+                let retry_s = REJECTED_RETRY_INTERVAL.as_secs();
+                warn!(%resource, retry_s, "left out until it changes or is retried; its previous version serves");
+                self.retry_at.get_or_insert_with(|| Instant::now() + REJECTED_RETRY_INTERVAL);
             }
             let Rejection { resource, field, reason, .. } = rejection;
-            self.failed.insert((Kind::of_resource(resource.kind), resource.name), format!("{field}: {reason}"));
+            self.apply_errors
+                .insert((ResourceType::from_resource_kind(resource.kind), resource.name), format!("{field}: {reason}"));
         }
     }
 
-    /// A module may be there by now, an address free.
-    fn try_again(&mut self) {
-        self.retry = None;
-        self.held.retry_refused();
+    /// Retries failed resources: a module may exist by now, or an address may be free.
+    fn retry_rejected(&mut self) {
+        self.retry_at = None;
+        self.resources.retry_failed();
     }
 
+    /// Loads the last known good resources.
     fn restore(&mut self) {
-        let saved = self.last_good.read();
+        let saved = self.last_known_good.read();
         if saved.is_empty() {
             return;
         }
         for resource in saved {
-            let SavedResource { kind, name, version, resource: content } = &resource;
-            match self.held.put(*kind, name, content) {
+            let PersistedResource { resource_type: kind, name, version, resource: content } = &resource;
+            match self.resources.upsert(*kind, name, content) {
                 Ok(()) => {
                     self.client.restore(*kind, name, version);
-                    self.raw.insert((*kind, name.clone()), Arc::new(resource));
+                    self.accepted.insert((*kind, name.clone()), Arc::new(resource));
                 }
-                // An older proxy took it; the control plane is asked for it again.
-                Err(rejections) => warn!(?kind, name, ?rejections, "what was kept on disk is not understood any more"),
+                // An older proxy accepted it. The control plane sends it again.
+                Err(rejections) => warn!(?kind, name, ?rejections, "a stored resource is not valid any more"),
             }
         }
-        for kind in Kind::ALL {
-            let wanted = self.wanted(kind);
-            // Asked for when the stream opens.
-            drop(self.client.want(kind, wanted));
+        for kind in ResourceType::ALL {
+            let required = self.required_names(kind);
+            // The requests are sent when the stream opens.
+            drop(self.client.subscribe(kind, required));
         }
-        self.answered.extend([Kind::Cluster, Kind::Listener]);
-        info!(resources = self.raw.len(), "begins with what the control plane said last");
+        self.received_kinds.extend([ResourceType::Cluster, ResourceType::Listener]);
+        info!(resources = self.accepted.len(), "starting with the last known good configuration");
     }
 }
 
-/// Puts requests on the stream; one that has ended takes none, which is told by its responses.
-async fn send(requests: &Requests, all: impl IntoIterator<Item = DeltaDiscoveryRequest>) {
+/// Sends requests on the stream. Errors are ignored: the response side reports a closed stream.
+async fn send(requests: &RequestSender, all: impl IntoIterator<Item = DeltaDiscoveryRequest>) {
     for request in all {
         drop(requests.send(request).await);
     }
@@ -376,6 +405,6 @@ async fn sleep_until(time: Option<Instant>) {
     }
 }
 
-fn said(status: &tonic::Status) -> String {
+fn status_text(status: &tonic::Status) -> String {
     format!("{}: {}", status.code(), status.message())
 }

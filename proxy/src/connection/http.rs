@@ -1,4 +1,4 @@
-//! hyper's HTTP/1 and HTTP/2 servers on one connection: their limits, and how they drain.
+//! hyper's HTTP/1 and HTTP/2 servers on one connection: limits and draining.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -11,54 +11,47 @@ use tracing::debug;
 
 use crate::connection::Connection;
 use crate::connection::detect::Codec;
-use crate::connection::watched::Watched;
+use crate::io::ObservedIo;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, DRAIN_GRACE, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES,
 };
 use crate::stream;
-use crate::task;
+use crate::task::LocalExecutor;
 use crate::tls::Transport;
 use crate::worker::Worker;
 
-/// Runs HTTP/2's streams on the worker.
-#[derive(Clone, Copy)]
-struct OnWorker;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnWorker {
-    fn execute(&self, stream: F) {
-        task::spawn_local("stream", stream);
-    }
-}
-
-/// Serves requests until the connection ends.
-pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, (socket, codec): (Transport, Codec)) {
-    let io = TokioIo::new(Watched { socket, connection: Rc::clone(connection) });
+/// Serves requests until the connection closes.
+pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, transport: Transport, codec: Codec) {
+    let observer = Rc::clone(connection);
+    let io = TokioIo::new(ObservedIo::new(transport, move || observer.on_bytes_received()));
     let service = service_fn(|request| stream::handle(Rc::clone(worker), Rc::clone(connection), request));
     match codec {
         Codec::Http1 => {
             let mut server = http1::Builder::new();
-            // hyper's own bound of headers is ours, `MAX_HEADERS`; told so, it would move them to the heap.
+            // hyper's default limit of headers equals `MAX_HEADERS`. Setting it would move the headers to the heap.
             server.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES).half_close(false);
             let server = pin!(server.serve_connection(io, service));
-            until_drained(connection, server, |server| server.graceful_shutdown()).await;
+            run_until_drained(connection, server, |server| server.graceful_shutdown()).await;
         }
         Codec::Http2 => {
-            let mut server = http2::Builder::new(OnWorker);
+            let mut server = http2::Builder::new(LocalExecutor { task_name: "stream" });
             server
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
                 .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
-            // On the heap: it is twice as large as HTTP/1's, and each connection's task would have room for it.
+            // On the heap: it is twice as large as HTTP/1's, and every connection's task would reserve memory for it.
             let mut server = Box::pin(server.serve_connection(io, service));
-            until_drained(connection, server.as_mut(), |server| server.graceful_shutdown()).await;
+            run_until_drained(connection, server.as_mut(), |server| server.graceful_shutdown()).await;
         }
     }
 }
 
-/// A downstream may be sending its next request at this very moment, so a connection is not closed at once: for a
-/// while its next response says `connection: close` (`stream/handle.rs`), and only then it takes no more requests.
-async fn drain<C>(
+/// Closes a connection gracefully.
+///
+/// The downstream may be sending its next request at this moment. So for [`DRAIN_GRACE`] responses carry `connection:
+/// close` (`stream/handle.rs`), and only then the connection accepts no more requests.
+async fn drain_connection<C>(
     connection: &Connection,
     mut server: Pin<&mut C>,
     shut_down: impl Fn(Pin<&mut C>),
@@ -66,8 +59,8 @@ async fn drain<C>(
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
-    if let Ok(ended) = tokio::time::timeout(DRAIN_GRACE, server.as_mut()).await {
-        return Some(ended);
+    if let Ok(result) = tokio::time::timeout(DRAIN_GRACE, server.as_mut()).await {
+        return Some(result);
     }
     shut_down(server.as_mut());
     match connection.listener.drain.deadline() {
@@ -76,24 +69,28 @@ where
     }
 }
 
-/// Polls a connection; when the listener drains it takes no more requests and ends with those under way, or with the
-/// drain's deadline.
-async fn until_drained<C>(connection: &Connection, mut server: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>))
+/// Runs a connection until it closes, is idle for too long, or has drained.
+///
+/// A draining connection accepts no more requests, and closes with its last stream or at the drain deadline.
+async fn run_until_drained<C>(connection: &Connection, mut server: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>))
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
-    let ended = loop {
+    let result = loop {
         tokio::select! {
-            ended = server.as_mut() => break Some(ended),
-            () = connection.overdue.notified() => {
+            result = server.as_mut() => break Some(result),
+            () = connection.timed_out.notified() => {
                 if connection.is_idle() {
-                    break None; // Dropped: no request is under way.
+                    break None; // Dropped: no request is in flight.
                 }
             }
-            () = connection.listener.drain.signaled() => break drain(connection, server.as_mut(), shut_down).await,
+            () = connection.listener.drain.signaled() => {
+                break drain_connection(connection, server.as_mut(), shut_down).await;
+            }
         }
     };
-    if let Some(Err(error)) = ended {
-        debug!(peer = %connection.peer, listener = %connection.listener.name, %error, "connection ended with an error");
+    if let Some(Err(error)) = result {
+        let (peer, listener) = (connection.peer, &connection.listener.name);
+        debug!(%peer, %listener, %error, "connection closed with an error");
     }
 }

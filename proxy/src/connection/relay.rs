@@ -1,9 +1,9 @@
-//! Bytes between a downstream and an endpoint, through network filters: each direction is read only while there is room
-//! for what it brings, so that a slow reader slows its writer down.
+//! Relays bytes between a downstream and an endpoint, through network filters. Each direction is read only while its
+//! output has capacity, so that a slow reader slows its writer down.
 //!
 //! ```text
-//! downstream ─ read ─► event ─► filters ─► outlet ─ write ─► upstream
-//! downstream ◄─ write ─ outlet ◄─ filters ◄─ event ◄─ read ─ upstream
+//! downstream ─ read ─► event ─► filters ─► output ─ write ─► upstream
+//! downstream ◄─ write ─ output ◄─ filters ◄─ event ◄─ read ─ upstream
 //! ```
 
 use std::cell::Cell;
@@ -19,80 +19,82 @@ use tokio::time::Instant;
 use weir_host_abi::abi::stream::PeerKind;
 
 use crate::error::ProxyError;
-use crate::filter::{Event, Piece, Side, StreamCell};
+use crate::filter::{Direction, EndOfStream, Event, OutputFrame, SharedStream};
 use crate::limits::TCP_READ_BYTES;
 use crate::tls::Transport;
 
-/// The bytes of one connection on their way.
-pub(super) struct Relay<'a> {
-    cell: &'a Rc<StreamCell>,
-    downstream: End,
-    /// `None` until the filters have let the downstream in and an endpoint was reached.
-    upstream: Option<End>,
-    is_admitted: bool,
-    /// Who has ended the downstream connection, as far as is known.
+/// The relay of one downstream connection.
+pub(super) struct TcpRelay<'a> {
+    cell: &'a Rc<SharedStream>,
+    downstream: RelayPeer,
+    /// `None` until the filters have admitted the downstream and an endpoint is connected.
+    upstream: Option<RelayPeer>,
+    upstream_requested: bool,
+    /// The peer that closed the downstream connection, as far as is known.
     closed_by: PeerKind,
 }
 
-/// What has become of a relay.
-pub(super) enum Progress {
-    /// The filters have let the downstream in: it wants an upstream. Once.
-    Admitted,
-    /// Both directions have ended, or a connection is gone.
-    Ended(PeerKind),
+/// A step that the relay's owner must take.
+pub(super) enum RelayEvent {
+    /// The filters have admitted the downstream, which needs an upstream. Occurs once.
+    ConnectUpstream,
+    /// Both directions have ended, or a connection was reset. Has the peer that closed the downstream connection.
+    Closed(PeerKind),
 }
 
-/// One of the two connections.
-struct End {
+/// One of the relay's two connections.
+struct RelayPeer {
     socket: Transport,
     buffer: BytesMut,
-    /// Bytes that it has not taken yet.
+    /// Bytes that are not yet written.
     pending: Bytes,
-    /// What was written may still wait in the TLS session.
-    is_unflushed: bool,
-    reading: Reading,
-    /// Nothing more is written to it.
-    is_shut: bool,
+    /// Written bytes may still be buffered in the TLS session.
+    needs_flush: bool,
+    read_state: ReadState,
+    /// Its write direction is closed.
+    is_write_closed: bool,
 }
 
-/// Whether anything is read from a connection.
+/// The read direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    On,
-    /// Nobody wants what it says.
-    GivenUp,
-    /// It has said its last.
-    Ended,
+enum ReadState {
+    Open,
+    /// Not read any more: nothing uses its bytes.
+    Discarding,
+    /// The peer has closed its write direction.
+    Eof,
 }
 
-/// A connection broke off, and with it the other one; who has ended the downstream's.
-struct Broken(PeerKind);
+/// A connection was reset, and the other one with it. Has the peer that closed the downstream connection.
+struct RelayAborted(PeerKind);
 
-impl<'a> Relay<'a> {
-    pub(super) fn new(cell: &'a Rc<StreamCell>, downstream: Transport) -> Self {
-        let downstream = End::new(downstream);
-        Self { cell, downstream, upstream: None, is_admitted: false, closed_by: PeerKind::Local }
+impl<'a> TcpRelay<'a> {
+    pub(super) fn new(cell: &'a Rc<SharedStream>, downstream: Transport) -> Self {
+        let downstream = RelayPeer::new(downstream);
+        Self { cell, downstream, upstream: None, upstream_requested: false, closed_by: PeerKind::Local }
     }
 
-    /// There is an endpoint.
-    pub(super) fn connect(&mut self, upstream: Transport) {
-        self.upstream = Some(End::new(upstream));
+    /// Sets the connection to the endpoint.
+    pub(super) fn set_upstream(&mut self, upstream: Transport) {
+        self.upstream = Some(RelayPeer::new(upstream));
     }
 
-    /// Moves what can be moved, and notes the time when something has.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, moved_at: &Cell<Instant>) -> Poll<Progress> {
+    /// Moves bytes in both directions until neither can progress. Sets `last_activity` when bytes moved.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, last_activity: &Cell<Instant>) -> Poll<RelayEvent> {
         let mut has_moved = false;
         loop {
             let moves = match self.step(context) {
                 Ok(moves) => moves,
-                Err(Broken(closed_by)) => return Poll::Ready(Progress::Ended(closed_by)),
+                Err(RelayAborted(closed_by)) => return Poll::Ready(RelayEvent::Closed(closed_by)),
             };
-            if self.is_over() {
-                return Poll::Ready(Progress::Ended(self.closed_by));
+            if self.is_complete() {
+                return Poll::Ready(RelayEvent::Closed(self.closed_by));
             }
-            if !self.is_admitted && self.cell.borrow_mut().exchange.chain.outlet(Side::Request).take_head().is_some() {
-                self.is_admitted = true;
-                return Poll::Ready(Progress::Admitted);
+            if !self.upstream_requested
+                && self.cell.borrow_mut().exchange.chain.output(Direction::Request).take_headers().is_some()
+            {
+                self.upstream_requested = true;
+                return Poll::Ready(RelayEvent::ConnectUpstream);
             }
             has_moved |= moves;
             if !moves {
@@ -100,29 +102,31 @@ impl<'a> Relay<'a> {
             }
         }
         if has_moved {
-            moved_at.set(Instant::now());
+            last_activity.set(Instant::now());
         }
-        // Filters may let something go, or close the connection, at any time.
+        // Filters may resume a direction or close the connection at any time.
         let mut stream = self.cell.borrow_mut();
-        for side in [Side::Request, Side::Response] {
-            stream.exchange.chain.outlet(side).watch(context);
+        for direction in [Direction::Request, Direction::Response] {
+            stream.exchange.chain.output(direction).register_waker(context);
         }
         Poll::Pending
     }
 
-    /// The downstream, if it may not have read all that it was sent: were the connection closed while something of its own
-    /// is not read, the kernel would take the rest away from it.
-    pub(super) fn into_unread(self) -> Option<Transport> {
-        (self.downstream.is_shut && self.downstream.reading != Reading::Ended).then_some(self.downstream.socket)
+    /// Returns the downstream if it may not have read everything that it was sent.
+    ///
+    /// Closing a socket with unread incoming bytes makes the kernel send a reset, which discards sent bytes.
+    pub(super) fn into_lingering_downstream(self) -> Option<Transport> {
+        (self.downstream.is_write_closed && self.downstream.read_state != ReadState::Eof)
+            .then_some(self.downstream.socket)
     }
 
-    /// Both directions have gone out to their end; without an upstream, that to the downstream.
-    fn is_over(&self) -> bool {
-        self.downstream.is_shut && self.upstream.as_ref().is_none_or(|upstream| upstream.is_shut)
+    /// Returns true if both directions are written to their end. Without an upstream, only the downstream's counts.
+    fn is_complete(&self) -> bool {
+        self.downstream.is_write_closed && self.upstream.as_ref().is_none_or(|upstream| upstream.is_write_closed)
     }
 
-    /// One step in each direction, out before in; says whether anything has moved.
-    fn step(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
+    /// Makes one step in each direction, writing before reading. Returns whether bytes moved.
+    fn step(&mut self, context: &mut Context<'_>) -> Result<bool, RelayAborted> {
         let to_upstream = self.write_upstream(context)?;
         let from_downstream = self.read_downstream(context)?;
         let to_downstream = self.write_downstream(context)?;
@@ -130,94 +134,98 @@ impl<'a> Relay<'a> {
         Ok(to_upstream | from_downstream | to_downstream | from_upstream)
     }
 
-    fn write_upstream(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
+    fn write_upstream(&mut self, context: &mut Context<'_>) -> Result<bool, RelayAborted> {
         let Some(upstream) = &mut self.upstream else { return Ok(false) };
-        match upstream.poll_write(context, |context| next_piece(self.cell, Side::Request, context)) {
+        match upstream.poll_write(context, |context| next_output_frame(self.cell, Direction::Request, context)) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Written::Bytes(_) | Written::Shut) => Ok(true),
-            Poll::Ready(Written::Reset) => Err(Broken(PeerKind::Local)),
-            // It takes nothing more; what it still says is read to its end.
-            Poll::Ready(Written::Failed) => {
-                (upstream.is_shut, upstream.pending) = (true, Bytes::new());
-                self.downstream.give_up();
+            Poll::Ready(WriteOutcome::Bytes(_) | WriteOutcome::Closed) => Ok(true),
+            Poll::Ready(WriteOutcome::Reset) => Err(RelayAborted(PeerKind::Local)),
+            // The upstream accepts no more bytes. Its own bytes are still read to their end.
+            Poll::Ready(WriteOutcome::Failed) => {
+                (upstream.is_write_closed, upstream.pending) = (true, Bytes::new());
+                self.downstream.discard_reads();
                 Ok(true)
             }
         }
     }
 
-    fn write_downstream(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
-        match self.downstream.poll_write(context, |context| next_piece(self.cell, Side::Response, context)) {
+    fn write_downstream(&mut self, context: &mut Context<'_>) -> Result<bool, RelayAborted> {
+        match self.downstream.poll_write(context, |context| next_output_frame(self.cell, Direction::Response, context))
+        {
             Poll::Pending => Ok(false),
-            Poll::Ready(Written::Bytes(length)) => {
-                self.cell.borrow_mut().exchange.facts.response_bytes += length as u64;
+            Poll::Ready(WriteOutcome::Bytes(length)) => {
+                self.cell.borrow_mut().exchange.stream_info.response_bytes += length as u64;
                 Ok(true)
             }
-            Poll::Ready(Written::Shut) => {
+            Poll::Ready(WriteOutcome::Closed) => {
                 self.closed_by = PeerKind::Local;
                 Ok(true)
             }
-            Poll::Ready(Written::Reset) => Err(Broken(PeerKind::Local)),
-            Poll::Ready(Written::Failed) => {
+            Poll::Ready(WriteOutcome::Reset) => Err(RelayAborted(PeerKind::Local)),
+            Poll::Ready(WriteOutcome::Failed) => {
                 self.fail(ProxyError::DownstreamGone);
                 self.reset_upstream();
-                Err(Broken(PeerKind::Remote))
+                Err(RelayAborted(PeerKind::Remote))
             }
         }
     }
 
-    fn read_downstream(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
+    fn read_downstream(&mut self, context: &mut Context<'_>) -> Result<bool, RelayAborted> {
         let mut stream = self.cell.borrow_mut();
-        if stream.exchange.chain.is_closed(Side::Request) {
-            self.downstream.give_up();
+        if stream.exchange.chain.is_closed(Direction::Request) {
+            self.downstream.discard_reads();
         }
-        // As in Envoy, nothing is read while the upstream is being connected.
-        let is_connecting = self.is_admitted && self.upstream.is_none();
-        if self.downstream.reading != Reading::On || is_connecting || !stream.exchange.chain.accepts(Side::Request) {
+        // As in Envoy, the downstream is not read while the upstream is being connected.
+        let is_connecting = self.upstream_requested && self.upstream.is_none();
+        if self.downstream.read_state != ReadState::Open
+            || is_connecting
+            || !stream.exchange.chain.can_read(Direction::Request)
+        {
             return Ok(false);
         }
         match self.downstream.poll_read(context) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(chunk)) => {
-                if chunk.is_last {
-                    (self.downstream.reading, self.closed_by) = (Reading::Ended, PeerKind::Remote);
+                if chunk.end_of_stream {
+                    (self.downstream.read_state, self.closed_by) = (ReadState::Eof, PeerKind::Remote);
                 }
-                stream.exchange.facts.request_bytes += chunk.bytes.len() as u64;
-                stream.on_event(chunk.event(Side::Request));
+                stream.exchange.stream_info.request_bytes += chunk.bytes.len() as u64;
+                stream.on_event(chunk.into_event(Direction::Request));
                 Ok(true)
             }
             Poll::Ready(Err(_)) => {
                 stream.exchange.fail(ProxyError::DownstreamGone);
                 drop(stream);
                 self.reset_upstream();
-                Err(Broken(PeerKind::Remote))
+                Err(RelayAborted(PeerKind::Remote))
             }
         }
     }
 
-    fn read_upstream(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
+    fn read_upstream(&mut self, context: &mut Context<'_>) -> Result<bool, RelayAborted> {
         let Some(upstream) = &mut self.upstream else { return Ok(false) };
         let mut stream = self.cell.borrow_mut();
-        if upstream.reading != Reading::On || !stream.exchange.chain.accepts(Side::Response) {
+        if upstream.read_state != ReadState::Open || !stream.exchange.chain.can_read(Direction::Response) {
             return Ok(false);
         }
         match upstream.poll_read(context) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(chunk)) => {
-                if chunk.is_last {
-                    upstream.reading = Reading::Ended;
+                if chunk.end_of_stream {
+                    upstream.read_state = ReadState::Eof;
                 }
-                stream.on_event(chunk.event(Side::Response));
+                stream.on_event(chunk.into_event(Direction::Response));
             }
             Poll::Ready(Err(error)) => {
                 stream.exchange.fail(ProxyError::UpstreamReset(error.to_string()));
                 self.downstream.socket.reset();
-                return Err(Broken(PeerKind::Local));
+                return Err(RelayAborted(PeerKind::Local));
             }
         }
         Ok(true)
     }
 
-    /// The downstream broke off: the endpoint learns it in the same way.
+    /// Resets the connection to the endpoint, as the downstream reset its own.
     fn reset_upstream(&self) {
         self.upstream.iter().for_each(|upstream| upstream.socket.reset());
     }
@@ -227,62 +235,63 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// What leaves the filters next.
-fn next_piece(cell: &StreamCell, side: Side, context: &Context<'_>) -> Poll<Piece> {
-    cell.borrow_mut().exchange.chain.outlet(side).poll(context)
+/// Polls for the next frame that leaves the filters.
+fn next_output_frame(cell: &SharedStream, direction: Direction, context: &Context<'_>) -> Poll<OutputFrame> {
+    cell.borrow_mut().exchange.chain.output(direction).poll_frame(context)
 }
 
-/// What has been read.
+/// Bytes that were read at once.
 struct Chunk {
     bytes: Bytes,
-    is_last: bool,
+    end_of_stream: bool,
 }
 
 impl Chunk {
-    /// As an event of its side.
-    fn event(self, side: Side) -> Event {
-        match (self.is_last, self.bytes.is_empty()) {
-            (true, true) => Event::End(side),
-            (true, false) => Event::LastData(side, self.bytes),
-            (false, _) => Event::Data(side, self.bytes),
+    /// Returns the event for the filters.
+    fn into_event(self, direction: Direction) -> Event {
+        if self.end_of_stream && self.bytes.is_empty() {
+            return Event::EndOfStream(direction);
         }
+        Event::Data(direction, self.bytes, EndOfStream::from(self.end_of_stream))
     }
 }
 
-/// What a step of writing has come to.
-enum Written {
-    /// So many bytes were taken, or are about to be.
+/// The result of one write.
+enum WriteOutcome {
+    /// This many bytes were written.
     Bytes(usize),
-    /// The end was.
-    Shut,
-    /// What was to be written was broken off.
+    /// The write direction was closed.
+    Closed,
+    /// The filters reset the stream.
     Reset,
-    /// Nothing is taken any more.
+    /// The peer accepts no more bytes.
     Failed,
 }
 
-impl End {
+impl RelayPeer {
     fn new(socket: Transport) -> Self {
         let (buffer, pending) = (BytesMut::new(), Bytes::new());
-        Self { socket, buffer, pending, is_unflushed: false, reading: Reading::On, is_shut: false }
+        Self { socket, buffer, pending, needs_flush: false, read_state: ReadState::Open, is_write_closed: false }
     }
 
-    /// Reads nothing more, unless it has ended by itself.
-    fn give_up(&mut self) {
-        if self.reading == Reading::On {
-            self.reading = Reading::GivenUp;
+    /// Stops reading, unless the peer has already closed its write direction.
+    fn discard_reads(&mut self) {
+        if self.read_state == ReadState::Open {
+            self.read_state = ReadState::Discarding;
         }
     }
 
-    /// Reads what there is, up to [`TCP_READ_BYTES`], and whether it is the last: as in Envoy, filters see an end with the
-    /// bytes before it when both have come. No buffer is kept while there is nothing to read.
+    /// Reads available bytes, up to [`TCP_READ_BYTES`], and detects the end of the stream.
+    ///
+    /// As in Envoy, filters see the end together with the bytes before it when both have arrived. No buffer is retained
+    /// while there is nothing to read.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         self.buffer.reserve(TCP_READ_BYTES);
         let mut is_last = false;
         while !is_last && self.buffer.len() < TCP_READ_BYTES {
             match pin!(self.socket.read_buf(&mut self.buffer)).poll(context) {
                 Poll::Ready(Ok(length)) => is_last = length == 0,
-                // What came before goes on; the error comes again.
+                // The bytes before the error are delivered; the next read returns the error again.
                 Poll::Ready(Err(_)) if !self.buffer.is_empty() => break,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if self.buffer.is_empty() => {
@@ -292,55 +301,55 @@ impl End {
                 Poll::Pending => break,
             }
         }
-        Poll::Ready(Ok(Chunk { bytes: self.buffer.split().freeze(), is_last }))
+        Poll::Ready(Ok(Chunk { bytes: self.buffer.split().freeze(), end_of_stream: is_last }))
     }
 
-    /// Writes what waits, then what comes next; ready when something was done.
+    /// Writes pending bytes, then the next frame. Ready when there was progress.
     fn poll_write(
         &mut self,
         context: &mut Context<'_>,
-        next: impl FnOnce(&Context<'_>) -> Poll<Piece>,
-    ) -> Poll<Written> {
-        if self.is_shut {
+        next: impl FnOnce(&Context<'_>) -> Poll<OutputFrame>,
+    ) -> Poll<WriteOutcome> {
+        if self.is_write_closed {
             return Poll::Pending;
         }
         if self.pending.is_empty() {
             match next(context) {
-                Poll::Ready(Piece::Data(bytes)) => self.pending = bytes,
-                Poll::Ready(Piece::End | Piece::Trailers) => return self.poll_shut(context),
-                Poll::Ready(Piece::Reset) => return Poll::Ready(Written::Reset),
+                Poll::Ready(OutputFrame::Data(bytes)) => self.pending = bytes,
+                Poll::Ready(OutputFrame::End | OutputFrame::Trailers) => return self.poll_shutdown(context),
+                Poll::Ready(OutputFrame::Reset) => return Poll::Ready(WriteOutcome::Reset),
                 Poll::Pending => return self.poll_flush(context),
             }
         }
         match ready!(Pin::new(&mut self.socket).poll_write(context, &self.pending)) {
-            Ok(0) | Err(_) => Poll::Ready(Written::Failed),
+            Ok(0) | Err(_) => Poll::Ready(WriteOutcome::Failed),
             Ok(length) => {
                 self.pending.advance(length);
-                self.is_unflushed = true;
-                Poll::Ready(Written::Bytes(length))
+                self.needs_flush = true;
+                Poll::Ready(WriteOutcome::Bytes(length))
             }
         }
     }
 
-    /// Sends on what the TLS session keeps back. Moves nothing that anybody waits for.
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Written> {
-        if self.is_unflushed {
-            self.is_unflushed = false;
+    /// Flushes the bytes that the TLS session buffers. Always pending, since no task waits for a flush.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<WriteOutcome> {
+        if self.needs_flush {
+            self.needs_flush = false;
             match Pin::new(&mut self.socket).poll_flush(context) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Written::Failed),
-                Poll::Pending => self.is_unflushed = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(WriteOutcome::Failed),
+                Poll::Pending => self.needs_flush = true,
             }
         }
         Poll::Pending
     }
 
-    fn poll_shut(&mut self, context: &mut Context<'_>) -> Poll<Written> {
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<WriteOutcome> {
         let shut = ready!(Pin::new(&mut self.socket).poll_shutdown(context));
-        self.is_shut = true;
+        self.is_write_closed = true;
         Poll::Ready(match shut {
-            Ok(()) => Written::Shut,
-            Err(_) => Written::Failed,
+            Ok(()) => WriteOutcome::Closed,
+            Err(_) => WriteOutcome::Failed,
         })
     }
 }

@@ -1,7 +1,7 @@
-//! A connection of a TCP listener: its filters, its endpoint, bytes in both directions, its line in the access log.
+//! A connection of a TCP listener: its network filters, its endpoint, and its entry in the access log.
 //!
 //! ```text
-//! serve ─► filters: a new connection ─► open_tunnel ─► relay until both directions have ended ─► filters and log: closed
+//! serve ─► filters: new connection ─► connect_tcp ─► relay until both directions have ended ─► filters and log: closed
 //! ```
 
 use std::cell::Cell;
@@ -14,74 +14,74 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_host_abi::abi::stream::PeerKind;
 
-use crate::connection::Connection;
-use crate::connection::relay::{Progress, Relay};
+use crate::connection::relay::{RelayEvent, TcpRelay};
+use crate::connection::{Connection, record_cluster};
 use crate::error::ProxyError;
-use crate::filter::{Event, FilterStream, MessageEnd, StreamCell};
-use crate::limits::{TCP_IDLE_TIMEOUT, TCP_LINGER_TIME};
+use crate::filter::{EndOfStream, Event, FilterStream, SharedStream};
+use crate::limits::{TCP_IDLE_TIMEOUT, TCP_LINGER_TIMEOUT};
 use crate::route::Route;
-use crate::telemetry::AccessRecord;
 use crate::tls::Transport;
-use crate::upstream::{SendFailure, Tunnel, TunnelPlace, open_tunnel};
-use crate::worker::{Overdue, Worker, WorkerConfig};
+use crate::upstream::{SendError, TcpUpstream, TcpUpstreamGuard, connect_tcp};
+use crate::worker::{HasTimeout, Worker, WorkerConfig};
 
-/// Serves a connection until both directions have ended or nothing moves for too long; its listener drops it at the end
-/// of its drain.
+/// Serves a connection until both directions have ended, or nothing moves for [`TCP_IDLE_TIMEOUT`].
+///
+/// At the end of its drain the listener drops it.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     config: &Rc<WorkerConfig>,
     transport: Transport,
 ) {
-    connection.enter();
-    let route = config.route_table(&connection.listener.name).and_then(|table| table.only()).cloned();
-    let session = Session::new(worker, connection, config, route.as_ref());
-    let idle = Rc::new(Idle { moved: Cell::new(Instant::now()), is_over: Notify::new() });
-    let weak: Weak<dyn Overdue> = Rc::downgrade(&idle) as Weak<dyn Overdue>;
-    let watch = worker.deadlines.watch(weak);
-    let mut relay = Relay::new(&session.cell, transport);
+    connection.stream_started();
+    let route = config.route_table(&connection.listener.name).and_then(|table| table.tcp_route()).cloned();
+    let session = TcpSession::new(worker, connection, config, route.as_ref());
+    let idle = Rc::new(IdleTimer { last_activity: Cell::new(Instant::now()), timed_out: Notify::new() });
+    let weak: Weak<dyn HasTimeout> = Rc::downgrade(&idle) as Weak<dyn HasTimeout>;
+    let timeout_key = worker.timeouts.register(weak);
+    let mut relay = TcpRelay::new(&session.cell, transport);
     tokio::select! {
         closed_by = session.run(route.as_ref(), &mut relay, &idle) => session.closed_by.set(Some(closed_by)),
-        () = idle.is_over.notified() => session.fail(ProxyError::StreamIdle),
+        () = idle.timed_out.notified() => session.fail(ProxyError::StreamIdle),
     }
-    worker.deadlines.forget(watch);
-    let unread = relay.into_unread();
+    worker.timeouts.unregister(timeout_key);
+    let lingering = relay.into_lingering_downstream();
     drop(session);
-    if let Some(downstream) = unread {
-        drop(tokio::time::timeout(TCP_LINGER_TIME, read_out(downstream)).await);
+    if let Some(downstream) = lingering {
+        drop(tokio::time::timeout(TCP_LINGER_TIMEOUT, discard_unread(downstream)).await);
     }
 }
 
-/// Reads what nobody wants any more.
-async fn read_out(mut downstream: Transport) {
+/// Reads and discards bytes until the downstream closes.
+async fn discard_unread(mut downstream: Transport) {
     let mut buffer = [0; 4096];
     while matches!(downstream.read(&mut buffer).await, Ok(1..)) {}
 }
 
-/// When something has moved last.
-struct Idle {
-    moved: Cell<Instant>,
-    is_over: Notify,
+/// The idle timeout of a TCP connection.
+struct IdleTimer {
+    last_activity: Cell<Instant>,
+    timed_out: Notify,
 }
 
-impl Overdue for Idle {
-    fn check(&self, now: Instant) {
-        if now.duration_since(self.moved.get()) > TCP_IDLE_TIMEOUT {
-            self.is_over.notify_one();
+impl HasTimeout for IdleTimer {
+    fn check_timeout(&self, now: Instant) {
+        if now.duration_since(self.last_activity.get()) > TCP_IDLE_TIMEOUT {
+            self.timed_out.notify_one();
         }
     }
 }
 
-/// A connection and its filters. Ends, for filters and for the log, when it is dropped.
-struct Session<'a> {
+/// A connection and its filters. Dropping it finishes the filters and writes the access-log entry.
+struct TcpSession<'a> {
     worker: &'a Rc<Worker>,
     connection: &'a Rc<Connection>,
-    cell: Rc<StreamCell>,
-    /// Who has closed it, once somebody has.
+    cell: Rc<SharedStream>,
+    /// The peer that closed the connection, once one has.
     closed_by: Cell<Option<PeerKind>>,
 }
 
-impl<'a> Session<'a> {
+impl<'a> TcpSession<'a> {
     fn new(
         worker: &'a Rc<Worker>,
         connection: &'a Rc<Connection>,
@@ -89,62 +89,57 @@ impl<'a> Session<'a> {
         route: Option<&Arc<Route>>,
     ) -> Self {
         let chain = route.map(|route| config.chain(route)).unwrap_or_default();
-        let cell = FilterStream::of_connection(connection.facts(route.map(|route| &*route.model)), &chain);
+        let cell = FilterStream::new_tcp(connection.stream_info(route.map(|route| &*route.model)), &chain);
         Self { worker, connection, cell, closed_by: Cell::new(None) }
     }
 
-    /// Moves bytes until the end; says who has closed the downstream connection.
-    async fn run(&self, route: Option<&Arc<Route>>, relay: &mut Relay<'_>, idle: &Idle) -> PeerKind {
-        self.cell.borrow_mut().on_event(Event::Request(MessageEnd::Later));
-        let mut place = None;
+    /// Relays bytes until the end. Returns the peer that closed the downstream connection.
+    async fn run(&self, route: Option<&Arc<Route>>, relay: &mut TcpRelay<'_>, idle: &IdleTimer) -> PeerKind {
+        self.cell.borrow_mut().on_event(Event::RequestHeaders(EndOfStream::No));
+        let mut guard = None;
         loop {
-            let progress = poll_fn(|context| relay.poll(context, &idle.moved)).await;
-            match progress {
-                Progress::Admitted => place = self.connect(route, relay).await,
-                Progress::Ended(closed_by) => {
-                    drop(place);
+            let event = poll_fn(|context| relay.poll(context, &idle.last_activity)).await;
+            match event {
+                RelayEvent::ConnectUpstream => guard = self.connect(route, relay).await,
+                RelayEvent::Closed(closed_by) => {
+                    drop(guard);
                     return closed_by;
                 }
             }
         }
     }
 
-    /// Opens a connection to an endpoint, once the filters have let the downstream in.
-    async fn connect(&self, route: Option<&Arc<Route>>, relay: &mut Relay<'_>) -> Option<TunnelPlace> {
-        let target = route.and_then(|route| route.pick_target(self.worker.draw()));
+    /// Connects to an endpoint, after the filters have admitted the downstream.
+    async fn connect(&self, route: Option<&Arc<Route>>, relay: &mut TcpRelay<'_>) -> Option<TcpUpstreamGuard> {
+        let target = route.and_then(|route| route.pick_target(self.worker.random_u32()));
         let Some(target) = target else {
-            self.lose_upstream(no_target(route));
+            self.fail_upstream(missing_target_error(route));
             return None;
         };
-        {
-            let facts = &mut self.cell.borrow_mut().exchange.facts;
-            facts.cluster = Some(target.model().name.clone());
-            facts.cluster_metadata = target.model().metadata.clone();
-            facts.endpoints = target.endpoints().len() as u64;
-        }
-        match open_tunnel(&self.worker.upstreams, target).await {
-            Ok(Tunnel { transport, endpoint, attempts, place }) => {
-                self.note_endpoint(Some(endpoint), attempts);
-                relay.connect(transport);
-                self.cell.borrow_mut().on_event(Event::Connected);
-                Some(place)
+        record_cluster(&mut self.cell.borrow_mut().exchange.stream_info, target);
+        match connect_tcp(&self.worker.upstreams, target).await {
+            Ok(TcpUpstream { transport, endpoint, attempts, guard }) => {
+                self.record_endpoint(Some(endpoint), attempts);
+                relay.set_upstream(transport);
+                self.cell.borrow_mut().on_event(Event::UpstreamConnected);
+                Some(guard)
             }
-            Err(SendFailure { error, endpoint, attempts }) => {
-                self.note_endpoint(endpoint, attempts);
-                self.lose_upstream(error);
+            Err(SendError { error, endpoint, attempts }) => {
+                self.record_endpoint(endpoint, attempts);
+                self.fail_upstream(error);
                 None
             }
         }
     }
 
-    fn note_endpoint(&self, endpoint: Option<std::net::SocketAddr>, attempts: u32) {
-        let facts = &mut self.cell.borrow_mut().exchange.facts;
-        (facts.endpoint, facts.attempts) = (endpoint, attempts);
+    fn record_endpoint(&self, endpoint: Option<std::net::SocketAddr>, attempts: u32) {
+        let info = &mut self.cell.borrow_mut().exchange.stream_info;
+        (info.endpoint, info.attempts) = (endpoint, attempts);
     }
 
-    fn lose_upstream(&self, error: ProxyError) {
+    fn fail_upstream(&self, error: ProxyError) {
         self.fail(error);
-        self.cell.borrow_mut().on_event(Event::Shut);
+        self.cell.borrow_mut().on_event(Event::UpstreamClosed);
     }
 
     fn fail(&self, error: ProxyError) {
@@ -152,8 +147,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Why a connection goes nowhere.
-fn no_target(route: Option<&Arc<Route>>) -> ProxyError {
+/// Returns the error of a connection that has no target.
+fn missing_target_error(route: Option<&Arc<Route>>) -> ProxyError {
     match route.map(|route| &route.model.action) {
         None => ProxyError::NoRoute,
         Some(weir_model::RouteAction::Respond(response)) => ProxyError::NoTarget(response.detail.to_string()),
@@ -161,34 +156,17 @@ fn no_target(route: Option<&Arc<Route>>) -> ProxyError {
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for TcpSession<'_> {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.connection.leave(now);
+        self.connection.stream_ended(now);
         let mut cell = self.cell.borrow_mut();
-        cell.exchange.facts.finished = Some(now);
+        cell.exchange.stream_info.finished = Some(now);
         if self.closed_by.get().is_none() && cell.exchange.error.is_none() {
-            cell.exchange.facts.details = Some("drain_deadline".into()); // Its listener gives up what has not ended.
+            // Its listener drops what has not closed.
+            cell.exchange.stream_info.details = Some("drain_deadline".into());
         }
-        cell.finish_connection(self.closed_by.get().unwrap_or(PeerKind::Local));
-        let (facts, error) = (&cell.exchange.facts, cell.exchange.error.as_ref());
-        self.worker.access_log.record(&AccessRecord {
-            started: facts.started_at,
-            duration: now.duration_since(facts.started),
-            listener: self.connection.listener.name.as_str(),
-            peer: self.connection.peer,
-            peer_identity: self.connection.identity.get().map(|identity| &**identity),
-            request: None,
-            route: facts.route.as_ref().map_or("", |route| route.as_str()),
-            cluster: facts.cluster.as_ref().map_or("", |cluster| cluster.as_str()),
-            endpoint: facts.endpoint,
-            attempts: facts.attempts,
-            bytes_in: facts.request_bytes,
-            bytes_out: facts.response_bytes,
-            failure: error,
-            details: facts.details.as_deref().unwrap_or_default(),
-            plugin: error.and_then(ProxyError::plugin).unwrap_or_default(),
-            values: &facts.values,
-        });
+        cell.finish_tcp(self.closed_by.get().unwrap_or(PeerKind::Local));
+        self.worker.access_log.record(&self.connection.access_log_entry(&cell.exchange, now));
     }
 }

@@ -1,363 +1,388 @@
-//! `ChainDriver`: the only way into guests. An event goes in, filters are called in order, and what may go on lands in
-//! an outlet. No IO, no clock, no guest types: `call.rs` stands behind [`Guests`], and a property test too.
-//! `docs/decisions/001-who-owns-a-stream.md` tells why; the picture is there.
+//! State machine of a filter chain. [`ChainDriver`] takes an event, calls filters in order, and writes what may leave
+//! the chain to the outputs.
+//!
+//! It does no IO, reads no clock and knows no guest types. [`ChainFilters`] stands for the guests: `invoke.rs`
+//! implements it, and so does the property test. `docs/decisions/001-who-owns-a-stream.md` has the reasons and a
+//! drawing.
 
 use bytes::Bytes;
 use weir_model::FailurePolicy;
 
 use crate::error::ProxyError;
-use crate::filter::event::{Ask, Event, Failed, LocalReply, MessageEnd, Side};
+use crate::filter::event::{Direction, EndOfStream, Event, FilterFailure, LocalReply, StreamCommand};
 use crate::filter::exchange::Exchange;
-use crate::filter::outlet::Piece;
-use crate::filter::station::{Action, Hold, Station, Work};
+use crate::filter::filter_state::{FilterState, FilterStatus, NextCallback, Pause};
+use crate::filter::output::OutputFrame;
 
 /// A callback into one filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Callback {
-    /// The head.
-    Head(Side, MessageEnd),
-    /// `size` bytes can be seen; whether the message ends with them.
-    Body(Side, usize, MessageEnd),
-    /// The trailers.
-    Trailers(Side),
+    /// The headers of a direction, and whether the message ends with them.
+    Headers(Direction, EndOfStream),
+    /// Body data: the number of readable bytes, and whether the message ends with them.
+    Body(Direction, usize, EndOfStream),
+    /// The trailers of a direction.
+    Trailers(Direction),
 }
 
-/// The guests of one chain.
-pub(crate) trait Guests {
-    /// True when the filter wants this callback: its module exports it, its VM lives, and for the response side it has
-    /// seen the request. A filter that does not want a callback counts as if it had answered Continue.
-    fn wants(&self, filter: usize, callback: Callback) -> bool;
+/// The filters of one chain, as the driver calls them.
+pub(crate) trait ChainFilters {
+    /// Returns whether the filter wants the callback.
+    ///
+    /// It does if its module exports the callback and, for the response direction, if it has seen the request. A
+    /// filter that does not want a callback counts as if it had returned Continue.
+    fn wants_callback(&self, filter: usize, callback: Callback) -> bool;
 
-    /// Calls the filter; its host calls act on the exchange.
+    /// Calls the filter. Its hostcalls act on `exchange`.
     ///
     /// # Errors
-    /// The filter failed in the call, or its VM was gone before.
-    fn call(&mut self, filter: usize, callback: Callback, exchange: &mut Exchange) -> Result<Action, Failed>;
+    /// The filter failed during the call, or its VM had failed before.
+    fn call(
+        &mut self,
+        filter: usize,
+        callback: Callback,
+        exchange: &mut Exchange,
+    ) -> Result<FilterStatus, FilterFailure>;
 }
 
-/// A stream's exchange and its guests, for the time of one event.
+/// The exchange and the filters of a stream, for the duration of one event.
 pub(crate) struct ChainDriver<'a, G> {
-    /// What moves.
+    /// The request and its response.
     pub(crate) exchange: &'a mut Exchange,
-    /// Who is called.
-    pub(crate) guests: &'a mut G,
+    /// The filters of the chain.
+    pub(crate) filters: &'a mut G,
 }
 
-impl<G: Guests> ChainDriver<'_, G> {
-    /// Takes an event in and moves everything as far as it goes.
+impl<G: ChainFilters> ChainDriver<'_, G> {
+    /// Applies an event, then runs callbacks until none can run.
     pub(crate) fn on_event(&mut self, event: Event) {
         match event {
-            // Once answered, what the upstream still says is nobody's.
-            Event::Response(..)
-            | Event::Data(Side::Response, _)
-            | Event::LastData(Side::Response, _)
-            | Event::End(Side::Response)
-                if self.exchange.chain.answered => {}
-            Event::Trailers(Side::Response, _) if self.exchange.chain.answered => {}
-            Event::Request(end) => self.pass_head(Side::Request, 0, end),
-            Event::Response(head, end) => {
+            // A local reply replaces the upstream's response, so the rest of that is dropped.
+            Event::ResponseHeaders(..)
+            | Event::Data(Direction::Response, ..)
+            | Event::EndOfStream(Direction::Response)
+            | Event::Trailers(Direction::Response, _)
+                if self.exchange.chain.has_reply => {}
+            Event::RequestHeaders(end) => self.deliver_headers(Direction::Request, 0, end),
+            Event::ResponseHeaders(head, end) => {
                 self.exchange.response = Some(head);
-                self.pass_head(Side::Response, 0, end);
+                self.deliver_headers(Direction::Response, 0, end);
             }
-            Event::Connected => self.pass_head(Side::Response, 0, MessageEnd::Later),
-            Event::Data(side, bytes) => self.pass_data(side, 0, bytes),
-            Event::LastData(side, bytes) => {
-                self.pass_data(side, 0, bytes);
-                self.pass_end(side, 0);
-            }
-            Event::End(side) => self.pass_end(side, 0),
-            Event::Trailers(side, trailers) => {
-                *self.exchange.trailers(side) = Some(Box::new(trailers));
-                self.pass_trailers(side, 0);
-            }
-            Event::Reply(_) if self.exchange.chain.answered => {}
-            Event::Reply(reply) => self.reply(reply),
-            Event::Died(filter, failed) => {
-                if self.exchange.chain.is_parked_at(filter) {
-                    self.fail(filter, &failed); // Others learn of it by their next call.
+            Event::UpstreamConnected => self.deliver_headers(Direction::Response, 0, EndOfStream::No),
+            Event::Data(direction, bytes, end) => {
+                self.deliver_data(direction, 0, bytes);
+                if end == EndOfStream::Yes {
+                    self.deliver_end(direction, 0);
                 }
             }
-            Event::Asked => {}
-            Event::Shut => self.exchange.chain.shut(),
-            Event::Broken => self.exchange.chain.close(),
+            Event::EndOfStream(direction) => self.deliver_end(direction, 0),
+            Event::Trailers(direction, trailers) => {
+                *self.exchange.trailers(direction) = Some(Box::new(trailers));
+                self.deliver_trailers(direction, 0);
+            }
+            Event::LocalReply(_) if self.exchange.chain.has_reply => {}
+            Event::LocalReply(reply) => self.send_local_reply(reply),
+            Event::FilterFailed(filter, failure) => {
+                if self.exchange.chain.is_paused_at(filter) {
+                    self.on_filter_failure(filter, &failure); // The next call detects the failure otherwise.
+                }
+            }
+            Event::Resume => {}
+            Event::UpstreamClosed => self.exchange.chain.finish(),
+            Event::Reset => self.exchange.chain.reset(),
         }
-        self.pump();
+        self.run_until_blocked();
     }
 
-    /// Applies asks and lets stations work, one step at a time, until nothing can move.
-    fn pump(&mut self) {
+    /// Applies commands and runs callbacks, one step at a time, until every filter is blocked.
+    fn run_until_blocked(&mut self) {
         loop {
-            if let Some((filter, ask)) = self.exchange.chain.asks.pop_front() {
-                self.apply(filter, ask);
-            } else if !self.step(Side::Request) && !self.step(Side::Response) {
+            if let Some((filter, command)) = self.exchange.chain.commands.pop_front() {
+                self.apply_command(filter, command);
+            } else if !self.step(Direction::Request) && !self.step(Direction::Response) {
                 return;
             }
         }
     }
 
-    /// Lets the first station that can do something do it. False when none can.
-    fn step(&mut self, side: Side) -> bool {
-        let Some((position, work)) = self.exchange.chain.flow(side).work() else { return false };
-        match work {
-            Work::Head => self.show_head(side, position),
-            Work::Body => self.show_body(side, position),
-            Work::Trailers => self.show_trailers(side, position),
+    /// Runs the callback of the first filter that has one to run. Returns false if none has.
+    fn step(&mut self, direction: Direction) -> bool {
+        let Some((position, callback)) = self.exchange.chain.direction_mut(direction).next_callback() else {
+            return false;
+        };
+        match callback {
+            NextCallback::Headers => self.call_with_headers(direction, position),
+            NextCallback::Body => self.call_with_body(direction, position),
+            NextCallback::Trailers => self.call_with_trailers(direction, position),
         }
         true
     }
 
-    fn show_head(&mut self, side: Side, position: usize) {
-        let station = self.station(side, position);
-        station.seen.head = true;
-        let end = if station.head_ends { MessageEnd::Here } else { MessageEnd::Later };
-        station.seen.end = station.head_ends;
-        self.settle(side, position, Callback::Head(side, end));
+    fn call_with_headers(&mut self, direction: Direction, position: usize) {
+        let filter_state = self.filter_state(direction, position);
+        filter_state.delivered.headers = true;
+        let end = EndOfStream::from(filter_state.headers_end_stream);
+        filter_state.delivered.end_of_stream = filter_state.headers_end_stream;
+        self.call_filter(direction, position, Callback::Headers(direction, end));
     }
 
-    fn show_body(&mut self, side: Side, position: usize) {
-        let station = self.station(side, position);
-        station.fresh = false;
-        station.seen.end = station.arrived.end;
-        let end = if station.arrived.end { MessageEnd::Here } else { MessageEnd::Later };
-        let size = station.body.len();
-        station.showing = true;
-        self.settle(side, position, Callback::Body(side, size, end));
+    fn call_with_body(&mut self, direction: Direction, position: usize) {
+        let filter_state = self.filter_state(direction, position);
+        filter_state.has_new_data = false;
+        filter_state.delivered.end_of_stream = filter_state.received.end_of_stream;
+        let end = EndOfStream::from(filter_state.received.end_of_stream);
+        let size = filter_state.visible.len();
+        filter_state.in_body_callback = true;
+        self.call_filter(direction, position, Callback::Body(direction, size, end));
     }
 
-    fn show_trailers(&mut self, side: Side, position: usize) {
-        self.station(side, position).seen.trailers = true;
-        self.settle(side, position, Callback::Trailers(side));
+    fn call_with_trailers(&mut self, direction: Direction, position: usize) {
+        self.filter_state(direction, position).delivered.trailers = true;
+        self.call_filter(direction, position, Callback::Trailers(direction));
     }
 
-    /// Calls the filter and does what it answers.
-    fn settle(&mut self, side: Side, position: usize, callback: Callback) {
-        let filter = self.filter_at(side, position);
-        if self.exchange.chain.skipped.has(filter) || !self.guests.wants(filter, callback) {
-            return self.release(side, position);
+    /// Calls the filter and applies the status that it returns.
+    fn call_filter(&mut self, direction: Direction, position: usize, callback: Callback) {
+        let filter = self.filter_at(direction, position);
+        if self.exchange.chain.bypassed.contains(filter) || !self.filters.wants_callback(filter, callback) {
+            return self.forward(direction, position);
         }
-        let outcome = self.guests.call(filter, callback, self.exchange);
-        if let Some(station) = self.exchange.chain.flow(side).station(position) {
-            station.showing = false;
+        let result = self.filters.call(filter, callback, self.exchange);
+        if let Some(filter_state) = self.exchange.chain.direction_mut(direction).filter_mut(position) {
+            filter_state.in_body_callback = false;
         }
-        match outcome {
-            Err(failed) => self.fail(filter, &failed),
-            // A reply or a close overrides what the callback returned; it is applied next.
-            Ok(_) if self.ends_by_ask(filter) => self.station(side, position).hold = Some(Hold::All),
-            Ok(Action::Continue) => self.release(side, position),
-            Ok(Action::Pause(hold)) => self.hold(side, position, hold),
-        }
-    }
-
-    fn ends_by_ask(&self, filter: usize) -> bool {
-        let ends = |(of, ask): &(usize, Ask)| *of == filter && !matches!(ask, Ask::Continue(_));
-        self.exchange.chain.asks.iter().any(ends)
-    }
-
-    fn hold(&mut self, side: Side, position: usize, hold: Hold) {
-        let station = self.station(side, position);
-        station.hold = Some(hold);
-        match hold {
-            Hold::Watermark => {
-                let shown = station.body.split();
-                station.kept.unsplit(shown);
+        match result {
+            Err(failure) => self.on_filter_failure(filter, &failure),
+            // A local reply or a close overrides the returned status. It is applied next.
+            Ok(_) if self.has_terminal_command(filter) => {
+                self.filter_state(direction, position).pause = Some(Pause::All);
             }
-            Hold::Drop => {
-                station.body.clear();
-                station.hold = Some(Hold::Buffer);
-            }
-            Hold::All | Hold::Head | Hold::Buffer | Hold::Bytes | Hold::Trailers => {}
+            Ok(FilterStatus::Continue) => self.forward(direction, position),
+            Ok(FilterStatus::Pause(pause)) => self.pause(direction, position, pause),
+            Ok(FilterStatus::DropBody) => self.drop_body(direction, position),
         }
     }
 
-    /// Lets go on what the filter at `position` has seen.
-    fn release(&mut self, side: Side, position: usize) {
-        let added = self.exchange.trailers(side).is_some();
-        let station = self.station(side, position);
-        station.hold = None;
-        let head = !std::mem::replace(&mut station.sent.head, true);
-        let ends = station.head_ends;
-        let data = station.give_out();
-        let end = station.seen.end && !ends && !std::mem::replace(&mut station.sent.end, station.seen.end);
-        let trailers = station.seen.trailers && !std::mem::replace(&mut station.sent.trailers, station.seen.trailers);
+    fn has_terminal_command(&self, filter: usize) -> bool {
+        let is_terminal =
+            |(of, command): &(usize, StreamCommand)| *of == filter && !matches!(command, StreamCommand::Continue(_));
+        self.exchange.chain.commands.iter().any(is_terminal)
+    }
+
+    fn pause(&mut self, direction: Direction, position: usize, pause: Pause) {
+        let filter_state = self.filter_state(direction, position);
+        filter_state.pause = Some(pause);
+        match pause {
+            Pause::WatermarkBody => {
+                let delivered = filter_state.visible.split();
+                filter_state.withheld.unsplit(delivered);
+            }
+            Pause::All | Pause::Headers | Pause::BufferBody | Pause::TcpData | Pause::Trailers => {}
+        }
+    }
+
+    fn drop_body(&mut self, direction: Direction, position: usize) {
+        let filter_state = self.filter_state(direction, position);
+        filter_state.visible.clear();
+        filter_state.pause = Some(Pause::BufferBody);
+    }
+
+    /// Forwards what the filter at `position` has seen to the next filter.
+    fn forward(&mut self, direction: Direction, position: usize) {
+        let added = self.exchange.trailers(direction).is_some();
+        let filter_state = self.filter_state(direction, position);
+        filter_state.pause = None;
+        let headers = !std::mem::replace(&mut filter_state.forwarded.headers, true);
+        let ends_with_headers = filter_state.headers_end_stream;
+        let data = filter_state.drain_delivered();
+        let end = filter_state.delivered.end_of_stream
+            && !ends_with_headers
+            && !std::mem::replace(&mut filter_state.forwarded.end_of_stream, filter_state.delivered.end_of_stream);
+        let trailers = filter_state.delivered.trailers
+            && !std::mem::replace(&mut filter_state.forwarded.trailers, filter_state.delivered.trailers);
         let next = position + 1;
-        if head {
-            self.pass_head(side, next, if ends { MessageEnd::Here } else { MessageEnd::Later });
+        if headers {
+            self.deliver_headers(direction, next, EndOfStream::from(ends_with_headers));
         }
-        self.pass_data(side, next, data);
+        self.deliver_data(direction, next, data);
         if trailers || (end && added) {
-            self.pass_trailers(side, next); // Trailers that a filter added in its last body callback go on too.
+            self.deliver_trailers(direction, next); // Includes trailers that a filter added in its last body callback.
         } else if end {
-            self.pass_end(side, next);
+            self.deliver_end(direction, next);
         }
     }
 
-    fn pass_head(&mut self, side: Side, position: usize, end: MessageEnd) {
-        let flow = self.exchange.chain.flow(side);
-        if flow.closed {
+    fn deliver_headers(&mut self, direction: Direction, position: usize, end: EndOfStream) {
+        let state = self.exchange.chain.direction_mut(direction);
+        if state.closed {
             return;
         }
-        match flow.station(position) {
-            Some(station) => {
-                station.arrived.head = true;
-                station.head_ends = end == MessageEnd::Here;
-                station.arrived.end = station.head_ends;
+        match state.filter_mut(position) {
+            Some(filter_state) => {
+                filter_state.received.headers = true;
+                filter_state.headers_end_stream = end == EndOfStream::Yes;
+                filter_state.received.end_of_stream = filter_state.headers_end_stream;
             }
-            None => flow.outlet.put_head(end == MessageEnd::Here),
+            None => state.output.push_headers(end),
         }
     }
 
-    /// Carries bytes on to the first station that stops them, or out.
-    fn pass_data(&mut self, side: Side, mut position: usize, bytes: Bytes) {
-        if bytes.is_empty() || self.exchange.chain.flow(side).closed {
+    /// Appends bytes to the first filter that stops them, or to the output.
+    fn deliver_data(&mut self, direction: Direction, mut position: usize, bytes: Bytes) {
+        if bytes.is_empty() || self.exchange.chain.direction_mut(direction).closed {
             return;
         }
-        while position < self.exchange.chain.flow(side).stations.len() {
-            let filter = self.filter_at(side, position);
-            let asked = Callback::Body(side, bytes.len(), MessageEnd::Later);
-            let wanted = !self.exchange.chain.skipped.has(filter) && self.guests.wants(filter, asked);
-            let station = self.station(side, position);
-            if wanted || !station.is_open() {
-                station.take_in(bytes);
-                if station.hold == Some(Hold::Buffer) && station.held() > station.room {
-                    self.overflow();
+        while position < self.exchange.chain.direction_mut(direction).filters.len() {
+            let filter = self.filter_at(direction, position);
+            let callback = Callback::Body(direction, bytes.len(), EndOfStream::No);
+            let wants_data =
+                !self.exchange.chain.bypassed.contains(filter) && self.filters.wants_callback(filter, callback);
+            let filter_state = self.filter_state(direction, position);
+            if wants_data || !filter_state.is_passthrough() {
+                filter_state.append(bytes);
+                if filter_state.pause == Some(Pause::BufferBody)
+                    && filter_state.buffered_bytes() > filter_state.buffer_limit_bytes
+                {
+                    self.reject_oversized_body();
                 }
                 return;
             }
             position += 1;
         }
-        self.exchange.chain.flow(side).outlet.put_data(bytes);
+        self.exchange.chain.direction_mut(direction).output.push_data(bytes);
     }
 
-    fn pass_end(&mut self, side: Side, position: usize) {
-        let flow = self.exchange.chain.flow(side);
-        if flow.closed {
+    fn deliver_end(&mut self, direction: Direction, position: usize) {
+        let state = self.exchange.chain.direction_mut(direction);
+        if state.closed {
             return;
         }
-        match flow.station(position) {
-            Some(station) => station.arrived.end = true,
-            None => flow.outlet.put_last(Piece::End),
+        match state.filter_mut(position) {
+            Some(filter_state) => filter_state.received.end_of_stream = true,
+            None => state.output.push_end(OutputFrame::End),
         }
     }
 
-    fn pass_trailers(&mut self, side: Side, position: usize) {
-        let flow = self.exchange.chain.flow(side);
-        if flow.closed {
+    fn deliver_trailers(&mut self, direction: Direction, position: usize) {
+        let state = self.exchange.chain.direction_mut(direction);
+        if state.closed {
             return;
         }
-        match flow.station(position) {
-            Some(station) => station.arrived.trailers = true,
-            None => flow.outlet.put_last(Piece::Trailers),
+        match state.filter_mut(position) {
+            Some(filter_state) => filter_state.received.trailers = true,
+            None => state.output.push_end(OutputFrame::Trailers),
         }
     }
 
-    fn apply(&mut self, filter: usize, ask: Ask) {
-        match ask {
-            Ask::Continue(side) => {
-                let position = self.exchange.chain.position(side, filter);
-                let flow = self.exchange.chain.flow(side);
-                let holds = flow.stations.get(position).is_some_and(|station| station.hold.is_some());
-                if holds && !flow.closed {
-                    self.release(side, position);
+    fn apply_command(&mut self, filter: usize, command: StreamCommand) {
+        match command {
+            StreamCommand::Continue(direction) => {
+                let position = self.exchange.chain.position(direction, filter);
+                let state = self.exchange.chain.direction_mut(direction);
+                let is_paused = state.filters.get(position).is_some_and(|filter_state| filter_state.pause.is_some());
+                if is_paused && !state.closed {
+                    self.forward(direction, position);
                 }
             }
-            // The first reply of a filter wins; after the second it goes on, since its callback counted as paused.
-            Ask::Reply(_) if self.exchange.chain.replied.has(filter) => self.let_go(filter),
-            Ask::Reply(reply) => {
-                self.exchange.chain.replied.add(filter);
-                self.reply(reply);
+            // The first local reply of a filter wins. A second one resumes the filter, since its callback counted as
+            // paused.
+            StreamCommand::LocalReply(_) if self.exchange.chain.replied.contains(filter) => self.resume_filter(filter),
+            StreamCommand::LocalReply(reply) => {
+                self.exchange.chain.replied.insert(filter);
+                self.send_local_reply(reply);
             }
-            Ask::Close(error) => {
+            StreamCommand::Close(error) => {
                 self.exchange.fail(error);
                 match self.exchange.is_tcp {
-                    true => self.exchange.chain.shut(),
-                    false => self.exchange.chain.close(),
+                    true => self.exchange.chain.finish(),
+                    false => self.exchange.chain.reset(),
                 }
             }
-            Ask::Refuse(error) => {
+            StreamCommand::Fail(error) => {
                 self.exchange.fail(error.clone());
-                self.reply(LocalReply::of_error(&error));
+                self.send_local_reply(LocalReply::from_error(&error));
             }
         }
     }
 
-    /// Answers instead of the upstream, or breaks off when the answer has begun. Who sends bytes can be told nothing.
-    fn reply(&mut self, reply: LocalReply) {
+    /// Sends a local reply instead of the upstream's response. Resets the stream if response headers have been sent.
+    /// Closes a TCP connection, which has no replies.
+    fn send_local_reply(&mut self, reply: LocalReply) {
         let chain = &mut self.exchange.chain;
         if self.exchange.is_tcp {
-            return chain.shut();
+            return chain.finish();
         }
         if chain.response.closed {
             return;
         }
-        if chain.response.outlet.is_begun() {
-            return chain.close();
+        if chain.response.output.headers_taken() {
+            return chain.reset();
         }
-        chain.response.outlet.take_back(); // An answer that nobody has seen yet gives way to this one.
-        chain.answered = true;
+        chain.response.output.clear_unsent(); // Drops a reply of which nothing has been sent.
+        chain.has_reply = true;
         chain.request.closed = true;
-        chain.request.outlet.reset();
+        chain.request.output.reset();
         let LocalReply { head, body } = reply;
-        let end = if body.is_empty() { MessageEnd::Here } else { MessageEnd::Later };
+        let end = EndOfStream::from(body.is_empty());
         let replaced = self.exchange.response.replace(head);
         self.exchange.response_trailers = None;
         if replaced.is_some() {
-            // A response exists and is replaced; filters do not run again.
-            self.exchange.chain.response.stations.clear();
+            // The reply replaces a response, so filters do not run again.
+            self.exchange.chain.response.filters.clear();
         }
-        self.pass_head(Side::Response, 0, end);
-        if end == MessageEnd::Later {
-            self.pass_data(Side::Response, 0, body);
-            self.pass_end(Side::Response, 0);
+        self.deliver_headers(Direction::Response, 0, end);
+        if end == EndOfStream::No {
+            self.deliver_data(Direction::Response, 0, body);
+            self.deliver_end(Direction::Response, 0);
         }
     }
 
-    /// A body does not fit where a filter holds it back: 413 for a request, 500 for a response, or the end of it.
-    fn overflow(&mut self) {
+    /// Rejects a body that exceeds a filter's buffer limit: with 413 before the response, with 500 in place of the
+    /// response, or by a reset after its headers.
+    fn reject_oversized_body(&mut self) {
         let error = ProxyError::BodyTooLarge;
         self.exchange.fail(error.clone());
-        let mut reply = LocalReply::of_error(&error);
+        let mut reply = LocalReply::from_error(&error);
         if self.exchange.response.is_some() {
             reply.head.status = http::StatusCode::INTERNAL_SERVER_ERROR;
         }
-        self.reply(reply);
+        self.send_local_reply(reply);
     }
 
-    /// A filter cannot go on: its policy decides.
-    fn fail(&mut self, filter: usize, failed: &Failed) {
-        if self.exchange.chain.skipped.has(filter) {
+    /// Applies the failure policy of a filter that has failed.
+    fn on_filter_failure(&mut self, filter: usize, failure: &FilterFailure) {
+        if self.exchange.chain.bypassed.contains(filter) {
             return;
         }
-        self.exchange.chain.skipped.add(filter);
-        match failed.policy {
-            FailurePolicy::Open => self.let_go(filter),
+        self.exchange.chain.bypassed.insert(filter);
+        match failure.policy {
+            FailurePolicy::Open => self.resume_filter(filter),
             FailurePolicy::Closed => {
-                self.exchange.fail(failed.error.clone());
-                self.reply(LocalReply::of_error(&failed.error));
+                self.exchange.fail(failure.error.clone());
+                self.send_local_reply(LocalReply::from_error(&failure.error));
             }
         }
     }
 
-    /// Lets go on whatever a filter still holds that it has seen; what it has not seen follows when it is shown.
-    fn let_go(&mut self, filter: usize) {
-        for side in [Side::Request, Side::Response] {
-            let position = self.exchange.chain.position(side, filter);
-            if self.exchange.chain.flow(side).closed {
-                continue;
-            }
-            if self.exchange.chain.flow(side).stations.get(position).is_some_and(|station| station.seen.head) {
-                self.release(side, position);
+    /// Forwards all that a filter has seen and still holds back. The rest follows when the filter is called with it.
+    fn resume_filter(&mut self, filter: usize) {
+        for direction in [Direction::Request, Direction::Response] {
+            let position = self.exchange.chain.position(direction, filter);
+            let state = self.exchange.chain.direction(direction);
+            if !state.closed && state.filters.get(position).is_some_and(|filter_state| filter_state.delivered.headers) {
+                self.forward(direction, position);
             }
         }
     }
 
-    fn filter_at(&self, side: Side, position: usize) -> usize {
-        self.exchange.chain.position(side, position) // The mapping is its own inverse.
+    fn filter_at(&self, direction: Direction, position: usize) -> usize {
+        self.exchange.chain.position(direction, position) // The mapping is its own inverse.
     }
 
-    fn station(&mut self, side: Side, position: usize) -> &mut Station {
-        let flow = self.exchange.chain.flow(side);
-        flow.wake(position);
-        &mut flow.stations[position]
+    fn filter_state(&mut self, direction: Direction, position: usize) -> &mut FilterState {
+        let state = self.exchange.chain.direction_mut(direction);
+        state.mark_ready(position);
+        &mut state.filters[position]
     }
 }
 

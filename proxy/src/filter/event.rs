@@ -1,7 +1,9 @@
-//! The words of the driver: what happens to a stream, what guests ask for, how they fail.
+//! Events of a stream, commands that guests queue for it, and failures of filters. The input and output types of
+//! `driver.rs`.
 
 use bytes::Bytes;
 use http::HeaderMap;
+pub(crate) use weir_host_abi::EndOfStream;
 use weir_model::FailurePolicy;
 
 use crate::error::ProxyError;
@@ -9,51 +11,40 @@ use crate::head::ResponseHead;
 
 /// A direction of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum Direction {
     /// From downstream to upstream.
     Request,
     /// From upstream to downstream.
     Response,
 }
 
-/// What happens to a stream.
+/// An event on a stream.
 pub(crate) enum Event {
-    /// The request's head may go through the filters; it is in the exchange since its start.
-    Request(MessageEnd),
-    /// The upstream's response begins.
-    Response(ResponseHead, MessageEnd),
-    /// A TCP connection has an upstream: bytes may come from there.
-    Connected,
-    /// Body bytes.
-    Data(Side, Bytes),
-    /// The last body bytes: the message ends with them.
-    LastData(Side, Bytes),
+    /// The request headers may pass the filters. The exchange has had them since its start.
+    RequestHeaders(EndOfStream),
+    /// The upstream sent response headers.
+    ResponseHeaders(ResponseHead, EndOfStream),
+    /// A TCP connection has an upstream, which may send bytes.
+    UpstreamConnected,
+    /// Body bytes, and whether the message ends with them.
+    Data(Direction, Bytes, EndOfStream),
     /// The message ended without trailers.
-    End(Side),
-    /// The message ended with these.
-    Trailers(Side, HeaderMap),
-    /// The proxy itself answers.
-    Reply(LocalReply),
-    /// A filter's VM is gone.
-    Died(usize, Failed),
-    /// A call elsewhere (a tick, a callout's answer) left asks behind.
-    Asked,
-    /// A TCP connection has lost its upstream: what has left the filters still goes out.
-    Shut,
-    /// The downstream or the upstream broke off.
-    Broken,
+    EndOfStream(Direction),
+    /// The message ended with trailers.
+    Trailers(Direction, HeaderMap),
+    /// The proxy replies locally.
+    LocalReply(LocalReply),
+    /// The VM of a filter has failed.
+    FilterFailed(usize, FilterFailure),
+    /// A call about another stream or none, such as a timer or a callout response, has queued commands.
+    Resume,
+    /// A TCP connection has lost its upstream. What has left the filters is still sent.
+    UpstreamClosed,
+    /// The downstream or the upstream reset the stream.
+    Reset,
 }
 
-/// Whether anything follows a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MessageEnd {
-    /// Nothing does.
-    Here,
-    /// A body, trailers or both may.
-    Later,
-}
-
-/// An answer that the proxy or a filter makes itself.
+/// A response that the proxy or a filter makes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LocalReply {
     /// Status and headers.
@@ -62,34 +53,35 @@ pub(crate) struct LocalReply {
     pub(crate) body: Bytes,
 }
 
-/// What a guest asks for about one stream; applied after its call has returned.
+/// A command of a guest about one stream. Applied after its callback has returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// Go on with what it held (`proxy_continue_stream`).
-    Continue(Side),
-    /// Answer (`proxy_send_local_response`).
-    Reply(LocalReply),
-    /// Break off (`proxy_close_stream`).
+pub(crate) enum StreamCommand {
+    /// Resumes a direction that the filter has paused (`proxy_continue_stream`).
+    Continue(Direction),
+    /// Sends a local reply (`proxy_send_local_response`).
+    LocalReply(LocalReply),
+    /// Resets the stream (`proxy_close_stream`).
     Close(ProxyError),
-    /// Answer with this error: what the guest made must not go on the wire.
-    Refuse(ProxyError),
+    /// Fails the stream: the guest made something that must not be sent.
+    Fail(ProxyError),
 }
 
-impl Ask {
-    /// True when both are the same wish, however it is to be answered: the first one counts.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+impl StreamCommand {
+    /// Returns true if both commands are of one kind and direction. The content is ignored, since the first command
+    /// wins.
+    pub(super) fn is_duplicate_of(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Continue(side), Self::Continue(other)) => side == other,
+            (Self::Continue(direction), Self::Continue(other)) => direction == other,
             (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
         }
     }
 }
 
-/// A filter cannot go on.
+/// A failure of a filter on one stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Failed {
-    /// What its plugin's policy says.
+pub(crate) struct FilterFailure {
+    /// The failure policy of the plugin.
     pub(crate) policy: FailurePolicy,
-    /// What the downstream is told when the policy is Closed.
+    /// The error that the downstream gets if the policy is Closed.
     pub(crate) error: ProxyError,
 }

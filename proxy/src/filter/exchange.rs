@@ -1,114 +1,116 @@
-//! One request and its response, as filters see and change them: a plain value, without sockets, codecs or guests.
-//! The driver moves it along; the host reads and writes it for guests; the stream owns it. A TCP connection is one too:
-//! its bytes move as bodies do, and it has no heads.
+//! One request and its response, as filters see and change them. A plain value without sockets, codecs or guests.
+//!
+//! The driver moves it, hostcalls read and write it, and the stream owns it. A TCP connection is an exchange without
+//! headers, whose bytes move as bodies do.
 
 use http::HeaderMap;
 
 use crate::error::ProxyError;
-use crate::filter::chain::Chain;
-use crate::filter::event::Side;
-use crate::filter::facts::Facts;
+use crate::filter::chain_state::ChainState;
+use crate::filter::event::Direction;
+use crate::filter::stream_info::StreamInfo;
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
-use crate::kept_headers::KeptHeaders;
+use crate::packed_headers::PackedHeaders;
 
 /// One request and its response.
 pub(crate) struct Exchange {
-    /// True for a TCP connection: nothing but bytes in both directions.
+    /// True for a TCP connection, which has only bytes in both directions.
     pub(crate) is_tcp: bool,
-    /// The request's head, as the filters so far have left it.
+    /// The request's head, with the changes of filters so far.
     pub(crate) request: RequestHead,
-    /// The request's trailers, once they are there; most messages have none.
+    /// The request's trailers, once received. Boxed, since most messages have none.
     pub(crate) request_trailers: Option<Box<HeaderMap>>,
-    /// The response's head, once it is there.
+    /// The response's head, once received.
     pub(crate) response: Option<ResponseHead>,
-    /// The response's trailers, once they are there.
+    /// The response's trailers, once received.
     pub(crate) response_trailers: Option<Box<HeaderMap>>,
-    /// The headers of each side that have gone on, for filters that look at them later.
-    pub(super) kept: [Option<KeptHeaders>; 2],
-    /// Where both directions stand.
-    pub(crate) chain: Chain,
-    /// What else is known about the stream: what properties show.
-    pub(crate) facts: Facts,
-    request_changed: Changed,
-    /// Bytes that filters have added to heads since somebody counted how long these are.
-    pub(super) head_growth: usize,
-    /// Why the stream failed, once it did: the first reason stays.
+    /// Copies of forwarded headers, by direction, for filters that read them later.
+    pub(super) forwarded_headers: [Option<PackedHeaders>; 2],
+    /// State of both directions.
+    pub(crate) chain: ChainState,
+    /// Addresses, route, sizes and times of the stream, which properties expose.
+    pub(crate) stream_info: StreamInfo,
+    request_changes: RequestChanges,
+    /// Bytes that filters have added to headers since the headers were last measured.
+    pub(super) uncounted_header_bytes: usize,
+    /// The first error of the stream, if it failed.
     pub(crate) error: Option<ProxyError>,
 }
 
-/// What filters have changed of a head.
+/// Parts of the request's head that filters have changed.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
-pub(crate) struct Changed {
+#[expect(clippy::struct_excessive_bools, reason = "one flag for each kind of change")]
+pub(crate) struct RequestChanges {
     /// Method, scheme, authority or path.
     pub(crate) target: bool,
-    /// A header.
+    /// Any header.
     pub(crate) headers: bool,
-    /// Perhaps the routing mark.
-    pub(crate) mark: bool,
+    /// Possibly the routing mark.
+    pub(crate) routing_mark: bool,
 }
 
 impl Exchange {
-    /// A request with its head, before any filter.
-    pub(crate) fn new(request: RequestHead, chain: Chain, facts: Facts) -> Self {
+    /// Returns the exchange of a request before any filter has run.
+    pub(crate) fn new(request: RequestHead, chain: ChainState, stream_info: StreamInfo) -> Self {
         Self {
             is_tcp: false,
             request,
             request_trailers: None,
             response: None,
             response_trailers: None,
-            kept: [None, None],
+            forwarded_headers: [None, None],
             chain,
-            facts,
-            request_changed: Changed::default(),
-            head_growth: 0,
+            stream_info,
+            request_changes: RequestChanges::default(),
+            uncounted_header_bytes: 0,
             error: None,
         }
     }
 
-    /// A TCP connection, before any filter.
-    pub(crate) fn of_connection(chain: Chain, facts: Facts) -> Self {
-        Self { is_tcp: true, ..Self::new(RequestHead::nothing(), chain, facts) }
+    /// Returns the exchange of a TCP connection before any filter has run.
+    pub(crate) fn new_tcp(chain: ChainState, stream_info: StreamInfo) -> Self {
+        Self { is_tcp: true, ..Self::new(RequestHead::for_tcp(), chain, stream_info) }
     }
 
-    /// The trailers of a side.
-    pub(crate) fn trailers(&mut self, side: Side) -> &mut Option<Box<HeaderMap>> {
-        match side {
-            Side::Request => &mut self.request_trailers,
-            Side::Response => &mut self.response_trailers,
+    /// Returns the trailers of a direction.
+    pub(crate) fn trailers(&mut self, direction: Direction) -> &mut Option<Box<HeaderMap>> {
+        match direction {
+            Direction::Request => &mut self.request_trailers,
+            Direction::Response => &mut self.response_trailers,
         }
     }
 
-    /// The headers of a side, to go on. Filters that may look at them later see what they were; what they write then is lost.
+    /// Removes and returns the headers of a direction, to be forwarded. With `keep` a copy stays, for filters that
+    /// read it later. Later writes of filters have no effect.
     ///
-    /// The response must be there.
-    pub(crate) fn take_headers(&mut self, side: Side, keep: bool) -> HeaderMap {
-        let headers = match (side, &mut self.response) {
-            (Side::Request, _) => std::mem::take(&mut self.request.headers),
-            (Side::Response, Some(response)) => std::mem::take(&mut response.headers),
-            (Side::Response, None) => HeaderMap::new(),
+    /// The response must be present for its direction.
+    pub(crate) fn take_headers(&mut self, direction: Direction, keep: bool) -> HeaderMap {
+        let headers = match (direction, &mut self.response) {
+            (Direction::Request, _) => std::mem::take(&mut self.request.headers),
+            (Direction::Response, Some(response)) => std::mem::take(&mut response.headers),
+            (Direction::Response, None) => HeaderMap::new(),
         };
         if keep {
-            self.kept[side as usize] = Some(KeptHeaders::of(&headers));
+            self.forwarded_headers[direction as usize] = Some(PackedHeaders::new(&headers));
         }
         headers
     }
 
-    /// A filter has changed the header `name` of the request, or all headers.
+    /// Records that a filter has changed the header `name` of the request. `None` means all headers.
     pub(crate) fn mark_request_changed(&mut self, name: Option<&[u8]>) {
         let is_target = |name: &[u8]| name.first() == Some(&b':') || name.eq_ignore_ascii_case(b"host");
-        self.request_changed.target |= name.is_none_or(is_target);
-        self.request_changed.headers = true;
+        self.request_changes.target |= name.is_none_or(is_target);
+        self.request_changes.headers = true;
         let is_mark = |name: &[u8]| name.eq_ignore_ascii_case(ROUTING_MARK.as_str().as_bytes());
-        self.request_changed.mark |= name.is_none_or(is_mark);
+        self.request_changes.routing_mark |= name.is_none_or(is_mark);
     }
 
-    /// What filters have changed of the request's head: another route may match.
-    pub(crate) fn request_changed(&self) -> Changed {
-        self.request_changed
+    /// Returns what filters have changed of the request's head. Another route may match afterwards.
+    pub(crate) fn request_changes(&self) -> RequestChanges {
+        self.request_changes
     }
 
-    /// Remembers why the stream failed; the first reason stays.
+    /// Records the error of the stream. The first error stays.
     pub(crate) fn fail(&mut self, error: ProxyError) {
         if self.error.is_none() {
             self.error = Some(error);

@@ -1,51 +1,53 @@
-//! A request's way through its filter chain.
+//! Filter chains: runs the Wasm filters of a stream and passes on what they let through.
 //!
 //! ```text
-//! event ─► driver (stations, outlets) ─► call ─► host-abi: guest ─► hostcalls ─► host ─► exchange
+//! Event ─► driver (filter states, outputs) ─► invoke ─► host-abi: guest ─► hostcalls ─► scope ─► exchange
 //! ```
 //!
-//! `driver.rs` decides, `call.rs` enters guests, `host.rs` answers what they ask. Nothing here does IO but `callout.rs`.
+//! `driver.rs` decides which callback runs next, `invoke.rs` calls guests, and `hostcalls.rs` answers their hostcalls.
+//! Only `callout.rs` and `callout_grpc.rs` do IO.
 
-mod filters; // All plugins of one worker.
-mod retire; // The end of a plugin on a worker.
-mod stream; // A stream as its filters know it.
-mod call; // Into guests.
-mod network; // The same for TCP connections.
-mod tick; // Timers.
-mod queues; // Entries of shared queues.
-mod callout; // Requests that filters make themselves.
-mod grpc; // gRPC ones.
-mod host; // What host calls see and do.
-mod view; // What is at hand for them.
-mod splice; // Changing a part of a body.
-mod slot; // One plugin's place on one worker.
-mod vm_cell; // The VM that it lives in, alone or with others.
-mod breaker; // When a failing plugin may be called again.
-mod usage; // What its calls cost.
-mod complaints; // How often the log tells of a filter's faults.
-mod mailbox; // What a call leaves behind for other streams.
-mod properties; // What is known of a stream, by path.
-mod heads; // Header maps as guests see them.
-mod names; // Header names that filters use.
-mod driver; // What moves when: the only way into guests.
+mod worker_plugins; // The plugins of one worker.
+mod shutdown; // Shuts a plugin down on a worker.
+mod stream; // A stream and its filters.
+mod invoke; // Calls guests about HTTP streams.
+mod invoke_tcp; // Calls guests about TCP connections.
+mod timer; // Timers of plugins.
+mod queue_ready; // Notifications of shared queues.
+mod callout; // HTTP callouts, and the table of all callouts.
+mod callout_grpc; // gRPC callouts.
+mod hostcalls; // Answers hostcalls.
+mod guest_reply; // Local replies of guests.
+mod scope; // What one call into a guest may read and change.
+mod body_edit; // Replaces a range of a body.
+mod plugin_instance; // One plugin in one VM of a worker.
+mod vm_instance; // One VM of a worker, with one plugin or several.
+mod breaker; // The circuit breaker of a failing plugin.
+mod cpu_budget; // CPU time of calls into a plugin, and its limit.
+mod log_throttle; // Limits log lines about a filter's misuse.
+mod effects; // Notifications that a call leaves for other streams.
+mod properties; // Properties of a stream, by path.
+mod header_map; // Header maps as guests see them.
+mod header_names; // Interned header names.
+mod driver; // The state machine of a filter chain.
 mod exchange; // One request and its response, as a plain value.
-mod chain; // Where both directions stand.
-mod station; // One filter's place in one direction.
-mod outlet; // Where a direction leaves its filters.
-mod reply; // Answers of the proxy's own.
-mod event; // The driver's words.
-mod facts; // What else is known of a stream.
-mod plugin; // A plugin loaded and started.
-mod stock; // Started VMs that wait for their workers.
-mod state; // What plugins share within the process.
+mod chain_state; // State of both directions of a stream.
+mod filter_state; // State of one filter in one direction.
+mod output; // Output of one direction, after its last filter.
+mod local_reply; // Local replies of the proxy.
+mod event; // Events, commands and failures of a stream.
+mod stream_info; // Facts about a stream: addresses, route, sizes.
+mod active_plugin; // A loaded and started plugin, shared by the workers.
+mod vm_pool; // Started spare VMs of a plugin.
+mod shared_state; // State that plugins share within the process.
 
-pub(crate) use event::{Event, LocalReply, MessageEnd, Side};
+pub(crate) use active_plugin::ActivePlugin;
+pub(crate) use event::{Direction, EndOfStream, Event, LocalReply};
 pub(crate) use exchange::Exchange;
-pub(crate) use facts::Facts;
-pub(crate) use filters::Filters;
-pub(crate) use outlet::Piece;
-pub(crate) use plugin::ActivePlugin;
-pub(crate) use slot::Slot;
-pub(crate) use state::PluginState;
-pub(crate) use stock::{StockOptions, VmRequest};
-pub(crate) use stream::{FilterStream, StreamCell};
+pub(crate) use output::OutputFrame;
+pub(crate) use plugin_instance::PluginInstance;
+pub(crate) use shared_state::SharedPluginState;
+pub(crate) use stream::{FilterStream, SharedStream};
+pub(crate) use stream_info::StreamInfo;
+pub(crate) use vm_pool::{VmPoolOptions, VmStartRequest};
+pub(crate) use worker_plugins::WorkerPlugins;

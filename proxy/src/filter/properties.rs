@@ -1,5 +1,5 @@
-//! Properties as guests read them (`proxy_get_property`): what is known of a stream, by path.
-//! Called by `host.rs`. The table is §5 of the Proxy-Wasm notes; what a proxy without TLS cannot know is not found.
+//! Properties of a stream by path (`proxy_get_property`), as in Envoy's attributes. Called by `hostcalls.rs`. A
+//! property without a value, such as one of TLS on a plaintext connection, is not found.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -12,21 +12,21 @@ use weir_host_abi::abi::protobuf::put_bytes;
 use weir_model::{Metadata, MetadataGroup};
 
 use crate::filter::exchange::Exchange;
-use crate::filter::heads;
-use crate::filter::reply::grpc_status;
+use crate::filter::header_map;
+use crate::filter::local_reply::grpc_status;
 
-/// The value of a property of the stream.
+/// Returns the value of a stream property.
 ///
-/// Built-in paths come first, so no filter can spoof them for others; then what filters have set, by the whole path
-/// and then by its first segment.
+/// Built-in paths come first, so no filter can spoof them for others. Then come properties that filters have set, by
+/// the whole path and then by its first segment.
 ///
 /// # Errors
-/// `NotFound`; `SerializationFailure` for what has parts and no value of its own, as in Envoy.
-pub(super) fn of_stream<'a>(exchange: &'a Exchange, path: &[u8]) -> Result<PropertyValue<'a>, Status> {
+/// `NotFound` if there is no value. `SerializationFailure` for an object without a value of its own, as in Envoy.
+pub(super) fn stream_property<'a>(exchange: &'a Exchange, path: &[u8]) -> Result<PropertyValue<'a>, Status> {
     let (segments, count) = match path.contains(&0) {
-        true => first_of(path.split(|byte| *byte == 0)),
-        // One segment with dots is understood too: `request.path`.
-        false => first_of(path.splitn(MAX_DOTTED_SEGMENTS, |byte| *byte == b'.')),
+        true => split_path(path.split(|byte| *byte == 0)),
+        // A single segment with dots is accepted too: `request.path`.
+        false => split_path(path.splitn(MAX_DOTTED_SEGMENTS, |byte| *byte == b'.')),
     };
     let [first, rest @ ..] = &segments[..count] else { return Err(Status::NotFound) };
     if rest.is_empty() && OBJECTS.contains(first) {
@@ -35,19 +35,19 @@ pub(super) fn of_stream<'a>(exchange: &'a Exchange, path: &[u8]) -> Result<Prope
     let found = match *first {
         b"request" => request(exchange, rest),
         b"response" => response(exchange, rest),
-        b"source" => address(Some(exchange.facts.peer), rest),
-        b"destination" => address(Some(exchange.facts.local), rest),
+        b"source" => address(Some(exchange.stream_info.peer), rest),
+        b"destination" => address(Some(exchange.stream_info.local), rest),
         b"upstream" => upstream(exchange, rest),
         b"connection" => connection(exchange, rest),
-        b"connection_id" => Some(Unsigned(exchange.facts.connection_id)),
+        b"connection_id" => Some(Unsigned(exchange.stream_info.connection_id)),
         b"metadata" => metadata(rest),
-        // Nothing of the proxy's own is kept there.
+        // The proxy has no filter state.
         b"filter_state" | b"upstream_filter_state" => None,
-        b"xds" if rest == [b"upstream_host_metadata"] && exchange.facts.endpoint.is_some() => {
+        b"xds" if rest == [b"upstream_host_metadata"] && exchange.stream_info.endpoint.is_some() => {
             return Err(Status::SerializationFailure);
         }
         b"xds" => xds(exchange, rest),
-        // Names that Envoy had before 1.33 and deployed filters still read.
+        // Names of Envoy before 1.33, which deployed filters still read.
         b"route_name"
         | b"cluster_name"
         | b"listener_direction"
@@ -55,14 +55,14 @@ pub(super) fn of_stream<'a>(exchange: &'a Exchange, path: &[u8]) -> Result<Prope
         | b"route_metadata"
         | b"listener_metadata"
         | b"upstream_host_metadata" => xds(exchange, &segments[..count]),
-        // What is built in is never what a filter has set, not even where there is nothing: policies believe it.
-        _ => custom(exchange, path),
+        // A built-in name never falls back to a filter's property, even without a value, since policies rely on it.
+        _ => filter_property(exchange, path),
     };
     found.ok_or(Status::NotFound)
 }
 
-/// What is known of the proxy itself, without a stream. It is part of no cluster.
-pub(super) fn of_node<'n>(path: &[u8], node: &'n str) -> Option<&'n str> {
+/// Returns a property of the proxy itself, without a stream. The node's cluster is empty.
+pub(super) fn node_property<'n>(path: &[u8], node: &'n str) -> Option<&'n str> {
     match path {
         b"xds\0node\0id" | b"xds.node.id" | b"node\0id" | b"node.id" => Some(node),
         b"xds\0node\0cluster" | b"xds.node.cluster" | b"node\0cluster" | b"node.cluster" => Some(""),
@@ -70,7 +70,7 @@ pub(super) fn of_node<'n>(path: &[u8], node: &'n str) -> Option<&'n str> {
     }
 }
 
-/// What has parts and no value of its own.
+/// Objects that have fields and no value of their own.
 const OBJECTS: [&[u8]; 9] = [
     b"request",
     b"response",
@@ -83,7 +83,7 @@ const OBJECTS: [&[u8]; 9] = [
     b"xds",
 ];
 
-/// Envoy's dynamic metadata: nothing here writes any.
+/// Returns Envoy's dynamic metadata, which is always empty here.
 fn metadata(rest: &[&[u8]]) -> Option<PropertyValue<'static>> {
     match rest {
         [] => Some(PropertyValue::Bytes(Cow::Borrowed(b""))),
@@ -92,22 +92,22 @@ fn metadata(rest: &[&[u8]]) -> Option<PropertyValue<'static>> {
     }
 }
 
-/// The longest path that is built in: a value of the metadata of a route.
+/// Segments of the longest built-in path: a value of a route's metadata.
 const MAX_SEGMENTS: usize = 5;
 
-/// The longest one that may be written with dots: what follows is one name, which may have dots.
+/// Segments of the longest built-in path in dotted form. The last one is a name that may contain dots.
 const MAX_DOTTED_SEGMENTS: usize = 3;
 
-/// The first segments, and how many there are.
-fn first_of<'p>(path: impl Iterator<Item = &'p [u8]>) -> ([&'p [u8]; MAX_SEGMENTS], usize) {
+/// Returns the first segments of a path, and their number.
+fn split_path<'p>(path: impl Iterator<Item = &'p [u8]>) -> ([&'p [u8]; MAX_SEGMENTS], usize) {
     let mut segments = [&[][..]; MAX_SEGMENTS];
-    let count = segments.iter_mut().zip(path).map(|(place, segment)| *place = segment).count();
+    let count = segments.iter_mut().zip(path).map(|(entry, segment)| *entry = segment).count();
     (segments, count)
 }
 
-fn custom<'a>(exchange: &'a Exchange, path: &[u8]) -> Option<PropertyValue<'a>> {
-    let values = &exchange.facts.values;
-    let find = |wanted: &[u8]| values.iter().find(|(name, _)| &name[..] == wanted).map(|(_, value)| value);
+fn filter_property<'a>(exchange: &'a Exchange, path: &[u8]) -> Option<PropertyValue<'a>> {
+    let values = &exchange.stream_info.properties;
+    let find = |path: &[u8]| values.iter().find(|property| *property.path == *path).map(|property| &property.value);
     let first = path.split(|byte| *byte == 0).next().unwrap_or(path);
     let value = find(path).or_else(|| find(first))?;
     Some(PropertyValue::Bytes(Cow::Borrowed(value)))
@@ -118,17 +118,18 @@ fn nanoseconds(time: std::time::Duration) -> i64 {
 }
 
 fn header<'a>(exchange: &'a Exchange, map: MapKind, name: &[u8]) -> Option<PropertyValue<'a>> {
-    heads::value(exchange, map, name).map(PropertyValue::text)
+    header_map::value(exchange, map, name).map(PropertyValue::text)
 }
 
-/// Every value of a header, joined by commas (Envoy's `request.headers.NAME`); with no name the whole map, as pairs.
+/// Returns all values of a header, joined by commas (Envoy's `request.headers.NAME`). Without a name, returns the
+/// whole map as pairs.
 fn headers<'a>(exchange: &'a Exchange, map: MapKind, name: Option<&&[u8]>) -> Option<PropertyValue<'a>> {
     let Some(name) = name else {
         let mut pairs = Vec::new();
-        heads::visit(exchange, map, &mut |name, value| pairs.push((name.to_vec(), value.to_vec())));
+        header_map::visit(exchange, map, &mut |name, value| pairs.push((name.to_vec(), value.to_vec())));
         return Some(PropertyValue::Pairs(pairs));
     };
-    let mut values = heads::values(exchange, map, name);
+    let mut values = header_map::values(exchange, map, name);
     let mut all = Cow::Borrowed(values.next()?);
     for value in values {
         let all = all.to_mut();
@@ -141,9 +142,9 @@ fn headers<'a>(exchange: &'a Exchange, map: MapKind, name: Option<&&[u8]>) -> Op
 fn request<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
     let head = &exchange.request;
     let map = MapKind::RequestHeaders;
-    let facts = &exchange.facts;
+    let info = &exchange.stream_info;
     Some(match *rest.first()? {
-        // A TCP connection has times and sizes.
+        // A TCP connection has only times and sizes.
         b"path" | b"url_path" | b"query" | b"host" | b"scheme" | b"method" | b"referer" | b"useragent" | b"id"
         | b"protocol"
             if exchange.is_tcp =>
@@ -161,13 +162,14 @@ fn request<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<'
         b"useragent" => return header(exchange, map, b"user-agent"),
         b"id" => return header(exchange, map, b"x-request-id"),
         b"protocol" => PropertyValue::text(if head.version == http::Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }),
-        b"time" => Timestamp(nanoseconds(facts.started_at.duration_since(UNIX_EPOCH).unwrap_or_default())),
-        b"duration" => Duration(nanoseconds(facts.finished?.duration_since(facts.started))),
+        b"time" => Timestamp(nanoseconds(info.started_at.duration_since(UNIX_EPOCH).unwrap_or_default())),
+        b"duration" => Duration(nanoseconds(info.finished?.duration_since(info.started))),
         b"size" => {
-            let told = heads::value(exchange, map, b"content-length").and_then(|text| std::str::from_utf8(text).ok());
-            integer(told.and_then(|text| text.parse().ok()).unwrap_or(facts.request_bytes))
+            let content_length =
+                header_map::value(exchange, map, b"content-length").and_then(|text| std::str::from_utf8(text).ok());
+            integer(content_length.and_then(|text| text.parse().ok()).unwrap_or(info.request_bytes))
         }
-        b"total_size" => integer(facts.request_bytes + size_of_map(exchange, map)),
+        b"total_size" => integer(info.request_bytes + size_of_map(exchange, map)),
         b"headers_bytes" => integer(size_of_map(exchange, map)),
         _ => return None,
     })
@@ -179,46 +181,46 @@ fn integer(number: u64) -> PropertyValue<'static> {
 
 fn size_of_map(exchange: &Exchange, map: MapKind) -> u64 {
     let mut size = 0;
-    heads::visit(exchange, map, &mut |name, value| size += (name.len() + value.len()) as u64);
+    header_map::visit(exchange, map, &mut |name, value| size += (name.len() + value.len()) as u64);
     size
 }
 
 fn response<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
     let map = MapKind::ResponseHeaders;
-    let facts = &exchange.facts;
+    let info = &exchange.stream_info;
     match *rest.first()? {
         b"flags" => return Some(integer(flags(exchange))),
-        b"size" => return Some(integer(facts.response_bytes)),
+        b"size" => return Some(integer(info.response_bytes)),
         _ => {}
     }
     let head = exchange.response.as_ref()?;
     Some(match *rest.first()? {
         b"code" => integer(u64::from(head.status.as_u16())),
-        b"code_details" => match (&facts.details, &exchange.error) {
+        b"code_details" => match (&info.details, &exchange.error) {
             (Some(details), _) => PropertyValue::text(&**details),
-            (None, Some(error)) => PropertyValue::text(error.row().detail),
-            (None, None) => PropertyValue::text(facts.endpoint.map(|_| "via_upstream")?),
+            (None, Some(error)) => PropertyValue::text(error.info().detail),
+            (None, None) => PropertyValue::text(info.endpoint.map(|_| "via_upstream")?),
         },
         b"grpc_status" => {
-            let find = |map| heads::value(exchange, map, b"grpc-status");
+            let find = |map| header_map::value(exchange, map, b"grpc-status");
             let text =
-                find(MapKind::ResponseTrailers).or_else(|| find(map)).and_then(|it| std::str::from_utf8(it).ok());
-            // An answer that is none of gRPC's has the status that gRPC's clients would see.
+                find(MapKind::ResponseTrailers).or_else(|| find(map)).and_then(|text| std::str::from_utf8(text).ok());
+            // A response without `grpc-status` gets the status that gRPC clients derive from its HTTP status.
             let status = text.and_then(|text| text.parse().ok());
             integer(status.unwrap_or_else(|| u64::from(grpc_status(head.status))))
         }
         b"headers" => return headers(exchange, map, rest.get(1)),
         b"trailers" => return headers(exchange, MapKind::ResponseTrailers, rest.get(1)),
         b"headers_bytes" => integer(size_of_map(exchange, map)),
-        b"total_size" => integer(facts.response_bytes + size_of_map(exchange, map)),
+        b"total_size" => integer(info.response_bytes + size_of_map(exchange, map)),
         _ => return None,
     })
 }
 
-/// Envoy's legacy bit vector of response flags.
+/// Returns the response flags as Envoy's legacy bit vector.
 fn flags(exchange: &Exchange) -> u64 {
     let Some(error) = &exchange.error else { return 0 };
-    let bit = match error.row().flag {
+    let bit = match error.info().flag {
         "UH" => 1,
         "UT" => 2,
         "UF" => 5,
@@ -246,49 +248,50 @@ fn address(address: Option<SocketAddr>, rest: &[&[u8]]) -> Option<PropertyValue<
 
 fn upstream<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
     match *rest.first()? {
-        b"request_attempt_count" => Some(Unsigned(u64::from(exchange.facts.attempts))),
-        b"num_endpoints" if exchange.facts.endpoints > 0 => Some(Unsigned(exchange.facts.endpoints)),
+        b"request_attempt_count" => Some(Unsigned(u64::from(exchange.stream_info.attempts))),
+        b"num_endpoints" if exchange.stream_info.endpoints > 0 => Some(Unsigned(exchange.stream_info.endpoints)),
         b"transport_failure_reason" if exchange.is_tcp => Some(PropertyValue::text("")),
-        // What cannot be said is empty once there is an upstream.
-        b"transport_failure_reason" | b"locality" => exchange.facts.endpoint.map(|_| PropertyValue::text("")),
-        _ => address(exchange.facts.endpoint, rest),
+        // Envoy returns an empty text once there is an upstream.
+        b"transport_failure_reason" | b"locality" => exchange.stream_info.endpoint.map(|_| PropertyValue::text("")),
+        _ => address(exchange.stream_info.endpoint, rest),
     }
 }
 
 fn connection<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
-    let facts = &exchange.facts;
+    let info = &exchange.stream_info;
     Some(match *rest.first()? {
-        b"id" => Unsigned(facts.connection_id),
-        b"mtls" => PropertyValue::Bool(facts.identity.is_some()),
-        b"uri_san_peer_certificate" => PropertyValue::text(&**facts.identity.as_ref()?),
-        b"requested_server_name" => PropertyValue::text(facts.server_name.as_deref().unwrap_or_default()),
-        b"tls_version" if facts.is_tls => PropertyValue::text("TLSv1.3"),
+        b"id" => Unsigned(info.connection_id),
+        b"mtls" => PropertyValue::Bool(info.identity.is_some()),
+        b"uri_san_peer_certificate" => PropertyValue::text(&**info.identity.as_ref()?),
+        b"requested_server_name" => PropertyValue::text(info.server_name.as_deref().unwrap_or_default()),
+        b"tls_version" if info.is_tls => PropertyValue::text("TLSv1.3"),
         _ => return None,
     })
 }
 
 fn xds<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
-    let facts = &exchange.facts;
+    let info = &exchange.stream_info;
     let name = match rest {
-        [b"route_metadata", rest @ ..] if !exchange.is_tcp => return texts(&facts.route_metadata, rest),
-        [b"cluster_metadata", rest @ ..] if !exchange.is_tcp || facts.cluster.is_some() => {
-            return texts(&facts.cluster_metadata, rest);
+        [b"route_metadata", rest @ ..] if !exchange.is_tcp => return metadata_property(&info.route_metadata, rest),
+        [b"cluster_metadata", rest @ ..] if !exchange.is_tcp || info.cluster.is_some() => {
+            return metadata_property(&info.cluster_metadata, rest);
         }
-        [b"route_name"] => facts.route.as_ref().map(weir_model::RouteName::as_str),
+        [b"route_name"] => info.route.as_ref().map(weir_model::RouteName::as_str),
         [b"virtual_host_name" | b"virtual_host_metadata"] if exchange.is_tcp => None,
-        [b"virtual_host_name"] => facts.route.as_ref().map(|route| parent_of(route.as_str())),
-        [b"cluster_name"] => facts.cluster.as_ref().map(weir_model::ClusterName::as_str),
-        [b"filter_chain_name"] => facts.listener.as_ref().map(weir_model::ListenerName::as_str),
+        [b"virtual_host_name"] => info.route.as_ref().map(|route| virtual_host_of(route.as_str())),
+        [b"cluster_name"] => info.cluster.as_ref().map(weir_model::ClusterName::as_str),
+        [b"filter_chain_name"] => info.listener.as_ref().map(weir_model::ListenerName::as_str),
         [b"listener_direction"] => return Some(PropertyValue::Integer(0)),
-        // These have no metadata.
+        // Virtual hosts and listeners have no metadata here.
         [b"virtual_host_metadata" | b"listener_metadata"] => Some(""),
         _ => None,
     };
     name.map(PropertyValue::text)
 }
 
-/// What people have written about an object: a `core.v3.Metadata`, its `filter_metadata`, a group of that, or a text.
-fn texts<'a>(metadata: &'a Metadata, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
+/// Returns a property of an object's metadata: a `core.v3.Metadata`, its `filter_metadata`, a group of that, or a
+/// value.
+fn metadata_property<'a>(metadata: &'a Metadata, rest: &[&[u8]]) -> Option<PropertyValue<'a>> {
     let pairs = |group: &MetadataGroup| {
         group.iter().map(|(name, text)| (name.as_bytes().to_vec(), text.as_bytes().to_vec())).collect::<Vec<_>>()
     };
@@ -309,8 +312,8 @@ fn texts<'a>(metadata: &'a Metadata, rest: &[&[u8]]) -> Option<PropertyValue<'a>
     })
 }
 
-/// `core.v3.Metadata`: 1 map from names to `Struct`; `Struct`: 1 map from names to `Value`; `Value`: 3 text. An entry of a
-/// map has its key in 1 and its value in 2.
+/// Encodes a `core.v3.Metadata`. Field 1 of `Metadata` maps names to `Struct`, field 1 of `Struct` maps names to
+/// `Value`, and field 3 of `Value` is the text. A map entry has its key in field 1 and its value in field 2.
 fn message(metadata: &Metadata) -> Vec<u8> {
     let entry = |out: &mut Vec<u8>, key: &str, value: &[u8]| {
         let mut entry = Vec::new();
@@ -331,8 +334,8 @@ fn message(metadata: &Metadata) -> Vec<u8> {
     message
 }
 
-/// The object that a route was made from: `namespace/name` of `namespace/name/rule/match`.
-fn parent_of(route: &str) -> &str {
+/// Returns the name of the object that a route was made from: `namespace/name` of `namespace/name/rule/match`.
+fn virtual_host_of(route: &str) -> &str {
     let end = route.match_indices('/').nth(1).map_or(route.len(), |(at, _)| at);
     &route[..end]
 }
@@ -346,11 +349,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::filter::chain::Chain;
-    use crate::filter::facts::Facts;
+    use crate::filter::chain_state::ChainState;
+    use crate::filter::stream_info::StreamInfo;
     use crate::head::{RequestHead, ResponseHead};
+    use crate::telemetry::StreamProperty;
 
-    /// The first segments of what is built in.
+    /// First segments of built-in paths.
     const BUILT_IN: [&[u8]; 18] = [
         b"request",
         b"response",
@@ -372,7 +376,7 @@ mod tests {
         b"upstream_host_metadata",
     ];
 
-    /// What a filter has set in place of what is built in.
+    /// Value that a filter has set under a built-in name.
     const SPOOFED: &[u8] = b"spoofed by a filter";
 
     fn exchange(has_response: bool) -> Exchange {
@@ -387,13 +391,13 @@ mod tests {
             headers: headers.clone(),
             version: Version::HTTP_11,
         };
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let mut exchange = Exchange::new(request, Chain::new(1, |_| 0), Facts::new(nowhere, nowhere, 1));
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let mut exchange = Exchange::new(request, ChainState::new(1, |_| 0), StreamInfo::new(peer, peer, 1));
         exchange.response = has_response.then(|| ResponseHead { status: StatusCode::OK, headers });
         exchange
     }
 
-    /// A segment that means something, or any bytes.
+    /// Generates a known segment, or any bytes.
     fn segment() -> impl Strategy<Value = Vec<u8>> {
         let words: Vec<&[u8]> =
             vec![b"", b"path", b"headers", b"trailers", b"x-a", b"id", b"size", b"address", b"route_name", b"code"];
@@ -411,20 +415,21 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
         #[test]
-        fn no_path_panics_and_no_filter_answers_for_what_is_built_in(
-            asked in path(),
+        fn any_path_is_readable_and_built_in_paths_are_not_spoofed(
+            path in path(),
             set in prop::collection::vec(path(), 0..4),
             has_response: bool,
         ) {
             let mut exchange = exchange(has_response);
-            let separator = if asked.contains(&0) { 0 } else { b'.' };
-            let first = asked.split(|byte| *byte == separator).next().unwrap_or_default();
-            for name in set.iter().map(Vec::as_slice).chain([&asked[..], first]) {
-                exchange.facts.values.push((name.into(), SPOOFED.into()));
+            let separator = if path.contains(&0) { 0 } else { b'.' };
+            let first = path.split(|byte| *byte == separator).next().unwrap_or_default();
+            for name in set.iter().map(Vec::as_slice).chain([&path[..], first]) {
+                let property = StreamProperty { path: name.into(), value: SPOOFED.into() };
+                exchange.stream_info.properties.push(property);
             }
-            let found = of_stream(&exchange, &asked);
+            let found = stream_property(&exchange, &path);
             let spoofed = Ok(PropertyValue::Bytes(Cow::Borrowed(SPOOFED)));
-            prop_assert_eq!(found == spoofed, !BUILT_IN.contains(&first), "{:?}", String::from_utf8_lossy(&asked));
+            prop_assert_eq!(found == spoofed, !BUILT_IN.contains(&first), "{:?}", String::from_utf8_lossy(&path));
         }
     }
 }

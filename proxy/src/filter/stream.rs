@@ -1,123 +1,131 @@
-//! A stream as its filters know it: the exchange and, for each filter of the chain, its VM's place on this worker and
-//! its context there. Shared by the handler, the body adapters and the worker's tables; borrowed in synchronous
-//! sections only (`docs/decisions/001`).
+//! A stream and its filters: the exchange and, for each filter of the chain, the plugin instance and the context.
+//! Shared by the request handler, the body adapters and the VMs of the worker, and borrowed in synchronous sections
+//! only (`docs/decisions/001-who-owns-a-stream.md`).
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
+use weir_host_abi::Exports;
 use weir_host_abi::abi::stream::PeerKind;
-use weir_host_abi::{ContextId, Exports};
 
-use crate::filter::call::{Caller, end_of_request};
-use crate::filter::chain::Chain;
+use crate::filter::chain_state::ChainState;
 use crate::filter::driver::ChainDriver;
-use crate::filter::event::{Event, Side};
+use crate::filter::event::{Direction, Event};
 use crate::filter::exchange::Exchange;
-use crate::filter::facts::Facts;
-use crate::filter::network;
-use crate::filter::slot::Slot;
+use crate::filter::invoke::{StreamInvoker, finish_http};
+use crate::filter::invoke_tcp;
+use crate::filter::plugin_instance::PluginInstance;
+use crate::filter::stream_info::StreamInfo;
+use crate::filter::vm_instance::StreamContext;
 use crate::head::RequestHead;
 
 /// A stream, shared within its worker.
-pub(crate) type StreamCell = RefCell<FilterStream>;
+pub(crate) type SharedStream = RefCell<FilterStream>;
 
 /// One filter of a stream's chain.
-pub(super) struct FilterPlace {
-    /// The plugin's place on this worker.
-    pub(super) slot: Rc<Slot>,
-    /// Its context, once it has one, and the generation of the VM that holds it.
-    pub(super) context: Option<(u64, ContextId)>,
+pub(super) struct StreamFilter {
+    /// The plugin instance that runs the filter.
+    pub(super) instance: Rc<PluginInstance>,
+    /// The stream's context in the VM, once created.
+    pub(super) context: Option<StreamContext>,
 }
 
-impl FilterPlace {
-    fn new(slot: Rc<Slot>) -> Self {
-        slot.places.set(slot.places.get() + 1);
-        Self { slot, context: None }
+impl StreamFilter {
+    fn new(instance: Rc<PluginInstance>) -> Self {
+        instance.active_streams.set(instance.active_streams.get() + 1);
+        Self { instance, context: None }
     }
 }
 
-impl Drop for FilterPlace {
+impl Drop for StreamFilter {
     fn drop(&mut self) {
-        self.slot.places.set(self.slot.places.get().saturating_sub(1));
+        self.instance.active_streams.set(self.instance.active_streams.get().saturating_sub(1));
     }
 }
 
-/// What any filter of a chain exports.
-fn of_any(chain: &[Rc<Slot>]) -> Exports {
-    chain.iter().fold(Exports::default(), |exports, slot| exports.or(slot.exports()))
+/// Returns the callbacks that any filter of a chain exports.
+fn combined_exports(chain: &[Rc<PluginInstance>]) -> Exports {
+    chain.iter().fold(Exports::default(), |exports, instance| exports.or(instance.exports()))
 }
 
 /// A stream and its filters.
 pub(crate) struct FilterStream {
-    /// What filters see and change.
+    /// The request and response that filters read and change.
     pub(crate) exchange: Exchange,
-    pub(super) places: Vec<FilterPlace>,
-    /// What any of them exports.
+    pub(super) filters: Vec<StreamFilter>,
+    /// Callbacks that any of the filters exports.
     exports: Exports,
-    /// Itself, for the tables of contexts.
-    pub(super) cell: Weak<StreamCell>,
+    /// The stream itself, for the tables of contexts.
+    pub(super) this: Weak<SharedStream>,
 }
 
 impl FilterStream {
-    /// A stream before its first event.
-    pub(crate) fn new(request: RequestHead, facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
-        let room = |filter: usize| chain[filter].body_room;
-        let exports = of_any(chain);
+    /// Returns an HTTP stream before its first event.
+    pub(crate) fn new(request: RequestHead, stream_info: StreamInfo, chain: &[Rc<PluginInstance>]) -> Rc<SharedStream> {
+        let buffer_limit = |filter: usize| chain[filter].body_buffer_limit_bytes;
+        let exports = combined_exports(chain);
         let sees_responses = exports.response_headers() || exports.response_body() || exports.response_trailers();
-        let way = if sees_responses { Chain::new(chain.len(), room) } else { Chain::of_requests(chain.len(), room) };
-        Self::of(Exchange::new(request, way, facts), chain, exports)
+        let state = if sees_responses {
+            ChainState::new(chain.len(), buffer_limit)
+        } else {
+            ChainState::request_only(chain.len(), buffer_limit)
+        };
+        Self::with_exchange(Exchange::new(request, state, stream_info), chain, exports)
     }
 
-    /// A TCP connection before its first event.
-    pub(crate) fn of_connection(facts: Facts, chain: &[Rc<Slot>]) -> Rc<StreamCell> {
-        let way = Chain::new(chain.len(), |filter| chain[filter].body_room);
-        Self::of(Exchange::of_connection(way, facts), chain, of_any(chain))
+    /// Returns a TCP connection before its first event.
+    pub(crate) fn new_tcp(stream_info: StreamInfo, chain: &[Rc<PluginInstance>]) -> Rc<SharedStream> {
+        let state = ChainState::new(chain.len(), |filter| chain[filter].body_buffer_limit_bytes);
+        Self::with_exchange(Exchange::new_tcp(state, stream_info), chain, combined_exports(chain))
     }
 
-    fn of(exchange: Exchange, chain: &[Rc<Slot>], exports: Exports) -> Rc<StreamCell> {
-        let place = |slot: &Rc<Slot>| FilterPlace::new(slot.for_stream());
-        let places = chain.iter().map(place).collect();
+    fn with_exchange(exchange: Exchange, chain: &[Rc<PluginInstance>], exports: Exports) -> Rc<SharedStream> {
+        let filter = |instance: &Rc<PluginInstance>| StreamFilter::new(instance.instance_for_stream());
+        let filters = chain.iter().map(filter).collect();
         // `Rc::new_cyclic` would copy the exchange twice more.
-        let stream = Rc::new(RefCell::new(Self { exchange, places, exports, cell: Weak::new() }));
-        stream.borrow_mut().cell = Rc::downgrade(&stream);
+        let stream = Rc::new(RefCell::new(Self { exchange, filters, exports, this: Weak::new() }));
+        stream.borrow_mut().this = Rc::downgrade(&stream);
         stream
     }
 
-    /// Takes an event in; what may go on is at the outlets.
+    /// Applies an event. What may leave the chain is in the outputs afterwards.
     pub(crate) fn on_event(&mut self, event: Event) {
-        if self.places.is_empty() && matches!(event, Event::Asked) {
+        if self.filters.is_empty() && matches!(event, Event::Resume) {
             return;
         }
-        let mut caller = Caller { places: &mut self.places, cell: &self.cell, is_tcp: self.exchange.is_tcp };
-        ChainDriver { exchange: &mut self.exchange, guests: &mut caller }.on_event(event);
+        let mut invoker =
+            StreamInvoker { filters: &mut self.filters, stream: &self.this, is_tcp: self.exchange.is_tcp };
+        ChainDriver { exchange: &mut self.exchange, filters: &mut invoker }.on_event(event);
     }
 
-    /// True when a filter wants to see the body of a side: else it goes by untouched.
-    pub(crate) fn wants_body(&self, side: Side) -> bool {
-        match side {
-            Side::Request => self.exports.request_body() || self.exports.request_trailers(),
-            Side::Response => self.exports.response_body() || self.exports.response_trailers(),
+    /// Returns true if a filter reads the body of a direction. Otherwise the body bypasses the chain.
+    pub(crate) fn needs_body(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Request => self.exports.request_body() || self.exports.request_trailers(),
+            Direction::Response => self.exports.response_body() || self.exports.response_trailers(),
         }
     }
 
-    /// True when a filter may look at the head of a side after it has gone on: then a copy of it has to stay.
-    pub(crate) fn keeps_head(&self, side: Side) -> bool {
+    /// Returns true if a filter may read the headers of a direction after they were forwarded, so that a copy must be
+    /// stored.
+    pub(crate) fn needs_headers_later(&self, direction: Direction) -> bool {
         let exports = self.exports;
         let outside_messages = exports.log() || exports.done() || exports.tick() || exports.queue_ready();
         let after_calls = exports.http_call_response() || exports.grpc_receive() || exports.grpc_close();
-        let in_response = side == Side::Request && (exports.response_headers() || self.wants_body(Side::Response));
-        outside_messages || after_calls || in_response || self.wants_body(side)
+        let in_response =
+            direction == Direction::Request && (exports.response_headers() || self.needs_body(Direction::Response));
+        outside_messages || after_calls || in_response || self.needs_body(direction)
     }
 
-    /// The stream has ended: every filter logs and forgets it.
+    /// Ends the stream: each filter logs it and deletes its context.
     pub(crate) fn finish(&mut self) {
-        let mut caller = Caller { places: &mut self.places, cell: &self.cell, is_tcp: false };
-        caller.finish(&mut self.exchange, end_of_request);
+        let mut invoker = StreamInvoker { filters: &mut self.filters, stream: &self.this, is_tcp: false };
+        invoker.finish(&mut self.exchange, finish_http);
     }
 
-    /// The TCP connection has ended, by whom: every filter is told, logs and forgets it.
-    pub(crate) fn finish_connection(&mut self, closed_by: PeerKind) {
-        let mut caller = Caller { places: &mut self.places, cell: &self.cell, is_tcp: true };
-        caller.finish(&mut self.exchange, |vm, host, context| network::end(vm, host, context, closed_by));
+    /// Ends the TCP connection that `closed_by` closed: each filter is notified, logs it and deletes its context.
+    pub(crate) fn finish_tcp(&mut self, closed_by: PeerKind) {
+        let mut invoker = StreamInvoker { filters: &mut self.filters, stream: &self.this, is_tcp: true };
+        invoker.finish(&mut self.exchange, |vm, host, context| invoke_tcp::finish_tcp(vm, host, context, closed_by));
     }
 }

@@ -1,5 +1,5 @@
-//! Gets the identity and renews it for as long as the process lives. What was there before goes on until the new one is
-//! there, and to its end when there is none.
+//! Obtains the identity and renews it until the process exits. The current identity serves until the next one is
+//! issued, at most until it expires.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -9,157 +9,180 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tracing::{error, info, warn};
-use weir_identity::roots::control_plane;
+use weir_identity::trust_bundle::control_plane_workload;
 use weir_identity::{CertificateRequest, JoinToken, WorkloadIdentity};
 
-use crate::identity::link::ControlPlane;
-use crate::identity::{Identity, Own};
-use crate::limits::{CERTIFICATE_SIGN_TIMEOUT, MAX_RENEWAL_PAUSE, MIN_RENEWAL_PAUSE};
-use crate::{private_file, task};
+use crate::control_plane::ControlPlane;
+use crate::identity::current::{CurrentIdentity, Identity};
+use crate::limits::{CERTIFICATE_SIGN_TIMEOUT, MAX_RENEWAL_BACKOFF, MIN_RENEWAL_BACKOFF};
+use crate::replica_files::ReplicaFiles;
+use crate::task;
 
-/// The first line of the file; the rest is PEM.
+/// The start of the first line of the file, before the hash of the join token. The other lines are PEM.
 const JOINED_BY: &str = "joined by ";
 
-/// What an identity is got with.
+/// The source and the storage of an identity.
 #[derive(Debug, Clone)]
 pub(crate) struct IdentityOptions {
-    /// Who signs.
+    /// The control plane that signs certificates.
     pub(crate) control_plane: Arc<ControlPlane>,
-    /// The file of the join token; read when it is needed.
+    /// The file of the join token. Read for every use, because it may change.
     pub(crate) join_token: Option<PathBuf>,
-    /// Where the identity is kept: at each of these.
-    pub(crate) paths: Vec<PathBuf>,
+    /// The files that store the identity.
+    pub(crate) files: ReplicaFiles,
 }
 
-/// What the last process has left.
-pub(crate) struct Left {
-    /// The join token that it became somebody with, by its hash.
+/// The stored identity of an earlier process.
+pub(crate) struct RestoredIdentity {
+    /// The hash of the join token that the identity was first issued for.
     joined_by: Option<String>,
-    /// The token is another now: whoever gave it wants this proxy to be somebody else, or in another mesh.
+    /// True if the join token must be used: no identity is stored, or the token has changed. A changed token means that
+    /// the operator wants another identity or another mesh.
     must_join: bool,
 }
 
-/// Takes up what the last process has left. Blocks.
-pub(crate) fn restore(options: &IdentityOptions, identity: &Identity) -> Left {
-    let nothing = Left { joined_by: None, must_join: true };
-    let Some(path) = private_file::newest(&options.paths) else { return nothing };
+/// Sets the stored identity of an earlier process, if there is one. Blocks on the disk.
+pub(crate) fn restore(options: &IdentityOptions, identity: &Identity) -> RestoredIdentity {
+    let nothing = RestoredIdentity { joined_by: None, must_join: true };
+    let Some(path) = options.files.newest() else { return nothing };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return nothing,
         Err(error) => {
-            warn!(path = %path.display(), %error, "the identity on disk cannot be read");
+            warn!(path = %path.display(), %error, "the stored identity cannot be read");
             return nothing;
         }
     };
     match WorkloadIdentity::from_pem(&text) {
-        Ok(kept) => {
-            info!(id = %kept.id, "begins with the identity of the last process");
-            identity.set(kept);
+        Ok(stored) => {
+            info!(id = %stored.id, "starting with the stored identity");
+            identity.set(stored);
         }
         Err(error) => {
-            warn!(path = %path.display(), "what is kept as identity is none: {error}");
+            warn!(path = %path.display(), "the stored identity is invalid: {error}");
             return nothing;
         }
     }
     let joined_by = text.lines().next().and_then(|line| line.strip_prefix(JOINED_BY)).map(str::to_owned);
-    let given = options.join_token.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
-    let must_join = given.is_some_and(|given| Some(hash_of(&given)) != joined_by);
-    Left { joined_by, must_join }
+    let token = options.join_token.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    let must_join = token.is_some_and(|token| Some(token_hash(&token)) != joined_by);
+    RestoredIdentity { joined_by, must_join }
 }
 
-/// Gets an identity if there is none, and renews it. Never ends.
-pub(crate) async fn keep(options: IdentityOptions, identity: Arc<Identity>, left: Left) {
-    let Left { mut joined_by, mut must_join } = left;
-    let mut pause = MIN_RENEWAL_PAUSE;
+/// Obtains an identity unless one exists, and renews it at half of its lifetime. Never returns.
+pub(crate) async fn renew_forever(options: IdentityOptions, identity: Arc<Identity>, restored: RestoredIdentity) {
+    let RestoredIdentity { mut joined_by, mut must_join } = restored;
+    let mut pause = MIN_RENEWAL_BACKOFF;
     loop {
-        if let Some(own) = identity.get().filter(|_| !must_join) {
-            let due = SystemTime::now() + until_renewal(&own);
-            // In short sleeps: the clock may jump, and a machine may have been asleep itself.
-            while let Some(left) = due.duration_since(SystemTime::now()).ok().filter(|_| identity.get().is_some()) {
-                tokio::time::sleep(left.clamp(MIN_RENEWAL_PAUSE, MAX_RENEWAL_PAUSE)).await;
+        if let Some(current) = identity.get().filter(|_| !must_join) {
+            let due = SystemTime::now() + until_renewal(&current);
+            // In short sleeps, because the clock may jump and the machine may be suspended.
+            while let Some(remaining) = due.duration_since(SystemTime::now()).ok().filter(|_| identity.get().is_some())
+            {
+                tokio::time::sleep(remaining.clamp(MIN_RENEWAL_BACKOFF, MAX_RENEWAL_BACKOFF)).await;
             }
         }
         loop {
             match renew(&options, identity.get().as_deref(), must_join).await {
-                Ok((new, token)) => {
-                    info!(id = %new.id, lives_s = lives(&new).as_secs(), "the control plane has signed our certificate");
-                    joined_by = token.or(joined_by);
-                    keep_on_disk(&options, &new, joined_by.as_deref()).await;
-                    identity.set(new);
-                    (pause, must_join) = (MIN_RENEWAL_PAUSE, false);
+                Ok(issued) => {
+                    let lifetime_s = remaining_lifetime(&issued.identity).as_secs();
+                    info!(id = %issued.identity.id, lifetime_s, "certificate issued by the control plane");
+                    joined_by = issued.joined_by.or(joined_by);
+                    store(&options, &issued.identity, joined_by.as_deref()).await;
+                    identity.set(issued.identity);
+                    (pause, must_join) = (MIN_RENEWAL_BACKOFF, false);
                     break;
                 }
                 Err(reason) => {
-                    report(&options, identity.get().as_deref(), &reason);
+                    log_failure(&options, identity.get().as_deref(), &reason);
                 }
             }
             let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
             tokio::time::sleep(pause.mul_f64(jitter)).await;
-            // More often when the end is near, and never so rarely that the control plane could be missed.
-            let rest = identity.get().map_or(MAX_RENEWAL_PAUSE, |own| lives(&own.identity) / 8);
-            pause = (pause * 2).min(MAX_RENEWAL_PAUSE).min(rest.max(MIN_RENEWAL_PAUSE));
+            // At least eight attempts in the remaining lifetime, so that a short outage of the control plane does not
+            // matter.
+            let limit = identity.get().map_or(MAX_RENEWAL_BACKOFF, |current| remaining_lifetime(&current.identity) / 8);
+            pause = (pause * 2).min(MAX_RENEWAL_BACKOFF).min(limit.max(MIN_RENEWAL_BACKOFF));
         }
     }
 }
 
-/// Half of what is left, a little earlier or later than others.
-fn until_renewal(own: &Own) -> Duration {
-    lives(&own.identity).mul_f64(SmallRng::from_os_rng().random_range(0.45..0.55))
+/// Returns half of the remaining lifetime, with jitter so that proxies do not renew at the same time.
+fn until_renewal(current: &CurrentIdentity) -> Duration {
+    remaining_lifetime(&current.identity).mul_f64(SmallRng::from_os_rng().random_range(0.45..0.55))
 }
 
-fn lives(identity: &WorkloadIdentity) -> Duration {
+fn remaining_lifetime(identity: &WorkloadIdentity) -> Duration {
     identity.not_after.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-/// A new identity, and the hash of the join token, if it was got by that.
-type Renewed = (WorkloadIdentity, Option<String>);
+/// An identity that the control plane has just issued.
+struct IssuedIdentity {
+    identity: WorkloadIdentity,
+    /// The hash of the join token; `None` if the previous certificate was renewed.
+    joined_by: Option<String>,
+}
 
-/// What we prove ourselves by.
+/// The credential of a signing request.
 #[derive(Clone, Copy)]
-enum Proof {
+enum Credential {
     Certificate,
     JoinToken,
 }
 
-/// Has a new key signed: as who we are, or else by the join token. By the token first when that is new.
-async fn renew(options: &IdentityOptions, own: Option<&Own>, must_join: bool) -> Result<Renewed, String> {
-    let order = if must_join { [Proof::JoinToken, Proof::Certificate] } else { [Proof::Certificate, Proof::JoinToken] };
+/// Requests a certificate for a new key with the current certificate, else with the join token. If `must_join`, the
+/// token is tried first.
+///
+/// # Errors
+/// The reasons of all attempts.
+async fn renew(
+    options: &IdentityOptions,
+    current: Option<&CurrentIdentity>,
+    must_join: bool,
+) -> Result<IssuedIdentity, String> {
+    let order = if must_join {
+        [Credential::JoinToken, Credential::Certificate]
+    } else {
+        [Credential::Certificate, Credential::JoinToken]
+    };
     let mut reasons = Vec::new();
-    for proof in order {
-        let (how, tried) = match (proof, own, &options.join_token) {
-            (Proof::Certificate, Some(own), _) => ("as ourselves", in_time(renew_as(options, own)).await),
-            (Proof::JoinToken, _, Some(path)) => ("by the join token", in_time(join(options, path)).await),
+    for credential in order {
+        let (how, result) = match (credential, current, &options.join_token) {
+            (Credential::Certificate, Some(current), _) => {
+                ("with the certificate", with_timeout(renew_certificate(options, current)).await)
+            }
+            (Credential::JoinToken, _, Some(path)) => ("with the join token", with_timeout(join(options, path)).await),
             _ => continue,
         };
-        match tried {
-            Ok(renewed) => return Ok(renewed),
+        match result {
+            Ok(issued) => return Ok(issued),
             Err(reason) => reasons.push(format!("{how}: {reason}")),
         }
     }
     if reasons.is_empty() {
-        return Err("there is no identity and no join token: give --join-token-path".to_owned());
+        return Err("there is no identity and no join token; set --join-token-path".to_owned());
     }
     Err(reasons.join("; "))
 }
 
-async fn in_time(signed: impl Future<Output = Result<Renewed, String>>) -> Result<Renewed, String> {
+async fn with_timeout(signed: impl Future<Output = Result<IssuedIdentity, String>>) -> Result<IssuedIdentity, String> {
     let signed = tokio::time::timeout(CERTIFICATE_SIGN_TIMEOUT, signed).await;
-    signed.unwrap_or_else(|_| Err("the control plane does not answer".to_owned()))
+    signed.unwrap_or_else(|_| Err("the control plane does not respond".to_owned()))
 }
 
-async fn renew_as(options: &IdentityOptions, own: &Own) -> Result<Renewed, String> {
+async fn renew_certificate(options: &IdentityOptions, current: &CurrentIdentity) -> Result<IssuedIdentity, String> {
     let request = CertificateRequest::new().map_err(|error| format!("no key can be made: {error}"))?;
-    let config = own.identity.client_config(&control_plane(), b"h2");
+    let config = current.identity.client_config(&control_plane_workload(), b"h2");
     let (channel, replica) = options.control_plane.connect(Some(&config)).await?;
     let signed = request.sign(channel, None).await;
-    let new = signed.inspect_err(|_| options.control_plane.leave(replica))?;
-    if new.id != own.identity.id {
-        return Err(format!("the control plane has signed {}, and we are {}", new.id, own.identity.id));
+    let identity = signed.inspect_err(|_| options.control_plane.demote(replica))?;
+    if identity.id != current.identity.id {
+        return Err(format!("the control plane has signed {}, not {}", identity.id, current.identity.id));
     }
-    Ok((new, None))
+    Ok(IssuedIdentity { identity, joined_by: None })
 }
 
-async fn join(options: &IdentityOptions, path: &Path) -> Result<Renewed, String> {
+async fn join(options: &IdentityOptions, path: &Path) -> Result<IssuedIdentity, String> {
     let request = CertificateRequest::new().map_err(|error| format!("no key can be made: {error}"))?;
     let text = tokio::fs::read_to_string(path).await;
     let text = text.map_err(|error| format!("--join-token-path {} cannot be read: {error}", path.display()))?;
@@ -167,32 +190,34 @@ async fn join(options: &IdentityOptions, path: &Path) -> Result<Renewed, String>
     let token = token.map_err(|reason| format!("--join-token-path {}: this {reason}", path.display()))?;
     let (channel, replica) = options.control_plane.connect(Some(&token.client_config())).await?;
     let signed = request.sign(channel, Some(&token)).await;
-    Ok((signed.inspect_err(|_| options.control_plane.leave(replica))?, Some(hash_of(&text))))
+    let identity = signed.inspect_err(|_| options.control_plane.demote(replica))?;
+    Ok(IssuedIdentity { identity, joined_by: Some(token_hash(&text)) })
 }
 
-/// What a token is recognised by.
-fn hash_of(token: &str) -> String {
-    weir_model::Version::of(&token.trim()).to_string()
+/// Returns the hash that identifies a join token in the file. The token itself is not stored.
+fn token_hash(token: &str) -> String {
+    weir_model::ContentHash::of(&token.trim()).to_string()
 }
 
-fn report(options: &IdentityOptions, own: Option<&Own>, reason: &str) {
+fn log_failure(options: &IdentityOptions, current: Option<&CurrentIdentity>, reason: &str) {
     let control_plane = &options.control_plane;
-    match own {
-        Some(own) => {
-            let left_s = lives(&own.identity).as_secs();
-            warn!(%control_plane, left_s, "our certificate is not renewed yet; the old one serves on: {reason}");
+    match current {
+        Some(current) => {
+            let left_s = remaining_lifetime(&current.identity).as_secs();
+            warn!(%control_plane, left_s, "the certificate is not renewed yet; the current one serves: {reason}");
         }
-        None => error!(%control_plane, "this proxy has no identity, and nothing that needs one works: {reason}"),
+        None => error!(%control_plane, "this proxy has no identity, and mutual TLS fails without one: {reason}"),
     }
 }
 
-async fn keep_on_disk(options: &IdentityOptions, identity: &WorkloadIdentity, joined_by: Option<&str>) {
+async fn store(options: &IdentityOptions, identity: &WorkloadIdentity, joined_by: Option<&str>) {
     let text = format!("{JOINED_BY}{}\n{}", joined_by.unwrap_or_default(), identity.to_pem());
-    for path in options.paths.clone() {
-        let (bytes, shown) = (text.clone().into_bytes(), path.display().to_string());
-        let written = task::blocking("identity", move || private_file::write(&path, &bytes)).await;
-        if let Some(Err(error)) = written {
-            warn!(path = shown, %error, "the identity is not kept on disk; a restart needs a join token");
-        }
-    }
+    let files = options.files.clone();
+    let write = move || {
+        files.write(text.as_bytes(), |path, error| {
+            let path = path.display();
+            warn!(%path, %error, "the identity cannot be stored; a restart needs a join token");
+        });
+    };
+    task::blocking("identity", write).await;
 }

@@ -1,8 +1,8 @@
-//! Accepting on one worker: follows the worker's assignment, takes connections from the sockets and starts a task for
-//! each. **The request walk begins here.**
+//! Accepts connections on one worker: applies the worker's assignment, accepts from the sockets, and spawns a task for
+//! each connection. **The request walk begins here.**
 //!
-//! A listener that is gone is emptied before its socket closes (a close resets what waits in the queue); its connections
-//! end by themselves when their drain watcher fires, and are given up at the deadline.
+//! A removed listener's accept queue is emptied before its socket closes, because closing resets queued connections.
+//! Its connections close when their drain watcher fires, and are aborted at the deadline.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -21,232 +21,239 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 use weir_model::ListenerName;
 
-use crate::connection::{self, ListenerFacts};
-use crate::drain::{DrainGuard, DrainTrigger, Drained, drain_pair};
-use crate::limits::{ACCEPT_PAUSE, MAX_CONNECTIONS_PER_WORKER};
-use crate::listener::assignment::Assignment;
-use crate::listener::bind::Bound;
+use crate::connection::{self, ListenerInfo};
+use crate::drain::{DrainGuard, DrainOutcome, DrainTrigger, drain_pair};
+use crate::limits::{ACCEPT_RETRY_PAUSE, MAX_CONNECTIONS_PER_WORKER};
+use crate::listener::assignment::ListenerAssignment;
+use crate::listener::bind::BoundSockets;
 use crate::task;
 use crate::worker::Worker;
 
-/// What one worker's accepting is made from.
-pub(crate) struct AcceptingOptions {
+/// Parameters of a worker's acceptor.
+pub(crate) struct WorkerAcceptorOptions {
     /// The worker.
     pub(crate) worker: Rc<Worker>,
-    /// How long connections of a removed listener may take to end.
+    /// Time for the connections of a removed listener to close.
     pub(crate) drain_timeout: Duration,
 }
 
-/// What one worker accepts on.
-pub(crate) struct Accepting {
-    options: AcceptingOptions,
-    running: Vec<Rc<Running>>,
-    /// In flight: every connection of the worker, and every socket that is still accepted on.
-    all: Rc<DrainTrigger>,
+/// The sockets that one worker accepts on.
+pub(crate) struct WorkerAcceptor {
+    options: WorkerAcceptorOptions,
+    sockets: Vec<Rc<AcceptSocket>>,
+    /// Counts every connection of the worker, and every socket that is still accepted on.
+    worker_drain: Rc<DrainTrigger>,
 }
 
 /// One socket of the worker.
-struct Running {
-    bound: Arc<Bound>,
-    /// Replaced when the listener is renamed.
-    serving: RefCell<Rc<Serving>>,
+struct AcceptSocket {
+    bound: Arc<BoundSockets>,
+    /// The connections of the current listener. Replaced when the listener is renamed.
+    connections: RefCell<Rc<ListenerConnections>>,
     stop: Notify,
-    /// Until when connections may take, once it is to stop.
+    /// The drain deadline of the connections, once the socket stops accepting.
     deadline: Cell<Option<Instant>>,
 }
 
 /// One listener and its connections on one worker.
-struct Serving {
-    facts: Rc<ListenerFacts>,
-    drain: DrainTrigger,
-    connections: RefCell<Slab<Option<AbortHandle>>>,
+struct ListenerConnections {
+    info: Rc<ListenerInfo>,
+    drain_trigger: DrainTrigger,
+    handles: RefCell<Slab<Option<AbortHandle>>>,
 }
 
-impl Accepting {
-    /// Accepts on nothing yet.
-    pub(crate) fn new(options: AcceptingOptions) -> Self {
-        let (all, _) = drain_pair();
-        Self { options, running: Vec::new(), all: Rc::new(all) }
+impl WorkerAcceptor {
+    /// Returns an acceptor without sockets.
+    pub(crate) fn new(options: WorkerAcceptorOptions) -> Self {
+        let (worker_drain, _) = drain_pair();
+        Self { options, sockets: Vec::new(), worker_drain: Rc::new(worker_drain) }
     }
 
-    /// Begins to accept on what is new in the assignment, and ends what is no longer in it.
-    pub(crate) fn follow(&mut self, assignment: &Assignment) {
+    /// Starts accepting on new sockets of the assignment, and drains those that it no longer has.
+    pub(crate) fn apply_assignment(&mut self, assignment: &ListenerAssignment) {
         let deadline = Instant::now() + self.options.drain_timeout;
-        let stays = |running: &Rc<Running>| assignment.listeners.values().any(|it| Arc::ptr_eq(it, &running.bound));
-        let (stay, gone): (Vec<_>, Vec<_>) = self.running.drain(..).partition(stays);
-        self.running = stay;
-        gone.iter().for_each(|running| running.end(deadline));
+        let is_assigned =
+            |socket: &Rc<AcceptSocket>| assignment.listeners.values().any(|bound| Arc::ptr_eq(bound, &socket.bound));
+        let (assigned, removed): (Vec<_>, Vec<_>) = self.sockets.drain(..).partition(is_assigned);
+        self.sockets = assigned;
+        removed.iter().for_each(|socket| socket.stop_accepting(deadline));
         for (name, bound) in &assignment.listeners {
-            match self.running.iter().find(|running| Arc::ptr_eq(&running.bound, bound)) {
-                Some(running) => running.rename(name, &self.options.worker, deadline),
-                None => self.open(name, bound),
+            match self.sockets.iter().find(|socket| Arc::ptr_eq(&socket.bound, bound)) {
+                Some(socket) => socket.rename(name, &self.options.worker, deadline),
+                None => self.open_socket(name, bound),
             }
         }
     }
 
-    /// Ends everything and waits until no connection is left, at most until the deadline.
+    /// Drains all sockets. Waits until no connection is left, or the deadline has passed.
     pub(crate) async fn drain(&mut self, deadline: Instant) {
-        self.running.drain(..).for_each(|running| running.end(deadline));
-        self.all.drain(deadline);
-        if let Drained::DeadlinePassed(connections) = self.all.drained().await {
+        self.sockets.drain(..).for_each(|socket| socket.stop_accepting(deadline));
+        self.worker_drain.drain(deadline);
+        if let DrainOutcome::DeadlinePassed(connections) = self.worker_drain.drained().await {
             let worker = self.options.worker.index;
-            warn!(worker, connections, "connections took too long to end and are cut; see --drain-timeout");
+            warn!(worker, connections, "drain deadline passed, closing connections; see --drain-timeout");
         }
     }
 
-    fn open(&mut self, name: &ListenerName, bound: &Arc<Bound>) {
+    fn open_socket(&mut self, name: &ListenerName, bound: &Arc<BoundSockets>) {
         let worker = &self.options.worker;
         let Some(socket) = bound.take(worker.index) else { return };
-        let socket = match TcpListener::from_std(socket) {
-            Ok(socket) => socket,
+        let tcp_listener = match TcpListener::from_std(socket) {
+            Ok(tcp_listener) => tcp_listener,
             Err(error) => {
-                return error!(listener = %name, %error, "a bound socket cannot be polled; nothing is accepted");
+                return error!(listener = %name, %error, "cannot poll a bound socket; its connections are not accepted");
             }
         };
-        let running = Rc::new(Running {
+        let socket = Rc::new(AcceptSocket {
             bound: Arc::clone(bound),
-            serving: RefCell::new(Serving::begin(name, bound, worker)),
+            connections: RefCell::new(ListenerConnections::new(name, bound, worker)),
             stop: Notify::new(),
             deadline: Cell::new(None),
         });
-        self.running.push(Rc::clone(&running));
-        let accepter =
-            Accepter { worker: Rc::clone(worker), running, all: Rc::clone(&self.all), failing: Cell::new(false) };
-        task::spawn_local("accept", accepter.accept_loop(socket));
+        self.sockets.push(Rc::clone(&socket));
+        let (worker, worker_drain) = (Rc::clone(worker), Rc::clone(&self.worker_drain));
+        let accept_loop = AcceptLoop { worker, socket, worker_drain, failing: Cell::new(false) };
+        task::spawn_local("accept", accept_loop.run(tcp_listener));
     }
 }
 
-impl Running {
-    fn end(&self, deadline: Instant) {
+impl AcceptSocket {
+    fn stop_accepting(&self, deadline: Instant) {
         self.deadline.set(Some(deadline));
         self.stop.notify_one();
     }
 
-    /// The socket goes on under another name: old connections drain, new ones know the new name.
+    /// Renames the listener of the socket. Existing connections drain; new ones use the new name.
     fn rename(&self, name: &ListenerName, worker: &Worker, deadline: Instant) {
-        if self.serving.borrow().facts.name == *name {
+        if self.connections.borrow().info.name == *name {
             return;
         }
-        let old = self.serving.replace(Serving::begin(name, &self.bound, worker));
-        task::spawn_local("listener drain", old.finish(deadline));
+        let old = self.connections.replace(ListenerConnections::new(name, &self.bound, worker));
+        task::spawn_local("listener drain", old.drain(deadline));
     }
 }
 
-impl Serving {
-    fn begin(name: &ListenerName, bound: &Bound, worker: &Worker) -> Rc<Self> {
-        let (trigger, drain) = drain_pair();
+impl ListenerConnections {
+    fn new(name: &ListenerName, bound: &BoundSockets, worker: &Worker) -> Rc<Self> {
+        let (drain_trigger, drain) = drain_pair();
         let metrics = worker.metrics.listener(name);
-        let facts = Rc::new(ListenerFacts { name: name.clone(), address: bound.address(), drain, metrics });
-        Rc::new(Self { facts, drain: trigger, connections: RefCell::default() })
+        let info = Rc::new(ListenerInfo { name: name.clone(), address: bound.address(), drain, metrics });
+        Rc::new(Self { info, drain_trigger, handles: RefCell::default() })
     }
 
-    /// Lets the connections end by themselves, and cuts those that have not at the deadline.
-    async fn finish(self: Rc<Self>, deadline: Instant) {
-        self.drain.drain(deadline);
-        if self.drain.drained().await == Drained::Empty {
-            return debug!(listener = %self.facts.name, "all connections of a listener have ended");
+    /// Waits until the connections have closed, and aborts those that are open at the deadline.
+    async fn drain(self: Rc<Self>, deadline: Instant) {
+        self.drain_trigger.drain(deadline);
+        if self.drain_trigger.drained().await == DrainOutcome::Empty {
+            return debug!(listener = %self.info.name, "all connections of the listener have closed");
         }
-        let handles: Vec<_> = self.connections.borrow().iter().filter_map(|(_, handle)| handle.clone()).collect();
-        warn!(listener = %self.facts.name, connections = handles.len(), "connections took too long to end and are cut");
+        let handles: Vec<_> = self.handles.borrow().iter().filter_map(|(_, handle)| handle.clone()).collect();
+        warn!(listener = %self.info.name, connections = handles.len(), "drain deadline passed, closing connections");
         handles.iter().for_each(AbortHandle::abort);
     }
 }
 
-/// Accepts on one socket.
-struct Accepter {
+/// The accept loop of one socket.
+struct AcceptLoop {
     worker: Rc<Worker>,
-    running: Rc<Running>,
-    all: Rc<DrainTrigger>,
-    /// The last accept failed; said once.
+    socket: Rc<AcceptSocket>,
+    worker_drain: Rc<DrainTrigger>,
+    /// True if the last accept failed. Logged once.
     failing: Cell<bool>,
 }
 
-impl Accepter {
-    async fn accept_loop(self, socket: TcpListener) {
-        let accepting = self.all.watcher().guard();
+impl AcceptLoop {
+    async fn run(self, tcp_listener: TcpListener) {
+        let accepting = self.worker_drain.watcher().guard();
         loop {
             tokio::select! {
                 biased;
-                () = self.running.stop.notified() => break,
-                accepted = socket.accept() => self.took(accepted).await,
+                () = self.socket.stop.notified() => break,
+                accepted = tcp_listener.accept() => self.on_accept(accepted).await,
             }
         }
-        // What waits in the queue has been promised to be served: a close would reset it.
-        while let Some(accepted) = accept_now(&socket).await {
-            let failed = accepted.as_ref().is_err_and(|error| !is_of_one_connection(error));
-            self.took(accepted).await;
+        // The kernel has completed the queued connections, and closing the socket would reset them.
+        while let Some(accepted) = try_accept(&tcp_listener).await {
+            let failed = accepted.as_ref().is_err_and(|error| !is_connection_error(error));
+            self.on_accept(accepted).await;
             if failed {
                 break;
             }
         }
-        drop(socket);
+        drop(tcp_listener);
         drop(accepting);
-        let deadline = self.running.deadline.get().unwrap_or_else(Instant::now);
-        let serving = Rc::clone(&self.running.serving.borrow());
-        serving.finish(deadline).await;
+        let deadline = self.socket.deadline.get().unwrap_or_else(Instant::now);
+        let connections = Rc::clone(&self.socket.connections.borrow());
+        connections.drain(deadline).await;
     }
 
-    async fn took(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    async fn on_accept(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
             Ok((stream, peer)) => {
                 self.failing.set(false);
-                self.start(stream, peer);
+                self.spawn_connection(stream, peer);
             }
-            Err(error) if is_of_one_connection(&error) => {
-                debug!(%error, "a connection was gone before it was accepted");
+            Err(error) if is_connection_error(&error) => {
+                debug!(%error, "connection closed before it was accepted");
             }
             Err(error) => {
                 if !self.failing.replace(true) {
-                    let listener = &self.running.serving.borrow().facts.name;
-                    warn!(%listener, %error, "cannot accept, tried again; out of file descriptors? see `ulimit -n`");
+                    let listener = &self.socket.connections.borrow().info.name;
+                    warn!(%listener, %error, "cannot accept, retrying; out of file descriptors? see `ulimit -n`");
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
             }
         }
     }
 
-    fn start(&self, stream: TcpStream, peer: SocketAddr) {
-        let serving = Rc::clone(&self.running.serving.borrow());
-        let facts = Rc::clone(&serving.facts);
-        facts.metrics.accepted.increment();
-        if self.all.in_flight() >= MAX_CONNECTIONS_PER_WORKER {
-            facts.metrics.refused.increment();
-            return; // Dropped, so closed: the downstream learns it at once and may try another proxy.
+    fn spawn_connection(&self, stream: TcpStream, peer: SocketAddr) {
+        let connections = Rc::clone(&self.socket.connections.borrow());
+        let info = Rc::clone(&connections.info);
+        info.metrics.accepted.increment();
+        if self.worker_drain.in_flight() >= MAX_CONNECTIONS_PER_WORKER {
+            info.metrics.rejected.increment();
+            return; // Dropping closes the connection at once, so that the downstream may try another proxy.
         }
         if let Err(error) = stream.set_nodelay(true) {
-            return debug!(%error, %peer, "a connection was gone before it was served");
+            return debug!(%error, %peer, "connection closed before it was served");
         }
-        facts.metrics.connections.increment();
-        let key = serving.connections.borrow_mut().insert(None);
-        let (all, own) = (self.all.watcher().guard(), facts.drain.guard());
-        let place = Place { serving: Rc::clone(&serving), key, _guards: (all, own) };
+        info.metrics.connections.increment();
+        let key = connections.handles.borrow_mut().insert(None);
+        let guard = ConnectionGuard {
+            connections: Rc::clone(&connections),
+            key,
+            _worker_drain: self.worker_drain.watcher().guard(),
+            _listener_drain: info.drain.guard(),
+        };
         let worker = Rc::clone(&self.worker);
         let task = task::spawn_local("connection", async move {
-            let _place = place;
-            connection::serve(worker, facts, stream, peer).await; // Made here: what a task captures and awaits is in it twice.
+            let _guard = guard;
+            // Created here: a captured future would be in the task twice.
+            connection::serve(worker, info, stream, peer).await;
         });
-        if let Some(handle) = serving.connections.borrow_mut().get_mut(key) {
+        if let Some(handle) = connections.handles.borrow_mut().get_mut(key) {
             *handle = Some(task.abort_handle());
         }
     }
 }
 
-/// A connection's place among its listener's; given back when the connection ends, however it does.
-struct Place {
-    serving: Rc<Serving>,
+/// Counts a connection of a listener, and removes it when the connection ends.
+struct ConnectionGuard {
+    connections: Rc<ListenerConnections>,
     key: usize,
-    _guards: (DrainGuard, DrainGuard),
+    _worker_drain: DrainGuard,
+    _listener_drain: DrainGuard,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.serving.facts.metrics.connections.decrement();
-        self.serving.connections.borrow_mut().try_remove(self.key);
+        self.connections.info.metrics.connections.decrement();
+        self.connections.handles.borrow_mut().try_remove(self.key);
     }
 }
 
-/// A connection that waits already; `None` when there is none.
-async fn accept_now(socket: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+/// Returns a queued connection; `None` when the queue is empty.
+async fn try_accept(socket: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
     poll_fn(|context| match socket.poll_accept(context) {
         Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
         Poll::Pending => Poll::Ready(None),
@@ -254,8 +261,8 @@ async fn accept_now(socket: &TcpListener) -> Option<io::Result<(TcpStream, Socke
     .await
 }
 
-/// accept(2): these are errors of the connection, not of the socket.
-fn is_of_one_connection(error: &io::Error) -> bool {
+/// Returns true for errors of the connection, not of the socket (accept(2)).
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -277,59 +284,59 @@ mod tests {
 
     use super::*;
     use crate::active::ActiveConfig;
-    use crate::listener::bind::Probe;
+    use crate::listener::bind::PortProbe;
     use crate::telemetry::{AccessLogTarget, AccessLogWriter, Metrics};
     use crate::worker::WorkerOptions;
 
     const SOON: Duration = Duration::from_secs(20);
 
-    fn accepting(folder: &tempfile::TempDir) -> Accepting {
+    fn acceptor(folder: &tempfile::TempDir) -> WorkerAcceptor {
         let metrics = Arc::new(Metrics::new(1));
         let target = AccessLogTarget::File(folder.path().join("access.log"));
-        let access_log = AccessLogWriter::start(target, Arc::clone(&metrics)).unwrap().worker_end();
+        let access_log = AccessLogWriter::start(target, Arc::clone(&metrics)).unwrap().for_worker();
         let worker = Worker::new(WorkerOptions {
             index: 0,
             active: Arc::new(ArcSwap::from_pointee(ActiveConfig::empty())),
             access_log,
             metrics: Arc::clone(&metrics.workers[0]),
-            identity: crate::identity::Identity::none(),
+            identity: crate::identity::Identity::empty(),
         });
-        Accepting::new(AcceptingOptions { worker, drain_timeout: SOON })
+        WorkerAcceptor::new(WorkerAcceptorOptions { worker, drain_timeout: SOON })
     }
 
-    fn bound() -> Arc<Bound> {
+    fn bound() -> Arc<BoundSockets> {
         let address = "127.0.0.1:0".parse().unwrap();
-        let bound = Bound::bind(address, 1, Probe::First).unwrap_or_else(|error| panic!("{error:?}"));
+        let bound = BoundSockets::bind(address, 1, PortProbe::Check).unwrap_or_else(|error| panic!("{error:?}"));
         bound.listen().unwrap();
         Arc::new(bound)
     }
 
-    fn assignment(name: &str, bound: &Arc<Bound>) -> Assignment {
+    fn assignment(name: &str, bound: &Arc<BoundSockets>) -> ListenerAssignment {
         let name = ListenerName::new(name).unwrap();
-        Assignment { listeners: [(name, Arc::clone(bound))].into(), drain: None }
+        ListenerAssignment { listeners: [(name, Arc::clone(bound))].into(), drain: None }
     }
 
-    /// Sends a request on a thread of its own; gives the first line of the answer.
-    async fn ask(mut client: Client) -> String {
-        let asked = task::blocking("test", move || {
+    /// Sends a request from its own thread. Returns the first line of the response.
+    async fn send_request(mut client: Client) -> String {
+        let response = task::blocking("test", move || {
             client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).unwrap();
-            answer.lines().next().unwrap_or_default().to_owned()
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            text.lines().next().unwrap_or_default().to_owned()
         });
-        tokio::time::timeout(SOON, asked).await.unwrap().unwrap()
+        tokio::time::timeout(SOON, response).await.unwrap().unwrap()
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn connections_are_served_and_draining_ends_when_they_have() {
+    async fn drain_completes_after_last_connection() {
         let folder = tempfile::tempdir().unwrap();
         let test = async {
-            let mut accepting = accepting(&folder);
+            let mut acceptor = acceptor(&folder);
             let bound = bound();
-            accepting.follow(&assignment("a", &bound));
-            let answer = ask(Client::connect(bound.address()).unwrap()).await;
-            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-            accepting.drain(Instant::now() + SOON).await;
+            acceptor.apply_assignment(&assignment("a", &bound));
+            let status_line = send_request(Client::connect(bound.address()).unwrap()).await;
+            assert!(status_line.starts_with("HTTP/1.1 404"), "{status_line}");
+            acceptor.drain(Instant::now() + SOON).await;
             let refused = Client::connect(bound.address()).map(|_| ()).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         };
@@ -337,52 +344,52 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn what_serves_a_connection_is_small() {
+    async fn connection_future_is_small() {
         let folder = tempfile::tempdir().unwrap();
         let test = async {
-            let mut accepting = accepting(&folder);
+            let mut acceptor = acceptor(&folder);
             let bound = bound();
-            accepting.follow(&assignment("a", &bound));
-            let facts = Rc::clone(&accepting.running[0].serving.borrow().facts);
+            acceptor.apply_assignment(&assignment("a", &bound));
+            let info = Rc::clone(&acceptor.sockets[0].connections.borrow().info);
             let socket = TcpStream::connect(bound.address()).await.unwrap();
             let peer = socket.local_addr().unwrap();
-            let size = size_of_val(&connection::serve(Rc::clone(&accepting.options.worker), facts, socket, peer));
+            let size = size_of_val(&connection::serve(Rc::clone(&acceptor.options.worker), info, socket, peer));
             assert!(size <= 2_048, "{size} bytes for each connection");
         };
         LocalSet::new().run_until(test).await;
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_connection_that_does_not_end_is_cut_at_the_deadline() {
+    async fn open_connection_is_closed_at_drain_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let test = async {
-            let mut accepting = accepting(&folder);
+            let mut acceptor = acceptor(&folder);
             let bound = bound();
-            accepting.follow(&assignment("a", &bound));
+            acceptor.apply_assignment(&assignment("a", &bound));
             let mut client = Client::connect(bound.address()).unwrap();
-            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").unwrap(); // A head that is never whole.
-            while accepting.all.in_flight() < 2 {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").unwrap(); // A head that never ends.
+            while acceptor.worker_drain.in_flight() < 2 {
                 tokio::task::yield_now().await; // The accept loop, and the connection.
             }
             let started = Instant::now();
-            accepting.drain(started + Duration::from_millis(50)).await;
+            acceptor.drain(started + Duration::from_millis(50)).await;
             assert!(started.elapsed() < SOON);
         };
         LocalSet::new().run_until(test).await;
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_renamed_listener_goes_on_with_its_socket() {
+    async fn renamed_listener_retains_its_socket() {
         let folder = tempfile::tempdir().unwrap();
         let test = async {
-            let mut accepting = accepting(&folder);
+            let mut acceptor = acceptor(&folder);
             let bound = bound();
-            accepting.follow(&assignment("a", &bound));
-            accepting.follow(&assignment("b", &bound));
-            assert_eq!(accepting.running.len(), 1);
-            assert_eq!(accepting.running[0].serving.borrow().facts.name.as_str(), "b");
-            let answer = ask(Client::connect(bound.address()).unwrap()).await;
-            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+            acceptor.apply_assignment(&assignment("a", &bound));
+            acceptor.apply_assignment(&assignment("b", &bound));
+            assert_eq!(acceptor.sockets.len(), 1);
+            assert_eq!(acceptor.sockets[0].connections.borrow().info.name.as_str(), "b");
+            let status_line = send_request(Client::connect(bound.address()).unwrap()).await;
+            assert!(status_line.starts_with("HTTP/1.1 404"), "{status_line}");
         };
         LocalSet::new().run_until(test).await;
     }

@@ -1,5 +1,5 @@
-//! What a worker is to accept on: the whole of it, not a change. The main thread replaces it, the worker follows the
-//! newest; so nothing queues up however fast the configuration changes.
+//! The listeners that a worker accepts on, as a complete set. The main thread replaces it, and the worker applies the
+//! newest one. So updates do not queue up, however fast the configuration changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use weir_model::ListenerName;
 
-use crate::listener::bind::Bound;
+use crate::listener::bind::BoundSockets;
 
-/// What a worker is to accept on.
+/// The listeners that a worker accepts on.
 #[derive(Clone, Default)]
-pub(crate) struct Assignment {
-    /// The listeners, and where their sockets are taken from.
-    pub(crate) listeners: BTreeMap<ListenerName, Arc<Bound>>,
-    /// When the whole process ends gracefully: until when connections may take.
+pub(crate) struct ListenerAssignment {
+    /// The listeners with their bound sockets.
+    pub(crate) listeners: BTreeMap<ListenerName, Arc<BoundSockets>>,
+    /// The drain deadline, once the process shuts down.
     pub(crate) drain: Option<Instant>,
 }

@@ -1,5 +1,5 @@
-//! Binding the sockets of one address: first a probe that tells whether somebody else has it, then one socket for each
-//! worker. Nothing is accepted before [`Bound::listen`].
+//! Binds the sockets of one address: first a probe for other users of the address, then one socket for each worker. No
+//! connection is accepted before [`BoundSockets::listen`].
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,55 +11,55 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::limits::LISTEN_BACKLOG;
 
 /// The sockets of one address, one for each worker.
-pub(crate) struct Bound {
+pub(crate) struct BoundSockets {
     address: SocketAddr,
     listening: AtomicBool,
     retired: AtomicBool,
-    /// By worker, until the worker takes it.
+    /// The sockets by worker, until the worker takes its own.
     sockets: Mutex<Vec<Option<Socket>>>,
 }
 
-/// Why an address cannot be bound, and what to do about it.
+/// The reason why an address cannot be bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BindError {
-    /// What is wrong, in words.
+    /// The fault.
     pub(crate) reason: String,
-    /// What to do about it.
+    /// The remedy. May be empty.
     pub(crate) hint: String,
 }
 
-/// Whether to ask first if another process has the address.
+/// The check that no other process uses the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Probe {
-    /// Ask.
-    First,
-    /// Sockets of our own are in the way of asking.
+pub(crate) enum PortProbe {
+    /// Checks the port before binding.
+    Check,
+    /// Skips the check, because sockets of this process would make it fail.
     Skip,
 }
 
-impl Bound {
-    /// Binds one socket for each worker. Port 0 takes a free port, the same for all.
+impl BoundSockets {
+    /// Binds one socket for each worker. Port 0 binds a free port, the same for all.
     ///
     /// # Errors
-    /// Why not, for the person who wrote the address.
-    pub(crate) fn bind(address: SocketAddr, workers: usize, probe: Probe) -> Result<Self, BindError> {
+    /// The address cannot be bound.
+    pub(crate) fn bind(address: SocketAddr, workers: usize, probe: PortProbe) -> Result<Self, BindError> {
         Self::try_bind(address, workers, probe).map_err(|error| BindError::new(address, &error))
     }
 
-    fn try_bind(mut address: SocketAddr, workers: usize, probe: Probe) -> io::Result<Self> {
-        if probe == Probe::First && address.port() != 0 {
-            // With SO_REUSEPORT a second process of the same user would get half of the connections, silently.
-            let asked = socket(address)?;
-            asked.bind(&address.into())?;
-            asked.listen(1)?;
+    fn try_bind(mut address: SocketAddr, workers: usize, probe: PortProbe) -> io::Result<Self> {
+        if probe == PortProbe::Check && address.port() != 0 {
+            // With SO_REUSEPORT a second process of the same user would silently get half of the connections.
+            let probe = socket(address)?;
+            probe.bind(&address.into())?;
+            probe.listen(1)?;
         }
         let mut sockets = Vec::with_capacity(workers);
         for _ in 0..workers {
             let socket = socket(address)?;
             socket.set_reuse_port(true)?;
             socket.bind(&address.into())?;
-            if let Some(real) = socket.local_addr()?.as_socket() {
-                address = real;
+            if let Some(bound) = socket.local_addr()?.as_socket() {
+                address = bound;
             }
             sockets.push(Some(socket));
         }
@@ -67,15 +67,16 @@ impl Bound {
         Ok(Self { address, listening, retired, sockets: Mutex::new(sockets) })
     }
 
-    /// The real address.
+    /// Returns the bound address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on the kernel completes connections; workers find them in the queue. Calls after the first do nothing.
+    /// Starts listening: the kernel completes connections, and workers accept them from the queue. Later calls do
+    /// nothing.
     ///
     /// # Errors
-    /// Why not, for the person who wrote the address.
+    /// The kernel does not let a socket listen.
     pub(crate) fn listen(&self) -> Result<(), BindError> {
         if self.listening.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -86,22 +87,22 @@ impl Bound {
         Ok(())
     }
 
-    /// One worker's socket; once.
+    /// Takes one worker's socket; `None` after the first call.
     pub(crate) fn take(&self, worker: usize) -> Option<TcpListener> {
         self.sockets.lock().get_mut(worker)?.take().map(TcpListener::from)
     }
 
-    /// Workers close their sockets; nobody else may use these any more.
+    /// Marks the sockets as being closed by their workers. A later update must not use them again.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
 
-    /// True once workers close their sockets.
+    /// Returns true after [`BoundSockets::retire`].
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// True when no other socket can be bound to `address` beside these without sharing.
+    /// Returns true if another socket for `address` could be bound only by sharing the port with these.
     pub(crate) fn overlaps(&self, address: SocketAddr) -> bool {
         let (ours, other) = (self.address.ip(), address.ip());
         self.address.port() == address.port()
@@ -112,7 +113,7 @@ impl Bound {
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?; // Connections of an earlier process that linger must not keep us out.
+    socket.set_reuse_address(true)?; // Lingering connections of an earlier process must not block the address.
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?; // `[::]` and `0.0.0.0` are two listeners, as in Envoy.
@@ -149,8 +150,8 @@ mod tests {
     const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
     #[test]
-    fn all_workers_get_the_same_free_port() {
-        let bound = Bound::bind(LOOPBACK, 3, Probe::First).unwrap_or_else(|error| panic!("{error:?}"));
+    fn port_zero_binds_same_free_port_for_all_workers() {
+        let bound = BoundSockets::bind(LOOPBACK, 3, PortProbe::Check).unwrap_or_else(|error| panic!("{error:?}"));
         assert_ne!(bound.address().port(), 0);
         bound.listen().unwrap();
         for worker in 0..3 {
@@ -160,19 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_refused_even_when_its_owner_would_share_it() {
+    fn port_in_use_is_rejected_even_if_shareable() {
         let plain = TcpListener::bind(LOOPBACK).unwrap();
-        let sharing = Bound::bind(LOOPBACK, 1, Probe::First).unwrap_or_else(|error| panic!("{error:?}"));
+        let sharing = BoundSockets::bind(LOOPBACK, 1, PortProbe::Check).unwrap_or_else(|error| panic!("{error:?}"));
         sharing.listen().unwrap();
         for address in [plain.local_addr().unwrap(), sharing.address()] {
-            let Err(error) = Bound::bind(address, 1, Probe::First) else { panic!("{address} is in use") };
+            let Err(error) = BoundSockets::bind(address, 1, PortProbe::Check) else { panic!("{address} is in use") };
             assert_eq!(error.reason, format!("{address} is in use by another process"));
         }
     }
 
     #[test]
-    fn nothing_is_accepted_before_listen() {
-        let bound = Bound::bind(LOOPBACK, 1, Probe::First).unwrap_or_else(|error| panic!("{error:?}"));
+    fn connection_is_refused_before_listen() {
+        let bound = BoundSockets::bind(LOOPBACK, 1, PortProbe::Check).unwrap_or_else(|error| panic!("{error:?}"));
         let refused = std::net::TcpStream::connect(bound.address()).map(|_| ()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         bound.listen().unwrap();
@@ -180,8 +181,8 @@ mod tests {
     }
 
     #[test]
-    fn addresses_overlap_when_one_holds_the_other() {
-        let bound = |address: &str| Bound {
+    fn addresses_overlap_if_one_includes_the_other() {
+        let bound = |address: &str| BoundSockets {
             address: address.parse().unwrap(),
             listening: AtomicBool::new(false),
             retired: AtomicBool::new(false),

@@ -1,20 +1,20 @@
-//! Sockets in. The main thread decides which listeners there are and binds their sockets ([`ListenerSet`]); each worker
-//! accepts on sockets of its own ([`Accepting`]), so that no accept is ever contended.
+//! Listeners. The main thread decides which listeners exist and binds their sockets ([`ListenerSet`]). Each worker
+//! accepts on its own sockets ([`WorkerAcceptor`]), so that no accept is contended.
 //!
 //! ```text
 //!  bind_new                publish                      publish without it
 //! ──────────► bound ─────────────────► listening ───────────────────────────► draining ──────────► closed
 //!  (a rejection               (one assignment to each      (accept until the queue is empty, close the socket,
-//!   if it fails)               worker, newest counts)       let connections end until the deadline)
+//!   if it fails)               worker, newest counts)       connections drain until the deadline)
 //! ```
 //!
 //! The kernel spreads connections over the sockets of one address (`SO_REUSEPORT`).
 
-mod accept;
-mod assignment;
-mod bind;
-mod set;
+mod set; // The listeners of the process.
+mod accept; // Accepting on one worker.
+mod assignment; // The listeners of one worker.
+mod bind; // The sockets of one address.
 
-pub(crate) use accept::{Accepting, AcceptingOptions};
-pub(crate) use assignment::Assignment;
-pub(crate) use set::{ListenerSet, ListenerSetOptions, ListenerState, WantedListeners};
+pub(crate) use accept::{WorkerAcceptor, WorkerAcceptorOptions};
+pub(crate) use assignment::ListenerAssignment;
+pub(crate) use set::{DesiredListeners, ListenerSet, ListenerSetOptions, ListenerStatus};

@@ -1,5 +1,5 @@
-//! The listeners of the process, as the main thread knows them: binds new ones before a change is published, tells the
-//! workers when it is, keeps the sockets of those that stay.
+//! The listeners of the process, as the main thread sees them. Binds new listeners before an update is published,
+//! notifies the workers when it is, and retains the sockets of unchanged listeners.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -11,73 +11,73 @@ use tokio::time::Instant;
 use tracing::info;
 use weir_model::{Listener, ListenerName, Rejection, ResourceId, ResourceKind, Snapshot};
 
-use crate::listener::assignment::Assignment;
-use crate::listener::bind::{BindError, Bound, Probe};
+use crate::listener::assignment::ListenerAssignment;
+use crate::listener::bind::{BindError, BoundSockets, PortProbe};
 
-/// What a listener set is made from.
+/// Parameters of a listener set.
 pub(crate) struct ListenerSetOptions {
-    /// Addresses from the command line, in place of those in the configuration.
+    /// Addresses from the command line, which replace those of the configuration.
     pub(crate) overrides: HashMap<ListenerName, SocketAddr>,
-    /// Where each worker takes its assignment from.
-    pub(crate) assignments: Vec<watch::Sender<Assignment>>,
+    /// The assignment of each worker.
+    pub(crate) assignments: Vec<watch::Sender<ListenerAssignment>>,
 }
 
 /// The listeners of the process.
 pub(crate) struct ListenerSet {
     options: ListenerSetOptions,
-    open: WantedListeners,
-    /// Every group of sockets that somebody still holds: open, bound for a change to come, or being closed.
-    alive: Vec<Weak<Bound>>,
-    states: watch::Sender<Vec<ListenerState>>,
+    open: DesiredListeners,
+    /// All sockets that are still referenced: open, bound for an update to come, or being closed.
+    alive: Vec<Weak<BoundSockets>>,
+    states: watch::Sender<Vec<ListenerStatus>>,
 }
 
-/// A listener as `/listeners` shows it.
+/// A listener, as `/listeners` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ListenerState {
-    /// Its name.
+pub(crate) struct ListenerStatus {
+    /// The name: `namespace/gateway/listener`.
     pub(crate) name: ListenerName,
-    /// What was asked for.
+    /// The configured address.
     pub(crate) configured: SocketAddr,
-    /// What it is.
+    /// The bound address.
     pub(crate) address: SocketAddr,
 }
 
-/// The listeners of one snapshot, with their sockets bound.
+/// The listeners of one snapshot, with bound sockets.
 #[derive(Clone, Default)]
-pub(crate) struct WantedListeners {
-    listeners: BTreeMap<ListenerName, OpenListener>,
+pub(crate) struct DesiredListeners {
+    listeners: BTreeMap<ListenerName, ListenerBinding>,
 }
 
 #[derive(Clone)]
-struct OpenListener {
+struct ListenerBinding {
     configured: SocketAddr,
-    bound: Arc<Bound>,
+    bound: Arc<BoundSockets>,
 }
 
 impl ListenerSet {
-    /// No listener yet.
+    /// Returns a set without listeners.
     pub(crate) fn new(options: ListenerSetOptions) -> Self {
-        Self { options, open: WantedListeners::default(), alive: Vec::new(), states: watch::Sender::default() }
+        Self { options, open: DesiredListeners::default(), alive: Vec::new(), states: watch::Sender::default() }
     }
 
-    /// What is open; changes with each publish.
-    pub(crate) fn states(&self) -> watch::Receiver<Vec<ListenerState>> {
+    /// Returns a receiver of the open listeners, updated by each publish.
+    pub(crate) fn statuses(&self) -> watch::Receiver<Vec<ListenerStatus>> {
         self.states.subscribe()
     }
 
-    /// Binds what a snapshot has and the open set has not. Nothing of it accepts yet.
+    /// Binds the listeners that a snapshot has and the open set does not. They do not accept connections yet.
     ///
     /// # Errors
-    /// A rejection for each address that cannot be bound; then nothing stays bound.
-    pub(crate) fn bind_new(&mut self, snapshot: &Snapshot) -> Result<WantedListeners, Vec<Rejection>> {
+    /// A rejection for each address that cannot be bound. Then no new socket remains bound.
+    pub(crate) fn bind_new(&mut self, snapshot: &Snapshot) -> Result<DesiredListeners, Vec<Rejection>> {
         self.alive.retain(|bound| bound.strong_count() > 0);
-        let mut wanted = WantedListeners::default();
+        let mut wanted = DesiredListeners::default();
         let mut rejections = Vec::new();
         for listener in snapshot.listeners.values() {
             let configured = *self.options.overrides.get(&listener.name).unwrap_or(&listener.address);
             match self.bound_for(&listener.name, configured, &wanted) {
                 Ok(bound) => {
-                    wanted.listeners.insert(listener.name.clone(), OpenListener { configured, bound });
+                    wanted.listeners.insert(listener.name.clone(), ListenerBinding { configured, bound });
                 }
                 Err(error) => rejections.push(rejection(listener, error)),
             }
@@ -89,29 +89,30 @@ impl ListenerSet {
         &mut self,
         name: &ListenerName,
         configured: SocketAddr,
-        wanted: &WantedListeners,
-    ) -> Result<Arc<Bound>, BindError> {
+        wanted: &DesiredListeners,
+    ) -> Result<Arc<BoundSockets>, BindError> {
         if let Some(open) = self.open.listeners.get(name)
             && open.configured == configured
         {
             return Ok(Arc::clone(&open.bound));
         }
         let alive: Vec<_> = self.alive.iter().filter_map(Weak::upgrade).collect();
-        // Under another name, or bound for an earlier change that is not published yet.
+        // Under another name, or bound for an earlier update that is not published yet.
         if let Some(same) = alive.iter().find(|bound| bound.address() == configured && !bound.is_retired()) {
             return match wanted.owner(same) {
                 Some(owner) => Err(BindError::taken(configured, owner)),
                 None => Ok(Arc::clone(same)),
             };
         }
-        let probe = if alive.iter().any(|bound| bound.overlaps(configured)) { Probe::Skip } else { Probe::First };
-        let bound = Arc::new(Bound::bind(configured, self.options.assignments.len(), probe)?);
+        let probe =
+            if alive.iter().any(|bound| bound.overlaps(configured)) { PortProbe::Skip } else { PortProbe::Check };
+        let bound = Arc::new(BoundSockets::bind(configured, self.options.assignments.len(), probe)?);
         self.alive.push(Arc::downgrade(&bound));
         Ok(bound)
     }
 
-    /// Makes these the open listeners: workers accept on new ones and drain those that are gone.
-    pub(crate) fn publish(&mut self, wanted: WantedListeners) {
+    /// Replaces the open listeners. Workers accept on new ones and drain removed ones.
+    pub(crate) fn publish(&mut self, wanted: DesiredListeners) {
         for (name, listener) in &wanted.listeners {
             let stays = self.open.owner(&listener.bound) == Some(name);
             if !stays {
@@ -126,14 +127,15 @@ impl ListenerSet {
         }
         self.open = wanted;
         let open = self.open.listeners.iter();
-        let listeners: BTreeMap<_, _> = open.map(|(name, it)| (name.clone(), Arc::clone(&it.bound))).collect();
+        let listeners: BTreeMap<_, _> =
+            open.map(|(name, listener)| (name.clone(), Arc::clone(&listener.bound))).collect();
         for assignment in &self.options.assignments {
             assignment.send_modify(|assignment| assignment.listeners.clone_from(&listeners));
         }
-        self.states.send_replace(self.open.states());
+        self.states.send_replace(self.open.statuses());
     }
 
-    /// Ends all listeners: connections may take until `timeout` from now.
+    /// Drains all listeners. Their connections may stay open until `timeout` from now.
     pub(crate) fn drain(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         for assignment in &self.options.assignments {
@@ -143,17 +145,17 @@ impl ListenerSet {
         }
     }
 
-    /// Names on the command line that no listener has.
+    /// Returns the names of command-line addresses that no listener has.
     pub(crate) fn unused_overrides(&self) -> Vec<&ListenerName> {
         self.options.overrides.keys().filter(|name| !self.open.listeners.contains_key(*name)).collect()
     }
 }
 
-impl WantedListeners {
-    /// Makes new sockets listen: connections wait in their queues from now on.
+impl DesiredListeners {
+    /// Makes new sockets listen. Their connections queue up from then on.
     ///
     /// # Errors
-    /// A rejection for each address that somebody else has taken since it was bound.
+    /// A rejection for each address that another process has taken since it was bound.
     pub(crate) fn listen(&self, snapshot: &Snapshot) -> Result<(), Vec<Rejection>> {
         let failed = self.listeners.iter().filter_map(|(name, listener)| {
             let error = listener.bound.listen().err()?;
@@ -163,14 +165,14 @@ impl WantedListeners {
         if rejections.is_empty() { Ok(()) } else { Err(rejections) }
     }
 
-    fn owner(&self, bound: &Arc<Bound>) -> Option<&ListenerName> {
+    fn owner(&self, bound: &Arc<BoundSockets>) -> Option<&ListenerName> {
         let mut listeners = self.listeners.iter();
         listeners.find(|(_, listener)| Arc::ptr_eq(&listener.bound, bound)).map(|(name, _)| name)
     }
 
-    fn states(&self) -> Vec<ListenerState> {
+    fn statuses(&self) -> Vec<ListenerStatus> {
         let listeners = self.listeners.iter();
-        let state = |(name, listener): (&ListenerName, &OpenListener)| ListenerState {
+        let state = |(name, listener): (&ListenerName, &ListenerBinding)| ListenerStatus {
             name: name.clone(),
             configured: listener.configured,
             address: listener.bound.address(),
@@ -223,8 +225,8 @@ mod tests {
         builder.complete().unwrap()
     }
 
-    fn set() -> (ListenerSet, watch::Receiver<Assignment>) {
-        let (sender, receiver) = watch::channel(Assignment::default());
+    fn set() -> (ListenerSet, watch::Receiver<ListenerAssignment>) {
+        let (sender, receiver) = watch::channel(ListenerAssignment::default());
         (ListenerSet::new(ListenerSetOptions { overrides: HashMap::new(), assignments: vec![sender] }), receiver)
     }
 
@@ -232,15 +234,15 @@ mod tests {
         "127.0.0.1:0".parse().unwrap()
     }
 
-    fn publish(set: &mut ListenerSet, snapshot: &Snapshot) -> Result<Vec<ListenerState>, Vec<Rejection>> {
+    fn publish(set: &mut ListenerSet, snapshot: &Snapshot) -> Result<Vec<ListenerStatus>, Vec<Rejection>> {
         let wanted = set.bind_new(snapshot)?;
         wanted.listen(snapshot)?;
         set.publish(wanted);
-        Ok(set.states().borrow().clone())
+        Ok(set.statuses().borrow().clone())
     }
 
     #[test]
-    fn unchanged_listeners_keep_their_sockets_and_removed_ones_are_retired() {
+    fn publish_retains_unchanged_sockets_and_retires_removed_ones() {
         let (mut set, assignment) = set();
         let first = publish(&mut set, &snapshot(&[("a", free()), ("b", free())])).unwrap();
         let before = assignment.borrow().listeners.clone();
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_address_leaves_everything_as_it_was() {
+    fn rejected_address_changes_nothing() {
         let (mut set, assignment) = set();
         publish(&mut set, &snapshot(&[("a", free())])).unwrap();
         let taken = TcpListener::bind(free()).unwrap();
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_listener_takes_the_sockets_over() {
+    fn renamed_listener_takes_over_sockets() {
         let (mut set, assignment) = set();
         let address = publish(&mut set, &snapshot(&[("a", free())])).unwrap()[0].address;
         publish(&mut set, &snapshot(&[("a", address)])).unwrap();
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_comes_back_while_workers_still_close_it() {
+    fn address_is_bound_again_while_workers_close_it() {
         let (mut set, assignment) = set();
         let address = publish(&mut set, &snapshot(&[("a", free())])).unwrap()[0].address;
         let closing = assignment.borrow().listeners[&name("a")].clone();
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn two_changes_under_way_share_what_both_bind() {
+    fn concurrent_updates_share_bound_sockets() {
         let (mut set, _assignment) = set();
         let address = { TcpListener::bind(free()).unwrap().local_addr().unwrap() };
         let snapshot = snapshot(&[("a", address)]);
@@ -310,8 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn addresses_come_from_the_command_line_first() {
-        let (sender, _receiver) = watch::channel(Assignment::default());
+    fn command_line_address_overrides_configuration() {
+        let (sender, _receiver) = watch::channel(ListenerAssignment::default());
         let overrides = HashMap::from([(name("a"), free()), (name("z"), free())]);
         let mut set = ListenerSet::new(ListenerSetOptions { overrides, assignments: vec![sender] });
         let configured: SocketAddr = "192.0.2.1:80".parse().unwrap(); // Not an address of this machine.
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_one_listener() {
+    fn second_listener_on_same_address_is_rejected() {
         let (mut set, _assignment) = set();
         let address = { TcpListener::bind(free()).unwrap().local_addr().unwrap() };
         let refused = publish(&mut set, &snapshot(&[("a", address), ("b", address)])).unwrap_err();

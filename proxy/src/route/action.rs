@@ -1,5 +1,5 @@
-//! What a route does with a request: which cluster it goes to, what the endpoint sees in place of what the downstream
-//! sent, or where the downstream is sent instead. Everything that can be computed beforehand is; called by `stream`.
+//! The action of a route: the cluster of a request, rewrites and header changes, or a redirect. Everything that does
+//! not depend on the request is computed beforehand. `stream` calls it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,30 +9,30 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode};
 use weir_model::{ClusterName, Forward, Fraction, PathMatch, PathRewrite, Redirect, RouteAction};
 
-use super::edits::HeaderEdits;
+use super::header_modifier::CompiledHeaderModifier;
 use super::hosts::without_port;
 use crate::head::RequestHead;
 use crate::upstream::Cluster;
 
-/// A route ready to serve.
+/// A compiled route.
 pub(crate) struct Route {
-    /// What was asked for.
+    /// The route's model.
     pub(crate) model: Arc<weir_model::Route>,
-    /// Its position in the table, for what others keep beside it.
+    /// The position in the table.
     pub(crate) index: usize,
-    /// Each possible cluster and the weights of those up to it together.
+    /// The target clusters, each with the sum of the weights up to it.
     targets: Box<[(Arc<Cluster>, u64)]>,
-    /// What only a routing mark may choose.
+    /// The versions of targets, which only a routing mark can choose.
     versions: Box<[TargetVersion]>,
     mirrors: Box<[(Arc<Cluster>, Fraction)]>,
-    request_edits: HeaderEdits,
-    response_edits: HeaderEdits,
+    request_edits: CompiledHeaderModifier,
+    response_edits: CompiledHeaderModifier,
     host: Option<HeaderValue>,
 }
 
-/// The endpoints of one version of a target.
+/// One version of a target: a cluster with the endpoints of that version.
 struct TargetVersion {
-    of: ClusterName,
+    target: ClusterName,
     version: Arc<str>,
     cluster: Arc<Cluster>,
 }
@@ -54,9 +54,9 @@ impl Route {
         let versions = forward
             .iter()
             .flat_map(|forward| &forward.versions)
-            .filter_map(|weir_model::TargetVersion { of, version, cluster }| {
+            .filter_map(|weir_model::TargetVersion { target: of, version, cluster }| {
                 let cluster = Arc::clone(clusters.get(cluster)?);
-                Some(TargetVersion { of: of.clone(), version: Arc::clone(version), cluster })
+                Some(TargetVersion { target: of.clone(), version: Arc::clone(version), cluster })
             })
             .collect();
         let mirrors = forward
@@ -70,15 +70,15 @@ impl Route {
             targets,
             versions,
             mirrors,
-            request_edits: HeaderEdits::new(&model.request_headers),
-            response_edits: HeaderEdits::new(&model.response_headers),
+            request_edits: CompiledHeaderModifier::new(&model.request_headers),
+            response_edits: CompiledHeaderModifier::new(&model.response_headers),
             host,
             model,
         }
     }
 
-    /// True when a new route would be this one.
-    pub(super) fn is(
+    /// Returns true if compiling these parameters would return an equal route.
+    pub(super) fn is_unchanged(
         &self,
         model: &Arc<weir_model::Route>,
         index: usize,
@@ -87,73 +87,80 @@ impl Route {
         let current = |cluster: &Arc<Cluster>| {
             clusters.get(&cluster.model().name).is_some_and(|current| Arc::ptr_eq(current, cluster))
         };
-        let asked = forward(model)
+        let counts = forward(model)
             .map_or((0, 0, 0), |forward| (forward.targets.len(), forward.versions.len(), forward.mirrors.len()));
         self.index == index
             && (Arc::ptr_eq(&self.model, model) || self.model == *model)
-            && asked == (self.targets.len(), self.versions.len(), self.mirrors.len())
+            && counts == (self.targets.len(), self.versions.len(), self.mirrors.len())
             && self.targets.iter().all(|(cluster, _)| current(cluster))
             && self.versions.iter().all(|version| current(&version.cluster))
             && self.mirrors.iter().all(|(cluster, _)| current(cluster))
     }
 
-    /// The cluster for one request, by weight; `draw` is uniform over all `u32`. `None` when no target may be used.
+    /// Returns the cluster for one request, by weight. `draw` is uniform over all `u32`. `None` when no target is
+    /// usable.
     pub(crate) fn pick_target(&self, draw: u32) -> Option<&Arc<Cluster>> {
         let (last, total) = self.targets.last()?;
         if self.targets.len() == 1 {
             return (*total > 0).then_some(last);
         }
-        // `draw` as a fraction of 2^32, of the total.
+        // Scales `draw` from 2^32 to the total weight.
         let share = (u128::from(draw) * u128::from(*total)) >> 32;
         self.targets.iter().find(|(_, sum)| share < u128::from(*sum)).map(|(cluster, _)| cluster)
     }
 
-    /// The cluster that a routing mark names: a target of this route (`namespace/service:port`, whatever its weight), a
-    /// version of one (`namespace/service:port@version`), or a version of whichever target `draw` picks (`@version`).
-    /// `None` when it names anything else.
+    /// Returns the cluster that a routing mark names; `None` when it names none of this route.
+    ///
+    /// A mark is a target of this route (`namespace/service:port`, whatever its weight), a version of one
+    /// (`namespace/service:port@version`), or a version of the target that `draw` picks (`@version`).
     pub(crate) fn marked_target(&self, mark: &[u8], draw: u32) -> Option<&Arc<Cluster>> {
         let mark = std::str::from_utf8(mark).ok()?;
         let Some((target, version)) = mark.split_once('@') else {
-            return self.targets.iter().map(|(cluster, _)| cluster).find(|it| it.model().name.as_str() == mark);
+            return self
+                .targets
+                .iter()
+                .map(|(cluster, _)| cluster)
+                .find(|cluster| cluster.model().name.as_str() == mark);
         };
         let target = match target {
             "" => self.pick_target(draw)?.model().name.as_str(),
             named => named,
         };
-        let is_it = |it: &&TargetVersion| it.of.as_str() == target && *it.version == *version;
-        self.versions.iter().find(is_it).map(|it| &it.cluster)
+        let matches =
+            |candidate: &&TargetVersion| candidate.target.as_str() == target && *candidate.version == *version;
+        self.versions.iter().find(matches).map(|version| &version.cluster)
     }
 
-    /// Who else gets a copy, and of which share of the requests.
+    /// Returns the clusters that get a copy, each with its share of the requests.
     pub(crate) fn mirrors(&self) -> &[(Arc<Cluster>, Fraction)] {
         &self.mirrors
     }
 
-    /// Changes to the request's headers before it is forwarded.
-    pub(crate) fn request_edits(&self) -> &HeaderEdits {
+    /// Returns the changes of the request's headers.
+    pub(crate) fn request_modifier(&self) -> &CompiledHeaderModifier {
         &self.request_edits
     }
 
-    /// Changes to the response's headers before it is sent down.
-    pub(crate) fn response_edits(&self) -> &HeaderEdits {
+    /// Returns the changes of the response's headers.
+    pub(crate) fn response_modifier(&self) -> &CompiledHeaderModifier {
         &self.response_edits
     }
 
-    /// The host that the endpoint sees, when it is another.
+    /// Returns the rewritten host; `None` when the route does not rewrite it.
     pub(crate) fn rewritten_host(&self) -> Option<&HeaderValue> {
         self.host.as_ref()
     }
 
-    /// The path that the endpoint sees, when it is another. The query stays.
+    /// Returns the rewritten path with the original query; `None` when the route does not rewrite it.
     pub(crate) fn rewritten_path(&self, path: &PathAndQuery) -> Option<PathAndQuery> {
         let rewrite = forward(&self.model)?.rewrite.path.as_ref()?;
-        let mut text = self.replaced(path.path(), rewrite);
+        let mut text = self.rewrite_path(path.path(), rewrite);
         push_query(&mut text, path);
         PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
     }
 
-    /// Where the downstream is sent, and with which status; `None` when the route does not redirect. `port` is that of
-    /// the listener.
+    /// Returns the status and the `location` of a redirect; `None` when the route does not redirect. `port` is the
+    /// listener's.
     pub(crate) fn redirect(&self, request: &RequestHead, port: u16) -> Option<(StatusCode, HeaderValue)> {
         let RouteAction::Redirect(redirect) = &self.model.action else { return None };
         let scheme = redirect.scheme.as_deref().unwrap_or(request.scheme);
@@ -164,12 +171,12 @@ impl Route {
             Some(host) => location.extend_from_slice(host.as_bytes()),
             None => location.extend_from_slice(without_port(request.authority.as_bytes())),
         }
-        if let Some(port) = redirected_port(redirect, scheme, port) {
+        if let Some(port) = redirect_port(redirect, scheme, port) {
             location.push(b':');
             location.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
         }
         let mut path = match &redirect.path {
-            Some(rewrite) => self.replaced(request.path.path(), rewrite),
+            Some(rewrite) => self.rewrite_path(request.path.path(), rewrite),
             None => request.path.path().to_owned(),
         };
         push_query(&mut path, &request.path);
@@ -178,9 +185,10 @@ impl Route {
         HeaderValue::from_maybe_shared(Bytes::from(location)).ok().map(|location| (status, location))
     }
 
-    /// The path with what was matched replaced, as the Gateway API's table for `ReplacePrefixMatch` has it: a slash at
-    /// the end of the replacement is ignored, and what is left is never empty.
-    fn replaced(&self, path: &str, rewrite: &PathRewrite) -> String {
+    /// Returns the path with its matched part replaced, as in the Gateway API's table for `ReplacePrefixMatch`.
+    ///
+    /// A slash at the end of the replacement is ignored, and the result is never empty.
+    fn rewrite_path(&self, path: &str, rewrite: &PathRewrite) -> String {
         let replacement = match rewrite {
             PathRewrite::Full(full) => return (**full).to_owned(),
             PathRewrite::Prefix(replacement) => replacement.trim_end_matches('/'),
@@ -211,14 +219,15 @@ fn push_query(text: &mut String, path: &PathAndQuery) {
     }
 }
 
-/// The port to write: the one asked for, or that of the scheme asked for, or the listener's; none where it is the
-/// scheme's own (Gateway API `HTTPRequestRedirectFilter`).
-fn redirected_port(redirect: &Redirect, scheme: &str, listener: u16) -> Option<u16> {
-    let own = if scheme == "https" { 443 } else { 80 };
+/// Returns the port of a redirect; `None` when it is the scheme's default (Gateway API `HTTPRequestRedirectFilter`).
+///
+/// The port is the redirect's own, or the default of the redirect's scheme, or the listener's.
+fn redirect_port(redirect: &Redirect, scheme: &str, listener: u16) -> Option<u16> {
+    let default = if scheme == "https" { 443 } else { 80 };
     let port = match (redirect.port, &redirect.scheme) {
         (Some(port), _) => port,
-        (None, Some(_)) => own,
+        (None, Some(_)) => default,
         (None, None) => listener,
     };
-    (port != own).then_some(port)
+    (port != default).then_some(port)
 }

@@ -1,26 +1,27 @@
-//! Virtual hosts by host name: the exact name, then the longest suffix (`*.example.com` stands for any number of labels
-//! in front), then the one for every host. Names are compared in lower case, without port and without the dot at the
-//! end that makes a name absolute: all of these are the same host, and a rule for a host must not be passed by writing it
-//! in another way.
+//! Virtual hosts by host name: the exact name, then the longest suffix, then the one for every host. `*.example.com`
+//! stands for any number of labels in front.
+//!
+//! Names are compared in lower case, without port and without the trailing dot that makes a name absolute. All
+//! spellings of a host are the same host, so that no spelling bypasses a rule.
 
 use std::borrow::Cow;
 
 use weir_model::HostMatch;
 
-use crate::hashing::FastMap;
+use crate::fast_hash::FastMap;
 use crate::limits::MAX_HOST_BYTES;
 
-/// Positions of virtual hosts, by name.
+/// Positions of virtual hosts, by host name.
 #[derive(Default)]
-pub(super) struct Hosts {
+pub(super) struct HostIndex {
     exact: FastMap<Box<[u8]>, usize>,
-    /// With the dot in front.
+    /// Keys begin with the dot.
     suffixes: FastMap<Box<[u8]>, usize>,
     any: Option<usize>,
 }
 
-impl Hosts {
-    /// The hosts in the order of their positions; no two are the same.
+impl HostIndex {
+    /// Returns the index of hosts in the order of their positions. No two are equal.
     pub(super) fn new<'a>(hosts: impl Iterator<Item = &'a HostMatch>) -> Self {
         let mut this = Self::default();
         for (index, host) in hosts.enumerate() {
@@ -37,12 +38,12 @@ impl Hosts {
         this
     }
 
-    /// The position of the virtual host that serves an `:authority`.
+    /// Returns the position of the virtual host for an `:authority`; `None` when none matches.
     pub(super) fn find(&self, authority: &[u8]) -> Option<usize> {
         if (self.exact.is_empty() && self.suffixes.is_empty()) || authority.len() > MAX_HOST_BYTES {
             return self.any;
         }
-        let name = name(authority);
+        let name = normalized_host(authority);
         if let Some(index) = self.exact.get(&*name) {
             return Some(*index);
         }
@@ -54,14 +55,14 @@ impl Hosts {
     }
 }
 
-/// The host of an `:authority` as names are held: lower case, without port, without the dot at the end.
-fn name(authority: &[u8]) -> Cow<'_, [u8]> {
+/// Returns the host of an `:authority` as the index stores it: lower case, no port, no trailing dot.
+fn normalized_host(authority: &[u8]) -> Cow<'_, [u8]> {
     let host = without_port(authority);
     let host = host.strip_suffix(b".").unwrap_or(host);
     if host.iter().any(u8::is_ascii_uppercase) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
-/// The host of an `:authority`; an IPv6 address keeps its brackets.
+/// Returns the host of an `:authority` without its port. An IPv6 address retains its brackets.
 pub(super) fn without_port(authority: &[u8]) -> &[u8] {
     match authority.iter().rposition(|byte| *byte == b':' || *byte == b']') {
         Some(colon) if authority[colon] == b':' => &authority[..colon],
@@ -86,10 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_host_is_found() {
+    fn find_returns_most_specific_host() {
         let names = ["*", "*.example.com", "example.com", "*.api.example.com", "a.api.example.com", "[::1]"];
         let hosts: Vec<_> = names.iter().map(|name| host(name)).collect();
-        let hosts = Hosts::new(hosts.iter());
+        let hosts = HostIndex::new(hosts.iter());
         for (authority, expected) in [
             ("example.com", "example.com"),
             ("EXAMPLE.com:8080", "example.com"),
@@ -116,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_host_for_all_others_are_not_served() {
-        let hosts = Hosts::new([host("example.com")].iter());
+    fn unknown_host_without_wildcard_is_not_found() {
+        let hosts = HostIndex::new([host("example.com")].iter());
         assert_eq!((hosts.find(b"example.com"), hosts.find(b"example.org")), (Some(0), None));
     }
 
@@ -134,10 +135,10 @@ mod tests {
         #[test]
         fn finds_as_the_naive_version_does(
             names in prop::collection::btree_set("(\\*|[ab])(\\.[ab]){0,3}", 1..8),
-            asked in "[ab](\\.[ab]){0,4}",
+            requested in "[ab](\\.[ab]){0,4}",
         ) {
             let hosts: Vec<_> = names.iter().map(|name| host(name)).collect();
-            prop_assert_eq!(Hosts::new(hosts.iter()).find(asked.as_bytes()), naive(&hosts, &asked));
+            prop_assert_eq!(HostIndex::new(hosts.iter()).find(requested.as_bytes()), naive(&hosts, &requested));
         }
     }
 }

@@ -1,25 +1,24 @@
-//! What a route asks of a request besides its path: method, headers and query, all of them. Used by `paths`, for the
-//! routes whose path matches.
+//! Conditions of a route on method, headers and query. `paths` checks them for the routes whose path matches.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, Method};
-use weir_model::{RouteMatch, TextMatch};
+use weir_model::{RouteMatch, StringMatch};
 
 use crate::head::RequestHead;
 
-/// The compiled conditions of one route.
-pub(super) struct Conditions {
+/// The compiled conditions of one route, apart from its path.
+pub(super) struct RouteConditions {
     method: Option<Method>,
-    headers: Box<[(HeaderName, TextMatch)]>,
-    query: Box<[(Arc<str>, TextMatch)]>,
-    /// A method or a header that cannot exist is asked for.
-    never: bool,
+    headers: Box<[(HeaderName, StringMatch)]>,
+    query: Box<[(Arc<str>, StringMatch)]>,
+    /// True if the model requires a method or a header that cannot exist.
+    is_unsatisfiable: bool,
 }
 
-impl Conditions {
+impl RouteConditions {
     pub(super) fn new(model: &RouteMatch) -> Self {
         let mut never = false;
         let method = model.method.as_ref().and_then(|method| {
@@ -34,28 +33,28 @@ impl Conditions {
         });
         let headers = headers.collect();
         let query = model.query.iter().map(|parameter| (Arc::clone(&parameter.name), parameter.value.clone()));
-        Self { method, headers, query: query.collect(), never }
+        Self { method, headers, query: query.collect(), is_unsatisfiable: never }
     }
 
-    /// True when the request meets all of them.
-    pub(super) fn hold(&self, request: &RequestHead) -> bool {
-        !self.never
+    /// Returns true if the request satisfies all conditions.
+    pub(super) fn matches(&self, request: &RequestHead) -> bool {
+        !self.is_unsatisfiable
             && self.method.as_ref().is_none_or(|method| *method == request.method)
             && self.headers.iter().all(|(name, value)| header_matches(request, name, value))
             && self.query.iter().all(|(name, value)| query_matches(request.path.query(), name, value))
     }
 }
 
-fn header_matches(request: &RequestHead, name: &HeaderName, expected: &TextMatch) -> bool {
+fn header_matches(request: &RequestHead, name: &HeaderName, expected: &StringMatch) -> bool {
     if *name == HOST {
         return expected.matches(request.authority.as_bytes());
     }
-    joined(&request.headers, name).is_some_and(|value| expected.matches(&value))
+    joined_values(&request.headers, name).is_some_and(|value| expected.matches(&value))
 }
 
-/// A header's value; the values of a repeated one are joined (RFC 9110 §5.3): looking at one of them only is how rules
-/// are passed by.
-fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+/// Returns a header's value. Values of a repeated header are joined (RFC 9110 §5.3), because matching only one of them
+/// would let a request bypass rules.
+fn joined_values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.as_bytes();
     let mut joined = Cow::Borrowed(first);
@@ -67,14 +66,14 @@ fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>
     Some(joined)
 }
 
-/// Of a repeated parameter the first counts; a parameter without `=` has the empty value.
-fn query_matches(query: Option<&str>, name: &str, expected: &TextMatch) -> bool {
+/// Returns true if the first parameter with this name has the expected value. Without `=` the value is empty.
+fn query_matches(query: Option<&str>, name: &str, expected: &StringMatch) -> bool {
     let mut parameters = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let found = parameters.find(|(key, _)| *percent_decoded(key) == *name.as_bytes());
     found.is_some_and(|(_, value)| expected.matches(&percent_decoded(value)))
 }
 
-/// `%41` is `A`; what is not two hexadecimal digits behind a `%` stays as it is.
+/// Decodes percent escapes. A `%` without two hexadecimal digits remains.
 fn percent_decoded(text: &str) -> Cow<'_, [u8]> {
     let bytes = text.as_bytes();
     let Some(first) = bytes.iter().position(|byte| *byte == b'%') else { return bytes.into() };
@@ -104,7 +103,7 @@ mod tests {
     use weir_model::matcher::Regex;
 
     #[test]
-    fn parameters_are_decoded() {
+    fn query_parameters_are_decoded() {
         for (query, name, value, expected) in [
             ("a=1&b=2", "b", "2", true),
             ("a=1&a=2", "a", "2", false),
@@ -120,10 +119,10 @@ mod tests {
             ("A=1", "a", "1", false),
             ("a=x+y", "a", "x+y", true),
         ] {
-            let text = TextMatch::Exact(Arc::from(value));
+            let text = StringMatch::Exact(Arc::from(value));
             assert_eq!(query_matches(Some(query), name, &text), expected, "{query} {name}={value}");
         }
-        assert!(!query_matches(None, "a", &TextMatch::Exact(Arc::from(""))));
+        assert!(!query_matches(None, "a", &StringMatch::Exact(Arc::from(""))));
     }
 
     #[test]
@@ -138,9 +137,9 @@ mod tests {
             ("host", "a.com", true),
         ] {
             let name = header(name);
-            assert_eq!(header_matches(&head, &name, &TextMatch::Exact(Arc::from(value))), expected, "{name}={value}");
+            assert_eq!(header_matches(&head, &name, &StringMatch::Exact(Arc::from(value))), expected, "{name}={value}");
         }
-        let regex = TextMatch::Regex(Regex::new("1,[0-9]").unwrap());
+        let regex = StringMatch::Regex(Regex::new("1,[0-9]").unwrap());
         assert!(header_matches(&head, &header("x-a"), &regex));
     }
 }

@@ -1,12 +1,13 @@
-//! Which route a request takes, and what the route does to it: first the virtual host by host name, then the first of its
-//! routes that matches. Called by `stream::handle` for each request; made by `active` from the model when a
-//! configuration is prepared. Finding takes about the same time for one route as for thousands.
+//! Route tables: virtual hosts by host name, then the first matching route of a virtual host, and the route's action.
+//!
+//! `stream` looks up a route for each request. `active` compiles the table from the model when it prepares a
+//! configuration. A lookup takes about the same time for one route as for thousands.
 
-mod action; // What a route does: rewrite, redirect, weighted choice.
-mod edits; // Changes to headers.
-mod hosts; // Virtual hosts by name.
-mod matching; // What a route asks of method, headers and query.
+mod action; // Actions of a route: weighted targets, rewrites, redirects.
+mod header_modifier; // Changes of headers.
+mod hosts; // Virtual hosts by host name.
 mod paths; // Routes by path.
+mod matching; // Conditions on method, headers and query.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,26 +19,27 @@ use crate::upstream::Cluster;
 
 pub(crate) use action::Route;
 
-use hosts::Hosts;
-use paths::Paths;
+use hosts::HostIndex;
+use paths::PathIndex;
 
-/// The routes of a listener, ready to be searched.
+/// The compiled routes of a listener.
 pub(crate) struct RouteTable {
-    hosts: Hosts,
-    virtual_hosts: Vec<Paths>,
+    hosts: HostIndex,
+    virtual_hosts: Vec<PathIndex>,
     routes: Vec<Arc<Route>>,
     looks_at_headers: bool,
 }
 
 impl RouteTable {
-    /// Compiles a table. Routes that are in `previous`, at the same position and with the same clusters, are taken from
-    /// there. `clusters` holds every cluster that the table refers to; a target that is not there gets no requests.
+    /// Compiles a table. `clusters` has every cluster that the table refers to; an unknown target gets no requests.
+    ///
+    /// Routes of `previous` with the same content, position and clusters are reused.
     pub(crate) fn build(
         model: &weir_model::RouteTable,
         clusters: &HashMap<ClusterName, Arc<Cluster>>,
         previous: Option<&Self>,
     ) -> Self {
-        let known: HashMap<&RouteName, &Arc<Route>> =
+        let reusable: HashMap<&RouteName, &Arc<Route>> =
             previous.iter().flat_map(|table| &table.routes).map(|route| (&route.model.name, route)).collect();
         let mut routes = Vec::new();
         let mut virtual_hosts = Vec::with_capacity(model.virtual_hosts.len());
@@ -45,38 +47,39 @@ impl RouteTable {
             let first = routes.len();
             for model in &virtual_host.routes {
                 let index = routes.len();
-                let same = known.get(&model.name).filter(|route| route.is(model, index, clusters));
-                routes.push(same.map_or_else(
+                let unchanged = reusable.get(&model.name).filter(|route| route.is_unchanged(model, index, clusters));
+                routes.push(unchanged.map_or_else(
                     || Arc::new(Route::new(Arc::clone(model), index, clusters)),
                     |route| Arc::clone(route),
                 ));
             }
-            virtual_hosts.push(Paths::new(first, &virtual_host.routes));
+            virtual_hosts.push(PathIndex::new(first, &virtual_host.routes));
         }
         let looks_at_headers = routes.iter().any(|route| !route.model.matches.headers.is_empty());
-        let hosts = Hosts::new(model.virtual_hosts.iter().map(|it| &it.host));
+        let hosts = HostIndex::new(model.virtual_hosts.iter().map(|virtual_host| &virtual_host.host));
         Self { hosts, virtual_hosts, routes, looks_at_headers }
     }
 
-    /// False when the route depends on method, authority and path alone.
-    pub(crate) fn looks_at_headers(&self) -> bool {
+    /// Returns false if the route of a request depends on its method, authority and path only.
+    pub(crate) fn matches_headers(&self) -> bool {
         self.looks_at_headers
     }
 
-    /// The route of a request. The most specific virtual host decides alone: when none of its routes matches, no other
-    /// host is asked.
+    /// Returns the route of a request.
+    ///
+    /// The most specific virtual host decides alone: if none of its routes matches, no other virtual host is tried.
     pub(crate) fn find(&self, request: &RequestHead) -> Option<&Arc<Route>> {
         let virtual_host = self.hosts.find(request.authority.as_bytes())?;
         let index = self.virtual_hosts[virtual_host].find(request)?;
         Some(&self.routes[index])
     }
 
-    /// The route of every connection, in the table of a TCP listener.
-    pub(crate) fn only(&self) -> Option<&Arc<Route>> {
+    /// Returns the only route of a TCP listener's table.
+    pub(crate) fn tcp_route(&self) -> Option<&Arc<Route>> {
         self.routes.first()
     }
 
-    /// All routes; one's `index` is its position.
+    /// Returns all routes. The `index` of a route is its position.
     #[cfg(test)]
     fn routes(&self) -> &[Arc<Route>] {
         &self.routes

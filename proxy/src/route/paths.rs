@@ -1,39 +1,41 @@
-//! Routes of one virtual host by path. A route table's order is its precedence, and the first route that matches wins;
-//! here the same route is found without looking at all of them: exact paths are in a hash table, prefixes in a tree of
-//! path segments, and only regular expressions are tried one after another, after the others have set the bar.
+//! Routes of one virtual host by path. The order of a route table is its precedence, and the first route that matches
+//! wins.
+//!
+//! The index finds that route without checking all of them. Exact paths are in a hash table, and prefixes in a tree of
+//! path segments. Regular expressions are tried one after another, and only those before the best match so far.
 
 use weir_model::{PathMatch, Route};
 
-use super::matching::Conditions;
-use crate::hashing::FastMap;
+use super::matching::RouteConditions;
+use crate::fast_hash::FastMap;
 use crate::head::RequestHead;
 
 /// The routes of a virtual host, in order of precedence.
-pub(super) struct Paths {
-    /// Position of the first route in the table.
+pub(super) struct PathIndex {
+    /// The position of the first route in the table.
     first: usize,
-    conditions: Vec<Conditions>,
+    conditions: Vec<RouteConditions>,
     exact: FastMap<Box<str>, Vec<usize>>,
-    prefixes: Node,
+    prefixes: PrefixNode,
     regexes: Vec<(usize, weir_model::matcher::Regex)>,
 }
 
-/// One segment of a prefix and what may follow it.
+/// One path segment of prefixes, and the segments that follow it.
 #[derive(Default)]
-struct Node {
-    /// Routes whose prefix ends here, in order.
+struct PrefixNode {
+    /// Routes whose prefix ends with this segment, in order.
     routes: Vec<usize>,
     children: FastMap<Box<[u8]>, Self>,
 }
 
-impl Paths {
-    /// The routes in their order; the first has the position `first` in the table.
+impl PathIndex {
+    /// Returns the index of these routes. The first has the position `first` in the table.
     pub(super) fn new(first: usize, routes: &[std::sync::Arc<Route>]) -> Self {
         let mut this = Self {
             first,
-            conditions: routes.iter().map(|route| Conditions::new(&route.matches)).collect(),
+            conditions: routes.iter().map(|route| RouteConditions::new(&route.matches)).collect(),
             exact: FastMap::default(),
-            prefixes: Node::default(),
+            prefixes: PrefixNode::default(),
             regexes: Vec::new(),
         };
         for (index, route) in routes.iter().enumerate() {
@@ -46,30 +48,30 @@ impl Paths {
         this
     }
 
-    /// The position in the table of the first route that matches.
+    /// Returns the position in the table of the first route that matches.
     pub(super) fn find(&self, request: &RequestHead) -> Option<usize> {
         let path = request.path.path();
         let mut found = None;
         if let Some(routes) = self.exact.get(path) {
-            found = self.first_of(routes, found, request);
+            found = self.first_match(routes, found, request);
         }
-        found = self.first_by_prefix(path, found, request);
+        found = self.first_prefix_match(path, found, request);
         for (index, regex) in &self.regexes {
             if found.is_some_and(|found| found < *index) {
                 break;
             }
-            if self.conditions[*index].hold(request) && regex.matches(path.as_bytes()) {
+            if self.conditions[*index].matches(request) && regex.matches(path.as_bytes()) {
                 found = Some(*index);
             }
         }
         found.map(|index| self.first + index)
     }
 
-    fn first_by_prefix(&self, path: &str, mut found: Option<usize>, request: &RequestHead) -> Option<usize> {
+    fn first_prefix_match(&self, path: &str, mut found: Option<usize>, request: &RequestHead) -> Option<usize> {
         let Some(mut rest) = path.as_bytes().strip_prefix(b"/") else { return found };
         let mut node = &self.prefixes;
         loop {
-            found = self.first_of(&node.routes, found, request);
+            found = self.first_match(&node.routes, found, request);
             let (segment, after) = match rest.iter().position(|byte| *byte == b'/') {
                 Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
                 None => (rest, None),
@@ -78,20 +80,20 @@ impl Paths {
             node = child;
             match after {
                 Some(after) => rest = after,
-                None => return self.first_of(&node.routes, found, request),
+                None => return self.first_match(&node.routes, found, request),
             }
         }
     }
 
-    /// The first of `routes` before `bar` whose conditions hold, or else `bar`.
-    fn first_of(&self, routes: &[usize], bar: Option<usize>, request: &RequestHead) -> Option<usize> {
+    /// Returns the first of `routes` that is before `bar` and whose conditions match, otherwise `bar`.
+    fn first_match(&self, routes: &[usize], bar: Option<usize>, request: &RequestHead) -> Option<usize> {
         let before = routes.iter().take_while(|index| bar.is_none_or(|bar| **index < bar));
-        before.copied().find(|index| self.conditions[*index].hold(request)).or(bar)
+        before.copied().find(|index| self.conditions[*index].matches(request)).or(bar)
     }
 }
 
-impl Node {
-    /// The node of a prefix: `/a/b`, or the empty text for all paths.
+impl PrefixNode {
+    /// Returns the node of a prefix: `/a/b`, or the empty text for all paths.
     fn at(&mut self, prefix: &str) -> &mut Self {
         let mut node = self;
         for segment in prefix.split('/').skip(1) {

@@ -1,10 +1,10 @@
-//! Heads and models for the tests of this folder.
+//! Request heads and models for the tests of this folder.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use weir_model::{
-    ClusterName, FilterChain, Forward, HeaderEdits, HostMatch, PathMatch, Rewrite, Route, RouteAction, RouteMatch,
+    ClusterName, FilterChain, Forward, HeaderModifier, HostMatch, PathMatch, Rewrite, Route, RouteAction, RouteMatch,
     RouteName, RouteTable, RouteTableName, Timeouts, VirtualHost, Weight, WeightedCluster,
 };
 
@@ -38,8 +38,8 @@ pub(crate) fn route(name: &str, matches: RouteMatch, action: RouteAction) -> Arc
         name: RouteName::new(name).unwrap(),
         matches,
         chain: FilterChain::default(),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
+        request_headers: HeaderModifier::default(),
+        response_headers: HeaderModifier::default(),
         action,
         metadata: weir_model::Metadata::default(),
     })

@@ -1,4 +1,4 @@
-//! Whole tables: searched as a naive scan would, rewritten and redirected as the Gateway API's tables say.
+//! Tests of complete tables: lookups equal a naive scan, and rewrites and redirects equal the Gateway API's tables.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use weir_model::matcher::Regex;
 use weir_model::{
     ClusterName, DirectResponse, Endpoint, Forward, HeaderMatch, HostMatch, PathMatch, PathRewrite, QueryMatch,
-    Redirect, RouteAction, RouteMatch, TextMatch, Weight,
+    Redirect, RouteAction, RouteMatch, StringMatch, Weight,
 };
 
 use super::testing::{forward, matching, request, route, table};
@@ -25,7 +25,7 @@ fn respond() -> RouteAction {
     RouteAction::Respond(DirectResponse { status: 200, detail: Arc::from("test") })
 }
 
-/// Looks at every route in order.
+/// Checks every route in order.
 fn naive<'a>(routes: &'a [Arc<weir_model::Route>], head: &RequestHead) -> Option<&'a Arc<weir_model::Route>> {
     let path = head.path.path();
     routes.iter().find(|route| {
@@ -45,7 +45,7 @@ fn naive<'a>(routes: &'a [Arc<weir_model::Route>], head: &RequestHead) -> Option
 }
 
 fn any_match() -> impl Strategy<Value = RouteMatch> {
-    let text = |text: &str| TextMatch::Exact(Arc::from(text));
+    let text = |text: &str| StringMatch::Exact(Arc::from(text));
     let path = prop_oneof![
         "(/[ab]{0,2}){1,3}".prop_map(|path| PathMatch::Exact(Arc::from(path))),
         "(/[ab]{1,2}){0,3}".prop_map(|path| PathMatch::Prefix(Arc::from(path))),
@@ -69,7 +69,7 @@ fn any_match() -> impl Strategy<Value = RouteMatch> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
-    fn finds_as_the_naive_scan_does(
+    fn find_equals_naive_scan(
         matches in prop::collection::vec(any_match(), 0..30),
         path in "(/[ab]{0,2}){1,4}(\\?q=1)?",
         post: bool,
@@ -95,7 +95,7 @@ proptest! {
 }
 
 #[test]
-fn the_most_specific_host_decides_alone() {
+fn find_does_not_fall_back_to_less_specific_host() {
     let prefix = |path: &str| matching(PathMatch::Prefix(Arc::from(path)));
     let hosts = vec![
         (HostMatch::Any, vec![route("any", prefix(""), respond())]),
@@ -116,7 +116,7 @@ fn the_most_specific_host_decides_alone() {
 }
 
 #[test]
-fn what_has_not_changed_is_kept() {
+fn build_reuses_unchanged_routes() {
     let clusters: HashMap<_, _> = [cluster("one"), cluster("two")].into();
     let to = |name: &str| RouteAction::Forward(forward(&[(name, 1)]));
     let prefix = |path: &str| matching(PathMatch::Prefix(Arc::from(path)));
@@ -132,13 +132,13 @@ fn what_has_not_changed_is_kept() {
     assert!(!Arc::ptr_eq(&second.routes()[0], &third.routes()[0]), "its cluster is another");
 }
 
-fn only(matches: RouteMatch, action: RouteAction, clusters: &HashMap<ClusterName, Arc<Cluster>>) -> Arc<Route> {
+fn single_route(matches: RouteMatch, action: RouteAction, clusters: &HashMap<ClusterName, Arc<Cluster>>) -> Arc<Route> {
     let model = table(vec![(HostMatch::Any, vec![route("only", matches, action)])]);
     Arc::clone(&RouteTable::build(&model, clusters, None).routes()[0])
 }
 
 #[test]
-fn paths_are_rewritten_as_the_gateway_api_says() {
+fn path_rewrites_equal_gateway_api_table() {
     let full = |to: &str| PathRewrite::Full(Arc::from(to));
     let prefix = |to: &str| PathRewrite::Prefix(Arc::from(to));
     for (path, matched, rewrite, expected) in [
@@ -159,37 +159,56 @@ fn paths_are_rewritten_as_the_gateway_api_says() {
         let mut action = forward(&[]);
         action.rewrite.path = Some(rewrite.clone());
         let matches = matching(PathMatch::Prefix(Arc::from(matched)));
-        let route = only(matches, RouteAction::Forward(action), &HashMap::new());
+        let route = single_route(matches, RouteAction::Forward(action), &HashMap::new());
         let rewritten = route.rewritten_path(&path.parse().unwrap()).unwrap();
         assert_eq!(rewritten.as_str(), expected, "{path} {matched} {rewrite:?}");
     }
 }
 
 #[test]
-fn what_is_not_rewritten_stays() {
-    let route = only(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(forward(&[])), &HashMap::new());
+fn route_without_rewrite_changes_nothing() {
+    let route =
+        single_route(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(forward(&[])), &HashMap::new());
     assert!(route.rewritten_path(&"/a".parse().unwrap()).is_none() && route.rewritten_host().is_none());
     let mut action = forward(&[]);
     action.rewrite.host = Some(Arc::from("b.com"));
-    let route = only(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(action), &HashMap::new());
+    let route = single_route(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(action), &HashMap::new());
     assert_eq!(route.rewritten_host().unwrap(), "b.com");
 }
 
 #[test]
-fn redirects_are_written_as_the_gateway_api_says() {
+fn redirects_equal_gateway_api_rules() {
     type Change = fn(&mut Redirect);
     let rows: [(&str, &str, u16, Change, &str); 12] = [
         ("a.com", "/x?y", 80, |_| {}, "http://a.com/x?y"),
         ("a.com:8080", "/x", 8080, |_| {}, "http://a.com:8080/x"),
         ("a.com:9", "/x", 80, |_| {}, "http://a.com/x"),
-        ("a.com:8080", "/x", 8080, |it| it.scheme = Some(Arc::from("https")), "https://a.com/x"),
-        ("a.com:8443", "/x", 8443, |it| it.scheme = Some(Arc::from("http")), "http://a.com/x"),
-        ("a.com", "/x", 80, |it| it.host = Some(Arc::from("b.com")), "http://b.com/x"),
-        ("a.com", "/x", 8080, |it| it.port = Some(80), "http://a.com/x"),
-        ("a.com", "/x", 80, |it| it.port = Some(443), "http://a.com:443/x"),
-        ("a.com", "/x", 80, |it| (it.scheme, it.port) = (Some(Arc::from("https")), Some(443)), "https://a.com/x"),
-        ("a.com", "/old/x?y", 80, |it| it.path = Some(PathRewrite::Full(Arc::from("/new"))), "http://a.com/new?y"),
-        ("a.com", "/old/x?y", 80, |it| it.path = Some(PathRewrite::Prefix(Arc::from("/new"))), "http://a.com/new/x?y"),
+        ("a.com:8080", "/x", 8080, |redirect| redirect.scheme = Some(Arc::from("https")), "https://a.com/x"),
+        ("a.com:8443", "/x", 8443, |redirect| redirect.scheme = Some(Arc::from("http")), "http://a.com/x"),
+        ("a.com", "/x", 80, |redirect| redirect.host = Some(Arc::from("b.com")), "http://b.com/x"),
+        ("a.com", "/x", 8080, |redirect| redirect.port = Some(80), "http://a.com/x"),
+        ("a.com", "/x", 80, |redirect| redirect.port = Some(443), "http://a.com:443/x"),
+        (
+            "a.com",
+            "/x",
+            80,
+            |redirect| (redirect.scheme, redirect.port) = (Some(Arc::from("https")), Some(443)),
+            "https://a.com/x",
+        ),
+        (
+            "a.com",
+            "/old/x?y",
+            80,
+            |redirect| redirect.path = Some(PathRewrite::Full(Arc::from("/new"))),
+            "http://a.com/new?y",
+        ),
+        (
+            "a.com",
+            "/old/x?y",
+            80,
+            |redirect| redirect.path = Some(PathRewrite::Prefix(Arc::from("/new"))),
+            "http://a.com/new/x?y",
+        ),
         ("[::1]:81", "/x", 81, |_| {}, "http://[::1]:81/x"),
     ];
     for (authority, path, port, change, expected) in rows {
@@ -197,24 +216,24 @@ fn redirects_are_written_as_the_gateway_api_says() {
         change(&mut redirect);
         let prefix = if path.starts_with("/old") { "/old" } else { "" };
         let matches = matching(PathMatch::Prefix(Arc::from(prefix)));
-        let route = only(matches, RouteAction::Redirect(redirect), &HashMap::new());
+        let route = single_route(matches, RouteAction::Redirect(redirect), &HashMap::new());
         let (status, location) = route.redirect(&request("GET", authority, path, &[]), port).unwrap();
         assert_eq!((status.as_u16(), location.to_str().unwrap()), (302, expected));
     }
-    let route = only(matching(PathMatch::Prefix(Arc::from(""))), respond(), &HashMap::new());
+    let route = single_route(matching(PathMatch::Prefix(Arc::from(""))), respond(), &HashMap::new());
     assert!(route.redirect(&request("GET", "a.com", "/", &[]), 80).is_none());
 }
 
 #[test]
-fn targets_are_chosen_by_weight() {
+fn targets_are_picked_by_weight() {
     let clusters: HashMap<_, _> = [cluster("a"), cluster("b"), cluster("c")].into();
     let chosen = |targets: &[(&str, u32)]| {
         let matches = matching(PathMatch::Prefix(Arc::from("")));
-        let route = only(matches, RouteAction::Forward(forward(targets)), &clusters);
+        let route = single_route(matches, RouteAction::Forward(forward(targets)), &clusters);
         let mut counts = HashMap::new();
         for step in 0..1_000u32 {
             let draw = u32::try_from((u64::from(step) << 32).div_ceil(1_000)).unwrap();
-            let name = route.pick_target(draw).map_or(String::new(), |it| it.model().name.to_string());
+            let name = route.pick_target(draw).map_or(String::new(), |redirect| redirect.model().name.to_string());
             *counts.entry(name).or_insert(0) += 1;
         }
         let mut counts: Vec<_> = counts.into_iter().collect();
@@ -230,16 +249,16 @@ fn targets_are_chosen_by_weight() {
 }
 
 #[test]
-fn marks_name_targets_and_versions_of_the_route_only() {
+fn mark_names_only_targets_and_versions_of_its_route() {
     let clusters: HashMap<_, _> =
         [cluster("s/a:80"), cluster("s/b:80"), cluster("s/a:80@v1"), cluster("s/c:80")].into();
     let version = weir_model::TargetVersion {
-        of: ClusterName::new("s/a:80").unwrap(),
+        target: ClusterName::new("s/a:80").unwrap(),
         version: Arc::from("v1"),
         cluster: ClusterName::new("s/a:80@v1").unwrap(),
     };
     let action = Forward { versions: vec![version], ..forward(&[("s/a:80", 1), ("s/b:80", 0)]) };
-    let route = only(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(action), &clusters);
+    let route = single_route(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(action), &clusters);
     let rows: [(&[u8], Option<&str>); 11] = [
         (b"s/a:80", Some("s/a:80")),
         (b"s/b:80", Some("s/b:80")),
@@ -260,11 +279,11 @@ fn marks_name_targets_and_versions_of_the_route_only() {
 }
 
 #[test]
-fn mirrors_are_resolved() {
+fn mirrors_are_resolved_to_clusters() {
     let clusters: HashMap<_, _> = [cluster("a"), cluster("b")].into();
     let mirror = weir_model::Mirror { cluster: ClusterName::new("b").unwrap(), fraction: weir_model::Fraction::ALL };
     let action = Forward { mirrors: vec![mirror], ..forward(&[("a", 1)]) };
-    let route = only(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(action), &clusters);
+    let route = single_route(matching(PathMatch::Prefix(Arc::from(""))), RouteAction::Forward(action), &clusters);
     let names: Vec<_> = route.mirrors().iter().map(|(cluster, _)| cluster.model().name.as_str()).collect();
     assert_eq!(names, ["b"]);
 }

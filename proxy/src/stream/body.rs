@@ -1,5 +1,6 @@
-//! The body of one side, read by the other: as it comes in when no filter wants it, else from the filters. Polled by
-//! hyper when the reader has room, so a slow reader holds back a fast writer. The upstream reads the request's so.
+//! `http_body::Body` for one direction of a stream. Forwards frames unchanged when no filter reads the body, otherwise
+//! returns the filter chain's output. hyper polls it only when the peer can take more data, which gives backpressure in
+//! both directions.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,62 +10,61 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::error::ProxyError;
-use crate::filter::{Piece, Side};
-use crate::stream::http_stream::HttpStream;
-use crate::stream::source::{Source, Way};
+use crate::filter::{Direction, OutputFrame};
+use crate::stream::body_source::{BodyMode, BodySource};
+use crate::stream::http_stream::{HttpStream, abort_reason};
 
-/// What polling a body gives.
-pub(super) type Polled = Poll<Option<Result<Frame<Bytes>, ProxyError>>>;
-
-/// The body of one side, on its way to the other.
-pub(super) struct SideBody {
+/// The body of one direction.
+pub(super) struct StreamBody {
     stream: Rc<HttpStream>,
-    source: Source,
+    source: BodySource,
     trailers_sent: bool,
 }
 
-impl SideBody {
-    pub(super) fn new(stream: &Rc<HttpStream>, source: Source) -> Self {
+impl StreamBody {
+    pub(super) fn new(stream: &Rc<HttpStream>, source: BodySource) -> Self {
         Self { stream: Rc::clone(stream), source, trailers_sent: false }
     }
 
-    fn poll_direct(&mut self, context: &mut Context<'_>) -> Polled {
-        let side = self.source.side();
+    fn poll_passthrough(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let direction = self.source.direction();
         {
             let mut cell = self.stream.cell.borrow_mut();
-            if cell.exchange.chain.is_closed(side) {
-                return Poll::Ready(Some(Err(self.stream.why_broken(&cell.exchange))));
+            if cell.exchange.chain.is_closed(direction) {
+                return Poll::Ready(Some(Err(abort_reason(&cell.exchange))));
             }
-            cell.exchange.chain.outlet(side).watch(context);
+            cell.exchange.chain.output(direction).register_waker(context);
         }
         let frame = std::task::ready!(self.source.poll_frame(context));
         match &frame {
-            // What comes through filters they count themselves.
-            Some(Ok(frame)) if side == Side::Request => self.stream.count_in(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => self.stream.break_off(error),
+            // Filtered bytes are counted when they reach the filters.
+            Some(Ok(frame)) if direction == Direction::Request => {
+                self.stream.add_request_bytes(frame.data_ref().map_or(0, Bytes::len))
+            }
+            Some(Err(error)) => self.stream.abort(error),
             _ => {}
         }
         Poll::Ready(frame)
     }
 
-    fn poll_filtered(&mut self, context: &mut Context<'_>) -> Polled {
-        let side = self.source.side();
+    fn poll_filtered(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let direction = self.source.direction();
         loop {
             let accepts = {
                 let mut cell = self.stream.cell.borrow_mut();
                 let exchange = &mut cell.exchange;
-                match exchange.chain.outlet(side).poll(context) {
-                    Poll::Ready(Piece::Data(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                    Poll::Ready(Piece::Trailers) if !self.trailers_sent => {
+                match exchange.chain.output(direction).poll_frame(context) {
+                    Poll::Ready(OutputFrame::Data(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                    Poll::Ready(OutputFrame::Trailers) if !self.trailers_sent => {
                         self.trailers_sent = true;
-                        let trailers = exchange.trailers(side).as_deref().cloned().unwrap_or_default();
+                        let trailers = exchange.trailers(direction).as_deref().cloned().unwrap_or_default();
                         return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }
-                    Poll::Ready(Piece::Trailers | Piece::End) => return Poll::Ready(None),
-                    Poll::Ready(Piece::Reset) => {
-                        return Poll::Ready(Some(Err(self.stream.why_broken(exchange))));
+                    Poll::Ready(OutputFrame::Trailers | OutputFrame::End) => return Poll::Ready(None),
+                    Poll::Ready(OutputFrame::Reset) => {
+                        return Poll::Ready(Some(Err(abort_reason(exchange))));
                     }
-                    Poll::Pending => exchange.chain.accepts(side),
+                    Poll::Pending => exchange.chain.can_read(direction),
                 }
             };
             if !accepts {
@@ -72,36 +72,36 @@ impl SideBody {
             }
             match std::task::ready!(self.source.poll_event(context)) {
                 Some(Ok(event)) => self.stream.on_event(event),
-                Some(Err(error)) => self.stream.break_off(&error),
-                None => return Poll::Pending, // All is with the filters; the outlet wakes us.
+                Some(Err(error)) => self.stream.abort(&error),
+                None => return Poll::Pending, // The filters have everything; the output wakes the task.
             }
         }
     }
 }
 
-impl HttpBody for SideBody {
+impl HttpBody for StreamBody {
     type Data = Bytes;
     type Error = ProxyError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let body = self.get_mut();
-        match body.source.way {
-            Way::Direct => body.poll_direct(context),
-            Way::Filtered => body.poll_filtered(context),
+        match body.source.mode {
+            BodyMode::Passthrough => body.poll_passthrough(context),
+            BodyMode::Filtered => body.poll_filtered(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self.source.way {
-            Way::Direct => self.source.is_end(),
-            Way::Filtered => self.stream.is_out(self.source.side()),
+        match self.source.mode {
+            BodyMode::Passthrough => self.source.is_end_stream(),
+            BodyMode::Filtered => self.stream.is_drained(self.source.direction()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.source.way {
-            Way::Direct => self.source.size_hint(),
-            Way::Filtered => self.stream.size_hint(self.source.side()),
+        match self.source.mode {
+            BodyMode::Passthrough => self.source.size_hint(),
+            BodyMode::Filtered => self.stream.size_hint(self.source.direction()),
         }
     }
 }

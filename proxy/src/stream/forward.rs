@@ -1,64 +1,83 @@
-//! A request goes to a cluster: target, rewrites, header changes, mirrors, then `upstream::send`, raced with whatever
-//! ends the stream before an endpoint has answered.
+//! Forwards a request to a cluster: chooses the cluster, applies the route's rewrites and header changes, starts its
+//! mirrors, and sends. A local reply or a reset of the stream cancels the upstream request.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 use weir_model::Forward;
-use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::filter::{Event, MessageEnd, Side};
+use crate::filter::{Direction, EndOfStream, Event};
 use crate::route::Route;
-use crate::stream::body::SideBody;
-use crate::stream::handle::Origin;
-use crate::stream::http_stream::HttpStream;
+use crate::stream::body::StreamBody;
+use crate::stream::body_source::{BodyMode, BodySource};
+use crate::stream::http_stream::{HttpStream, request_timeout};
+use crate::stream::response_source::ResponseSource;
 use crate::stream::sanitize;
-use crate::stream::source::{Source, Way};
-use crate::upstream::{Answer, Cluster, Outgoing, SendFailure, SendOptions, mirror, send, tee};
+use crate::upstream::{Cluster, SendError, SendOptions, UpstreamRequest, UpstreamResponse, mirror, send, tee};
 
-/// What came back.
-pub(super) enum Forwarded {
-    /// An endpoint's response; its head is with the filters.
-    Response(Origin),
-    /// A filter or a timeout answered first.
-    Answered,
+/// The outcome of forwarding.
+pub(super) enum ForwardOutcome {
+    /// An endpoint's response, whose head has been passed to the filters.
+    Response(ResponseSource),
+    /// A filter or a timeout replied first.
+    Replied,
 }
 
-/// Sends the request as the route says.
+/// A route that forwards, and its action.
+#[derive(Clone, Copy)]
+pub(super) struct MatchedRoute<'a> {
+    /// The route.
+    pub(super) route: &'a Arc<Route>,
+    /// The route's action.
+    pub(super) forward: &'a Forward,
+}
+
+/// The body of a request to forward.
+pub(super) struct RequestBody {
+    /// The source of the body.
+    pub(super) source: BodySource,
+    /// True if the request has ended with its headers.
+    pub(super) end_of_stream: bool,
+}
+
+/// Sends the request to a cluster of its route, and passes the response's head to the filters.
 pub(super) async fn forward(
     stream: &Rc<HttpStream>,
-    (route, to): (&Arc<Route>, &Forward),
-    (source, end): (Source, bool),
-) -> Result<Forwarded, ProxyError> {
-    let cluster = target(stream, route)?;
-    stream.note_cluster(cluster, request_timeout(to, cluster));
-    let body = if end { Body::Empty } else { Body::made(SideBody::new(stream, source)) };
-    let options = SendOptions { attempt_timeout: to.timeouts.backend_request };
-    let sending = pin!(send(&stream.worker.upstreams, cluster, mirrored(stream, (route, to), body), options));
-    let answer = match unless_answered(stream, sending).await {
-        Some(Ok(answer)) => answer,
-        Some(Err(SendFailure { error, endpoint, attempts })) => {
-            stream.note_endpoint(endpoint, attempts);
+    matched: MatchedRoute<'_>,
+    RequestBody { source, end_of_stream }: RequestBody,
+) -> Result<ForwardOutcome, ProxyError> {
+    let MatchedRoute { route, forward } = matched;
+    let cluster = choose_cluster(stream, route)?;
+    stream.record_cluster(cluster, request_timeout(forward, cluster.model().request_timeout));
+    let body = if end_of_stream { Body::Empty } else { Body::stream(StreamBody::new(stream, source)) };
+    let options = SendOptions { attempt_timeout: forward.timeouts.backend_request };
+    let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, body), options));
+    let response = match until_replied(stream, sending).await {
+        Some(Ok(response)) => response,
+        Some(Err(SendError { error, endpoint, attempts })) => {
+            stream.record_endpoint(endpoint, attempts);
             return Err(error);
         }
-        None => return Ok(Forwarded::Answered),
+        None => return Ok(ForwardOutcome::Replied),
     };
-    stream.note_endpoint(Some(answer.endpoint), answer.attempts);
-    take_in(stream, route, answer)
+    stream.record_endpoint(Some(response.endpoint), response.attempts);
+    begin_response(stream, route, response)
 }
 
-/// Where the request goes: where a filter has marked it to go, among the route's own targets, or else by weight.
-fn target<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<Cluster>, ProxyError> {
-    let draw = stream.worker.draw();
-    match stream.take_mark() {
+/// Returns the target that a filter's routing mark names, or a target picked by weight.
+///
+/// # Errors
+/// `UnknownMark` when the mark names no target of the route, `NoTarget` when the route has no usable target.
+fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<Cluster>, ProxyError> {
+    let draw = stream.worker.random_u32();
+    match stream.take_routing_mark() {
         Some(mark) => route
             .marked_target(mark.as_bytes(), draw)
             .ok_or_else(|| ProxyError::UnknownMark(String::from_utf8_lossy(mark.as_bytes()).into_owned())),
@@ -66,34 +85,38 @@ fn target<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<Cluster>,
     }
 }
 
-/// The response's head goes to the filters.
-fn take_in(stream: &Rc<HttpStream>, route: &Route, answer: Answer) -> Result<Forwarded, ProxyError> {
-    let Answer { response, lease, .. } = answer;
+/// Passes the response's head to the filters.
+fn begin_response(
+    stream: &Rc<HttpStream>,
+    route: &Route,
+    response: UpstreamResponse,
+) -> Result<ForwardOutcome, ProxyError> {
+    let UpstreamResponse { response, lease, .. } = response;
     let (parts, incoming) = response.into_parts();
     let mut head = sanitize::response(parts)?;
-    route.response_edits().apply(&mut head.headers);
-    let way = stream.wants_body(Side::Response);
-    let end = if incoming.is_end_stream() { MessageEnd::Here } else { MessageEnd::Later };
-    if way == Way::Filtered && end == MessageEnd::Later {
-        head.headers.remove(CONTENT_LENGTH); // A filter may change the body, so it is framed anew.
+    route.response_modifier().apply(&mut head.headers);
+    let mode = stream.body_mode(Direction::Response);
+    let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
+    if mode == BodyMode::Filtered && end_of_stream == EndOfStream::No {
+        head.headers.remove(CONTENT_LENGTH); // A filter may change the body's length.
     }
-    stream.on_event(Event::Response(head, end));
-    Ok(Forwarded::Response(Origin { source: Source::response(incoming, way), lease: Some(lease) }))
+    stream.on_event(Event::ResponseHeaders(head, end_of_stream));
+    Ok(ForwardOutcome::Response(ResponseSource::upstream(BodySource::response(incoming, mode), lease)))
 }
 
-/// The request as the endpoint gets it. What filters may read later stays in the exchange.
-fn outgoing(stream: &HttpStream, route: &Route, body: Body) -> Outgoing {
-    // Asked before the exchange is borrowed: a body that comes from the filters looks there too.
-    let framed_anew = stream.wants_body(Side::Request) == Way::Filtered && !body.is_end_stream();
+/// Returns the request for the endpoint. Headers that filters may read later stay in the exchange.
+fn build_upstream_request(stream: &HttpStream, route: &Route, body: Body) -> UpstreamRequest {
+    // Read before the exchange is borrowed: a body from the filters borrows it too.
+    let reframed = stream.body_mode(Direction::Request) == BodyMode::Filtered && !body.is_end_stream();
     let mut cell = stream.cell.borrow_mut();
     let exchange = &mut cell.exchange;
-    let mut headers = exchange.take_headers(Side::Request, stream.keeps_head(Side::Request));
+    let mut headers = exchange.take_headers(Direction::Request, stream.needs_headers_later(Direction::Request));
     let request = &exchange.request;
-    route.request_edits().apply(&mut headers);
-    if framed_anew {
-        headers.remove(CONTENT_LENGTH); // A filter may change the body, so it is framed anew.
+    route.request_modifier().apply(&mut headers);
+    if reframed {
+        headers.remove(CONTENT_LENGTH); // A filter may change the body's length.
     }
-    Outgoing {
+    UpstreamRequest {
         method: request.method.clone(),
         scheme: request.scheme,
         authority: route.rewritten_host().unwrap_or(&request.authority).clone(),
@@ -103,49 +126,43 @@ fn outgoing(stream: &HttpStream, route: &Route, body: Body) -> Outgoing {
     }
 }
 
-/// The same, once the route's mirrors have their copies.
-fn mirrored(stream: &HttpStream, (route, to): (&Route, &Forward), body: Body) -> Outgoing {
-    let mut outgoing = outgoing(stream, route, body);
-    if to.mirrors.is_empty() {
-        return outgoing;
+/// Returns the request for the endpoint, and sends copies to the route's mirrors.
+fn start_mirrors(stream: &HttpStream, matched: MatchedRoute<'_>, body: Body) -> UpstreamRequest {
+    let mut request = build_upstream_request(stream, matched.route, body);
+    if matched.forward.mirrors.is_empty() {
+        return request;
     }
-    for (cluster, fraction) in route.mirrors() {
-        if !fraction.takes(stream.worker.draw()) {
+    for (cluster, fraction) in matched.route.mirrors() {
+        if !fraction.samples(stream.worker.random_u32()) {
             continue;
         }
-        let (body, copy) = tee(std::mem::replace(&mut outgoing.body, Body::Empty));
-        outgoing.body = body;
-        let copy = Outgoing {
-            method: outgoing.method.clone(),
-            scheme: outgoing.scheme,
-            authority: outgoing.authority.clone(),
-            path: outgoing.path.clone(),
-            headers: outgoing.headers.clone(),
+        let (body, copy) = tee(std::mem::replace(&mut request.body, Body::Empty));
+        request.body = body;
+        let copy = UpstreamRequest {
+            method: request.method.clone(),
+            scheme: request.scheme,
+            authority: request.authority.clone(),
+            path: request.path.clone(),
+            headers: request.headers.clone(),
             body: copy,
         };
         mirror(&stream.worker.upstreams, cluster, copy);
     }
-    outgoing
+    request
 }
 
-/// The route's timeout, else the cluster's, else the default; `None` = no limit.
-fn request_timeout(to: &Forward, cluster: &Cluster) -> Option<Duration> {
-    let asked = to.timeouts.request.or(cluster.model().request_timeout).unwrap_or(DEFAULT_REQUEST_TIMEOUT);
-    (!asked.is_zero()).then_some(asked)
-}
-
-/// The future's outcome, or `None` once the stream is answered or broken off; the future is not polled again then.
-async fn unless_answered<T>(stream: &Rc<HttpStream>, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+/// Waits for `future`. Returns `None` once the stream has a local reply or is reset; then `future` is not polled again.
+async fn until_replied<T>(stream: &Rc<HttpStream>, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|context| {
         if let Poll::Ready(outcome) = future.as_mut().poll(context) {
             return Poll::Ready(Some(outcome));
         }
         let mut cell = stream.cell.borrow_mut();
         let chain = &mut cell.exchange.chain;
-        if chain.is_answered() || chain.is_closed(Side::Response) {
+        if chain.has_local_reply() || chain.is_closed(Direction::Response) {
             return Poll::Ready(None);
         }
-        chain.outlet(Side::Response).watch(context);
+        chain.output(Direction::Response).register_waker(context);
         Poll::Pending
     })
     .await

@@ -1,4 +1,4 @@
-//! The request walk. Read [`handle`] downwards: this is the order in which things happen to every request.
+//! The request walk. [`handle`] has the steps of every request in order.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,105 +11,91 @@ use weir_model::{DirectResponse, RouteAction};
 use crate::body::Body;
 use crate::connection::Connection;
 use crate::error::ProxyError;
-use crate::filter::{Event, LocalReply, MessageEnd, Side};
+use crate::filter::{Direction, EndOfStream, Event, LocalReply};
 use crate::head::ResponseHead;
 use crate::route::Route;
-use crate::stream::forward::{self, Forwarded};
-use crate::stream::http_stream::{Finisher, HttpStream};
+use crate::stream::await_head::{HeadOutcome, wait_for_head};
+use crate::stream::body_source::BodySource;
+use crate::stream::forward::{self, ForwardOutcome, MatchedRoute, RequestBody};
+use crate::stream::http_stream::{HttpStream, StreamGuard};
 use crate::stream::response_body::ResponseBody;
-use crate::stream::source::Source;
-use crate::stream::wait::{HeadOut, head_out};
+use crate::stream::response_source::ResponseSource;
 use crate::worker::Worker;
 
-/// Serves one request. An error breaks the stream off: there is nothing that could be answered.
+/// Serves one request. An error resets the stream, because no response can be sent any more.
 pub(crate) async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
-    let (stream, incoming) = HttpStream::start(&worker, &connection, request); // One configuration to the end (I4).
-    let finisher = Finisher::of(&stream); // However this ends, it is logged, and every filter is told.
-    let mut origin = match respond(&stream, incoming).await {
-        Ok(origin) => origin,
-        Err(error) => stream.answer(&error), // Local replies too pass the filters: 401, 429 and 503 are seen by all.
+    let (stream, incoming) = HttpStream::start(&worker, &connection, request); // One configuration until the end (I4).
+    let guard = StreamGuard::new(&stream); // Logs the request and finishes its filters, however it ends.
+    let mut source = match produce_response(&stream, incoming).await {
+        Ok(source) => source,
+        Err(error) => stream.reply_with_error(&error), // Filters also see local replies: 401, 429, 503.
     };
-    match head_out(&stream, Side::Response, &mut origin.source).await {
-        HeadOut::Gone(end) => {
-            if stream.is_answered() {
-                origin = Origin::local(); // A filter has answered in place of an endpoint, whose body is nobody's now.
+    match wait_for_head(&stream, Direction::Response, &mut source.body).await {
+        HeadOutcome::Forwarded { end_of_stream } => {
+            if stream.has_reply() {
+                source = ResponseSource::local_reply(); // A filter's reply replaces the upstream's response.
             }
-            Ok(send(&stream, finisher, (origin.source, end, origin.lease)))
+            source.end_of_stream = end_of_stream;
+            Ok(build_response(&stream, guard, source))
         }
-        HeadOut::Answered | HeadOut::Reset => Err(stream.broken()),
+        HeadOutcome::Replied | HeadOutcome::Reset => Err(stream.abort_error()),
     }
 }
 
-/// A response on its way to the filters, and where its body comes from.
-pub(super) struct Origin {
-    /// The upstream's body; nothing for a local reply.
-    pub(super) source: Source,
-    /// Held until the body has ended.
-    pub(super) lease: Option<crate::upstream::Lease>,
-}
-
-impl Origin {
-    /// An answer of the proxy's own: its body is with the filters already.
-    pub(super) fn local() -> Self {
-        Self { source: Source::nothing(), lease: None }
-    }
-}
-
-async fn respond(stream: &Rc<HttpStream>, incoming: Incoming) -> Result<Origin, ProxyError> {
-    let first = stream.take_route()?; // Sanitised and routed, or why not.
-    let end = if incoming.is_end_stream() { MessageEnd::Here } else { MessageEnd::Later };
-    let mut source = Source::request(incoming, stream.wants_body(Side::Request));
-    stream.on_event(Event::Request(end));
-    let end = match head_out(stream, Side::Request, &mut source).await {
-        HeadOut::Gone(end) => end,
-        HeadOut::Answered => return Ok(Origin::local()),
-        HeadOut::Reset => return Err(ProxyError::DownstreamGone),
+async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result<ResponseSource, ProxyError> {
+    let first = stream.take_route()?; // Sanitized and routed, or an error.
+    let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
+    let mut body = BodySource::request(incoming, stream.body_mode(Direction::Request));
+    stream.on_event(Event::RequestHeaders(end_of_stream));
+    let end_of_stream = match wait_for_head(stream, Direction::Request, &mut body).await {
+        HeadOutcome::Forwarded { end_of_stream } => end_of_stream,
+        HeadOutcome::Replied => return Ok(ResponseSource::local_reply()),
+        HeadOutcome::Reset => return Err(ProxyError::DownstreamGone),
     };
-    let route = stream.followed_route(first)?; // Same chain or refusal (I8b).
+    let route = stream.final_route(first)?; // The final route has the same chain (I8b).
     match &route.model.action {
-        RouteAction::Forward(to) => match forward::forward(stream, (&route, to), (source, end)).await? {
-            Forwarded::Response(origin) => Ok(origin),
-            Forwarded::Answered => Ok(Origin::local()),
-        },
+        RouteAction::Forward(action) => {
+            let matched = MatchedRoute { route: &route, forward: action };
+            match forward::forward(stream, matched, RequestBody { source: body, end_of_stream }).await? {
+                ForwardOutcome::Response(source) => Ok(source),
+                ForwardOutcome::Replied => Ok(ResponseSource::local_reply()),
+            }
+        }
         RouteAction::Redirect(_) => redirect(stream, &route),
         RouteAction::Respond(direct) if direct.status == 500 => Err(ProxyError::NoTarget(direct.detail.to_string())),
         RouteAction::Respond(direct) => Ok(respond_directly(stream, direct)),
     }
 }
 
-/// The answer that a control plane has given a route of its own, without a body.
-fn respond_directly(stream: &HttpStream, direct: &DirectResponse) -> Origin {
+/// Replies with a route's direct response, which has no body.
+fn respond_directly(stream: &HttpStream, direct: &DirectResponse) -> ResponseSource {
     let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR); // 200 to 599.
-    stream.note_details(&direct.detail);
+    stream.record_details(&direct.detail);
     let head = ResponseHead { status, headers: HeaderMap::new() };
-    stream.on_event(Event::Reply(LocalReply { head, body: bytes::Bytes::new() }));
-    Origin::local()
+    stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));
+    ResponseSource::local_reply()
 }
 
-fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<Origin, ProxyError> {
+fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, ProxyError> {
     let port = stream.connection.listener.address.port();
     let Some((status, location)) = stream.with_request(|request| route.redirect(request, port)) else {
         return Err(ProxyError::NoTarget("redirect".to_owned()));
     };
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(http::header::LOCATION, location);
-    route.response_edits().apply(&mut headers);
-    stream.note_details("redirect");
+    route.response_modifier().apply(&mut headers);
+    stream.record_details("redirect");
     let head = ResponseHead { status, headers };
-    stream.on_event(Event::Reply(LocalReply { head, body: bytes::Bytes::new() }));
-    Ok(Origin::local())
+    stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));
+    Ok(ResponseSource::local_reply())
 }
 
-/// The response as hyper takes it; its body ends the stream.
-fn send(
-    stream: &Rc<HttpStream>,
-    finisher: Finisher,
-    (source, end, lease): (Source, bool, Option<crate::upstream::Lease>),
-) -> Response<Body> {
+/// Returns the response for hyper. Its body ends the stream.
+fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseSource) -> Response<Body> {
     let head = stream.response_head();
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = head.status;
@@ -117,12 +103,13 @@ fn send(
     if stream.connection.listener.drain.is_draining() && stream.is_http1() {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let body = ResponseBody::new(stream, finisher, (source, lease));
-    // RFC 9110 §9.3.2: a response to HEAD has no body, even one of our own.
-    if end || stream.is_head() || body.is_end_stream() {
-        body.whole();
+    let end_of_stream = source.end_of_stream;
+    let body = ResponseBody::new(stream, guard, source);
+    // RFC 9110 §9.3.2: a response to HEAD has no body, not even a local reply.
+    if end_of_stream || stream.is_head() || body.is_end_stream() {
+        body.complete();
     } else {
-        *response.body_mut() = Body::made(body);
+        *response.body_mut() = Body::stream(body);
     }
     response
 }

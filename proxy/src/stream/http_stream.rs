@@ -1,5 +1,5 @@
-//! What is known of a request in flight, and its end: shared by the walk, both body adapters and the worker's
-//! deadlines. The exchange inside is borrowed in synchronous sections only (`docs/decisions/001`).
+//! State of a request in flight, and its end. Shared by the request walk, both body adapters and the worker's timeouts.
+//! The exchange is borrowed in synchronous sections only (`docs/decisions/001-who-owns-a-stream.md`).
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -12,47 +12,49 @@ use http_body::SizeHint;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
+use weir_model::{Forward, RouteAction};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, reconnect_reason, record_cluster};
 use crate::error::ProxyError;
-use crate::filter::{Event, Exchange, FilterStream, LocalReply, Side, StreamCell};
+use crate::filter::{Direction, Event, Exchange, FilterStream, LocalReply, SharedStream};
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::limits::STREAM_IDLE_TIMEOUT;
 use crate::route::Route;
+use crate::stream::body_source::BodyMode;
+use crate::stream::response_source::ResponseSource;
 use crate::stream::sanitize;
-use crate::stream::source::Way;
-use crate::telemetry::{AccessRecord, RequestRecord};
+use crate::telemetry::HttpLogFields;
 use crate::upstream::Cluster;
-use crate::worker::{Overdue, Worker, WorkerConfig};
+use crate::worker::{HasTimeout, Worker, WorkerConfig};
 
 /// One request and its response, in flight.
 pub(super) struct HttpStream {
-    /// Where it runs.
+    /// The worker that the stream runs on.
     pub(super) worker: Rc<Worker>,
-    /// Where it came in.
+    /// The downstream connection.
     pub(super) connection: Rc<Connection>,
-    /// What filters see and change, and they themselves.
-    pub(super) cell: Rc<StreamCell>,
-    /// True when its route has a chain.
+    /// The filters, and the exchange that they read and change.
+    pub(super) cell: Rc<SharedStream>,
+    /// True if the route has filters.
     pub(super) has_filters: bool,
-    /// True when a changed header can mean another route.
+    /// True if routes of the listener match headers, so that a changed header can lead to another route.
     routed_by_headers: bool,
-    /// How the body of each side goes on.
-    ways: [Way; 2],
-    /// Whether filters may look at the head of each side after it has gone on.
-    keeps_heads: [bool; 2],
+    /// The path of the body, by direction.
+    body_modes: [BodyMode; 2],
+    /// True if filters may read the headers after they were forwarded, by direction.
+    retained_headers: [bool; 2],
     config: Rc<WorkerConfig>,
     route: RefCell<Option<Result<Arc<Route>, ProxyError>>>,
-    /// The head's parts that the log needs, when the walk has taken the rest.
-    sent: Sent,
+    /// The request as sent, for the access log.
+    original: OriginalRequest,
     deadline: Cell<Option<Instant>>,
-    moved: Cell<Instant>,
-    watch: Cell<usize>,
+    last_activity: Cell<Instant>,
+    timeout_key: Cell<usize>,
     finished: Cell<bool>,
 }
 
-/// What the downstream sent, for the log: filters may change the head afterwards.
-struct Sent {
+/// The request as the downstream sent it, for the access log. Filters may change the head afterwards.
+struct OriginalRequest {
     method: Method,
     authority: HeaderValue,
     path: http::uri::PathAndQuery,
@@ -60,315 +62,319 @@ struct Sent {
     request_id: Option<HeaderValue>,
 }
 
+/// The end of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StreamEnd {
+    /// The response was passed to hyper completely.
+    Complete,
+    /// The downstream has gone.
+    Aborted,
+}
+
 impl HttpStream {
-    /// Takes a request in: one configuration from here to its end (invariant I4), sanitised, routed, its chain found.
+    /// Starts a stream: takes one configuration for its whole life (invariant I4), sanitizes the head, finds the route
+    /// and its filter chain.
     pub(super) fn start(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
         request: Request<Incoming>,
     ) -> (Rc<Self>, Incoming) {
-        connection.enter();
+        connection.stream_started();
         let config = worker.config(&connection.listener.name);
         let (parts, incoming) = request.into_parts();
-        let (head, refused) = head_of(parts, connection);
+        let (head, rejected) = sanitized_head(parts, connection);
         let table = config.route_table(&connection.listener.name);
-        let route = match refused {
+        let route = match rejected {
             Some(error) => Err(error),
-            None => match config.asks_for_more(&connection.listener.name, connection.secured()) {
+            None => match reconnect_reason(&config, connection) {
                 Some(reason) => Err(ProxyError::BadRequest(reason)),
                 None => table.and_then(|table| table.find(&head)).cloned().ok_or(ProxyError::NoRoute),
             },
         };
-        let routed_by_headers = table.is_some_and(|table| table.looks_at_headers());
+        let routed_by_headers = table.is_some_and(|table| table.matches_headers());
         let chain = route.as_ref().ok().map(|route| config.chain(route)).unwrap_or_default();
-        let sent = Sent {
+        let original = OriginalRequest {
             method: head.method.clone(),
             authority: head.authority.clone(),
             path: head.path.clone(),
             version: head.version,
             request_id: head.headers.get("x-request-id").cloned(),
         };
-        let facts = connection.facts(route.as_ref().ok().map(|route| &*route.model));
-        let started = facts.started;
-        let deadline = route.as_ref().ok().and_then(|route| first_timeout(route)).map(|timeout| started + timeout);
-        let cell = FilterStream::new(head, facts, &chain);
-        let way = |side| if cell.borrow().wants_body(side) { Way::Filtered } else { Way::Direct };
-        let ways = [way(Side::Request), way(Side::Response)];
-        let keeps_heads = [cell.borrow().keeps_head(Side::Request), cell.borrow().keeps_head(Side::Response)];
+        let info = connection.stream_info(route.as_ref().ok().map(|route| &*route.model));
+        let started = info.started;
+        // Until a cluster is chosen. Pauses of filters count as well.
+        let timeout = match route.as_ref().map(|route| &route.model.action) {
+            Ok(RouteAction::Forward(forward)) => request_timeout(forward, None),
+            _ => None,
+        };
+        let deadline = timeout.map(|timeout| started + timeout);
+        let cell = FilterStream::new(head, info, &chain);
+        let mode = |direction| match cell.borrow().needs_body(direction) {
+            true => BodyMode::Filtered,
+            false => BodyMode::Passthrough,
+        };
+        let body_modes = [mode(Direction::Request), mode(Direction::Response)];
+        let retained_headers = [
+            cell.borrow().needs_headers_later(Direction::Request),
+            cell.borrow().needs_headers_later(Direction::Response),
+        ];
         let stream = Rc::new(Self {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
             cell,
             has_filters: !chain.is_empty(),
             routed_by_headers,
-            ways,
-            keeps_heads,
+            body_modes,
+            retained_headers,
             config,
             route: RefCell::new(Some(route)),
-            sent,
+            original,
             deadline: Cell::new(deadline),
-            moved: Cell::new(started),
-            watch: Cell::new(0),
+            last_activity: Cell::new(started),
+            timeout_key: Cell::new(0),
             finished: Cell::new(false),
         });
-        let weak: Weak<dyn Overdue> = Rc::downgrade(&stream) as Weak<dyn Overdue>;
-        stream.watch.set(worker.deadlines.watch(weak));
+        let weak: Weak<dyn HasTimeout> = Rc::downgrade(&stream) as Weak<dyn HasTimeout>;
+        stream.timeout_key.set(worker.timeouts.register(weak));
         (stream, incoming)
     }
 
-    /// The route that the request has matched, or why it has none. Asked once.
+    /// Returns the route that the request matched, or the error of a request without one. Called once.
     pub(super) fn take_route(&self) -> Result<Arc<Route>, ProxyError> {
         self.route.borrow_mut().take().unwrap_or(Err(ProxyError::NoRoute))
     }
 
-    /// The route that the request takes after its filters: the first one, or another that they have made it match, if
-    /// that has the same chain (invariant I8b).
-    pub(super) fn followed_route(&self, first: Arc<Route>) -> Result<Arc<Route>, ProxyError> {
+    /// Returns the route after the filters: `first`, or another route that the changed request matches.
+    ///
+    /// # Errors
+    /// `NoRoute` when no route matches any more, `RouteChangedChain` when the other route has another chain (invariant
+    /// I8b).
+    pub(super) fn final_route(&self, first: Arc<Route>) -> Result<Arc<Route>, ProxyError> {
         if !self.has_filters {
             return Ok(first);
         }
         let mut cell = self.cell.borrow_mut();
         let exchange = &mut cell.exchange;
-        let changed = exchange.request_changed();
+        let changed = exchange.request_changes();
         if !(changed.target || changed.headers && self.routed_by_headers) {
             return Ok(first);
         }
         let table = self.config.route_table(&self.connection.listener.name);
-        let now = table.and_then(|table| table.find(&exchange.request)).ok_or(ProxyError::NoRoute)?;
-        if Arc::ptr_eq(now, &first) {
+        let route = table.and_then(|table| table.find(&exchange.request)).ok_or(ProxyError::NoRoute)?;
+        if Arc::ptr_eq(route, &first) {
             return Ok(first);
         }
-        if now.model.chain != first.model.chain {
+        if route.model.chain != first.model.chain {
             return Err(ProxyError::RouteChangedChain);
         }
-        exchange.facts.route = Some(now.model.name.clone());
-        exchange.facts.route_metadata = now.model.metadata.clone();
-        Ok(Arc::clone(now))
+        exchange.stream_info.route = Some(route.model.name.clone());
+        exchange.stream_info.route_metadata = route.model.metadata.clone();
+        Ok(Arc::clone(route))
     }
 
-    /// The routing mark that a filter has set, taken out of the request: no endpoint sees it.
-    pub(super) fn take_mark(&self) -> Option<HeaderValue> {
+    /// Removes the routing mark that a filter has set, so that no endpoint receives it, and returns it.
+    pub(super) fn take_routing_mark(&self) -> Option<HeaderValue> {
         let mut cell = self.cell.borrow_mut();
         let exchange = &mut cell.exchange;
-        if !exchange.request_changed().mark {
-            return None; // What came from outside has no such header: see `sanitize`.
+        if !exchange.request_changes().routing_mark {
+            return None; // `sanitize` removes the header from downstream requests.
         }
         exchange.request.headers.remove(ROUTING_MARK)
     }
 
-    /// Takes an event to the filters.
+    /// Passes an event to the filters.
     pub(super) fn on_event(&self, event: Event) {
-        self.moved.set(Instant::now());
-        if let Event::Data(Side::Request, bytes) | Event::LastData(Side::Request, bytes) = &event {
-            self.count_in(bytes.len());
+        self.last_activity.set(Instant::now());
+        if let Event::Data(Direction::Request, bytes, _) = &event {
+            self.add_request_bytes(bytes.len());
         }
         self.cell.borrow_mut().on_event(event);
     }
 
-    /// Answers with an error, through the filters.
-    pub(super) fn answer(&self, error: &ProxyError) -> super::handle::Origin {
+    /// Sends a local reply for an error, through the filters.
+    pub(super) fn reply_with_error(&self, error: &ProxyError) -> ResponseSource {
         self.cell.borrow_mut().exchange.fail(error.clone());
-        self.on_event(Event::Reply(LocalReply::of_error(error)));
-        super::handle::Origin::local()
+        self.on_event(Event::LocalReply(LocalReply::from_error(error)));
+        ResponseSource::local_reply()
     }
 
-    /// The stream cannot go on: answers if nothing was answered yet, else breaks off.
-    pub(super) fn break_off(&self, error: &ProxyError) {
+    /// Aborts the stream: sends a local reply if it has no reply yet, otherwise resets it.
+    pub(super) fn abort(&self, error: &ProxyError) {
         let mut cell = self.cell.borrow_mut();
         cell.exchange.fail(error.clone());
-        let answered = cell.exchange.chain.is_answered() || *error == ProxyError::DownstreamGone;
-        let event = if answered { Event::Broken } else { Event::Reply(LocalReply::of_error(error)) };
+        let replied = cell.exchange.chain.has_local_reply() || *error == ProxyError::DownstreamGone;
+        let event = if replied { Event::Reset } else { Event::LocalReply(LocalReply::from_error(error)) };
         cell.on_event(event);
     }
 
-    /// True once the proxy or a filter has answered instead of the upstream.
-    pub(super) fn is_answered(&self) -> bool {
-        self.cell.borrow().exchange.chain.is_answered()
+    /// Returns true if the proxy or a filter has replied in place of the upstream.
+    pub(super) fn has_reply(&self) -> bool {
+        self.cell.borrow().exchange.chain.has_local_reply()
     }
 
-    /// How the body of a side goes on.
-    pub(super) fn wants_body(&self, side: Side) -> Way {
-        self.ways[side as usize]
+    /// Returns the path of the body of a direction.
+    pub(super) fn body_mode(&self, direction: Direction) -> BodyMode {
+        self.body_modes[direction as usize]
     }
 
-    /// Whether filters may look at the head of a side after it has gone on.
-    pub(super) fn keeps_head(&self, side: Side) -> bool {
-        self.keeps_heads[side as usize]
+    /// Returns true if filters may read the headers of a direction after they were forwarded.
+    pub(super) fn needs_headers_later(&self, direction: Direction) -> bool {
+        self.retained_headers[direction as usize]
     }
 
-    /// Looks at the request's head as it is now.
-    pub(super) fn with_request<T>(&self, look: impl FnOnce(&RequestHead) -> T) -> T {
-        look(&self.cell.borrow().exchange.request)
+    /// Calls `read` with the current request head.
+    pub(super) fn with_request<T>(&self, read: impl FnOnce(&RequestHead) -> T) -> T {
+        read(&self.cell.borrow().exchange.request)
     }
 
-    /// The response's head, for hyper. What filters read in their logs stays in the exchange.
+    /// Returns the response's head for hyper. Headers that filters read when they log stay in the exchange.
     pub(super) fn response_head(&self) -> ResponseHead {
         let mut cell = self.cell.borrow_mut();
-        // An outlet has given the head, so there is one; were there none, an empty 500 would say so.
-        let status = cell.exchange.response.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, |it| it.status);
-        ResponseHead { status, headers: cell.exchange.take_headers(Side::Response, self.keeps_head(Side::Response)) }
+        // The output buffer has returned the head, so it exists. The status is a defensive default.
+        let status = cell.exchange.response.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, |head| head.status);
+        ResponseHead {
+            status,
+            headers: cell.exchange.take_headers(Direction::Response, self.needs_headers_later(Direction::Response)),
+        }
     }
 
-    /// True when the downstream speaks HTTP/1.
+    /// Returns true if the downstream uses HTTP/1.
     pub(super) fn is_http1(&self) -> bool {
-        self.sent.version <= Version::HTTP_11
+        self.original.version <= Version::HTTP_11
     }
 
-    /// True for a request whose response has no body.
+    /// Returns true for a HEAD request, whose response has no body.
     pub(super) fn is_head(&self) -> bool {
-        self.sent.method == Method::HEAD
+        self.original.method == Method::HEAD
     }
 
-    /// Remembers why the answer is as it is.
-    pub(super) fn note_details(&self, details: &str) {
-        self.cell.borrow_mut().exchange.facts.details = Some(details.into());
+    /// Records the reason of the response for the access log.
+    pub(super) fn record_details(&self, details: &str) {
+        self.cell.borrow_mut().exchange.stream_info.details = Some(details.into());
     }
 
-    /// Remembers the cluster, and how long the whole may take from the request's head on.
-    pub(super) fn note_cluster(&self, cluster: &Cluster, timeout: Option<Duration>) {
+    /// Records the cluster, and the timeout from the request's head to the response's end.
+    pub(super) fn record_cluster(&self, cluster: &Cluster, timeout: Option<Duration>) {
         let mut cell = self.cell.borrow_mut();
-        let facts = &mut cell.exchange.facts;
-        facts.cluster = Some(cluster.model().name.clone());
-        facts.cluster_metadata = cluster.model().metadata.clone();
-        facts.endpoints = cluster.endpoints().len() as u64;
-        self.deadline.set(timeout.map(|timeout| facts.started + timeout));
+        let info = &mut cell.exchange.stream_info;
+        record_cluster(info, cluster);
+        self.deadline.set(timeout.map(|timeout| info.started + timeout));
     }
 
-    /// Remembers who answered, or was asked last.
-    pub(super) fn note_endpoint(&self, endpoint: Option<SocketAddr>, attempts: u32) {
+    /// Records the endpoint of the last attempt.
+    pub(super) fn record_endpoint(&self, endpoint: Option<SocketAddr>, attempts: u32) {
         let mut cell = self.cell.borrow_mut();
-        cell.exchange.facts.endpoint = endpoint;
-        cell.exchange.facts.attempts = attempts;
+        cell.exchange.stream_info.endpoint = endpoint;
+        cell.exchange.stream_info.attempts = attempts;
     }
 
     /// Counts body bytes of the request.
-    pub(super) fn count_in(&self, bytes: usize) {
-        self.moved.set(Instant::now());
-        self.cell.borrow_mut().exchange.facts.request_bytes += bytes as u64;
+    pub(super) fn add_request_bytes(&self, bytes: usize) {
+        self.last_activity.set(Instant::now());
+        self.cell.borrow_mut().exchange.stream_info.request_bytes += bytes as u64;
     }
 
     /// Counts body bytes of the response.
-    pub(super) fn count_out(&self, bytes: usize) {
-        self.moved.set(Instant::now());
-        self.cell.borrow_mut().exchange.facts.response_bytes += bytes as u64;
+    pub(super) fn add_response_bytes(&self, bytes: usize) {
+        self.last_activity.set(Instant::now());
+        self.cell.borrow_mut().exchange.stream_info.response_bytes += bytes as u64;
     }
 
-    /// True when everything of a side has left the filters and was taken.
-    pub(super) fn is_out(&self, side: Side) -> bool {
-        self.cell.borrow_mut().exchange.chain.outlet(side).remaining() == Some(0)
+    /// Returns true if a direction has been read to its end from the filters' output.
+    pub(super) fn is_drained(&self, direction: Direction) -> bool {
+        self.cell.borrow_mut().exchange.chain.output(direction).remaining() == Some(0)
     }
 
-    /// How much of a side's body is to come: exact once all of it has left the filters.
-    pub(super) fn size_hint(&self, side: Side) -> SizeHint {
-        let remaining = self.cell.borrow_mut().exchange.chain.outlet(side).remaining();
+    /// Returns the bounds of the remaining body of a direction. Exact once all of it has left the filters.
+    pub(super) fn size_hint(&self, direction: Direction) -> SizeHint {
+        let remaining = self.cell.borrow_mut().exchange.chain.output(direction).remaining();
         remaining.map_or_else(SizeHint::default, |bytes| SizeHint::with_exact(bytes as u64))
     }
 
-    /// Why the stream broke off.
-    #[expect(clippy::unused_self, reason = "reads as the stream's own answer; the exchange is borrowed by its caller")]
-    pub(super) fn why_broken(&self, exchange: &Exchange) -> ProxyError {
-        exchange.error.clone().unwrap_or(ProxyError::DownstreamGone)
+    /// Returns the error that reset the stream. The exchange must not be borrowed.
+    pub(super) fn abort_error(&self) -> ProxyError {
+        abort_reason(&self.cell.borrow().exchange)
     }
 
-    /// Why the stream broke off, when its exchange is not borrowed.
-    pub(super) fn broken(&self) -> ProxyError {
-        self.why_broken(&self.cell.borrow().exchange)
-    }
-
-    /// The end: filters log and forget the stream, the access log gets its line. Once.
-    fn finish(&self, whole: bool) {
+    /// Ends the stream: finishes the filters and writes the access-log entry. Later calls do nothing.
+    fn finish(&self, end: StreamEnd) {
         if self.finished.replace(true) {
             return;
         }
         let now = Instant::now();
-        self.worker.deadlines.forget(self.watch.get());
-        self.connection.leave(now);
+        self.worker.timeouts.unregister(self.timeout_key.get());
+        self.connection.stream_ended(now);
         let mut cell = self.cell.borrow_mut();
-        if !whole {
+        if end == StreamEnd::Aborted {
             cell.exchange.fail(ProxyError::DownstreamGone);
-            cell.on_event(Event::Broken);
+            cell.on_event(Event::Reset);
         }
-        cell.exchange.facts.finished = Some(now);
+        cell.exchange.stream_info.finished = Some(now);
         cell.finish();
         self.log(&cell.exchange, now);
     }
 
     fn log(&self, exchange: &Exchange, now: Instant) {
-        let facts = &exchange.facts;
         let status = exchange.response.as_ref().map_or(0, |response| response.status.as_u16());
-        let duration = now.duration_since(facts.started);
-        self.connection.listener.metrics.request_ended(status, duration);
-        let plugin_failed = exchange.error.as_ref().and_then(ProxyError::plugin);
-        self.worker.access_log.record(&AccessRecord {
-            started: facts.started_at,
-            duration,
-            listener: self.connection.listener.name.as_str(),
-            peer: self.connection.peer,
-            peer_identity: self.connection.identity.get().map(|identity| &**identity),
-            request: Some(RequestRecord {
-                request_id: self.sent.request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
-                method: &self.sent.method,
-                authority: Some(&self.sent.authority),
-                path: self.sent.path.as_str(),
-                version: self.sent.version,
-                status,
-            }),
-            route: facts.route.as_ref().map_or("", |route| route.as_str()),
-            cluster: facts.cluster.as_ref().map_or("", |cluster| cluster.as_str()),
-            endpoint: facts.endpoint,
-            attempts: facts.attempts,
-            bytes_in: facts.request_bytes,
-            bytes_out: facts.response_bytes,
-            failure: exchange.error.as_ref(),
-            details: facts.details.as_deref().unwrap_or_default(),
-            plugin: plugin_failed.or(facts.replied_by.as_deref()).unwrap_or_default(),
-            values: &facts.values,
+        let mut entry = self.connection.access_log_entry(exchange, now);
+        self.connection.listener.metrics.request_ended(status, entry.duration);
+        if entry.plugin.is_empty() {
+            entry.plugin = exchange.stream_info.replied_by.as_deref().unwrap_or_default();
+        }
+        entry.http = Some(HttpLogFields {
+            request_id: self.original.request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
+            method: &self.original.method,
+            authority: Some(&self.original.authority),
+            path: self.original.path.as_str(),
+            version: self.original.version,
+            status,
         });
+        self.worker.access_log.record(&entry);
     }
 }
 
-impl Overdue for HttpStream {
-    fn check(&self, now: Instant) {
+impl HasTimeout for HttpStream {
+    fn check_timeout(&self, now: Instant) {
         if self.deadline.get().is_some_and(|deadline| now >= deadline) {
-            // An answer that filters hold back gets as long as a request's default, not for ever.
+            // A local reply that a filter pauses has the default request timeout.
             self.deadline.set(Some(now + DEFAULT_REQUEST_TIMEOUT));
-            self.break_off(&ProxyError::RequestTimeout);
-        } else if now.duration_since(self.moved.get()) > STREAM_IDLE_TIMEOUT {
-            self.break_off(&ProxyError::StreamIdle);
+            self.abort(&ProxyError::RequestTimeout);
+        } else if now.duration_since(self.last_activity.get()) > STREAM_IDLE_TIMEOUT {
+            self.abort(&ProxyError::StreamIdle);
         }
     }
 }
 
-/// Ends a stream exactly once: with `whole` when its last byte was given to hyper, else when it is dropped, because the
+/// Ends a stream exactly once: with [`StreamGuard::complete`] when hyper has its last byte, or on drop, when the
 /// downstream has gone.
-pub(super) struct Finisher(Rc<HttpStream>);
+pub(super) struct StreamGuard(Rc<HttpStream>);
 
-impl Finisher {
-    pub(super) fn of(stream: &Rc<HttpStream>) -> Self {
+impl StreamGuard {
+    pub(super) fn new(stream: &Rc<HttpStream>) -> Self {
         Self(Rc::clone(stream))
     }
 
-    /// The last byte has gone.
-    pub(super) fn whole(self) {
-        self.0.finish(true);
+    /// Ends a stream whose last byte was passed to hyper.
+    pub(super) fn complete(self) {
+        self.0.finish(StreamEnd::Complete);
     }
 }
 
-impl Drop for Finisher {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.0.finish(false);
+        self.0.finish(StreamEnd::Aborted);
     }
 }
 
-/// The head as the proxy goes on with it; when it is refused, as much of it as the log can show, and why.
-fn head_of(parts: http::request::Parts, connection: &Connection) -> (RequestHead, Option<ProxyError>) {
+/// Returns the sanitized head. With an error, the head has only what the access log needs.
+fn sanitized_head(parts: http::request::Parts, connection: &Connection) -> (RequestHead, Option<ProxyError>) {
     let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
     let scheme = if connection.is_tls() { "https" } else { "http" };
     match sanitize::request(parts, connection.peer.ip(), scheme) {
         Ok(head) => (head, None),
         Err(error) => {
             let path = uri.path_and_query().cloned();
-            let authority = uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
+            let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
             let head = RequestHead {
                 method,
                 scheme,
@@ -382,9 +388,13 @@ fn head_of(parts: http::request::Parts, connection: &Connection) -> (RequestHead
     }
 }
 
-/// How long the whole may take, before a cluster is chosen: filters that hold a request back count too.
-fn first_timeout(route: &Route) -> Option<Duration> {
-    let weir_model::RouteAction::Forward(to) = &route.model.action else { return None };
-    let asked = to.timeouts.request.unwrap_or(DEFAULT_REQUEST_TIMEOUT);
-    (!asked.is_zero()).then_some(asked)
+/// Returns the error that reset a stream.
+pub(super) fn abort_reason(exchange: &Exchange) -> ProxyError {
+    exchange.error.clone().unwrap_or(ProxyError::DownstreamGone)
+}
+
+/// Returns the request timeout: the route's, or the cluster's, or the default. `None` is no limit.
+pub(super) fn request_timeout(forward: &Forward, cluster: Option<Duration>) -> Option<Duration> {
+    let timeout = forward.timeouts.request.or(cluster).unwrap_or(DEFAULT_REQUEST_TIMEOUT);
+    (!timeout.is_zero()).then_some(timeout)
 }

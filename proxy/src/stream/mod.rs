@@ -1,4 +1,4 @@
-//! One HTTP request and its response: the spine. `handle.rs` is the request walk, read it first.
+//! One HTTP request and its response: the spine. `handle.rs` has the request walk; read it first.
 //!
 //! ```text
 //! handle ─► sanitize ─► route ─► filters ▼ ─► forward ─► upstream
@@ -6,13 +6,14 @@
 //! ```
 
 mod handle; // The request walk.
-mod forward; // To a cluster, with the changes that a route asks for.
-mod wait; // Until a head has left its filters.
-mod response_body; // The body that the downstream reads.
-mod body; // The body of one side, read by the other.
-mod source; // Where a body comes from.
-mod http_stream; // What is known of a request in flight, and its end.
-mod sanitize; // What the outside may not say.
-mod normalise; // One form of a path.
+mod forward; // Sends the request to a cluster.
+mod response_body; // The response body that hyper sends downstream.
+mod await_head; // Waits until a head has left its filters.
+mod body; // The body of one direction.
+mod http_stream; // State of a request in flight, and its end.
+mod response_source; // The body and the upstream connection of a response.
+mod body_source; // The incoming body of one direction.
+mod sanitize; // Removes ambiguity from heads.
+mod normalize; // One spelling for each path.
 
 pub(crate) use handle::handle;

@@ -1,42 +1,42 @@
-//! The response body that the downstream reads. Its end is the end of the stream; dropped before, the downstream has
-//! gone.
+//! The response body that hyper sends downstream. Its end is the end of the stream. If hyper drops it earlier, the
+//! downstream has gone.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, SizeHint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::error::ProxyError;
-use crate::stream::body::{Polled, SideBody};
-use crate::stream::http_stream::{Finisher, HttpStream};
-use crate::stream::source::Source;
+use crate::stream::body::StreamBody;
+use crate::stream::http_stream::{HttpStream, StreamGuard};
+use crate::stream::response_source::ResponseSource;
 use crate::upstream::Lease;
 
-/// A response's body on its way to the downstream.
+/// The body of a response, which ends the stream.
 pub(super) struct ResponseBody {
     stream: Rc<HttpStream>,
-    body: SideBody,
+    body: StreamBody,
     lease: Option<Lease>,
-    finisher: Option<Finisher>,
+    guard: Option<StreamGuard>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(stream: &Rc<HttpStream>, finisher: Finisher, (source, lease): (Source, Option<Lease>)) -> Self {
-        let body = SideBody::new(stream, source);
-        Self { stream: Rc::clone(stream), body, lease, finisher: Some(finisher) }
+    pub(super) fn new(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseSource) -> Self {
+        let body = StreamBody::new(stream, source.body);
+        Self { stream: Rc::clone(stream), body, lease: source.lease, guard: Some(guard) }
     }
 
-    /// Nothing of it will be read: the response has ended with its head.
-    pub(super) fn whole(mut self) {
+    /// Ends the stream without reading the body: the response ended with its headers.
+    pub(super) fn complete(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        self.lease = None; // The connection to the endpoint is free for the next request.
-        if let Some(finisher) = self.finisher.take() {
-            finisher.whole();
+        self.lease = None; // The upstream connection can serve the next request.
+        if let Some(guard) = self.guard.take() {
+            guard.complete();
         }
     }
 }
@@ -45,16 +45,16 @@ impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = ProxyError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let response = self.get_mut();
-        if response.finisher.is_none() {
+        if response.guard.is_none() {
             return Poll::Ready(None);
         }
         let polled = Pin::new(&mut response.body).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                response.stream.count_out(frame.data_ref().map_or(0, Bytes::len));
-                // A body of known length is not polled again after its last byte, nor one after its trailers.
+                response.stream.add_response_bytes(frame.data_ref().map_or(0, Bytes::len));
+                // hyper does not poll a body of known length after its last byte, nor any body after its trailers.
                 if frame.is_trailers() || response.is_end_stream() {
                     response.end();
                 }

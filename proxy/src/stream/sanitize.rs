@@ -1,10 +1,9 @@
-//! What comes in is made unambiguous, once, before anyone decides by it: one host, one path in one spelling, no headers
-//! that were meant for this connection only, and the headers that the proxy itself vouches for. Everything after this
-//! (routes, filters, the endpoint) sees the same bytes. Called by `stream::handle` for each request and for each
-//! response of an endpoint.
+//! Makes heads unambiguous, once, before any decision uses them: one host, one path in one spelling, no hop-by-hop
+//! headers, and the headers that the proxy itself sets. Routes, filters and the endpoint see the same bytes.
+//! `stream::handle` calls it for each request, and `stream::forward` for each response of an endpoint.
 //!
-//! What hyper has refused before: a bad or a repeated differing `content-length`, `transfer-encoding` that does not end
-//! in `chunked` or comes with HTTP/1.0, bare line feeds, folded lines. It drops a `content-length` beside a
+//! hyper has already rejected a malformed or a repeated differing `content-length`, a `transfer-encoding` that does not
+//! end in `chunked` or comes with HTTP/1.0, bare line feeds, and folded lines. It removes a `content-length` beside a
 //! `transfer-encoding` (RFC 9112 §6.3), and what follows `#` in a request's target.
 
 use std::cell::RefCell;
@@ -16,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, re
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
-use super::normalise;
+use super::normalize;
 use crate::error::ProxyError;
 use crate::head::{RequestHead, ResponseHead};
 use crate::limits::{MAX_HEADERS, MAX_REQUEST_ID_BYTES};
@@ -25,25 +24,25 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Headers that tell parts of the mesh from one another; never taken from outside.
+/// Prefix of headers that are internal to the mesh. They are never accepted from a downstream.
 const INTERNAL_PREFIX: &str = "x-weir-";
 
-/// Which headers that need a look are there, by a bit for each kind.
+/// The special headers that a head has, as one bit for each kind.
 #[derive(Clone, Copy)]
-struct Present(u8);
+struct SpecialHeaders(u8);
 
-impl Present {
-    /// `connection`, which most downstreams send.
+impl SpecialHeaders {
+    /// The `connection` header, which most downstreams send.
     const CONNECTION: u8 = 1;
-    /// One of the other headers that always end here, which few send.
+    /// Any other hop-by-hop header. Few downstreams send one.
     const HOP_BY_HOP: u8 = 1 << 5;
     const TRANSFER_ENCODING: u8 = 1 << 1;
     const CONTENT_LENGTH: u8 = 1 << 2;
     const EXPECT: u8 = 1 << 3;
     const INTERNAL: u8 = 1 << 4;
 
-    /// One pass over the names: looking up each of a dozen absent headers would cost more.
-    fn among(headers: &HeaderMap) -> Self {
+    /// Scans the header names once, which costs less than looking up a dozen absent headers.
+    fn scan(headers: &HeaderMap) -> Self {
         headers.keys().fold(Self(0), |Self(bits), name| {
             let bit = match name.as_str() {
                 "connection" => Self::CONNECTION,
@@ -63,11 +62,11 @@ impl Present {
     }
 }
 
-/// Makes a request's head fit to be routed, filtered and forwarded. `peer` is who sent it, `scheme` how.
+/// Makes a request's head unambiguous. `peer` is the downstream's address, `scheme` its scheme.
 ///
 /// # Errors
-/// `BadRequest` for whatever two parties could understand in two ways, and for `CONNECT` and upgrades;
-/// `HeadersTooLarge` for more headers than are allowed.
+/// `BadRequest` for a head that two parties could interpret differently, for `CONNECT` and for upgrades.
+/// `HeadersTooLarge` for more headers than allowed.
 pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str) -> Result<RequestHead, ProxyError> {
     let request::Parts { method, uri, version, mut headers, .. } = parts;
     if headers.len() > MAX_HEADERS {
@@ -77,58 +76,58 @@ pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str)
         return Err(ProxyError::BadRequest("CONNECT is not supported"));
     }
     let authority = authority(&uri, version, &mut headers)?;
-    let path = normalise::path(uri, &method)?;
-    let present = Present::among(&headers);
-    let hop_by_hop = present.has(Present::HOP_BY_HOP);
-    let trailers = hop_by_hop && lists(&headers, &TE, "trailers");
+    let path = normalize::path(uri, &method)?;
+    let present = SpecialHeaders::scan(&headers);
+    let hop_by_hop = present.has(SpecialHeaders::HOP_BY_HOP);
+    let trailers = hop_by_hop && header_has_token(&headers, &TE, "trailers");
     if hop_by_hop {
-        refuse_upgrade(&headers)?;
+        reject_upgrade(&headers)?;
     }
-    end_hop_by_hop(&mut headers, present);
+    remove_hop_by_hop(&mut headers, present);
     if trailers {
-        // RFC 9110 §10.1.4: the one coding of `te` that every hop can pass on.
+        // RFC 9110 §10.1.4: the only value of `te` that every hop can forward.
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if present.has(Present::TRANSFER_ENCODING) {
-        end_transfer_encoding(&mut headers).map_err(ProxyError::BadRequest)?;
-    } else if present.has(Present::CONTENT_LENGTH) {
-        one_content_length(&mut headers).map_err(ProxyError::BadRequest)?;
+    if present.has(SpecialHeaders::TRANSFER_ENCODING) {
+        remove_transfer_encoding(&mut headers).map_err(ProxyError::BadRequest)?;
+    } else if present.has(SpecialHeaders::CONTENT_LENGTH) {
+        check_content_length(&mut headers).map_err(ProxyError::BadRequest)?;
     }
-    if present.has(Present::EXPECT) {
-        // hyper answers it when the body is first asked for.
-        if !lists(&headers, &EXPECT, "100-continue") {
+    if present.has(SpecialHeaders::EXPECT) {
+        // hyper sends 100 when the body is first polled.
+        if !header_has_token(&headers, &EXPECT, "100-continue") {
             return Err(ProxyError::BadRequest("only 100-continue can be expected"));
         }
         headers.remove(EXPECT);
     }
-    if present.has(Present::INTERNAL) {
+    if present.has(SpecialHeaders::INTERNAL) {
         let internal: Vec<_> =
             headers.keys().filter(|name| name.as_str().starts_with(INTERNAL_PREFIX)).cloned().collect();
         internal.iter().for_each(|name| drop(headers.remove(name)));
     }
-    vouch(&mut headers, peer, scheme);
+    set_forwarded_headers(&mut headers, peer, scheme);
     Ok(RequestHead { method, scheme, authority, path, headers, version })
 }
 
-/// Makes the head of an endpoint's response fit to be sent down.
+/// Makes the head of an endpoint's response unambiguous.
 ///
 /// # Errors
-/// `UpstreamProtocol` for what the endpoint was not asked for or no downstream could understand.
+/// `UpstreamProtocol` for a response that was not requested or that no downstream could interpret.
 pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyError> {
-    let refused = |reason: &str| ProxyError::UpstreamProtocol(reason.to_owned());
+    let rejected = |reason: &str| ProxyError::UpstreamProtocol(reason.to_owned());
     let response::Parts { status, mut headers, .. } = parts;
     if status.is_informational() {
-        return Err(refused("it switched protocols without being asked"));
+        return Err(rejected("it switched protocols without a request"));
     }
     if headers.len() > MAX_HEADERS {
-        return Err(refused("the response has too many headers"));
+        return Err(rejected("the response has too many headers"));
     }
-    let present = Present::among(&headers);
-    end_hop_by_hop(&mut headers, present);
-    if present.has(Present::TRANSFER_ENCODING) {
-        end_transfer_encoding(&mut headers).map_err(refused)?;
-    } else if present.has(Present::CONTENT_LENGTH) {
-        one_content_length(&mut headers).map_err(refused)?;
+    let present = SpecialHeaders::scan(&headers);
+    remove_hop_by_hop(&mut headers, present);
+    if present.has(SpecialHeaders::TRANSFER_ENCODING) {
+        remove_transfer_encoding(&mut headers).map_err(rejected)?;
+    } else if present.has(SpecialHeaders::CONTENT_LENGTH) {
+        check_content_length(&mut headers).map_err(rejected)?;
     }
     if status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH); // RFC 9110 §8.6: never with 204.
@@ -136,8 +135,10 @@ pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyErro
     Ok(ResponseHead { status, headers })
 }
 
-/// The host that the request is for, taken out of the headers. RFC 9112 §3.2: exactly one `host`; one that differs from
-/// the target's is refused rather than ignored, because somebody meant it to be seen by somebody.
+/// Removes the `host` header and returns the request's host.
+///
+/// RFC 9112 §3.2: a request has exactly one `host`. One that differs from the target's host is rejected and not
+/// ignored, because another server may use it.
 fn authority(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<HeaderValue, ProxyError> {
     let host = match headers.entry(HOST) {
         Entry::Occupied(hosts) if hosts.iter().nth(1).is_some() => {
@@ -167,8 +168,9 @@ fn authority(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<Hea
     if is_host(authority.as_bytes()) { Ok(authority) } else { Err(ProxyError::BadRequest("the host is not valid")) }
 }
 
-/// A name or an address, and perhaps a port: what has other characters is meant to confuse (RFC 3986 allows more, DNS
-/// does not).
+/// Returns true for a name or an address with an optional port.
+///
+/// Rejects characters that RFC 3986 allows and DNS does not, since they only serve to confuse.
 fn is_host(authority: &[u8]) -> bool {
     let (host, port) = match authority.iter().rposition(|byte| matches!(byte, b':' | b']')) {
         Some(colon) if authority[colon] == b':' => (&authority[..colon], &authority[colon + 1..]),
@@ -183,31 +185,33 @@ fn is_host(authority: &[u8]) -> bool {
     valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
-/// RFC 9110 §7.8: an upgrade may be ignored. Ignoring `h2c` does no harm; who asks for another protocol cannot go on
-/// without it, and gets a clear answer.
-fn refuse_upgrade(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let asked = headers.contains_key(UPGRADE) && lists(headers, &CONNECTION, "upgrade");
-    if asked && !lists(headers, &UPGRADE, "h2c") {
+/// Rejects an upgrade other than `h2c`.
+///
+/// RFC 9110 §7.8 allows ignoring an upgrade. Ignoring `h2c` is harmless. A downstream that requests another protocol
+/// cannot continue without it, so it gets an error.
+fn reject_upgrade(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let upgrades = headers.contains_key(UPGRADE) && header_has_token(headers, &CONNECTION, "upgrade");
+    if upgrades && !header_has_token(headers, &UPGRADE, "h2c") {
         return Err(ProxyError::BadRequest("upgrades are not supported"));
     }
     Ok(())
 }
 
-/// True when one of the header's comma-separated elements is `element`, in any case.
-fn lists(headers: &HeaderMap, name: &HeaderName, element: &str) -> bool {
+/// Returns true if one of the header's comma-separated elements is `element`, in any case.
+fn header_has_token(headers: &HeaderMap, name: &HeaderName, element: &str) -> bool {
     let mut elements = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    elements.any(|it| it.trim_ascii().eq_ignore_ascii_case(element.as_bytes()))
+    elements.any(|value| value.trim_ascii().eq_ignore_ascii_case(element.as_bytes()))
 }
 
-/// RFC 9110 §7.6.1: `connection`, what it names, and what has always been meant for one connection, end here.
-fn end_hop_by_hop(headers: &mut HeaderMap, present: Present) {
-    if present.has(Present::CONNECTION) {
+/// Removes `connection`, the headers that it names, and the other hop-by-hop headers (RFC 9110 §7.6.1).
+fn remove_hop_by_hop(headers: &mut HeaderMap, present: SpecialHeaders) {
+    if present.has(SpecialHeaders::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
             .map(<[u8]>::trim_ascii)
-            // The usual options name no header that could be there.
+            // The usual options name no header that could be present.
             .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
             .filter_map(|option| HeaderName::from_bytes(option).ok())
             .filter(|name| !is_end_to_end(name.as_str()))
@@ -216,15 +220,17 @@ fn end_hop_by_hop(headers: &mut HeaderMap, present: Present) {
         named.iter().for_each(|name| drop(headers.remove(name)));
         headers.remove(CONNECTION);
     }
-    if present.has(Present::HOP_BY_HOP) {
+    if present.has(SpecialHeaders::HOP_BY_HOP) {
         for name in ["keep-alive", "proxy-connection", "te", "upgrade", "http2-settings"] {
             headers.remove(name);
         }
     }
 }
 
-/// Headers that `connection` cannot take away: a downstream must not be able to hide who it is, or to change how long
-/// its body is, from those behind this proxy.
+/// Returns true for headers that `connection` cannot remove.
+///
+/// A downstream must not be able to hide its identity, or to change the length of its body, towards those behind this
+/// proxy.
 fn is_end_to_end(name: &str) -> bool {
     name.starts_with("x-forwarded-")
         || name.starts_with("content-")
@@ -234,9 +240,11 @@ fn is_end_to_end(name: &str) -> bool {
         )
 }
 
-/// The body has been taken out of its coding, so neither the coding nor a length beside it says anything any more. Any
-/// coding but `chunked` would still be in the body, without its label.
-fn end_transfer_encoding(headers: &mut HeaderMap) -> Result<(), &'static str> {
+/// Removes `transfer-encoding` and a length beside it, since hyper has decoded the body.
+///
+/// # Errors
+/// Any coding but `chunked`: the body would still be coded, without its label.
+fn remove_transfer_encoding(headers: &mut HeaderMap) -> Result<(), &'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let chunked = codings.next().is_some_and(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     if !chunked || codings.next().is_some() {
@@ -247,8 +255,11 @@ fn end_transfer_encoding(headers: &mut HeaderMap) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// RFC 9110 §8.6: a repeated or listed length is one length, or an error.
-fn one_content_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
+/// Reduces a repeated or listed `content-length` to one (RFC 9110 §8.6).
+///
+/// # Errors
+/// The lengths differ, or are not numbers.
+fn check_content_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let first = values.next().map(HeaderValue::as_bytes).unwrap_or_default();
     let single = values.next().is_none();
@@ -267,8 +278,8 @@ fn one_content_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Adds what the proxy vouches for: who sent the request, how, and an id to find it again by.
-fn vouch(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
+/// Sets the headers that the proxy is the authority for: `x-forwarded-proto`, `x-forwarded-for` and `x-request-id`.
+fn set_forwarded_headers(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     match headers.entry(FORWARDED_FOR) {
         Entry::Vacant(entry) => drop(entry.insert(forwarded_for(std::iter::empty(), peer))),
@@ -287,10 +298,10 @@ fn vouch(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
     }
 }
 
-/// The chain of those who forwarded the request, with the peer behind them.
+/// Returns the chain of forwarders, with the peer at its end.
 fn forwarded_for<'a>(chain: impl Iterator<Item = &'a HeaderValue>, peer: IpAddr) -> HeaderValue {
     thread_local! {
-        // Kept, so that only the value itself is allocated, in its exact size.
+        // Reused, so that only the value itself is allocated, in its exact size.
         static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     TEXT.with_borrow_mut(|text| {
@@ -300,7 +311,7 @@ fn forwarded_for<'a>(chain: impl Iterator<Item = &'a HeaderValue>, peer: IpAddr)
             text.extend_from_slice(b", ");
         }
         write_address(text, peer);
-        // Header values and an address joined by commas are a header value.
+        // Header values and an address joined by commas are a valid header value.
         HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     })
 }
@@ -321,7 +332,7 @@ fn write_address(text: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-/// A random UUID (RFC 9562 §5.4). It is an address in logs, not a secret.
+/// Returns a random UUID (RFC 9562 §5.4). It identifies a request in logs, and is no secret.
 fn new_request_id() -> HeaderValue {
     thread_local! {
         static RNG: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng());

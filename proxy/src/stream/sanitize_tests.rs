@@ -1,4 +1,4 @@
-//! Heads of the kind that one server understands in one way and the next in another.
+//! Tests with heads that two servers could interpret differently.
 
 use super::*;
 
@@ -19,17 +19,17 @@ fn sanitized_as(
     request(builder.body(()).unwrap().into_parts().0, "192.0.2.1".parse().unwrap(), "http")
 }
 
-/// The headers that are left, without those that are always added.
-fn left(head: &HeaderMap) -> Vec<String> {
+/// Returns the remaining headers, without those that are always added.
+fn remaining(head: &HeaderMap) -> Vec<String> {
     let added = [FORWARDED_FOR, FORWARDED_PROTO, REQUEST_ID];
-    let kept = head.iter().filter(|(name, _)| !added.contains(*name));
-    let mut lines: Vec<_> = kept.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    let others = head.iter().filter(|(name, _)| !added.contains(*name));
+    let mut lines: Vec<_> = others.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     lines.sort();
     lines
 }
 
 #[test]
-fn there_is_exactly_one_host() {
+fn request_has_exactly_one_valid_host() {
     for (target, hosts, expected) in [
         ("/", &["a.com"][..], Ok("a.com")),
         ("/", &["a.com:8080"], Ok("a.com:8080")),
@@ -71,7 +71,7 @@ fn there_is_exactly_one_host() {
 }
 
 #[test]
-fn what_was_meant_for_one_connection_ends_here() {
+fn hop_by_hop_and_internal_headers_are_removed() {
     for (headers, expected) in [
         (&[("connection", "close"), ("x-a", "1")][..], &["x-a: 1"][..]),
         (&[("connection", "keep-alive, X-A"), ("x-a", "1"), ("x-b", "2"), ("keep-alive", "5")], &["x-b: 2"]),
@@ -95,12 +95,12 @@ fn what_was_meant_for_one_connection_ends_here() {
     ] {
         let mut all = vec![("host", "a.com")];
         all.extend_from_slice(headers);
-        assert_eq!(left(&sanitized("POST", "/", &all).unwrap().headers), expected, "{headers:?}");
+        assert_eq!(remaining(&sanitized("POST", "/", &all).unwrap().headers), expected, "{headers:?}");
     }
 }
 
 #[test]
-fn what_two_servers_could_understand_in_two_ways_is_refused() {
+fn ambiguous_request_is_rejected() {
     for (method, target, headers, expected) in [
         ("CONNECT", "a.com:443", &[][..], "CONNECT is not supported"),
         ("GET", "/", &[("connection", "upgrade"), ("upgrade", "websocket")], "upgrades are not supported"),
@@ -136,7 +136,7 @@ fn what_two_servers_could_understand_in_two_ways_is_refused() {
 }
 
 #[test]
-fn the_proxy_vouches_for_who_how_and_which() {
+fn forwarded_headers_name_peer_and_scheme() {
     for (headers, expected) in [
         (&[][..], "192.0.2.1"),
         (&[("x-forwarded-for", "10.0.0.1")], "10.0.0.1, 192.0.2.1"),
@@ -167,7 +167,7 @@ fn the_proxy_vouches_for_who_how_and_which() {
 }
 
 #[test]
-fn a_request_id_is_kept_or_made() {
+fn request_id_is_retained_or_generated() {
     let id = |value: &str| {
         let head = sanitized("GET", "/", &[("host", "a.com"), ("x-request-id", value)]).unwrap();
         head.headers[REQUEST_ID].to_str().unwrap().to_owned()
@@ -183,13 +183,13 @@ fn a_request_id_is_kept_or_made() {
 }
 
 #[test]
-fn responses_are_made_fit_to_be_sent_down() {
+fn ambiguous_response_is_repaired_or_rejected() {
     let sanitized = |status: u16, headers: &[(&str, &str)]| {
         let mut builder = http::Response::builder().status(status);
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        response(builder.body(()).unwrap().into_parts().0).map(|head| left(&head.headers))
+        response(builder.body(()).unwrap().into_parts().0).map(|head| remaining(&head.headers))
     };
     for (status, headers, expected) in [
         (200, &[("connection", "x-a"), ("x-a", "1"), ("x-b", "2"), ("keep-alive", "timeout=5")][..], &["x-b: 2"][..]),

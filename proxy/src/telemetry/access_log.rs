@@ -1,12 +1,12 @@
-//! The access log: a line of JSON for each request, from the workers to a file or to standard output.
+//! The access log: one line of JSON per request, from the workers to a file or to standard output.
 //!
 //! ```text
 //! worker 0: AccessLog (buffer) ──┐ bounded queue
 //! worker 1: AccessLog (buffer) ──┼────────────► writer thread ──► file or standard output
 //! ```
 //!
-//! A worker appends to its own buffer and hands it over when it is full or 100 ms old. A disk that is stuck blocks the
-//! writer thread only: then buffers are dropped, and counted in lines.
+//! A worker appends to its own buffer and sends it to the writer when it is full or 100 ms old. A blocked disk blocks
+//! the writer thread only: workers then drop buffers and count the lines.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -21,11 +21,11 @@ use std::thread::JoinHandle;
 use tracing::{info, warn};
 
 use crate::limits::{ACCESS_LOG_BUFFER_BYTES, ACCESS_LOG_CLOSE_TIMEOUT, ACCESS_LOG_FLUSH_INTERVAL, ACCESS_LOG_QUEUE};
-use crate::telemetry::access_record::AccessRecord;
+use crate::telemetry::access_log_entry::AccessLogEntry;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::timestamp::Timestamps;
+use crate::telemetry::timestamp::TimestampFormatter;
 
-/// Where the access log goes.
+/// The target of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccessLogTarget {
     /// Standard output.
@@ -47,44 +47,46 @@ fn open_file(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-enum Message {
+/// A command to the writer thread.
+enum WriterCommand {
     Lines(Vec<u8>),
     Reopen,
     Close(SyncSender<()>),
 }
 
-/// One worker's end of the access log.
+/// The access log of one worker.
 pub(crate) struct AccessLog {
-    pending: RefCell<Pending>,
-    sender: SyncSender<Message>,
+    buffer: RefCell<LineBuffer>,
+    sender: SyncSender<WriterCommand>,
     metrics: Arc<Metrics>,
 }
 
+/// Lines that are not sent to the writer yet.
 #[derive(Default)]
-struct Pending {
+struct LineBuffer {
     lines: Vec<u8>,
     count: u64,
-    timestamps: Timestamps,
+    timestamps: TimestampFormatter,
 }
 
 impl AccessLog {
-    /// Appends a request's line.
-    pub(crate) fn record(&self, record: &AccessRecord<'_>) {
-        let mut pending = self.pending.borrow_mut();
-        let Pending { lines, count, timestamps } = &mut *pending;
-        record.write(timestamps, lines);
+    /// Appends the line of a request or a connection.
+    pub(crate) fn record(&self, entry: &AccessLogEntry<'_>) {
+        let mut buffer = self.buffer.borrow_mut();
+        let LineBuffer { lines, count, timestamps } = &mut *buffer;
+        entry.write(timestamps, lines);
         *count += 1;
         if lines.len() >= ACCESS_LOG_BUFFER_BYTES {
-            self.hand_over(&mut pending);
+            self.flush_to_writer(&mut buffer);
         }
     }
 
-    /// Hands over what is kept back.
+    /// Sends buffered lines to the writer.
     pub(crate) fn flush(&self) {
-        self.hand_over(&mut self.pending.borrow_mut());
+        self.flush_to_writer(&mut self.buffer.borrow_mut());
     }
 
-    /// Hands over what is kept back, again and again. Ends with the worker.
+    /// Sends buffered lines to the writer every [`ACCESS_LOG_FLUSH_INTERVAL`]. Never returns.
     pub(crate) async fn flush_forever(self: Rc<Self>) {
         loop {
             tokio::time::sleep(ACCESS_LOG_FLUSH_INTERVAL).await;
@@ -92,15 +94,15 @@ impl AccessLog {
         }
     }
 
-    fn hand_over(&self, pending: &mut Pending) {
-        if pending.lines.is_empty() {
+    fn flush_to_writer(&self, buffer: &mut LineBuffer) {
+        if buffer.lines.is_empty() {
             return;
         }
-        // The next buffer is as large as this one was: an idle worker keeps none.
-        let next = Vec::with_capacity(pending.lines.len().min(ACCESS_LOG_BUFFER_BYTES + 1024));
-        let lines = std::mem::replace(&mut pending.lines, next);
-        let count = std::mem::take(&mut pending.count);
-        match self.sender.try_send(Message::Lines(lines)) {
+        // The next buffer has the size of this one, so an idle worker holds no memory.
+        let next = Vec::with_capacity(buffer.lines.len().min(ACCESS_LOG_BUFFER_BYTES + 1024));
+        let lines = std::mem::replace(&mut buffer.lines, next);
+        let count = std::mem::take(&mut buffer.count);
+        match self.sender.try_send(WriterCommand::Lines(lines)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.metrics.process.access_log_dropped.fetch_add(count, Ordering::Relaxed);
@@ -115,9 +117,9 @@ impl Drop for AccessLog {
     }
 }
 
-/// The thread that writes, and how to reach it.
+/// The writer thread and its queue.
 pub(crate) struct AccessLogWriter {
-    sender: SyncSender<Message>,
+    sender: SyncSender<WriterCommand>,
     metrics: Arc<Metrics>,
     thread: JoinHandle<()>,
 }
@@ -126,7 +128,7 @@ impl AccessLogWriter {
     /// Opens the target and starts the thread.
     ///
     /// # Errors
-    /// The file cannot be opened for appending, or there is no thread.
+    /// The file cannot be opened for appending, or the thread cannot be started.
     pub(crate) fn start(target: AccessLogTarget, metrics: Arc<Metrics>) -> io::Result<Self> {
         let output = target.open()?;
         let (sender, receiver) = sync_channel(ACCESS_LOG_QUEUE);
@@ -137,25 +139,25 @@ impl AccessLogWriter {
         Ok(Self { sender, metrics, thread })
     }
 
-    /// A worker's end. Made on the main thread, moved to its worker.
-    pub(crate) fn worker_end(&self) -> AccessLog {
-        AccessLog { pending: RefCell::default(), sender: self.sender.clone(), metrics: Arc::clone(&self.metrics) }
+    /// Returns the access log for one worker.
+    pub(crate) fn for_worker(&self) -> AccessLog {
+        AccessLog { buffer: RefCell::default(), sender: self.sender.clone(), metrics: Arc::clone(&self.metrics) }
     }
 
-    /// Opens the file anew, after whoever rotates logs has moved it away.
+    /// Reopens the file, after log rotation has moved it.
     pub(crate) fn reopen(&self) {
-        if self.sender.try_send(Message::Reopen).is_err() {
-            warn!("the access log is not opened anew: its writer is stuck; check the disk and send the signal again");
+        if self.sender.try_send(WriterCommand::Reopen).is_err() {
+            warn!("the access log is not reopened: its writer is blocked; check the disk and send the signal again");
         }
     }
 
-    /// Waits until every line handed over is written, for at most [`ACCESS_LOG_CLOSE_TIMEOUT`]. Blocks.
+    /// Blocks until every line in the queue is written, for at most [`ACCESS_LOG_CLOSE_TIMEOUT`].
     pub(crate) fn close(self) {
         let (sender, written) = sync_channel(1);
-        if self.sender.try_send(Message::Close(sender)).is_ok()
+        if self.sender.try_send(WriterCommand::Close(sender)).is_ok()
             && written.recv_timeout(ACCESS_LOG_CLOSE_TIMEOUT).is_ok()
         {
-            drop(self.thread.join()); // It ends after its answer; a panic in it has been logged.
+            drop(self.thread.join()); // The thread exits after the notification; a panic in it has been logged.
         }
     }
 }
@@ -163,24 +165,24 @@ impl AccessLogWriter {
 fn write_lines(
     mut output: Box<dyn Write + Send>,
     target: &AccessLogTarget,
-    messages: &Receiver<Message>,
+    commands: &Receiver<WriterCommand>,
     metrics: &Metrics,
 ) {
     let mut failing = false;
-    while let Ok(message) = messages.recv() {
-        let outcome = match message {
-            Message::Lines(lines) => output.write_all(&lines).and_then(|()| output.flush()).inspect_err(|_| {
+    while let Ok(command) = commands.recv() {
+        let outcome = match command {
+            WriterCommand::Lines(lines) => output.write_all(&lines).and_then(|()| output.flush()).inspect_err(|_| {
                 let count = lines.split(|byte| *byte == b'\n').count().saturating_sub(1) as u64;
                 metrics.process.access_log_dropped.fetch_add(count, Ordering::Relaxed);
             }),
-            Message::Reopen => target.open().map(|opened| output = opened),
-            Message::Close(done) => {
-                let _ = done.try_send(()); // Nobody waits any more: then nobody needs to know.
+            WriterCommand::Reopen => target.open().map(|opened| output = opened),
+            WriterCommand::Close(done) => {
+                let _ = done.try_send(()); // Fails only if `close` has timed out.
                 return;
             }
         };
         match &outcome {
-            Ok(()) if failing => info!("the access log is written again"),
+            Ok(()) if failing => info!("the access log can be written again"),
             Err(error) if !failing => warn!(%error, "the access log cannot be written; lines are dropped and counted"),
             Ok(()) | Err(_) => {}
         }
@@ -196,16 +198,16 @@ mod tests {
     use http::{Method, Version};
 
     use super::*;
-    use crate::telemetry::access_record::RequestRecord;
+    use crate::telemetry::access_log_entry::HttpLogFields;
 
-    fn record(log: &AccessLog, path: &str) {
-        log.record(&AccessRecord {
+    fn record_request(log: &AccessLog, path: &str) {
+        log.record(&AccessLogEntry {
             started: SystemTime::UNIX_EPOCH,
             duration: Duration::ZERO,
             listener: "",
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             peer_identity: None,
-            request: Some(RequestRecord {
+            http: Some(HttpLogFields {
                 request_id: b"",
                 method: &Method::GET,
                 authority: None,
@@ -222,19 +224,19 @@ mod tests {
             failure: None,
             details: "",
             plugin: "",
-            values: &[],
+            properties: &[],
         });
     }
 
     #[test]
-    fn every_line_arrives_before_close_returns() {
+    fn close_waits_until_every_line_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let metrics = Arc::new(Metrics::new(1));
         let writer = AccessLogWriter::start(AccessLogTarget::File(path.clone()), Arc::clone(&metrics)).unwrap();
-        let log = writer.worker_end();
+        let log = writer.for_worker();
         for index in 0..1_000 {
-            record(&log, &format!("/{index}"));
+            record_request(&log, &format!("/{index}"));
         }
         drop(log);
         writer.close();
@@ -245,31 +247,31 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_disk_drops_lines_and_counts_them() {
-        let (sender, messages) = sync_channel(1); // Nobody receives: a writer that is stuck.
+    fn blocked_writer_drops_and_counts_lines() {
+        let (sender, commands) = sync_channel(1); // Without a receiver: a blocked writer.
         let metrics = Arc::new(Metrics::new(1));
-        let log = AccessLog { pending: RefCell::default(), sender, metrics: Arc::clone(&metrics) };
+        let log = AccessLog { buffer: RefCell::default(), sender, metrics: Arc::clone(&metrics) };
         for _ in 0..3 {
-            record(&log, "/");
-            record(&log, "/");
+            record_request(&log, "/");
+            record_request(&log, "/");
             log.flush();
         }
         assert_eq!(metrics.process.access_log_dropped.load(Ordering::Relaxed), 4);
-        drop(messages);
+        drop(commands);
     }
 
     #[test]
-    fn a_moved_file_is_opened_anew() {
+    fn moved_file_is_reopened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let writer = AccessLogWriter::start(AccessLogTarget::File(path.clone()), Arc::new(Metrics::new(1))).unwrap();
-        let log = writer.worker_end();
-        record(&log, "/old");
+        let log = writer.for_worker();
+        record_request(&log, "/old");
         log.flush();
         let moved = folder.path().join("access.log.1");
         std::fs::rename(&path, &moved).unwrap();
         writer.reopen();
-        record(&log, "/new");
+        record_request(&log, "/new");
         drop(log);
         writer.close();
         assert!(std::fs::read_to_string(&path).unwrap().contains("/new"));

@@ -1,60 +1,60 @@
-//! Numbers that one thread writes and any thread reads: counters, gauges, histograms, counters by kind.
+//! Metrics with one writer thread and any number of readers: counters, gauges, histograms, counters by kind.
 //!
-//! One writer, so an addition is a load and a store, without a locked instruction. Values may be a moment old when they
-//! are read from another thread.
+//! With one writer, an addition is a load and a store, without a locked instruction. Other threads may read slightly
+//! outdated values.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Only goes up.
+/// A monotonic counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds one. Only from the thread that owns the counter.
+    /// Adds one. Must be called on the writer thread.
     pub(crate) fn increment(&self) {
         self.add(1);
     }
 
-    /// Adds. Only from the thread that owns the counter.
+    /// Adds `amount`. Must be called on the writer thread.
     pub(crate) fn add(&self, amount: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
-    /// The value.
+    /// Returns the value.
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Goes up and down.
+/// A value that increases and decreases.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// Adds one. Only from the thread that owns the gauge.
+    /// Adds one. Must be called on the writer thread.
     pub(crate) fn increment(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Is this from now on. Only from the thread that owns the gauge.
+    /// Sets the value. Must be called on the writer thread.
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// Takes one away. Only from the thread that owns the gauge.
+    /// Subtracts one. Must be called on the writer thread.
     pub(crate) fn decrement(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
     }
 
-    /// The value.
+    /// Returns the value.
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Upper bounds of a histogram's buckets, in microseconds, and as Prometheus writes them in seconds.
+/// Upper bounds of histogram buckets, in microseconds, and in seconds for the label `le`.
 pub(crate) const BUCKETS: [(u64, &str); 15] = [
     (500, "0.0005"),
     (1_000, "0.001"),
@@ -73,16 +73,16 @@ pub(crate) const BUCKETS: [(u64, &str); 15] = [
     (60_000_000, "60"),
 ];
 
-/// How durations are spread.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    /// By bucket; the last one is for what is above all bounds.
+    /// Counts by bucket; the last one counts durations above all bounds.
     buckets: [Counter; BUCKETS.len() + 1],
     sum_micros: Counter,
 }
 
 impl Histogram {
-    /// Notes one duration. Only from the thread that owns the histogram.
+    /// Records one duration. Must be called on the writer thread.
     pub(crate) fn observe(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.iter().position(|(bound, _)| micros <= *bound).unwrap_or(BUCKETS.len());
@@ -91,17 +91,17 @@ impl Histogram {
     }
 }
 
-/// Histograms of several threads added up, in counts up to each bound.
+/// The sum of histograms of several threads.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct HistogramSum {
-    /// By bucket, not yet cumulative.
+    /// Counts by bucket, not cumulative.
     pub(crate) buckets: [u64; BUCKETS.len() + 1],
-    /// All durations together.
+    /// The sum of all durations.
     pub(crate) sum_micros: u64,
 }
 
 impl HistogramSum {
-    /// Adds one thread's.
+    /// Adds the histogram of one thread.
     pub(crate) fn add(&mut self, histogram: &Histogram) {
         for (sum, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
             *sum += bucket.value();
@@ -110,10 +110,10 @@ impl HistogramSum {
     }
 }
 
-/// Kinds that [`CounterByKind`] tells apart; those beyond are counted as `other`.
+/// Most kinds of a [`CounterByKind`]; further kinds are counted as `other`.
 const MAX_KINDS: usize = 16;
 
-/// A counter for each of a few kinds, known by their names.
+/// Counters for a small set of named kinds.
 #[derive(Debug, Default)]
 pub(crate) struct CounterByKind {
     kinds: [(OnceLock<&'static str>, Counter); MAX_KINDS],
@@ -121,7 +121,7 @@ pub(crate) struct CounterByKind {
 }
 
 impl CounterByKind {
-    /// Adds one to a kind. Only from the thread that owns the counters.
+    /// Adds one to a kind. Must be called on the writer thread.
     pub(crate) fn increment(&self, kind: &'static str) {
         for (name, counter) in &self.kinds {
             if *name.get_or_init(|| kind) == kind {
@@ -131,7 +131,7 @@ impl CounterByKind {
         self.other.increment();
     }
 
-    /// Every kind seen, and how often.
+    /// Returns every counted kind with its count.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let named = self.kinds.iter().filter_map(|(name, counter)| Some((*name.get()?, counter.value())));
         named.chain(Some(("other", self.other.value())).filter(|(_, count)| *count > 0))
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_fall_into_their_buckets() {
+    fn durations_are_counted_in_their_buckets() {
         let histogram = Histogram::default();
         for micros in [0, 500, 501, 1_000_000, 60_000_001] {
             histogram.observe(Duration::from_micros(micros));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_bounded() {
+    fn excess_kinds_are_counted_as_other() {
         const NAMES: [&str; 18] =
             ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r"];
         let counters = CounterByKind::default();

@@ -1,5 +1,5 @@
-//! The process log: lines for people or JSON for machines, on standard error, with a level that `/logging` changes.
-//! Started once by `app`, before anything else can want to say something.
+//! The process log: text or JSON lines on standard error, with a level that `/logging` changes. Started once by `app`,
+//! before any other part of the process.
 
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
@@ -9,59 +9,72 @@ use tracing::{Subscriber, error};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt, registry, reload};
+use weir_host_abi::abi::log::LogLevel;
 
 use crate::telemetry::log_writer::LogWriter;
 
-/// How lines look.
+/// The format of the process log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// For people.
+pub enum LogFormat {
+    /// Text for terminals.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Changes the level of the running log.
 #[derive(Clone)]
-pub(crate) struct LogLevel {
+pub(crate) struct LogLevelHandle {
     change: std::sync::Arc<dyn Fn(LevelFilter) -> Result<(), String> + Send + Sync>,
 }
 
-impl LogLevel {
-    /// From now on, say what is at least this important.
+impl LogLevelHandle {
+    /// Sets the level.
     ///
     /// # Errors
-    /// There is no log any more.
+    /// The log has been closed.
     pub(crate) fn set(&self, level: LevelFilter) -> Result<(), String> {
         (self.change)(level)
     }
 }
 
-/// The log of this process. When this is dropped, what has been said is written: the process ends.
+/// Returns the log level of the process, as guests number it (`proxy_get_log_level`).
+pub(crate) fn guest_log_level() -> LogLevel {
+    match LevelFilter::current() {
+        LevelFilter::TRACE => LogLevel::Trace,
+        LevelFilter::DEBUG => LogLevel::Debug,
+        LevelFilter::INFO => LogLevel::Info,
+        LevelFilter::WARN => LogLevel::Warn,
+        LevelFilter::ERROR => LogLevel::Error,
+        _ => LogLevel::Critical,
+    }
+}
+
+/// The log of this process. Dropping it writes all queued lines, which happens at process exit.
 pub(crate) struct Log {
-    level: Option<LogLevel>,
+    level: Option<LogLevelHandle>,
     writer: LogWriter,
 }
 
 impl Log {
-    /// Starts the log and makes panics go to it.
+    /// Starts the log, and logs panics in it.
     ///
     /// # Errors
-    /// There is no thread for it.
+    /// The writer thread cannot be started.
     pub(crate) fn start(format: LogFormat) -> io::Result<Self> {
         let writer = LogWriter::start(io::stderr())?;
         let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
-        let subscriber = registry().with(lines(format, writer.clone()).with_filter(filter));
+        let subscriber = registry().with(line_layer(format, writer.clone()).with_filter(filter));
         let level = tracing::subscriber::set_global_default(subscriber).ok().map(|()| {
             std::panic::set_hook(Box::new(log_panic));
             let change = move |level| handle.reload(level).map_err(|error| error.to_string());
-            LogLevel { change: std::sync::Arc::new(change) }
+            LogLevelHandle { change: std::sync::Arc::new(change) }
         });
         Ok(Self { level, writer })
     }
 
-    /// What changes its level. `None` when this process had a log already (as in tests).
-    pub(crate) fn level(&self) -> Option<LogLevel> {
+    /// Returns the handle that changes the level; `None` if this process had a log already, as in tests.
+    pub(crate) fn level(&self) -> Option<LogLevelHandle> {
         self.level.clone()
     }
 }
@@ -72,7 +85,7 @@ impl Drop for Log {
     }
 }
 
-fn lines<S>(format: LogFormat, writer: LogWriter) -> Box<dyn Layer<S> + Send + Sync>
+fn line_layer<S>(format: LogFormat, writer: LogWriter) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -85,7 +98,7 @@ where
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("without a message");
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
-    error!(thread = thread.name().unwrap_or("unnamed"), place, message, "a panic: this is a bug of the proxy");
+    error!(thread = thread.name().unwrap_or("unnamed"), location, message, "a panic: this is a bug of the proxy");
 }

@@ -1,5 +1,6 @@
-//! Where lines of the process log go: through a bounded queue to a thread of its own. Whoever logs, a worker above all,
-//! never waits for whoever reads: past the bound, lines are dropped and counted, and the log says so when it goes on.
+//! The writer of the process log: a bounded queue to a thread of its own. Logging never blocks on a slow reader of
+//! standard error, which matters for workers. Lines above the bound are dropped and counted, and the log reports their
+//! number later.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,68 +12,71 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::limits::{LOG_CLOSE_TIMEOUT, LOG_LINE_BYTES, LOG_QUEUE_BYTES};
 
-/// Lines that this process has dropped; it has one log.
+/// The number of dropped lines. Global, because a process has one log.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Lines of the process log that were dropped since the process started.
+/// Returns the number of lines of the process log that were dropped since the process started.
 pub(crate) fn log_lines_dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-enum Message {
+/// A command to the writer thread.
+enum WriterCommand {
     Line(Vec<u8>),
     Close(SyncSender<()>),
 }
 
-/// The way to the thread that writes.
+/// The queue to the writer thread.
 #[derive(Clone)]
 pub(super) struct LogWriter {
-    sender: SyncSender<Message>,
+    sender: SyncSender<WriterCommand>,
     /// Bytes in the queue, as [`size`] counts them.
-    waiting: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
 }
 
 impl LogWriter {
-    /// Starts the thread. It ends with the process, or when [`LogWriter::close`] says so.
+    /// Starts the thread. It exits at [`LogWriter::close`].
     ///
     /// # Errors
-    /// There is no thread.
+    /// The thread cannot be started.
     pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
-        // Room for all lines that fit, and for the end.
-        let (sender, messages) = sync_channel(LOG_QUEUE_BYTES / LOG_LINE_BYTES + 1);
-        let writer = Self { sender, waiting: Arc::default() };
-        let waiting = Arc::clone(&writer.waiting);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(output, &messages, &waiting))?;
+        // Capacity for all lines within the byte limit, and for `Close`.
+        let (sender, commands) = sync_channel(LOG_QUEUE_BYTES / LOG_LINE_BYTES + 1);
+        let writer = Self { sender, queued_bytes: Arc::default() };
+        let queued_bytes = Arc::clone(&writer.queued_bytes);
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_lines(output, &commands, &queued_bytes))?;
         Ok(writer)
     }
 
-    fn hand_over(&self, line: &[u8]) {
+    fn flush_to_writer(&self, line: &[u8]) {
         let size = size(line);
-        let fits = self.waiting.fetch_add(size, Ordering::Relaxed) + size <= LOG_QUEUE_BYTES;
-        if !fits || self.sender.try_send(Message::Line(line.to_vec())).is_err() {
-            self.waiting.fetch_sub(size, Ordering::Relaxed);
+        let fits = self.queued_bytes.fetch_add(size, Ordering::Relaxed) + size <= LOG_QUEUE_BYTES;
+        if !fits || self.sender.try_send(WriterCommand::Line(line.to_vec())).is_err() {
+            self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until every line handed over is written, for at most [`LOG_CLOSE_TIMEOUT`]. Blocks.
+    /// Blocks until every queued line is written, for at most [`LOG_CLOSE_TIMEOUT`].
     pub(super) fn close(&self) {
         let (sender, written) = sync_channel(1);
-        if self.sender.try_send(Message::Close(sender)).is_ok() {
-            let _ = written.recv_timeout(LOG_CLOSE_TIMEOUT); // Nobody reads: then nobody misses a line.
+        if self.sender.try_send(WriterCommand::Close(sender)).is_ok() {
+            let _ = written.recv_timeout(LOG_CLOSE_TIMEOUT); // On a timeout the remaining lines are lost.
         }
     }
 }
 
-/// What a line takes of the queue.
+/// Returns the share of the queue limit that a line uses, in bytes.
 fn size(line: &[u8]) -> usize {
     line.len().max(LOG_LINE_BYTES)
 }
 
-/// An event arrives as one write.
+/// `tracing_subscriber` passes each event as one write.
 impl Write for &LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.hand_over(line);
+        self.flush_to_writer(line);
         Ok(line.len())
     }
 
@@ -89,27 +93,27 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-fn write_lines(mut output: impl Write, messages: &Receiver<Message>, waiting: &AtomicUsize) {
-    let mut told = 0;
-    while let Ok(message) = messages.recv() {
-        let line = match message {
-            Message::Line(line) => line,
-            Message::Close(done) => {
-                let _ = done.try_send(()); // Nobody waits any more: then nobody needs to know.
+fn write_lines(mut output: impl Write, commands: &Receiver<WriterCommand>, queued_bytes: &AtomicUsize) {
+    let mut reported = 0;
+    while let Ok(command) = commands.recv() {
+        let line = match command {
+            WriterCommand::Line(line) => line,
+            WriterCommand::Close(done) => {
+                let _ = done.try_send(()); // Fails only if `close` has timed out.
                 return;
             }
         };
-        waiting.fetch_sub(size(&line), Ordering::Relaxed);
+        queued_bytes.fetch_sub(size(&line), Ordering::Relaxed);
         let written = output.write_all(&line).and_then(|()| output.flush());
         if written.is_err() {
-            DROPPED.fetch_add(1, Ordering::Relaxed); // Closed, or full; the next one may get through.
+            DROPPED.fetch_add(1, Ordering::Relaxed); // Closed or full; later lines may succeed.
             continue;
         }
         let dropped = log_lines_dropped();
-        // Once the queue is empty: a notice among lines that wait would take the room of one of them.
-        if dropped > told && waiting.load(Ordering::Relaxed) == 0 {
-            told = dropped;
-            warn!(dropped, "lines of this log were dropped: whoever reads it is too slow, or there are too many");
+        // Reported once the queue is empty: the report would otherwise displace a queued line.
+        if dropped > reported && queued_bytes.load(Ordering::Relaxed) == 0 {
+            reported = dropped;
+            warn!(dropped, "lines of this log were dropped: its reader is too slow, or there are too many lines");
         }
     }
 }
@@ -120,18 +124,18 @@ mod tests {
 
     use super::*;
 
-    /// Tells how many bytes each write has, and waits for its turn when there are turns.
+    /// Reports the length of each write. If `permits` is set, each write waits for a permit.
     struct Reader {
-        seen: Sender<usize>,
-        turns: Option<Receiver<()>>,
+        lengths: Sender<usize>,
+        permits: Option<Receiver<()>>,
     }
 
     impl Write for Reader {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            if let Some(turns) = &self.turns {
-                turns.recv().unwrap();
+            if let Some(permits) = &self.permits {
+                permits.recv().unwrap();
             }
-            self.seen.send(line.len()).unwrap();
+            self.lengths.send(line.len()).unwrap();
             Ok(line.len())
         }
 
@@ -141,35 +145,35 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_written_before_close_returns() {
-        let (seen, lines) = std::sync::mpsc::channel();
-        let writer = LogWriter::start(Reader { seen, turns: None }).unwrap();
+    fn close_waits_until_every_line_is_written() {
+        let (lengths, lines) = std::sync::mpsc::channel();
+        let writer = LogWriter::start(Reader { lengths, permits: None }).unwrap();
         for length in 1..=1_000 {
-            writer.hand_over(&vec![b'x'; length]);
+            writer.flush_to_writer(&vec![b'x'; length]);
         }
         writer.close();
         assert_eq!(lines.try_iter().collect::<Vec<_>>(), (1..=1_000).collect::<Vec<_>>());
     }
 
     #[test]
-    fn nobody_waits_for_a_reader_and_what_waits_has_a_bound() {
-        let (seen, lines) = std::sync::mpsc::channel();
-        let (turn, turns) = std::sync::mpsc::channel();
-        let writer = LogWriter::start(Reader { seen, turns: Some(turns) }).unwrap();
+    fn blocked_reader_drops_lines_above_queue_limit() {
+        let (lengths, lines) = std::sync::mpsc::channel();
+        let (permit, permits) = std::sync::mpsc::channel();
+        let writer = LogWriter::start(Reader { lengths, permits: Some(permits) }).unwrap();
         let line = vec![b'x'; LOG_QUEUE_BYTES / 16];
         let before = log_lines_dropped();
         for _ in 0..100 {
-            writer.hand_over(&line);
+            writer.flush_to_writer(&line);
         }
-        // Sixteen wait; another one may be with the writer already.
+        // The queue has sixteen; the writer may have another one already.
         let dropped = log_lines_dropped() - before;
         assert!((83..=84).contains(&dropped), "{dropped} of 100 were dropped");
         for _ in 0..100 {
-            turn.send(()).unwrap();
+            permit.send(()).unwrap();
         }
         writer.close();
         assert_eq!(lines.try_iter().count() as u64, 100 - dropped);
-        writer.hand_over(b"after the end");
+        writer.flush_to_writer(b"after the end");
         assert_eq!(log_lines_dropped(), before + dropped + 1);
     }
 }

@@ -1,9 +1,9 @@
-//! The metrics of the data plane, by worker. A worker takes a handle once per listener and plugin and writes
-//! through it without a lock; `/stats/prometheus` adds the handles of all workers up.
+//! The metrics of the data plane, by worker. A worker obtains a handle once per listener and plugin, and writes through
+//! it without a lock. `/stats/prometheus` sums the handles of all workers.
 //!
-//! (Clusters are shared by all workers and count for themselves: `upstream/cluster.rs`.)
+//! Clusters are shared by all workers and have their own counters (`upstream/cluster.rs`).
 //!
-//! Labels come from the configuration alone, never from a request, so the number of series is bounded by it.
+//! Labels come from the configuration only, never from a request, which bounds the number of series.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,49 +15,50 @@ use weir_model::{ListenerName, PluginName, Snapshot};
 
 use crate::telemetry::counter::{Counter, CounterByKind, Gauge, Histogram};
 
-/// What one worker counts about one listener.
+/// The metrics of one listener on one worker.
 #[derive(Debug, Default)]
 pub(crate) struct ListenerMetrics {
-    /// Requests answered, by the status's first digit; 0 for those without a status.
+    /// Finished requests by the first digit of their status; index 0 counts requests without a status.
     pub(crate) requests: [Counter; 6],
-    /// From a request's first byte to the last byte of its response.
+    /// The time from the request head to the last byte of the response.
     pub(crate) duration: Histogram,
-    /// Connections accepted.
+    /// Accepted connections.
     pub(crate) accepted: Counter,
-    /// Connections open.
+    /// Open connections.
     pub(crate) connections: Gauge,
-    /// Connections closed at once, because the worker had too many.
-    pub(crate) refused: Counter,
+    /// Connections closed at once, because the worker was at its connection limit.
+    pub(crate) rejected: Counter,
 }
 
 impl ListenerMetrics {
-    /// Notes a request that has ended; status 0 when the downstream was told none.
+    /// Records a finished request; status 0 means that no status was sent.
     pub(crate) fn request_ended(&self, status: u16, duration: Duration) {
         self.requests[status_class(status)].increment();
         self.duration.observe(duration);
     }
 }
 
-/// What one worker counts about one plugin.
+/// The metrics of one plugin on one worker.
 #[derive(Debug, Default)]
 pub(crate) struct PluginMetrics {
-    /// Streams that went through it.
+    /// Streams that passed the plugin.
     pub(crate) streams: Counter,
-    /// Failures of its VM, by what failed (`filter_trap`, `filter_deadline`, …).
+    /// Failures of its VM by kind (`filter_trap`, `filter_deadline`, …).
     pub(crate) failures: CounterByKind,
-    /// Times the breaker opened.
+    /// The number of times the breaker opened.
     pub(crate) breaker_opened: Counter,
-    /// VMs taken into use.
+    /// VMs assigned to this worker.
     pub(crate) vms_started: Counter,
-    /// Calls into it: a stream's first makes its context too, its last one tells log, done and delete.
+    /// Calls into the plugin. Creating a context is part of the first call of a stream; log, done and delete are one
+    /// call.
     pub(crate) calls: Counter,
-    /// How long they took, in nanoseconds; estimated, where the plugin has no limit.
+    /// The time of these calls in nanoseconds; estimated if the plugin has no limit.
     pub(crate) call_nanoseconds: Counter,
-    /// What its limits have stopped, by which limit (`cpu`, `callouts`, `head`, `body`, `log`, `properties`, …).
+    /// The number of times limits were exceeded, by limit (`cpu`, `callouts`, `head`, `body`, `log`, `properties`, …).
     pub(crate) limited: CounterByKind,
-    /// Bytes of memory of the VM that runs, as of its last measured call.
+    /// The memory of the running VM in bytes, at its last measured call.
     pub(crate) memory: Gauge,
-    /// Bytes of its log that were dropped since that VM runs.
+    /// Bytes of log output that the running VM dropped.
     pub(crate) log_dropped: Gauge,
 }
 
@@ -66,7 +67,7 @@ fn status_class(status: u16) -> usize {
     if class < 6 { class } else { 0 }
 }
 
-/// Everything one worker counts, by the name it is about.
+/// The metrics of one worker, by the name of the listener or plugin.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerMetrics {
     pub(super) listeners: Mutex<BTreeMap<ListenerName, Arc<ListenerMetrics>>>,
@@ -74,12 +75,12 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// The handle of a listener. Takes a lock: once per listener, not per request.
+    /// Returns the handle of a listener. Takes a lock, so it is called once per listener, not per request.
     pub(crate) fn listener(&self, name: &ListenerName) -> Arc<ListenerMetrics> {
         handle(&self.listeners, name)
     }
 
-    /// The handle of a plugin. Takes a lock: once per plugin, not per request.
+    /// Returns the handle of a plugin. Takes a lock, so it is called once per plugin, not per request.
     pub(crate) fn plugin(&self, name: &PluginName) -> Arc<PluginMetrics> {
         handle(&self.plugins, name)
     }
@@ -98,44 +99,44 @@ fn handle<Name: Clone + Ord, Handle: Default>(
     handle
 }
 
-/// What is counted once per process, off the request path. Any thread may write.
+/// The metrics of the process, which change off the request path. Any thread may write.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessMetrics {
-    /// Changes of configuration that were accepted.
+    /// Accepted configuration changes.
     pub(crate) config_accepted: AtomicU64,
-    /// Changes of configuration that were refused.
-    pub(crate) config_refused: AtomicU64,
-    /// When a change was last accepted, in milliseconds since 1970; 0 = never.
+    /// Rejected configuration changes.
+    pub(crate) config_rejected: AtomicU64,
+    /// The time of the last accepted change, in milliseconds since 1970; 0 = never.
     pub(crate) config_accepted_at_ms: AtomicU64,
-    /// When a change was last refused, in milliseconds since 1970; 0 = never.
-    pub(crate) config_refused_at_ms: AtomicU64,
-    /// 1 while what is written is not what serves, because it was refused.
+    /// The time of the last rejected change, in milliseconds since 1970; 0 = never.
+    pub(crate) config_rejected_at_ms: AtomicU64,
+    /// 1 while the newest configuration is rejected and an older one serves.
     pub(crate) config_out_of_sync: AtomicU64,
-    /// Lines of the access log that were dropped because the disk was too slow.
+    /// Lines of the access log that were dropped because the writer was too slow or failed.
     pub(crate) access_log_dropped: AtomicU64,
-    /// Modules compiled, not found in the cache.
+    /// Modules that were compiled.
     pub(crate) modules_compiled: AtomicU64,
-    /// Modules found in the cache.
+    /// Modules that were loaded from the cache.
     pub(crate) modules_cached: AtomicU64,
 }
 
 /// The metrics of all workers and of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// One for each worker, by its index.
+    /// The metrics of workers, by worker index.
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
-    /// Of the process.
+    /// The metrics of the process.
     pub(crate) process: ProcessMetrics,
 }
 
 impl Metrics {
-    /// Metrics of so many workers.
+    /// Returns metrics for `workers` workers.
     pub(crate) fn new(workers: usize) -> Self {
         Self { workers: (0..workers).map(|_| Arc::default()).collect(), process: ProcessMetrics::default() }
     }
 
-    /// Forgets what is neither in the snapshot nor held by a worker any more.
-    pub(crate) fn forget_unused(&self, snapshot: &Snapshot) {
+    /// Removes handles whose resource is not in the snapshot and which no worker uses.
+    pub(crate) fn remove_unused(&self, snapshot: &Snapshot) {
         for worker in &self.workers {
             retain(&worker.listeners, |name| snapshot.listeners.contains_key(name));
             retain(&worker.plugins, |name| snapshot.plugins.contains_key(name));
@@ -152,15 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_of_removed_names_are_forgotten() {
+    fn unused_handle_of_removed_resource_is_removed() {
         let metrics = Metrics::new(1);
         let snapshot = weir_model::SnapshotBuilder::default().complete().unwrap();
         let name = PluginName::new("shop/auth").unwrap();
-        let held = metrics.workers[0].plugin(&name);
-        metrics.forget_unused(&snapshot);
-        assert!(Arc::ptr_eq(&held, &metrics.workers[0].plugin(&name)));
-        drop(held);
-        metrics.forget_unused(&snapshot);
+        let handle = metrics.workers[0].plugin(&name);
+        metrics.remove_unused(&snapshot);
+        assert!(Arc::ptr_eq(&handle, &metrics.workers[0].plugin(&name)));
+        drop(handle);
+        metrics.remove_unused(&snapshot);
         assert!(metrics.workers[0].plugins.lock().is_empty());
     }
 

@@ -1,22 +1,23 @@
-//! What the proxy says about itself: metrics, the access log, the process log.
+//! Telemetry of the proxy: metrics, the access log, the process log.
 //!
-//! On the request path nothing here is shared: each worker writes its own counters ([`WorkerMetrics`]) and its own
-//! lines ([`AccessLog`]); the page `/stats/prometheus` adds the counters up, threads of their own write the lines of both
-//! logs.
+//! On the request path workers share none of it: each has its own counters ([`WorkerMetrics`]) and its own access log
+//! buffer ([`AccessLog`]). The page `/stats/prometheus` sums the counters. Each log has a thread that writes its lines.
 
 mod access_log;
-mod access_record;
+mod access_log_entry;
+mod prometheus;
+mod metrics;
 mod counter;
+mod process;
 mod log;
 mod log_writer;
-mod metrics;
-mod process;
-mod prometheus;
 mod timestamp;
 
 pub(crate) use access_log::{AccessLog, AccessLogTarget, AccessLogWriter};
-pub(crate) use access_record::{AccessRecord, RequestRecord};
-pub(crate) use log::{Log, LogFormat, LogLevel};
+pub(crate) use access_log_entry::{AccessLogEntry, HttpLogFields, StreamProperty};
+pub(crate) use counter::{Counter, Gauge};
+pub use log::LogFormat;
+pub(crate) use log::{Log, LogLevelHandle, guest_log_level};
 pub(crate) use metrics::{ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
-pub(crate) use prometheus::Exposition;
+pub(crate) use prometheus::{Exposition, Family};
 pub(crate) use timestamp::rfc3339;

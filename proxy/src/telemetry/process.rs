@@ -1,11 +1,11 @@
-//! What the kernel says about this process: memory, CPU time, open files. Read from `/proc/self` at each scrape; what
-//! is not there (on another system) is left out.
+//! Statistics of this process from the kernel: memory, CPU time, open files, threads. Read from `/proc/self` at each
+//! scrape; `None` on a system without it.
 
 use std::fs;
 
-/// What the kernel says about this process.
+/// The resource usage of this process.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(crate) struct ProcessUse {
+pub(crate) struct ProcessStats {
     /// Memory in use, in bytes.
     pub(crate) resident_bytes: Option<u64>,
     /// CPU time used, in seconds.
@@ -16,8 +16,8 @@ pub(crate) struct ProcessUse {
     pub(crate) threads: Option<u64>,
 }
 
-impl ProcessUse {
-    /// As of now.
+impl ProcessStats {
+    /// Returns the current usage.
     pub(crate) fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
@@ -46,10 +46,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_is_understood() {
+    fn proc_files_are_parsed() {
         assert_eq!(line("Name:\tx\nVmRSS:\t    1234 kB\n", "VmRSS:"), Some(1234));
-        let used = ProcessUse::now();
-        assert!(used.resident_bytes.is_some_and(|bytes| bytes > 100_000), "{used:?}");
-        assert!(used.open_files.is_some_and(|files| files >= 3) && used.threads.is_some_and(|threads| threads >= 1));
+        let stats = ProcessStats::now();
+        assert!(stats.resident_bytes.is_some_and(|bytes| bytes > 100_000), "{stats:?}");
+        assert!(stats.open_files.is_some_and(|files| files >= 3) && stats.threads.is_some_and(|threads| threads >= 1));
     }
 }

@@ -1,42 +1,93 @@
-//! Metrics as Prometheus reads them: the text format, version 0.0.4. Called by the page `/stats/prometheus`.
+//! The Prometheus text format, version 0.0.4, and the metrics of the data plane in it. Called by the admin page
+//! `/stats/prometheus`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::task;
-use crate::telemetry::counter::{BUCKETS, Counter, HistogramSum};
+use crate::telemetry::counter::{BUCKETS, HistogramSum};
 use crate::telemetry::log_writer::log_lines_dropped;
 use crate::telemetry::metrics::{ListenerMetrics, Metrics, PluginMetrics, WorkerMetrics};
-use crate::telemetry::process::ProcessUse;
+use crate::telemetry::process::ProcessStats;
 
-/// The text of a scrape while it is written.
+/// The text of a scrape under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Exposition {
     text: String,
 }
 
-/// The first digit of a status, as the label `status_class` says it.
+/// The values of the label `status_class`, by the first digit of a status.
 const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// The name, type and help text of a metric family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Family<'a> {
+    pub(crate) name: &'a str,
+    /// `counter`, `gauge` or `histogram`.
+    pub(crate) kind: &'a str,
+    pub(crate) help: &'a str,
+}
+
+impl<'a> Family<'a> {
+    /// Returns a family of counters.
+    pub(crate) const fn counter(name: &'a str, help: &'a str) -> Self {
+        Self { name, kind: "counter", help }
+    }
+
+    /// Returns a family of gauges.
+    pub(crate) const fn gauge(name: &'a str, help: &'a str) -> Self {
+        Self { name, kind: "gauge", help }
+    }
+
+    /// Returns a family of histograms.
+    const fn histogram(name: &'a str, help: &'a str) -> Self {
+        Self { name, kind: "histogram", help }
+    }
+}
+
+/// The handles of all workers for listeners or plugins, by the name of the resource.
+struct WorkerTotals<Handle> {
+    /// The label for the name.
+    label: &'static str,
+    handles: BTreeMap<String, Vec<Arc<Handle>>>,
+}
+
+impl<Handle> WorkerTotals<Handle> {
+    fn collect<Name: ToString>(
+        label: &'static str,
+        metrics: &Metrics,
+        handles: impl Fn(&WorkerMetrics) -> &Mutex<BTreeMap<Name, Arc<Handle>>>,
+    ) -> Self {
+        let mut totals = Self { label, handles: BTreeMap::new() };
+        for worker in &metrics.workers {
+            for (name, handle) in handles(worker).lock().iter() {
+                totals.handles.entry(name.to_string()).or_default().push(Arc::clone(handle));
+            }
+        }
+        totals
+    }
+}
+
 impl Exposition {
-    /// Begins a family of series; `kind` is `counter`, `gauge` or `histogram`.
-    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
+    /// Starts a family. Its samples follow.
+    pub(crate) fn family(&mut self, family: &Family<'_>) {
+        let Family { name, kind, help } = family;
         // Writing into a String does not fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    /// One sample; labels as (name, value).
-    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    /// Writes one sample; `labels` are names and values.
+    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(name);
         let mut separator = '{';
         for (label, text) in labels {
             self.text.push(separator);
             let _ = write!(self.text, "{label}=\"");
-            escaped(&mut self.text, text);
+            escape(&mut self.text, text);
             self.text.push('"');
             separator = ',';
         }
@@ -44,18 +95,18 @@ impl Exposition {
         let _ = writeln!(self.text, "{close} {value}");
     }
 
-    /// A family of one sample without labels.
-    pub(crate) fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
+    /// Writes a family with one sample without labels.
+    pub(crate) fn single(&mut self, family: &Family<'_>, value: impl Display) {
+        self.family(family);
+        self.sample(family.name, &[], value);
     }
 
-    /// The whole text.
+    /// Returns the text.
     pub(crate) fn finish(self) -> String {
         self.text
     }
 
-    /// Every metric of the data plane.
+    /// Writes all metrics of the data plane.
     pub(crate) fn data_plane(&mut self, metrics: &Metrics) {
         self.listeners(metrics);
         self.plugins(metrics);
@@ -63,7 +114,8 @@ impl Exposition {
         self.process(metrics);
     }
 
-    fn histogram(&mut self, name: &str, label: (&str, &str), sum: &HistogramSum) {
+    fn histogram(&mut self, name: &str, listener: &str, sum: &HistogramSum) {
+        let label = ("listener", listener);
         let bucket = format!("{name}_bucket");
         let mut cumulative = 0;
         for (count, (_, bound)) in sum.buckets.iter().zip(&BUCKETS) {
@@ -72,195 +124,166 @@ impl Exposition {
         }
         cumulative += sum.buckets[BUCKETS.len()];
         self.sample(&bucket, &[label, ("le", "+Inf")], cumulative);
-        self.sample(&format!("{name}_sum"), &[label], Seconds(sum.sum_micros));
+        self.sample(&format!("{name}_sum"), &[label], MicrosAsSeconds(sum.sum_micros));
         self.sample(&format!("{name}_count"), &[label], cumulative);
     }
 
-    fn counters<Handle>(
-        &mut self,
-        about: (&str, &str, &str),
-        of: (&str, &Sums<Handle>),
-        read: impl Fn(&Handle) -> u64,
-    ) {
-        let (name, kind, help) = about;
-        let (label, sums) = of;
-        self.family(name, kind, help);
-        for (owner, handles) in sums {
-            self.sample(name, &[(label, owner)], handles.iter().map(|handle| read(handle)).sum::<u64>());
+    /// Writes a family with one sample per resource: the sum over all workers.
+    fn totals<Handle>(&mut self, family: &Family<'_>, totals: &WorkerTotals<Handle>, read: impl Fn(&Handle) -> u64) {
+        self.family(family);
+        for (resource, handles) in &totals.handles {
+            let sum: u64 = handles.iter().map(|handle| read(handle)).sum();
+            self.sample(family.name, &[(totals.label, resource)], sum);
         }
     }
 
-    fn by_status<Handle>(
-        &mut self,
-        about: (&str, &str),
-        of: (&str, &Sums<Handle>),
-        read: impl Fn(&Handle) -> &[Counter; 6],
-    ) {
-        let (name, help) = about;
-        let (label, sums) = of;
-        self.family(name, "counter", help);
-        for (owner, handles) in sums {
+    /// Writes a family with samples per listener and class of status.
+    fn requests_by_status(&mut self, family: &Family<'_>, totals: &WorkerTotals<ListenerMetrics>) {
+        self.family(family);
+        for (listener, handles) in &totals.handles {
             for (class, text) in STATUS_CLASSES.iter().enumerate() {
-                let count: u64 = handles.iter().map(|handle| read(handle)[class].value()).sum();
+                let count: u64 = handles.iter().map(|handle| handle.requests[class].value()).sum();
                 if count > 0 || class == 2 {
-                    self.sample(name, &[(label, owner), ("status_class", text)], count);
+                    self.sample(family.name, &[(totals.label, listener), ("status_class", text)], count);
                 }
             }
         }
     }
 
     fn listeners(&mut self, metrics: &Metrics) {
-        let sums = gathered(metrics, |worker| &worker.listeners);
-        let of = ("listener", &sums);
-        self.by_status(("downstream_requests_total", "Requests that have ended."), of, |it: &ListenerMetrics| {
-            &it.requests
-        });
-        let name = "downstream_request_seconds";
-        self.family(name, "histogram", "From a request's head to the last byte of its response.");
-        for (owner, handles) in &sums {
+        let listeners = WorkerTotals::collect("listener", metrics, |worker| &worker.listeners);
+        let family = Family::counter("weir_downstream_requests_total", "Requests that have ended.");
+        self.requests_by_status(&family, &listeners);
+        let help = "From a request's head to the last byte of its response.";
+        let family = Family::histogram("weir_downstream_request_seconds", help);
+        self.family(&family);
+        for (listener, handles) in &listeners.handles {
             let mut sum = HistogramSum::default();
             handles.iter().for_each(|handle| sum.add(&handle.duration));
-            self.histogram(name, ("listener", owner), &sum);
+            self.histogram(family.name, listener, &sum);
         }
-        self.counters(("downstream_connections", "gauge", "Connections open."), of, |it| it.connections.value());
-        let about = ("downstream_connections_total", "counter", "Connections accepted.");
-        self.counters(about, of, |it| it.accepted.value());
-        let about = ("downstream_connections_refused_total", "counter", "Connections closed at once: too many.");
-        self.counters(about, of, |it| it.refused.value());
+        let family = Family::gauge("weir_downstream_connections", "Connections open.");
+        self.totals(&family, &listeners, |listener| listener.connections.value());
+        let family = Family::counter("weir_downstream_connections_total", "Connections accepted.");
+        self.totals(&family, &listeners, |listener| listener.accepted.value());
+        let help = "Connections closed at once: too many.";
+        let family = Family::counter("weir_downstream_connections_rejected_total", help);
+        self.totals(&family, &listeners, |listener| listener.rejected.value());
     }
 
     fn plugins(&mut self, metrics: &Metrics) {
-        let sums = gathered(metrics, |worker| &worker.plugins);
-        let of = ("plugin", &sums);
-        let about = ("filter_streams_total", "counter", "Streams that went through the plugin.");
-        self.counters(about, of, |it: &PluginMetrics| it.streams.value());
-        let name = "filter_failures_total";
-        self.family(name, "counter", "Failures of the plugin's VM, by what failed.");
-        for (owner, handles) in &sums {
-            self.kinds(name, (owner, "kind"), handles.iter().flat_map(|handle| handle.failures.values()));
+        let plugins = WorkerTotals::collect("filter", metrics, |worker| &worker.plugins);
+        let counter = Family::counter("weir_filter_streams_total", "Streams that went through the plugin.");
+        self.totals(&counter, &plugins, |plugin: &PluginMetrics| plugin.streams.value());
+        let counter = Family::counter("weir_filter_failures_total", "Failures of the plugin's VM, by what failed.");
+        self.family(&counter);
+        for (plugin, handles) in &plugins.handles {
+            self.kinds(counter.name, plugin, "kind", handles.iter().flat_map(|handle| handle.failures.values()));
         }
-        let about = ("filter_breaker_opened_total", "counter", "Times the breaker stopped calling the plugin.");
-        self.counters(about, of, |it| it.breaker_opened.value());
-        let about = ("filter_vms_started_total", "counter", "VMs of the plugin taken into use.");
-        self.counters(about, of, |it| it.vms_started.value());
-        let about = ("filter_calls_total", "counter", "Calls into the plugin; what tells a stream's end is one.");
-        self.counters(about, of, |it| it.calls.value());
-        let name = "filter_call_seconds_total";
-        self.family(name, "counter", "How long they took; estimated, where the plugin has no limit.");
-        for (owner, handles) in &sums {
+        let help = "Times the breaker stopped calling the plugin.";
+        let counter = Family::counter("weir_filter_breaker_opened_total", help);
+        self.totals(&counter, &plugins, |plugin| plugin.breaker_opened.value());
+        let counter = Family::counter("weir_filter_vms_started_total", "VMs of the plugin taken into use.");
+        self.totals(&counter, &plugins, |plugin| plugin.vms_started.value());
+        let help = "Calls into the plugin; the end of a stream is one call.";
+        let counter = Family::counter("weir_filter_calls_total", help);
+        self.totals(&counter, &plugins, |plugin| plugin.calls.value());
+        let help = "Time of these calls; estimated if the plugin has no limit.";
+        let counter = Family::counter("weir_filter_call_seconds_total", help);
+        self.family(&counter);
+        for (plugin, handles) in &plugins.handles {
             let nanoseconds: u64 = handles.iter().map(|handle| handle.call_nanoseconds.value()).sum();
-            self.sample(name, &[("plugin", owner)], Seconds(nanoseconds / 1_000));
+            self.sample(counter.name, &[("filter", plugin)], MicrosAsSeconds(nanoseconds / 1_000));
         }
-        let about = ("filter_memory_bytes", "gauge", "Memory of the plugin's VMs that run.");
-        self.counters(about, of, |it| it.memory.value());
-        let about = ("filter_log_dropped_bytes", "gauge", "Log of the VMs that run that was dropped: too much.");
-        self.counters(about, of, |it| it.log_dropped.value());
-        let name = "filter_limited_total";
-        self.family(name, "counter", "What the plugin's limits have stopped, by limit.");
-        for (owner, handles) in &sums {
-            self.kinds(name, (owner, "limit"), handles.iter().flat_map(|handle| handle.limited.values()));
+        let gauge = Family::gauge("weir_filter_memory_bytes", "Memory of the plugin's VMs that run.");
+        self.totals(&gauge, &plugins, |plugin| plugin.memory.value());
+        let help = "Log output that the plugin's running VMs dropped because of their limit.";
+        let gauge = Family::gauge("weir_filter_log_dropped_bytes", help);
+        self.totals(&gauge, &plugins, |plugin| plugin.log_dropped.value());
+        let counter = Family::counter("weir_filter_limited_total", "Times the plugin exceeded a limit, by limit.");
+        self.family(&counter);
+        for (plugin, handles) in &plugins.handles {
+            self.kinds(counter.name, plugin, "limit", handles.iter().flat_map(|handle| handle.limited.values()));
         }
     }
 
-    /// Counts by kind, added up.
-    fn kinds(&mut self, name: &str, (plugin, label): (&str, &str), counts: impl Iterator<Item = (&'static str, u64)>) {
+    /// Writes one sample per kind: the sum of its counts.
+    fn kinds(&mut self, name: &str, plugin: &str, label: &str, counts: impl Iterator<Item = (&'static str, u64)>) {
         let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
         for (kind, count) in counts {
             *kinds.entry(kind).or_default() += count;
         }
         for (kind, count) in kinds {
-            self.sample(name, &[("plugin", plugin), (label, kind)], count);
+            self.sample(name, &[("filter", plugin), (label, kind)], count);
         }
     }
 
     fn configuration(&mut self, metrics: &Metrics) {
         let process = &metrics.process;
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
-        let name = "config_updates_total";
-        self.family(name, "counter", "Changes of configuration, by what became of them.");
-        self.sample(name, &[("result", "accepted")], load(&process.config_accepted));
-        self.sample(name, &[("result", "refused")], load(&process.config_refused));
+        let updates = Family::counter("weir_config_updates_total", "Changes of configuration, by result.");
+        self.family(&updates);
+        self.sample(updates.name, &[("result", "accepted")], load(&process.config_accepted));
+        self.sample(updates.name, &[("result", "rejected")], load(&process.config_rejected));
         let help = "When a change was last accepted, in seconds since 1970; 0 = never.";
-        self.single(
-            "config_last_accepted_timestamp_seconds",
-            "gauge",
-            help,
-            Millis(load(&process.config_accepted_at_ms)),
-        );
-        let help = "When a change was last refused, in seconds since 1970; 0 = never.";
-        self.single(
-            "config_last_refused_timestamp_seconds",
-            "gauge",
-            help,
-            Millis(load(&process.config_refused_at_ms)),
-        );
-        let help = "1 while what is written was refused and something older serves.";
-        self.single("config_out_of_sync", "gauge", help, load(&process.config_out_of_sync));
-        let name = "modules_loaded_total";
-        self.family(name, "counter", "Modules loaded, by where their machine code came from.");
-        self.sample(name, &[("from", "cache")], load(&process.modules_cached));
-        self.sample(name, &[("from", "compiler")], load(&process.modules_compiled));
+        let gauge = Family::gauge("weir_config_last_accepted_timestamp_seconds", help);
+        self.single(&gauge, MillisAsSeconds(load(&process.config_accepted_at_ms)));
+        let help = "When a change was last rejected, in seconds since 1970; 0 = never.";
+        let gauge = Family::gauge("weir_config_last_rejected_timestamp_seconds", help);
+        self.single(&gauge, MillisAsSeconds(load(&process.config_rejected_at_ms)));
+        let help = "1 while the newest configuration is rejected and an older one serves.";
+        self.single(&Family::gauge("weir_config_out_of_sync", help), load(&process.config_out_of_sync));
+        let loaded =
+            Family::counter("weir_modules_loaded_total", "Modules loaded, by the source of their machine code.");
+        self.family(&loaded);
+        self.sample(loaded.name, &[("from", "cache")], load(&process.modules_cached));
+        self.sample(loaded.name, &[("from", "compiler")], load(&process.modules_compiled));
     }
 
     fn process(&mut self, metrics: &Metrics) {
         let dropped = metrics.process.access_log_dropped.load(Ordering::Relaxed);
         let help = "Lines of the access log that could not be written.";
-        self.single("access_log_dropped_total", "counter", help, dropped);
+        self.single(&Family::counter("weir_access_log_dropped_total", help), dropped);
         let help = "Lines of the process log that could not be written.";
-        self.single("log_lines_dropped_total", "counter", help, log_lines_dropped());
+        self.single(&Family::counter("weir_log_lines_dropped_total", help), log_lines_dropped());
         let help = "Tasks that panicked; each is a bug of the proxy.";
-        self.single("task_panics_total", "counter", help, task::panics());
-        let used = ProcessUse::now();
-        if let Some(bytes) = used.resident_bytes {
-            self.single("process_resident_memory_bytes", "gauge", "Memory in use.", bytes);
+        self.single(&Family::counter("weir_task_panics_total", help), task::panic_count());
+        let stats = ProcessStats::now();
+        if let Some(bytes) = stats.resident_bytes {
+            self.single(&Family::gauge("process_resident_memory_bytes", "Memory in use."), bytes);
         }
-        if let Some(seconds) = used.cpu_seconds {
-            self.single("process_cpu_seconds_total", "counter", "CPU time used.", seconds);
+        if let Some(seconds) = stats.cpu_seconds {
+            self.single(&Family::counter("process_cpu_seconds_total", "CPU time used."), seconds);
         }
-        if let Some(files) = used.open_files {
-            self.single("process_open_fds", "gauge", "Open file descriptors.", files);
+        if let Some(files) = stats.open_files {
+            self.single(&Family::gauge("process_open_fds", "Open file descriptors."), files);
         }
-        if let Some(threads) = used.threads {
-            self.single("process_threads", "gauge", "Threads.", threads);
+        if let Some(threads) = stats.threads {
+            self.single(&Family::gauge("process_threads", "Threads."), threads);
         }
     }
 }
 
-/// The handles of all workers, by the name they are about.
-type Sums<Handle> = BTreeMap<String, Vec<Arc<Handle>>>;
+/// Microseconds that print as seconds.
+struct MicrosAsSeconds(u64);
 
-fn gathered<Name: ToString, Handle>(
-    metrics: &Metrics,
-    handles: impl Fn(&WorkerMetrics) -> &Mutex<BTreeMap<Name, Arc<Handle>>>,
-) -> Sums<Handle> {
-    let mut sums = Sums::new();
-    for worker in &metrics.workers {
-        for (name, handle) in handles(worker).lock().iter() {
-            sums.entry(name.to_string()).or_default().push(Arc::clone(handle));
-        }
-    }
-    sums
-}
-
-/// Microseconds, written as seconds.
-struct Seconds(u64);
-
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for MicrosAsSeconds {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
     }
 }
 
-/// Milliseconds, written as seconds.
-struct Millis(u64);
+/// Milliseconds that print as seconds.
+struct MillisAsSeconds(u64);
 
-impl std::fmt::Display for Millis {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for MillisAsSeconds {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{:03}", self.0 / 1_000, self.0 % 1_000)
     }
 }
 
-fn escaped(text: &mut String, value: &str) {
+/// Appends a label value with backslashes, quotes and line breaks escaped.
+fn escape(text: &mut String, value: &str) {
     for character in value.chars() {
         match character {
             '\\' => text.push_str("\\\\"),
@@ -280,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_are_added_up() {
+    fn values_of_all_workers_are_summed() {
         let metrics = Metrics::new(2);
         let listener = ListenerName::new("default/shop/http").unwrap();
         let plugin = PluginName::new("default/auth").unwrap();
@@ -292,14 +315,14 @@ mod tests {
         exposition.data_plane(&metrics);
         let text = exposition.finish();
         for line in [
-            "# TYPE downstream_requests_total counter",
-            r#"downstream_requests_total{listener="default/shop/http",status_class="5xx"} 2"#,
-            r#"downstream_request_seconds_bucket{listener="default/shop/http",le="0.001"} 0"#,
-            r#"downstream_request_seconds_bucket{listener="default/shop/http",le="0.0025"} 2"#,
-            r#"downstream_request_seconds_bucket{listener="default/shop/http",le="+Inf"} 2"#,
-            r#"downstream_request_seconds_sum{listener="default/shop/http"} 0.004000"#,
-            r#"filter_failures_total{plugin="default/auth",kind="filter_trap"} 2"#,
-            r#"config_updates_total{result="refused"} 0"#,
+            "# TYPE weir_downstream_requests_total counter",
+            r#"weir_downstream_requests_total{listener="default/shop/http",status_class="5xx"} 2"#,
+            r#"weir_downstream_request_seconds_bucket{listener="default/shop/http",le="0.001"} 0"#,
+            r#"weir_downstream_request_seconds_bucket{listener="default/shop/http",le="0.0025"} 2"#,
+            r#"weir_downstream_request_seconds_bucket{listener="default/shop/http",le="+Inf"} 2"#,
+            r#"weir_downstream_request_seconds_sum{listener="default/shop/http"} 0.004000"#,
+            r#"weir_filter_failures_total{filter="default/auth",kind="filter_trap"} 2"#,
+            r#"weir_config_updates_total{result="rejected"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

@@ -1,17 +1,17 @@
-//! Times as RFC 3339 in UTC with milliseconds: `2026-01-31T23:59:59.999Z`. Used by the access log (which keeps the
-//! text of the second, as it writes many lines in one) and by the admin pages.
+//! Timestamps as RFC 3339 in UTC with milliseconds: `2026-01-31T23:59:59.999Z`. Used by the access log and the admin
+//! pages.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes times; remembers the text of the last second.
+/// A formatter that caches the text of the last second, because the access log writes many lines per second.
 #[derive(Debug, Default)]
-pub(crate) struct Timestamps {
+pub(crate) struct TimestampFormatter {
     second: u64,
     text: String,
 }
 
-impl Timestamps {
-    /// Appends a time. Times before 1970 are written as 1970.
+impl TimestampFormatter {
+    /// Appends a timestamp. Times before 1970 are written as 1970.
     pub(crate) fn write(&mut self, time: SystemTime, line: &mut Vec<u8>) {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         if since.as_secs() != self.second || self.text.is_empty() {
@@ -25,17 +25,17 @@ impl Timestamps {
     }
 }
 
-/// A time as text.
+/// Returns a timestamp as text.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let mut line = Vec::with_capacity(24);
-    Timestamps::default().write(time, &mut line);
+    TimestampFormatter::default().write(time, &mut line);
     String::from_utf8(line).unwrap_or_default()
 }
 
-/// `2026-01-31T23:59:59`. The date by Howard Hinnant's `civil_from_days`, for days since 1970-01-01.
+/// Returns `2026-01-31T23:59:59`. The date is computed by Howard Hinnant's `civil_from_days` for days since 1970-01-01.
 fn seconds(since_1970: u64) -> String {
     let (days, second) = (since_1970 / 86_400, since_1970 % 86_400);
-    let shifted = days + 719_468; // Since 0000-03-01: leap days come last in these years.
+    let shifted = days + 719_468; // Days since 0000-03-01, so that leap days are at the end of the year.
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_everybody_writes_them() {
+    fn timestamps_are_rfc3339() {
         for (millis, expected) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399_999, "2000-02-28T23:59:59.999Z"),
@@ -69,8 +69,8 @@ mod tests {
     }
 
     #[test]
-    fn the_second_is_remembered_and_renewed() {
-        let mut timestamps = Timestamps::default();
+    fn cached_second_is_replaced_when_it_changes() {
+        let mut timestamps = TimestampFormatter::default();
         let mut line = Vec::new();
         for millis in [1_000, 1_001, 2_002] {
             timestamps.write(UNIX_EPOCH + Duration::from_millis(millis), &mut line);

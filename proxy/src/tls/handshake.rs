@@ -1,4 +1,4 @@
-//! Handshakes: each side proves who it is, and only then the first byte of a request goes.
+//! TLS handshakes. Each side authenticates before the first byte of a request is sent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,66 +6,95 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weir_identity::pki_types::ServerName;
-use weir_identity::{ServerConfig, peer_of, reason_of};
+use weir_identity::{PeerError, ServerConfig, handshake_error, spiffe_id};
 use weir_model::{SpiffeId, Workload};
 
 use crate::identity::Identity;
 use crate::tls::Transport;
 
-/// Why there is no connection, in words.
-pub(crate) type Refused = String;
+/// The reason why a handshake failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    /// The control plane has not issued a certificate to this proxy yet.
+    #[error("this proxy has no identity yet")]
+    NoIdentity,
+    /// TLS failed. The text names the fault of the peer's certificate, if that is the cause.
+    #[error("{0}")]
+    Tls(String),
+    /// The peer's certificate has no usable SPIFFE ID.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The handshake with an endpoint failed.
+    #[error("{address} is not to be trusted: {reason}")]
+    Endpoint {
+        /// The address of the endpoint.
+        address: SocketAddr,
+        /// The reason, as in [`HandshakeError::Tls`].
+        reason: String,
+    },
+}
 
-/// A downstream connection that was accepted: who is there, if that was asked, and whether it wants HTTP/2.
-pub(crate) struct Accepted {
-    /// The connection.
+/// A downstream connection after its handshake.
+pub(crate) struct AcceptedConnection {
+    /// The encrypted byte stream.
     pub(crate) transport: Transport,
-    /// Who is at its other end.
+    /// The downstream's SPIFFE ID; `None` unless mutual TLS is required.
     pub(crate) peer: Option<SpiffeId>,
-    /// The host that it asked for (SNI).
-    pub(crate) host: Option<Arc<str>>,
-    /// True when HTTP/2 was agreed upon.
+    /// The server name that the downstream requested (SNI).
+    pub(crate) server_name: Option<Arc<str>>,
+    /// True if ALPN selected HTTP/2.
     pub(crate) is_http2: bool,
 }
 
-/// The server's side: whoever connects must prove to be of our trust domain.
+/// Performs the server's side of a mutual TLS handshake. The downstream must be a workload of the own trust domain.
 ///
 /// # Errors
-/// What is wrong with the peer, or with us.
-pub(crate) async fn accept(socket: TcpStream, identity: &Identity) -> Result<Accepted, Refused> {
-    let own = identity.get().ok_or("this proxy has no identity yet")?;
+/// The downstream's certificate is not accepted, the handshake fails, or the proxy has no identity yet.
+pub(crate) async fn accept(socket: TcpStream, identity: &Identity) -> Result<AcceptedConnection, HandshakeError> {
+    let own = identity.get().ok_or(HandshakeError::NoIdentity)?;
     let acceptor = TlsAcceptor::from(Arc::clone(&own.server));
-    let stream = acceptor.accept(socket).await.map_err(|error| reason_of(&error))?;
+    let stream = acceptor.accept(socket).await.map_err(|error| HandshakeError::Tls(handshake_error(&error)))?;
     let (_, connection) = stream.get_ref();
-    let certificate = connection.peer_certificates().and_then(<[_]>::first).ok_or("it has shown no certificate")?;
-    let peer = peer_of(certificate).map_err(|error| error.to_string())?;
+    let certificate = connection.peer_certificates().and_then(<[_]>::first).ok_or(PeerError::NoCertificate)?;
+    let peer = spiffe_id(certificate)?;
     let is_http2 = connection.alpn_protocol() == Some(b"h2");
-    Ok(Accepted { transport: Transport::Tls(Box::new(stream.into())), peer: Some(peer), host: None, is_http2 })
+    Ok(AcceptedConnection {
+        transport: Transport::Tls(Box::new(stream.into())),
+        peer: Some(peer),
+        server_name: None,
+        is_http2,
+    })
 }
 
-/// The server's side for the world: nothing is asked of whoever connects.
+/// Performs the server's side of a TLS handshake, without a client certificate.
 ///
 /// # Errors
-/// It asks for a host that there is no certificate for, or speaks something else.
-pub(crate) async fn accept_https(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Accepted, Refused> {
-    let stream = TlsAcceptor::from(config).accept(socket).await.map_err(|error| reason_of(&error))?;
+/// No certificate matches the requested server name, or the handshake fails.
+pub(crate) async fn accept_https(
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+) -> Result<AcceptedConnection, HandshakeError> {
+    let stream =
+        TlsAcceptor::from(config).accept(socket).await.map_err(|error| HandshakeError::Tls(handshake_error(&error)))?;
     let (_, connection) = stream.get_ref();
-    let (host, is_http2) = (connection.server_name().map(Arc::from), connection.alpn_protocol() == Some(b"h2"));
-    Ok(Accepted { transport: Transport::Tls(Box::new(stream.into())), peer: None, host, is_http2 })
+    let (server_name, is_http2) = (connection.server_name().map(Arc::from), connection.alpn_protocol() == Some(b"h2"));
+    Ok(AcceptedConnection { transport: Transport::Tls(Box::new(stream.into())), peer: None, server_name, is_http2 })
 }
 
-/// The client's side: the endpoint must prove to be this workload of our trust domain.
+/// Performs the client's side of a mutual TLS handshake. The endpoint must be `workload` of the own trust domain.
 ///
 /// # Errors
-/// What is wrong with the endpoint, or with us.
+/// The endpoint's certificate is not accepted, the handshake fails, or the proxy has no identity yet.
 pub(crate) async fn connect(
     socket: TcpStream,
     address: SocketAddr,
-    (identity, workload): (&Identity, &Workload),
+    identity: &Identity,
+    workload: &Workload,
     protocol: &[u8],
-) -> Result<Transport, Refused> {
-    let own = identity.get().ok_or("this proxy has no identity yet")?;
+) -> Result<Transport, HandshakeError> {
+    let own = identity.get().ok_or(HandshakeError::NoIdentity)?;
     let connector = TlsConnector::from(own.identity.client_config(workload, protocol));
     let stream = connector.connect(ServerName::IpAddress(address.ip().into()), socket).await;
-    let stream = stream.map_err(|error| format!("{address} is not to be trusted: {}", reason_of(&error)))?;
+    let stream = stream.map_err(|error| HandshakeError::Endpoint { address, reason: handshake_error(&error) })?;
     Ok(Transport::Tls(Box::new(stream.into())))
 }

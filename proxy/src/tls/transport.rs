@@ -1,4 +1,4 @@
-//! What bytes go through: a socket, or TLS on it.
+//! `Transport`: the byte stream of a connection, a socket or TLS on it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,22 +8,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A connection, once it may carry requests.
+/// The byte stream of a connection after its handshake.
 pub(crate) enum Transport {
-    /// As it is.
+    /// Plaintext.
     Plain(TcpStream),
-    /// Encrypted, and the other side is known.
+    /// TLS, after its handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Transport {
-    /// Ends the connection with a reset when it is dropped, as its peer's was.
+    /// Makes the connection close with a reset when it is dropped.
     pub(crate) fn reset(&self) {
         let socket = match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0,
         };
-        socket.set_zero_linger().ok(); // Else it ends as it would have.
+        socket.set_zero_linger().ok(); // If it fails, the connection closes with a FIN.
     }
 }
 

@@ -1,5 +1,5 @@
-//! One attempt at one endpoint: pick it, check a connection out, send the request, wait for the response's head. Called
-//! by `send`, which decides whether another attempt follows.
+//! One attempt at one endpoint: picks it, checks a connection out, sends the request, and waits for the response's
+//! head. `send` calls it, and decides whether another attempt follows.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -9,22 +9,24 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
-use super::pool::{Connection, Pool};
-use super::retry::{Again, Replay, Retry};
+use super::pool::{Pool, PooledConnection};
+use super::retry::{ReplayableRequest, RetryDecision, RetryState};
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::{Fault, ProxyError};
 
-/// Holds a connection for one request until the response's body has ended; dropping it releases the endpoint's load and
-/// gives the connection back, or closes it when the request or the response is not whole.
+/// The lease of a connection for one request, until the response's body has ended.
+///
+/// Dropping it decrements the endpoint's load. The connection is checked in, or closed when the request or the response
+/// is incomplete.
 pub(crate) struct Lease {
     pool: Rc<Pool>,
-    connection: Option<Connection>,
+    connection: Option<PooledConnection>,
 }
 
 impl Lease {
     pub(super) fn new(pool: Rc<Pool>) -> Self {
-        pool.begin_request();
+        pool.request_started();
         Self { pool, connection: None }
     }
 
@@ -35,75 +37,83 @@ impl Lease {
     pub(super) fn endpoint(&self) -> SocketAddr {
         self.pool.endpoint().address
     }
+
+    /// Records a failed attempt in the statistics of the endpoint, if the upstream is at fault.
+    pub(super) fn record_failure(&self, error: &ProxyError) {
+        if error.info().fault == Fault::Upstream {
+            self.pool.endpoint().record_failure(error.to_string());
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.end_request();
+        self.pool.request_ended();
         if let Some(connection) = self.connection.take() {
-            self.pool.give_back(connection);
+            self.pool.check_in(connection);
         }
     }
 }
 
-/// An attempt that got no response head. Where another may follow, [`Retry::request`] is what it sends.
-pub(super) struct Failed {
+/// The failure of an attempt before a response head. If another may follow, it sends [`RetryState::request`].
+pub(super) struct AttemptError {
     pub(super) error: ProxyError,
-    pub(super) again: Again,
+    pub(super) decision: RetryDecision,
 }
 
-impl Failed {
-    fn at(lease: &Lease, error: ProxyError, again: Again) -> Self {
-        if error.row().fault == Fault::Upstream {
-            lease.pool.endpoint().record_failure(error.to_string());
-        }
-        Self { error, again }
+impl AttemptError {
+    fn new(lease: &Lease, error: ProxyError, decision: RetryDecision) -> Self {
+        lease.record_failure(&error);
+        Self { error, decision }
     }
 }
 
 /// Makes one attempt.
+///
+/// # Errors
+/// No endpoint is left, or the attempt ended without a response head.
 pub(super) async fn attempt(
     upstreams: &Upstreams,
     cluster: &WorkerCluster,
-    retry: &mut Retry,
-) -> Result<(Response<Incoming>, Lease), Failed> {
+    retry: &mut RetryState,
+) -> Result<(Response<Incoming>, Lease), AttemptError> {
     let Some(pool) = upstreams.pick(cluster, retry.tried()) else {
-        return Err(Failed { error: ProxyError::NoEndpoint, again: Again::No });
+        return Err(AttemptError { error: ProxyError::NoEndpoint, decision: RetryDecision::Never });
     };
     let mut lease = Lease::new(pool);
     retry.begin_attempt(lease.endpoint());
     match lease.pool.check_out(retry.reuse()).await {
-        Ok(connection) => match exchange(&mut lease, connection, retry).await {
+        Ok(connection) => match send_request(&mut lease, connection, retry).await {
             Ok(response) => Ok((response, lease)),
-            Err(error) => Err(Failed::at(&lease, error, Again::NewConnection)),
+            Err(error) => Err(AttemptError::new(&lease, error, RetryDecision::NewConnection)),
         },
         Err(error) => {
-            let again = if error.row().retryable { Again::Elsewhere } else { Again::No };
-            Err(Failed::at(&lease, error, again))
+            let decision = if error.info().retryable { RetryDecision::OtherEndpoint } else { RetryDecision::Never };
+            Err(AttemptError::new(&lease, error, decision))
         }
     }
 }
 
-/// Sends the request. When that fails, [`Retry::request`] is there if it may be sent on another connection.
-async fn exchange(
+/// Sends the request. On failure [`RetryState::request`] is set if the request may be sent on another connection.
+async fn send_request(
     lease: &mut Lease,
-    connection: Connection,
-    retry: &mut Retry,
+    connection: PooledConnection,
+    retry: &mut RetryState,
 ) -> Result<Response<Incoming>, ProxyError> {
     match lease.connection.insert(connection) {
-        Connection::Http1 { sender, heard, reused } => {
-            let replay = retry.replay(*reused);
+        PooledConnection::Http1 { sender, activity, reused } => {
+            let replay = retry.replayable_request(*reused);
             match sender.try_send_request(retry.take_request()).await {
                 Ok(response) => Ok(response),
                 Err(mut error) => {
-                    let unprocessed = !heard.anything() && is_closed(error.error());
-                    retry.request = unsent(&mut error, *reused, replay.filter(|_| unprocessed));
-                    Err(explain(&error.into_error()))
+                    let unprocessed = !activity.seen() && is_closed(error.error());
+                    retry.request = resendable_request(&mut error, *reused, replay.filter(|_| unprocessed));
+                    Err(classify_error(&error.into_error()))
                 }
             }
         }
-        Connection::Http2 { stream, reused } => {
-            let replay = retry.replay(*reused);
+        PooledConnection::Http2 { stream, reused } => {
+            let replay = retry.replayable_request(*reused);
             match stream.sender().try_send_request(retry.take_request()).await {
                 Ok(response) => Ok(response),
                 Err(mut error) => {
@@ -111,47 +121,54 @@ async fn exchange(
                         stream.retire();
                     }
                     let unprocessed = is_unprocessed(error.error());
-                    retry.request = unsent(&mut error, *reused, replay.filter(|_| unprocessed));
-                    Err(explain(&error.into_error()))
+                    retry.request = resendable_request(&mut error, *reused, replay.filter(|_| unprocessed));
+                    Err(classify_error(&error.into_error()))
                 }
             }
         }
     }
 }
 
-/// What of a request may be sent again: itself, when hyper hands it back because it had not begun to write it; the copy,
-/// when the endpoint has not touched it; otherwise nothing.
-fn unsent(error: &mut TrySendError<Request<Body>>, reused: bool, replay: Option<Replay>) -> Option<Request<Body>> {
-    error.take_message().filter(|_| reused).or_else(|| replay.map(Replay::into_request))
+/// Returns the request that may be sent again; `None` when the endpoint may have acted on it.
+///
+/// hyper returns the request itself when it had not begun to write it. Otherwise the copy may be sent, if the endpoint
+/// has not processed the request.
+fn resendable_request(
+    error: &mut TrySendError<Request<Body>>,
+    reused: bool,
+    replay: Option<ReplayableRequest>,
+) -> Option<Request<Body>> {
+    error.take_message().filter(|_| reused).or_else(|| replay.map(ReplayableRequest::into_request))
 }
 
-/// True when the connection ended under the request: closed, or reset.
+/// Returns true if the connection was closed or reset while the request was in flight.
 fn is_closed(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
     error.is_incomplete_message() || error.is_closed() || error.is_canceled() || io.is_some()
 }
 
-fn http2(error: &hyper::Error) -> Option<&h2::Error> {
+fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
-/// True when only this stream has failed, not its connection.
+/// Returns true if only this stream has failed, not its connection.
 fn is_stream_error(error: &hyper::Error) -> bool {
-    error.is_user() || http2(error).is_some_and(h2::Error::is_reset)
+    error.is_user() || http2_error(error).is_some_and(h2::Error::is_reset)
 }
 
-/// True when the endpoint says that it has not touched the request (RFC 9113 §8.7), or the connection ended.
+/// Returns true if the endpoint has declared that it did not process the request (RFC 9113 §8.7), or the connection
+/// ended.
 fn is_unprocessed(error: &hyper::Error) -> bool {
-    match http2(error) {
+    match http2_error(error) {
         Some(error) if error.is_reset() => error.reason() == Some(h2::Reason::REFUSED_STREAM),
         Some(error) => error.is_io() || error.is_go_away() && error.is_remote(),
         None => is_closed(error),
     }
 }
 
-fn explain(error: &hyper::Error) -> ProxyError {
+fn classify_error(error: &hyper::Error) -> ProxyError {
     if error.is_user() {
-        // The request's own body failed, and knows why; as it came in, the downstream did it.
+        // The request's body failed with its own error. A body without one was reset by the downstream.
         return match error.source().and_then(|source| source.downcast_ref()) {
             Some(ProxyError::UpstreamReset(_)) | None => ProxyError::DownstreamGone,
             Some(cause) => cause.clone(),
@@ -161,6 +178,6 @@ fn explain(error: &hyper::Error) -> ProxyError {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    let protocol = http2(error).is_some_and(|error| error.is_go_away() && error.is_library());
+    let protocol = http2_error(error).is_some_and(|error| error.is_go_away() && error.is_library());
     if error.is_parse() || protocol { ProxyError::UpstreamProtocol(text) } else { ProxyError::UpstreamReset(text) }
 }

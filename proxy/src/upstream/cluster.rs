@@ -1,7 +1,7 @@
-//! What is known about a cluster on all workers: its endpoints, and what has been counted. Made by `active` when a
-//! cluster is new or its model changed, and kept across changes of configuration otherwise.
+//! A cluster's state that all workers share: its endpoints and its counters. `active` creates it for a new or changed
+//! cluster, and reuses it across configuration updates otherwise.
 //!
-//! Every worker counts in a shard of its own, so that counting is an uncontended store; readers add the shards up.
+//! Every worker writes its own counters, so that counting is an uncontended store. Readers add them up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,77 +10,56 @@ use arc_swap::{ArcSwap, Guard};
 use weir_model::Discovery;
 
 use super::endpoints::EndpointSet;
+use crate::telemetry::{Counter, Gauge};
 
-/// One cluster's live state.
+/// The state of one cluster.
 pub(crate) struct Cluster {
-    /// Unlike any other's in this process, also for the same name with another model: what workers find pools by.
+    /// Unique in this process, also among clusters of one name with different models. Workers find their pools by it.
     id: u64,
     model: Arc<weir_model::Cluster>,
     endpoints: ArcSwap<EndpointSet>,
-    /// Changes with `endpoints`; cheaper to compare for each request.
+    /// Changes whenever `endpoints` does. Cheaper to compare on each request.
     generation: AtomicU64,
-    /// One for each worker that has used the cluster.
-    shards: ArcSwap<Vec<Arc<Shard>>>,
+    /// The counters of each worker that has used the cluster.
+    worker_counters: ArcSwap<Vec<Arc<WorkerCounters>>>,
 }
 
-/// What one worker has counted for one cluster. Only that worker writes.
+/// One worker's counters of one cluster. Only that worker writes.
 #[derive(Debug, Default)]
-pub(super) struct Shard {
+pub(super) struct WorkerCounters {
     pub(super) requests: Counter,
     pub(super) failures: Counter,
     pub(super) retries: Counter,
     pub(super) connects: Counter,
     pub(super) connect_failures: Counter,
-    pub(super) connections: Counter,
-    pub(super) in_flight: Counter,
+    pub(super) connections: Gauge,
+    pub(super) in_flight: Gauge,
     pub(super) mirrors_dropped: Counter,
 }
 
-/// A number with one writer.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn increment(&self) {
-        self.add(1);
-    }
-
-    pub(super) fn add(&self, count: u32) {
-        self.0.store(self.read().wrapping_add(u64::from(count)), Ordering::Relaxed);
-    }
-
-    pub(super) fn decrement(&self) {
-        self.0.store(self.read().wrapping_sub(1), Ordering::Relaxed);
-    }
-
-    fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What all workers have counted for one cluster.
+/// The sums of all workers' counters of one cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ClusterCounts {
-    /// Requests sent, answered or not.
+    /// Requests sent, with or without a response.
     pub(crate) requests: u64,
-    /// Requests that got no response head from any endpoint.
+    /// Requests without a response head from any endpoint.
     pub(crate) failures: u64,
     /// Attempts after the first one of a request.
     pub(crate) retries: u64,
-    /// Connections opened, ever.
+    /// Connections attempted since the start.
     pub(crate) connects: u64,
     /// Connections that could not be opened.
     pub(crate) connect_failures: u64,
-    /// Connections open now.
+    /// Open connections.
     pub(crate) connections: u64,
-    /// Requests whose response has not ended.
+    /// Requests in flight, until the response has ended.
     pub(crate) in_flight: u64,
-    /// Copies of requests that were given up because the mirror was too slow or too many were under way.
+    /// Mirrored requests that were dropped, because the mirror was too slow or too many were in flight.
     pub(crate) mirrors_dropped: u64,
 }
 
 impl Cluster {
-    /// The cluster with the endpoints of its model; one that is resolved has none until the resolver says so.
+    /// Returns a cluster with the endpoints of its model. A DNS cluster has none until its name is resolved.
     pub(crate) fn new(model: Arc<weir_model::Cluster>) -> Arc<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let endpoints = match &model.discovery {
@@ -92,11 +71,11 @@ impl Cluster {
             model,
             endpoints: ArcSwap::from_pointee(endpoints),
             generation: AtomicU64::new(0),
-            shards: ArcSwap::default(),
+            worker_counters: ArcSwap::default(),
         })
     }
 
-    /// What was asked for.
+    /// Returns the cluster's model.
     pub(crate) fn model(&self) -> &Arc<weir_model::Cluster> {
         &self.model
     }
@@ -105,20 +84,20 @@ impl Cluster {
         self.id
     }
 
-    /// The endpoints now.
+    /// Returns the current endpoints.
     pub(crate) fn endpoints(&self) -> Guard<Arc<EndpointSet>> {
         self.endpoints.load()
     }
 
-    /// Which endpoints `endpoints()` has at least; read before them.
+    /// Returns the generation of the endpoints. Read it before `endpoints()`, which is then at least as new.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Replaces the endpoints; called by one resolver at a time. Says whether anything changed.
+    /// Replaces the endpoints. Returns whether anything changed. Called by one resolver at a time.
     pub(crate) fn set_endpoints(&self, models: &[weir_model::Endpoint]) -> bool {
         let current = self.endpoints.load();
-        if current.holds(models) {
+        if current.is_same(models) {
             return false;
         }
         self.endpoints.store(Arc::new(EndpointSet::new(models, &current)));
@@ -126,29 +105,29 @@ impl Cluster {
         true
     }
 
-    /// A shard for one worker.
-    pub(super) fn join(&self) -> Arc<Shard> {
-        let shard = Arc::new(Shard::default());
-        self.shards.rcu(|shards| {
-            let mut shards = Vec::clone(shards);
-            shards.push(Arc::clone(&shard));
-            shards
+    /// Adds counters for one worker.
+    pub(super) fn register_worker(&self) -> Arc<WorkerCounters> {
+        let counters = Arc::new(WorkerCounters::default());
+        self.worker_counters.rcu(|workers| {
+            let mut workers = Vec::clone(workers);
+            workers.push(Arc::clone(&counters));
+            workers
         });
-        shard
+        counters
     }
 
-    /// What all workers have counted.
+    /// Returns the sums of all workers' counters.
     pub(crate) fn counts(&self) -> ClusterCounts {
         let mut counts = ClusterCounts::default();
-        for shard in self.shards.load().iter() {
-            counts.requests += shard.requests.read();
-            counts.failures += shard.failures.read();
-            counts.retries += shard.retries.read();
-            counts.connects += shard.connects.read();
-            counts.connect_failures += shard.connect_failures.read();
-            counts.connections += shard.connections.read();
-            counts.in_flight += shard.in_flight.read();
-            counts.mirrors_dropped += shard.mirrors_dropped.read();
+        for worker in self.worker_counters.load().iter() {
+            counts.requests += worker.requests.value();
+            counts.failures += worker.failures.value();
+            counts.retries += worker.retries.value();
+            counts.connects += worker.connects.value();
+            counts.connect_failures += worker.connect_failures.value();
+            counts.connections += worker.connections.value();
+            counts.in_flight += worker.in_flight.value();
+            counts.mirrors_dropped += worker.mirrors_dropped.value();
         }
         counts
     }
@@ -160,7 +139,7 @@ mod tests {
     use weir_model::{ClusterName, Endpoint, Weight};
 
     #[test]
-    fn endpoints_change_as_a_whole_and_shards_add_up() {
+    fn endpoints_are_replaced_and_worker_counters_add_up() {
         let name = ClusterName::new("shop/reviews:80").unwrap();
         let cluster = Cluster::new(Arc::new(weir_model::Cluster::of_endpoints(name, Vec::new()).unwrap()));
         let models = [Endpoint { address: ([127, 0, 0, 1], 80).into(), weight: Weight::ONE, version: None }];
@@ -168,7 +147,7 @@ mod tests {
         assert!(cluster.set_endpoints(&models) && !cluster.set_endpoints(&models));
         assert_ne!(cluster.generation(), before);
         assert_eq!(cluster.endpoints().len(), 1);
-        let (one, other) = (cluster.join(), cluster.join());
+        let (one, other) = (cluster.register_worker(), cluster.register_worker());
         one.requests.increment();
         other.requests.increment();
         other.in_flight.increment();

@@ -1,5 +1,5 @@
-//! The addresses of a cluster: a set that never changes, swapped as a whole when the resolver or the configuration says
-//! so. An endpoint that stays keeps its counters.
+//! The endpoints of a cluster: an immutable set that the resolver or a configuration update replaces as a whole.
+//! Unchanged endpoints retain their counters.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use weir_model::ServiceVersion;
 
-/// An address that serves a cluster, and what went wrong there.
+/// An address that serves a cluster, and its failures.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    /// Where it listens.
+    /// The address.
     pub(crate) address: SocketAddr,
-    /// Its share among its siblings; 0 = none.
+    /// The weight among the endpoints of the cluster. 0 gets no requests.
     pub(crate) weight: u32,
-    /// Which version of the service it runs, when the service says so.
+    /// The version of the service that it runs, if declared.
     pub(crate) version: Option<ServiceVersion>,
     failures: AtomicU64,
     last_failure: ArcSwapOption<String>,
@@ -32,22 +32,22 @@ impl Endpoint {
         }
     }
 
-    fn is(&self, model: &weir_model::Endpoint) -> bool {
+    fn matches(&self, model: &weir_model::Endpoint) -> bool {
         self.address == model.address && self.weight == model.weight.get() && self.version == model.version
     }
 
-    /// Counts a failed attempt and keeps its reason for `/clusters`.
+    /// Counts a failed attempt, and stores its reason for `/clusters`.
     pub(super) fn record_failure(&self, reason: String) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.last_failure.store(Some(Arc::new(reason)));
     }
 
-    /// Attempts that failed here.
+    /// Returns the number of failed attempts.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Why the last failed attempt failed.
+    /// Returns the reason of the last failed attempt.
     pub(crate) fn last_failure(&self) -> Option<Arc<String>> {
         self.last_failure.load_full()
     }
@@ -60,38 +60,38 @@ pub(crate) struct EndpointSet {
 }
 
 impl EndpointSet {
-    /// The set with these endpoints; those that are in `previous` are taken from there.
+    /// Returns the set of these endpoints. Unchanged endpoints of `previous` are reused.
     pub(super) fn new(models: &[weir_model::Endpoint], previous: &Self) -> Self {
-        let known: std::collections::HashMap<_, _> =
+        let reusable: std::collections::HashMap<_, _> =
             previous.endpoints.iter().map(|endpoint| (endpoint.address, endpoint)).collect();
         let endpoints = models
             .iter()
-            .map(|model| match known.get(&model.address) {
-                Some(endpoint) if endpoint.is(model) => Arc::clone(endpoint),
+            .map(|model| match reusable.get(&model.address) {
+                Some(endpoint) if endpoint.matches(model) => Arc::clone(endpoint),
                 _ => Arc::new(Endpoint::new(model)),
             })
             .collect();
         Self { endpoints }
     }
 
-    /// The endpoints, in the order in which they were given.
+    /// Returns the endpoints in the order of their models.
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Arc<Endpoint>> {
         self.endpoints.iter()
     }
 
-    /// The endpoint at a position.
+    /// Returns the endpoint at a position. Panics beyond [`EndpointSet::len`].
     pub(super) fn at(&self, index: usize) -> &Arc<Endpoint> {
         &self.endpoints[index]
     }
 
-    /// How many there are.
+    /// Returns the number of endpoints.
     pub(crate) fn len(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// True when these are the same endpoints in the same order.
-    pub(super) fn holds(&self, models: &[weir_model::Endpoint]) -> bool {
-        self.len() == models.len() && self.iter().zip(models).all(|(endpoint, model)| endpoint.is(model))
+    /// Returns true if the models are the same endpoints in the same order.
+    pub(super) fn is_same(&self, models: &[weir_model::Endpoint]) -> bool {
+        self.len() == models.len() && self.iter().zip(models).all(|(endpoint, model)| endpoint.matches(model))
     }
 }
 
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_stays_keeps_its_counters() {
+    fn unchanged_endpoint_retains_its_counters() {
         let first = EndpointSet::new(&[model(1, 1), model(2, 1)], &EndpointSet::default());
         first.at(1).record_failure("refused".to_owned());
         let models = [model(2, 1), model(3, 1), model(1, 5)];
         let second = EndpointSet::new(&models, &first);
         assert!(Arc::ptr_eq(first.at(1), second.at(0)) && second.at(0).failures() == 1);
         assert!(!Arc::ptr_eq(first.at(0), second.at(2)), "another weight is another endpoint");
-        assert!(second.holds(&models) && !first.holds(&models));
+        assert!(second.is_same(&models) && !first.is_same(&models));
         assert_eq!(second.at(0).last_failure().unwrap().as_str(), "refused");
     }
 }

@@ -1,8 +1,9 @@
-//! Copies of requests for a second cluster, whose answers are dropped. Called by `stream` for a route's mirrors.
+//! Request mirroring: sends copies of requests to a second cluster and drops its responses. `stream` calls it for a
+//! route's mirrors.
 //!
-//! A copy is a faithful one: same host, same path, same headers (Envoy's `-shadow` behind the host is not added: a
-//! mirror that routes by host would not see what the endpoint sees). It never holds up the request it is a copy of: what
-//! a mirror has not taken waits in a bounded buffer, and when that is full the mirror loses the copy, which is counted.
+//! A copy has the same host, path and headers. Unlike Envoy, no `-shadow` is appended to the host, because a mirror
+//! that routes by host would not see what the endpoint sees. A mirror never delays the original request: its body is
+//! buffered up to a limit, and a mirror that exceeds it loses its copy, which is counted.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,73 +17,73 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::cluster::Cluster;
-use super::send::{Outgoing, SendOptions, send};
+use super::send::{SendOptions, UpstreamRequest, send};
 use super::worker::Upstreams;
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::limits::{MIRROR_ANSWER_BYTES, MIRROR_BUFFER_BYTES, MIRROR_TIMEOUT};
+use crate::limits::{MAX_MIRROR_RESPONSE_BYTES, MIRROR_BUFFER_BYTES, MIRROR_TIMEOUT};
 use crate::task;
 
-/// Sends a copy to a cluster in a task of its own, or not at all when too many are under way.
-pub(crate) fn mirror(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster>, copy: Outgoing) {
-    let Some(place) = upstreams.enter_mirror() else {
-        upstreams.of(cluster).shard().mirrors_dropped.increment();
+/// Sends a copy to a cluster in its own task. Drops it when too many are in flight.
+pub(crate) fn mirror(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster>, copy: UpstreamRequest) {
+    let Some(permit) = upstreams.acquire_mirror_permit() else {
+        upstreams.cluster_state(cluster).counters().mirrors_dropped.increment();
         return;
     };
     let (upstreams, cluster) = (Rc::clone(upstreams), Arc::clone(cluster));
     drop(task::spawn_local("mirror", async move {
-        let _place = place;
+        let _permit = permit;
         let done = tokio::time::timeout(MIRROR_TIMEOUT, deliver(&upstreams, &cluster, copy)).await;
         if !matches!(done, Ok(Ok(()))) {
-            upstreams.of(&cluster).shard().mirrors_dropped.increment();
+            upstreams.cluster_state(&cluster).counters().mirrors_dropped.increment();
         }
     }));
 }
 
-async fn deliver(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster>, copy: Outgoing) -> Result<(), ProxyError> {
-    let answer = send(upstreams, cluster, copy, SendOptions::default()).await.map_err(|failure| failure.error)?;
-    let mut body = answer.response.into_body();
+async fn deliver(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster>, copy: UpstreamRequest) -> Result<(), ProxyError> {
+    let response = send(upstreams, cluster, copy, SendOptions::default()).await.map_err(|error| error.error)?;
+    let mut body = response.response.into_body();
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);
-        if read > MIRROR_ANSWER_BYTES {
+        if read > MAX_MIRROR_RESPONSE_BYTES {
             break;
         }
     }
-    drop(answer.lease);
+    drop(response.lease);
     Ok(())
 }
 
-/// Two bodies of one: the first reads it, the second is given what the first has read.
+/// Splits a body in two. The first reads the original; the second returns what the first has read.
 pub(crate) fn tee(body: Body) -> (Body, Body) {
     match body {
         body if body.is_end_stream() => (body, Body::Empty),
         Body::Full(bytes) => (Body::Full(bytes.clone()), Body::Full(bytes)),
         body => {
-            let between = Rc::new(RefCell::new(Between::default()));
-            let copy = Copied { size: body.size_hint(), between: Rc::clone(&between) };
-            (Body::made(Tee { body, between: Some(between) }), Body::made(copy))
+            let buffer = Rc::new(RefCell::new(MirrorBuffer::default()));
+            let copy = MirrorBody { size: body.size_hint(), buffer: Rc::clone(&buffer) };
+            (Body::stream(TeeBody { body, buffer: Some(buffer) }), Body::stream(copy))
         }
     }
 }
 
-/// What the first has read and the second has not.
+/// Frames that the first body has read and the second has not.
 #[derive(Default)]
-struct Between {
+struct MirrorBuffer {
     frames: VecDeque<Frame<Bytes>>,
     bytes: usize,
     waker: Option<Waker>,
-    end: Option<End>,
+    end: Option<MirrorEnd>,
 }
 
 #[derive(Clone, Copy)]
-enum End {
-    Whole,
+enum MirrorEnd {
+    Complete,
     /// The second lagged too far behind, or the first was not read to its end.
-    Lost,
+    Truncated,
 }
 
-impl Between {
+impl MirrorBuffer {
     fn push(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             self.bytes += data.len();
@@ -93,7 +94,7 @@ impl Between {
         self.wake();
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: MirrorEnd) {
         self.end.get_or_insert(end);
         self.wake();
     }
@@ -105,41 +106,41 @@ impl Between {
     }
 }
 
-struct Tee {
+struct TeeBody {
     body: Body,
-    /// `None` when there is no copy any more.
-    between: Option<Rc<RefCell<Between>>>,
+    /// `None` once the copy was dropped.
+    buffer: Option<Rc<RefCell<MirrorBuffer>>>,
 }
 
-impl Tee {
-    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, ProxyError>>) {
-        let Some(shared) = &self.between else { return };
-        let mut between = shared.borrow_mut();
+impl TeeBody {
+    fn copy_frame(&mut self, frame: Option<&Result<Frame<Bytes>, ProxyError>>) {
+        let Some(shared) = &self.buffer else { return };
+        let mut buffer = shared.borrow_mut();
         let gone = Rc::strong_count(shared) == 1;
-        let lags = between.bytes > MIRROR_BUFFER_BYTES;
+        let lags = buffer.bytes > MIRROR_BUFFER_BYTES;
         match frame {
-            Some(Ok(frame)) if !gone && !lags => return between.push(frame),
-            None => between.end(End::Whole),
+            Some(Ok(frame)) if !gone && !lags => return buffer.push(frame),
+            None => buffer.end(MirrorEnd::Complete),
             Some(_) => {
-                between.frames.clear();
-                between.end(End::Lost);
+                buffer.frames.clear();
+                buffer.end(MirrorEnd::Truncated);
             }
         }
-        drop(between);
-        self.between = None;
+        drop(buffer);
+        self.buffer = None;
     }
 }
 
-impl Drop for Tee {
+impl Drop for TeeBody {
     fn drop(&mut self) {
-        let end = if self.body.is_end_stream() { End::Whole } else { End::Lost };
-        if let Some(between) = &self.between {
-            between.borrow_mut().end(end);
+        let end = if self.body.is_end_stream() { MirrorEnd::Complete } else { MirrorEnd::Truncated };
+        if let Some(buffer) = &self.buffer {
+            buffer.borrow_mut().end(end);
         }
     }
 }
 
-impl HttpBody for Tee {
+impl HttpBody for TeeBody {
     type Data = Bytes;
     type Error = ProxyError;
 
@@ -147,7 +148,7 @@ impl HttpBody for Tee {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.body).poll_frame(context);
         if let Poll::Ready(frame) = &poll {
-            this.note(frame.as_ref());
+            this.copy_frame(frame.as_ref());
         }
         poll
     }
@@ -161,26 +162,26 @@ impl HttpBody for Tee {
     }
 }
 
-struct Copied {
+struct MirrorBody {
     size: SizeHint,
-    between: Rc<RefCell<Between>>,
+    buffer: Rc<RefCell<MirrorBuffer>>,
 }
 
-impl HttpBody for Copied {
+impl HttpBody for MirrorBody {
     type Data = Bytes;
     type Error = ProxyError;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let mut between = self.between.borrow_mut();
-        if let Some(frame) = between.frames.pop_front() {
-            between.bytes -= frame.data_ref().map_or(0, Bytes::len);
+        let mut buffer = self.buffer.borrow_mut();
+        if let Some(frame) = buffer.frames.pop_front() {
+            buffer.bytes -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
         }
-        match between.end {
-            Some(End::Whole) => Poll::Ready(None),
-            Some(End::Lost) => Poll::Ready(Some(Err(ProxyError::Overflow("mirror_buffer")))),
+        match buffer.end {
+            Some(MirrorEnd::Complete) => Poll::Ready(None),
+            Some(MirrorEnd::Truncated) => Poll::Ready(Some(Err(ProxyError::Overflow("mirror_buffer")))),
             None => {
-                between.waker = Some(context.waker().clone());
+                buffer.waker = Some(context.waker().clone());
                 Poll::Pending
             }
         }
@@ -201,43 +202,44 @@ mod tests {
     use crate::identity::Identity;
 
     #[test]
-    fn a_mirror_gets_a_faithful_copy() {
+    fn mirror_receives_identical_request() {
         on_worker(async {
             let (address, seen) = endpoint(UpstreamProtocol::Http1, echo).await;
-            let (shadow, copies) = sockets(|_, stream, seen| answer_all(stream, seen)).await;
-            let upstreams = Upstreams::new(Identity::none());
+            let (shadow, copies) = raw_endpoint(|_, stream, seen| serve_all(stream, seen)).await;
+            let upstreams = Upstreams::new(Identity::empty());
             let (cluster, shadow) = (cluster(&[address], |_| {}), cluster(&[shadow], |_| {}));
             let (body, copy) = tee(chunks(vec![b"abc", b"def"], None));
-            mirror(&upstreams, &shadow, outgoing(Method::POST, copy));
-            finish(send(&upstreams, &cluster, outgoing(Method::POST, body), SendOptions::default()).await.unwrap())
-                .await;
-            until(|| copies.requests() >= 1).await;
+            mirror(&upstreams, &shadow, request(Method::POST, copy));
+            read_response(
+                send(&upstreams, &cluster, request(Method::POST, body), SendOptions::default()).await.unwrap(),
+            )
+            .await;
+            wait_until(|| copies.requests() >= 1).await;
             assert_eq!((seen.requests(), shadow.counts().mirrors_dropped), (1, 0));
             assert!(copies.requests.borrow()[0].contains("host: a.com\r\n"));
         });
     }
 
     #[test]
-    fn a_slow_mirror_loses_its_copy_and_never_slows_the_request() {
+    fn slow_mirror_loses_its_copy_without_delaying_request() {
         on_worker(async {
             let (address, _) = endpoint(UpstreamProtocol::Http1, echo).await;
-            let (shadow, _) = sockets(|_, stream, _| async move {
+            let (shadow, _) = raw_endpoint(|_, stream, _| async move {
                 let _open = stream;
                 std::future::pending::<()>().await;
             })
             .await;
-            let upstreams = Upstreams::new(Identity::none());
+            let upstreams = Upstreams::new(Identity::empty());
             let (cluster, shadow) = (cluster(&[address], |_| {}), cluster(&[shadow], |_| {}));
-            // Far more than the buffer and the sockets hold together.
+            // Far more than the buffer and the sockets can store.
             const CHUNK: &[u8] = &[b'x'; 64 * 1024];
             let count = 16 * 1024 * 1024 / CHUNK.len();
             assert!(MIRROR_BUFFER_BYTES < count * CHUNK.len() / 16);
             let (body, copy) = tee(chunks(vec![CHUNK; count], None));
-            mirror(&upstreams, &shadow, outgoing(Method::POST, copy));
-            let answer =
-                send(&upstreams, &cluster, outgoing(Method::POST, body), SendOptions::default()).await.unwrap();
-            assert_eq!(finish(answer).await.1.len(), count * CHUNK.len());
-            until(|| shadow.counts().mirrors_dropped == 1 && shadow.counts().connections == 0).await;
+            mirror(&upstreams, &shadow, request(Method::POST, copy));
+            let answer = send(&upstreams, &cluster, request(Method::POST, body), SendOptions::default()).await.unwrap();
+            assert_eq!(read_response(answer).await.1.len(), count * CHUNK.len());
+            wait_until(|| shadow.counts().mirrors_dropped == 1 && shadow.counts().connections == 0).await;
         });
     }
 }

@@ -1,10 +1,10 @@
-//! One worker's open connections to one endpoint: idle HTTP/1.1 connections, the last used first, and HTTP/2 connections
-//! shared by many requests. Called by `attempt` (check out), by a [`Lease`](super::Lease) when it ends (give back) and
-//! by the worker's sweep.
+//! One worker's connections to one endpoint: idle HTTP/1.1 connections, the last used first, and HTTP/2 connections
+//! that many requests share. `attempt` checks connections out, a [`Lease`](super::Lease) checks them in when it ends,
+//! and the worker's sweep closes idle ones.
 //!
-//! A connection is given back only when hyper itself asks for the next request on it, which it does when the response
-//! was read to its end *and* the request was written to its end. Everything else is closed, so that no rest of one
-//! request can ever be read as part of another (Pingora's CVE-2025-4366).
+//! A connection is checked in only when hyper is ready for the next request on it. hyper is ready when the response was
+//! read to its end *and* the request was written to its end. Every other connection is closed, so that no rest of one
+//! request can be read as part of another (Pingora's CVE-2025-4366).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,8 +15,8 @@ use hyper::client::conn::{http1, http2};
 use tokio::sync::watch;
 use weir_model::UpstreamProtocol;
 
-use super::cluster::Shard;
-use super::connect::{self, Heard, Open, Proof, Way};
+use super::cluster::WorkerCounters;
+use super::connect::{self, ConnectTarget, OpenConnectionGuard, ReadActivity, UpstreamTlsContext};
 use super::endpoints::Endpoint;
 use crate::body::Body;
 use crate::error::ProxyError;
@@ -27,27 +27,27 @@ use crate::limits::{
 use crate::task;
 use crate::tls::Transport;
 
-/// Counts sweeps, so that nobody has to ask for the time when a connection falls idle.
+/// Coarse clock: counts pool sweeps (500 ms each). Stamping an idle connection with it avoids a clock read per request.
 #[derive(Debug, Default)]
-pub(super) struct Clock(Cell<u32>);
+pub(super) struct SweepClock(Cell<u32>);
 
-impl Clock {
+impl SweepClock {
     pub(super) fn advance(&self) {
         self.0.set(self.0.get().wrapping_add(1));
     }
 
-    fn is_over(&self, since: u32) -> bool {
+    fn is_idle_timeout(&self, since: u32) -> bool {
         self.0.get().wrapping_sub(since) >= UPSTREAM_IDLE_SWEEPS
     }
 }
 
-/// Whether a connection that has served before will do.
+/// The permission of an attempt to use a connection that has served before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reuse {
-    /// Any will do.
+pub(super) enum ReusePolicy {
+    /// Any connection.
     Allowed,
-    /// The last one turned out to be closed, so the others may be too.
-    Refused,
+    /// A new connection: the last one was already closed, so the other idle ones may be too.
+    Forbidden,
 }
 
 /// One worker's connections to one endpoint.
@@ -55,66 +55,66 @@ pub(super) struct Pool {
     endpoint: Arc<Endpoint>,
     protocol: UpstreamProtocol,
     connect_timeout: Duration,
-    /// Who the endpoint must be.
-    proof: Option<Proof>,
-    shard: Arc<Shard>,
-    clock: Rc<Clock>,
+    /// Mutual TLS; `None` for plaintext.
+    tls: Option<UpstreamTlsContext>,
+    counters: Arc<WorkerCounters>,
+    clock: Rc<SweepClock>,
     /// Requests whose response has not ended.
     load: Cell<u32>,
-    open: Rc<Cell<usize>>,
-    /// Nothing is given back any more.
+    open_connections: Rc<Cell<usize>>,
+    /// Connections are no longer checked in.
     closed: Cell<bool>,
-    idle: RefCell<Vec<Idle>>,
-    shared: RefCell<Vec<Rc<Shared>>>,
+    idle: RefCell<Vec<IdleConnection>>,
+    http2_connections: RefCell<Vec<Rc<Http2Connection>>>,
     opening: RefCell<Option<watch::Receiver<Option<ProxyError>>>>,
 }
 
-struct Idle {
+struct IdleConnection {
     sender: http1::SendRequest<Body>,
-    heard: Rc<Heard>,
+    activity: Rc<ReadActivity>,
     since: u32,
 }
 
 /// An HTTP/2 connection.
-pub(super) struct Shared {
+pub(super) struct Http2Connection {
     sender: http2::SendRequest<Body>,
     streams: Cell<u32>,
-    /// It has served a request before.
-    used: Cell<bool>,
-    /// No new requests: it is about to end.
-    retired: Cell<bool>,
+    /// True if it has served a request.
+    has_served: Cell<bool>,
+    /// True if it accepts no new requests, because it is about to close.
+    is_retired: Cell<bool>,
     idle_since: Cell<u32>,
 }
 
-/// A connection for one request.
-pub(super) enum Connection {
-    /// For this request alone.
-    Http1 { sender: http1::SendRequest<Body>, heard: Rc<Heard>, reused: bool },
-    /// For this request and others.
-    Http2 { stream: StreamPlace, reused: bool },
+/// A connection that is checked out for one request.
+pub(super) enum PooledConnection {
+    /// An exclusive connection.
+    Http1 { sender: http1::SendRequest<Body>, activity: Rc<ReadActivity>, reused: bool },
+    /// One stream of a shared connection.
+    Http2 { stream: Http2StreamPermit, reused: bool },
 }
 
-/// One of the streams of an HTTP/2 connection; free again when dropped.
-pub(super) struct StreamPlace {
-    shared: Rc<Shared>,
-    clock: Rc<Clock>,
+/// A permit for one stream of an HTTP/2 connection. Dropping it frees the stream.
+pub(super) struct Http2StreamPermit {
+    connection: Rc<Http2Connection>,
+    clock: Rc<SweepClock>,
 }
 
-impl StreamPlace {
+impl Http2StreamPermit {
     pub(super) fn sender(&self) -> http2::SendRequest<Body> {
-        self.shared.sender.clone()
+        self.connection.sender.clone()
     }
 
-    /// Keeps new requests off the connection.
+    /// Excludes the connection from new requests.
     pub(super) fn retire(&self) {
-        self.shared.retired.set(true);
+        self.connection.is_retired.set(true);
     }
 }
 
-impl Drop for StreamPlace {
+impl Drop for Http2StreamPermit {
     fn drop(&mut self) {
-        self.shared.streams.set(self.shared.streams.get() - 1);
-        self.shared.idle_since.set(self.clock.0.get());
+        self.connection.streams.set(self.connection.streams.get() - 1);
+        self.connection.idle_since.set(self.clock.0.get());
     }
 }
 
@@ -122,22 +122,23 @@ impl Pool {
     pub(super) fn new(
         endpoint: Arc<Endpoint>,
         model: &weir_model::Cluster,
-        (shard, clock): (&Arc<Shard>, &Rc<Clock>),
+        counters: &Arc<WorkerCounters>,
+        clock: &Rc<SweepClock>,
         identity: &Arc<Identity>,
     ) -> Rc<Self> {
-        let asked = model.tls.as_ref();
+        let tls = model.tls.as_ref();
         Rc::new(Self {
             endpoint,
             protocol: model.protocol,
             connect_timeout: model.connect_timeout,
-            proof: asked.map(|tls| Proof { identity: Arc::clone(identity), workload: tls.workload.clone() }),
-            shard: Arc::clone(shard),
+            tls: tls.map(|tls| UpstreamTlsContext { identity: Arc::clone(identity), workload: tls.workload.clone() }),
+            counters: Arc::clone(counters),
             clock: Rc::clone(clock),
             load: Cell::new(0),
-            open: Rc::default(),
+            open_connections: Rc::default(),
             closed: Cell::new(false),
             idle: RefCell::default(),
-            shared: RefCell::default(),
+            http2_connections: RefCell::default(),
             opening: RefCell::default(),
         })
     }
@@ -146,109 +147,114 @@ impl Pool {
         &self.endpoint
     }
 
-    /// How busy the endpoint is, as far as this worker knows.
+    /// Returns the requests in flight on this worker.
     pub(super) fn load(&self) -> u32 {
         self.load.get()
     }
 
-    pub(super) fn begin_request(&self) {
+    pub(super) fn request_started(&self) {
         self.load.set(self.load.get() + 1);
-        self.shard.in_flight.increment();
+        self.counters.in_flight.increment();
     }
 
-    pub(super) fn end_request(&self) {
+    pub(super) fn request_ended(&self) {
         self.load.set(self.load.get() - 1);
-        self.shard.in_flight.decrement();
+        self.counters.in_flight.decrement();
     }
 
-    /// A connection for one request: an open one, or a new one.
-    pub(super) async fn check_out(self: &Rc<Self>, reuse: Reuse) -> Result<Connection, ProxyError> {
+    /// Returns an open or a new connection for one request.
+    pub(super) async fn check_out(self: &Rc<Self>, reuse: ReusePolicy) -> Result<PooledConnection, ProxyError> {
         match self.protocol {
             UpstreamProtocol::Http1 => self.check_out_http1(reuse).await,
             UpstreamProtocol::Http2 => self.check_out_http2().await,
         }
     }
 
-    async fn check_out_http1(&self, reuse: Reuse) -> Result<Connection, ProxyError> {
-        if reuse == Reuse::Allowed
-            && let Some(Idle { sender, heard, .. }) = self.last_used()
+    async fn check_out_http1(&self, reuse: ReusePolicy) -> Result<PooledConnection, ProxyError> {
+        if reuse == ReusePolicy::Allowed
+            && let Some(IdleConnection { sender, activity, .. }) = self.pop_idle()
         {
-            heard.forget();
-            return Ok(Connection::Http1 { sender, heard, reused: true });
+            activity.reset();
+            return Ok(PooledConnection::Http1 { sender, activity, reused: true });
         }
-        let open = self.begin_open()?;
-        // In memory of its own: with a TLS handshake it is larger than everything else of a request, and rare.
-        let opened = Box::pin(connect::http1(self.way(), open)).await;
-        let (sender, heard) = opened.inspect_err(|_| self.shard.connect_failures.increment())?;
-        Ok(Connection::Http1 { sender, heard, reused: false })
+        let open = self.start_connect()?;
+        // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
+        let opened = Box::pin(connect::http1(self.connect_target(), open)).await;
+        let (sender, activity) = opened.inspect_err(|_| self.counters.connect_failures.increment())?;
+        Ok(PooledConnection::Http1 { sender, activity, reused: false })
     }
 
-    /// A new connection for the bytes of one downstream connection: it is never given back.
-    pub(super) async fn open_for_bytes(&self) -> Result<(Transport, Open), ProxyError> {
-        let open = self.begin_open()?;
-        connect::bytes(self.way(), open).await.inspect_err(|_| self.shard.connect_failures.increment())
+    /// Opens a connection for a TCP relay. It is never checked in.
+    pub(super) async fn connect_raw(&self) -> Result<(Transport, OpenConnectionGuard), ProxyError> {
+        let open = self.start_connect()?;
+        connect::raw(self.connect_target(), open).await.inspect_err(|_| self.counters.connect_failures.increment())
     }
 
-    fn way(&self) -> Way<'_> {
-        Way { address: self.endpoint.address, timeout: self.connect_timeout, proof: self.proof.as_ref() }
+    fn connect_target(&self) -> ConnectTarget<'_> {
+        ConnectTarget { address: self.endpoint.address, timeout: self.connect_timeout, tls: self.tls.as_ref() }
     }
 
-    fn last_used(&self) -> Option<Idle> {
+    fn pop_idle(&self) -> Option<IdleConnection> {
         let mut idle = self.idle.borrow_mut();
-        // Those that the endpoint has closed are passed over.
+        // Skips connections that the endpoint has closed.
         std::iter::from_fn(|| idle.pop()).find(|idle| idle.sender.is_ready())
     }
 
-    fn begin_open(&self) -> Result<Open, ProxyError> {
-        if self.open.get() >= MAX_CONNECTIONS_PER_ENDPOINT {
+    fn start_connect(&self) -> Result<OpenConnectionGuard, ProxyError> {
+        if self.open_connections.get() >= MAX_CONNECTIONS_PER_ENDPOINT {
             return Err(ProxyError::Overflow("upstream_connections"));
         }
-        self.shard.connects.increment();
-        Ok(Open::new(&self.open, &self.shard))
+        self.counters.connects.increment();
+        Ok(OpenConnectionGuard::new(&self.open_connections, &self.counters))
     }
 
-    async fn check_out_http2(self: &Rc<Self>) -> Result<Connection, ProxyError> {
+    async fn check_out_http2(self: &Rc<Self>) -> Result<PooledConnection, ProxyError> {
         loop {
-            if let Some(shared) = self.with_room() {
-                shared.streams.set(shared.streams.get() + 1);
-                let reused = shared.used.replace(true);
-                return Ok(Connection::Http2 { stream: StreamPlace { shared, clock: Rc::clone(&self.clock) }, reused });
+            if let Some(connection) = self.with_capacity() {
+                connection.streams.set(connection.streams.get() + 1);
+                let reused = connection.has_served.replace(true);
+                return Ok(PooledConnection::Http2 {
+                    stream: Http2StreamPermit { connection, clock: Rc::clone(&self.clock) },
+                    reused,
+                });
             }
-            let mut opening = self.opening()?;
+            let mut opening = self.http2_connect()?;
             if opening.changed().await.is_err() {
-                *self.opening.borrow_mut() = None; // The task has gone, so this request opens the connection.
+                *self.opening.borrow_mut() = None; // The task has ended, so this request opens the connection.
             } else if let Some(error) = opening.borrow().clone() {
                 return Err(error);
             }
         }
     }
 
-    fn with_room(&self) -> Option<Rc<Shared>> {
-        let mut shared = self.shared.borrow_mut();
-        shared.retain(|shared| !shared.retired.get() && !shared.sender.is_closed());
-        shared.iter().find(|shared| shared.streams.get() < MAX_STREAMS_PER_UPSTREAM_CONNECTION).cloned()
+    fn with_capacity(&self) -> Option<Rc<Http2Connection>> {
+        let mut connections = self.http2_connections.borrow_mut();
+        connections.retain(|connection| !connection.is_retired.get() && !connection.sender.is_closed());
+        connections.iter().find(|connection| connection.streams.get() < MAX_STREAMS_PER_UPSTREAM_CONNECTION).cloned()
     }
 
-    /// The connection that is being opened now: one at a time, in a task, so that a request that gives up does not take
-    /// it away from those who wait too.
-    fn opening(self: &Rc<Self>) -> Result<watch::Receiver<Option<ProxyError>>, ProxyError> {
+    /// Returns the outcome of the HTTP/2 connection that is being opened. Starts opening one if necessary.
+    ///
+    /// A task opens one connection at a time, so that a request that is canceled does not cancel it for the requests
+    /// that wait for it.
+    fn http2_connect(self: &Rc<Self>) -> Result<watch::Receiver<Option<ProxyError>>, ProxyError> {
         if let Some(opening) = &*self.opening.borrow() {
             return Ok(opening.clone());
         }
-        let open = self.begin_open()?;
+        let open = self.start_connect()?;
         let (done, opening) = watch::channel(None);
         *self.opening.borrow_mut() = Some(opening.clone());
         let pool = Rc::clone(self);
         drop(task::spawn_local("upstream_http2_connect", async move {
-            let opened = connect::http2(pool.way(), open).await;
+            let opened = connect::http2(pool.connect_target(), open).await;
             *pool.opening.borrow_mut() = None;
             let failure = match opened {
                 Ok(sender) => {
-                    pool.share(sender);
+                    pool.add_http2_connection(sender);
                     None
                 }
                 Err(error) => {
-                    pool.shard.connect_failures.increment();
+                    pool.counters.connect_failures.increment();
                     Some(error)
                 }
             };
@@ -257,42 +263,42 @@ impl Pool {
         Ok(opening)
     }
 
-    fn share(&self, sender: http2::SendRequest<Body>) {
-        self.shared.borrow_mut().push(Rc::new(Shared {
+    fn add_http2_connection(&self, sender: http2::SendRequest<Body>) {
+        self.http2_connections.borrow_mut().push(Rc::new(Http2Connection {
             sender,
             streams: Cell::new(0),
-            used: Cell::new(false),
-            retired: Cell::new(false),
+            has_served: Cell::new(false),
+            is_retired: Cell::new(false),
             idle_since: Cell::new(self.clock.0.get()),
         }));
     }
 
-    /// Takes a connection back, or closes it when it is not at the end of a request and a response.
-    pub(super) fn give_back(&self, connection: Connection) {
-        let Connection::Http1 { sender, heard, .. } = connection else { return };
+    /// Checks a connection in, or closes it if its request or response is incomplete.
+    pub(super) fn check_in(&self, connection: PooledConnection) {
+        let PooledConnection::Http1 { sender, activity, .. } = connection else { return };
         if self.closed.get() || !sender.is_ready() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE_PER_ENDPOINT {
-            idle.push(Idle { sender, heard, since: self.clock.0.get() });
+            idle.push(IdleConnection { sender, activity, since: self.clock.0.get() });
         }
     }
 
-    /// Closes what has been idle too long; says whether any connection is still open.
+    /// Closes connections that were idle too long. Returns whether any connection is still open.
     pub(super) fn sweep(&self) -> bool {
-        let over = |since| self.clock.is_over(since);
-        self.idle.borrow_mut().retain(|idle| !over(idle.since) && !idle.sender.is_closed());
-        self.shared.borrow_mut().retain(|shared| {
-            !shared.sender.is_closed() && (shared.streams.get() > 0 || !over(shared.idle_since.get()))
+        let is_over = |since| self.clock.is_idle_timeout(since);
+        self.idle.borrow_mut().retain(|idle| !is_over(idle.since) && !idle.sender.is_closed());
+        self.http2_connections.borrow_mut().retain(|connection| {
+            !connection.sender.is_closed() && (connection.streams.get() > 0 || !is_over(connection.idle_since.get()))
         });
-        self.open.get() > 0
+        self.open_connections.get() > 0
     }
 
-    /// Closes what is idle now, and each other connection when its request has ended.
+    /// Closes idle connections now, and each other connection when its request has ended.
     pub(super) fn close(&self) {
         self.closed.set(true);
         self.idle.borrow_mut().clear();
-        self.shared.borrow_mut().clear();
+        self.http2_connections.borrow_mut().clear();
     }
 }

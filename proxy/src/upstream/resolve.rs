@@ -1,6 +1,7 @@
-//! Endpoints by DNS: every address of a name is an endpoint. Runs on the main runtime; `config` warms a new cluster with
-//! [`resolve_once`] and keeps [`resolve_forever`] running beside it. The last good answer is kept: a resolver that fails
-//! must not take down endpoints that work.
+//! Resolves endpoints by DNS: every address of a name is an endpoint. Runs on the main runtime. `active` warms a new
+//! cluster with [`resolve_once`], and `config` keeps [`resolve_forever`] running for it.
+//!
+//! The last good response is retained: a failing resolver must not take down working endpoints.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,18 +16,18 @@ use weir_model::{Discovery, Endpoint, Weight};
 use super::cluster::Cluster;
 use crate::limits::{MAX_LOOKUPS, RESOLVE_INTERVAL};
 
-/// Look-ups run on the blocking pool, and cannot be ended.
+/// Permits for lookups, which run on the blocking pool and cannot be canceled.
 static LOOKUPS: Semaphore = Semaphore::const_new(MAX_LOOKUPS);
 
-/// Resolves a cluster's name once, for at most `deadline`. A cluster of listed endpoints is ready at once.
+/// Resolves a cluster's name once, within `deadline`. Returns at once for a cluster with static endpoints.
 ///
 /// # Errors
-/// Why there is no answer, for a log.
+/// The reason why there is no address, for a log.
 pub(crate) async fn resolve_once(cluster: &Cluster, deadline: Duration) -> Result<(), String> {
-    tokio::time::timeout(deadline, resolve(cluster)).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    tokio::time::timeout(deadline, resolve(cluster)).await.unwrap_or_else(|_| Err("no response in time".to_owned()))
 }
 
-/// Resolves a cluster's name again and again, until nobody else holds the cluster.
+/// Resolves a cluster's name repeatedly, until the cluster has no other owner.
 pub(crate) async fn resolve_forever(cluster: Arc<Cluster>) {
     if !matches!(cluster.model().discovery, Discovery::Dns { .. }) {
         return;
@@ -37,9 +38,10 @@ pub(crate) async fn resolve_forever(cluster: Arc<Cluster>) {
     let mut failing = false;
     while let Some(cluster) = weak.upgrade() {
         match resolve(&cluster).await {
-            Ok(()) if failing => info!(cluster = %name, "the cluster's name resolves again"),
+            Ok(()) if failing => info!(cluster = %name, "cluster name resolves again"),
             Err(reason) if !failing => {
-                warn!(cluster = %name, %reason, endpoints = cluster.endpoints().len(), "the cluster's name does not resolve, its endpoints are kept");
+                let endpoints = cluster.endpoints().len();
+                warn!(cluster = %name, %reason, endpoints, "cluster name does not resolve, endpoints unchanged");
                 failing = true;
                 drop(cluster);
                 pause().await;
@@ -53,26 +55,26 @@ pub(crate) async fn resolve_forever(cluster: Arc<Cluster>) {
     }
 }
 
-/// The interval and up to a fifth of it, so that proxies and clusters do not ask all at once.
+/// Sleeps for the interval and up to a fifth more, so that proxies and clusters do not resolve at the same time.
 async fn pause() {
     tokio::time::sleep(RESOLVE_INTERVAL.mul_f64(1.0 + SmallRng::from_os_rng().random::<f64>() / 5.0)).await;
 }
 
 async fn resolve(cluster: &Cluster) -> Result<(), String> {
     let Discovery::Dns { host, port } = &cluster.model().discovery else { return Ok(()) };
-    let Ok(_place) = LOOKUPS.acquire().await else { return Err("the look-ups have ended".to_owned()) };
+    let Ok(_permit) = LOOKUPS.acquire().await else { return Err("lookups have stopped".to_owned()) };
     let addresses = tokio::net::lookup_host((host.as_ref(), *port)).await.map_err(|error| error.to_string())?;
     let models = endpoints(addresses);
     if models.is_empty() {
         return Err("the name has no address".to_owned());
     }
     if cluster.set_endpoints(&models) {
-        info!(cluster = %cluster.model().name, endpoints = models.len(), "the cluster's endpoints have changed");
+        info!(cluster = %cluster.model().name, endpoints = models.len(), "cluster endpoints changed");
     }
     Ok(())
 }
 
-/// Each address once, in an order that does not depend on the resolver's.
+/// Returns each address once, in an order that does not depend on the resolver's.
 fn endpoints(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Endpoint> {
     let mut addresses: Vec<_> = addresses.take(weir_model::limits::MAX_ENDPOINTS).collect();
     addresses.sort_unstable();
@@ -93,14 +95,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_becomes_endpoints_and_the_last_good_answer_is_kept() {
+    async fn resolved_addresses_become_endpoints_and_survive_failures() {
         let cluster = dns("127.0.0.1");
         resolve_once(&cluster, Duration::from_secs(5)).await.unwrap();
         let addresses: Vec<_> = cluster.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect();
         assert_eq!(addresses, ["127.0.0.1:80"]);
         let generation = cluster.generation();
         resolve_once(&cluster, Duration::from_secs(5)).await.unwrap();
-        assert_eq!(cluster.generation(), generation, "the same answer changes nothing");
+        assert_eq!(cluster.generation(), generation, "the same response changes nothing");
 
         let broken = dns("not a name");
         broken.set_endpoints(&endpoints(["10.0.0.1:80".parse().unwrap()].into_iter()));
@@ -110,9 +112,9 @@ mod tests {
 
     #[test]
     fn addresses_are_sorted_and_unique() {
-        let answer = ["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"].map(|address| address.parse().unwrap());
+        let resolved = ["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"].map(|address| address.parse().unwrap());
         let addresses: Vec<_> =
-            endpoints(answer.into_iter()).iter().map(|endpoint| endpoint.address.to_string()).collect();
+            endpoints(resolved.into_iter()).iter().map(|endpoint| endpoint.address.to_string()).collect();
         assert_eq!(addresses, ["10.0.0.1:80", "10.0.0.2:80"]);
     }
 }

@@ -1,51 +1,53 @@
-//! Whether and how a failed attempt is followed by another. By default only when nothing of the request can have been
-//! acted on (repeating a `POST` pays twice):
+//! Decides whether and how a failed attempt is followed by another one.
 //!
-//! - no connection could be opened: at another endpoint;
-//! - a connection that had served before was closed before the request was written: on a new connection;
-//! - the same, but the request was written, has no body, its method is idempotent (RFC 9110 §9.2.2) and not one byte of
-//!   a response has come: the keep-alive race, on a new connection.
+//! By default only when no endpoint can have acted on the request, because repeating a `POST` could pay twice:
+//!
+//! - No connection could be opened: at another endpoint.
+//! - A connection that had served before was closed before the request was written: on a new connection.
+//! - The request was written on such a connection, which was then closed (the keep-alive race): on a new connection.
+//!   The request must have no body and an idempotent method (RFC 9110 §9.2.2), and no byte of a response must have
+//!   come.
 
 use std::net::SocketAddr;
 
 use http::{Method, Request, Uri};
 use http_body::Body as _;
 
-use super::pool::Reuse;
+use super::pool::ReusePolicy;
 use crate::body::Body;
-use crate::kept_headers::KeptHeaders;
 use crate::limits::MAX_ATTEMPTS;
+use crate::packed_headers::PackedHeaders;
 
-/// How another attempt may be made.
+/// The way in which another attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Again {
-    /// Not at all.
-    No,
+pub(super) enum RetryDecision {
+    /// No other attempt.
+    Never,
     /// At an endpoint that has not been tried.
-    Elsewhere,
-    /// Anywhere, on a new connection.
+    OtherEndpoint,
+    /// At any endpoint, on a new connection.
     NewConnection,
 }
 
-/// One request on its way: what has been tried, and what can still be sent.
+/// The state of one request's attempts.
 #[derive(Default)]
-pub(super) struct Retry {
-    /// What the next attempt sends; `None` when nothing may be sent again.
+pub(super) struct RetryState {
+    /// The request of the next attempt; `None` when it must not be sent again.
     pub(super) request: Option<Request<Body>>,
     attempts: u32,
-    /// Endpoints that no connection could be opened to.
+    /// Endpoints to which no connection could be opened.
     tried: Vec<SocketAddr>,
     current: Option<SocketAddr>,
     new_connection: bool,
 }
 
-impl Retry {
-    /// Nothing has been tried.
+impl RetryState {
+    /// Returns the state before the first attempt.
     pub(super) fn new(request: Request<Body>) -> Self {
         Self { request: Some(request), ..Self::default() }
     }
 
-    /// Attempts begun.
+    /// Returns the number of attempts begun.
     pub(super) fn attempts(&self) -> u32 {
         self.attempts
     }
@@ -54,60 +56,61 @@ impl Retry {
         &self.tried
     }
 
-    /// Where the last attempt was made: known also of one that was dropped at its deadline.
+    /// Returns the endpoint of the last attempt, also of one that was dropped at its timeout.
     pub(super) fn current(&self) -> Option<SocketAddr> {
         self.current
     }
 
-    pub(super) fn reuse(&self) -> Reuse {
-        if self.new_connection { Reuse::Refused } else { Reuse::Allowed }
+    pub(super) fn reuse(&self) -> ReusePolicy {
+        if self.new_connection { ReusePolicy::Forbidden } else { ReusePolicy::Allowed }
     }
 
-    /// An attempt at an endpoint begins.
+    /// Counts an attempt at an endpoint.
     pub(super) fn begin_attempt(&mut self, endpoint: SocketAddr) {
         self.attempts += 1;
         self.current = Some(endpoint);
     }
 
-    /// What an attempt sends.
+    /// Takes the request of an attempt.
     pub(super) fn take_request(&mut self) -> Request<Body> {
-        self.request.take().expect("an attempt begins with a request: `Retry::again` sees to it")
+        self.request.take().expect("`RetryState::prepare_retry` begins an attempt only with a request")
     }
 
-    /// What it takes to send it again, on a connection that had served before.
-    pub(super) fn replay(&self, reused: bool) -> Option<Replay> {
-        self.request.as_ref().filter(|_| reused).and_then(Replay::of)
+    /// Returns a copy of the request, if the connection has served before and the request may be replayed.
+    pub(super) fn replayable_request(&self, reused: bool) -> Option<ReplayableRequest> {
+        self.request.as_ref().filter(|_| reused).and_then(ReplayableRequest::from_request)
     }
 
-    /// Prepares for another attempt; `false` when there is nothing to send or there have been enough.
-    pub(super) fn again(&mut self, again: Again) -> bool {
-        match again {
-            Again::Elsewhere => self.tried.extend(self.current),
-            Again::NewConnection => self.new_connection = true,
-            Again::No => return false,
+    /// Prepares another attempt. Returns false if there is no request to send, or the attempts are exhausted.
+    pub(super) fn prepare_retry(&mut self, decision: RetryDecision) -> bool {
+        match decision {
+            RetryDecision::OtherEndpoint => self.tried.extend(self.current),
+            RetryDecision::NewConnection => self.new_connection = true,
+            RetryDecision::Never => return false,
         }
         self.request.is_some() && self.attempts < MAX_ATTEMPTS
     }
 }
 
-/// What it takes to send a request again even though the first may have arrived.
-pub(super) struct Replay {
+/// The copy of a request that may be sent again even though the first may have arrived.
+pub(super) struct ReplayableRequest {
     method: Method,
     uri: Uri,
-    headers: KeptHeaders,
+    headers: PackedHeaders,
 }
 
-impl Replay {
-    /// A copy of a request: none for a method that is not idempotent, or with a body, which can be read once only.
-    pub(super) fn of(request: &Request<Body>) -> Option<Self> {
+impl ReplayableRequest {
+    /// Copies a request. Returns `None` if its method is not idempotent, or if it has a body, which can be read only
+    /// once.
+    pub(super) fn from_request(request: &Request<Body>) -> Option<Self> {
         if !is_idempotent(request.method()) || !request.body().is_end_stream() {
             return None;
         }
-        let headers = KeptHeaders::of(request.headers());
+        let headers = PackedHeaders::new(request.headers());
         Some(Self { method: request.method().clone(), uri: request.uri().clone(), headers })
     }
 
-    /// The request.
+    /// Returns the request.
     pub(super) fn into_request(self) -> Request<Body> {
         let mut request = Request::new(Body::Empty);
         *request.method_mut() = self.method;
@@ -128,7 +131,7 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
-    fn only_what_can_be_repeated_is_copied() {
+    fn only_idempotent_request_without_body_is_copied() {
         for (method, body, expected) in [
             (Method::GET, Body::Empty, true),
             (Method::DELETE, Body::Empty, true),
@@ -140,26 +143,26 @@ mod tests {
             let mut request = Request::new(body);
             *request.method_mut() = method.clone();
             request.headers_mut().insert("a", http::HeaderValue::from_static("b"));
-            let copy = Replay::of(&request).map(Replay::into_request);
+            let copy = ReplayableRequest::from_request(&request).map(ReplayableRequest::into_request);
             assert_eq!(copy.is_some(), expected, "{method}");
             assert!(copy.is_none_or(|copy| copy.method() == method && copy.headers() == request.headers()));
         }
     }
 
     #[test]
-    fn attempts_are_bounded() {
+    fn attempts_are_limited() {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut retry = Retry::new(Request::new(Body::Empty));
+        let mut retry = RetryState::new(Request::new(Body::Empty));
         let mut attempts = 0;
         loop {
             retry.begin_attempt(address);
             attempts += 1;
-            if !retry.again(Again::Elsewhere) {
+            if !retry.prepare_retry(RetryDecision::OtherEndpoint) {
                 break;
             }
         }
-        assert_eq!((attempts, retry.reuse()), (MAX_ATTEMPTS, Reuse::Allowed));
-        retry.again(Again::NewConnection);
-        assert_eq!(retry.reuse(), Reuse::Refused);
+        assert_eq!((attempts, retry.reuse()), (MAX_ATTEMPTS, ReusePolicy::Allowed));
+        retry.prepare_retry(RetryDecision::NewConnection);
+        assert_eq!(retry.reuse(), ReusePolicy::Forbidden);
     }
 }

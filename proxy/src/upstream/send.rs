@@ -1,8 +1,8 @@
-//! Sends a request to a cluster: the loop of attempts, until one has a response head, or none may follow. Called by
-//! `stream` for requests, by `filter` for callouts, and by `mirror`.
+//! Sends a request to a cluster: attempts until one has a response head, or none may follow. `stream` sends requests,
+//! `filter` callouts, and `mirror` copies.
 //!
-//! What [`send`] promises: hop-by-hop headers apart (`stream::sanitize` removes them), the request goes out as it is
-//! given; its framing agrees with its body; it is sent again only when nothing of it can have been acted on.
+//! Contract of [`send`]: the caller has removed hop-by-hop headers (`stream::sanitize`). The request is sent unchanged,
+//! except that its framing agrees with its body. It is sent again only when no endpoint can have acted on it.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,15 +19,15 @@ use hyper::body::Incoming;
 use weir_model::UpstreamProtocol;
 
 pub(crate) use super::attempt::Lease;
-use super::attempt::{Failed, attempt};
+use super::attempt::{AttemptError, attempt};
 use super::cluster::Cluster;
-use super::retry::Retry;
+use super::retry::RetryState;
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::ProxyError;
 
-/// A request on its way out.
-pub(crate) struct Outgoing {
+/// A request to an upstream.
+pub(crate) struct UpstreamRequest {
     /// `:method`.
     pub(crate) method: Method,
     /// `:scheme`.
@@ -42,31 +42,31 @@ pub(crate) struct Outgoing {
     pub(crate) body: Body,
 }
 
-/// How a request is sent.
+/// Options of sending a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SendOptions {
-    /// Time for one attempt, until its response's head; `None` = no limit.
+    /// Time for one attempt, until its response's head; `None` is no limit.
     pub(crate) attempt_timeout: Option<Duration>,
 }
 
-/// A response's head, its body to come.
-pub(crate) struct Answer {
-    /// The response as it came.
+/// A response from an upstream, whose body is still to be read.
+pub(crate) struct UpstreamResponse {
+    /// The response as received.
     pub(crate) response: Response<Incoming>,
-    /// To be held until the response's body has ended, and dropped then.
+    /// The lease of the connection. The caller drops it when the response's body has ended.
     pub(crate) lease: Lease,
-    /// Who answered.
+    /// The endpoint that responded.
     pub(crate) endpoint: SocketAddr,
     /// Attempts made, the successful one included.
     pub(crate) attempts: u32,
 }
 
-/// No endpoint has answered.
+/// The failure of a request: no endpoint has responded.
 #[derive(Debug)]
-pub(crate) struct SendFailure {
-    /// How the last attempt failed.
+pub(crate) struct SendError {
+    /// The error of the last attempt.
     pub(crate) error: ProxyError,
-    /// Where.
+    /// The endpoint of the last attempt.
     pub(crate) endpoint: Option<SocketAddr>,
     /// Attempts made.
     pub(crate) attempts: u32,
@@ -74,70 +74,75 @@ pub(crate) struct SendFailure {
 
 /// Sends a request and waits for the response's head.
 ///
-/// The request is made before the future is: an `async fn` would hold it three times over, and each request in flight
-/// would touch as much memory.
+/// The request is built before the future: an `async fn` would store it three times, and each request in flight would
+/// use as much memory.
 pub(crate) fn send(
     upstreams: &Rc<Upstreams>,
     cluster: &Arc<Cluster>,
-    outgoing: Outgoing,
+    request: UpstreamRequest,
     options: SendOptions,
-) -> impl Future<Output = Result<Answer, SendFailure>> {
-    let cluster = upstreams.of(cluster);
-    cluster.shard().requests.increment();
+) -> impl Future<Output = Result<UpstreamResponse, SendError>> {
+    let cluster = upstreams.cluster_state(cluster);
+    cluster.counters().requests.increment();
     upstreams.sweep_while_open();
-    let (mut retry, refused) = match prepare(outgoing, cluster.cluster().model().protocol) {
-        Ok(request) => (Retry::new(request), None),
-        Err(error) => (Retry::default(), Some(error)),
+    let (mut retry, rejected) = match build_request(request, cluster.cluster().model().protocol) {
+        Ok(request) => (RetryState::new(request), None),
+        Err(error) => (RetryState::default(), Some(error)),
     };
     async move {
-        let result = match refused {
+        let result = match rejected {
             Some(error) => Err(error),
-            None => attempts(upstreams, &cluster, &mut retry, options).await,
+            None => run_attempts(upstreams, &cluster, &mut retry, options).await,
         };
         let attempts = retry.attempts();
-        cluster.shard().retries.add(attempts.saturating_sub(1));
+        cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
         match result {
             Ok((response, lease)) => {
                 let endpoint = lease.endpoint();
-                Ok(Answer { response, lease, endpoint, attempts })
+                Ok(UpstreamResponse { response, lease, endpoint, attempts })
             }
             Err(error) => {
-                cluster.shard().failures.increment();
-                Err(SendFailure { error, endpoint: retry.current(), attempts })
+                cluster.counters().failures.increment();
+                Err(SendError { error, endpoint: retry.current(), attempts })
             }
         }
     }
 }
 
-/// Attempts until one has a response head or none may follow; then how the last one failed.
-async fn attempts(
+/// Makes attempts until one has a response head or none may follow.
+///
+/// # Errors
+/// The error of the last attempt.
+async fn run_attempts(
     upstreams: &Upstreams,
     cluster: &WorkerCluster,
-    retry: &mut Retry,
+    retry: &mut RetryState,
     options: SendOptions,
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
     let mut last = None;
     loop {
         let result = {
-            let mut attempt = pin!(attempt(upstreams, cluster, retry)); // There once, with a timeout or without.
+            let mut attempt = pin!(attempt(upstreams, cluster, retry)); // One future, with or without a timeout.
             match options.attempt_timeout {
                 None => Ok(attempt.await),
                 Some(timeout) => tokio::time::timeout(timeout, attempt.as_mut()).await,
             }
         };
         match result.map_err(|_| ProxyError::AttemptTimeout)? {
-            Ok(answer) => return Ok(answer),
-            // When there is no endpoint left to try, what happened at the last one says more.
-            Err(Failed { error: ProxyError::NoEndpoint, .. }) => return Err(last.unwrap_or(ProxyError::NoEndpoint)),
-            Err(Failed { error, again }) if retry.again(again) => last = Some(error),
-            Err(Failed { error, .. }) => return Err(error),
+            Ok(response) => return Ok(response),
+            // If no endpoint is left, the error of the last tried endpoint is more useful.
+            Err(AttemptError { error: ProxyError::NoEndpoint, .. }) => {
+                return Err(last.unwrap_or(ProxyError::NoEndpoint));
+            }
+            Err(AttemptError { error, decision }) if retry.prepare_retry(decision) => last = Some(error),
+            Err(AttemptError { error, .. }) => return Err(error),
         }
     }
 }
 
-fn prepare(outgoing: Outgoing, protocol: UpstreamProtocol) -> Result<Request<Body>, ProxyError> {
-    let Outgoing { method, scheme, authority, path, mut headers, body } = outgoing;
-    frame(&mut headers, &method, &body, protocol);
+fn build_request(request: UpstreamRequest, protocol: UpstreamProtocol) -> Result<Request<Body>, ProxyError> {
+    let UpstreamRequest { method, scheme, authority, path, mut headers, body } = request;
+    set_framing(&mut headers, &method, &body, protocol);
     let uri = match protocol {
         UpstreamProtocol::Http1 => {
             headers.insert(HOST, authority);
@@ -158,16 +163,18 @@ fn prepare(outgoing: Outgoing, protocol: UpstreamProtocol) -> Result<Request<Bod
     Ok(request)
 }
 
-/// Makes the framing agree with the body, whatever the headers say: hyper believes the headers, and an endpoint that is
-/// told another length than it gets would read the rest as the next request.
-fn frame(headers: &mut HeaderMap, method: &Method, body: &Body, protocol: UpstreamProtocol) {
+/// Makes the framing headers agree with the body.
+///
+/// hyper trusts the headers. An endpoint that receives another length than declared would read the rest as the next
+/// request.
+fn set_framing(headers: &mut HeaderMap, method: &Method, body: &Body, protocol: UpstreamProtocol) {
     headers.remove(TRANSFER_ENCODING);
     match body.size_hint().exact() {
         Some(length) => {
-            let told = headers.get(CONTENT_LENGTH).map(|value| value.as_bytes());
+            let declared = headers.get(CONTENT_LENGTH).map(|value| value.as_bytes());
             let needed = length > 0 || matches!(*method, Method::POST | Method::PUT | Method::PATCH);
-            match told {
-                Some(told) if told == itoa::Buffer::new().format(length).as_bytes() => {}
+            match declared {
+                Some(declared) if declared == itoa::Buffer::new().format(length).as_bytes() => {}
                 None if !needed => {}
                 _ => {
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -176,7 +183,7 @@ fn frame(headers: &mut HeaderMap, method: &Method, body: &Body, protocol: Upstre
         }
         None => {
             headers.remove(CONTENT_LENGTH);
-            // Without this hyper drops the body of a GET that is not known to have one.
+            // Otherwise hyper drops the body of a GET whose length is unknown.
             if protocol == UpstreamProtocol::Http1 {
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }

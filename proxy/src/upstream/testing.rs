@@ -1,4 +1,4 @@
-//! Endpoints on loopback for the tests of this folder: hyper's servers, and sockets that do exactly what a test says.
+//! Loopback endpoints for the tests of this folder: hyper's servers, and sockets with scripted behavior.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use weir_model::{ClusterName, Endpoint, UpstreamProtocol, Weight};
 use super::*;
 use crate::body::Body;
 
-/// Longer than any test takes; what hangs fails.
+/// Longer than any test takes. A test that hangs fails.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs a test as a worker runs: one thread, local tasks.
@@ -31,34 +31,34 @@ pub(super) fn on_worker(test: impl Future<Output = ()>) {
     runtime.block_on(local.run_until(async { tokio::time::timeout(TEST_TIMEOUT, test).await.unwrap() }));
 }
 
-/// Waits until something is so.
-pub(super) async fn until(condition: impl Fn() -> bool) {
+/// Waits until `condition` returns true.
+pub(super) async fn wait_until(condition: impl Fn() -> bool) {
     while !condition() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// What an endpoint has seen.
+/// The connections and requests that an endpoint has received.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct EndpointLog {
     pub(super) connections: Cell<usize>,
     pub(super) closed: Cell<usize>,
     pub(super) requests: RefCell<Vec<String>>,
 }
 
-impl Seen {
+impl EndpointLog {
     pub(super) fn requests(&self) -> usize {
         self.requests.borrow().len()
     }
 }
 
-/// An endpoint that treats each connection as `serve` says; it is told the number of the connection.
-pub(super) async fn sockets<F: Future<Output = ()> + 'static>(
-    serve: impl Fn(usize, TcpStream, Rc<Seen>) -> F + 'static,
-) -> (SocketAddr, Rc<Seen>) {
+/// Starts an endpoint that runs `serve` for each connection, with the connection's number from 0.
+pub(super) async fn raw_endpoint<F: Future<Output = ()> + 'static>(
+    serve: impl Fn(usize, TcpStream, Rc<EndpointLog>) -> F + 'static,
+) -> (SocketAddr, Rc<EndpointLog>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let seen = Rc::new(Seen::default());
+    let seen = Rc::new(EndpointLog::default());
     let ours = Rc::clone(&seen);
     tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -74,17 +74,17 @@ pub(super) async fn sockets<F: Future<Output = ()> + 'static>(
     (address, seen)
 }
 
-/// An endpoint of hyper's that answers each request as `answer` says.
+/// Starts a hyper server that responds to each request with `respond`.
 pub(super) async fn endpoint<F: Future<Output = Response<Body>> + 'static>(
     protocol: UpstreamProtocol,
-    answer: impl Fn(Request<Incoming>) -> F + Clone + 'static,
-) -> (SocketAddr, Rc<Seen>) {
-    sockets(move |_, stream, seen| {
-        let answer = answer.clone();
+    respond: impl Fn(Request<Incoming>) -> F + Clone + 'static,
+) -> (SocketAddr, Rc<EndpointLog>) {
+    raw_endpoint(move |_, stream, seen| {
+        let respond = respond.clone();
         async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 seen.requests.borrow_mut().push(format!("{} {}", request.method(), request.uri().path()));
-                let response = answer(request);
+                let response = respond(request);
                 async move { Ok::<_, Infallible>(response.await) }
             });
             let socket = TokioIo::new(stream);
@@ -110,7 +110,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Spawn {
     }
 }
 
-/// Answers with what it was sent, trailers included.
+/// Responds with the request's body, trailers included.
 pub(super) async fn echo(request: Request<Incoming>) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
@@ -118,8 +118,8 @@ pub(super) async fn echo(request: Request<Incoming>) -> Response<Body> {
     response
 }
 
-/// Reads one head, up to the empty line; `false` at the end of the connection.
-pub(super) async fn read_head(stream: &mut TcpStream, seen: &Seen) -> bool {
+/// Reads one head, up to the empty line. Returns false at the end of the connection.
+pub(super) async fn read_head(stream: &mut TcpStream, seen: &EndpointLog) -> bool {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -135,21 +135,21 @@ pub(super) async fn write(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
-/// Reads a request and answers it; `false` at the end of the connection.
-pub(super) async fn answer_one(stream: &mut TcpStream, seen: &Seen) -> bool {
-    let there = read_head(stream, seen).await;
-    if there {
+/// Reads a request and responds. Returns false at the end of the connection.
+pub(super) async fn serve_one(stream: &mut TcpStream, seen: &EndpointLog) -> bool {
+    let received = read_head(stream, seen).await;
+    if received {
         write(stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     }
-    there
+    received
 }
 
-/// The same again and again.
-pub(super) async fn answer_all(mut stream: TcpStream, seen: Rc<Seen>) {
-    while answer_one(&mut stream, &seen).await {}
+/// Responds to every request of a connection.
+pub(super) async fn serve_all(mut stream: TcpStream, seen: Rc<EndpointLog>) {
+    while serve_one(&mut stream, &seen).await {}
 }
 
-/// A cluster of these endpoints.
+/// Returns a cluster of these endpoints.
 pub(super) fn cluster(addresses: &[SocketAddr], change: impl FnOnce(&mut weir_model::Cluster)) -> Arc<Cluster> {
     let name = ClusterName::new("shop/reviews:80").unwrap();
     let mut model = weir_model::Cluster::of_endpoints(name, models(addresses)).unwrap();
@@ -162,8 +162,8 @@ pub(super) fn models(addresses: &[SocketAddr]) -> Vec<Endpoint> {
     addresses.iter().map(model).collect()
 }
 
-pub(super) fn outgoing(method: Method, body: Body) -> Outgoing {
-    Outgoing {
+pub(super) fn request(method: Method, body: Body) -> UpstreamRequest {
+    UpstreamRequest {
         method,
         scheme: "http",
         authority: HeaderValue::from_static("a.com"),
@@ -173,13 +173,13 @@ pub(super) fn outgoing(method: Method, body: Body) -> Outgoing {
     }
 }
 
-pub(super) fn get() -> Outgoing {
-    outgoing(Method::GET, Body::Empty)
+pub(super) fn get_request() -> UpstreamRequest {
+    request(Method::GET, Body::Empty)
 }
 
-/// A body of unknown length.
+/// Returns a body of unknown length.
 pub(super) fn chunks(chunks: Vec<&'static [u8]>, trailers: Option<HeaderMap>) -> Body {
-    Body::made(Chunks(
+    Body::stream(Chunks(
         chunks
             .into_iter()
             .map(|chunk| http_body::Frame::data(Bytes::from_static(chunk)))
@@ -202,11 +202,11 @@ impl http_body::Body for Chunks {
     }
 }
 
-/// Reads an answer to its end and gives its connection back.
-pub(super) async fn finish(answer: Answer) -> (u16, Bytes, Option<HeaderMap>) {
-    let status = answer.response.status().as_u16();
-    let body = answer.response.into_body().collect().await.unwrap();
+/// Reads a response to its end, and drops its lease.
+pub(super) async fn read_response(response: UpstreamResponse) -> (u16, Bytes, Option<HeaderMap>) {
+    let status = response.response.status().as_u16();
+    let body = response.response.into_body().collect().await.unwrap();
     let trailers = body.trailers().cloned();
-    drop(answer.lease);
+    drop(response.lease);
     (status, body.to_bytes(), trailers)
 }

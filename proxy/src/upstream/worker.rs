@@ -1,6 +1,6 @@
-//! The part of the upstream side that belongs to one worker: for each cluster a balancer and one pool for each endpoint,
-//! brought up to date when the cluster's endpoints have changed. Nothing here is shared between threads, so nothing is
-//! locked; no borrow lives across an `.await`.
+//! The upstream side of one worker: for each cluster a balancer and one pool for each endpoint, rebuilt when the
+//! cluster's endpoints have changed. Nothing is shared between threads, so nothing is locked. No borrow lives across an
+//! `.await`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,40 +13,41 @@ use rand::rngs::SmallRng;
 use weir_model::ClusterName;
 
 use super::balance::Balancer;
-use super::cluster::{Cluster, Shard};
+use super::cluster::{Cluster, WorkerCounters};
 use super::endpoints::EndpointSet;
-use super::pool::{Clock, Pool};
-use crate::hashing::FastMap;
+use super::pool::{Pool, SweepClock};
+use crate::fast_hash::FastMap;
 use crate::identity::Identity;
 use crate::limits::{MAX_MIRRORS_IN_FLIGHT, MAX_PICKS, POOL_SWEEP_INTERVAL};
 use crate::task;
 
-/// One worker's connections, positions of balancers and random numbers.
+/// One worker's connections, balancers and random numbers.
 pub(crate) struct Upstreams {
     clusters: RefCell<FastMap<u64, Rc<WorkerCluster>>>,
     rng: RefCell<SmallRng>,
-    clock: Rc<Clock>,
+    clock: Rc<SweepClock>,
     sweeping: Cell<bool>,
-    mirrors: Cell<usize>,
-    /// Who the proxy is.
+    mirrors_in_flight: Cell<usize>,
+    /// The proxy's workload identity.
     identity: Arc<Identity>,
 }
 
 impl Upstreams {
-    /// Nothing open, nothing known.
+    /// Returns the state of a worker without connections.
     pub(crate) fn new(identity: Arc<Identity>) -> Rc<Self> {
         Rc::new(Self {
             clusters: RefCell::default(),
             rng: RefCell::new(SmallRng::from_os_rng()),
             clock: Rc::default(),
             sweeping: Cell::new(false),
-            mirrors: Cell::new(0),
+            mirrors_in_flight: Cell::new(0),
             identity,
         })
     }
 
-    /// Closes the pools of every cluster that is not among these; called after a change of configuration. Requests under
-    /// way end on their connections.
+    /// Closes the pools of every cluster that is not in `clusters`. Called after a configuration update.
+    ///
+    /// Requests in flight continue on their connections.
     pub(crate) fn retain(&self, clusters: &HashMap<ClusterName, Arc<Cluster>>) {
         self.clusters.borrow_mut().retain(|id, state| {
             let stays = clusters.get(&state.cluster.model().name).is_some_and(|cluster| cluster.id() == *id);
@@ -57,19 +58,19 @@ impl Upstreams {
         });
     }
 
-    /// Closes every idle connection, and each other one when its request has ended; called when the worker drains.
+    /// Closes every idle connection, and each other one when its request has ended. Called when the worker drains.
     pub(crate) fn close_all(&self) {
         self.clusters.borrow_mut().drain().for_each(|(_, state)| state.close());
     }
 
-    /// The worker's state of a cluster, made when it is used first.
-    pub(super) fn of(&self, cluster: &Arc<Cluster>) -> Rc<WorkerCluster> {
+    /// Returns the worker's state of a cluster. The first use of a cluster creates it.
+    pub(super) fn cluster_state(&self, cluster: &Arc<Cluster>) -> Rc<WorkerCluster> {
         if let Some(state) = self.clusters.borrow().get(&cluster.id()) {
             return Rc::clone(state);
         }
         let state = Rc::new(WorkerCluster {
             cluster: Arc::clone(cluster),
-            shard: cluster.join(),
+            counters: cluster.register_worker(),
             clock: Rc::clone(&self.clock),
             view: RefCell::new(None),
             identity: Arc::clone(&self.identity),
@@ -78,12 +79,12 @@ impl Upstreams {
         state
     }
 
-    /// The pool of the endpoint whose turn it is, other than those that were `tried`.
+    /// Returns the pool of the endpoint that the balancer picks, apart from those that were `tried`.
     pub(super) fn pick(&self, state: &WorkerCluster, tried: &[SocketAddr]) -> Option<Rc<Pool>> {
         state.pick(&mut self.rng.borrow_mut(), tried)
     }
 
-    /// Sees to it that idle connections are closed in time: one task for the worker, which ends with the last connection.
+    /// Starts the task that closes idle connections, unless it runs. It ends with the last connection of the worker.
     pub(super) fn sweep_while_open(self: &Rc<Self>) {
         if self.sweeping.replace(true) {
             return;
@@ -101,44 +102,44 @@ impl Upstreams {
         }));
     }
 
-    /// Closes what has been idle too long; says whether anything is still open.
+    /// Closes connections that were idle too long. Returns whether any connection is still open.
     pub(super) fn sweep(&self) -> bool {
         self.clock.advance();
-        // Not `any`: every pool is swept.
+        // Not `any`, because every pool must be swept.
         self.clusters.borrow().values().fold(false, |open, state| state.sweep() | open)
     }
 
-    /// Takes one of the places for copies of requests, if one is free.
-    pub(super) fn enter_mirror(self: &Rc<Self>) -> Option<MirrorPlace> {
-        let taken = self.mirrors.get();
-        (taken < MAX_MIRRORS_IN_FLIGHT).then(|| {
-            self.mirrors.set(taken + 1);
-            MirrorPlace(Rc::clone(self))
+    /// Returns a permit for a mirrored request; `None` when [`MAX_MIRRORS_IN_FLIGHT`] are in flight.
+    pub(super) fn acquire_mirror_permit(self: &Rc<Self>) -> Option<MirrorPermit> {
+        let in_flight = self.mirrors_in_flight.get();
+        (in_flight < MAX_MIRRORS_IN_FLIGHT).then(|| {
+            self.mirrors_in_flight.set(in_flight + 1);
+            MirrorPermit(Rc::clone(self))
         })
     }
 }
 
-/// One of the places for copies of requests; free again when dropped.
-pub(super) struct MirrorPlace(Rc<Upstreams>);
+/// A permit for one mirrored request. Dropping it frees the permit.
+pub(super) struct MirrorPermit(Rc<Upstreams>);
 
-impl Drop for MirrorPlace {
+impl Drop for MirrorPermit {
     fn drop(&mut self) {
-        self.0.mirrors.set(self.0.mirrors.get() - 1);
+        self.0.mirrors_in_flight.set(self.0.mirrors_in_flight.get() - 1);
     }
 }
 
 /// One worker's state of one cluster.
 pub(super) struct WorkerCluster {
     cluster: Arc<Cluster>,
-    shard: Arc<Shard>,
-    clock: Rc<Clock>,
+    counters: Arc<WorkerCounters>,
+    clock: Rc<SweepClock>,
     identity: Arc<Identity>,
     /// `None` until the first pick.
-    view: RefCell<Option<View>>,
+    view: RefCell<Option<PickView>>,
 }
 
-/// What follows from one set of endpoints. The pool at a position is that of the endpoint there.
-struct View {
+/// The balancer and the pools of one set of endpoints. A pool has the position of its endpoint.
+struct PickView {
     generation: u64,
     set: Arc<EndpointSet>,
     balancer: Balancer,
@@ -150,16 +151,16 @@ impl WorkerCluster {
         &self.cluster
     }
 
-    pub(super) fn shard(&self) -> &Shard {
-        &self.shard
+    pub(super) fn counters(&self) -> &WorkerCounters {
+        &self.counters
     }
 
     fn pick(&self, rng: &mut SmallRng, tried: &[SocketAddr]) -> Option<Rc<Pool>> {
         let mut view = self.view.borrow_mut();
         if view.as_ref().is_none_or(|view| view.generation != self.cluster.generation()) {
-            *view = Some(self.view_of_now(view.as_ref(), rng));
+            *view = Some(self.rebuild_view(view.as_ref(), rng));
         }
-        let View { set, balancer, pools, .. } = view.as_mut()?;
+        let PickView { set, balancer, pools, .. } = view.as_mut()?;
         let picks = if tried.is_empty() { 1 } else { MAX_PICKS };
         for _ in 0..picks {
             let index = balancer.pick(rng, |index| pools[index].load())?;
@@ -167,35 +168,35 @@ impl WorkerCluster {
                 return Some(Rc::clone(&pools[index]));
             }
         }
-        // Next to large weights a small one is hard to hit.
+        // Beside large weights a small one is hard to hit.
         let untried = set.iter().position(|endpoint| endpoint.weight > 0 && !tried.contains(&endpoint.address));
         untried.map(|index| Rc::clone(&pools[index]))
     }
 
-    /// Pools of endpoints that stay are kept with their connections; the others are closed.
-    fn view_of_now(&self, previous: Option<&View>, rng: &mut SmallRng) -> View {
+    /// Builds the view of the current endpoints. Pools of unchanged endpoints are reused, and the others are closed.
+    fn rebuild_view(&self, previous: Option<&PickView>, rng: &mut SmallRng) -> PickView {
         let generation = self.cluster.generation();
         let set = Arc::clone(&self.cluster.endpoints());
-        let mut known: HashMap<_, _> = previous
+        let mut reusable: HashMap<_, _> = previous
             .iter()
             .flat_map(|view| view.pools.iter())
             .map(|pool| (pool.endpoint().address, Rc::clone(pool)))
             .collect();
         let pools = set
             .iter()
-            .map(|endpoint| match known.remove(&endpoint.address) {
+            .map(|endpoint| match reusable.remove(&endpoint.address) {
                 Some(pool) if Arc::ptr_eq(pool.endpoint(), endpoint) => pool,
                 other => {
                     other.inspect(|pool| pool.close());
-                    let (model, shared) = (self.cluster.model(), (&self.shard, &self.clock));
-                    Pool::new(Arc::clone(endpoint), model, shared, &self.identity)
+                    let endpoint = Arc::clone(endpoint);
+                    Pool::new(endpoint, self.cluster.model(), &self.counters, &self.clock, &self.identity)
                 }
             })
             .collect();
-        known.values().for_each(|pool| pool.close());
+        reusable.values().for_each(|pool| pool.close());
         let weights: Vec<u32> = set.iter().map(|endpoint| endpoint.weight).collect();
-        let balancer = Balancer::new(self.cluster.model().balancing, &weights, rng);
-        View { generation, set, balancer, pools }
+        let balancer = Balancer::new(self.cluster.model().lb_policy, &weights, rng);
+        PickView { generation, set, balancer, pools }
     }
 
     fn sweep(&self) -> bool {

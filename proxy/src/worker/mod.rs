@@ -1,104 +1,89 @@
-//! One worker: a thread with its own runtime, sockets, pools, VMs and counters. Everything that a request needs is
-//! reached from here without a lock. `app` makes one on each worker thread; `listener` and `connection` are lent it.
+//! One worker: a thread with its own runtime, sockets, pools, VMs and counters. A request reaches everything that it
+//! needs from here, without a lock. `app` creates one on each worker thread; `listener`, `connection` and `stream` use
+//! it.
 
-mod deadlines;
+mod timeouts;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use weir_identity::ServerConfig;
-use weir_model::{DownstreamTls, Isolation, ListenerName, ListenerProtocol};
+use weir_model::{Isolation, Listener, ListenerName, ListenerProtocol};
 
 use crate::active::ActiveConfig;
-use crate::filter::{Filters, Slot};
-use crate::hashing::FastMap;
+use crate::fast_hash::FastMap;
+use crate::filter::{PluginInstance, WorkerPlugins};
 use crate::identity::Identity;
-use crate::limits::REMOVED_LISTENER_TIME;
+use crate::limits::REMOVED_LISTENER_RETENTION;
 use crate::route::{Route, RouteTable};
 use crate::task;
 use crate::telemetry::{AccessLog, WorkerMetrics};
 use crate::upstream::Upstreams;
 
-pub(crate) use deadlines::{Deadlines, Overdue};
+pub(crate) use timeouts::{HasTimeout, TimeoutSweeper};
 
-/// What a worker is made from.
+/// Parameters of a worker.
 pub(crate) struct WorkerOptions {
-    /// Which worker it is, from 0.
+    /// The number of the worker, from 0.
     pub(crate) index: usize,
-    /// The configuration that serves.
+    /// The active configuration, shared by all workers.
     pub(crate) active: Arc<ArcSwap<ActiveConfig>>,
-    /// Its end of the access log.
+    /// The worker's buffer of access-log lines.
     pub(crate) access_log: AccessLog,
-    /// What it counts.
+    /// The worker's counters.
     pub(crate) metrics: Arc<WorkerMetrics>,
-    /// Who the proxy is.
+    /// The proxy's workload identity.
     pub(crate) identity: Arc<Identity>,
 }
 
-/// One worker. Lives on its thread.
+/// One worker. Never leaves its thread.
 pub(crate) struct Worker {
-    /// Which worker it is, from 0.
+    /// The number of the worker, from 0.
     pub(crate) index: usize,
-    /// Its connections to endpoints.
+    /// Connections to endpoints.
     pub(crate) upstreams: Rc<Upstreams>,
-    /// Its end of the access log.
+    /// The worker's buffer of access-log lines.
     pub(crate) access_log: Rc<AccessLog>,
-    /// What it counts.
+    /// The worker's counters.
     pub(crate) metrics: Arc<WorkerMetrics>,
-    /// Who the proxy is.
+    /// The proxy's workload identity.
     pub(crate) identity: Arc<Identity>,
-    /// What must not take for ever.
-    pub(crate) deadlines: Rc<Deadlines>,
+    /// Timeouts of connections and streams.
+    pub(crate) timeouts: Rc<TimeoutSweeper>,
     active: Arc<ArcSwap<ActiveConfig>>,
     current: RefCell<Rc<WorkerConfig>>,
-    /// By listener that was removed: the last configuration that had it.
-    removed: Rc<RefCell<HashMap<ListenerName, Rc<WorkerConfig>>>>,
-    filters: Rc<Filters>,
+    /// The last configuration of each removed listener.
+    removed_listeners: Rc<RefCell<HashMap<ListenerName, Rc<WorkerConfig>>>>,
+    filters: Rc<WorkerPlugins>,
     rng: RefCell<SmallRng>,
-    connections: Cell<u64>,
+    connections_accepted: Cell<u64>,
 }
 
-/// How connections to a listener are secured.
-pub(crate) enum SecuredBy {
-    /// By mutual TLS of the mesh.
-    Mesh {
-        /// Those that send plain text are answered as well, for now.
-        or_plain: bool,
-    },
-    /// By TLS with these certificates.
-    Https(Arc<ServerConfig>),
-}
-
-/// Whether a time, in seconds since 1970, is still to come.
-fn is_ahead(time: Option<u64>) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    time.is_some_and(|time| now < time)
-}
-
-/// The configuration that serves, as one worker sees it. A request takes it once and keeps it to its end (invariant I4).
+/// The active configuration with the worker's plugins. A request takes one and uses it until its end (invariant I4).
 pub(crate) struct WorkerConfig {
     active: Arc<ActiveConfig>,
-    filters: Rc<Filters>,
-    /// The slots of each route's chain, by the route's address; made with the route's first request.
-    chains: RefCell<FastMap<usize, Rc<[Rc<Slot>]>>>,
-    no_filters: Rc<[Rc<Slot>]>,
+    filters: Rc<WorkerPlugins>,
+    /// The plugin instances of each route's chain, by the route's address. Filled by the route's first request.
+    chains: RefCell<FastMap<usize, Rc<[Rc<PluginInstance>]>>>,
+    no_filters: Rc<[Rc<PluginInstance>]>,
     has_tls_listeners: bool,
 }
 
 impl Worker {
-    /// A worker that serves what is active. On its thread, inside its runtime.
+    /// Returns a worker that serves the active configuration.
+    ///
+    /// Call it on the worker's thread, inside its runtime.
     pub(crate) fn new(options: WorkerOptions) -> Rc<Self> {
         let WorkerOptions { index, active, access_log, metrics, identity } = options;
         let upstreams = Upstreams::new(Arc::clone(&identity));
-        let filters = Filters::new(index, Rc::clone(&upstreams), Arc::clone(&metrics));
+        let filters = WorkerPlugins::new(index, Rc::clone(&upstreams), Arc::clone(&metrics));
         let current = WorkerConfig::new(active.load_full(), &filters);
-        let (access_log, deadlines) = (Rc::new(access_log), Rc::<Deadlines>::default());
+        let (access_log, deadlines) = (Rc::new(access_log), Rc::<TimeoutSweeper>::default());
         task::spawn_local("access-log-flush", Rc::clone(&access_log).flush_forever());
         task::spawn_local("deadlines", Rc::clone(&deadlines).sweep_forever());
         Rc::new(Self {
@@ -107,18 +92,19 @@ impl Worker {
             access_log,
             metrics,
             identity,
-            deadlines,
+            timeouts: deadlines,
             active,
             current: RefCell::new(current),
-            removed: Rc::default(),
+            removed_listeners: Rc::default(),
             filters,
             rng: RefCell::new(SmallRng::from_os_rng()),
-            connections: Cell::new(0),
+            connections_accepted: Cell::new(0),
         })
     }
 
-    /// The configuration that serves a listener now. One load and one comparison when it has not changed. A listener
-    /// that was removed is served by the last configuration that had it, until its connections have drained.
+    /// Returns the configuration for a listener. Costs one load and one comparison when it has not changed.
+    ///
+    /// A removed listener uses the last configuration that had it, until its connections have drained.
     pub(crate) fn config(&self, listener: &ListenerName) -> Rc<WorkerConfig> {
         if !Arc::ptr_eq(&self.active.load(), &self.current.borrow().active) {
             self.refresh();
@@ -127,11 +113,12 @@ impl Worker {
         if current.route_table(listener).is_some() {
             return current;
         }
-        self.removed.borrow().get(listener).map_or(current, Rc::clone)
+        self.removed_listeners.borrow().get(listener).map_or(current, Rc::clone)
     }
 
-    /// Takes up the configuration that serves now and lets go of what it does not need. Called after each publish, so
-    /// that an idle worker does not keep the old one.
+    /// Switches to the active configuration and releases what it does not need.
+    ///
+    /// Called after each publish, so that an idle worker does not retain the old configuration.
     pub(crate) fn refresh(&self) {
         let active = self.active.load_full();
         if Arc::ptr_eq(&active, &self.current.borrow().active) {
@@ -140,85 +127,69 @@ impl Worker {
         let config = WorkerConfig::new(active, &self.filters);
         self.upstreams.retain(&config.active.clusters);
         let old = self.current.replace(config);
-        self.remember_removed(&old);
+        self.retain_removed_listeners(&old);
     }
 
-    fn remember_removed(&self, old: &Rc<WorkerConfig>) {
+    fn retain_removed_listeners(&self, old: &Rc<WorkerConfig>) {
         let current = self.current.borrow();
         let gone = old.active.route_tables.keys().filter(|name| current.route_table(name).is_none());
         for name in gone {
-            self.removed.borrow_mut().insert(name.clone(), Rc::clone(old));
-            let (name, removed) = (name.clone(), Rc::clone(&self.removed));
+            self.removed_listeners.borrow_mut().insert(name.clone(), Rc::clone(old));
+            let (name, removed) = (name.clone(), Rc::clone(&self.removed_listeners));
             task::spawn_local("removed-listener", async move {
-                tokio::time::sleep(REMOVED_LISTENER_TIME).await;
+                tokio::time::sleep(REMOVED_LISTENER_RETENTION).await;
                 removed.borrow_mut().remove(&name);
             });
         }
     }
 
-    /// A number uniform over all `u32`.
-    pub(crate) fn draw(&self) -> u32 {
+    /// Returns a random number, uniform over all `u32`.
+    pub(crate) fn random_u32(&self) -> u32 {
         self.rng.borrow_mut().next_u32()
     }
 
-    /// A number unlike any other connection's in this process.
+    /// Returns a connection ID that is unique in this process.
     pub(crate) fn next_connection_id(&self) -> u64 {
-        self.connections.set(self.connections.get() + 1);
-        self.connections.get() << 16 | (self.index as u64 & 0xffff)
+        self.connections_accepted.set(self.connections_accepted.get() + 1);
+        self.connections_accepted.get() << 16 | (self.index as u64 & 0xffff)
     }
 }
 
 impl WorkerConfig {
-    fn new(active: Arc<ActiveConfig>, filters: &Rc<Filters>) -> Rc<Self> {
-        filters.refresh(active.plugins.values(), &active.clusters);
+    fn new(active: Arc<ActiveConfig>, filters: &Rc<WorkerPlugins>) -> Rc<Self> {
+        filters.apply_config(active.plugins.values(), &active.clusters);
         let (filters, no_filters) = (Rc::clone(filters), Rc::from([]));
         let has_tls_listeners = active.snapshot.listeners.values().any(|listener| listener.tls.is_some());
         Rc::new(Self { active, filters, chains: RefCell::default(), no_filters, has_tls_listeners })
     }
 
-    /// The routes of a listener.
+    /// Returns the routes of a listener; `None` if the configuration has no such listener.
     pub(crate) fn route_table(&self, listener: &ListenerName) -> Option<&Arc<RouteTable>> {
         self.active.route_tables.get(listener)
     }
 
-    /// What the connections of a listener carry.
+    /// Returns the protocol of a listener's connections.
     pub(crate) fn protocol(&self, listener: &ListenerName) -> ListenerProtocol {
-        self.active.snapshot.listeners.get(listener).map(|listener| listener.protocol).unwrap_or_default()
+        self.listener(listener).map(|listener| listener.protocol).unwrap_or_default()
     }
 
-    /// Who may connect to a listener. One that is not there serves nothing, to anybody.
-    pub(crate) fn downstream_tls(&self, listener: &ListenerName) -> Option<SecuredBy> {
-        match self.active.snapshot.listeners.get(listener)?.tls.as_ref()? {
-            DownstreamTls::Mesh { plain_until } => Some(SecuredBy::Mesh { or_plain: is_ahead(*plain_until) }),
-            // Each has one, or the configuration would not be there.
-            DownstreamTls::Https(_) => self.active.https.get(listener).cloned().map(SecuredBy::Https),
-        }
+    /// Returns the model of a listener; `None` if the configuration has no such listener.
+    pub(crate) fn listener(&self, listener: &ListenerName) -> Option<&Listener> {
+        self.active.snapshot.listeners.get(listener).map(|listener| &**listener)
     }
 
-    /// Why a connection may not go on at a listener that asks for more now than when it began. Free where no listener has
-    /// TLS.
-    pub(crate) fn asks_for_more(
-        &self,
-        listener: &ListenerName,
-        (is_tls, is_proved): (bool, bool),
-    ) -> Option<&'static str> {
-        if !self.has_tls_listeners {
-            return None;
-        }
-        match self.active.snapshot.listeners.get(listener).map(|listener| &listener.tls) {
-            Some(None) => None,
-            Some(Some(DownstreamTls::Https(_))) if is_tls => None,
-            Some(Some(DownstreamTls::Https(_))) => Some("this listener speaks TLS now; connect again"),
-            Some(Some(DownstreamTls::Mesh { .. })) | None if is_proved => None,
-            Some(Some(DownstreamTls::Mesh { plain_until })) if !is_tls && is_ahead(*plain_until) => None,
-            Some(Some(DownstreamTls::Mesh { .. })) | None => {
-                Some("this listener asks for a certificate of the mesh now; connect again")
-            }
-        }
+    /// Returns the TLS configuration of an HTTPS listener.
+    pub(crate) fn https_config(&self, listener: &ListenerName) -> Option<&Arc<ServerConfig>> {
+        self.active.https.get(listener)
     }
 
-    /// The slots of a route's chain, in request order. `route` must be one of this configuration.
-    pub(crate) fn chain(&self, route: &Arc<Route>) -> Rc<[Rc<Slot>]> {
+    /// Returns true if any listener requires TLS.
+    pub(crate) fn has_tls_listeners(&self) -> bool {
+        self.has_tls_listeners
+    }
+
+    /// Returns the plugin instances of a route's chain, in request order. `route` must belong to this configuration.
+    pub(crate) fn chain(&self, route: &Arc<Route>) -> Rc<[Rc<PluginInstance>]> {
         let plugins = route.model.chain.plugins();
         if plugins.is_empty() {
             return Rc::clone(&self.no_filters);
@@ -227,10 +198,11 @@ impl WorkerConfig {
         if let Some(chain) = self.chains.borrow().get(&address) {
             return Rc::clone(chain);
         }
-        // The snapshot is closed: every plugin of a chain is there. Through a service goes no stream.
+        // A snapshot contains every plugin that its chains refer to. No stream passes through a singleton.
         let plugins = plugins.iter().filter_map(|name| self.active.plugins.get(name));
-        let plugins: Vec<_> = plugins.filter(|it| it.model.isolation != Isolation::Process).cloned().collect();
-        let chain = self.filters.chain(&plugins);
+        let plugins: Vec<_> =
+            plugins.filter(|plugin| plugin.model.isolation != Isolation::Singleton).cloned().collect();
+        let chain = self.filters.instances_for_chain(&plugins);
         self.chains.borrow_mut().insert(address, Rc::clone(&chain));
         chain
     }

@@ -1,4 +1,4 @@
-//! The filter under test, compiled to Wasm by the cargo that runs the test.
+//! Compiles the filter under test to Wasm, with the cargo that runs the test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Error;
 
-/// Knows nothing of an operating system, so the module imports nothing but the Proxy-Wasm calls.
+/// The target. It has no operating system, so the module imports only Proxy-Wasm hostcalls.
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Builds the crate in `crate_folder` with `--release`. Pass `env!("CARGO_MANIFEST_DIR")`.
@@ -22,7 +22,7 @@ pub fn build_with_profile(crate_folder: impl AsRef<Path>, profile: &str) -> Resu
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--lib", "--target", TARGET, "--profile", profile]);
     command.args(["--message-format", "json-render-diagnostics", "--manifest-path"]).arg(&manifest);
-    // Flags of the test build, like those of a coverage tool, mean nothing for Wasm.
+    // Flags of the test build, like those of a coverage tool, do not apply to Wasm.
     let output = command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").output()?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
@@ -30,12 +30,12 @@ pub fn build_with_profile(crate_folder: impl AsRef<Path>, profile: &str) -> Resu
         return Err(Error::new(format!("{} did not build for {TARGET}; {hint}\n{text}", manifest.display())));
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let module = messages.lines().rev().find_map(module_of);
+    let module = messages.lines().rev().find_map(wasm_file);
     module.ok_or_else(|| Error::new(format!("{} has no `crate-type = [\"cdylib\"]`", manifest.display())))
 }
 
-/// The `.wasm` file that a message of cargo names.
-fn module_of(message: &str) -> Option<PathBuf> {
+/// Returns the `.wasm` file that a message of cargo names.
+fn wasm_file(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let files = message.get("filenames")?.as_array()?;
     files.iter().filter_map(Value::as_str).find(|file| file.ends_with(".wasm")).map(PathBuf::from)

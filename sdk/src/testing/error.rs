@@ -1,9 +1,9 @@
-//! Why a test could not run.
+//! The error of a test that cannot run.
 
 use std::fmt;
 use std::path::Path;
 
-/// A sentence for the person who runs the test.
+/// A failure of the test environment, as one sentence.
 pub struct Error(String);
 
 impl Error {
@@ -11,7 +11,7 @@ impl Error {
         Self(text.into())
     }
 
-    pub(super) fn of_file(path: &Path, error: &std::io::Error) -> Self {
+    pub(super) fn file(path: &Path, error: &std::io::Error) -> Self {
         Self(format!("{}: {error}", path.display()))
     }
 }
@@ -22,7 +22,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The text as it is, because `cargo test` prints the error of a test this way.
+/// Writes the plain text, because `cargo test` prints the error of a test with `Debug`.
 impl fmt::Debug for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)

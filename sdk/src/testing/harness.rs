@@ -1,4 +1,4 @@
-//! One filter between a test and an origin.
+//! A harness with one filter in `weir-proxy`, between the test and an origin.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::http::{self, Message};
-use super::{Error, Origin, Proxy, TestFolder};
+use super::{Error, Origin, Proxy, TempDir};
 
-/// The listener of the resources below.
+/// The listener in `filter_resources`.
 const LISTENER: &str = "default/edge/http";
 
-/// A filter under test, not yet running.
+/// Configures a filter under test. `start` runs it.
 #[derive(Debug)]
 pub struct Harness {
     module: Module,
@@ -27,47 +27,49 @@ enum Module {
 }
 
 impl Harness {
-    /// The module in this file; see [`build`](super::build).
+    /// Tests the module in this file; see [`build`](super::build).
     pub fn new(wasm: impl AsRef<Path>) -> Self {
-        Self::of(Module::File(wasm.as_ref().to_path_buf()))
+        Self::with_module(Module::File(wasm.as_ref().to_path_buf()))
     }
 
-    /// A module that comes with the proxy, like `auth`.
+    /// Tests a module that is built into the proxy, like `auth`.
     pub fn builtin(name: &str) -> Self {
-        Self::of(Module::Builtin(name.to_owned()))
+        Self::with_module(Module::Builtin(name.to_owned()))
     }
 
-    fn of(module: Module) -> Self {
+    fn with_module(module: Module) -> Self {
         Self { module, config: "{}".to_owned(), extra: String::new(), origin: None }
     }
 
-    /// The filter's configuration, as JSON.
+    /// Sets the filter's configuration, as JSON.
     pub fn config(mut self, json: &str) -> Self {
         json.clone_into(&mut self.config);
         self
     }
 
-    /// More resources (YAML), like a `Service` that the filter calls or a second filter.
+    /// Adds resources (YAML), like a `Service` that the filter calls, or a second filter.
     pub fn resources(mut self, yaml: &str) -> Self {
         self.extra.push_str("---\n");
         self.extra.push_str(yaml);
         self
     }
 
-    /// The origin to use instead of one that always says hello.
+    /// Sets the origin, in place of one that always responds with a greeting.
     pub fn origin(self, origin: Origin) -> Self {
         Self { origin: Some(origin), ..self }
     }
 
-    /// Starts the proxy and waits until it serves. A configuration that the filter refuses is an error with the
-    /// proxy's own words.
+    /// Starts the proxy and blocks until it serves.
+    ///
+    /// # Errors
+    /// Returns the proxy's log when it does not start, for example because the filter rejects its configuration.
     pub fn start(self) -> Result<Running, Error> {
         let origin = self.origin.map_or_else(Origin::start, Ok)?;
-        let folder = TestFolder::new()?;
+        let folder = TempDir::new()?;
         let module = match &self.module {
             Module::Builtin(name) => format!("{{builtin: {name}}}"),
             Module::File(file) => {
-                let bytes = std::fs::read(file).map_err(|error| Error::of_file(file, &error))?;
+                let bytes = std::fs::read(file).map_err(|error| Error::file(file, &error))?;
                 folder.write("filter.wasm", bytes)?;
                 "{file: ./filter.wasm}".to_owned()
             }
@@ -79,7 +81,7 @@ impl Harness {
     }
 }
 
-/// A filter under test, running.
+/// A running filter under test.
 #[derive(Debug)]
 pub struct Running {
     proxy: Proxy,
@@ -87,34 +89,34 @@ pub struct Running {
 }
 
 impl Running {
-    /// A `GET` of `path`, to be sent.
+    /// Prepares a `GET` of `path`.
     pub fn get(&self, path: &str) -> Pending<'_> {
         self.request("GET", path)
     }
 
-    /// Any request, to be sent.
+    /// Prepares a request with any method.
     pub fn request(&self, method: &str, path: &str) -> Pending<'_> {
         Pending { running: self, request: Message::request(method, path) }
     }
 
-    /// Gives the filter another configuration by writing the file, as a person would. Wait for what it changes with
+    /// Changes the filter's configuration in the resource file. It does not wait for the effect; see
     /// [`Proxy::wait_until`].
     pub fn reconfigure(&self, json: &str) -> Result<(), Error> {
         self.resources.write(json)
     }
 
-    /// The proxy: its log, its admin pages.
+    /// Returns the proxy, for its log and its admin pages.
     pub fn proxy(&self) -> &Proxy {
         &self.proxy
     }
 
-    /// What the proxy, and the filter through it, has logged.
+    /// Returns the log of the proxy, which includes the filter's.
     pub fn log(&self) -> String {
         self.proxy.log()
     }
 }
 
-/// A request, not yet sent.
+/// A request that is not sent yet.
 #[derive(Debug)]
 #[must_use = "a request is sent by `send`"]
 pub struct Pending<'r> {
@@ -134,56 +136,56 @@ impl Pending<'_> {
         self
     }
 
-    /// Sends it through the filter.
-    pub fn send(self) -> Result<Answer, Error> {
+    /// Sends the request through the filter and blocks until the response is complete.
+    pub fn send(self) -> Result<Response, Error> {
         let Running { proxy, resources } = self.running;
         let listener = proxy.listener(LISTENER)?;
-        while resources.origin.received().is_some() {} // What an earlier request left behind.
+        while resources.origin.received().is_some() {} // Drops requests that earlier tests did not read.
         let response = http::send(listener, &self.request);
-        let response = response.map_err(|error| Error::new(format!("no answer: {error}\n{}", proxy.log())))?;
-        Ok(Answer { response, upstream: resources.origin.received() })
+        let response = response.map_err(|error| Error::new(format!("no response: {error}\n{}", proxy.log())))?;
+        Ok(Response { response, upstream: resources.origin.received() })
     }
 }
 
-/// What came back.
+/// The response to a request, and the request that reached the origin.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     response: Message,
     upstream: Option<Message>,
 }
 
-impl Answer {
-    /// The status.
+impl Response {
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.response.status()
     }
 
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<String> {
         self.response.header(name)
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         self.response.text()
     }
 
-    /// The whole response.
+    /// Returns the whole response.
     pub fn response(&self) -> &Message {
         &self.response
     }
 
-    /// The request as the origin received it; `None` when it never got there.
+    /// Returns the request as the origin received it; `None` when it did not reach the origin.
     pub fn upstream(&self) -> Option<&Message> {
         self.upstream.as_ref()
     }
 }
 
-/// What the proxy serves, in a folder that it watches.
+/// The resources that the proxy watches, in a temporary folder.
 #[derive(Debug)]
 struct Resources {
     origin: Origin,
-    folder: TestFolder,
+    folder: TempDir,
     module: String,
     extra: String,
 }
@@ -191,13 +193,13 @@ struct Resources {
 impl Resources {
     fn write(&self, config: &str) -> Result<(), Error> {
         let config: Value = serde_json::from_str(config).map_err(|error| Error::new(format!("config: {error}")))?;
-        let text = one_filter(self.origin.address(), &self.module, &config) + &self.extra;
+        let text = filter_resources(self.origin.address(), &self.module, &config) + &self.extra;
         self.folder.write("resources.yaml", text).map(drop)
     }
 }
 
-/// One listener, one route, one filter, one service.
-fn one_filter(origin: SocketAddr, module: &str, config: &Value) -> String {
+/// Returns resources with one listener, route, filter and service.
+fn filter_resources(origin: SocketAddr, module: &str, config: &Value) -> String {
     format!(
         "\
 apiVersion: gateway.networking.k8s.io/v1
@@ -215,7 +217,7 @@ spec:
   rules: [{{backendRefs: [{{name: origin, port: 80}}]}}]
 ---
 apiVersion: weir.dev/v1alpha1
-kind: Service
+kind: ServiceEntry
 metadata: {{name: origin, namespace: default}}
 spec:
   ports: [{{name: http, port: 80, protocol: HTTP}}]

@@ -1,34 +1,34 @@
-//! Just enough HTTP/1.1 for tests: one message at a time, read whole, values as bytes.
+//! A minimal HTTP/1.1 client and server for tests. Messages are read whole, and header values are bytes.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A test that waits longer than this has failed.
+/// Timeout of connects, reads and writes.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The longest line of a head, in bytes.
+/// Limit of a start or header line, in bytes.
 const MAX_LINE: u64 = 1 << 20;
 
 /// A request or a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// The request line or the status line.
+    /// The request line or status line.
     pub start: String,
-    /// Names as they came, and values.
+    /// Names as received, and values.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body without its framing.
     pub body: Vec<u8>,
 }
 
 impl Message {
-    /// A response with a plain text.
+    /// Creates a response with a plain text.
     pub fn response(status: u16, text: &str) -> Self {
         let headers = vec![("content-type".to_owned(), b"text/plain".to_vec())];
         Self { start: format!("HTTP/1.1 {status} "), headers, body: text.as_bytes().to_vec() }
     }
 
-    /// A request without headers and body.
+    /// Creates a request without headers and body.
     pub fn request(method: &str, path: &str) -> Self {
         Self { start: format!("{method} {path} HTTP/1.1"), ..Self::default() }
     }
@@ -39,38 +39,38 @@ impl Message {
         self
     }
 
-    /// The method of a request.
+    /// Returns the method of a request.
     pub fn method(&self) -> &str {
         self.start.split(' ').next().unwrap_or_default()
     }
 
-    /// The path of a request, with its query.
+    /// Returns the path of a request, with its query.
     pub fn path(&self) -> &str {
         self.start.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The status of a response; 0 if the line is none.
+    /// Returns the status of a response; 0 when the status line is invalid.
     pub fn status(&self) -> u16 {
         self.start.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<String> {
         self.values(name).next()
     }
 
-    /// Every value of a header.
+    /// Returns every value of a header.
     pub fn values(&self, name: &str) -> impl Iterator<Item = String> {
         let matching = move |(key, _): &&(String, Vec<u8>)| key.eq_ignore_ascii_case(name);
         self.headers.iter().filter(matching).map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Writes it with a `content-length`, which a request without a body does not need.
+    /// Writes the message with a `content-length`, except for a request without a body.
     pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let mut wire = format!("{}\r\n", self.start).into_bytes();
         for (name, value) in &self.headers {
@@ -88,10 +88,10 @@ impl Message {
         to.flush()
     }
 
-    /// Reads a request; `None` when the peer has closed before the first byte.
+    /// Reads a request; `None` when the peer closed the connection before the first byte.
     pub(super) fn read_request(from: &mut impl BufRead) -> io::Result<Option<Self>> {
         let Some(mut message) = Self::read_head(from)? else { return Ok(None) };
-        message.read_body(from, WithoutLength::IsEmpty)?;
+        message.read_body(from, BodyFraming::Empty)?;
         Ok(Some(message))
     }
 
@@ -103,7 +103,7 @@ impl Message {
                 100..=199 => continue,
                 204 | 304 => return Ok(message),
                 _ if method == "HEAD" => return Ok(message),
-                _ => message.read_body(from, WithoutLength::EndsWithConnection)?,
+                _ => message.read_body(from, BodyFraming::UntilClose)?,
             }
             return Ok(message);
         }
@@ -126,14 +126,14 @@ impl Message {
         }
     }
 
-    fn read_body(&mut self, from: &mut impl BufRead, without_length: WithoutLength) -> io::Result<()> {
+    fn read_body(&mut self, from: &mut impl BufRead, default_framing: BodyFraming) -> io::Result<()> {
         let chunked = self.values("transfer-encoding").any(|value| value.eq_ignore_ascii_case("chunked"));
         let length: Option<u64> = self.header("content-length").and_then(|length| length.parse().ok());
-        match (chunked, length, without_length) {
+        match (chunked, length, default_framing) {
             (true, _, _) => self.read_chunks(from),
             (false, Some(length), _) => read_exactly(from, length, &mut self.body),
-            (false, None, WithoutLength::IsEmpty) => Ok(()),
-            (false, None, WithoutLength::EndsWithConnection) => from.read_to_end(&mut self.body).map(drop),
+            (false, None, BodyFraming::Empty) => Ok(()),
+            (false, None, BodyFraming::UntilClose) => from.read_to_end(&mut self.body).map(drop),
         }
     }
 
@@ -144,7 +144,7 @@ impl Message {
             let size = size.split(';').next().unwrap_or_default().trim();
             let size = u64::from_str_radix(size, 16).map_err(|_| io::ErrorKind::InvalidData)?;
             if size == 0 {
-                while !read_line(from)?.is_empty() {} // Trailers are not kept.
+                while !read_line(from)?.is_empty() {} // Trailers are dropped.
                 return Ok(());
             }
             read_exactly(from, size, &mut self.body)?;
@@ -153,11 +153,11 @@ impl Message {
     }
 }
 
-/// What a body is when no header tells its length (RFC 9112 §6.3).
+/// The framing of a body without `content-length` and `transfer-encoding` (RFC 9112 §6.3).
 #[derive(Clone, Copy)]
-enum WithoutLength {
-    IsEmpty,
-    EndsWithConnection,
+enum BodyFraming {
+    Empty,
+    UntilClose,
 }
 
 fn read_exactly(from: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
@@ -181,7 +181,7 @@ pub fn send(to: SocketAddr, request: &Message) -> io::Result<Message> {
         request = request.with_header("host", to.to_string());
     }
     let method = request.method().to_owned();
-    // A proxy may answer and close before it has read the whole body; the answer counts, not the failed write.
+    // A proxy may respond and close before it has read the whole body. Then the write fails, and the response counts.
     let written = request.with_header("connection", "close").write(&mut &connection);
     Message::read_response(&mut BufReader::new(&connection), &method).or_else(|error| written.and(Err(error)))
 }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_read_whole() {
+    fn read_response_reads_whole_body_of_any_framing() {
         check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi and more", "GET", 200, "hi");
         check("HTTP/1.1 200 OK\r\n\r\nto the end", "GET", 200, "to the end");
         check("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", "HEAD", 200, "");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_request_is_read_unchanged() {
         let sent = Message::request("POST", "/a?b").with_header("x-y", b"\xff").with_header("X-Y", "2");
         let sent = Message { body: b"body".to_vec(), ..sent };
         let mut wire = Vec::new();

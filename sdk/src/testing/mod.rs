@@ -1,4 +1,4 @@
-//! Run the compiled filter in the real proxy, from `cargo test`.
+//! Runs the compiled filter in `weir-proxy`, from `cargo test`.
 //!
 //! ```no_run
 //! use weir_sdk::testing::{self, Harness};
@@ -7,16 +7,16 @@
 //! let module = testing::build(env!("CARGO_MANIFEST_DIR"))?; // cargo build --target wasm32-unknown-unknown
 //! let harness = Harness::new(module).config(r#"{"stamp": "hello"}"#).start()?;
 //!
-//! let answer = harness.get("/anything").header("accept", "text/plain").send()?;
+//! let response = harness.get("/anything").header("accept", "text/plain").send()?;
 //!
-//! assert_eq!(answer.status(), 200);
-//! assert_eq!(answer.upstream().and_then(|request| request.header("x-stamp")).as_deref(), Some("hello"));
+//! assert_eq!(response.status(), 200);
+//! assert_eq!(response.upstream().and_then(|request| request.header("x-stamp")).as_deref(), Some("hello"));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What runs is `weir-proxy` itself, so a filter's author never builds a Wasm engine. It is looked for in the
-//! variable `WEIR_PROXY`, then beside the test (`target/debug`), then on `PATH`.
+//! The tests do not build a Wasm engine; they start `weir-proxy`. Its path is the variable `WEIR_PROXY`, else the
+//! folders above the test (`target/debug`), else `PATH`.
 //!
 //! ```text
 //!  test ─► weir-proxy (a folder of resources, port 0) ─► filter ─► Origin (a thread of the test, port 0)
@@ -24,7 +24,7 @@
 
 mod build;
 mod error;
-mod folder;
+mod temp_dir;
 mod harness;
 mod origin;
 mod proxy;
@@ -33,7 +33,7 @@ pub mod http;
 
 pub use build::{build, build_with_profile};
 pub use error::Error;
-pub use folder::TestFolder;
-pub use harness::{Answer, Harness, Pending, Running};
+pub use harness::{Harness, Pending, Response, Running};
 pub use origin::Origin;
 pub use proxy::Proxy;
+pub use temp_dir::TempDir;

@@ -1,4 +1,4 @@
-//! The upstream of a test: a thread that answers every request and tells what it received.
+//! The upstream of a test: a thread that responds to every request and records it.
 
 use std::io::{self, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,12 +10,12 @@ use std::thread;
 use super::Error;
 use super::http::Message;
 
-/// How many received requests are kept until somebody asks for them; later ones are answered but forgotten.
+/// Limit of recorded requests that the test has not read. Further requests get a response and are not recorded.
 const MAX_RECEIVED: usize = 1024;
 
-type Answer = dyn Fn(&Message) -> Message + Send + Sync;
+type Responder = dyn Fn(&Message) -> Message + Send + Sync;
 
-/// An HTTP/1.1 server on a free port of 127.0.0.1. It stops when it is dropped.
+/// An HTTP/1.1 server on a free port of 127.0.0.1. Stops on drop.
 #[derive(Debug)]
 pub struct Origin {
     address: SocketAddr,
@@ -24,19 +24,19 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// An origin that answers everything with `hello from the origin`.
+    /// Starts an origin that responds with `hello from the origin`.
     pub fn start() -> Result<Self, Error> {
         Self::answering(|_request| Message::response(200, "hello from the origin\n"))
     }
 
-    /// An origin that answers what `answer` says.
+    /// Starts an origin that responds with the result of `answer`.
     pub fn answering(answer: impl Fn(&Message) -> Message + Send + Sync + 'static) -> Result<Self, Error> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let (sender, received) = sync_channel(MAX_RECEIVED);
         let stopped = Arc::new(AtomicBool::new(false));
         let is_stopped = Arc::clone(&stopped);
-        let answer: Arc<Answer> = Arc::new(answer);
+        let answer: Arc<Responder> = Arc::new(answer);
         thread::Builder::new().name("test-origin".to_owned()).spawn(move || {
             for connection in listener.incoming() {
                 if is_stopped.load(Ordering::Acquire) {
@@ -50,12 +50,12 @@ impl Origin {
         Ok(Self { address, received, stopped })
     }
 
-    /// Where it listens.
+    /// Returns the address of the origin.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The oldest request that was received and not yet asked for.
+    /// Returns the oldest recorded request that was not read yet.
     pub fn received(&self) -> Option<Message> {
         self.received.try_recv().ok()
     }
@@ -64,12 +64,12 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Release);
-        TcpStream::connect(self.address).ok(); // Wakes the thread, which waits for a connection.
+        TcpStream::connect(self.address).ok(); // Wakes the thread, which blocks in `accept`.
     }
 }
 
-/// Answers the requests of one connection until the proxy closes it.
-fn serve(connection: &TcpStream, received: &SyncSender<Message>, answer: &Answer) -> io::Result<()> {
+/// Responds to the requests of one connection until the proxy closes it.
+fn serve(connection: &TcpStream, received: &SyncSender<Message>, answer: &Responder) -> io::Result<()> {
     let mut reader = BufReader::new(connection);
     while let Some(request) = Message::read_request(&mut reader)? {
         let response = answer(&request);

@@ -1,4 +1,4 @@
-//! One running `weir-proxy`.
+//! A running `weir-proxy` process.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,35 +11,35 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http::{self, Message};
-use super::{Error, TestFolder};
+use super::{Error, TempDir};
 
-/// How often a state is asked for while waiting.
+/// Interval of polls while waiting.
 const POLL: Duration = Duration::from_millis(5);
 
-/// A cold start compiles the filter, so it may take a while on a busy machine.
+/// Polls until a start has failed. A cold start compiles the filter, which takes long on a busy machine.
 const MAX_START_POLLS: usize = 12_000; // One minute.
 
-/// A change of a file serves within milliseconds, or seconds if it brings a new module.
+/// Polls until a change has failed. It takes milliseconds, or seconds with a new module.
 const MAX_CHANGE_POLLS: usize = 6_000; // Half a minute.
 
-/// A proxy process. It is killed when this is dropped.
+/// A proxy process. Killed on drop.
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,
     admin: SocketAddr,
-    state: TestFolder,
+    state: TempDir,
 }
 
 impl Proxy {
-    /// Starts a proxy on a folder of resources and waits until it serves. Each of `listeners`, named like
-    /// `default/edge/http`, gets a free port.
+    /// Starts a proxy with a folder of resources and blocks until it serves. Each of `listeners`, named like
+    /// `default/edge/http`, is bound to a free port.
     pub fn start(resources: &Path, listeners: &[&str]) -> Result<Self, Error> {
         Self::start_with(resources, listeners, &[])
     }
 
-    /// As [`Proxy::start`], with more arguments.
+    /// Starts a proxy as [`Proxy::start`] does, with more arguments.
     pub fn start_with(resources: &Path, listeners: &[&str], arguments: &[OsString]) -> Result<Self, Error> {
-        let state = TestFolder::new()?;
+        let state = TempDir::new()?;
         let binary = find_binary()?;
         let admin_file = state.path().join("admin-address");
         let mut command = Command::new(&binary);
@@ -50,7 +50,7 @@ impl Proxy {
         }
         let log = File::create(log_path(&state))?;
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().map_err(|error| Error::of_file(&binary, &error))?;
+        let child = command.spawn().map_err(|error| Error::file(&binary, &error))?;
         let mut proxy = Self { child, admin: SocketAddr::from(([127, 0, 0, 1], 0)), state };
         proxy.admin = proxy.wait_for_admin(&admin_file)?;
         proxy.wait_until_ready()?;
@@ -64,7 +64,7 @@ impl Proxy {
     fn wait_until_ready(&mut self) -> Result<(), Error> {
         let admin = self.admin;
         let is_ready =
-            || http::send(admin, &Message::request("GET", "/ready")).is_ok_and(|answer| answer.status() == 200);
+            || http::send(admin, &Message::request("GET", "/ready")).is_ok_and(|response| response.status() == 200);
         self.wait("get ready", || is_ready().then_some(()))
     }
 
@@ -81,33 +81,33 @@ impl Proxy {
         Err(Error::new(format!("weir-proxy did not {what}; its log:\n{}", self.log())))
     }
 
-    /// The executable.
+    /// Returns the path of the executable.
     pub fn binary() -> Result<PathBuf, Error> {
         find_binary()
     }
 
-    /// Goes on until the process ends by itself or by a signal.
+    /// Blocks until the process exits.
     pub fn wait_for_end(&mut self) -> Result<(), Error> {
         self.child.wait()?;
         Ok(())
     }
 
-    /// Where its admin pages are.
+    /// Returns the address of the admin pages.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// An admin page.
+    /// Fetches an admin page.
     pub fn page(&self, path: &str) -> Result<Message, Error> {
         Ok(http::send(self.admin, &Message::request("GET", path))?)
     }
 
-    /// The address that a listener really has.
+    /// Returns the bound address of a listener.
     pub fn listener(&self, name: &str) -> Result<SocketAddr, Error> {
         let page = self.page("/listeners")?.text();
         let listeners: Value = serde_json::from_str(&page).map_err(|error| Error::new(format!("{error}: {page}")))?;
@@ -117,12 +117,15 @@ impl Proxy {
         address.ok_or_else(|| Error::new(format!("there is no listener {name}; there are {page}")))
     }
 
-    /// Everything that it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         fs::read(log_path(&self.state)).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    /// Waits until `happened` is true; when it never gets true, an error with the log.
+    /// Blocks until `happened` returns true.
+    ///
+    /// # Errors
+    /// Returns the log after 30 seconds.
     pub fn wait_until(&self, what: &str, happened: impl Fn(&Self) -> bool) -> Result<(), Error> {
         for _ in 0..MAX_CHANGE_POLLS {
             if happened(self) {
@@ -141,11 +144,11 @@ impl Drop for Proxy {
     }
 }
 
-fn log_path(state: &TestFolder) -> PathBuf {
+fn log_path(state: &TempDir) -> PathBuf {
     state.path().join("proxy.log")
 }
 
-/// `WEIR_PROXY`; the folders above the running test, which stands in `target/debug/deps`; `PATH`.
+/// Searches `WEIR_PROXY`, the folders above the running test (which is in `target/debug/deps`), and `PATH`.
 fn find_binary() -> Result<PathBuf, Error> {
     if let Some(path) = std::env::var_os("WEIR_PROXY") {
         return Ok(path.into());

@@ -1,4 +1,4 @@
-//! A filter for tests: its configuration says what it does in which callback. `steps.rs` lists what it can do.
+//! A filter for tests. Its configuration lists the steps of each callback; `steps.rs` has the kinds of steps.
 //!
 //! ```json
 //! {"tick_ms": 10, "request_headers": [{"do": "set", "name": "x-a", "value": "1"}, {"do": "pause", "path": "/slow"}]}
@@ -14,7 +14,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
-use steps::{Config, Direction, Moment, Run};
+use steps::{CallbackName, CallbackRun, Config, Direction};
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Trace);
@@ -22,7 +22,7 @@ proxy_wasm::main! {{
 }}
 
 thread_local! {
-    /// Streams that wait for a tick, and in which direction.
+    /// Paused streams that the next tick resumes, with their direction.
     static WAITING: RefCell<Vec<(u32, Direction)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -40,20 +40,20 @@ impl RootContext for Plugin {
         match serde_json::from_slice::<Config>(&bytes) {
             Ok(config) => self.config = Rc::new(config),
             Err(error) => {
-                log::error!("the configuration of the test filter is wrong: {error}");
+                log::error!("the configuration of the test filter is invalid: {error}");
                 return false;
             }
         }
         if let Some(period) = self.config.tick_ms {
             self.set_tick_period(Duration::from_millis(period));
         }
-        let mut run = Run::outside_streams(Moment::Configure);
+        let mut run = CallbackRun::outside_streams(CallbackName::Configure);
         run.steps(&self.config.configure);
-        !run.refused
+        !run.is_rejected
     }
 
     fn on_tick(&mut self) {
-        Run::outside_streams(Moment::Tick).steps(&self.config.tick);
+        CallbackRun::outside_streams(CallbackName::Tick).steps(&self.config.tick);
         for (context, direction) in WAITING.take() {
             if hostcalls::set_effective_context(context).is_ok() {
                 direction.resume();
@@ -74,14 +74,14 @@ impl RootContext for Plugin {
 struct Stream {
     id: u32,
     config: Rc<Config>,
-    /// As it was when the request came.
+    /// Path of the request, before any filter changed it.
     path: String,
 }
 
 impl Stream {
-    fn run(&self, moment: Moment, size: usize, ends: bool) -> Action {
-        let mut run = Run::of(moment, &self.path, (size, ends));
-        run.steps(self.config.at(moment));
+    fn run(&self, callback: CallbackName, size: usize, end_of_stream: bool) -> Action {
+        let mut run = CallbackRun::in_stream(callback, &self.path, size, end_of_stream);
+        run.steps(self.config.steps_of(callback));
         if let Some(direction) = run.waits_for_tick {
             WAITING.with_borrow_mut(|waiting| waiting.push((self.id, direction)));
         }
@@ -91,42 +91,42 @@ impl Stream {
 
 impl Context for Stream {
     fn on_http_call_response(&mut self, _token: u32, headers: usize, body: usize, _trailers: usize) {
-        self.run(Moment::CallResponse, body, headers == 0);
+        self.run(CallbackName::CallResponse, body, headers == 0);
     }
 
     fn on_done(&mut self) -> bool {
-        self.run(Moment::Done, 0, true);
+        self.run(CallbackName::Done, 0, true);
         true
     }
 }
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, ends: bool) -> Action {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         self.path = self.get_http_request_header(":path").unwrap_or_default();
-        self.run(Moment::RequestHeaders, 0, ends)
+        self.run(CallbackName::RequestHeaders, 0, end_of_stream)
     }
 
-    fn on_http_request_body(&mut self, size: usize, ends: bool) -> Action {
-        self.run(Moment::RequestBody, size, ends)
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.run(CallbackName::RequestBody, size, end_of_stream)
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        self.run(Moment::RequestTrailers, 0, true)
+        self.run(CallbackName::RequestTrailers, 0, true)
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, ends: bool) -> Action {
-        self.run(Moment::ResponseHeaders, 0, ends)
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.run(CallbackName::ResponseHeaders, 0, end_of_stream)
     }
 
-    fn on_http_response_body(&mut self, size: usize, ends: bool) -> Action {
-        self.run(Moment::ResponseBody, size, ends)
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.run(CallbackName::ResponseBody, size, end_of_stream)
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        self.run(Moment::ResponseTrailers, 0, true)
+        self.run(CallbackName::ResponseTrailers, 0, true)
     }
 
     fn on_log(&mut self) {
-        self.run(Moment::Log, 0, true);
+        self.run(CallbackName::Log, 0, true);
     }
 }

@@ -1,4 +1,4 @@
-//! What the filter can do, as its configuration says it, and doing it.
+//! Configuration of the test filter: steps by callback. Parses and runs the steps.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, MapType, MetricType};
 use serde::Deserialize;
 
-/// The whole configuration: steps for each callback.
+/// Configuration of the filter: steps for each callback.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
@@ -24,9 +24,9 @@ pub(crate) struct Config {
     done: Vec<Step>,
 }
 
-/// A callback.
+/// A callback of Proxy-Wasm that can have steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub(crate) enum CallbackName {
     Configure,
     Tick,
     RequestHeaders,
@@ -41,35 +41,35 @@ pub(crate) enum Moment {
 }
 
 impl Config {
-    pub(crate) fn at(&self, moment: Moment) -> &[Step] {
-        match moment {
-            Moment::Configure => &self.configure,
-            Moment::Tick => &self.tick,
-            Moment::RequestHeaders => &self.request_headers,
-            Moment::RequestBody => &self.request_body,
-            Moment::RequestTrailers => &self.request_trailers,
-            Moment::ResponseHeaders => &self.response_headers,
-            Moment::ResponseBody => &self.response_body,
-            Moment::ResponseTrailers => &self.response_trailers,
-            Moment::CallResponse => &self.call_response,
-            Moment::Log => &self.log,
-            Moment::Done => &self.done,
+    pub(crate) fn steps_of(&self, callback: CallbackName) -> &[Step] {
+        match callback {
+            CallbackName::Configure => &self.configure,
+            CallbackName::Tick => &self.tick,
+            CallbackName::RequestHeaders => &self.request_headers,
+            CallbackName::RequestBody => &self.request_body,
+            CallbackName::RequestTrailers => &self.request_trailers,
+            CallbackName::ResponseHeaders => &self.response_headers,
+            CallbackName::ResponseBody => &self.response_body,
+            CallbackName::ResponseTrailers => &self.response_trailers,
+            CallbackName::CallResponse => &self.call_response,
+            CallbackName::Log => &self.log,
+            CallbackName::Done => &self.done,
         }
     }
 }
 
-/// Something to do, perhaps only for requests whose path begins with `path`.
+/// One step. It runs only on requests whose path begins with `path`, if that is set.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Step {
     path: Option<String>,
     #[serde(flatten)]
-    what: What,
+    action: ActionSpec,
 }
 
-/// Where a header is.
+/// A header map of Proxy-Wasm.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Map {
+pub(crate) enum HeaderMap {
     Request,
     RequestTrailers,
     Response,
@@ -96,32 +96,33 @@ impl Direction {
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
-enum What {
-    /// Sets a header of this callback's map, or of another.
-    Set { name: String, value: String, map: Option<Map> },
-    /// Adds one.
-    Add { name: String, value: String, map: Option<Map> },
-    /// Removes one.
-    Remove { name: String, map: Option<Map> },
-    /// Copies a header to another map: to see what the filter saw.
-    Copy { from: Map, name: String, to: Map, new_name: String },
-    /// Sets a header to what the callback was told: `size=12 ends=true`.
-    Told { name: String, map: Map },
-    /// Does what the request asks for: `PREFIXpath: /x` sets `:path`, `PREFIXauthority` the host, `PREFIXNAME` a header.
-    Obey { prefix: String },
-    /// Sets a header to a property, `-` when there is none.
-    Property { property: Vec<String>, name: String, map: Map },
+enum ActionSpec {
+    /// Sets a header of `map`, by default of the callback's map.
+    Set { name: String, value: String, map: Option<HeaderMap> },
+    /// Adds a header.
+    Add { name: String, value: String, map: Option<HeaderMap> },
+    /// Removes a header.
+    Remove { name: String, map: Option<HeaderMap> },
+    /// Copies a header to another map, `-` if it is missing. Shows the headers that the filter reads.
+    Copy { from: HeaderMap, name: String, to: HeaderMap, new_name: String },
+    /// Sets a header to the callback's arguments: `size=12 ends=true`.
+    CallbackArguments { name: String, map: HeaderMap },
+    /// Applies request headers with a prefix: `PREFIXpath` sets `:path`, `PREFIXauthority` sets `:authority`, `PREFIXNAME` sets
+    /// the header `NAME`.
+    ApplyPrefixedHeaders { prefix: String },
+    /// Sets a header to a property, `-` if it does not exist.
+    Property { property: Vec<String>, name: String, map: HeaderMap },
     /// Sets a property.
     SetProperty { property: Vec<String>, value: String },
-    /// Pauses.
+    /// Returns the action Pause.
     Pause,
-    /// Pauses until the message has ended.
+    /// Pauses until the end of the message.
     PauseUntilEnd,
     /// Pauses until the next tick.
     PauseUntilTick,
-    /// Lets go on.
+    /// Resumes a direction of the stream.
     Resume { direction: Direction },
-    /// Answers.
+    /// Sends a local reply and pauses.
     Reply {
         status: u32,
         body: String,
@@ -130,7 +131,7 @@ enum What {
     },
     /// Closes the stream.
     Close,
-    /// Calls a Service and pauses.
+    /// Makes an HTTP callout to a Service and pauses.
     Call {
         service: String,
         to: String,
@@ -138,161 +139,169 @@ enum What {
         body: String,
         timeout_ms: u64,
     },
-    /// Replaces what can be seen of the body.
+    /// Replaces the buffered body.
     ReplaceBody { text: String },
-    /// Adds to its end, when it is there.
+    /// Appends to the body in the callback of its end.
     AppendBody { text: String },
-    /// Adds before its beginning.
+    /// Prepends to the buffered body.
     PrependBody { text: String },
-    /// Reads the body and turns it into capitals.
-    CapitaliseBody,
-    /// Reads the body, all of what can be seen.
+    /// Replaces the buffered body by its uppercase form.
+    UppercaseBody,
+    /// Reads the buffered body.
     ReadBody,
-    /// Adds one to a number in shared data and sets a header to it.
-    SharedCount { key: String, name: String, map: Map },
-    /// Counts in a metric.
+    /// Increments a number in shared data and sets a header to it.
+    SharedCount { key: String, name: String, map: HeaderMap },
+    /// Increments a counter by 1.
     Count { metric: String },
-    /// Counts bytes seen in a metric.
+    /// Increments a counter by the callback's body size.
     CountSize { metric: String },
-    /// Records in a histogram.
+    /// Records a value in a histogram.
     Record { metric: String, value: u64 },
-    /// Logs.
-    Say { text: String },
-    /// Refuses the configuration.
-    Refuse,
+    /// Logs a text at level Info.
+    Log { text: String },
+    /// Makes `proxy_on_configure` return false.
+    RejectConfiguration,
     /// Panics.
     Panic,
-    /// Loops for ever.
-    Spin,
-    /// Allocates without end.
-    Hoard,
-    /// Calls the host with pointers to nowhere, and says in the log what the host answered.
-    Garbage,
-    /// Logs without end.
-    Flood,
+    /// Loops until the host stops the callback.
+    LoopForever,
+    /// Allocates memory until the VM's limit.
+    AllocateForever,
+    /// Calls the host with invalid pointers and logs the statuses that it returns.
+    InvalidPointers,
+    /// Logs until the host stops the callback.
+    FloodLog,
 }
 
-/// One callback.
-pub(crate) struct Run<'a> {
-    moment: Moment,
+/// One run of a callback's steps.
+pub(crate) struct CallbackRun<'a> {
+    callback: CallbackName,
     path: &'a str,
     size: usize,
-    ends: bool,
+    end_of_stream: bool,
     pub(crate) action: Action,
-    pub(crate) refused: bool,
+    pub(crate) is_rejected: bool,
     pub(crate) waits_for_tick: Option<Direction>,
 }
 
-impl<'a> Run<'a> {
-    pub(crate) fn of(moment: Moment, path: &'a str, (size, ends): (usize, bool)) -> Self {
-        Self { moment, path, size, ends, action: Action::Continue, refused: false, waits_for_tick: None }
+impl<'a> CallbackRun<'a> {
+    pub(crate) fn in_stream(callback: CallbackName, path: &'a str, size: usize, end_of_stream: bool) -> Self {
+        Self { callback, path, size, end_of_stream, action: Action::Continue, is_rejected: false, waits_for_tick: None }
     }
 
-    pub(crate) fn outside_streams(moment: Moment) -> Self {
-        Self::of(moment, "", (0, true))
+    pub(crate) fn outside_streams(callback: CallbackName) -> Self {
+        Self::in_stream(callback, "", 0, true)
     }
 
     pub(crate) fn steps(&mut self, steps: &[Step]) {
         for step in steps.iter().filter(|step| step.path.as_ref().is_none_or(|path| self.path.starts_with(path))) {
-            self.step(&step.what);
+            self.step(&step.action);
         }
     }
 
-    fn step(&mut self, what: &What) {
-        match what {
-            What::Set { .. } | What::Add { .. } | What::Remove { .. } | What::Copy { .. } | What::Told { .. } => {
-                self.header(what);
+    fn step(&mut self, action: &ActionSpec) {
+        match action {
+            ActionSpec::Set { .. }
+            | ActionSpec::Add { .. }
+            | ActionSpec::Remove { .. }
+            | ActionSpec::Copy { .. }
+            | ActionSpec::CallbackArguments { .. } => {
+                self.header(action);
             }
-            What::Property { property, name, map } => {
+            ActionSpec::Property { property, name, map } => {
                 let value = hostcalls::get_property(property.iter().map(String::as_str).collect()).ok().flatten();
                 let value = value.map_or("-".to_owned(), |bytes| readable(&bytes));
                 set(*map, name, &value);
             }
-            What::Obey { prefix } => obey(prefix),
-            What::SetProperty { property, value } => {
+            ActionSpec::ApplyPrefixedHeaders { prefix } => apply_prefixed_headers(prefix),
+            ActionSpec::SetProperty { property, value } => {
                 let property = property.iter().map(String::as_str).collect();
                 hostcalls::set_property(property, Some(value.as_bytes())).expect("a property can be set");
             }
-            What::Pause => self.action = Action::Pause,
-            What::PauseUntilEnd if self.ends => {}
-            What::PauseUntilEnd => self.action = Action::Pause,
-            What::PauseUntilTick => {
+            ActionSpec::Pause => self.action = Action::Pause,
+            ActionSpec::PauseUntilEnd if self.end_of_stream => {}
+            ActionSpec::PauseUntilEnd => self.action = Action::Pause,
+            ActionSpec::PauseUntilTick => {
                 self.action = Action::Pause;
                 self.waits_for_tick = Some(self.direction());
             }
-            What::Resume { direction } => direction.resume(),
-            What::Reply { status, body, headers } => {
+            ActionSpec::Resume { direction } => direction.resume(),
+            ActionSpec::Reply { status, body, headers } => {
                 let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 hostcalls::send_http_response(*status, headers, Some(body.as_bytes())).expect("a reply is taken");
                 self.action = Action::Pause;
             }
-            What::Close => hostcalls::reset_http_request().expect("a stream can be closed"),
-            What::Call { service, to, body, timeout_ms } => self.call(service, (to, body), *timeout_ms),
-            What::ReplaceBody { .. }
-            | What::AppendBody { .. }
-            | What::PrependBody { .. }
-            | What::CapitaliseBody
-            | What::ReadBody => self.body(what),
-            What::SharedCount { key, name, map } => set(*map, name, &shared_count(key).to_string()),
-            What::Count { metric } => increment(MetricType::Counter, metric, 1),
-            What::CountSize { .. } if self.size == 0 => {} // A host refuses to add nothing.
-            What::CountSize { metric } => increment(MetricType::Counter, metric, self.size as i64),
-            What::Record { metric, value } => {
+            ActionSpec::Close => hostcalls::reset_http_request().expect("a stream can be closed"),
+            ActionSpec::Call { service, to, body, timeout_ms } => {
+                self.call(service, to, body, Duration::from_millis(*timeout_ms))
+            }
+            ActionSpec::ReplaceBody { .. }
+            | ActionSpec::AppendBody { .. }
+            | ActionSpec::PrependBody { .. }
+            | ActionSpec::UppercaseBody
+            | ActionSpec::ReadBody => self.body(action),
+            ActionSpec::SharedCount { key, name, map } => set(*map, name, &shared_count(key).to_string()),
+            ActionSpec::Count { metric } => increment(MetricType::Counter, metric, 1),
+            ActionSpec::CountSize { .. } if self.size == 0 => {} // A host rejects an increment of 0.
+            ActionSpec::CountSize { metric } => increment(MetricType::Counter, metric, self.size as i64),
+            ActionSpec::Record { metric, value } => {
                 let id = hostcalls::define_metric(MetricType::Histogram, metric).expect("a metric can be defined");
                 hostcalls::record_metric(id, *value).expect("a metric can be recorded");
             }
-            What::Say { text } => log::info!("{text}"),
-            What::Refuse => {
+            ActionSpec::Log { text } => log::info!("{text}"),
+            ActionSpec::RejectConfiguration => {
                 log::error!("these are the filter's own words: no gold, no service");
-                self.refused = true;
+                self.is_rejected = true;
             }
-            What::Panic => panic!("the test filter was told to panic"),
-            What::Spin => spin(),
-            What::Hoard => hoard(),
-            What::Garbage => garbage(),
-            What::Flood => loop {
+            ActionSpec::Panic => panic!("the test filter panics"),
+            ActionSpec::LoopForever => loop_forever(),
+            ActionSpec::AllocateForever => allocate_forever(),
+            ActionSpec::InvalidPointers => pass_invalid_pointers(),
+            ActionSpec::FloodLog => loop {
                 log::warn!("{}", "flood ".repeat(100));
             },
         }
     }
 
-    fn header(&self, what: &What) {
+    fn header(&self, action: &ActionSpec) {
         let own = self.map();
-        match what {
-            What::Set { name, value, map } => set(map.unwrap_or(own), name, value),
-            What::Add { name, value, map } => {
+        match action {
+            ActionSpec::Set { name, value, map } => set(map.unwrap_or(own), name, value),
+            ActionSpec::Add { name, value, map } => {
                 hostcalls::add_map_value(map.unwrap_or(own).kind(), name, value).expect("a header can be added");
             }
-            What::Remove { name, map } => {
+            ActionSpec::Remove { name, map } => {
                 hostcalls::remove_map_value(map.unwrap_or(own).kind(), name).expect("a header can be removed");
             }
-            What::Copy { from, name, to, new_name } => {
+            ActionSpec::Copy { from, name, to, new_name } => {
                 let value = hostcalls::get_map_value(from.kind(), name).ok().flatten();
                 set(*to, new_name, value.as_deref().unwrap_or("-"));
             }
-            What::Told { name, map } => set(*map, name, &format!("size={} ends={}", self.size, self.ends)),
+            ActionSpec::CallbackArguments { name, map } => {
+                set(*map, name, &format!("size={} ends={}", self.size, self.end_of_stream))
+            }
             _ => {}
         }
     }
 
-    fn body(&self, what: &What) {
+    fn body(&self, action: &ActionSpec) {
         let kind = self.buffer();
-        match what {
-            What::ReplaceBody { text } => {
+        match action {
+            ActionSpec::ReplaceBody { text } => {
                 hostcalls::set_buffer(kind, 0, self.size, text.as_bytes()).expect("a body can be replaced");
             }
-            What::AppendBody { text } if self.ends => {
+            ActionSpec::AppendBody { text } if self.end_of_stream => {
                 hostcalls::set_buffer(kind, self.size, 0, text.as_bytes()).expect("a body can be appended to");
             }
-            What::PrependBody { text } => {
+            ActionSpec::PrependBody { text } => {
                 hostcalls::set_buffer(kind, 0, 0, text.as_bytes()).expect("a body can be prepended to");
             }
-            What::CapitaliseBody => {
+            ActionSpec::UppercaseBody => {
                 let bytes = hostcalls::get_buffer(kind, 0, self.size).expect("a body can be read").unwrap_or_default();
-                let capitals = bytes.to_ascii_uppercase();
-                hostcalls::set_buffer(kind, 0, self.size, &capitals).expect("a body can be replaced");
+                let uppercase = bytes.to_ascii_uppercase();
+                hostcalls::set_buffer(kind, 0, self.size, &uppercase).expect("a body can be replaced");
             }
-            What::ReadBody => {
+            ActionSpec::ReadBody => {
                 let bytes = hostcalls::get_buffer(kind, 0, self.size).expect("a body can be read").unwrap_or_default();
                 assert_eq!(bytes.len(), self.size, "all that the callback names can be read");
             }
@@ -300,9 +309,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn call(&mut self, service: &str, (path, body): (&str, &str), timeout_ms: u64) {
+    fn call(&mut self, service: &str, path: &str, body: &str, timeout: Duration) {
         let headers = vec![(":method", "POST"), (":path", path), (":authority", "callout.test"), ("x-callout", "1")];
-        let timeout = Duration::from_millis(timeout_ms);
         match hostcalls::dispatch_http_call(service, headers, Some(body.as_bytes()), vec![], timeout) {
             Ok(_) => self.action = Action::Pause,
             Err(status) => set(self.map(), "x-call-refused", &format!("{status:?}")),
@@ -310,31 +318,33 @@ impl<'a> Run<'a> {
     }
 
     fn direction(&self) -> Direction {
-        match self.moment {
-            Moment::ResponseHeaders | Moment::ResponseBody | Moment::ResponseTrailers => Direction::Response,
+        match self.callback {
+            CallbackName::ResponseHeaders | CallbackName::ResponseBody | CallbackName::ResponseTrailers => {
+                Direction::Response
+            }
             _ => Direction::Request,
         }
     }
 
-    fn map(&self) -> Map {
-        match self.moment {
-            Moment::ResponseHeaders | Moment::ResponseBody => Map::Response,
-            Moment::RequestTrailers => Map::RequestTrailers,
-            Moment::ResponseTrailers => Map::ResponseTrailers,
-            _ => Map::Request,
+    fn map(&self) -> HeaderMap {
+        match self.callback {
+            CallbackName::ResponseHeaders | CallbackName::ResponseBody => HeaderMap::Response,
+            CallbackName::RequestTrailers => HeaderMap::RequestTrailers,
+            CallbackName::ResponseTrailers => HeaderMap::ResponseTrailers,
+            _ => HeaderMap::Request,
         }
     }
 
     fn buffer(&self) -> BufferType {
-        match self.moment {
-            Moment::ResponseBody => BufferType::HttpResponseBody,
-            Moment::CallResponse => BufferType::HttpCallResponseBody,
+        match self.callback {
+            CallbackName::ResponseBody => BufferType::HttpResponseBody,
+            CallbackName::CallResponse => BufferType::HttpCallResponseBody,
             _ => BufferType::HttpRequestBody,
         }
     }
 }
 
-impl Map {
+impl HeaderMap {
     fn kind(self) -> MapType {
         match self {
             Self::Request => MapType::HttpRequestHeaders,
@@ -346,11 +356,11 @@ impl Map {
     }
 }
 
-fn set(map: Map, name: &str, value: &str) {
+fn set(map: HeaderMap, name: &str, value: &str) {
     hostcalls::set_map_value(map.kind(), name, Some(value)).expect("a header can be set");
 }
 
-/// Text as it is, eight bytes as a number, other bytes by their length.
+/// Returns a property as text: a text unchanged, eight bytes as a number, other bytes as their length.
 fn readable(bytes: &[u8]) -> String {
     match (std::str::from_utf8(bytes), <[u8; 8]>::try_from(bytes)) {
         (Ok(text), _) if !text.contains(|letter: char| letter.is_control()) => text.to_owned(),
@@ -374,34 +384,34 @@ fn increment(kind: MetricType, name: &str, by: i64) {
     hostcalls::increment_metric(id, by).expect("a metric can be incremented");
 }
 
-fn spin() {
-    let mut turns = 0_u64;
+fn loop_forever() {
+    let mut iterations = 0_u64;
     loop {
-        turns = std::hint::black_box(turns.wrapping_add(1));
+        iterations = std::hint::black_box(iterations.wrapping_add(1));
     }
 }
 
-fn hoard() {
-    let mut hoard = Vec::new();
+fn allocate_forever() {
+    let mut blocks = Vec::new();
     loop {
-        hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+        blocks.push(std::hint::black_box(vec![1_u8; 1 << 20]));
     }
 }
 
-fn garbage() {
+fn pass_invalid_pointers() {
     #[link(wasm_import_module = "env")]
     unsafe extern "C" {
         fn proxy_log(level: i32, text: usize, size: usize) -> i32;
         fn proxy_get_buffer_bytes(kind: i32, start: usize, size: usize, data: usize, length: usize) -> i32;
     }
-    // SAFETY: the host checks every pointer; that it does is what this is about.
-    let answers = unsafe {
+    // SAFETY: the host checks every pointer and rejects invalid ones.
+    let statuses = unsafe {
         [proxy_log(2, 0xFFFF_FFF0, 64), proxy_log(2, 16, usize::MAX), proxy_get_buffer_bytes(0, 0, 9, 0xFFFF_FFFE, 4)]
     };
-    log::info!("garbage was answered with {}", answers.map(|status| status.to_string()).join(" "));
+    log::info!("invalid pointers returned {}", statuses.map(|status| status.to_string()).join(" "));
 }
 
-fn obey(prefix: &str) {
+fn apply_prefixed_headers(prefix: &str) {
     for (name, value) in hostcalls::get_map(MapType::HttpRequestHeaders).unwrap_or_default() {
         let Some(target) = name.strip_prefix(prefix) else { continue };
         hostcalls::set_map_value(MapType::HttpRequestHeaders, &name, None).ok();
@@ -409,6 +419,6 @@ fn obey(prefix: &str) {
             "path" | "authority" => format!(":{target}"),
             header => header.to_owned(),
         };
-        set(Map::Request, &target, &value);
+        set(HeaderMap::Request, &target, &value);
     }
 }

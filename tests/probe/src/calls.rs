@@ -1,20 +1,20 @@
-//! Every hostcall of the ABI, with the shape of its arguments: `i` a number, `l` a long one, `b` bytes (pointer and
-//! length), `o` where the host writes a number, `O` where it writes a long one, `r` where it writes pointer and size of
-//! bytes that it gives to the guest.
+//! Every hostcall of the ABI, with the shape of its arguments. Inputs are `i` for an `i32`, `l` for an `i64`, `b` for bytes
+//! (pointer and size) and `V` for a WASI vector of bytes. Outputs are addresses to which the host writes: `o` an `i32`, `O` an
+//! `i64`, `r` pointer and size of bytes that it allocates in the guest, and `W` up to three `i64`.
 
 use crate::guest::take;
 use crate::script::Argument;
 
-/// What a hostcall left behind.
-pub(crate) struct Outcome {
+/// Result of a hostcall.
+pub(crate) struct HostcallResult {
     pub(crate) status: i64,
-    /// Numbers and bytes that it wrote, readable.
+    /// Numbers and bytes that the host wrote, as text.
     pub(crate) written: String,
-    /// The first number that it wrote.
+    /// First number that the host wrote.
     pub(crate) first: Option<i64>,
 }
 
-/// What is in a place that the host has not written.
+/// Content of an output that the host has not written.
 const UNWRITTEN: u64 = 0xeeee_eeee_eeee_eeee;
 
 macro_rules! hostcalls {
@@ -26,7 +26,7 @@ macro_rules! hostcalls {
             }
         )+
 
-        /// The shape of a hostcall's arguments.
+        /// Returns the shape of a hostcall's arguments. `None` for an unknown name.
         fn shape(name: &str) -> Option<&'static str> {
             match name {
                 $($(stringify!($name) => Some($shape),)+)+
@@ -34,12 +34,12 @@ macro_rules! hostcalls {
             }
         }
 
-        /// Makes a hostcall with numbers as they are.
+        /// Makes a hostcall with these numbers. Returns -1 for an unknown name or a wrong count.
         fn call(name: &str, numbers: &[i64]) -> i64 {
             match name {
                 $($(stringify!($name) => {
                     let &[$($argument),*] = numbers else { return -1 };
-                    // SAFETY: the host checks every pointer; that it does is what this is about.
+                    // SAFETY: the host checks every pointer and rejects invalid ones.
                     hostcalls!(@status unsafe { $name($($argument as $type),*) } $(, $result)?)
                 })+)+
                 _ => -1,
@@ -139,40 +139,44 @@ hostcalls! {
     }
 }
 
-/// Places that the host may write to.
+/// Memory to which the host writes the outputs of a hostcall.
 #[derive(Default)]
-struct Places {
-    /// What each is: `o`, `O`, `r`, `W`.
+struct OutPointers {
+    /// Shape of each output (`o`, `O`, `r`, `W`), and its index in `words`.
     kinds: Vec<(char, usize)>,
     words: Vec<u64>,
 }
 
-/// Words of a `W` place: room for WASI's largest struct.
-const WIDE: usize = 8;
+/// Words of each output. WASI's largest struct has 8 words.
+const SLOT_WORDS: usize = 8;
 
-/// Makes a hostcall; `None` when there is none of that name.
-pub(crate) fn make(name: &str, arguments: &[Argument], known: &[(&'static str, i64)]) -> Option<Outcome> {
+/// Makes a hostcall with arguments of the script. Returns `None` if the name is unknown.
+pub(crate) fn make(
+    name: &str,
+    arguments: &[Argument],
+    named_numbers: &[(&'static str, i64)],
+) -> Option<HostcallResult> {
     let shape = shape(name)?;
-    let mut places = Places { kinds: Vec::new(), words: vec![UNWRITTEN; shape.len() * WIDE] };
+    let mut out_pointers = OutPointers { kinds: Vec::new(), words: vec![UNWRITTEN; shape.len() * SLOT_WORDS] };
     let mut vectors = Vec::new();
-    let mut given = arguments.iter();
+    let mut remaining = arguments.iter();
     let mut numbers = Vec::new();
     for kind in shape.chars() {
         match kind {
-            'i' | 'l' => numbers.push(given.next().map_or(0, |argument| argument.number(known))),
-            'b' => numbers.extend(given.next().map_or([0, 0], bytes)),
+            'i' | 'l' => numbers.push(remaining.next().map_or(0, |argument| argument.number(named_numbers))),
+            'b' => numbers.extend(remaining.next().map_or([0, 0], bytes)),
             'V' => {
-                let [pointer, size] = given.next().map_or([0, 0], bytes);
+                let [pointer, size] = remaining.next().map_or([0, 0], bytes);
                 vectors = vec![pointer as u32, size as u32];
                 numbers.extend([vectors.as_ptr() as i64, 1]);
             }
-            _ => match given.as_slice().first() {
+            _ => match remaining.as_slice().first() {
                 Some(Argument::Bare(first, second)) => {
-                    given.next();
+                    remaining.next();
                     numbers.push(*first);
                     numbers.extend((kind == 'r').then_some(*second));
                 }
-                _ => numbers.extend(places.make(kind)),
+                _ => numbers.extend(out_pointers.make(kind)),
             },
         }
     }
@@ -181,30 +185,30 @@ pub(crate) fn make(name: &str, arguments: &[Argument], known: &[(&'static str, i
     }
     let status = call(name, &numbers);
     drop(vectors);
-    let first = places.kinds.iter().find(|(kind, _)| *kind == 'o').map(|(_, at)| places.words[*at] as u32);
+    let first = out_pointers.kinds.iter().find(|(kind, _)| *kind == 'o').map(|(_, at)| out_pointers.words[*at] as u32);
     let first = first.map(i64::from).filter(|first| *first != 0xeeee_eeee);
-    Some(Outcome { status, written: places.show(name), first })
+    Some(HostcallResult { status, written: out_pointers.show(name), first })
 }
 
 fn bytes(argument: &Argument) -> [i64; 2] {
     match argument {
         Argument::Bytes(bytes) => [bytes.as_ptr() as i64, bytes.len() as i64],
         Argument::Bare(first, second) => [*first, *second],
-        Argument::Number(_) | Argument::Known(_) => [0, 0],
+        Argument::Number(_) | Argument::Named(_) => [0, 0],
     }
 }
 
-impl Places {
-    /// The addresses of a new place.
+impl OutPointers {
+    /// Adds an output and returns its addresses.
     fn make(&mut self, kind: char) -> Vec<i64> {
-        let at = self.kinds.last().map_or(0, |(_, at)| at + WIDE);
+        let at = self.kinds.last().map_or(0, |(_, at)| at + SLOT_WORDS);
         self.kinds.push((kind, at));
         let address = |word: usize| std::ptr::from_ref(&self.words[word]) as i64;
         if kind == 'r' { vec![address(at), address(at + 1)] } else { vec![address(at)] }
     }
 
     fn show(&self, name: &str) -> String {
-        // SAFETY: the host has written to these places, so they are read as memory that others change.
+        // SAFETY: the pointer is valid. The read is volatile, since the host has written to the memory.
         let word = |at: usize| unsafe { std::ptr::read_volatile(&self.words[at]) };
         let shown = self.kinds.iter().map(|(kind, at)| match kind {
             'o' if word(*at) as u32 == UNWRITTEN as u32 => "unwritten".to_owned(),
@@ -216,41 +220,42 @@ impl Places {
             'W' if name == "random_get" => "RANDOM".to_owned(),
             'W' => format!("{:x} {:x} {:x}", word(*at), word(*at + 1), word(*at + 2)),
             _ if word(*at) as u32 == UNWRITTEN as u32 => "unwritten".to_owned(),
-            _ => readable(&take(word(*at) as u32, word(*at + 1) as u32)),
+            _ => escaped(&take(word(*at) as u32, word(*at + 1) as u32)),
         });
         shown.collect::<Vec<_>>().join(" ")
     }
 }
 
-/// Bytes in quotes; what is no plain letter is escaped.
-fn readable(bytes: &[u8]) -> String {
+/// Returns bytes in quotes, with every byte escaped that is not printable ASCII.
+fn escaped(bytes: &[u8]) -> String {
     let letters: String = bytes.iter().map(|byte| std::ascii::escape_default(*byte).to_string()).collect();
     format!("\"{letters}\"")
 }
 
-/// Writes to the log, whatever the script says.
+/// Writes to the log, independently of the script.
 pub(crate) fn log(level: i32, text: &str) {
-    // SAFETY: the text is there.
+    // SAFETY: the text is valid during the call.
     unsafe { proxy_log(level, text.as_ptr() as i32, text.len() as i32) };
 }
 
-/// A buffer as a text.
+/// Returns the bytes of a buffer. `None` if the host returns an error.
 pub(crate) fn buffer(kind: i64, size: u32) -> Option<Vec<u8>> {
     let mut words = [0_u32; 2];
-    let places = [&raw mut words[0] as i32, &raw mut words[1] as i32];
-    // SAFETY: the places are there.
-    let status = unsafe { proxy_get_buffer_bytes(kind as i32, 0, size as i32, places[0], places[1]) };
+    let out_pointers = [&raw mut words[0] as i32, &raw mut words[1] as i32];
+    // SAFETY: the addresses are valid during the call.
+    let status = unsafe { proxy_get_buffer_bytes(kind as i32, 0, size as i32, out_pointers[0], out_pointers[1]) };
     (status == 0).then(|| take(words[0], words[1]))
 }
 
-/// The path of the request that the current context is about.
+/// Returns the path of the current context's request, without its query.
 pub(crate) fn request_path() -> Option<String> {
     let name = b":path";
     let mut words = [0_u32; 2];
-    let places = [&raw mut words[0] as i32, &raw mut words[1] as i32];
-    // SAFETY: name and places are there.
-    let status =
-        unsafe { proxy_get_header_map_value(0, name.as_ptr() as i32, name.len() as i32, places[0], places[1]) };
+    let out_pointers = [&raw mut words[0] as i32, &raw mut words[1] as i32];
+    // SAFETY: the name and the addresses are valid during the call.
+    let status = unsafe {
+        proxy_get_header_map_value(0, name.as_ptr() as i32, name.len() as i32, out_pointers[0], out_pointers[1])
+    };
     let path = (status == 0).then(|| take(words[0], words[1]))?;
     Some(String::from_utf8_lossy(&path).split('?').next().unwrap_or_default().to_owned())
         .filter(|path| !path.is_empty())

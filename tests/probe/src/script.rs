@@ -1,17 +1,19 @@
 //! The configuration: steps by path and callback. Arguments are numbers, `"texts"` with escapes (`\0`, `\n`, `\"`, `\\`,
-//! `\xNN`), `@1,2` for two bare numbers where bytes or a place for them are expected, and names of known numbers.
+//! `\xNN`), `@1,2` for the pointer and size of bytes or of an output, and names of numbers such as `ctx`.
 
-/// What to do when.
+/// Steps of all paths and callbacks.
 #[derive(Default)]
 pub(crate) struct Script {
-    steps: Vec<(String, String, Step)>,
-    /// The first tick has been.
+    steps: Vec<Step>,
+    /// True after the first tick.
     pub(crate) ticked: bool,
 }
 
-/// One thing to do.
+/// One step: a hostcall, or `return` or `trap`.
 #[derive(Clone)]
 pub(crate) struct Step {
+    path: String,
+    callback: String,
     pub(crate) call: String,
     pub(crate) arguments: Vec<Argument>,
 }
@@ -20,16 +22,16 @@ pub(crate) struct Step {
 #[derive(Clone)]
 pub(crate) enum Argument {
     Number(i64),
-    Known(String),
+    Named(String),
     Bytes(Vec<u8>),
     Bare(i64, i64),
 }
 
 impl Argument {
-    pub(crate) fn number(&self, known: &[(&'static str, i64)]) -> i64 {
+    pub(crate) fn number(&self, named_numbers: &[(&'static str, i64)]) -> i64 {
         match self {
             Self::Number(number) | Self::Bare(number, _) => *number,
-            Self::Known(name) => known.iter().find(|(known, _)| known == name).map_or(0, |(_, number)| *number),
+            Self::Named(name) => named_numbers.iter().find(|(key, _)| key == name).map_or(0, |(_, number)| *number),
             Self::Bytes(_) => 0,
         }
     }
@@ -42,16 +44,16 @@ impl Script {
             let mut words = line.trim().splitn(4, ' ');
             let (path, callback, call) = (words.next()?, words.next()?, words.next()?);
             let arguments = arguments(words.next().unwrap_or_default());
-            Some((path.to_owned(), callback.to_owned(), Step { call: call.to_owned(), arguments }))
+            Some(Step { path: path.to_owned(), callback: callback.to_owned(), call: call.to_owned(), arguments })
         });
         Self { steps: steps.collect(), ticked: false }
     }
 
-    /// The steps of a path in a callback.
+    /// Returns the steps of a path in a callback. The path's query is ignored.
     pub(crate) fn steps(&self, path: &str, callback: &str) -> Vec<Step> {
         let path = path.split('?').next().unwrap_or_default();
-        let wanted = |(of, at, _): &&(String, String, Step)| of == path && at == callback;
-        self.steps.iter().filter(wanted).map(|(_, _, step)| step.clone()).collect()
+        let selected = self.steps.iter().filter(|step| step.path == path && step.callback == callback);
+        selected.cloned().collect()
     }
 }
 
@@ -76,21 +78,21 @@ fn bare(word: &str) -> Argument {
     if let Some((first, second)) = word.strip_prefix('@').and_then(|pair| pair.split_once(',')) {
         return Argument::Bare(first.parse().unwrap_or_default(), second.parse().unwrap_or_default());
     }
-    word.parse().map_or_else(|_| Argument::Known(word.to_owned()), Argument::Number)
+    word.parse().map_or_else(|_| Argument::Named(word.to_owned()), Argument::Number)
 }
 
-/// The bytes up to the closing quote, and what follows it.
+/// Returns the bytes up to the closing quote, and the text after it.
 fn unquote(text: &str) -> (Vec<u8>, &str) {
     let mut bytes = Vec::new();
-    let mut letters = text.bytes().enumerate();
-    while let Some((at, letter)) = letters.next() {
-        match letter {
+    let mut chars = text.bytes().enumerate();
+    while let Some((at, byte)) = chars.next() {
+        match byte {
             b'"' => return (bytes, &text[at + 1..]),
-            b'\\' => bytes.push(match letters.next() {
+            b'\\' => bytes.push(match chars.next() {
                 Some((_, b'0')) => 0,
                 Some((_, b'n')) => b'\n',
                 Some((_, b'x')) => {
-                    let mut digit = || letters.next().map_or(0, |(_, digit)| (digit as char).to_digit(16).unwrap_or(0));
+                    let mut digit = || chars.next().map_or(0, |(_, digit)| (digit as char).to_digit(16).unwrap_or(0));
                     (digit() << 4 | digit()) as u8
                 }
                 Some((_, other)) => other,

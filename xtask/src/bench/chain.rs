@@ -1,19 +1,19 @@
-//! The filter chains that are measured: which modules, in which order, with which configuration. Every host runs the
-//! very same modules.
+//! The filter chains that are measured: modules, order, configuration. Each proxy runs the same modules.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::prices;
+use super::filter::Filter;
+use super::micro_filters;
 use crate::workspace::root;
 
-/// What is in the way of a request.
+/// The filter chain between listener and endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chain {
     Empty,
-    /// `xtask/bench/three_headers.wat`: reads, sets and removes a request header.
+    /// Runs `xtask/bench/three_headers.wat`: reads, sets and removes a request header.
     ThreeHeaders,
     Telemetry,
     Auth,
@@ -21,26 +21,16 @@ pub(super) enum Chain {
     Routing,
     /// All shipped filters, in the order of their phases.
     Four,
-    /// One hostcall, many times: its place in the list of prices.
-    Price(usize),
-    /// The same small filter so many times that its price stands out of the noise: its place in the list of prices.
+    /// One hostcall, repeated; the value is its index in the list of micro benchmarks.
+    Micro(usize),
+    /// One small filter, repeated until its cost exceeds the noise; the value is its index in the list of micro
+    /// benchmarks.
     Sixteen(usize),
-    /// `auth` with so many rules, and how its VMs are isolated.
+    /// `auth` with this many rules and this isolation of its VMs.
     Isolated(usize, &'static str),
 }
 
-/// One filter of a chain.
-#[derive(Debug)]
-pub(super) struct Filter {
-    pub(super) name: &'static str,
-    pub(super) phase: &'static str,
-    /// The same text for every host.
-    pub(super) config: &'static str,
-    /// `Worker`, or `Stream`; Envoy has no such thing.
-    pub(super) isolation: &'static str,
-}
-
-/// Counts by route and status, carries traces on, samples a tenth.
+/// Counts requests by route and status, propagates traces, samples a tenth of them.
 const TELEMETRY: Filter = Filter {
     name: "telemetry",
     phase: "Stats",
@@ -48,7 +38,7 @@ const TELEMETRY: Filter = Filter {
     isolation: "Worker",
 };
 
-/// An API key and two rules.
+/// Checks an API key and two rules.
 const AUTH: Filter = Filter {
     name: "auth",
     phase: "Authn",
@@ -56,7 +46,7 @@ const AUTH: Filter = Filter {
     isolation: "Worker",
 };
 
-/// One limit for each consumer, which nobody reaches.
+/// Limits each consumer; the limit is never reached.
 const RATE_LIMIT: Filter = Filter {
     name: "rate-limit",
     phase: "Limit",
@@ -64,7 +54,7 @@ const RATE_LIMIT: Filter = Filter {
     isolation: "Worker",
 };
 
-/// A rule on a header that is not there, then a share of all users.
+/// Matches a header that no request has, then a share of all users.
 const ROUTING: Filter = Filter {
     name: "routing",
     phase: "Route",
@@ -75,10 +65,10 @@ const ROUTING: Filter = Filter {
 const THREE_HEADERS: Filter = Filter { name: "three_headers", phase: "Transform", config: "{}", isolation: "Worker" };
 
 impl Chain {
-    /// Each shipped filter alone.
+    /// Chains with one shipped filter each.
     pub(super) const ALONE: [Self; 4] = [Self::Telemetry, Self::Auth, Self::RateLimit, Self::Routing];
 
-    /// Its filters, in order.
+    /// Returns the filters of the chain, in order.
     pub(super) fn filters(self) -> &'static [Filter] {
         match self {
             Self::Empty => &[],
@@ -88,13 +78,13 @@ impl Chain {
             Self::RateLimit => &[RATE_LIMIT],
             Self::Routing => &[ROUTING],
             Self::Four => &[TELEMETRY, AUTH, RATE_LIMIT, ROUTING],
-            Self::Price(place) => prices::filter(place),
-            Self::Sixteen(place) => prices::sixteen(place),
-            Self::Isolated(rules, isolation) => prices::isolated(rules, isolation),
+            Self::Micro(index) => micro_filters::filter(index),
+            Self::Sixteen(index) => micro_filters::sixteen(index),
+            Self::Isolated(rules, isolation) => micro_filters::isolated(rules, isolation),
         }
     }
 
-    /// As the tables say it.
+    /// Returns the name that the tables print.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Empty => "no filters",
@@ -104,13 +94,13 @@ impl Chain {
             Self::RateLimit => "rate-limit",
             Self::Routing => "routing",
             Self::Four => "four filters",
-            Self::Price(_) => "a hostcall",
+            Self::Micro(_) => "a hostcall",
             Self::Sixteen(_) => "sixteen filters",
             Self::Isolated(..) => "auth",
         }
     }
 
-    /// Budget of resident memory with two workers, in MiB (design, section 6).
+    /// Returns the budget of resident memory with two workers, in MiB.
     pub(super) const fn memory_budget(self) -> u32 {
         match self {
             Self::Empty => 20,
@@ -121,12 +111,12 @@ impl Chain {
 }
 
 impl Filter {
-    /// The module; shipped ones lie in `plugins`.
+    /// Reads the module; shipped modules are in the folder `plugins`.
     pub(super) fn module(&self, plugins: &Path) -> Result<Vec<u8>> {
         if self.name.starts_with(THREE_HEADERS.name) {
             return Ok(wat::parse_file(root()?.join("xtask/bench/three_headers.wat"))?);
         }
-        if let Some(text) = prices::module(self.name) {
+        if let Some(text) = micro_filters::module(self.name) {
             return Ok(wat::parse_str(text)?);
         }
         let path = plugins.join(format!("{}.wasm", self.name));

@@ -1,8 +1,8 @@
-//! What a request costs in instructions, counted by valgrind in user space: the same in each run to a hundredth, where
-//! time varies by a fifth on a machine that is shared. The difference of two counts is what a filter adds.
+//! Instructions per request in user space, counted by callgrind. They repeat within a hundredth, where time varies by a
+//! fifth on a shared machine. The difference of two counts is the cost of a filter.
 //!
-//! The worker's thread alone is counted: what other threads do by the clock would be counted a hundred times over in a
-//! process that is slowed down so much. Two loads of different length, so that opening connections is not counted.
+//! Only the worker's thread counts: timers of other threads would count a hundred times over in a process that is
+//! slowed down so much. Two loads of different length cancel the cost of opening connections.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,52 +11,52 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::chain::Chain;
-use super::contestant::{Contestant, Peer};
+use super::env::BenchEnv;
 use super::load::{self, Load};
-use super::process::Running;
-use super::setting::Setting;
-use crate::progress::say;
+use super::process::BenchProcess;
+use super::target::{BenchTarget, ProxyKind};
+use crate::progress::print;
 
 /// Seconds of the two loads.
 const SECONDS: [u32; 2] = [1, 4];
 
-/// Under valgrind a VM that starts slowly may end the process: it hides the memory in which the clock is looked up.
+/// A VM that starts slowly may abort the process under valgrind, which hides the vDSO; a longer start limit avoids it.
 const ATTEMPTS: usize = 8;
 
-/// The thread that everything begins with; no worker's.
+/// The main thread, which is not a worker.
 const MAIN_THREAD: &str = "01";
 
-/// One chain's count.
-pub(super) struct Count {
+/// The count of one chain.
+pub(super) struct InstructionCount {
     pub(super) chain: Chain,
-    /// For each request; `NaN` when it could not be counted.
+    /// Instructions per request; `NaN` when they could not be counted.
     pub(super) instructions: f64,
 }
 
-impl Count {
-    /// Counts for Weir with each chain. The modules are compiled: every chain has been served before.
-    pub(super) fn of_each(setting: &Setting) -> Vec<Self> {
+impl InstructionCount {
+    /// Counts for Weir with each chain. The modules are already compiled: every chain has served before.
+    pub(super) fn of_each(env: &BenchEnv) -> Vec<Self> {
         let chains = [Chain::Empty, Chain::ThreeHeaders].into_iter().chain(Chain::ALONE).chain([Chain::Four]);
-        chains.map(|chain| Self::of(chain, setting)).collect()
+        chains.map(|chain| Self::of(chain, env)).collect()
     }
 
-    fn of(chain: Chain, setting: &Setting) -> Self {
-        let contestant = Contestant::of(Peer::Weir, chain);
-        let instructions = count(contestant, setting).unwrap_or_else(|error| {
-            say(&format!("not counted: {error:#}"));
+    fn of(chain: Chain, env: &BenchEnv) -> Self {
+        let target = BenchTarget::of(ProxyKind::Weir, chain);
+        let instructions = count(target, env).unwrap_or_else(|error| {
+            print(&format!("not counted: {error:#}"));
             f64::NAN
         });
-        say(&format!("{contestant:<28} {instructions:.0} instructions a request"));
+        print(&format!("{target:<28} {instructions:.0} instructions a request"));
         Self { chain, instructions }
     }
 }
 
-fn count(contestant: Contestant, setting: &Setting) -> Result<f64> {
+fn count(target: BenchTarget, env: &BenchEnv) -> Result<f64> {
     for _ in 0..ATTEMPTS {
-        let counts = setting.empty_folder("instructions")?;
+        let counts = env.empty_folder("instructions")?;
         let under = |command: Command| under_valgrind(&command, &counts);
-        let Ok(running) = contestant.start_as(setting, 1, under) else { continue };
-        let Ok(requests) = serve(setting, &running) else { continue };
+        let Ok(running) = target.start_as(env, 1, under) else { continue };
+        let Ok(requests) = serve(env, &running) else { continue };
         let log = running.folder().join("err.log");
         drop(running); // It writes the last counts when it ends.
         if fs::read_to_string(&log)?.contains("Process terminating") {
@@ -66,12 +66,12 @@ fn count(contestant: Contestant, setting: &Setting) -> Result<f64> {
         let (before, after) = (worker(&counts, "counts.1-")?, worker(&counts, "counts-")?);
         return Ok((after - before) / (many - few));
     }
-    bail!("{contestant} did not run under valgrind, {ATTEMPTS} times")
+    bail!("{target} did not run under valgrind, {ATTEMPTS} times")
 }
 
-/// Both loads, after one to warm up; how many requests each had.
-fn serve(setting: &Setting, running: &Running) -> Result<[f64; 2]> {
-    let load = |seconds| Ok::<_, anyhow::Error>(load::run(setting, running, &Load::seconds(seconds))?.requests);
+/// Sends both loads after a warm-up; returns the number of requests of each.
+fn serve(env: &BenchEnv, running: &BenchProcess) -> Result<[f64; 2]> {
+    let load = |seconds| Ok::<_, anyhow::Error>(load::run(env, running, &Load::seconds(seconds))?.requests);
     load(1)?;
     control("--zero", running)?;
     let few = load(SECONDS[0])?;
@@ -79,8 +79,8 @@ fn serve(setting: &Setting, running: &Running) -> Result<[f64; 2]> {
     Ok([few, load(SECONDS[1])?])
 }
 
-/// Has valgrind set its counts to nothing, or write them down and begin anew.
-fn control(order: &str, running: &Running) -> Result<()> {
+/// Resets valgrind's counters, or dumps and resets them.
+fn control(order: &str, running: &BenchProcess) -> Result<()> {
     let mut control = Command::new("callgrind_control");
     let output =
         control.arg(order).arg(running.id().to_string()).output().context("callgrind_control did not start")?;
@@ -96,7 +96,7 @@ fn under_valgrind(command: &Command, counts: &Path) -> Command {
     valgrind
 }
 
-/// What the busiest thread but the first has executed: the one worker.
+/// Returns the instructions of the busiest thread other than the first: the one worker.
 fn worker(counts: &Path, prefix: &str) -> Result<f64> {
     let mut most = None;
     for entry in fs::read_dir(counts)? {
@@ -111,7 +111,7 @@ fn worker(counts: &Path, prefix: &str) -> Result<f64> {
     Ok(most as f64)
 }
 
-/// `summary: 36550159`
+/// Parses `summary: 36550159`.
 fn executed(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("summary: ")).and_then(|count| count.trim().parse().ok())
 }

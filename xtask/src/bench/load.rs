@@ -1,4 +1,4 @@
-//! Requests from `wrk`, and what they cost the proxy.
+//! Load from `wrk`, and its cost in the proxy.
 
 use std::fmt;
 use std::process::{Command, Stdio};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::process::{Memory, Running};
-use super::setting::Setting;
+use super::env::BenchEnv;
+use super::process::{BenchProcess, Memory};
 
-/// What counts ends so long before the load does: closing a connection is no part of a request.
+/// The measurement ends this long before the load, so that closing connections does not count.
 const CLOSING: Duration = Duration::from_millis(50);
 
-/// What is sent.
+/// The requests to send.
 #[derive(Debug, Clone)]
 pub(super) struct Load {
     pub(super) seconds: u32,
@@ -22,23 +22,23 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// As in every published figure of ours: 32 connections.
+    /// 32 connections, as in all published figures.
     pub(super) fn seconds(seconds: u32) -> Self {
         Self { seconds, connections: 32, path: "/".to_owned() }
     }
 
-    /// How long connections are given to be opened on both sides of the proxy, before anything counts.
+    /// Time for opening connections on both sides of the proxy, before the measurement.
     fn opening(&self) -> Duration {
         Duration::from_millis(100) + self.connections * Duration::from_micros(700)
     }
 
-    /// How long CPU time and requests are counted.
+    /// Time in which CPU time and requests are counted.
     fn counted(&self) -> Duration {
         Duration::from_secs(self.seconds.into()).saturating_sub(self.opening() + CLOSING)
     }
 
-    /// `wrk`, which reports on its standard output.
-    pub(super) fn command(&self, to: &Running) -> Command {
+    /// Starts `wrk`, which reports on its standard output.
+    pub(super) fn command(&self, to: &BenchProcess) -> Command {
         let mut wrk = Command::new("wrk");
         wrk.args(["--threads", "1", "--connections", &self.connections.to_string()]);
         wrk.args(["--duration", &format!("{}s", self.seconds), "--latency"]);
@@ -49,22 +49,22 @@ impl Load {
     }
 }
 
-/// What one run of `wrk` showed.
+/// The result of one run of `wrk`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     /// Requests that were answered, from first to last.
     pub(super) requests: f64,
     /// CPU microseconds of the proxy per request, while all connections were open.
     pub(super) cpu: f64,
-    /// Those of them that were spent in the kernel.
+    /// The part of them in the kernel.
     pub(super) kernel: f64,
     /// Requests per second.
     pub(super) throughput: f64,
-    /// Half of the requests were answered within this, in milliseconds.
+    /// Median latency, in milliseconds.
     pub(super) p50: f64,
-    /// All but one in a hundred.
+    /// 99th percentile of the latency, in milliseconds.
     pub(super) p99: f64,
-    /// Of the proxy, under load.
+    /// Memory of the proxy under load.
     pub(super) memory: Memory,
 }
 
@@ -76,14 +76,14 @@ impl fmt::Display for Sample {
     }
 }
 
-/// Sends requests for some seconds. One that fails is an error.
-pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<Sample> {
+/// Sends requests for some seconds. Errors when a request fails.
+pub(super) fn run(env: &BenchEnv, running: &BenchProcess, load: &Load) -> Result<Sample> {
     let mut wrk = load.command(running).spawn().context("wrk did not start")?;
     thread::sleep(load.opening());
-    let (before, served_before) = (running.cpu()?, setting.served()?);
+    let (before, served_before) = (running.cpu()?, env.served()?);
     thread::sleep(load.counted());
     let spent = running.cpu()?.since(&before);
-    let served = setting.served()? - served_before;
+    let served = env.served()? - served_before;
     let cpu = spent.microseconds / served as f64;
     let memory = running.memory()?;
     ensure!(wrk.try_wait()?.is_none(), "wrk ended before its time");
@@ -102,10 +102,10 @@ pub(super) fn run(setting: &Setting, running: &Running, load: &Load) -> Result<S
     })
 }
 
-/// How many requests were answered, as `wrk` says at its end. One that failed is an error.
-pub(super) fn answered(said: &str) -> Result<f64> {
-    ensure!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "requests failed: {said}");
-    number_before(said, " requests in").with_context(|| format!("wrk said nothing of its requests: {said}"))
+/// Returns the number of answered requests in the report of `wrk`. Errors when a request failed.
+pub(super) fn answered(output: &str) -> Result<f64> {
+    ensure!(!output.contains("Socket errors") && !output.contains("Non-2xx"), "requests failed: {output}");
+    number_before(output, " requests in").with_context(|| format!("wrk output nothing of its requests: {output}"))
 }
 
 fn number_before(text: &str, mark: &str) -> Option<f64> {
@@ -116,7 +116,7 @@ fn number_after(text: &str, mark: &str) -> Option<f64> {
     text.split(mark).nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
-/// In milliseconds.
+/// Parses a duration to milliseconds.
 fn duration_after(text: &str, mark: &str) -> Option<f64> {
     let word = text.split("Latency Distribution").nth(1)?.split(mark).nth(1)?.split_whitespace().next()?;
     let split = word.find(|c: char| c.is_alphabetic())?;

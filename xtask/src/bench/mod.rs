@@ -1,155 +1,122 @@
-//! `cargo xtask bench [--quick | --as-it-lies]`: what a request costs, beside HAProxy, nginx and Envoy on the same machine.
+//! `cargo xtask bench [--quick | --no-build]`: the cost of a request beside HAProxy, nginx and Envoy on the same
+//! machine.
 //!
 //! ```text
 //!  wrk, 32 connections ─► one proxy with one worker ─► nginx as the origin
 //!                              └─ /proc: CPU time and memory of its processes
 //! ```
 //!
-//! Every proxy does the same work: access log in JSON to a file, request id, forwarded headers, connections kept open
-//! (the configurations are in `xtask/bench/`). Machines drift, so all run at once and take turns of a second, many times
-//! around; what counts is the median and the ratio. CPU time per request is the figure to trust; throughput and latency also depend
-//! on the load generator and the origin, which share the machine. The tables go to `target/bench/results.md`;
-//! `docs/performance.md` says how to read them.
+//! Every proxy does the same work: access log in JSON to a file, request id, forwarded headers, keep-alive (the
+//! configurations are in `xtask/bench/`). Machines drift, so all run at once and take turns of a second, many rounds.
+//! Medians and ratios count. CPU time per request is the reliable figure; throughput and latency also depend on the
+//! load generator and the origin, which share the machine. The tables go to `target/bench/results.md`;
+//! `docs/performance.md` explains them.
 
-mod contestant;
+mod plan;
+mod target;
 mod chain;
+mod micro_filters;
+mod filter;
 mod footprint;
 mod instructions;
-mod prices;
+mod micro;
 mod scale;
-mod slices;
+mod added_cost;
 mod load;
 mod report;
 mod training;
 
 mod process;
-mod setting;
+mod env;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::plugins::{self, Beside};
-use crate::progress::{Clock, say, step};
-use crate::release;
+use crate::plugins::{self, InstallTarget};
+use crate::progress::{Stopwatch, print, step};
 use crate::tools;
 use crate::workspace::{Metadata, cargo, finish};
 
+use added_cost::AddedCost;
 use chain::Chain;
-use contestant::Contestant;
+use env::{BenchEnv, Proxy};
 use footprint::Footprint;
-use instructions::Count;
+use instructions::InstructionCount;
 use load::Load;
-use process::Running;
-use report::Measured;
-use setting::{Proxy, Setting};
-use slices::Added;
+use plan::Build;
+pub(crate) use plan::{BenchPlan, FULL, QUICK};
+use process::BenchProcess;
+use report::Results;
+use target::BenchTarget;
 
-/// Which proxy is measured.
-#[derive(Clone, Copy)]
-enum Build {
-    /// The one that is packaged.
-    Packaged,
-    /// The one that lies in `target/dist`.
-    AsItLies,
-    /// An ordinary release, which is built in half the time.
-    Plain,
-}
-
-impl Build {
-    fn proxy(self) -> Result<Proxy> {
-        match self {
-            Self::Packaged => Ok(in_folder(&release::run()?)),
-            Self::AsItLies => as_it_lies(),
-            Self::Plain => plain(),
-        }
-    }
-}
-
-/// How much is measured, and of what.
-#[derive(Clone, Copy)]
-pub(crate) struct Extent {
-    build: Build,
-    /// How often each proxy has its turn of a second.
-    rounds: usize,
-    /// How often a small filter and none have a slice of time, one right after the other; others, which stand out more, a
-    /// quarter as often.
-    pairs: usize,
-    /// How often each has its turn with many routes and many connections.
-    scale_rounds: usize,
-    /// How often memory is measured.
-    starts: usize,
-}
-
-/// What the documentation quotes.
-pub(crate) const FULL: Extent = Extent { build: Build::Packaged, rounds: 25, pairs: 1_200, scale_rounds: 9, starts: 5 };
-
-/// As [`FULL`], of what was packaged last.
-pub(crate) const AS_IT_LIES: Extent = Extent { build: Build::AsItLies, ..FULL };
-
-/// Enough to see whether a change did harm.
-pub(crate) const QUICK: Extent = Extent { build: Build::Plain, rounds: 7, pairs: 200, scale_rounds: 3, starts: 3 };
-
-pub(crate) fn run(extent: Extent) -> Result<()> {
-    let clock = Clock::start();
-    say("measures the proxy beside HAProxy, nginx and Envoy");
-    let setting = Setting::prepare(extent.build.proxy()?)?;
-    let contestants = Contestant::all();
-    let mut samples = vec![Vec::new(); contestants.len()];
+pub(crate) fn run(plan: BenchPlan) -> Result<()> {
+    let clock = Stopwatch::start();
+    print("measures the proxy beside HAProxy, nginx and Envoy");
+    let env = BenchEnv::prepare(proxy(plan.build)?)?;
+    let targets = BenchTarget::all();
+    let mut samples = vec![Vec::new(); targets.len()];
     step("requests", || {
-        let start = |contestant: &Contestant| warm(*contestant, &setting).with_context(|| contestant.to_string());
-        let running = contestants.iter().map(start).collect::<Result<Vec<Running>>>()?;
-        for round in 1..=extent.rounds {
-            for ((contestant, running), samples) in contestants.iter().zip(&running).zip(&mut samples) {
-                let sample = load::run(&setting, running, &Load::seconds(1)).with_context(|| contestant.to_string())?;
-                say(&format!("{round}/{} {contestant:<28} {sample}", extent.rounds));
+        let start = |target: &BenchTarget| warm(*target, &env).with_context(|| target.to_string());
+        let running = targets.iter().map(start).collect::<Result<Vec<BenchProcess>>>()?;
+        for round in 1..=plan.rounds {
+            for ((target, running), samples) in targets.iter().zip(&running).zip(&mut samples) {
+                let sample = load::run(&env, running, &Load::seconds(1)).with_context(|| target.to_string())?;
+                print(&format!("{round}/{} {target:<28} {sample}", plan.rounds));
                 samples.push(sample);
             }
         }
         Ok(())
     })?;
-    let added = step("what filters add", || what_filters_add(&setting, extent.pairs))?;
-    let scale = step("many routes, many connections", || scale::measure(&setting, extent.scale_rounds))?;
-    let counts = step("instructions", || Ok(Count::of_each(&setting)))?;
-    let footprints = step("memory and start", || Footprint::of_each(&setting, extent.starts))?;
+    let added = step("what filters add", || measure_filters(&env, plan.pairs))?;
+    let scale = step("many routes, many connections", || scale::measure(&env, plan.scale_rounds))?;
+    let counts = step("instructions", || Ok(InstructionCount::of_each(&env)))?;
+    let footprints = step("memory and start", || Footprint::of_each(&env, plan.starts))?;
 
-    let measured = Measured { contestants, samples, added, scale, counts, footprints };
-    let text = report::write(&measured, extent);
-    let place = setting.folder().join("results.md");
-    std::fs::write(&place, &text).with_context(|| place.display().to_string())?;
-    say(&format!("\n{text}\nwritten to {} after {}", place.display(), clock.elapsed()));
+    let measured = Results { targets, samples, added, scale, counts, footprints };
+    let text = report::write(&measured, plan);
+    let path = env.folder().join("results.md");
+    std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
+    print(&format!("\n{text}\nwritten to {} after {}", path.display(), clock.elapsed()));
     Ok(())
 }
 
-/// The list of prices alone.
-pub(crate) fn prices(extent: Extent) -> Result<()> {
-    let clock = Clock::start();
-    say("measures what hostcalls, callbacks and VMs cost, beside Envoy");
-    let setting = Setting::prepare(extent.build.proxy()?)?;
-    let text = step("prices", || prices::measure(&setting))?;
-    let place = setting.folder().join("prices.md");
-    std::fs::write(&place, &text).with_context(|| place.display().to_string())?;
-    say(&format!("\n{text}\nwritten to {} after {}", place.display(), clock.elapsed()));
+/// Runs the micro benchmarks alone.
+pub(crate) fn run_micro(plan: BenchPlan) -> Result<()> {
+    let clock = Stopwatch::start();
+    print("measures what hostcalls, callbacks and VMs cost, beside Envoy");
+    let env = BenchEnv::prepare(proxy(plan.build)?)?;
+    let text = step("micro benchmarks", || micro::measure(&env))?;
+    let path = env.folder().join("micro.md");
+    std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
+    print(&format!("\n{text}\nwritten to {} after {}", path.display(), clock.elapsed()));
     Ok(())
 }
 
-/// The proxy of a folder that was packaged.
-fn in_folder(dist: &Path) -> Proxy {
+fn proxy(build: Build) -> Result<Proxy> {
+    match build {
+        Build::Packaged => existing(),
+        Build::Plain => plain(),
+    }
+}
+
+/// Returns the proxy of a package folder.
+fn proxy_in_folder(dist: &Path) -> Proxy {
     Proxy { program: dist.join("weir-proxy"), plugins: dist.join("plugins") }
 }
 
-/// What was packaged last.
-fn as_it_lies() -> Result<Proxy> {
+/// Returns the existing package.
+fn existing() -> Result<Proxy> {
     tools::announce_peers();
     step("peers", tools::install_peers)?;
-    let proxy = in_folder(&Metadata::read()?.target()?.join("dist"));
+    let proxy = proxy_in_folder(&Metadata::read()?.target()?.join("dist"));
     ensure!(proxy.program.exists(), "there is no {}: `cargo xtask release` makes it", proxy.program.display());
     Ok(proxy)
 }
 
-/// As cargo builds it for release.
+/// Builds an ordinary release.
 fn plain() -> Result<Proxy> {
-    say(
+    print(
         "builds it without a profile: what is packaged is a seventh faster; the first build takes a quarter of an hour",
     );
     tools::announce_peers();
@@ -157,27 +124,27 @@ fn plain() -> Result<Proxy> {
     step("the proxy, for release", || {
         finish(&mut cargo(&["build", "--release", "--workspace", "--bin", "weir-proxy"])?)
     })?;
-    step("its filters, for Wasm", || plugins::run(Beside::ReleaseToo))?;
+    step("its filters, for Wasm", || plugins::run(InstallTarget::Release))?;
     let release = Metadata::read()?.target()?.join("release");
     Ok(Proxy { program: release.join("weir-proxy"), plugins: release.join("plugins") })
 }
 
-/// Has a proxy serve as in life, for [`release`].
+/// Runs the training load of `cargo xtask release`.
 pub(crate) fn train(program: &Path, plugins: &Path) -> Result<()> {
     let proxy = Proxy { program: program.to_owned(), plugins: plugins.to_owned() };
-    training::run(&Setting::prepare(proxy)?)
+    training::run(&BenchEnv::prepare(proxy)?)
 }
 
-/// Three header operations, whose price has a budget, then each shipped filter alone, and all four.
-fn what_filters_add(setting: &Setting, pairs: usize) -> Result<Vec<Added>> {
+/// Measures three header operations, which have a budget, then each shipped filter alone, then all four.
+fn measure_filters(env: &BenchEnv, pairs: usize) -> Result<Vec<AddedCost>> {
     let others = Chain::ALONE.into_iter().chain([Chain::Four]).map(|chain| (chain, pairs / 4));
-    let measure = |(chain, pairs)| slices::measure(setting, chain, pairs);
+    let measure = |(chain, pairs)| added_cost::measure(env, chain, pairs);
     [(Chain::ThreeHeaders, pairs)].into_iter().chain(others).map(measure).collect()
 }
 
-/// Starts it; connections are open and code is warm before anything counts.
-fn warm(contestant: Contestant, setting: &Setting) -> Result<Running> {
-    let running = contestant.start(setting, 1)?;
-    load::run(setting, &running, &Load::seconds(1))?;
+/// Starts a proxy and sends load until connections are open and code is warm.
+fn warm(target: BenchTarget, env: &BenchEnv) -> Result<BenchProcess> {
+    let running = target.start(env, 1)?;
+    load::run(env, &running, &Load::seconds(1))?;
     Ok(running)
 }

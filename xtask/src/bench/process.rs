@@ -1,4 +1,4 @@
-//! A running program and its child processes: CPU time and memory from `/proc`, an end without leftovers.
+//! A running program and its child processes: CPU time and memory from `/proc`, and a clean shutdown.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,36 +12,36 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use weir_sdk::testing::http::{self, Message};
 
-/// How often a state is asked for while waiting.
+/// Interval between two checks of a condition.
 const POLL: Duration = Duration::from_millis(1);
 
 /// Half a minute for a start: Envoy compiles its filter within it.
 const MAX_START_POLLS: usize = 30_000;
 
-/// Five seconds to end by itself.
+/// Five seconds for a graceful exit.
 const MAX_END_POLLS: usize = 5_000;
 
-/// A program that forwards or answers. It is ended when this is dropped.
-pub(super) struct Running {
+/// A proxy or origin process. Dropping it stops the process.
+pub(super) struct BenchProcess {
     child: Child,
     address: SocketAddr,
     folder: PathBuf,
 }
 
-/// What processes hold of the machine's memory, in KiB.
+/// Memory of a process tree, in KiB.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Memory {
-    /// Every resident page.
+    /// Resident set size.
     pub(super) resident: u64,
-    /// Pages shared with others counted in part.
+    /// Proportional set size: shared pages are divided among their processes.
     pub(super) proportional: u64,
 }
 
-/// CPU time, by thread.
+/// CPU time by thread.
 #[derive(Debug, Default)]
 pub(super) struct CpuTimes(HashMap<PathBuf, CpuTime>);
 
-/// CPU time of a thread: exact, and how it is divided as far as the kernel has looked, which it does once in 10 ms.
+/// CPU time of a thread. The total is exact; the kernel samples the division into user and system every 10 ms.
 #[derive(Debug, Default, Clone, Copy)]
 struct CpuTime {
     nanoseconds: u64,
@@ -49,28 +49,28 @@ struct CpuTime {
     kernel_ticks: u64,
 }
 
-/// CPU time that was spent.
+/// CPU time between two readings.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spent {
+pub(super) struct CpuUsed {
     pub(super) microseconds: f64,
-    /// How much of it in the kernel, from 0 to 1.
+    /// Share of it in the kernel, 0 to 1.
     pub(super) in_kernel: f64,
 }
 
 impl CpuTimes {
-    /// From then until now, of the threads that are still there.
-    pub(super) fn since(&self, before: &Self) -> Spent {
+    /// Returns the CPU time since `before`, of the threads that still exist.
+    pub(super) fn since(&self, before: &Self) -> CpuUsed {
         let sum = |of: fn(&CpuTime) -> u64| {
             let spent = |(thread, now)| of(now) - before.0.get(thread).map_or(0, of);
             self.0.iter().map(spent).sum::<u64>() as f64
         };
         let (user, kernel) = (sum(|time| time.user_ticks), sum(|time| time.kernel_ticks));
-        Spent { microseconds: sum(|time| time.nanoseconds) / 1e3, in_kernel: kernel / (user + kernel).max(1.0) }
+        CpuUsed { microseconds: sum(|time| time.nanoseconds) / 1e3, in_kernel: kernel / (user + kernel).max(1.0) }
     }
 }
 
 impl CpuTime {
-    /// Of `/proc/<id>/task/<id>`; `None` when the thread has ended meanwhile.
+    /// Reads `/proc/<id>/task/<id>`. `None` when the thread has exited in the meantime.
     fn of(thread: &Path) -> Result<Option<Self>> {
         let (Ok(ran), Ok(stat)) =
             (fs::read_to_string(thread.join("schedstat")), fs::read_to_string(thread.join("stat")))
@@ -87,16 +87,16 @@ impl CpuTime {
     }
 }
 
-impl Running {
-    /// Starts it and waits until a request to `address` is answered with 200. `folder` holds its logs.
+impl BenchProcess {
+    /// Starts the program and waits until a request to `address` returns 200. `folder` receives its logs.
     pub(super) fn start(mut command: Command, address: SocketAddr, folder: &Path) -> Result<Self> {
         let program = PathBuf::from(command.get_program());
         let child = command.spawn().with_context(|| format!("{} did not start", program.display()))?;
         let mut running = Self { child, address, folder: folder.to_owned() };
         for _ in 0..MAX_START_POLLS {
             if let Some(status) = running.child.try_wait()? {
-                let said = fs::read_to_string(folder.join("err.log")).unwrap_or_default();
-                bail!("{} ended with {status}: {said}", program.display());
+                let output = fs::read_to_string(folder.join("err.log")).unwrap_or_default();
+                bail!("{} ended with {status}: {output}", program.display());
             }
             let request =
                 Message::request("GET", "/").with_header("host", "bench").with_header("x-api-key", "bench-key");
@@ -108,27 +108,27 @@ impl Running {
         bail!("{} does not answer; its logs are in {}", program.display(), folder.display())
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where its logs are.
+    /// Returns the folder of its logs.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// CPU time of each thread of it and its children so far.
+    /// Returns the CPU time so far of each thread of the process and its children.
     pub(super) fn cpu(&self) -> Result<CpuTimes> {
         Self::cpu_of(&self.tree()?)
     }
 
-    /// The same without its children, which takes much less time to find out.
+    /// Returns the CPU time without that of the children, which is much faster to read.
     pub(super) fn own_cpu(&self) -> Result<CpuTimes> {
         Self::cpu_of(&[self.id()])
     }
@@ -146,7 +146,7 @@ impl Running {
         Ok(times)
     }
 
-    /// Memory of it and its children.
+    /// Returns the memory of the process and its children.
     pub(super) fn memory(&self) -> Result<Memory> {
         let mut memory = Memory::default();
         for id in self.tree()? {
@@ -161,7 +161,7 @@ impl Running {
         Ok(memory)
     }
 
-    /// It and everything that it has started.
+    /// Returns the ids of the process and all its descendants.
     fn tree(&self) -> Result<Vec<u32>> {
         let mut parents = Vec::new();
         for entry in fs::read_dir("/proc")? {
@@ -180,8 +180,8 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    /// First by request, so that a master ends its workers.
+impl Drop for BenchProcess {
+    /// SIGTERM first, so that a master process stops its workers.
     fn drop(&mut self) {
         if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             kill_process(id, Signal::TERM).ok();
@@ -197,7 +197,7 @@ impl Drop for Running {
     }
 }
 
-/// The fields after the program's name, which may hold anything.
+/// Returns the fields after the program's name, which may contain any character.
 fn after_name(stat: &str) -> Vec<&str> {
     stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect()
 }

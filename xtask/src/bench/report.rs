@@ -1,36 +1,35 @@
-//! The tables, in Markdown: medians, what the middle half of the runs lies between, and the ratios that the budgets are
-//! about.
+//! The tables, in Markdown: medians, interquartile ranges, and the ratios that have budgets.
 
 use std::fmt::Write;
 use std::fs;
 use std::process::Command;
 
-use super::Extent;
+use super::added_cost::AddedCost;
 use super::chain::Chain;
-use super::contestant::{Contestant, Peer};
 use super::footprint::Footprint;
-use super::instructions::Count;
+use super::instructions::InstructionCount;
 use super::load::Sample;
+use super::plan::BenchPlan;
 use super::scale;
-use super::slices::Added;
+use super::target::{BenchTarget, ProxyKind};
 use crate::tools;
 
-/// A median, and two values around it.
-struct Spread {
+/// A median and an interval around it.
+struct Quartiles {
     low: f64,
     median: f64,
     high: f64,
 }
 
-impl Spread {
-    /// What the middle half of the values lies between.
+impl Quartiles {
+    /// Returns the median and the quartiles.
     fn of(values: impl Iterator<Item = f64>) -> Self {
         Self::at(values, |count| (count / 4, count * 3 / 4))
     }
 
-    /// What the median lies between with a certainty of 95%, whatever the values' distribution is.
+    /// Returns the median and its 95% confidence interval, for any distribution of the values.
     fn of_median(values: impl Iterator<Item = f64>) -> Self {
-        // The order statistics that the sign test gives: half of the values, give or take 0.98 of their number's root.
+        // Order statistics of the sign test: half of the count, plus and minus 0.98 times its square root.
         Self::at(values, |count| {
             let (middle, reach) = (count / 2, count.isqrt() + 1);
             (middle.saturating_sub(reach), middle + reach)
@@ -46,20 +45,20 @@ impl Spread {
     }
 }
 
-/// Everything that was measured.
-pub(super) struct Measured {
-    pub(super) contestants: Vec<Contestant>,
-    /// Of each contestant, one for each round.
+/// All measurements.
+pub(super) struct Results {
+    pub(super) targets: Vec<BenchTarget>,
+    /// Samples of each target, one per round.
     pub(super) samples: Vec<Vec<Sample>>,
-    pub(super) added: Vec<Added>,
+    pub(super) added: Vec<AddedCost>,
     pub(super) scale: Vec<scale::Row>,
-    pub(super) counts: Vec<Count>,
+    pub(super) counts: Vec<InstructionCount>,
     pub(super) footprints: Vec<Footprint>,
 }
 
-impl Measured {
-    fn of(&self, peer: Peer, chain: Chain) -> &[Sample] {
-        let found = self.contestants.iter().position(|contestant| *contestant == Contestant::of(peer, chain));
+impl Results {
+    fn of(&self, peer: ProxyKind, chain: Chain) -> &[Sample] {
+        let found = self.targets.iter().position(|target| *target == BenchTarget::of(peer, chain));
         found.and_then(|index| self.samples.get(index)).map_or(&[], Vec::as_slice)
     }
 
@@ -68,10 +67,10 @@ impl Measured {
     }
 }
 
-/// All tables.
-pub(super) fn write(measured: &Measured, extent: Extent) -> String {
-    let mut text = machine(extent);
-    requests(&mut text, &measured.contestants, &measured.samples);
+/// Returns all tables.
+pub(super) fn write(measured: &Results, plan: BenchPlan) -> String {
+    let mut text = machine(plan);
+    requests(&mut text, &measured.targets, &measured.samples);
     ratios(&mut text, measured);
     added(&mut text, measured);
     scaled(&mut text, &measured.scale);
@@ -79,7 +78,7 @@ pub(super) fn write(measured: &Measured, extent: Extent) -> String {
     text
 }
 
-fn machine(extent: Extent) -> String {
+fn machine(plan: BenchPlan) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -92,35 +91,35 @@ fn machine(extent: Extent) -> String {
         model.trim_start_matches([':', '\t', ' ']),
         versions.join(", "),
         tools::ENVOY_VERSION,
-        extent.rounds,
+        plan.rounds,
     )
 }
 
 fn version(program: &str, flag: &str) -> String {
     let path = tools::path_of(program).unwrap_or_default();
-    let said = output(&path.display().to_string(), &[flag]);
-    let number = said.split([' ', '/', '-']).find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let output = output(&path.display().to_string(), &[flag]);
+    let number = output.split([' ', '/', '-']).find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     format!("{program} {}", number.unwrap_or("?"))
 }
 
-/// The first line of what a program prints.
+/// Returns the first line that a program prints.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let printed = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
     String::from_utf8_lossy(&printed).lines().next().unwrap_or_default().to_owned()
 }
 
-fn requests(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample>]) {
+fn requests(text: &mut String, targets: &[BenchTarget], samples: &[Vec<Sample>]) {
     text.push_str(
         "| one worker, 32 connections | CPU us/request (middle half) | in the kernel | requests/s | p50 ms | p99 ms | \
          resident MiB |\n|---|--:|--:|--:|--:|--:|--:|\n",
     );
-    for (contestant, samples) in contestants.iter().zip(samples) {
-        let of = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
+    for (target, samples) in targets.iter().zip(samples) {
+        let of = |figure: fn(&Sample) -> f64| Quartiles::of(samples.iter().map(figure));
         let cpu = of(|sample| sample.cpu);
         let row = writeln!(
             text,
-            "| {contestant} | {:.1} ({:.1} to {:.1}) | {:.1} | {:.0} | {:.2} | {:.2} | {:.1} |",
+            "| {target} | {:.1} ({:.1} to {:.1}) | {:.1} | {:.0} | {:.2} | {:.2} | {:.1} |",
             cpu.median,
             cpu.low,
             cpu.high,
@@ -134,47 +133,52 @@ fn requests(text: &mut String, contestants: &[Contestant], samples: &[Vec<Sample
     }
 }
 
-/// Of CPU time, round by round, so that a machine that slows down slows both.
-fn ratios(text: &mut String, measured: &Measured) {
+/// Ratios of CPU time, round by round, so that a slow phase of the machine affects both sides.
+fn ratios(text: &mut String, measured: &Results) {
     let of = |peer, chain| measured.of(peer, chain);
     let pairs = [
-        ("Weir / HAProxy", of(Peer::Weir, Chain::Empty), of(Peer::HaProxy, Chain::Empty), "1.15"),
-        ("Weir / nginx", of(Peer::Weir, Chain::Empty), of(Peer::Nginx, Chain::Empty), ""),
-        ("Weir / Envoy", of(Peer::Weir, Chain::Empty), of(Peer::Envoy, Chain::Empty), "0.40"),
+        ("Weir / HAProxy", of(ProxyKind::Weir, Chain::Empty), of(ProxyKind::HaProxy, Chain::Empty), "1.15"),
+        ("Weir / nginx", of(ProxyKind::Weir, Chain::Empty), of(ProxyKind::Nginx, Chain::Empty), ""),
+        ("Weir / Envoy", of(ProxyKind::Weir, Chain::Empty), of(ProxyKind::Envoy, Chain::Empty), "0.40"),
         (
             "three header operations: Weir / Envoy",
-            of(Peer::Weir, Chain::ThreeHeaders),
-            of(Peer::Envoy, Chain::ThreeHeaders),
+            of(ProxyKind::Weir, Chain::ThreeHeaders),
+            of(ProxyKind::Envoy, Chain::ThreeHeaders),
             "",
         ),
-        ("four filters: Weir / Envoy", of(Peer::Weir, Chain::Four), of(Peer::Envoy, Chain::Four), "0.30"),
-        ("Weir with four / Envoy without filters", of(Peer::Weir, Chain::Four), of(Peer::Envoy, Chain::Empty), "0.60"),
+        ("four filters: Weir / Envoy", of(ProxyKind::Weir, Chain::Four), of(ProxyKind::Envoy, Chain::Four), "0.30"),
+        (
+            "Weir with four / Envoy without filters",
+            of(ProxyKind::Weir, Chain::Four),
+            of(ProxyKind::Envoy, Chain::Empty),
+            "0.60",
+        ),
     ];
     text.push_str(
         "\n| ratio of CPU per request | median (middle half) | of what is not the kernel's | budget |\n|---|--:|--:|--:|\n",
     );
     for (name, ours, theirs, budget) in pairs {
         let of = |figure: fn(&Sample) -> f64| {
-            Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| figure(ours) / figure(theirs)))
+            Quartiles::of(ours.iter().zip(theirs).map(|(ours, theirs)| figure(ours) / figure(theirs)))
         };
-        let Spread { low, median, high } = of(|sample| sample.cpu);
+        let Quartiles { low, median, high } = of(|sample| sample.cpu);
         let own = of(|sample| sample.cpu - sample.kernel).median;
         writeln!(text, "| {name} | {median:.2} ({low:.2} to {high:.2}) | {own:.2} | {budget} |").ok();
     }
 }
 
-/// What filters add: instructions, which hardly vary, and time, which is the difference of two that do.
-fn added(text: &mut String, measured: &Measured) {
+/// The cost that filters add: instructions, which hardly vary, and time, a difference of two noisy figures.
+fn added(text: &mut String, measured: &Results) {
     text.push_str(
         "\n| added to a request | instructions in Weir | CPU ns in Weir (95% interval of the median) | pairs of slices | \
          CPU ns in Envoy | budget, ns |\n|---|--:|--:|--:|--:|--:|\n",
     );
     let without = measured.instructions(Chain::Empty);
-    for Added { chain, pairs } in &measured.added {
-        let Spread { low, median, high } =
-            Spread::of_median(pairs.iter().map(|[without, with]| (with - without) * 1e3));
-        let rounds = measured.of(Peer::Envoy, *chain).iter().zip(measured.of(Peer::Envoy, Chain::Empty));
-        let envoy = Spread::of(rounds.map(|(with, without)| (with.cpu - without.cpu) * 1e3)).median;
+    for AddedCost { chain, pairs } in &measured.added {
+        let Quartiles { low, median, high } =
+            Quartiles::of_median(pairs.iter().map(|[without, with]| (with - without) * 1e3));
+        let rounds = measured.of(ProxyKind::Envoy, *chain).iter().zip(measured.of(ProxyKind::Envoy, Chain::Empty));
+        let envoy = Quartiles::of(rounds.map(|(with, without)| (with.cpu - without.cpu) * 1e3)).median;
         let known = |figure: f64| if figure.is_nan() { "—".to_owned() } else { format!("{figure:.0}") };
         let (instructions, envoy) = (known(measured.instructions(*chain) - without), known(envoy));
         let budget = if *chain == Chain::ThreeHeaders { "1500" } else { "" };
@@ -193,15 +197,12 @@ fn scaled(text: &mut String, rows: &[scale::Row]) {
         "\n| one worker, no filters | routes | connections | CPU us/request (middle half) | in the kernel |\n\
          |---|--:|--:|--:|--:|\n",
     );
-    for scale::Row { contestant, connections, samples } in rows {
-        let Spread { low, median, high } = Spread::of(samples.iter().map(|sample| sample.cpu));
-        let kernel = Spread::of(samples.iter().map(|sample| sample.kernel)).median;
-        let routes = contestant.routes;
-        writeln!(
-            text,
-            "| {contestant} | {routes} | {connections} | {median:.1} ({low:.1} to {high:.1}) | {kernel:.1} |"
-        )
-        .ok();
+    for scale::Row { target, connections, samples } in rows {
+        let Quartiles { low, median, high } = Quartiles::of(samples.iter().map(|sample| sample.cpu));
+        let kernel = Quartiles::of(samples.iter().map(|sample| sample.kernel)).median;
+        let routes = target.routes;
+        writeln!(text, "| {target} | {routes} | {connections} | {median:.1} ({low:.1} to {high:.1}) | {kernel:.1} |")
+            .ok();
     }
 }
 
@@ -212,15 +213,15 @@ fn memory(text: &mut String, footprints: &[Footprint]) {
     );
     for footprint in footprints {
         let mib = |kib: u64| kib as f64 / 1024.0;
-        let idle = Spread::of(footprint.idle.iter().map(|memory| mib(memory.resident)));
-        let loaded = Spread::of(footprint.loaded.iter().map(|memory| mib(memory.resident)));
-        let proportional = Spread::of(footprint.loaded.iter().map(|memory| mib(memory.proportional)));
-        let start = Spread::of(footprint.start.iter().map(|start| start.as_secs_f64() * 1e3));
-        let budget = footprint.contestant.chain.memory_budget();
+        let idle = Quartiles::of(footprint.idle.iter().map(|memory| mib(memory.resident)));
+        let loaded = Quartiles::of(footprint.loaded.iter().map(|memory| mib(memory.resident)));
+        let proportional = Quartiles::of(footprint.loaded.iter().map(|memory| mib(memory.proportional)));
+        let start = Quartiles::of(footprint.start.iter().map(|start| start.as_secs_f64() * 1e3));
+        let budget = footprint.target.chain.memory_budget();
         let row = writeln!(
             text,
             "| {} | {:.1} | {:.1} | {:.1} | {budget} | {:.0} ({:.0} to {:.0}) |",
-            footprint.contestant, idle.median, loaded.median, proportional.median, start.median, start.low, start.high
+            footprint.target, idle.median, loaded.median, proportional.median, start.median, start.low, start.high
         );
         row.ok(); // Writing to a text cannot fail.
     }

@@ -1,51 +1,48 @@
-//! Whether a request costs more when there are many routes or many connections. Beside its peers where that can be: with
-//! one connection every proxy wakes up for each single request, with many it does several at once.
+//! The cost of a request with many routes and with many connections, beside the peers where they can be compared. With
+//! one connection every proxy wakes up for each request; with many it serves several per wakeup.
 
 use anyhow::{Context, Result};
 
 use super::chain::Chain;
-use super::contestant::{Contestant, Peer};
+use super::env::BenchEnv;
 use super::load::{self, Load, Sample};
-use super::process::Running;
-use super::setting::Setting;
-use crate::progress::say;
+use super::process::BenchProcess;
+use super::target::{BenchTarget, ProxyKind};
+use crate::progress::print;
 
 /// Sizes of route tables, and numbers of connections.
 const STEPS: [u32; 4] = [1, 10, 100, 1_000];
 
-/// One row: who, with how much, and what was measured.
+/// One row of the table: the proxy, the size, the measurement.
 pub(super) struct Row {
-    pub(super) contestant: Contestant,
+    pub(super) target: BenchTarget,
     pub(super) connections: u32,
     pub(super) samples: Vec<Sample>,
 }
 
-/// Everybody takes turns of two seconds, so that a thousand connections are open before anything counts.
-pub(super) fn measure(setting: &Setting, rounds: usize) -> Result<Vec<Row>> {
-    let plain = |peer| Contestant::of(peer, Chain::Empty);
-    let routes = STEPS.map(|routes| (Contestant { routes: routes as usize, ..plain(Peer::Weir) }, 32));
+/// The proxies take turns of two seconds: a thousand connections are open before the measurement starts.
+pub(super) fn measure(env: &BenchEnv, rounds: usize) -> Result<Vec<Row>> {
+    let plain = |peer| BenchTarget::of(peer, Chain::Empty);
+    let routes = STEPS.map(|routes| (BenchTarget { routes: routes as usize, ..plain(ProxyKind::Weir) }, 32));
     let mut rows: Vec<Row> = Vec::new();
-    let mut running: Vec<(Contestant, Running)> = Vec::new();
-    let connections = [Peer::Weir, Peer::HaProxy, Peer::Nginx, Peer::Envoy]
+    let mut running: Vec<(BenchTarget, BenchProcess)> = Vec::new();
+    let connections = [ProxyKind::Weir, ProxyKind::HaProxy, ProxyKind::Nginx, ProxyKind::Envoy]
         .map(|peer| STEPS.map(|connections| (plain(peer), connections)));
-    for (contestant, connections) in routes.into_iter().chain(connections.into_iter().flatten()) {
-        if !running.iter().any(|(known, _)| *known == contestant) {
-            running.push((contestant, contestant.start(setting, 1).with_context(|| contestant.to_string())?));
+    for (target, connections) in routes.into_iter().chain(connections.into_iter().flatten()) {
+        if !running.iter().any(|(known, _)| *known == target) {
+            running.push((target, target.start(env, 1).with_context(|| target.to_string())?));
         }
-        rows.push(Row { contestant, connections, samples: Vec::new() });
+        rows.push(Row { target, connections, samples: Vec::new() });
     }
     for round in 0..=rounds {
-        for Row { contestant, connections, samples } in &mut rows {
-            let (_, running) = running.iter().find(|(known, _)| known == contestant).context("a proxy")?;
-            let load = Load { seconds: 2, connections: *connections, path: contestant.path() };
-            let sample = load::run(setting, running, &load).with_context(|| contestant.to_string())?;
+        for Row { target, connections, samples } in &mut rows {
+            let (_, running) = running.iter().find(|(known, _)| known == target).context("a proxy")?;
+            let load = Load { seconds: 2, connections: *connections, path: target.path() };
+            let sample = load::run(env, running, &load).with_context(|| target.to_string())?;
             if round == 0 {
                 continue; // It was cold.
             }
-            say(&format!(
-                "{round}/{rounds} {contestant}, {} routes, {connections} connections: {sample}",
-                contestant.routes
-            ));
+            print(&format!("{round}/{rounds} {target}, {} routes, {connections} connections: {sample}", target.routes));
             samples.push(sample);
         }
     }

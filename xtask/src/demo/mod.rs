@@ -4,45 +4,45 @@
 //!  build ─► target/demo (a copy of examples/quickstart) ─► weir-proxy ─► auth filter ─► a small origin in this process
 //! ```
 //!
-//! Then it shows, command by command, what the filter lets through and what not, an edit taking effect, and a bad edit
-//! refused. Every command that it prints is run by it.
+//! Then it shows, command by command, which requests the filter accepts, an edit that takes effect, and a bad edit that
+//! is rejected. The demo runs every command that it prints.
 
-mod scene;
-mod stage;
+mod steps;
+mod env;
 
 use std::io::{IsTerminal, stdin};
 
 use anyhow::Result;
 
-use crate::plugins::{self, Beside};
-use crate::progress::{say, step};
+use crate::plugins::{self, InstallTarget};
+use crate::progress::{print, step};
 use crate::workspace::{cargo, finish};
 
-use stage::Stage;
+use env::DemoEnv;
 
-/// When the demo ends.
+/// The end of the demo.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// At Ctrl-C, or at once if nobody is there to press it.
-    WhenToldTo,
-    /// After the last command.
-    WhenShown,
+pub(crate) enum DemoMode {
+    /// Ends at Ctrl-C, or at once without a terminal.
+    Interactive,
+    /// Ends after the last command.
+    Once,
 }
 
-pub(crate) fn run(ending: Ending) -> Result<()> {
-    say("builds the proxy and its filters and shows them at work");
-    say("the first build takes about a quarter of an hour on two cores; later ones take seconds");
+pub(crate) fn run(ending: DemoMode) -> Result<()> {
+    print("builds the proxy and its filters and shows them at work");
+    print("the first build takes about a quarter of an hour on two cores; later ones take seconds");
     step("the proxy", || finish(&mut cargo(&["build", "--workspace", "--bin", "weir-proxy"])?))?;
-    step("its filters, for Wasm", || plugins::run(Beside::WhatIsThere))?;
+    step("its filters, for Wasm", || plugins::run(InstallTarget::ExistingBuilds))?;
 
-    let mut stage = step("start", Stage::set)?;
-    for scene in scene::all() {
-        scene.play(&stage)?;
+    let mut env = step("start", DemoEnv::start)?;
+    for demo_step in steps::all() {
+        demo_step.run(&env)?;
     }
-    if ending == Ending::WhenToldTo && stdin().is_terminal() {
-        say(&format!("\nstill serving on http://{}; edit {} and see; Ctrl-C ends it", stage.address(), stage.folder()));
-        stage.serve()?;
+    if ending == DemoMode::Interactive && stdin().is_terminal() {
+        print(&format!("\nstill serving on http://{}; edit {} and see; Ctrl-C ends it", env.address(), env.folder()));
+        env.serve()?;
     }
-    say("\nthat was the demo; README.md says where to go on");
+    print("\nthat was the demo; README.md says where to go on");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Services to clusters: one for each port, and one for each version of its endpoints.
+//! Clusters: one for each port of a ServiceEntry, and one for each version of its endpoints.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,89 +6,96 @@ use std::sync::Arc;
 use weir_model::limits::MAX_ENDPOINTS;
 use weir_model::{Cluster, ClusterName, Discovery, Endpoint, UpstreamTls, Workload};
 
-use crate::resolve::{Catalog, Resolved};
-use crate::resource::backend_policy::BackendSettings;
-use crate::resource::service::Endpoints;
-use crate::resource::{Service, ServicePort};
+use crate::resolve::{ObjectIndex, Resolved};
+use crate::resource::backend_traffic_policy::BackendSettings;
+use crate::resource::service_entry::Endpoints;
+use crate::resource::{ServiceEntry, ServicePort};
 
-/// The clusters of all Services.
-pub(crate) fn clusters(catalog: &Catalog<'_>, resolved: &Resolved<'_>) -> Vec<Cluster> {
+/// Returns the clusters of all ServiceEntries.
+pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Vec<Cluster> {
     let mut clusters = Vec::new();
-    for (document, id, service) in catalog.services() {
-        let settings = resolved.policies.get(&document).map(|settings| **settings).unwrap_or_default();
+    for (document, id, service) in objects.service_entries() {
+        let settings = resolved.traffic_policies.get(&document).map(|settings| **settings).unwrap_or_default();
         let BackendSettings { balancing, connect_timeout, request_timeout } = settings;
         let workload = |account: &String| {
-            Workload::of_account(&id.namespace, account).expect("RFC 1123 names are segments of a SPIFFE ID")
+            Workload::from_service_account(&id.namespace, account).expect("RFC 1123 names are segments of a SPIFFE ID")
         };
         let tls = service.account.as_ref().map(|account| UpstreamTls { workload: workload(account) });
         for port in &service.ports {
-            let registered = catalog.registered(id);
+            let endpoints = ServiceEndpoints { service, registered: objects.registered(id) };
             let whole = Cluster {
                 name: cluster_name(&format!("{}/{}:{}", id.namespace, id.name, port.port)),
-                discovery: discovery((service, registered), port),
+                discovery: endpoints.discovery(port),
                 protocol: port.protocol,
-                balancing,
+                lb_policy: balancing,
                 connect_timeout,
                 request_timeout,
                 tls: tls.clone(),
-                metadata: catalog.document(document).metadata.clone(),
+                metadata: objects.document(document).metadata.clone(),
             };
-            clusters
-                .extend(versions((service, registered), port).into_iter().map(|version| of_version(&whole, version)));
+            clusters.extend(endpoints.versions(port).into_iter().map(|version| version_cluster(&whole, version)));
             clusters.push(whole);
         }
     }
     clusters
 }
 
-/// The versions that endpoints of a port have, each once, in order.
-pub(crate) fn versions<'a>(of: (&'a Service, &'a [Endpoint]), port: &'a ServicePort) -> BTreeSet<&'a Arc<str>> {
-    endpoints(of, port).filter_map(|endpoint| endpoint.version.as_ref()).collect()
+/// The endpoints of a ServiceEntry from both sources.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ServiceEndpoints<'a> {
+    /// The ServiceEntry, with its listed endpoints.
+    pub(crate) service: &'a ServiceEntry,
+    /// The endpoints that workloads registered with the control plane; they serve every port.
+    pub(crate) registered: &'a [Endpoint],
 }
 
-/// The endpoints of a port: those that are listed, and those that have registered themselves, which serve every port. A
-/// Service with a name has neither.
-fn endpoints<'a>(
-    (service, registered): (&'a Service, &'a [Endpoint]),
-    port: &'a ServicePort,
-) -> impl Iterator<Item = &'a Endpoint> {
-    let (listed, registered) = match &service.endpoints {
-        Endpoints::Listed(endpoints) => (endpoints.as_slice(), registered),
-        Endpoints::Dns { .. } => (&[][..], &[][..]),
-    };
-    let listed = listed.iter().filter(|(_, name)| serves(port, name)).map(|(endpoint, _)| endpoint);
-    listed.chain(registered).take(MAX_ENDPOINTS)
+impl<'a> ServiceEndpoints<'a> {
+    /// Returns the distinct versions of a port's endpoints, in alphabetical order.
+    pub(crate) fn versions(self, port: &'a ServicePort) -> BTreeSet<&'a Arc<str>> {
+        self.endpoints(port).filter_map(|endpoint| endpoint.version.as_ref()).collect()
+    }
+
+    /// Returns the endpoints of a port: the listed ones, then the registered ones. Returns none for a ServiceEntry with
+    /// `dns`.
+    fn endpoints(self, port: &'a ServicePort) -> impl Iterator<Item = &'a Endpoint> {
+        let (listed, registered) = match &self.service.endpoints {
+            Endpoints::Listed(endpoints) => (endpoints.as_slice(), self.registered),
+            Endpoints::Dns { .. } => (&[][..], &[][..]),
+        };
+        let listed = listed.iter().filter(|(_, name)| serves(port, name)).map(|(endpoint, _)| endpoint);
+        listed.chain(registered).take(MAX_ENDPOINTS)
+    }
+
+    fn discovery(self, port: &ServicePort) -> Discovery {
+        match &self.service.endpoints {
+            Endpoints::Dns { host, port } => Discovery::Dns { host: host.clone(), port: *port },
+            Endpoints::Listed(_) => Discovery::Static(self.endpoints(port).cloned().collect()),
+        }
+    }
 }
 
-/// The endpoints of one version, as a cluster of their own: `namespace/service:port@version`.
-fn of_version(whole: &Cluster, version: &Arc<str>) -> Cluster {
+/// Returns the cluster with the endpoints of one version: `namespace/service:port@version`.
+fn version_cluster(whole: &Cluster, version: &Arc<str>) -> Cluster {
     let Discovery::Static(endpoints) = &whole.discovery else { return whole.clone() };
-    let of_it = endpoints.iter().filter(|endpoint| endpoint.version.as_ref() == Some(version));
+    let of_version = endpoints.iter().filter(|endpoint| endpoint.version.as_ref() == Some(version));
     Cluster {
         name: version_name(&whole.name, version),
-        discovery: Discovery::Static(of_it.cloned().collect()),
+        discovery: Discovery::Static(of_version.cloned().collect()),
         ..whole.clone()
     }
 }
 
-/// The name of the cluster of one version.
+/// Returns the name of the cluster of one version.
 pub(crate) fn version_name(whole: &ClusterName, version: &str) -> ClusterName {
     cluster_name(&format!("{}@{version}", whole.as_str()))
 }
 
-/// A cluster's name: `namespace/service:port`.
+/// Returns a cluster name: `namespace/service:port`.
 pub(crate) fn cluster_name(text: &str) -> ClusterName {
     ClusterName::new(text).expect("namespace and service are RFC 1123 names, which are short and without white space")
 }
 
-fn discovery(of: (&Service, &[Endpoint]), port: &ServicePort) -> Discovery {
-    match &of.0.endpoints {
-        Endpoints::Dns { host, port } => Discovery::Dns { host: host.clone(), port: *port },
-        Endpoints::Listed(_) => Discovery::Static(endpoints(of, port).cloned().collect()),
-    }
-}
-
-/// True when an endpoint of this port name serves the port.
+/// Returns true if an endpoint with this port name serves the port.
 fn serves(port: &ServicePort, name: &Option<String>) -> bool {
     name.is_none() || *name == port.name
 }

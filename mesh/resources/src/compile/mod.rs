@@ -1,57 +1,57 @@
-//! From resolved references to a snapshot. Called only when nothing was refused; what is equal with the snapshot before
-//! is shared with it.
+//! The snapshot build from resolved references. Called only without errors. Equal parts are shared with the previous
+//! snapshot.
 
-pub(crate) mod chain;
-pub(crate) mod clusters;
-pub(crate) mod plugins;
-pub(crate) mod precedence;
-pub(crate) mod reuse;
 pub(crate) mod routes;
+pub(crate) mod precedence;
+pub(crate) mod cache;
+pub(crate) mod chain;
+pub(crate) mod plugins;
+pub(crate) mod clusters;
 pub(crate) mod secrets;
 
 use std::collections::BTreeSet;
 
 use weir_model::{Rejection, Snapshot, SnapshotBuilder};
 
-use crate::compile::chain::Chains;
-use crate::resolve::{Catalog, Problems, Resolved};
+use crate::compile::chain::ChainBuilder;
+use crate::resolve::{ObjectIndex, ReferenceErrors, Resolved};
 use crate::source::Sources;
 
-pub(crate) use reuse::Memory;
+pub(crate) use cache::BuildCache;
 
 /// Builds the snapshot.
 ///
 /// # Errors
-/// What the model refuses although everything here was checked; nothing, as far as anybody knows.
+/// Rejections by the model. None is expected, since all rules were checked before.
 pub(crate) fn compile(
     sources: &Sources,
-    catalog: &Catalog<'_>,
+    objects: &ObjectIndex<'_>,
     resolved: &Resolved<'_>,
-    memory: &mut Memory,
+    cache: &mut BuildCache,
 ) -> Result<Snapshot, Vec<Rejection>> {
     let mut builder = SnapshotBuilder::default();
-    for cluster in clusters::clusters(catalog, resolved) {
-        builder.put_cluster(memory.cluster(cluster));
+    for cluster in clusters::clusters(objects, resolved) {
+        builder.put_cluster(cache.cluster(cluster));
     }
-    for plugin in plugins::plugins(sources, catalog) {
-        builder.put_plugin(memory.plugin(plugin));
+    for plugin in plugins::plugins(sources, objects) {
+        builder.put_plugin(cache.plugin(plugin));
     }
-    let mut chains = Chains::new(catalog);
-    let mut shown = BTreeSet::new();
-    for (listener, table) in routes::listeners(sources, catalog, resolved, &mut chains, memory) {
-        shown.extend(secrets::of_listener(&listener));
-        builder.put_listener(memory.listener(listener));
-        builder.put_route_table(memory.route_table(table));
+    let mut chains = ChainBuilder::new(objects);
+    let mut used_secrets = BTreeSet::new();
+    for (listener, table) in routes::listeners(sources, objects, resolved, &mut chains, cache) {
+        used_secrets.extend(secrets::listener_secrets(&listener));
+        builder.put_listener(cache.listener(listener));
+        builder.put_route_table(cache.route_table(table));
     }
-    for secret in secrets::secrets(catalog, &shown) {
-        builder.put_secret(memory.secret(secret));
+    for secret in secrets::secrets(objects, &used_secrets) {
+        builder.put_secret(cache.secret(secret));
     }
     let snapshot = builder.complete()?;
-    memory.remember(&snapshot);
+    cache.store(&snapshot);
     Ok(snapshot)
 }
 
-/// Checks what only the whole can tell: that no chain is too long.
-pub(crate) fn check(catalog: &Catalog<'_>, resolved: &Resolved<'_>, problems: &mut Problems) {
-    Chains::new(catalog).check(catalog, resolved, problems);
+/// Checks the length of filter chains, which depends on all objects.
+pub(crate) fn check(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>, errors: &mut ReferenceErrors) {
+    ChainBuilder::new(objects).check(objects, resolved, errors);
 }

@@ -1,22 +1,22 @@
-//! Filters and AccessPolicies to plugins.
+//! Plugins from Filters and AuthorizationPolicies.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_model::{ModuleSource, Plugin, PluginName, StreamSight};
+use weir_model::{ModuleSource, Plugin, PluginName, PluginRole};
 
-use crate::bundle::Manifest;
-use crate::resolve::Catalog;
-use crate::resource::{AccessPolicy, ObjectId};
+use crate::bundle_catalog::Manifest;
+use crate::resolve::ObjectIndex;
+use crate::resource::{AuthorizationPolicy, ObjectId};
 use crate::source::Sources;
-use crate::written::Phase;
+use crate::spec::Phase;
 
-/// The plugins of all Filters and AccessPolicies.
-pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
+/// Returns the plugins of all Filters and AuthorizationPolicies.
+pub(crate) fn plugins(sources: &Sources, objects: &ObjectIndex<'_>) -> Vec<Plugin> {
     let plugin = |(document, id, filter): (usize, &ObjectId, &crate::resource::Filter)| Plugin {
         name: plugin_name(id),
         module: match &filter.module {
-            ModuleSource::File(file) => ModuleSource::File(beside(sources.path(document), file)),
+            ModuleSource::File(file) => ModuleSource::File(resolve_relative(sources.path(document), file)),
             known => known.clone(),
         },
         configuration: filter.configuration.clone(),
@@ -24,39 +24,39 @@ pub(crate) fn plugins(sources: &Sources, catalog: &Catalog<'_>) -> Vec<Plugin> {
         vm: filter.vm.clone(),
         failure: filter.failure,
         header_pause: filter.header_pause,
-        sight: match filter.phase.or_else(|| catalog.manifest(filter).and_then(Manifest::phase)) {
-            Some(Phase::Log) => StreamSight::End,
-            _ => StreamSight::Whole,
+        role: match filter.phase.or_else(|| objects.manifest(filter).and_then(Manifest::phase)) {
+            Some(Phase::Log) => PluginRole::AccessLog,
+            _ => PluginRole::Filter,
         },
         isolation: filter.isolation,
         recycling: filter.recycling,
-        limits: filter.limits.or(catalog.manifest(filter).map(Manifest::limits).unwrap_or_default()),
-        allow: filter.allow.clone(),
+        limits: filter.limits.or(objects.manifest(filter).map(Manifest::limits).unwrap_or_default()),
+        capabilities: filter.allow.clone(),
     };
-    let guard = |(_, id, policy): (usize, &ObjectId, &AccessPolicy)| {
+    let policy_plugin = |(_, id, policy): (usize, &ObjectId, &AuthorizationPolicy)| {
         let module = ModuleSource::Builtin(Arc::from("auth"));
         Plugin::new(policy_name(id), module, Arc::clone(&policy.configuration))
     };
-    catalog.filters().map(plugin).chain(catalog.access_policies().map(guard)).collect()
+    objects.filters().map(plugin).chain(objects.authorization_policies().map(policy_plugin)).collect()
 }
 
-/// The name of the plugin that an AccessPolicy becomes: no Filter can have it.
+/// Returns the plugin name of an AuthorizationPolicy. No Filter can have it, since `:` is not valid in an object name.
 pub(crate) fn policy_name(id: &ObjectId) -> PluginName {
     PluginName::new(&format!("{}/{POLICY}{}", id.namespace, id.name))
         .expect("namespace and policy are RFC 1123 names, which are short and without white space")
 }
 
-/// What an AccessPolicy's plugin is called before its name.
+/// The prefix of the plugin names of AuthorizationPolicies.
 pub(crate) const POLICY: &str = "access:";
 
-/// A plugin's name: `namespace/filter`.
+/// Returns the plugin name of a Filter: `namespace/filter`.
 pub(crate) fn plugin_name(id: &ObjectId) -> PluginName {
     PluginName::new(&format!("{}/{}", id.namespace, id.name))
         .expect("namespace and filter are RFC 1123 names, which are short and without white space")
 }
 
-/// A file as named from the folder of another.
-fn beside(source: &Path, file: &Path) -> std::path::PathBuf {
+/// Returns a module path, relative to the folder of the resource file.
+fn resolve_relative(source: &Path, file: &Path) -> std::path::PathBuf {
     let file = file.strip_prefix("./").unwrap_or(file);
     source.parent().unwrap_or(Path::new("")).join(file)
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_beside_the_file_that_names_them() {
+    fn resolve_relative_starts_at_folder_of_source() {
         for (source, file, expected) in [
             ("config/shop.yaml", "a.wasm", "config/a.wasm"),
             ("config/shop.yaml", "./a.wasm", "config/a.wasm"),
@@ -74,7 +74,7 @@ mod tests {
             ("config/shop.yaml", "/lib/a.wasm", "/lib/a.wasm"),
             ("shop.yaml", "./a.wasm", "a.wasm"),
         ] {
-            assert_eq!(beside(Path::new(source), Path::new(file)), Path::new(expected), "{source} {file}");
+            assert_eq!(resolve_relative(Path::new(source), Path::new(file)), Path::new(expected), "{source} {file}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Which of two routes of a host comes first (Gateway API, `HTTPRouteRule.matches`): the more specific match, then the
-//! older object, then the name, then the order written.
+//! The order of the routes of a host (Gateway API, `HTTPRouteRule.matches`): the more specific match, then the older
+//! object, then the name, then the order in the document.
 
 use std::cmp::Ordering;
 use std::cmp::Reverse;
@@ -9,25 +9,25 @@ use weir_model::{PathMatch, Route, RouteMatch};
 
 use crate::resource::ObjectId;
 
-/// A route of a host, with what decides its place besides its match.
+/// A route of a host, with the properties that decide its rank.
 #[derive(Debug, Clone)]
-pub(crate) struct Candidate<'a> {
+pub(crate) struct RankedRoute<'a> {
     /// The route.
     pub(crate) route: Arc<Route>,
-    /// When its HTTPRoute was made.
+    /// The creation time of its HTTPRoute.
     pub(crate) created: Option<&'a str>,
-    /// Its HTTPRoute.
+    /// The identity of its HTTPRoute.
     pub(crate) id: &'a ObjectId,
-    /// Its place among the matches of the HTTPRoute.
-    pub(crate) position: usize,
+    /// Its index among the matches of the HTTPRoute.
+    pub(crate) match_index: usize,
 }
 
-/// `Less` for the one that is to be tried first.
-pub(crate) fn compare(left: &Candidate<'_>, right: &Candidate<'_>) -> Ordering {
+/// Compares two routes; `Less` for the route that is matched first.
+pub(crate) fn compare(left: &RankedRoute<'_>, right: &RankedRoute<'_>) -> Ordering {
     let by_match = specificity(&left.route.matches).cmp(&specificity(&right.route.matches));
     by_match.then_with(|| {
-        // An object that does not say when it was made is younger than one that does.
-        let key = |candidate: &Candidate<'_>| (candidate.created.is_none(), candidate.position);
+        // An object without creation time counts as younger.
+        let key = |ranked: &RankedRoute<'_>| (ranked.created.is_none(), ranked.match_index);
         let (left_key, right_key) = (key(left), key(right));
         (left_key.0, left.created, &left.id.namespace, &left.id.name, left_key.1).cmp(&(
             right_key.0,
@@ -39,8 +39,9 @@ pub(crate) fn compare(left: &Candidate<'_>, right: &Candidate<'_>) -> Ordering {
     })
 }
 
-/// The smaller, the more specific. Gateway API leaves open where regular expressions stand: here between exact paths
-/// and prefixes, longer ones first; a prefix `/` beside them would otherwise never let them have a request.
+/// Returns the rank of a match; smaller is more specific. The Gateway API does not define the rank of regular
+/// expressions. Here they rank between exact paths and prefixes, longer ones first; a prefix `/` of the same host would
+/// otherwise hide them.
 fn specificity(matches: &RouteMatch) -> (u8, Reverse<usize>, bool, Reverse<usize>, Reverse<usize>) {
     let (rank, length) = match &matches.path {
         PathMatch::Exact(_) => (0, 0),
@@ -55,13 +56,13 @@ mod tests {
     use proptest::prelude::*;
     use weir_model::matcher::Regex;
     use weir_model::{
-        DirectResponse, FilterChain, HeaderEdits, HeaderMatch, QueryMatch, RouteAction, RouteName, TextMatch,
+        DirectResponse, FilterChain, HeaderMatch, HeaderModifier, QueryMatch, RouteAction, RouteName, StringMatch,
     };
 
     use super::*;
-    use crate::written::Kind;
+    use crate::spec::Kind;
 
-    /// What a candidate is made of: path kind and length, method, headers, query, time, name, position.
+    /// The inputs of a route: path kind and length, method, headers, query, time, name, index.
     type Parts = (u8, usize, bool, usize, usize, Option<u8>, u8, usize);
 
     fn parts() -> impl Strategy<Value = Parts> {
@@ -76,7 +77,7 @@ mod tests {
             1 => PathMatch::Regex(Regex::new(&text).unwrap()),
             _ => PathMatch::Prefix(text.into()),
         };
-        let value = || TextMatch::Exact("v".into());
+        let value = || StringMatch::Exact("v".into());
         Arc::new(Route {
             name: RouteName::new("default/r/0/0").unwrap(),
             matches: RouteMatch {
@@ -86,36 +87,37 @@ mod tests {
                 query: (0..query).map(|_| QueryMatch { name: "q".into(), value: value() }).collect(),
             },
             chain: FilterChain::default(),
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
+            request_headers: HeaderModifier::default(),
+            response_headers: HeaderModifier::default(),
             action: RouteAction::Respond(DirectResponse { status: 500, detail: "x".into() }),
             metadata: weir_model::Metadata::default(),
         })
     }
 
-    /// The rules one after another, as the Gateway API's text has them: each keeps the best of those still equal.
+    /// Returns the first route by the Gateway API's rules, one after another: each rule retains the best of the routes
+    /// that are still equal.
     fn naive_first(mut left: Vec<(usize, Parts)>) -> usize {
-        fn keep<K: Ord>(left: &mut Vec<(usize, Parts)>, key: impl Fn(&Parts) -> K) {
+        fn retain_best<K: Ord>(left: &mut Vec<(usize, Parts)>, key: impl Fn(&Parts) -> K) {
             let best = left.iter().map(|(_, parts)| key(parts)).min();
             left.retain(|(_, parts)| Some(key(parts)) == best);
         }
-        keep(&mut left, |parts| parts.0 != 0); // An exact path.
-        keep(&mut left, |parts| parts.0 == 2); // A regular expression before a prefix.
+        retain_best(&mut left, |parts| parts.0 != 0); // An exact path.
+        retain_best(&mut left, |parts| parts.0 == 2); // A regular expression before a prefix.
         if left[0].1.0 != 0 {
-            keep(&mut left, |parts| 100 - parts.1); // The longest.
+            retain_best(&mut left, |parts| 100 - parts.1); // The longest.
         }
-        keep(&mut left, |parts| !parts.2); // One with a method.
-        keep(&mut left, |parts| 100 - parts.3); // The most headers.
-        keep(&mut left, |parts| 100 - parts.4); // The most query parameters.
-        keep(&mut left, |parts| parts.5.map_or(u8::MAX, |time| time)); // The oldest.
-        keep(&mut left, |parts| parts.6); // The first by name.
-        keep(&mut left, |parts| parts.7); // The first written.
+        retain_best(&mut left, |parts| !parts.2); // One with a method.
+        retain_best(&mut left, |parts| 100 - parts.3); // The most headers.
+        retain_best(&mut left, |parts| 100 - parts.4); // The most query parameters.
+        retain_best(&mut left, |parts| parts.5.map_or(u8::MAX, |time| time)); // The oldest.
+        retain_best(&mut left, |parts| parts.6); // The first by name.
+        retain_best(&mut left, |parts| parts.7); // The first written.
         left[0].0
     }
 
     proptest! {
         #[test]
-        fn the_order_is_that_of_the_rules_one_by_one(all in prop::collection::vec(parts(), 1..12)) {
+        fn compare_matches_naive_order(all in prop::collection::vec(parts(), 1..12)) {
             let ids: Vec<ObjectId> = all
                 .iter()
                 .map(|parts| ObjectId {
@@ -126,12 +128,12 @@ mod tests {
                 .collect();
             let times: Vec<Option<String>> =
                 all.iter().map(|parts| parts.5.map(|day| format!("2026-01-0{}T00:00:00Z", day + 1))).collect();
-            let mut sorted: Vec<(usize, Candidate<'_>)> = all
+            let mut sorted: Vec<(usize, RankedRoute<'_>)> = all
                 .iter()
                 .enumerate()
                 .map(|(index, parts)| {
                     let (created, id) = (times[index].as_deref(), &ids[index]);
-                    (index, Candidate { route: route(parts), created, id, position: parts.7 })
+                    (index, RankedRoute { route: route(parts), created, id, match_index: parts.7 })
                 })
                 .collect();
             sorted.sort_by(|(_, left), (_, right)| compare(left, right));

@@ -1,27 +1,27 @@
-//! Secrets that listeners show. Others are nobody's business: they are not told to any proxy.
+//! Secrets of listeners. A Secret that no listener uses is not sent to any proxy.
 
 use std::collections::BTreeSet;
 
-use weir_model::{DownstreamTls, Listener, Secret, SecretName, SecretText};
+use weir_model::{DownstreamTls, Listener, Secret, SecretName, SecretString};
 
-use crate::resolve::Catalog;
+use crate::resolve::ObjectIndex;
 
-/// The Secrets that are among these names.
-pub(crate) fn secrets(catalog: &Catalog<'_>, used: &BTreeSet<SecretName>) -> Vec<Secret> {
-    let secrets = catalog.secrets().map(|(_, id, secret)| Secret {
+/// Returns the Secrets with these names.
+pub(crate) fn secrets(objects: &ObjectIndex<'_>, used: &BTreeSet<SecretName>) -> Vec<Secret> {
+    let secrets = objects.secrets().map(|(_, id, secret)| Secret {
         name: secret_name(&id.namespace, &id.name),
         certificates: secret.certificates.clone(),
-        key: SecretText(secret.key.clone()),
+        key: SecretString(secret.key.clone()),
     });
     secrets.filter(|secret| used.contains(&secret.name)).collect()
 }
 
-/// Those that a listener shows.
-pub(crate) fn of_listener(listener: &Listener) -> impl Iterator<Item = SecretName> {
+/// Returns the names of a listener's Secrets.
+pub(crate) fn listener_secrets(listener: &Listener) -> impl Iterator<Item = SecretName> {
     listener.tls.iter().flat_map(DownstreamTls::secrets).cloned()
 }
 
-/// A secret's name: `namespace/secret`.
+/// Returns a secret name: `namespace/secret`.
 pub(crate) fn secret_name(namespace: &str, name: &str) -> SecretName {
     SecretName::new(&format!("{namespace}/{name}")).expect("names that resolve are RFC 1123 names, which are short")
 }

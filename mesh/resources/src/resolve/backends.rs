@@ -1,95 +1,102 @@
-//! Which Service a route forwards to: backendRefs and mirrors, and who may refer across namespaces.
+//! References of routes to Services: backendRefs, mirrors, and references across namespaces.
 
-use crate::document::Path;
-use crate::resolve::catalog::{Catalog, Found};
-use crate::resolve::namespace;
-use crate::resolve::problem::Problems;
+use crate::resolve::errors::ReferenceErrors;
+use crate::resolve::index::{Lookup, ObjectIndex};
 use crate::resource::{BackendRef, ObjectId, Resource, RuleAction};
+use crate::spec::Kind;
 use crate::suggest::{listing, quoted};
-use crate::written::Kind;
+use crate::yaml::FieldPathRef;
 
-/// The name of the cluster that a reference means: `namespace/service:port`.
+/// Returns the name of the cluster of a reference: `namespace/service:port`.
 pub(crate) fn backend_id(backend: &BackendRef, route: &ObjectId) -> String {
-    format!("{}/{}:{}", namespace(backend.namespace.as_deref(), route), backend.name, backend.port)
+    format!("{}/{}:{}", route.reference_namespace(backend.namespace.as_deref()), backend.name, backend.port)
 }
 
-/// Checks what all routes forward to.
-pub(crate) fn check_routes(catalog: &Catalog<'_>, problems: &mut Problems) {
-    let root = Path::ROOT;
+/// Checks the backends and mirrors of all HTTPRoutes.
+pub(crate) fn check_routes(objects: &ObjectIndex<'_>, errors: &mut ReferenceErrors) {
+    let root = FieldPathRef::ROOT;
     let spec = root.field("spec");
     let rules = spec.field("rules");
-    for (document, id, route) in catalog.http_routes() {
+    for (document, id, route) in objects.http_routes() {
         for (index, rule) in route.rules.iter().enumerate() {
             let at = rules.entry(index);
             let RuleAction::Forward { backends, mirrors, .. } = &rule.action else { continue };
             let list = at.field("backendRefs");
             for (index, (backend, _)) in backends.iter().enumerate() {
-                check_backend(catalog, (document, id), backend, &list.entry(index), problems);
+                check_backend(objects, &Referrer { document, id }, backend, &list.entry(index), errors);
             }
             let list = at.field("filters");
             for (backend, _, filter) in mirrors {
                 let filter = list.entry(*filter);
                 let mirror = filter.field("requestMirror");
-                check_backend(catalog, (document, id), backend, &mirror.field("backendRef"), problems);
+                check_backend(objects, &Referrer { document, id }, backend, &mirror.field("backendRef"), errors);
             }
         }
     }
 }
 
-/// Checks what the TCPRoutes forward to.
-pub(crate) fn check_tcp_routes(catalog: &Catalog<'_>, problems: &mut Problems) {
-    let root = Path::ROOT;
+/// Checks the backends of all TCPRoutes.
+pub(crate) fn check_tcp_routes(objects: &ObjectIndex<'_>, errors: &mut ReferenceErrors) {
+    let root = FieldPathRef::ROOT;
     let spec = root.field("spec");
     let rules = spec.field("rules");
     let rule = rules.entry(0);
     let list = rule.field("backendRefs");
-    for (document, id, route) in catalog.tcp_routes() {
+    for (document, id, route) in objects.tcp_routes() {
         for (index, (backend, _)) in route.backends.iter().enumerate() {
-            check_backend(catalog, (document, id), backend, &list.entry(index), problems);
+            check_backend(objects, &Referrer { document, id }, backend, &list.entry(index), errors);
         }
     }
+}
+
+/// The route that a reference is in.
+struct Referrer<'a> {
+    /// The index of the route's document.
+    document: usize,
+    id: &'a ObjectId,
 }
 
 fn check_backend(
-    catalog: &Catalog<'_>,
-    (document, id): (usize, &ObjectId),
+    objects: &ObjectIndex<'_>,
+    route: &Referrer<'_>,
     backend: &BackendRef,
-    path: &Path<'_>,
-    problems: &mut Problems,
+    path: &FieldPathRef<'_>,
+    errors: &mut ReferenceErrors,
 ) {
-    let namespace = namespace(backend.namespace.as_deref(), id);
-    let index = match catalog.find(Kind::Service, namespace, &backend.name) {
-        Found::Document(index) => index,
-        Found::Unknown => return,
-        Found::Missing => {
-            let (reason, hint) = catalog.missing(Kind::Service, namespace, &backend.name);
-            problems.add(document, &path.field("name"), reason, hint);
+    let Referrer { document, id } = *route;
+    let namespace = id.reference_namespace(backend.namespace.as_deref());
+    let index = match objects.find(Kind::ServiceEntry, namespace, &backend.name) {
+        Lookup::Document(index) => index,
+        Lookup::Unknown => return,
+        Lookup::Missing => {
+            let (reason, hint) = objects.missing(Kind::ServiceEntry, namespace, &backend.name);
+            errors.add(document, &path.field("name"), reason, hint);
             return;
         }
     };
-    let Some(Resource::Service(service)) = &catalog.document(index).resource else { return };
+    let Some(Resource::ServiceEntry(service)) = &objects.document(index).resource else { return };
     let port = service.ports.iter().find(|port| port.port == backend.port);
     if port.is_some_and(|port| port.is_tcp) && id.kind == Kind::HttpRoute {
-        let reason = format!("port {} of Service {} is for TCP alone", backend.port, quoted(&backend.name));
-        problems.add(document, &path.field("port"), reason, "forward to it with a TCPRoute, or change its protocol");
+        let reason = format!("port {} of ServiceEntry {} is for TCP only", backend.port, quoted(&backend.name));
+        errors.add(document, &path.field("port"), reason, "forward to it with a TCPRoute, or change its protocol");
     }
     if port.is_none() {
         let ports: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
-        let reason = format!("Service {} has no port {}", quoted(&backend.name), backend.port);
+        let reason = format!("ServiceEntry {} has no port {}", quoted(&backend.name), backend.port);
         let hint = format!("its ports are {}", listing(ports.iter().map(String::as_str)));
-        problems.add(document, &path.field("port"), reason, hint);
+        errors.add(document, &path.field("port"), reason, hint);
     }
-    if namespace != &*id.namespace && !is_granted(catalog, id, namespace, &backend.name) {
-        let reason = format!("namespace {} does not let {} refer to it", quoted(namespace), quoted(&id.namespace));
+    if namespace != &*id.namespace && !is_granted(objects, id, namespace, &backend.name) {
+        let reason = format!("namespace {} grants no reference from {}", quoted(namespace), quoted(&id.namespace));
         let (kind, own) = (id.kind.name(), &id.namespace);
         let hint = format!("add a ReferenceGrant in namespace `{namespace}`, from {kind} in `{own}` to Service");
-        problems.add(document, &path.field("namespace"), reason, hint);
+        errors.add(document, &path.field("namespace"), reason, hint);
     }
 }
 
-fn is_granted(catalog: &Catalog<'_>, route: &ObjectId, namespace: &str, service: &str) -> bool {
-    catalog.may_hide(Kind::ReferenceGrant, namespace)
-        || catalog.reference_grants().any(|(_, id, grant)| {
+fn is_granted(objects: &ObjectIndex<'_>, route: &ObjectId, namespace: &str, service: &str) -> bool {
+    objects.may_exist_unparsed(Kind::ReferenceGrant, namespace)
+        || objects.reference_grants().any(|(_, id, grant)| {
             *id.namespace == *namespace
                 && grant.from.iter().any(|(kind, from)| *kind == route.kind && **from == *route.namespace)
                 && grant.services.iter().any(|name| name.as_ref().is_none_or(|name| name == service))

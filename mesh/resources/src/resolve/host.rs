@@ -1,20 +1,20 @@
-//! Which hosts two matches have in common (Gateway API, `HTTPRoute.spec.hostnames`).
+//! Intersection of host names (Gateway API, `HTTPRoute.spec.hostnames`).
 
 use weir_model::HostMatch;
 
-/// True when every host of `inner` is one of `outer`.
+/// Returns true if every host of `inner` is one of `outer`.
 pub(crate) fn covers(outer: &HostMatch, inner: &HostMatch) -> bool {
     match (outer, inner) {
         (HostMatch::Any, _) => true,
         (_, HostMatch::Any) | (HostMatch::Exact(_), HostMatch::Suffix(_)) => false,
         (HostMatch::Exact(outer), HostMatch::Exact(inner)) => outer == inner,
         (HostMatch::Suffix(outer), HostMatch::Suffix(inner)) => inner.ends_with(&**outer),
-        // `*.example.com` wants a label before the dot: `.example.com` itself is no host name.
+        // `*.example.com` requires a label before the dot: `.example.com` itself is no host name.
         (HostMatch::Suffix(outer), HostMatch::Exact(inner)) => inner.len() > outer.len() && inner.ends_with(&**outer),
     }
 }
 
-/// The hosts of both: the narrower one, if one covers the other.
+/// Returns the common hosts: the narrower match, if one covers the other.
 pub(crate) fn intersection(left: &HostMatch, right: &HostMatch) -> Option<HostMatch> {
     if covers(left, right) {
         return Some(right.clone());
@@ -22,8 +22,8 @@ pub(crate) fn intersection(left: &HostMatch, right: &HostMatch) -> Option<HostMa
     covers(right, left).then(|| left.clone())
 }
 
-/// A host match as people write it.
-pub(crate) fn written(host: &HostMatch) -> String {
+/// Returns a host match for a message.
+pub(crate) fn display(host: &HostMatch) -> String {
     match host {
         HostMatch::Any => "every host".to_owned(),
         HostMatch::Exact(name) => name.to_string(),
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_in_common() {
+    fn intersection_is_narrower_host() {
         for (left, right, expected) in [
             ("*", "*", Some("*")),
             ("*", "a.com", Some("a.com")),

@@ -1,47 +1,40 @@
-//! Resolved references: what each object means by the names it gives. Finds everything that dangles, contradicts or
-//! attaches to nothing. Called with all documents of a compilation; what it hands on is enough to build a snapshot.
+//! Resolution of references between objects. Reports dangling and conflicting references, and routes without listener.
+//! Called with all documents of a compilation; the result is the input of the snapshot build.
 //!
 //! ```text
-//! documents ─► Catalog ─► attach (routes to listeners) ─► backends (to Services) ─► targets (Filter, AccessPolicy, …)
+//! documents ─► ObjectIndex ─► attach (routes to listeners) ─► backends (to Services) ─► policy_targets (Filter, …)
 //! ```
 
 pub(crate) mod attach;
 pub(crate) mod backends;
-pub(crate) mod catalog;
+pub(crate) mod policy_targets;
+pub(crate) mod index;
 pub(crate) mod host;
-pub(crate) mod problem;
-pub(crate) mod targets;
-
-use crate::resource::ObjectId;
+pub(crate) mod errors;
 
 pub(crate) use attach::Attachment;
 pub(crate) use backends::backend_id;
-pub(crate) use catalog::Catalog;
-pub(crate) use problem::Problems;
-pub(crate) use targets::Policies;
+pub(crate) use errors::ReferenceErrors;
+pub(crate) use index::ObjectIndex;
+pub(crate) use policy_targets::TrafficPolicies;
 
-/// All documents with their references resolved.
+/// The resolved references of all documents.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved<'a> {
-    /// Which route serves which host of which listener.
+    /// The routes of each host of each listener.
     pub(crate) attachments: Vec<Attachment>,
-    /// The policy of each Service that has one.
-    pub(crate) policies: Policies<'a>,
+    /// The settings of each Service with a BackendTrafficPolicy.
+    pub(crate) traffic_policies: TrafficPolicies<'a>,
 }
 
-/// Resolves every reference.
-pub(crate) fn resolve<'a>(catalog: &Catalog<'a>, problems: &mut Problems) -> Resolved<'a> {
-    attach::check_gateways(catalog, problems);
-    let attachments = attach::attach_routes(catalog, problems);
-    backends::check_routes(catalog, problems);
-    backends::check_tcp_routes(catalog, problems);
-    targets::check_filters(catalog, problems);
-    targets::check_certificates(catalog, problems);
-    let policies = targets::policies(catalog, problems);
-    Resolved { attachments, policies }
-}
-
-/// The namespace a reference means: its own, or that of the object it is written in.
-pub(crate) fn namespace<'a>(written: Option<&'a str>, id: &'a ObjectId) -> &'a str {
-    written.unwrap_or(&id.namespace)
+/// Resolves all references.
+pub(crate) fn resolve<'a>(objects: &ObjectIndex<'a>, errors: &mut ReferenceErrors) -> Resolved<'a> {
+    attach::check_gateways(objects, errors);
+    let attachments = attach::attach_routes(objects, errors);
+    backends::check_routes(objects, errors);
+    backends::check_tcp_routes(objects, errors);
+    policy_targets::check_filters(objects, errors);
+    policy_targets::check_certificates(objects, errors);
+    let traffic_policies = policy_targets::traffic_policies(objects, errors);
+    Resolved { attachments, traffic_policies }
 }

@@ -1,20 +1,20 @@
-//! What the checks of every kind need: the typed value behind a tree, and the rules that return for many fields.
+//! Helpers of all kinds: typed values, and rules shared by many fields.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use weir_model::HumanDuration;
+use weir_model::GatewayDuration;
 use weir_model::matcher::Regex;
 
-use crate::document::{Faults, Path, Tree};
-use crate::grammar::http;
-use crate::resource::{DEFAULT_NAMESPACE, ObjectId};
-use crate::written::Kind;
+use crate::resource::id::{DEFAULT_NAMESPACE, ObjectId};
+use crate::spec::Kind;
+use crate::syntax::http;
+use crate::yaml::{FieldErrors, FieldPathRef, Node};
 
-/// Which object a document is, as far as that can be read; asked of documents that are wrong, too.
-pub(crate) fn object(tree: &Tree, kind: Kind) -> Option<ObjectId> {
-    let metadata = tree.field("metadata")?;
+/// Returns the identity of a document as far as it is readable. Documents with errors have one as well.
+pub(crate) fn object(node: &Node, kind: Kind) -> Option<ObjectId> {
+    let metadata = node.field("metadata")?;
     let name = metadata.field("name")?.text()?;
     let namespace = match metadata.field("namespace") {
         _ if !kind.is_namespaced() => "",
@@ -24,58 +24,58 @@ pub(crate) fn object(tree: &Tree, kind: Kind) -> Option<ObjectId> {
     Some(ObjectId { kind, namespace: Arc::from(namespace), name: Arc::from(name) })
 }
 
-/// The typed value. The shape was checked before, so what comes up here is a gap in the schema: it is refused all the
-/// same, and without serde's words, which would repeat the value.
-pub(crate) fn typed<T: DeserializeOwned>(tree: &Tree, path: &Path<'_>, faults: &mut Faults) -> Option<T> {
+/// Deserializes a node. The schema was checked before, so an error here is a gap in the schema. The message omits
+/// serde's text, which would repeat the value.
+pub(crate) fn typed<T: DeserializeOwned>(node: &Node, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<T> {
     let mut ignored = Vec::new();
     let mut note = |field: serde_ignored::Path<'_>| ignored.push(field.to_string());
-    let json = tree.value.to_json();
+    let json = node.value.to_json();
     let result = serde_path_to_error::deserialize(serde_ignored::Deserializer::new(json, &mut note));
     for field in &ignored {
-        faults.add(&path.field(field), "unknown field", "remove it");
+        errors.add(&path.field(field), "unknown field", "remove it");
     }
     match result {
         Ok(value) if ignored.is_empty() => Some(value),
         Ok(_) => None,
         Err(error) => {
             let inner = error.path().to_string();
-            faults.add(&path.field(&inner), "not a value that this field takes", "see docs/configuration.md");
+            errors.add(&path.field(&inner), "not a value that this field takes", "see docs/configuration.md");
             None
         }
     }
 }
 
-/// True when a list has no more entries than it may; refused otherwise.
-pub(crate) fn is_bounded<T>(list: &[T], most: usize, path: &Path<'_>, faults: &mut Faults) -> bool {
+/// Returns true if a list is within the limit; otherwise adds an error.
+pub(crate) fn is_bounded<T>(list: &[T], most: usize, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> bool {
     if list.len() > most {
-        faults.add(path, format!("{} entries", list.len()), format!("use at most {most}"));
+        errors.add(path, format!("{} entries", list.len()), format!("use at most {most}"));
     }
     list.len() <= most
 }
 
-/// A duration as GEP-2257 has it.
-pub(crate) fn duration(text: &str, path: &Path<'_>, faults: &mut Faults) -> Option<Duration> {
-    match text.parse::<HumanDuration>() {
+/// Parses a duration (GEP-2257).
+pub(crate) fn duration(text: &str, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Duration> {
+    match text.parse::<GatewayDuration>() {
         Ok(duration) => Some(duration.0),
         Err(error) => {
-            faults.object(path, error.into());
+            errors.add_syntax_error(path, error.into());
             None
         }
     }
 }
 
-/// A port.
-pub(crate) fn port(number: i64, path: &Path<'_>, faults: &mut Faults) -> Option<u16> {
-    http::port(number).map_err(|objection| faults.object(path, objection)).ok()
+/// Validates a port number.
+pub(crate) fn port(number: i64, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<u16> {
+    http::port(number).map_err(|error| errors.add_syntax_error(path, error)).ok()
 }
 
-/// A regular expression.
-pub(crate) fn regex(pattern: &str, path: &Path<'_>, faults: &mut Faults) -> Option<Regex> {
+/// Compiles a regular expression.
+pub(crate) fn regex(pattern: &str, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Regex> {
     match Regex::new(pattern) {
         Ok(regex) => Some(regex),
         Err(error) => {
-            let reason = format!("the regular expression is refused: {error}");
-            faults.add(
+            let reason = format!("invalid regular expression: {error}");
+            errors.add(
                 path,
                 reason,
                 "write it as RE2 has it, without look-around and back-references; it matches the whole text",

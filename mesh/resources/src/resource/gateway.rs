@@ -1,4 +1,4 @@
-//! `Gateway`: where the proxy listens.
+//! `Gateway`: validation.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,74 +10,74 @@ use gateway_api::gateways::{
 };
 use weir_model::{HostMatch, ListenerProtocol};
 
-use crate::document::{Faults, Path};
-use crate::grammar::name;
 use crate::limits::{MAX_ADDRESSES, MAX_LISTENERS};
 use crate::resource::field::{is_bounded, port};
+use crate::spec::{GATEWAY_GROUP, Kind};
 use crate::suggest::quoted;
-use crate::written::{GATEWAY_GROUP, Kind};
+use crate::syntax::name;
+use crate::yaml::{FieldErrors, FieldPathRef};
 
-/// The protocol of a listener for workloads of the mesh: HTTP in TLS, and both sides prove who they are.
+/// The protocol of an HTTP listener for workloads of the mesh, with mutual TLS.
 const MESH_PROTOCOL: &str = "weir.dev/MTLS";
-/// The protocol of a listener for bytes.
+/// The protocol of a TCP listener.
 const TCP: &str = "TCP";
-/// The same for workloads of the mesh: bytes in TLS, and both sides prove who they are.
+/// The protocol of a TCP listener for workloads of the mesh, with mutual TLS.
 const MESH_TCP: &str = "weir.dev/MTLS-TCP";
 
-/// Where the proxy listens.
+/// A validated Gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     /// The name of its class.
     pub(crate) class: String,
-    /// The addresses it listens on; none = the default.
+    /// The addresses; empty for the default.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Its listeners, in the order written.
+    /// The listeners, in document order.
     pub(crate) listeners: Vec<GatewayListener>,
 }
 
-/// One listener of a Gateway.
+/// A listener of a Gateway.
 #[derive(Debug)]
 pub(crate) struct GatewayListener {
-    /// Its name in the Gateway.
+    /// The name, unique in the Gateway.
     pub(crate) name: Arc<str>,
-    /// The hosts it serves.
+    /// The hosts that it serves.
     pub(crate) host: HostMatch,
-    /// Its port.
+    /// The port.
     pub(crate) port: u16,
-    /// What its connections carry.
+    /// The protocol within its connections.
     pub(crate) protocol: ListenerProtocol,
-    /// Who may connect, and how.
-    pub(crate) security: Security,
-    /// Whose routes may attach.
-    pub(crate) admits: Admits,
+    /// The TLS mode of its connections.
+    pub(crate) tls: ListenerTls,
+    /// The namespaces whose routes may attach.
+    pub(crate) allowed_namespaces: AllowedNamespaces,
 }
 
-/// Who may connect to a listener, and how.
+/// The TLS mode of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Security {
-    /// Everybody, in plain text.
-    Plain,
-    /// Workloads of the mesh, by mutual TLS.
-    Mesh,
-    /// Everybody, by TLS with the certificate of this Secret of the Gateway's namespace.
+pub(crate) enum ListenerTls {
+    /// No TLS.
+    Plaintext,
+    /// Mutual TLS between workloads of the mesh.
+    MutualTls,
+    /// TLS with the certificate of this Secret, in the Gateway's namespace.
     Https(Arc<str>),
 }
 
-impl Security {
-    fn fits(&self, other: &Self) -> bool {
+impl ListenerTls {
+    fn is_compatible(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
 impl GatewayListener {
-    /// The kind of routes that can attach.
+    /// Returns the kind of routes that can attach.
     pub(crate) const fn route_kind(&self) -> Kind {
         route_kind(self.protocol)
     }
 
-    /// Whether two listeners can share a port.
-    fn fits(&self, other: &Self) -> bool {
-        self.protocol == other.protocol && self.security.fits(&other.security)
+    /// Returns true if both listeners can share a port.
+    fn is_compatible(&self, other: &Self) -> bool {
+        self.protocol == other.protocol && self.tls.is_compatible(&other.tls)
     }
 }
 
@@ -88,188 +88,201 @@ const fn route_kind(protocol: ListenerProtocol) -> Kind {
     }
 }
 
-/// Whose routes may attach to a listener.
+/// The namespaces whose routes may attach to a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admits {
-    /// Those of the Gateway's namespace.
+pub(crate) enum AllowedNamespaces {
+    /// The Gateway's namespace.
     SameNamespace,
-    /// All.
+    /// All namespaces.
     AllNamespaces,
 }
 
-/// Checks the fields of a Gateway.
-pub(crate) fn check(spec: GatewaySpec, path: &Path<'_>, faults: &mut Faults) -> Option<Gateway> {
-    // Taken apart without `..`: a field that upstream adds must be decided upon. Those not used here are refused by
-    // `schema::unsupported`.
+/// Validates a Gateway.
+pub(crate) fn check(spec: GatewaySpec, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Gateway> {
+    // Destructured without `..`, so that a new upstream field fails to compile. `schema::unsupported` rejects the
+    // unused ones.
     let GatewaySpec { addresses, allowed_listeners: _, gateway_class_name, infrastructure: _, listeners, tls: _ } =
         spec;
-    let addresses = check_addresses(addresses.unwrap_or_default(), &path.field("addresses"), faults);
+    let addresses = check_addresses(addresses.unwrap_or_default(), &path.field("addresses"), errors);
     let at = path.field("listeners");
     if listeners.is_empty() {
-        faults.add(&at, "a Gateway without listeners", "add one: `{name: http, port: 8080, protocol: HTTP}`");
+        errors.add(&at, "a Gateway without listeners", "add one: `{name: http, port: 8080, protocol: HTTP}`");
     }
-    if !is_bounded(&listeners, MAX_LISTENERS, &at, faults) {
+    if !is_bounded(&listeners, MAX_LISTENERS, &at, errors) {
         return None;
     }
     let mut checked = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.into_iter().enumerate() {
-        checked.extend(check_listener(listener, &at.entry(index), faults));
+        checked.extend(check_listener(listener, &at.entry(index), errors));
     }
-    check_distinct(&checked, &at, faults);
+    check_distinct(&checked, &at, errors);
     Some(Gateway { class: gateway_class_name, addresses: addresses?, listeners: checked })
 }
 
-fn check_addresses(addresses: Vec<GatewayAddresses>, path: &Path<'_>, faults: &mut Faults) -> Option<Vec<IpAddr>> {
-    if !is_bounded(&addresses, MAX_ADDRESSES, path, faults) {
+fn check_addresses(
+    addresses: Vec<GatewayAddresses>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<Vec<IpAddr>> {
+    if !is_bounded(&addresses, MAX_ADDRESSES, path, errors) {
         return None;
     }
     let mut checked = Vec::with_capacity(addresses.len());
     for (index, GatewayAddresses { r#type, value }) in addresses.into_iter().enumerate() {
         let at = path.entry(index);
         if let Some(kind) = r#type.filter(|kind| kind != "IPAddress") {
-            faults.add(&at.field("type"), format!("{} is not supported", quoted(&kind)), "write `IPAddress`");
+            errors.add(&at.field("type"), format!("{} is not supported", quoted(&kind)), "write `IPAddress`");
             continue;
         }
         let Some(value) = value else {
-            faults.add(&at.field("value"), "missing", "add `value`, as in `value: 0.0.0.0`");
+            errors.add(&at.field("value"), "missing", "add `value`, as in `value: 0.0.0.0`");
             continue;
         };
         match value.parse::<IpAddr>() {
             Ok(address) if checked.contains(&address) => {
-                faults.add(&at.field("value"), "the address is there already", "remove one of the two");
+                errors.add(&at.field("value"), "the address is there already", "remove one of the two");
             }
             Ok(address) => checked.push(address),
             Err(_) => {
                 let reason = format!("{} is not an IP address", quoted(&value));
-                faults.add(&at.field("value"), reason, "write it without port, as in `0.0.0.0` or `::1`");
+                errors.add(&at.field("value"), reason, "write it without port, as in `0.0.0.0` or `::1`");
             }
         }
     }
     Some(checked)
 }
 
-fn check_listener(listener: GatewayListeners, path: &Path<'_>, faults: &mut Faults) -> Option<GatewayListener> {
+fn check_listener(
+    listener: GatewayListeners,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<GatewayListener> {
     let GatewayListeners { allowed_routes, hostname, name: listener_name, port: number, protocol, tls } = listener;
-    if let Err(objection) = name::object_name(&listener_name) {
-        faults.object(&path.field("name"), objection);
+    if let Err(error) = name::object_name(&listener_name) {
+        errors.add_syntax_error(&path.field("name"), error);
     }
-    let security = check_security(&protocol, tls, path, faults);
+    let listener_tls = check_tls(&protocol, tls, path, errors);
     let is_tcp = protocol == TCP || protocol == MESH_TCP;
     let protocol = if is_tcp { ListenerProtocol::Tcp } else { ListenerProtocol::Http };
     let host = match hostname.as_deref() {
         None | Some("") => Some(HostMatch::Any),
         Some(_) if protocol == ListenerProtocol::Tcp => {
-            faults.add(&path.field("hostname"), "bytes name no host", "remove it: a TCP listener is known by its port");
+            errors.add(&path.field("hostname"), "bytes name no host", "remove it: a TCP listener is known by its port");
             None
         }
         Some(hostname) => {
             let at = path.field("hostname");
-            name::host_match(hostname).map_err(|objection| faults.object(&at, objection)).ok()
+            name::host_match(hostname).map_err(|error| errors.add_syntax_error(&at, error)).ok()
         }
     };
-    let admits = check_allowed_routes(allowed_routes, route_kind(protocol), &path.field("allowedRoutes"), faults);
-    let port = port(number.into(), &path.field("port"), faults);
+    let allowed_namespaces =
+        check_allowed_routes(allowed_routes, route_kind(protocol), &path.field("allowedRoutes"), errors);
+    let port = port(number.into(), &path.field("port"), errors);
     let name = Arc::from(listener_name);
-    Some(GatewayListener { name, host: host?, port: port?, protocol, security: security?, admits })
+    Some(GatewayListener { name, host: host?, port: port?, protocol, tls: listener_tls?, allowed_namespaces })
 }
 
-fn check_security(
+fn check_tls(
     protocol: &str,
     tls: Option<GatewayListenersTls>,
-    path: &Path<'_>,
-    faults: &mut Faults,
-) -> Option<Security> {
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<ListenerTls> {
     let at = path.field("tls");
     match (protocol, tls) {
-        ("HTTPS", Some(tls)) => check_certificate(tls, &at, faults).map(Security::Https),
+        ("HTTPS", Some(tls)) => check_certificate(tls, &at, errors).map(ListenerTls::Https),
         ("HTTPS", None) => {
-            faults.add(&at, "HTTPS without a certificate", "add `tls: {certificateRefs: [{name: my-secret}]}`");
+            errors.add(&at, "HTTPS without a certificate", "add `tls: {certificateRefs: [{name: my-secret}]}`");
             None
         }
         ("HTTP" | TCP | MESH_PROTOCOL | MESH_TCP, Some(_)) => {
-            faults.add(&at, format!("{protocol} takes no certificate"), "remove it, or write `protocol: HTTPS`");
+            errors.add(&at, format!("{protocol} takes no certificate"), "remove it, or write `protocol: HTTPS`");
             None
         }
-        ("HTTP" | TCP, None) => Some(Security::Plain),
-        (MESH_PROTOCOL | MESH_TCP, None) => Some(Security::Mesh),
+        ("HTTP" | TCP, None) => Some(ListenerTls::Plaintext),
+        (MESH_PROTOCOL | MESH_TCP, None) => Some(ListenerTls::MutualTls),
         (other, _) => {
             let hint =
                 "write `HTTP`, `HTTPS`, `TCP`, or for workloads of the mesh `weir.dev/MTLS` or `weir.dev/MTLS-TCP`";
-            faults.add(&path.field("protocol"), format!("{} is not supported", quoted(other)), hint);
+            errors.add(&path.field("protocol"), format!("{} is not supported", quoted(other)), hint);
             None
         }
     }
 }
 
-/// The Secret of a listener.
-fn check_certificate(tls: GatewayListenersTls, path: &Path<'_>, faults: &mut Faults) -> Option<Arc<str>> {
-    // What else there is has been refused by `schema::unsupported`.
+/// Returns the name of a listener's Secret.
+fn check_certificate(tls: GatewayListenersTls, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Arc<str>> {
+    // `schema::unsupported` rejects the other fields.
     let GatewayListenersTls { certificate_refs, mode: _, options: _ } = tls;
     let at = path.field("certificateRefs");
     let mut certificates = certificate_refs.unwrap_or_default();
     let (Some(certificate), true) = (certificates.pop(), certificates.is_empty()) else {
         let hint = "name one Secret; another host is another listener on the same port";
-        faults.add(&at, "is not one certificate", hint);
+        errors.add(&at, "is not one certificate", hint);
         return None;
     };
     let at = at.entry(0);
     let GatewayListenersTlsCertificateRefs { group, kind, name, namespace } = certificate;
     if group.is_some_and(|group| !group.is_empty()) || kind.is_some_and(|kind| kind != Kind::Secret.name()) {
-        faults.add(&at.field("kind"), "is no Secret", "leave `group` and `kind` out");
+        errors.add(&at.field("kind"), "is no Secret", "leave `group` and `kind` out");
     }
     if namespace.is_some() {
         let hint = "leave it out, and have the Secret in the Gateway's namespace";
-        faults.add(&at.field("namespace"), "Secrets are used in their own namespace alone", hint);
+        errors.add(&at.field("namespace"), "Secrets are used in their own namespace alone", hint);
     }
     Some(Arc::from(name))
 }
 
 fn check_allowed_routes(
-    written: Option<GatewayListenersAllowedRoutes>,
+    allowed_routes: Option<GatewayListenersAllowedRoutes>,
     own: Kind,
-    path: &Path<'_>,
-    faults: &mut Faults,
-) -> Admits {
-    let Some(GatewayListenersAllowedRoutes { kinds, namespaces }) = written else { return Admits::SameNamespace };
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> AllowedNamespaces {
+    let Some(GatewayListenersAllowedRoutes { kinds, namespaces }) = allowed_routes else {
+        return AllowedNamespaces::SameNamespace;
+    };
     let at = path.field("kinds");
     for (index, kind) in kinds.iter().flatten().enumerate() {
         let group = kind.group.as_deref().unwrap_or(GATEWAY_GROUP);
         if kind.kind != own.name() || group != GATEWAY_GROUP {
             let reason = format!("{} is not a kind that can attach", quoted(&kind.kind));
-            faults.add(&at.entry(index), reason, format!("write `kind: {}`, or leave `kinds` out", own.name()));
+            errors.add(&at.entry(index), reason, format!("write `kind: {}`, or leave `kinds` out", own.name()));
         }
     }
     let Some(GatewayListenersAllowedRoutesNamespaces { from, selector: _ }) = namespaces else {
-        return Admits::SameNamespace;
+        return AllowedNamespaces::SameNamespace;
     };
     match from {
-        Some(GatewayListenersAllowedRoutesNamespacesFrom::All) => Admits::AllNamespaces,
-        // A selector has been refused by now.
+        Some(GatewayListenersAllowedRoutesNamespacesFrom::All) => AllowedNamespaces::AllNamespaces,
+        // `schema::unsupported` rejects a selector.
         Some(
             GatewayListenersAllowedRoutesNamespacesFrom::Same | GatewayListenersAllowedRoutesNamespacesFrom::Selector,
         )
-        | None => Admits::SameNamespace,
+        | None => AllowedNamespaces::SameNamespace,
     }
 }
 
-/// Two listeners of a Gateway differ in name, and in port or host name (Gateway API, "distinct listeners"). On one port
-/// all of them say who may connect in the same way.
-fn check_distinct(listeners: &[GatewayListener], path: &Path<'_>, faults: &mut Faults) {
+/// Checks that listeners differ in name, and in port or host name (Gateway API: distinct listeners). Listeners of one
+/// port need compatible protocols.
+fn check_distinct(listeners: &[GatewayListener], path: &FieldPathRef<'_>, errors: &mut FieldErrors) {
     let mut names = HashMap::new();
-    let mut places = HashMap::new();
+    let mut seen = HashMap::new();
     for (index, listener) in listeners.iter().enumerate() {
         let at = path.entry(index);
         if names.insert(&listener.name, index).is_some() {
             let reason = format!("another listener is named {}", quoted(&listener.name));
-            faults.add(&at.field("name"), reason, "give each listener a name of its own");
+            errors.add(&at.field("name"), reason, "give each listener a name of its own");
         }
-        if let Some(other) = places.insert((listener.port, &listener.host), index) {
+        if let Some(other) = seen.insert((listener.port, &listener.host), index) {
             let reason = format!("the same port and host name as listener {}", quoted(&listeners[other].name));
-            faults.add(&at.field("port"), reason, "change the port, or the host name");
+            errors.add(&at.field("port"), reason, "change the port, or the host name");
         }
-        if let Some(other) = listeners[..index].iter().find(|it| it.port == listener.port && !it.fits(listener)) {
+        if let Some(other) =
+            listeners[..index].iter().find(|other| other.port == listener.port && !other.is_compatible(listener))
+        {
             let reason = format!("listener {} on the same port has another protocol", quoted(&other.name));
-            faults.add(&at.field("protocol"), reason, "give both the same protocol, or one of them another port");
+            errors.add(&at.field("protocol"), reason, "give both the same protocol, or one of them another port");
         }
     }
 }

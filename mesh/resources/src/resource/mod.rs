@@ -1,72 +1,50 @@
-//! Resources: documents that were understood. Pass three of the checks: the typed value of each kind, and every rule
-//! about its fields that needs no other object. Called for each document that is new.
+//! Resources: validated documents. The third validation step: the typed value of each kind, and every rule that needs
+//! no other object. Called for each new document.
 //!
 //! ```text
-//! tree ─► which kind? ─► shape (schema) ─► typed (serde) ─► rules of the kind ─► Resource
-//!               └────────────────┴───────────────┴──────────────┴─► faults, all of them, each with its place
+//! node ─► type meta ─► schema ─► typed (serde) ─► rules of the kind ─► Resource
+//!             └──────────┴─────────────┴──────────────┴─► field errors, all of them, with positions
 //! ```
 
-pub(crate) mod access_policy;
-pub(crate) mod backend_policy;
-pub(crate) mod field;
+pub(crate) mod type_meta;
+pub(crate) mod authorization_policy;
 pub(crate) mod filter;
 pub(crate) mod filter_limits;
+pub(crate) mod backend_traffic_policy;
 pub(crate) mod gateway;
 pub(crate) mod grants;
-pub(crate) mod header;
+pub(crate) mod tcp_route;
 pub(crate) mod http_route;
+pub(crate) mod service_entry;
+pub(crate) mod service_ref;
 pub(crate) mod mesh;
 pub(crate) mod secret;
-pub(crate) mod service;
-pub(crate) mod tcp_route;
+pub(crate) mod field;
+pub(crate) mod id;
 
-use std::fmt;
 use std::sync::Arc;
 
 use weir_model::limits::MAX_METADATA_BYTES;
 
-use crate::document::{Faults, Mark, ParsedDocument, Path, Tree};
-use crate::grammar;
 use crate::resource::field::{object, typed};
 use crate::schema;
-use crate::written::{Kind, Metadata};
+use crate::spec::{Kind, Metadata};
+use crate::syntax;
+use crate::yaml::{FieldErrors, FieldPathRef, Node, ParsedDocument, Position};
 
-pub(crate) use access_policy::AccessPolicy;
-pub(crate) use backend_policy::BackendPolicy;
+pub(crate) use authorization_policy::AuthorizationPolicy;
+pub(crate) use backend_traffic_policy::BackendTrafficPolicy;
 pub(crate) use filter::{Filter, TargetKind};
-pub(crate) use gateway::{Admits, Gateway, GatewayListener, Security};
+pub(crate) use gateway::{AllowedNamespaces, Gateway, GatewayListener, ListenerTls};
 pub(crate) use grants::{GatewayClass, ReferenceGrant};
 pub(crate) use http_route::{BackendRef, HttpRoute, ParentRef, Rule, RuleAction};
+pub use id::ObjectId;
 pub(crate) use mesh::Mesh;
 pub(crate) use secret::Secret;
-pub(crate) use service::{Service, ServicePort};
+pub(crate) use service_entry::{ServiceEntry, ServicePort};
 pub(crate) use tcp_route::TcpRoute;
 
-/// The namespace of an object that names none.
-pub(crate) const DEFAULT_NAMESPACE: &str = "default";
-
-/// Which object.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectId {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its namespace; empty for a kind without.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for ObjectId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, namespace, name } = self;
-        match namespace.is_empty() {
-            true => write!(formatter, "{} {name}", kind.name()),
-            false => write!(formatter, "{} {namespace}/{name}", kind.name()),
-        }
-    }
-}
-
-/// An object that was understood.
+/// A valid object.
 #[derive(Debug)]
 pub(crate) enum Resource {
     Gateway(Gateway),
@@ -74,10 +52,10 @@ pub(crate) enum Resource {
     TcpRoute(TcpRoute),
     GatewayClass(GatewayClass),
     ReferenceGrant(ReferenceGrant),
-    Service(Service),
+    ServiceEntry(ServiceEntry),
     Filter(Box<Filter>),
-    BackendPolicy(BackendPolicy),
-    AccessPolicy(AccessPolicy),
+    BackendTrafficPolicy(BackendTrafficPolicy),
+    AuthorizationPolicy(AuthorizationPolicy),
     Secret(Secret),
     Mesh(Mesh),
 }
@@ -85,142 +63,145 @@ pub(crate) enum Resource {
 /// A document after all checks that need no other document.
 #[derive(Debug)]
 pub(crate) struct Document {
-    /// Its kind, when it is one that is known.
+    /// The kind, if it is known.
     pub(crate) kind: Option<Kind>,
-    /// Which object it is, when kind and name could be read.
+    /// The identity, if kind and name are readable.
     pub(crate) id: Option<ObjectId>,
-    /// What it is called in refusals.
+    /// The object's name in diagnostics.
     pub(crate) label: Option<String>,
-    /// When the object was made, if it says so.
+    /// The creation time, if `metadata` has one.
     pub(crate) created: Option<String>,
-    /// Its labels and annotations, for filters.
+    /// The labels and annotations, which filters can read.
     pub(crate) metadata: weir_model::Metadata,
-    /// What it says; `None` when anything is wrong with it.
+    /// The typed value; `None` if the document has errors.
     pub(crate) resource: Option<Resource>,
-    /// Where it begins.
-    pub(crate) start: Mark,
-    /// What is wrong with it, in the order it was found.
-    pub(crate) faults: Vec<PlacedFault>,
+    /// The position of the document's first value, from the start of the chunk.
+    pub(crate) start: Position,
+    /// The errors, in the order found.
+    pub(crate) errors: Vec<LocatedFieldError>,
 }
 
-/// Something wrong, and where.
+/// An error with its position.
 #[derive(Debug, Clone)]
-pub(crate) struct PlacedFault {
-    /// Where, counted from the beginning of the chunk.
-    pub(crate) mark: Mark,
-    /// The field.
+pub(crate) struct LocatedFieldError {
+    /// The position from the start of the chunk.
+    pub(crate) position: Position,
+    /// The field's path.
     pub(crate) field: String,
-    /// What is wrong.
+    /// The reason.
     pub(crate) reason: String,
-    /// What to do about it.
+    /// The hint.
     pub(crate) hint: String,
 }
 
-/// Reads a document: from a tree to a resource, or to everything that is wrong with it.
-pub(crate) fn read(parsed: ParsedDocument) -> Document {
-    let ParsedDocument { tree, faults: parse_faults } = parsed;
-    let mut faults = Faults::default();
-    for fault in parse_faults {
-        faults.push(fault);
+/// Validates a parsed document. The result has a resource or errors.
+pub(crate) fn read_document(parsed: ParsedDocument) -> Document {
+    let ParsedDocument { root: node, errors: parse_errors } = parsed;
+    let mut errors = FieldErrors::default();
+    for error in parse_errors {
+        errors.push(error);
     }
-    let kind = header::kind(&tree, &mut faults);
-    let id = kind.and_then(|kind| object(&tree, kind));
+    let kind = type_meta::kind(&node, &mut errors);
+    let id = kind.and_then(|kind| object(&node, kind));
     let mut resource = None;
     let (mut created, mut metadata) = (None, weir_model::Metadata::default());
     if let Some(kind) = kind {
-        schema::check(&tree, schema::shape(kind), &Path::ROOT, &mut faults);
-        if faults.is_empty() {
-            (created, metadata) = check_metadata(&tree, kind, &mut faults).unwrap_or_default();
-            resource = check_spec(&tree, kind, &mut faults);
+        schema::check(&node, schema::kind_schema(kind), &FieldPathRef::ROOT, &mut errors);
+        if errors.is_empty() {
+            (created, metadata) = check_metadata(&node, kind, &mut errors).unwrap_or_default();
+            resource = check_spec(&node, kind, &mut errors);
         }
     }
-    let resource = resource.filter(|_| faults.is_empty());
+    let resource = resource.filter(|_| errors.is_empty());
     let label = match (&id, kind) {
         (Some(id), _) => Some(id.to_string()),
         (None, Some(kind)) => Some(kind.name().to_owned()),
         (None, None) => None,
     };
-    let place = |fault: crate::document::Fault| PlacedFault {
-        mark: fault.mark.unwrap_or_else(|| tree.locate(&fault.path)),
-        field: fault.path.to_string(),
-        reason: fault.reason,
-        hint: fault.hint,
+    let locate = |error: crate::yaml::FieldError| LocatedFieldError {
+        position: error.position.unwrap_or_else(|| node.locate(&error.path)),
+        field: error.path.to_string(),
+        reason: error.reason,
+        hint: error.hint,
     };
-    let faults = faults.into_vec().into_iter().map(place).collect();
-    Document { kind, id, label, created, metadata, resource, start: tree.mark, faults }
+    let errors = errors.into_vec().into_iter().map(locate).collect();
+    Document { kind, id, label, created, metadata, resource, start: node.position, errors }
 }
 
-fn check_metadata(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<(Option<String>, weir_model::Metadata)> {
-    let root = Path::ROOT;
+fn check_metadata(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<(Option<String>, weir_model::Metadata)> {
+    let root = FieldPathRef::ROOT;
     let at = root.field("metadata");
-    let metadata = typed(tree.field("metadata")?, &at, faults)?;
+    let metadata = typed(node.field("metadata")?, &at, errors)?;
     let Metadata { name, namespace, labels, annotations, creation_timestamp } = metadata;
-    faults.check(&at.field("name"), grammar::name::object_name(&name));
+    errors.check(&at.field("name"), syntax::name::object_name(&name));
     match namespace {
         Some(_) if !kind.is_namespaced() => {
-            faults.add(&at.field("namespace"), format!("a {} belongs to no namespace", kind.name()), "remove it");
+            errors.add(&at.field("namespace"), format!("a {} belongs to no namespace", kind.name()), "remove it");
         }
-        Some(namespace) => faults.check(&at.field("namespace"), grammar::name::label(&namespace)),
+        Some(namespace) => errors.check(&at.field("namespace"), syntax::name::label(&namespace)),
         None => {}
     }
     let list = at.field("labels");
     for (key, value) in labels.iter().flatten() {
-        faults.check(&list.field(key), grammar::name::label_key(key));
-        faults.check(&list.field(key), grammar::name::label_value(value));
+        errors.check(&list.field(key), syntax::name::label_key(key));
+        errors.check(&list.field(key), syntax::name::label_value(value));
     }
     let list = at.field("annotations");
     for key in annotations.iter().flat_map(|annotations| annotations.keys()) {
-        faults.check(&list.field(key), grammar::name::label_key(key));
+        errors.check(&list.field(key), syntax::name::label_key(key));
     }
     if let Some(created) = &creation_timestamp {
-        faults.check(&at.field("creationTimestamp"), grammar::name::timestamp(created));
+        errors.check(&at.field("creationTimestamp"), syntax::name::timestamp(created));
     }
-    let texts = labels.iter().chain(&annotations).flatten().filter(|(key, _)| *key != KUBECTL);
+    let texts = labels.iter().chain(&annotations).flatten().filter(|(key, _)| *key != LAST_APPLIED_ANNOTATION);
     let bytes: usize = texts.map(|(key, value)| key.len() + value.len()).sum();
     if bytes > MAX_METADATA_BYTES {
         let reason = format!("labels and annotations of {bytes} bytes");
-        faults.add(&at, reason, format!("use at most {MAX_METADATA_BYTES}: filters can read them"));
+        errors.add(&at, reason, format!("use at most {MAX_METADATA_BYTES}: filters can read them"));
     }
-    Some((creation_timestamp, for_filters([("labels", labels), ("annotations", annotations)])))
+    Some((creation_timestamp, filter_metadata(labels, annotations)))
 }
 
-/// The annotation in which kubectl keeps the whole object: nothing for filters.
-const KUBECTL: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The annotation in which kubectl stores the whole object. Filters do not receive it.
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-type Texts = std::collections::BTreeMap<String, String>;
+type StringMap = std::collections::BTreeMap<String, String>;
 
-fn for_filters(groups: [(&str, Option<Texts>); 2]) -> weir_model::Metadata {
+fn filter_metadata(labels: Option<StringMap>, annotations: Option<StringMap>) -> weir_model::Metadata {
     let text = |(key, value): (String, String)| (Arc::from(key), Arc::from(value));
-    let group =
-        |texts: Option<Texts>| texts.into_iter().flatten().filter(|(key, _)| key != KUBECTL).map(text).collect();
+    let is_for_filters = |(key, _): &(String, String)| key != LAST_APPLIED_ANNOTATION;
+    let group = |texts: Option<StringMap>| texts.into_iter().flatten().filter(is_for_filters).map(text).collect();
+    let groups = [("labels", labels), ("annotations", annotations)];
     weir_model::Metadata::new(groups.map(|(name, texts)| (Arc::from(name), group(texts))))
 }
 
-fn check_spec(tree: &Tree, kind: Kind, faults: &mut Faults) -> Option<Resource> {
-    let root = Path::ROOT;
+fn check_spec(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<Resource> {
+    let root = FieldPathRef::ROOT;
     let at = root.field("spec");
     if kind == Kind::Secret {
-        return Some(Resource::Secret(secret::check(typed(tree, &root, faults)?, faults)?));
+        return Some(Resource::Secret(secret::check(typed(node, &root, errors)?, errors)?));
     }
-    let spec = tree.field("spec")?;
+    let spec = node.field("spec")?;
     Some(match kind {
-        Kind::Secret => return None, // Done above.
+        Kind::Secret => return None, // Handled above.
         Kind::Mesh => {
-            let name = tree.field("metadata").and_then(|it| it.field("name")?.text()).unwrap_or_default();
-            Resource::Mesh(mesh::check(typed(spec, &at, faults)?, name, faults)?)
+            let name = node.field("metadata").and_then(|metadata| metadata.field("name")?.text()).unwrap_or_default();
+            Resource::Mesh(mesh::check(typed(spec, &at, errors)?, name, errors)?)
         }
-        Kind::Gateway => Resource::Gateway(gateway::check(typed(spec, &at, faults)?, &at, faults)?),
-        Kind::HttpRoute => Resource::HttpRoute(http_route::check(typed(spec, &at, faults)?, &at, faults)?),
-        Kind::TcpRoute => Resource::TcpRoute(tcp_route::check(typed(spec, &at, faults)?, &at, faults)?),
-        Kind::GatewayClass => Resource::GatewayClass(grants::check_class(typed(spec, &at, faults)?)),
-        Kind::ReferenceGrant => Resource::ReferenceGrant(grants::check(typed(spec, &at, faults)?, &at, faults)),
-        Kind::Service => Resource::Service(service::check(typed(spec, &at, faults)?, &at, faults)?),
-        Kind::Filter => Resource::Filter(Box::new(filter::check(typed(spec, &at, faults)?, &at, faults)?)),
-        Kind::BackendPolicy => Resource::BackendPolicy(backend_policy::check(typed(spec, &at, faults)?, &at, faults)?),
-        Kind::AccessPolicy => {
-            let id = object(tree, kind)?;
-            let policy = access_policy::check(typed(spec, &at, faults)?, &id.namespace, &at, faults)?;
-            Resource::AccessPolicy(policy)
+        Kind::Gateway => Resource::Gateway(gateway::check(typed(spec, &at, errors)?, &at, errors)?),
+        Kind::HttpRoute => Resource::HttpRoute(http_route::check(typed(spec, &at, errors)?, &at, errors)?),
+        Kind::TcpRoute => Resource::TcpRoute(tcp_route::check(typed(spec, &at, errors)?, &at, errors)?),
+        Kind::GatewayClass => Resource::GatewayClass(grants::check_class(typed(spec, &at, errors)?)),
+        Kind::ReferenceGrant => Resource::ReferenceGrant(grants::check(typed(spec, &at, errors)?, &at, errors)),
+        Kind::ServiceEntry => Resource::ServiceEntry(service_entry::check(typed(spec, &at, errors)?, &at, errors)?),
+        Kind::Filter => Resource::Filter(Box::new(filter::check(typed(spec, &at, errors)?, &at, errors)?)),
+        Kind::BackendTrafficPolicy => {
+            Resource::BackendTrafficPolicy(backend_traffic_policy::check(typed(spec, &at, errors)?, &at, errors)?)
+        }
+        Kind::AuthorizationPolicy => {
+            let id = object(node, kind)?;
+            let policy = authorization_policy::check(typed(spec, &at, errors)?, &id.namespace, &at, errors)?;
+            Resource::AuthorizationPolicy(policy)
         }
     })
 }

@@ -1,4 +1,4 @@
-//! `Secret`: a certificate with its key. Whether the key is the certificate's is found out by whoever has the cryptography.
+//! `Secret`: validation. Only the format is checked here; the TLS code checks that the key belongs to the certificate.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::document::{Faults, Path};
+use crate::spec::SecretDocument;
 use crate::suggest::quoted;
-use crate::written::SecretDocument;
+use crate::yaml::{FieldErrors, FieldPathRef};
 
-/// The type of a Secret that is a certificate.
+/// The type of a Secret with a certificate.
 const TYPE: &str = "kubernetes.io/tls";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// A certificate with its key.
+/// A validated Secret.
 pub(crate) struct Secret {
-    /// The chain, as PEM.
+    /// The certificate chain, as PEM.
     pub(crate) certificates: Arc<str>,
-    /// The key, as PEM.
+    /// The private key, as PEM.
     pub(crate) key: Arc<str>,
 }
 
@@ -29,39 +29,40 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Checks the fields of a Secret. No text of what it holds is repeated.
-pub(crate) fn check(document: SecretDocument, faults: &mut Faults) -> Option<Secret> {
+/// Validates a Secret. Messages repeat none of its values.
+pub(crate) fn check(document: SecretDocument, errors: &mut FieldErrors) -> Option<Secret> {
     let SecretDocument { api_version: _, kind: _, metadata: _, r#type, data, string_data, immutable: _ } = document;
-    let root = Path::ROOT;
+    let root = FieldPathRef::ROOT;
     if let Some(other) = r#type.filter(|other| other != TYPE) {
         let reason = format!("{} is used by nothing", quoted(&other));
-        faults.add(&root.field("type"), reason, format!("write `{TYPE}`"));
+        errors.add(&root.field("type"), reason, format!("write `{TYPE}`"));
     }
     let (data, plain) = (data.unwrap_or_default(), string_data.unwrap_or_default());
-    for (place, fields) in [("data", &data), ("stringData", &plain)] {
+    for (map, fields) in [("data", &data), ("stringData", &plain)] {
         for name in fields.keys().filter(|name| ![CERTIFICATE, KEY, "ca.crt"].contains(&name.as_str())) {
-            faults.add(&root.field(place).field(name), "is used by nothing", "remove it");
+            errors.add(&root.field(map).field(name), "is used by nothing", "remove it");
         }
     }
-    let certificates = read((&data, &plain), CERTIFICATE, "-----BEGIN CERTIFICATE-----", faults);
-    let key = read((&data, &plain), KEY, "PRIVATE KEY-----", faults);
+    let certificates = read(&data, &plain, CERTIFICATE, "-----BEGIN CERTIFICATE-----", errors);
+    let key = read(&data, &plain, KEY, "PRIVATE KEY-----", errors);
     Some(Secret { certificates: certificates?, key: key? })
 }
 
 fn read(
-    (data, plain): (&BTreeMap<String, String>, &BTreeMap<String, String>),
+    data: &BTreeMap<String, String>,
+    plain: &BTreeMap<String, String>,
     name: &str,
-    mark: &str,
-    faults: &mut Faults,
+    marker: &str,
+    errors: &mut FieldErrors,
 ) -> Option<Arc<str>> {
-    let root = Path::ROOT;
+    let root = FieldPathRef::ROOT;
     let (place, text) = match (plain.get(name), data.get(name)) {
-        (Some(text), _) => (root.field("stringData"), text.clone()), // As in Kubernetes, it counts before `data`.
+        (Some(text), _) => (root.field("stringData"), text.clone()), // As in Kubernetes, it overrides `data`.
         (None, Some(encoded)) => {
             let place = root.field("data");
             let bytes = BASE64_STANDARD.decode(encoded.split_whitespace().collect::<String>()).ok();
             let Some(text) = bytes.and_then(|bytes| String::from_utf8(bytes).ok()) else {
-                faults.add(
+                errors.add(
                     &place.field(name),
                     "is not base64 of a text",
                     "write it with `base64 -w0`, or plain in `stringData`",
@@ -72,12 +73,12 @@ fn read(
         }
         (None, None) => {
             let hint = format!("write the PEM into `stringData`, as `{name}: |`");
-            faults.add(&root.field("stringData").field(name), "missing", hint);
+            errors.add(&root.field("stringData").field(name), "missing", hint);
             return None;
         }
     };
-    if !text.contains(mark) {
-        faults.add(&place.field(name), "holds no PEM of it", format!("it has a line with `{mark}`"));
+    if !text.contains(marker) {
+        errors.add(&place.field(name), "holds no PEM of it", format!("it has a line with `{marker}`"));
         return None;
     }
     Some(Arc::from(text))

@@ -1,5 +1,5 @@
-//! `docs/configuration.md`, written from the types' doc comments, the table of what is not supported, and the bounds.
-//! A test compares the file with this text.
+//! The generator of `docs/configuration.md`: from the types' doc comments, the table of unsupported fields, and the
+//! limits. A test compares the file with its output.
 
 use std::fmt::Write;
 
@@ -9,37 +9,39 @@ use weir_model::limits::{
     MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CONFIGURATION_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_START_TIME,
     MAX_REGEX_BYTES, MAX_TARGETS, MAX_WEIGHT, MIN_PLUGIN_MEMORY_BYTES,
 };
-use weir_model::{ByteSize, HumanDuration};
+use weir_model::{ByteSize, GatewayDuration};
 
 use crate::limits::{
     MAX_DEPTH, MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_HOSTNAMES, MAX_LISTENERS, MAX_RULE_MATCHES, MAX_RULES,
     MAX_TOTAL_BYTES, MAX_VALUES,
 };
-use crate::schema::shape::{Field, Shape};
+use crate::schema::definition::{Field, Schema};
+use crate::schema::gateway_api_docs;
+use crate::schema::kinds::{kind_schema, spec_schema};
 use crate::schema::unsupported::{self, UNSUPPORTED_KINDS};
-use crate::schema::{shape, spec_schema, upstream};
-use crate::written::{GATEWAY_GROUP, Kind};
+use crate::spec::{GATEWAY_GROUP, Kind};
 
 const INTRODUCTION: &str = "\
 # Configuration
 
-This page is written from the code (`mesh/resources/src/written`, and the upstream Gateway API types); change it there,
-and run `UPDATE_DOCS=1 cargo test -p weir-resources --test documentation`.
+This page is generated from the code (`mesh/resources/src/spec`, and descriptions of the Gateway API types). Change
+the code and run `UPDATE_DOCS=1 cargo test -p weir-resources --test documentation`.
 
-`weir-proxy --config PATH` reads the `.yaml`, `.yml` and `.json` files of a folder, or one file. A file holds documents
-with `---` between them. Either all of them are valid together and serve, or every mistake is reported at once with
-file, line, column, field, reason and hint, and what served before goes on serving. A field that is unknown or not
-supported is refused, never ignored. `weir-proxy validate PATH` says the same without serving.
+`weir-proxy --config PATH` reads the `.yaml`, `.yml` and `.json` files of a folder, or one file. A file contains
+documents with `---` between them. The files are accepted or rejected as a whole. On errors the proxy reports all of
+them with file, line, column, field, reason and hint, and the previous configuration stays active. An unknown or
+unsupported field is rejected, never ignored. `weir-proxy validate PATH` reports the same errors without starting a
+proxy.
 
-An object's namespace is `default` when it names none. YAML is read as version 1.2: `yes` and `on` are texts, `0755` is
-a number in decimal. Anchors and aliases may be used; merge keys (`<<`), tags and directives (`%`) may not.
+The default namespace of an object is `default`. YAML is read as version 1.2: `yes` and `on` are texts, `0755` is a
+decimal number. Anchors and aliases are supported; merge keys (`<<`), tags and directives (`%`) are not.
 ";
 
 const HOW_TO_READ: &str = "\
-In the tables `[]` stands for the entries of a list and `{}` for names of your choice. Fields in **bold** must be there.
+In the tables `[]` stands for the entries of a list and `{}` for keys of your choice. Fields in **bold** are required.
 ";
 
-/// The text of `docs/configuration.md`.
+/// Returns the text of `docs/configuration.md`.
 pub fn configuration_reference() -> String {
     let mut text = INTRODUCTION.to_owned();
     text.push_str("\n## An example\n\n```yaml\n");
@@ -50,7 +52,7 @@ pub fn configuration_reference() -> String {
         describe(kind, &mut text);
     }
     describe_metadata(&mut text);
-    describe_bounds(&mut text);
+    describe_limits(&mut text);
     describe_unsupported_kinds(&mut text);
     text
 }
@@ -59,8 +61,8 @@ fn describe(kind: Kind, text: &mut String) {
     line(text, &format!("\n## {}\n", kind.name()));
     line(text, &format!("`apiVersion: {}`\n", kind.api_versions().join("` or `apiVersion: ")));
     line(text, &introduction(kind));
-    line(text, "\n| field | value | meaning |\n|---|---|---|");
-    let Shape::Record(fields) = shape(kind) else { return };
+    line(text, "\n| field | value | description |\n|---|---|---|");
+    let Schema::Record(fields) = kind_schema(kind) else { return };
     if kind == Kind::Secret {
         let own = |field: &&Field| ["type", "data", "stringData"].contains(&field.name.as_str());
         for field in fields.iter().filter(own) {
@@ -68,7 +70,7 @@ fn describe(kind: Kind, text: &mut String) {
         }
     }
     for field in fields.iter().filter(|field| field.name == "spec") {
-        describe_fields(kind, &field.shape, "spec", text);
+        describe_fields(kind, &field.schema, "spec", text);
     }
     let unsupported: Vec<_> = unsupported::of(kind).filter(|entry| entry.path.starts_with("spec")).collect();
     if !unsupported.is_empty() {
@@ -82,31 +84,32 @@ fn describe(kind: Kind, text: &mut String) {
 fn introduction(kind: Kind) -> String {
     let text = match kind {
         Kind::Gateway => {
-            "Where the proxy listens. Without `addresses` it listens on 127.0.0.1: plain HTTP leaves the machine only \
-             when somebody asks for it, with `addresses: [{value: 0.0.0.0}]`. Listeners that share a port become one, \
-             named `namespace/gateway/listener` after the first of them; each answers for its own host name alone, the \
-             most specific one first. The class is `weir`, and needs no GatewayClass."
+            "Listeners of the proxy. The default address is 127.0.0.1: plaintext HTTP is reachable from other machines \
+             only with `addresses: [{value: 0.0.0.0}]`. Listeners that share a port become one, named \
+             `namespace/gateway/listener` after the first of them. Each serves its own host name only, and the most \
+             specific host name wins. The class is `weir`, which needs no GatewayClass."
         }
         Kind::HttpRoute => {
-            "Which requests go where. The host is looked up first: an exact name, then the longest wildcard, then the \
-             routes without host name; a request that none of that host's routes matches is answered with 404. Of the \
-             routes of a host the most specific match wins: an exact path, then a regular expression (longer ones \
-             first), then the longest prefix; then a match on the method, more headers, more query parameters; then \
-             the older object, the namespace and name in alphabetical order, and the order written. A route that \
-             attaches to nothing is refused. Requests of a rule whose weights are all 0 are answered with 500."
+            "Routes of requests. The host is matched first: an exact name, then the longest wildcard, then routes \
+             without host name. A request that matches none of the host's routes is answered with 404. Of the routes \
+             of a host the most specific match wins: an exact path, then a regular expression (longer ones first), \
+             then the longest prefix; then a match on the method, more headers, more query parameters; then the older \
+             object, the namespace and name in alphabetical order, and the order in the document. A route that \
+             attaches to no listener is rejected. A rule whose weights are all 0 answers with 500."
         }
         Kind::ReferenceGrant => {
-            "Lets HTTPRoutes or TCPRoutes of another namespace refer to the Services of its own. Without one such a reference is \
-             refused."
+            "Permits HTTPRoutes or TCPRoutes of another namespace to refer to Services of its own namespace. A \
+             reference across namespaces without a grant is rejected."
         }
         Kind::GatewayClass => {
-            "A class of Gateways; optional. Its controller is `weir.dev/gateway-controller`, or its Gateways are refused."
+            "A class of Gateways; optional. Gateways of a class with another controller than \
+             `weir.dev/gateway-controller` are rejected."
         }
         Kind::TcpRoute
-        | Kind::Service
+        | Kind::ServiceEntry
         | Kind::Filter
-        | Kind::BackendPolicy
-        | Kind::AccessPolicy
+        | Kind::BackendTrafficPolicy
+        | Kind::AuthorizationPolicy
         | Kind::Secret
         | Kind::Mesh => {
             let schema = spec_schema(kind);
@@ -117,15 +120,15 @@ fn introduction(kind: Kind) -> String {
     text.to_owned()
 }
 
-fn describe_fields(kind: Kind, shape: &Shape, path: &str, text: &mut String) {
-    match shape {
-        Shape::List(element) => describe_fields(kind, element, &format!("{path}[]"), text),
-        Shape::Map(element) => describe_fields(kind, element, &format!("{path}{{}}"), text),
-        Shape::Record(fields) => {
-            for field in fields.iter().filter(|field| field.refused.is_none()) {
+fn describe_fields(kind: Kind, schema: &Schema, path: &str, text: &mut String) {
+    match schema {
+        Schema::List(element) => describe_fields(kind, element, &format!("{path}[]"), text),
+        Schema::Map(element) => describe_fields(kind, element, &format!("{path}{{}}"), text),
+        Schema::Record(fields) => {
+            for field in fields.iter().filter(|field| field.support.is_supported()) {
                 let path = format!("{path}.{}", field.name);
                 line(text, &row(kind, field, &path));
-                describe_fields(kind, &field.shape, &path, text);
+                describe_fields(kind, &field.schema, &path, text);
             }
         }
         _ => {}
@@ -134,50 +137,50 @@ fn describe_fields(kind: Kind, shape: &Shape, path: &str, text: &mut String) {
 
 fn row(kind: Kind, field: &Field, path: &str) -> String {
     let name = if field.required { format!("**`{path}`**") } else { format!("`{path}`") };
-    let mut doc = upstream::meaning(kind, path).unwrap_or(&field.doc).replace('|', "\\|");
-    if let Shape::Choice(choices) = &field.shape {
-        let documented = choices.iter().filter(|choice| choice.refused.is_none() && !choice.doc.is_empty());
+    let mut doc = gateway_api_docs::field_doc(kind, path).unwrap_or(&field.doc).replace('|', "\\|");
+    if let Schema::Enum(values) = &field.schema {
+        let documented = values.iter().filter(|value| value.support.is_supported() && !value.doc.is_empty());
         let meanings: Vec<String> =
-            documented.map(|choice| format!("`{}`: {}", choice.text, choice.doc.trim_end_matches('.'))).collect();
+            documented.map(|value| format!("`{}`: {}", value.text, value.doc.trim_end_matches('.'))).collect();
         if !meanings.is_empty() {
             doc = format!("{doc} {}.", meanings.join("; "));
         }
     }
-    format!("| {name} | {} | {doc} |", value(&field.shape))
+    format!("| {name} | {} | {doc} |", value(&field.schema))
 }
 
-fn value(shape: &Shape) -> String {
-    match shape {
-        Shape::Choice(choices) => {
-            let allowed = choices.iter().filter(|choice| choice.refused.is_none());
-            allowed.map(|choice| format!("`{}`", choice.text)).collect::<Vec<_>>().join(", ")
+fn value(schema: &Schema) -> String {
+    match schema {
+        Schema::Enum(values) => {
+            let allowed = values.iter().filter(|value| value.support.is_supported());
+            allowed.map(|value| format!("`{}`", value.text)).collect::<Vec<_>>().join(", ")
         }
-        Shape::List(element) => match &**element {
-            Shape::Record(_) | Shape::Open(_) => "list".to_owned(),
+        Schema::List(element) => match &**element {
+            Schema::Record(_) | Schema::OpenRecord(_) => "list".to_owned(),
             element => format!("list of {}", value(element)),
         },
-        Shape::Record(_) | Shape::Open(_) | Shape::Map(_) => "map".to_owned(),
-        Shape::Text => "text".to_owned(),
-        other => other.in_words().to_owned(),
+        Schema::Record(_) | Schema::OpenRecord(_) | Schema::Map(_) => "map".to_owned(),
+        Schema::Text => "text".to_owned(),
+        other => other.type_name().to_owned(),
     }
 }
 
 fn describe_metadata(text: &mut String) {
-    line(text, "\n## metadata\n\nThe same for every kind.\n\n| field | value | meaning |\n|---|---|---|");
-    let Shape::Record(fields) = shape(Kind::Service) else { return };
+    line(text, "\n## metadata\n\nCommon to all kinds.\n\n| field | value | description |\n|---|---|---|");
+    let Schema::Record(fields) = kind_schema(Kind::ServiceEntry) else { return };
     for field in fields.iter().filter(|field| field.name == "metadata") {
-        describe_fields(Kind::Service, &field.shape, "metadata", text);
+        describe_fields(Kind::ServiceEntry, &field.schema, "metadata", text);
     }
 }
 
-fn describe_bounds(text: &mut String) {
+fn describe_limits(text: &mut String) {
     let size = |bytes: usize| ByteSize(u64::try_from(bytes).unwrap_or(u64::MAX)).to_string();
     let rows = [
         ("a file", size(MAX_FILE_BYTES)),
         ("all files together", size(MAX_TOTAL_BYTES)),
         ("documents in a file", MAX_DOCUMENTS.to_string()),
         ("values in a document, aliases expanded", MAX_VALUES.to_string()),
-        ("lists and maps inside each other", MAX_DEPTH.to_string()),
+        ("nested lists and maps", MAX_DEPTH.to_string()),
         ("listeners of a Gateway", MAX_LISTENERS.to_string()),
         ("host names of an HTTPRoute", MAX_HOSTNAMES.to_string()),
         ("rules of an HTTPRoute", MAX_RULES.to_string()),
@@ -188,26 +191,38 @@ fn describe_bounds(text: &mut String) {
         ("`backendRefs` of a rule", MAX_TARGETS.to_string()),
         ("mirrors of a rule", MAX_MIRRORS.to_string()),
         ("a weight", MAX_WEIGHT.to_string()),
-        ("endpoints of a Service", MAX_ENDPOINTS.to_string()),
-        ("Filters before a request", MAX_CHAIN_PLUGINS.to_string()),
+        ("endpoints of a ServiceEntry", MAX_ENDPOINTS.to_string()),
+        ("Filters and AuthorizationPolicies of a request", MAX_CHAIN_PLUGINS.to_string()),
         ("`config` of a Filter, as JSON", size(MAX_PLUGIN_CONFIGURATION_BYTES)),
     ];
-    line(text, "\n## Bounds\n\n| what | at most |\n|---|---|");
-    for (what, most) in rows {
-        line(text, &format!("| {what} | {most} |"));
+    line(text, "\n## Limits\n\n| value | limit |\n|---|---|");
+    for (value, limit) in rows {
+        line(text, &format!("| {value} | {limit} |"));
     }
     let (least, most) = (ByteSize(MIN_PLUGIN_MEMORY_BYTES), ByteSize(MAX_PLUGIN_MEMORY_BYTES));
-    let (call, start) = (HumanDuration(MAX_PLUGIN_CALL_TIME), HumanDuration(MAX_PLUGIN_START_TIME));
+    let (call, start) = (GatewayDuration(MAX_PLUGIN_CALL_TIME), GatewayDuration(MAX_PLUGIN_START_TIME));
     let rows = [
         ("memory of a Filter", ByteSize(DEFAULT_PLUGIN_MEMORY_BYTES).to_string(), format!("{least} to {most}")),
-        ("`callTime` of a Filter", HumanDuration(DEFAULT_PLUGIN_CALL_TIME).to_string(), format!("1ms to {call}")),
-        ("`startTime` of a Filter", HumanDuration(DEFAULT_PLUGIN_START_TIME).to_string(), format!("1ms to {start}")),
-        ("`timeouts.connect` of a BackendPolicy", HumanDuration(DEFAULT_CONNECT_TIMEOUT).to_string(), String::new()),
-        ("`timeouts.request`", HumanDuration(DEFAULT_REQUEST_TIMEOUT).to_string(), "`0s` = no limit".to_owned()),
+        ("`callTimeout` of a Filter", GatewayDuration(DEFAULT_PLUGIN_CALL_TIME).to_string(), format!("1ms to {call}")),
+        (
+            "`startTimeout` of a Filter",
+            GatewayDuration(DEFAULT_PLUGIN_START_TIME).to_string(),
+            format!("1ms to {start}"),
+        ),
+        (
+            "`timeouts.connect` of a BackendTrafficPolicy",
+            GatewayDuration(DEFAULT_CONNECT_TIMEOUT).to_string(),
+            String::new(),
+        ),
+        (
+            "`timeouts.request`",
+            GatewayDuration(DEFAULT_REQUEST_TIMEOUT).to_string(),
+            "`0s` disables the limit".to_owned(),
+        ),
     ];
-    line(text, "\n## Defaults\n\n| what | when left out | allowed |\n|---|---|---|");
-    for (what, default, allowed) in rows {
-        line(text, &format!("| {what} | {default} | {allowed} |"));
+    line(text, "\n## Defaults\n\n| field | default | allowed |\n|---|---|---|");
+    for (field, default, allowed) in rows {
+        line(text, &format!("| {field} | {default} | {allowed} |"));
     }
 }
 
@@ -216,7 +231,7 @@ fn describe_unsupported_kinds(text: &mut String) {
     for (kind, hint) in UNSUPPORTED_KINDS {
         line(text, &format!("- {kind}: {hint}"));
     }
-    line(text, &format!("\nKinds of `{GATEWAY_GROUP}` are those of the standard channel."));
+    line(text, &format!("\nThe kinds of `{GATEWAY_GROUP}` are those of the standard channel."));
 }
 
 fn line(text: &mut String, line: &str) {

@@ -1,14 +1,14 @@
-//! What the upstream types have, or our own design names, and this proxy does not do yet. Each is refused by name
-//! (never ignored), and listed in the documentation from this one table. `tests` holds that every path exists.
+//! Fields of the Gateway API and of Weir's design that are not supported yet. Each is rejected by name, and the
+//! documentation lists it. A test checks that every path exists.
 
-use crate::written::Kind;
+use crate::spec::Kind;
 
-/// A field, or one value of a field, that is known and not supported.
+/// A field, or one value of a field, that is known but not supported.
 #[derive(Debug)]
 pub(crate) struct Unsupported {
-    /// `spec.rules[].name`, or `spec.rules[].filters[].type=CORS`.
+    /// The path: `spec.rules[].name`, or `spec.rules[].filters[].type=CORS`.
     pub(crate) path: &'static str,
-    /// What to do instead.
+    /// The alternative.
     pub(crate) hint: &'static str,
 }
 
@@ -16,11 +16,11 @@ const fn entry(path: &'static str, hint: &'static str) -> Unsupported {
     Unsupported { path, hint }
 }
 
-const STATUS: Unsupported = entry("status", "remove it: `status` is written by controllers, not by people");
+const STATUS: Unsupported = entry("status", "remove it: controllers write `status`");
 
-const CLUSTER_ONLY: &str = "remove it: it means something inside a Kubernetes cluster only";
+const CLUSTER_ONLY: &str = "remove it: it is used inside a Kubernetes cluster only";
 
-/// Metadata that a cluster writes.
+/// Metadata written by a cluster.
 const METADATA: [Unsupported; 8] = [
     entry("metadata.uid", CLUSTER_ONLY),
     entry("metadata.resourceVersion", CLUSTER_ONLY),
@@ -35,11 +35,8 @@ const METADATA: [Unsupported; 8] = [
 const GATEWAY: [Unsupported; 5] = [
     entry("spec.allowedListeners", "remove it: ListenerSets are not supported, so none can attach"),
     entry("spec.infrastructure", "remove it: the proxy that reads this file is the infrastructure"),
-    entry(
-        "spec.tls",
-        "remove it: downstreams are asked for no certificates; for workloads write `protocol: weir.dev/MTLS`",
-    ),
-    entry("spec.listeners[].tls.options", "remove it: there is one way, TLS 1.3"),
+    entry("spec.tls", "remove it: client certificates are not verified; for workloads write `protocol: weir.dev/MTLS`"),
+    entry("spec.listeners[].tls.options", "remove it: listeners use TLS 1.3 only"),
     entry("spec.listeners[].allowedRoutes.namespaces.selector", "write `from: Same` or `from: All`"),
 ];
 
@@ -57,12 +54,12 @@ const HTTP_ROUTE: [Unsupported; 6] = [
     entry("spec.rules[].filters[].extensionRef", "remove it: a Filter names the HTTPRoute in its own `targetRefs`"),
     entry("spec.rules[].filters[].type=CORS", "use a Filter with a module that answers CORS requests"),
     entry("spec.rules[].filters[].type=ExtensionRef", "a Filter names the HTTPRoute in its own `targetRefs`"),
-    entry("spec.rules[].matches[].method=CONNECT", "remove the match: CONNECT requests are refused"),
+    entry("spec.rules[].matches[].method=CONNECT", "remove the match: CONNECT requests are rejected"),
 ];
 
 const HTTP_ROUTE_EXPERIMENTAL: [Unsupported; 3] = [
     entry("spec.rules[].retry", "remove it: retries are not supported yet"),
-    entry("spec.rules[].sessionPersistence", "remove it: every request is balanced anew"),
+    entry("spec.rules[].sessionPersistence", "remove it: each request is balanced on its own"),
     entry("spec.useDefaultGateways", "name the Gateways in `parentRefs`"),
 ];
 
@@ -73,12 +70,12 @@ const TCP_ROUTE: [Unsupported; 1] = [entry("spec.useDefaultGateways", "name the 
 const SERVICE: [Unsupported; 6] = [
     entry(
         "spec.ports[].protocol=TLS",
-        "use TCP for bytes in TLS that go by as they are; for mutual TLS of the mesh write `identity`",
+        "use TCP to forward TLS bytes unchanged; for mutual TLS of the mesh write `identity`",
     ),
     entry("spec.ports[].targetPort", "the port of an endpoint is in its `address`"),
     entry("spec.selector", "list the `endpoints`, or write `dns`"),
-    entry("spec.clusterIP", "remove it: a Service is found by its name"),
-    entry("spec.type", "remove it: a Service has no type here"),
+    entry("spec.clusterIP", "remove it: routes refer to a ServiceEntry by name"),
+    entry("spec.type", "remove it: a ServiceEntry has no type"),
     entry("spec.externalName", "write `dns: {host: ..., port: ...}`"),
 ];
 
@@ -90,10 +87,10 @@ const FILTER: [Unsupported; 2] = [
 const BACKEND_POLICY: [Unsupported; 3] = [
     entry("spec.healthChecks", "remove it: health checks are not supported yet"),
     entry("spec.outlierDetection", "remove it: outlier detection is not supported yet"),
-    entry("spec.tls", "remove it; for mutual TLS of the mesh write `identity` into the Service"),
+    entry("spec.tls", "remove it; for mutual TLS of the mesh write `identity` into the ServiceEntry"),
 ];
 
-/// What is not supported of a kind.
+/// Returns the unsupported fields of a kind.
 pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
     let own: [&'static [Unsupported]; 2] = match kind {
         Kind::Gateway => [&GATEWAY, &GATEWAY_CHOICES],
@@ -101,64 +98,65 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
         Kind::TcpRoute => [&TCP_ROUTE, &[]],
         Kind::GatewayClass => [&GATEWAY_CLASS, &[]],
         Kind::ReferenceGrant => [&[], &[]],
-        Kind::Service => [&SERVICE, &[]],
+        Kind::ServiceEntry => [&SERVICE, &[]],
         Kind::Filter => [&FILTER, &[]],
-        Kind::BackendPolicy => [&BACKEND_POLICY, &[]],
-        Kind::AccessPolicy | Kind::Secret | Kind::Mesh => [&[], &[]],
+        Kind::BackendTrafficPolicy => [&BACKEND_POLICY, &[]],
+        Kind::AuthorizationPolicy | Kind::Secret | Kind::Mesh => [&[], &[]],
     };
     own.into_iter().flatten().chain(std::iter::once(&STATUS)).chain(&METADATA)
 }
 
-/// Kinds of upstream that are known and not supported, and what to do instead.
-pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 12] = [
+/// Upstream kinds that are known but not supported, with the alternative.
+pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 13] = [
     ("GRPCRoute", "use an HTTPRoute: a gRPC method is a path, `/package.Service/Method`"),
-    ("TLSRoute", "use a TCPRoute: TLS goes by as it is, without a look at the host that it asks for"),
+    ("TLSRoute", "use a TCPRoute: it forwards TLS bytes without matching the server name"),
     ("UDPRoute", "only HTTP and TCP are proxied"),
     (
         "BackendTLSPolicy",
-        "for mutual TLS of the mesh write `identity` into the Service; other upstream TLS is not there yet",
+        "for mutual TLS of the mesh write `identity` into the ServiceEntry; other upstream TLS is not supported yet",
     ),
+    ("Service", "write a ServiceEntry with `endpoints`: a core Service has no endpoints of its own to forward to"),
     ("ListenerSet", "write the listeners into the Gateway"),
     ("XListenerSet", "write the listeners into the Gateway"),
     ("ConfigMap", "write a filter's configuration into its `config`"),
     ("Ingress", "use a Gateway and an HTTPRoute"),
-    ("EndpointSlice", "write the addresses into `endpoints` of a Service"),
-    ("Namespace", "remove it: a namespace exists by being used"),
-    ("Deployment", "remove it: the proxy starts nothing"),
-    ("List", "write each object as a document of its own, with `---` between them"),
+    ("EndpointSlice", "write the addresses into `endpoints` of a ServiceEntry"),
+    ("Namespace", "remove it: namespaces need no object"),
+    ("Deployment", "remove it: the proxy starts no workloads"),
+    ("List", "write each object as a separate document, with `---` between them"),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::shape;
-    use crate::schema::shape::Shape;
+    use crate::schema::definition::Schema;
+    use crate::schema::kinds::kind_schema;
 
-    fn is_refused(shape: &Shape, path: &str) -> bool {
+    fn is_unsupported(schema: &Schema, path: &str) -> bool {
         let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-        let (name, choice) = first.split_once('=').map_or((first, None), |(name, choice)| (name, Some(choice)));
+        let (name, value) = first.split_once('=').map_or((first, None), |(name, value)| (name, Some(value)));
         let (name, is_list) = name.strip_suffix("[]").map_or((name, false), |name| (name, true));
-        let Shape::Record(fields) = shape else { return false };
+        let Schema::Record(fields) = schema else { return false };
         let Some(field) = fields.iter().find(|field| field.name == name) else { return false };
-        let inner = match &field.shape {
-            Shape::List(element) if is_list => element,
+        let inner = match &field.schema {
+            Schema::List(element) if is_list => element,
             other => other,
         };
-        match (rest, choice, inner) {
-            (Some(rest), _, inner) => is_refused(inner, rest),
-            (None, Some(choice), Shape::Choice(choices)) => {
-                choices.iter().any(|it| it.text == choice && it.refused.is_some())
+        match (rest, value, inner) {
+            (Some(rest), _, inner) => is_unsupported(inner, rest),
+            (None, Some(value), Schema::Enum(values)) => {
+                values.iter().any(|known| known.text == value && !known.support.is_supported())
             }
             (None, Some(_), _) => false,
-            (None, None, _) => field.refused.is_some(),
+            (None, None, _) => !field.support.is_supported(),
         }
     }
 
     #[test]
-    fn every_entry_names_a_field() {
+    fn every_entry_has_a_field() {
         for kind in Kind::ALL {
             for entry in of(kind) {
-                assert!(is_refused(shape(kind), entry.path), "{}: {}", kind.name(), entry.path);
+                assert!(is_unsupported(kind_schema(kind), entry.path), "{}: {}", kind.name(), entry.path);
             }
         }
     }

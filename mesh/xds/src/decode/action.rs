@@ -1,4 +1,4 @@
-//! What becomes of a request: forwarded, redirected, answered.
+//! Decodes the action of a route: forward, redirect, or respond directly.
 
 use std::sync::Arc;
 
@@ -8,34 +8,39 @@ use weir_model::{
     TargetVersion, Timeouts, Weight, WeightedCluster,
 };
 
-use super::fault::{Spot, unsupported};
-use super::metadata::Entries;
+use super::field_cursor::{FieldCursor, unsupported};
+use super::metadata::WeirMetadata;
 use super::value::duration;
 use crate::encode::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix};
 use crate::proto::{core, kinds, matcher, protobuf, route as pb};
 
-/// The action; `own` is our metadata of the route.
+/// Decodes an action. `own` are the fields under `weir.dev` in the route's metadata.
 pub(super) fn action(
     action: pb::route::Action,
     path: &PathMatch,
-    own: &mut Entries<'_>,
-    spot: &Spot<'_>,
+    own: &mut WeirMetadata<'_>,
+    cursor: &FieldCursor<'_>,
 ) -> Option<RouteAction> {
     match action {
-        pb::route::Action::Route(to) => forward(to, path, own, &spot.field("route")).map(RouteAction::Forward),
-        pb::route::Action::Redirect(to) => redirect(to, path, &spot.field("redirect")).map(RouteAction::Redirect),
+        pb::route::Action::Route(to) => forward(to, path, own, &cursor.field("route")).map(RouteAction::Forward),
+        pb::route::Action::Redirect(to) => redirect(to, path, &cursor.field("redirect")).map(RouteAction::Redirect),
         pb::route::Action::DirectResponse(answer) => {
-            respond(answer, own, &spot.field("direct_response")).map(RouteAction::Respond)
+            respond(answer, own, &cursor.field("direct_response")).map(RouteAction::Respond)
         }
         pb::route::Action::FilterAction(_) | pb::route::Action::NonForwardingAction(_) => {
-            spot.field("action").none("is not supported", "use `route`, `redirect` or `direct_response`")
+            cursor.field("action").reject_value("is not supported", "use `route`, `redirect` or `direct_response`")
         }
     }
 }
 
-fn forward(to: pb::RouteAction, path: &PathMatch, own: &mut Entries<'_>, spot: &Spot<'_>) -> Option<Forward> {
+fn forward(
+    to: pb::RouteAction,
+    path: &PathMatch,
+    own: &mut WeirMetadata<'_>,
+    cursor: &FieldCursor<'_>,
+) -> Option<Forward> {
     let pb::RouteAction {
-        cluster_not_found_response_code: _, // 503: there is no endpoint.
+        cluster_not_found_response_code: _, // Always 503.
         metadata_match,
         prefix_rewrite,
         regex_rewrite,
@@ -59,28 +64,29 @@ fn forward(to: pb::RouteAction, path: &PathMatch, own: &mut Entries<'_>, spot: &
         upgrade_configs,
         internal_redirect_policy,
         internal_redirect_action,
-        max_internal_redirects: _, // There are none.
+        max_internal_redirects: _, // Internal redirects are not supported.
         hedge_policy,
         max_stream_duration,
         cluster_specifier,
         host_rewrite_specifier,
     } = to;
-    unsupported!(spot; metadata_match, path_rewrite_policy, path_rewrite, append_x_forwarded_host, idle_timeout,
+    unsupported!(cursor; metadata_match, path_rewrite_policy, path_rewrite, append_x_forwarded_host, idle_timeout,
         flush_timeout, early_data_policy, retry_policy_typed_config, priority, rate_limits, include_vh_rate_limits,
         hash_policy, cors, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, internal_redirect_policy,
         internal_redirect_action, hedge_policy, max_stream_duration);
-    let targets = spot.field("cluster_specifier").required(cluster_specifier).and_then(|it| targets(it, spot));
-    let request = timeout.and_then(|timeout| duration(timeout, &spot.field("timeout")));
-    let backend_request = retry_policy.and_then(|policy| retry(policy, &spot.field("retry_policy")));
+    let targets =
+        cursor.field("cluster_specifier").required(cluster_specifier).and_then(|specifier| targets(specifier, cursor));
+    let request = timeout.and_then(|timeout| duration(timeout, &cursor.field("timeout")));
+    let backend_request = retry_policy.and_then(|policy| retry(policy, &cursor.field("retry_policy")));
     let mirrors = request_mirror_policies.into_iter().enumerate();
     let mirrors: Vec<Mirror> = mirrors
-        .filter_map(|(index, policy)| mirror(policy, &spot.field("request_mirror_policies").entry(index)))
+        .filter_map(|(index, policy)| mirror(policy, &cursor.field("request_mirror_policies").entry(index)))
         .collect();
     if mirrors.len() > MAX_MIRRORS {
-        spot.field("request_mirror_policies").refuse("are too many", &format!("at most {MAX_MIRRORS}"));
+        cursor.field("request_mirror_policies").reject("are too many", &format!("at most {MAX_MIRRORS}"));
     }
-    let path = path_rewritten((prefix_rewrite, regex_rewrite), path, spot);
-    let host = host_rewrite_specifier.and_then(|it| host_rewritten(it, spot));
+    let path = path_rewrite_from(PathRewriteFields { prefix: prefix_rewrite, regex: regex_rewrite }, path, cursor);
+    let host = host_rewrite_specifier.and_then(|specifier| host_rewrite_from(specifier, cursor));
     let versions = own.objects("versions").into_iter().filter_map(version).collect();
     Some(Forward {
         targets: targets?,
@@ -91,43 +97,47 @@ fn forward(to: pb::RouteAction, path: &PathMatch, own: &mut Entries<'_>, spot: &
     })
 }
 
-fn version(mut entry: Entries<'_>) -> Option<TargetVersion> {
+fn version(mut entry: WeirMetadata<'_>) -> Option<TargetVersion> {
     let of = entry.required_text("of");
-    let of = of.and_then(|name| entry.spot().field("of").checked(ClusterName::new(&name)));
+    let of = of.and_then(|name| entry.cursor().field("of").checked(ClusterName::new(&name)));
     let cluster = entry.required_text("cluster");
-    let cluster = cluster.and_then(|name| entry.spot().field("cluster").checked(ClusterName::new(&name)));
+    let cluster = cluster.and_then(|name| entry.cursor().field("cluster").checked(ClusterName::new(&name)));
     let version = entry.required_text("version");
     entry.end();
-    Some(TargetVersion { of: of?, version: Arc::from(version?), cluster: cluster? })
+    Some(TargetVersion { target: of?, version: Arc::from(version?), cluster: cluster? })
 }
 
-fn targets(specifier: pb::route_action::ClusterSpecifier, spot: &Spot<'_>) -> Option<Vec<WeightedCluster>> {
+fn targets(specifier: pb::route_action::ClusterSpecifier, cursor: &FieldCursor<'_>) -> Option<Vec<WeightedCluster>> {
     use pb::route_action::ClusterSpecifier;
     let clusters = match specifier {
         ClusterSpecifier::Cluster(name) => {
-            let cluster = spot.field("cluster").checked(ClusterName::new(&name))?;
+            let cluster = cursor.field("cluster").checked(ClusterName::new(&name))?;
             return Some(vec![WeightedCluster { cluster, weight: Weight::ONE }]);
         }
         ClusterSpecifier::WeightedClusters(clusters) => clusters,
         ClusterSpecifier::ClusterHeader(_)
         | ClusterSpecifier::ClusterSpecifierPlugin(_)
         | ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
-            return spot.field("cluster_specifier").none("is not supported", "use `cluster` or `weighted_clusters`");
+            return cursor
+                .field("cluster_specifier")
+                .reject_value("is not supported", "use `cluster` or `weighted_clusters`");
         }
     };
-    let spot = spot.field("weighted_clusters");
+    let cursor = cursor.field("weighted_clusters");
     let pb::WeightedCluster { clusters, total_weight: _, runtime_key_prefix: _, random_value_specifier } = clusters;
-    unsupported!(spot; random_value_specifier);
-    let spot = spot.field("clusters");
-    let read: Vec<_> = clusters.into_iter().enumerate().map(|(index, it)| target(it, &spot.entry(index))).collect();
-    let targets: Vec<WeightedCluster> = read.into_iter().collect::<Option<_>>()?;
+    unsupported!(cursor; random_value_specifier);
+    let cursor = cursor.field("clusters");
+    let decoded: Vec<_> =
+        clusters.into_iter().enumerate().map(|(index, entry)| target(entry, &cursor.entry(index))).collect();
+    let targets: Vec<WeightedCluster> = decoded.into_iter().collect::<Option<_>>()?;
     if targets.len() > MAX_TARGETS || targets.iter().all(|target| target.weight.get() == 0) {
-        return spot.none("are too many, or all of weight 0", &format!("give 1 to {MAX_TARGETS} with weights"));
+        return cursor
+            .reject_value("are too many, or all of weight 0", &format!("give 1 to {MAX_TARGETS} with weights"));
     }
     Some(targets)
 }
 
-fn target(target: pb::weighted_cluster::ClusterWeight, spot: &Spot<'_>) -> Option<WeightedCluster> {
+fn target(target: pb::weighted_cluster::ClusterWeight, cursor: &FieldCursor<'_>) -> Option<WeightedCluster> {
     let pb::weighted_cluster::ClusterWeight {
         name,
         cluster_header,
@@ -140,18 +150,18 @@ fn target(target: pb::weighted_cluster::ClusterWeight, spot: &Spot<'_>) -> Optio
         typed_per_filter_config,
         host_rewrite_specifier,
     } = target;
-    unsupported!(spot; cluster_header, metadata_match, request_headers_to_add, request_headers_to_remove,
+    unsupported!(cursor; cluster_header, metadata_match, request_headers_to_add, request_headers_to_remove,
         response_headers_to_add, response_headers_to_remove, typed_per_filter_config, host_rewrite_specifier);
-    let cluster = spot.field("name").checked(ClusterName::new(&name));
+    let cluster = cursor.field("name").checked(ClusterName::new(&name));
     let weight = Weight::new(weight.map_or(0, |weight| weight.value));
     if weight.is_none() {
-        spot.field("weight").refuse("is too large", "at most 1000000");
+        cursor.field("weight").reject("is too large", "at most 1000000");
     }
     Some(WeightedCluster { cluster: cluster?, weight: weight? })
 }
 
-/// What the proxy does in any case, and the time of one attempt.
-fn retry(policy: pb::RetryPolicy, spot: &Spot<'_>) -> Option<std::time::Duration> {
+/// Decodes a retry policy. Only the proxy's fixed policy is accepted; returns the timeout of one attempt.
+fn retry(policy: pb::RetryPolicy, cursor: &FieldCursor<'_>) -> Option<std::time::Duration> {
     let pb::RetryPolicy {
         retry_on,
         num_retries,
@@ -160,7 +170,7 @@ fn retry(policy: pb::RetryPolicy, spot: &Spot<'_>) -> Option<std::time::Duration
         retry_priority,
         retry_host_predicate,
         retry_options_predicates,
-        host_selection_retry_max_attempts: _, // Another endpoint is chosen in any case.
+        host_selection_retry_max_attempts: _, // A retry always chooses another endpoint.
         retriable_status_codes,
         retry_back_off,
         rate_limited_retry_back_off,
@@ -168,56 +178,61 @@ fn retry(policy: pb::RetryPolicy, spot: &Spot<'_>) -> Option<std::time::Duration
         retriable_request_headers,
         refresh_cluster_on_retry,
     } = policy;
-    unsupported!(spot; per_try_idle_timeout, retry_priority, retry_host_predicate, retry_options_predicates,
+    unsupported!(cursor; per_try_idle_timeout, retry_priority, retry_host_predicate, retry_options_predicates,
         retriable_status_codes, retry_back_off, rate_limited_retry_back_off, retriable_headers,
         retriable_request_headers, refresh_cluster_on_retry);
     let known = |word: &str| RETRY_ON.split(',').any(|known| known == word.trim());
     if !retry_on.is_empty() && !retry_on.split(',').all(known) {
         let hint = format!("only `{RETRY_ON}` is, and always");
-        spot.field("retry_on").refuse(&format!("`{retry_on}` is not supported"), &hint);
+        cursor.field("retry_on").reject(&format!("`{retry_on}` is not supported"), &hint);
     }
     if num_retries.is_some_and(|number| number.value != RETRIES) {
         let hint = format!("there are always up to {RETRIES}");
-        spot.field("num_retries").refuse("cannot be chosen", &hint);
+        cursor.field("num_retries").reject("cannot be chosen", &hint);
     }
-    duration(per_try_timeout?, &spot.field("per_try_timeout"))
+    duration(per_try_timeout?, &cursor.field("per_try_timeout"))
 }
 
-fn mirror(policy: pb::route_action::RequestMirrorPolicy, spot: &Spot<'_>) -> Option<Mirror> {
+fn mirror(policy: pb::route_action::RequestMirrorPolicy, cursor: &FieldCursor<'_>) -> Option<Mirror> {
     let pb::route_action::RequestMirrorPolicy {
         cluster,
         cluster_header,
         runtime_fraction,
-        trace_sampled: _,                     // The copy is not traced.
-        disable_shadow_host_suffix_append: _, // The host is never changed.
+        trace_sampled: _,                     // Mirrored requests are not traced.
+        disable_shadow_host_suffix_append: _, // The host is never modified.
         request_headers_mutations,
         host_rewrite_literal,
     } = policy;
-    unsupported!(spot; cluster_header, request_headers_mutations, host_rewrite_literal);
+    unsupported!(cursor; cluster_header, request_headers_mutations, host_rewrite_literal);
     let fraction = match runtime_fraction {
         None => Some(Fraction::ALL),
         Some(core::RuntimeFractionalPercent { default_value, runtime_key: _ }) => {
-            let spot = spot.field("runtime_fraction").field("default_value");
-            let kinds::FractionalPercent { numerator, denominator } = spot.required(default_value)?;
+            let cursor = cursor.field("runtime_fraction").field("default_value");
+            let kinds::FractionalPercent { numerator, denominator } = cursor.required(default_value)?;
             let denominator = match kinds::fractional_percent::DenominatorType::try_from(denominator) {
                 Ok(kinds::fractional_percent::DenominatorType::Hundred) => 100,
                 Ok(kinds::fractional_percent::DenominatorType::TenThousand) => 10_000,
                 Ok(kinds::fractional_percent::DenominatorType::Million) => 1_000_000,
-                Err(_) => return spot.field("denominator").none("is not known", ""),
+                Err(_) => return cursor.field("denominator").reject_value("is not known", ""),
             };
-            spot.checked(Fraction::new(numerator, denominator))
+            cursor.checked(Fraction::new(numerator, denominator))
         }
     };
-    let cluster = spot.field("cluster").checked(ClusterName::new(&cluster));
+    let cluster = cursor.field("cluster").checked(ClusterName::new(&cluster));
     Some(Mirror { cluster: cluster?, fraction: fraction? })
 }
 
-type Replacements = (String, Option<matcher::RegexMatchAndSubstitute>);
+/// The fields of an action that rewrite the path.
+struct PathRewriteFields {
+    prefix: String,
+    regex: Option<matcher::RegexMatchAndSubstitute>,
+}
 
-fn path_rewritten((prefix, regex): Replacements, path: &PathMatch, spot: &Spot<'_>) -> Option<PathRewrite> {
+fn path_rewrite_from(fields: PathRewriteFields, path: &PathMatch, cursor: &FieldCursor<'_>) -> Option<PathRewrite> {
+    let PathRewriteFields { prefix, regex } = fields;
     if let Some(matcher::RegexMatchAndSubstitute { pattern, substitution }) = regex {
-        let spot = spot.field("regex_rewrite");
-        let matcher::RegexMatcher { regex, engine_type: _ } = spot.required(pattern)?;
+        let cursor = cursor.field("regex_rewrite");
+        let matcher::RegexMatcher { regex, engine_type: _ } = cursor.required(pattern)?;
         let substitution = substitution.replace("\\\\", "\\");
         if regex == WHOLE_PATH {
             return Some(PathRewrite::Full(substitution.into()));
@@ -226,38 +241,38 @@ fn path_rewritten((prefix, regex): Replacements, path: &PathMatch, spot: &Spot<'
             return Some(PathRewrite::Prefix("".into()));
         }
         let hint = format!("use `prefix_rewrite`, or `{WHOLE_PATH}` for the whole path");
-        return spot.none(&format!("`{regex}` is not supported"), &hint);
+        return cursor.reject_value(&format!("`{regex}` is not supported"), &hint);
     }
     if prefix.is_empty() {
         return None;
     }
-    prefix_rewritten(&prefix, path, &spot.field("prefix_rewrite"))
+    prefix_rewrite_from(&prefix, path, &cursor.field("prefix_rewrite"))
 }
 
-/// Envoy puts the new prefix where the old one was, whatever follows: with `/` matched the new one has to end with a
-/// slash, else the first segment would stick to it.
-fn prefix_rewritten(new: &str, path: &PathMatch, spot: &Spot<'_>) -> Option<PathRewrite> {
+/// Decodes a prefix rewrite. Envoy replaces the matched prefix literally. So when `/` is matched, the new prefix must
+/// end with `/`, or it would be joined with the first segment.
+fn prefix_rewrite_from(new: &str, path: &PathMatch, cursor: &FieldCursor<'_>) -> Option<PathRewrite> {
     if !new.starts_with('/') {
-        return spot.none(&format!("`{new}` does not begin with `/`"), "");
+        return cursor.reject_value(&format!("`{new}` does not begin with `/`"), "");
     }
     match path {
         PathMatch::Prefix(old) if old.is_empty() => match new.strip_suffix('/') {
             Some(new) => Some(PathRewrite::Prefix(new.into())),
-            None => spot.none("does not end with `/`", "`/` is what it replaces"),
+            None => cursor.reject_value("does not end with `/`", "`/` is what it replaces"),
         },
         PathMatch::Prefix(_) => Some(PathRewrite::Prefix(new.trim_end_matches('/').into())),
         PathMatch::Exact(_) => Some(PathRewrite::Full(new.into())),
-        PathMatch::Regex(_) => spot.none("needs a prefix by segments", "match by `path_separated_prefix`"),
+        PathMatch::Regex(_) => cursor.reject_value("needs a prefix by segments", "match by `path_separated_prefix`"),
     }
 }
 
-fn host_rewritten(specifier: pb::route_action::HostRewriteSpecifier, spot: &Spot<'_>) -> Option<Arc<str>> {
+fn host_rewrite_from(specifier: pb::route_action::HostRewriteSpecifier, cursor: &FieldCursor<'_>) -> Option<Arc<str>> {
     match specifier {
         pb::route_action::HostRewriteSpecifier::HostRewriteLiteral(host)
         | pb::route_action::HostRewriteSpecifier::HostRewrite(host) => {
             let is_plain = host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte));
             if host.is_empty() || !is_plain {
-                return spot.field("host_rewrite_literal").none(&format!("`{host}` is no host"), "");
+                return cursor.field("host_rewrite_literal").reject_value(&format!("`{host}` is no host"), "");
             }
             Some(host.into())
         }
@@ -265,12 +280,12 @@ fn host_rewritten(specifier: pb::route_action::HostRewriteSpecifier, spot: &Spot
         pb::route_action::HostRewriteSpecifier::AutoHostRewrite(_)
         | pb::route_action::HostRewriteSpecifier::HostRewriteHeader(_)
         | pb::route_action::HostRewriteSpecifier::HostRewritePathRegex(_) => {
-            spot.field("host_rewrite_specifier").none("is not supported", "use `host_rewrite_literal`")
+            cursor.field("host_rewrite_specifier").reject_value("is not supported", "use `host_rewrite_literal`")
         }
     }
 }
 
-fn redirect(to: pb::RedirectAction, matched: &PathMatch, spot: &Spot<'_>) -> Option<Redirect> {
+fn redirect(to: pb::RedirectAction, matched: &PathMatch, cursor: &FieldCursor<'_>) -> Option<Redirect> {
     use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
     let pb::RedirectAction {
         host_redirect,
@@ -280,7 +295,7 @@ fn redirect(to: pb::RedirectAction, matched: &PathMatch, spot: &Spot<'_>) -> Opt
         scheme_rewrite_specifier,
         path_rewrite_specifier,
     } = to;
-    unsupported!(spot; strip_query);
+    unsupported!(cursor; strip_query);
     let scheme = match scheme_rewrite_specifier {
         None | Some(SchemeRewriteSpecifier::HttpsRedirect(false)) => None,
         Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some(Arc::from("https")),
@@ -288,20 +303,24 @@ fn redirect(to: pb::RedirectAction, matched: &PathMatch, spot: &Spot<'_>) -> Opt
             Some(Arc::from(scheme))
         }
         Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => {
-            return spot.field("scheme_redirect").none(&format!("`{scheme}` is no scheme"), "use http or https");
+            return cursor
+                .field("scheme_redirect")
+                .reject_value(&format!("`{scheme}` is no scheme"), "use http or https");
         }
     };
     let path = match path_rewrite_specifier {
         None => None,
         Some(PathRewriteSpecifier::PathRedirect(path)) if path.contains('?') => {
-            return spot.field("path_redirect").none("has a query", "the request's own query is kept");
+            return cursor.field("path_redirect").reject_value("has a query", "the request's own query is kept");
         }
         Some(PathRewriteSpecifier::PathRedirect(path)) => Some(PathRewrite::Full(path.into())),
         Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => {
-            Some(prefix_rewritten(&prefix, matched, &spot.field("prefix_rewrite"))?)
+            Some(prefix_rewrite_from(&prefix, matched, &cursor.field("prefix_rewrite"))?)
         }
         Some(PathRewriteSpecifier::RegexRewrite(_) | PathRewriteSpecifier::PathRewrite(_)) => {
-            return spot.field("regex_rewrite").none("is not supported", "use `path_redirect` or `prefix_rewrite`");
+            return cursor
+                .field("regex_rewrite")
+                .reject_value("is not supported", "use `path_redirect` or `prefix_rewrite`");
         }
     };
     let port = u16::try_from(port_redirect);
@@ -311,19 +330,23 @@ fn redirect(to: pb::RedirectAction, matched: &PathMatch, spot: &Spot<'_>) -> Opt
         Ok(RedirectResponseCode::SeeOther) => 303,
         Ok(RedirectResponseCode::TemporaryRedirect) => 307,
         Ok(RedirectResponseCode::PermanentRedirect) => 308,
-        Err(_) => return spot.field("response_code").none("is not known", ""),
+        Err(_) => return cursor.field("response_code").reject_value("is not known", ""),
     };
-    let port = spot.field("port_redirect").checked(port)?;
+    let port = cursor.field("port_redirect").checked(port)?;
     let host = (!host_redirect.is_empty()).then(|| Arc::from(host_redirect));
     Some(Redirect { scheme, host, port: (port != 0).then_some(port), path, status })
 }
 
-fn respond(answer: pb::DirectResponseAction, own: &mut Entries<'_>, spot: &Spot<'_>) -> Option<DirectResponse> {
+fn respond(
+    answer: pb::DirectResponseAction,
+    own: &mut WeirMetadata<'_>,
+    cursor: &FieldCursor<'_>,
+) -> Option<DirectResponse> {
     let pb::DirectResponseAction { status, body, body_format } = answer;
-    unsupported!(spot; body, body_format);
+    unsupported!(cursor; body, body_format);
     let detail = own.text("detail").unwrap_or_else(|| "direct_response".to_owned());
     match u16::try_from(status) {
         Ok(status @ 200..=599) => Some(DirectResponse { status, detail: Arc::from(detail) }),
-        _ => spot.field("status").none(&format!("{status} is no status"), "from 200 to 599"),
+        _ => cursor.field("status").reject_value(&format!("{status} is no status"), "from 200 to 599"),
     }
 }

@@ -1,4 +1,4 @@
-//! Clusters and their endpoints.
+//! Decodes clusters (CDS) and their endpoints (EDS).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,47 +7,47 @@ use std::sync::Arc;
 use prost::Message;
 use weir_model::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
 use weir_model::{
-    Balancing, Cluster, ClusterName, Discovery, Endpoint, HumanDuration, Rejection, ResourceId, ResourceKind,
+    Cluster, ClusterName, Discovery, Endpoint, GatewayDuration, LbPolicy, Rejection, ResourceId, ResourceKind,
     UpstreamProtocol, Weight,
 };
 
-use super::fault::{Spot, unsupported};
-use super::metadata::{self, Entries};
+use super::decode_resource;
+use super::field_cursor::{FieldCursor, unsupported};
+use super::metadata::{self, WeirMetadata};
 use super::value::{config_source, duration, host_and_port, socket_address};
-use super::whole;
 use crate::encode;
 use crate::proto::{self, cluster as pb, core, endpoint, protobuf, upstream_http};
 
-/// A cluster as it was sent.
+/// A decoded cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DecodedCluster {
-    /// The cluster; its endpoints are not in it when they come apart from it.
+    /// The cluster, without endpoints when they come by EDS.
     pub(crate) cluster: Cluster,
-    /// Where its endpoints are.
-    pub(crate) members: Members,
+    /// The source of its endpoints.
+    pub(crate) endpoint_source: EndpointSource,
 }
 
-/// Where the endpoints of a cluster are.
+/// The source of a cluster's endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Members {
-    /// In the cluster.
-    Here,
-    /// In a resource of their own, by its name.
-    Named(String),
+pub(crate) enum EndpointSource {
+    /// The cluster itself: listed endpoints, or DNS.
+    Inline,
+    /// A `ClusterLoadAssignment` of this name.
+    Eds(String),
 }
 
 /// Decodes a `Cluster`.
 pub(crate) fn cluster(name: &str, bytes: &[u8]) -> Result<DecodedCluster, Vec<Rejection>> {
-    whole(&ResourceId { kind: ResourceKind::Cluster, name: name.to_owned() }, bytes, decode)
+    decode_resource(&ResourceId { kind: ResourceKind::Cluster, name: name.to_owned() }, bytes, decode)
 }
 
 #[expect(clippy::too_many_lines, reason = "every field of the message is named once")]
-fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
+fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedCluster> {
     let pb::Cluster {
         transport_socket_matches,
         transport_socket_matcher,
         name,
-        alt_stat_name: _, // Our statistics have names of their own.
+        alt_stat_name: _, // Metrics have fixed names.
         stats_matcher: _,
         eds_cluster_config,
         connect_timeout,
@@ -72,9 +72,9 @@ fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
         use_tcp_for_dns_lookups,
         dns_resolution_config,
         typed_dns_resolver_config,
-        wait_for_warm_on_init: _, // Nothing waits for a single cluster here.
+        wait_for_warm_on_init: _, // Clusters are not warmed one by one.
         outlier_detection,
-        cleanup_interval: _, // Of DNS records that only Envoy keeps.
+        cleanup_interval: _, // Envoy's cache of DNS records.
         upstream_bind_config,
         lb_subset_config,
         common_lb_config,
@@ -97,7 +97,7 @@ fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
         cluster_discovery_type,
         lb_config,
     } = message;
-    unsupported!(spot; transport_socket_matches, transport_socket_matcher, per_connection_buffer_limit_bytes,
+    unsupported!(cursor; transport_socket_matches, transport_socket_matcher, per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout, health_checks, max_requests_per_connection, circuit_breakers,
         upstream_http_protocol_options, common_http_protocol_options, dns_refresh_rate, dns_jitter,
         dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups,
@@ -106,148 +106,155 @@ fn decode(message: pb::Cluster, spot: &Spot<'_>) -> Option<DecodedCluster> {
         close_connections_on_host_health_failure, ignore_health_on_host_removal, filters, load_balancing_policy,
         lrs_server, lrs_report_endpoint_metrics, upstream_config, preconnect_policy,
         connection_pool_per_downstream_connection, queuing_policies, lb_config);
-    let (discovery, members) =
-        discovery(&name, cluster_discovery_type.as_ref(), (eds_cluster_config, load_assignment), spot)?;
+    let location = EndpointLocation { eds: eds_cluster_config, inline: load_assignment };
+    let (discovery, endpoint_source) = discovery(&name, cluster_discovery_type.as_ref(), location, cursor)?;
     let texts = metadata::texts(metadata.as_ref());
-    let mut own = Entries::of(metadata, spot);
+    let mut own = WeirMetadata::of(metadata, cursor);
     let request_timeout = own.text("requestTimeout").and_then(|text| {
-        let timeout = text.parse::<HumanDuration>().map_err(|error| error.reason);
-        own.spot().field("requestTimeout").checked(timeout).map(|timeout| timeout.0)
+        let timeout = text.parse::<GatewayDuration>().map_err(|error| error.reason);
+        own.cursor().field("requestTimeout").checked(timeout).map(|timeout| timeout.0)
     });
     own.end();
+    let legacy_options = LegacyHttpOptions { http1: http_protocol_options, http2: http2_protocol_options };
     let cluster = Cluster {
-        name: spot.field("name").checked(ClusterName::new(&name))?,
+        name: cursor.field("name").checked(ClusterName::new(&name))?,
         discovery,
-        protocol: protocol(typed_extension_protocol_options, (http_protocol_options, http2_protocol_options), spot)?,
-        balancing: balancing(lb_policy, &spot.field("lb_policy"))?,
+        protocol: protocol(typed_extension_protocol_options, legacy_options, cursor)?,
+        lb_policy: balancing(lb_policy, &cursor.field("lb_policy"))?,
         connect_timeout: match connect_timeout {
-            Some(timeout) => duration(timeout, &spot.field("connect_timeout"))?,
+            Some(timeout) => duration(timeout, &cursor.field("connect_timeout"))?,
             None => DEFAULT_CONNECT_TIMEOUT,
         },
         request_timeout,
-        tls: super::tls::upstream(transport_socket, &spot.field("transport_socket")),
+        tls: super::tls::upstream(transport_socket, &cursor.field("transport_socket")),
         metadata: texts,
     };
-    Some(DecodedCluster { cluster, members })
+    Some(DecodedCluster { cluster, endpoint_source })
 }
 
-type Places = (Option<pb::cluster::EdsClusterConfig>, Option<endpoint::ClusterLoadAssignment>);
+/// The fields of a cluster that locate its endpoints.
+struct EndpointLocation {
+    eds: Option<pb::cluster::EdsClusterConfig>,
+    inline: Option<endpoint::ClusterLoadAssignment>,
+}
 
 fn discovery(
     name: &str,
     kind: Option<&pb::cluster::ClusterDiscoveryType>,
-    (eds, inline): Places,
-    spot: &Spot<'_>,
-) -> Option<(Discovery, Members)> {
+    location: EndpointLocation,
+    cursor: &FieldCursor<'_>,
+) -> Option<(Discovery, EndpointSource)> {
     let kind = match kind {
         None => Some(pb::cluster::DiscoveryType::Static),
         Some(pb::cluster::ClusterDiscoveryType::Type(kind)) => pb::cluster::DiscoveryType::try_from(*kind).ok(),
         Some(pb::cluster::ClusterDiscoveryType::ClusterType(_)) => None,
     };
-    let assignment = spot.field("load_assignment");
+    let EndpointLocation { eds, inline } = location;
+    let assignment = cursor.field("load_assignment");
     match kind {
         Some(pb::cluster::DiscoveryType::Static) => {
-            let endpoints = inline.map_or(Some(Vec::new()), |inline| members(inline, &assignment))?;
-            Some((Discovery::Static(endpoints), Members::Here))
+            let endpoints = inline.map_or(Some(Vec::new()), |inline| load_assignment(inline, &assignment))?;
+            Some((Discovery::Static(endpoints), EndpointSource::Inline))
         }
         Some(pb::cluster::DiscoveryType::StrictDns | pb::cluster::DiscoveryType::LogicalDns) => {
             let (host, port) = dns(assignment.required(inline)?, &assignment)?;
-            Some((Discovery::Dns { host: host.into(), port }, Members::Here))
+            Some((Discovery::Dns { host: host.into(), port }, EndpointSource::Inline))
         }
         Some(pb::cluster::DiscoveryType::Eds) => {
-            let spot = spot.field("eds_cluster_config");
-            let pb::cluster::EdsClusterConfig { eds_config, service_name } = spot.required(eds)?;
-            config_source(eds_config, &spot.field("eds_config"))?;
+            let cursor = cursor.field("eds_cluster_config");
+            let pb::cluster::EdsClusterConfig { eds_config, service_name } = cursor.required(eds)?;
+            config_source(eds_config, &cursor.field("eds_config"))?;
             let service = if service_name.is_empty() { name.to_owned() } else { service_name };
-            Some((Discovery::Static(Vec::new()), Members::Named(service)))
+            Some((Discovery::Static(Vec::new()), EndpointSource::Eds(service)))
         }
         Some(pb::cluster::DiscoveryType::OriginalDst) | None => {
-            spot.field("type").none("is not supported", "use STATIC, STRICT_DNS, LOGICAL_DNS or EDS")
+            cursor.field("type").reject_value("is not supported", "use STATIC, STRICT_DNS, LOGICAL_DNS or EDS")
         }
     }
 }
 
-/// The one host of a cluster whose endpoints are what it resolves to.
-fn dns(assignment: endpoint::ClusterLoadAssignment, spot: &Spot<'_>) -> Option<(String, u16)> {
-    let mut hosts = lb_endpoints(assignment, spot)?;
+/// Decodes the host of a cluster that is resolved by DNS.
+fn dns(assignment: endpoint::ClusterLoadAssignment, cursor: &FieldCursor<'_>) -> Option<(String, u16)> {
+    let mut hosts = lb_endpoints(assignment, cursor)?;
     match (hosts.pop(), hosts.is_empty()) {
-        (Some((endpoint, spot)), true) => {
+        (Some((endpoint, cursor)), true) => {
             let endpoint::LbEndpoint { health_status, metadata, load_balancing_weight, host_identifier } = endpoint;
-            unsupported!(spot; health_status, load_balancing_weight);
-            metadata::nothing(metadata, &spot);
-            host_and_port(Some(address(host_identifier, &spot)?), &spot.field("endpoint").field("address"))
+            unsupported!(cursor; health_status, load_balancing_weight);
+            metadata::reject_own(metadata, &cursor);
+            host_and_port(Some(address(host_identifier, &cursor)?), &cursor.field("endpoint").field("address"))
         }
-        _ => spot.field("endpoints").none("is not one host", "give one host, or a cluster for each"),
+        _ => cursor.field("endpoints").reject_value("is not one host", "give one host, or a cluster for each"),
     }
 }
 
 /// Decodes a `ClusterLoadAssignment`.
 pub(crate) fn endpoints(name: &str, bytes: &[u8]) -> Result<Vec<Endpoint>, Vec<Rejection>> {
-    whole(&ResourceId { kind: ResourceKind::Cluster, name: name.to_owned() }, bytes, members)
+    decode_resource(&ResourceId { kind: ResourceKind::Cluster, name: name.to_owned() }, bytes, load_assignment)
 }
 
-fn members(assignment: endpoint::ClusterLoadAssignment, spot: &Spot<'_>) -> Option<Vec<Endpoint>> {
-    let endpoints = lb_endpoints(assignment, spot)?;
+fn load_assignment(assignment: endpoint::ClusterLoadAssignment, cursor: &FieldCursor<'_>) -> Option<Vec<Endpoint>> {
+    let endpoints = lb_endpoints(assignment, cursor)?;
     if endpoints.len() > MAX_ENDPOINTS {
         let reason = format!("has {} endpoints", endpoints.len());
-        return spot.field("endpoints").none(&reason, &format!("at most {MAX_ENDPOINTS}"));
+        return cursor.field("endpoints").reject_value(&reason, &format!("at most {MAX_ENDPOINTS}"));
     }
-    let read: Vec<Option<Member>> = endpoints.into_iter().map(|(endpoint, spot)| member(endpoint, &spot)).collect();
-    let read: Option<Vec<Member>> = read.into_iter().collect();
-    Some(read?.into_iter().filter_map(|member| member.0).collect())
+    let decoded: Vec<Option<DecodedEndpoint>> =
+        endpoints.into_iter().map(|(endpoint, cursor)| lb_endpoint(endpoint, &cursor)).collect();
+    let decoded: Option<Vec<DecodedEndpoint>> = decoded.into_iter().collect();
+    Some(decoded?.into_iter().filter_map(|endpoint| endpoint.0).collect())
 }
 
-/// An endpoint, or nothing for one that must not be used now.
-struct Member(Option<Endpoint>);
+/// An endpoint, or `None` for one that is unhealthy or draining.
+struct DecodedEndpoint(Option<Endpoint>);
 
-fn member(endpoint: endpoint::LbEndpoint, spot: &Spot<'_>) -> Option<Member> {
+fn lb_endpoint(endpoint: endpoint::LbEndpoint, cursor: &FieldCursor<'_>) -> Option<DecodedEndpoint> {
     let endpoint::LbEndpoint { health_status, metadata, load_balancing_weight, host_identifier } = endpoint;
-    let place = spot.field("endpoint").field("address");
-    let address: SocketAddr = socket_address(Some(address(host_identifier, spot)?), &place)?;
+    let place = cursor.field("endpoint").field("address");
+    let address: SocketAddr = socket_address(Some(address(host_identifier, cursor)?), &place)?;
     let weight = match load_balancing_weight {
         None => Weight::ONE,
         Some(protobuf::UInt32Value { value }) => {
-            let spot = spot.field("load_balancing_weight");
+            let cursor = cursor.field("load_balancing_weight");
             match Weight::new(value) {
                 Some(weight) => weight,
-                None => return spot.none("is too large", "at most 1000000"),
+                None => return cursor.reject_value("is too large", "at most 1000000"),
             }
         }
     };
-    let mut own = Entries::of(metadata, spot);
+    let mut own = WeirMetadata::of(metadata, cursor);
     let version = own.text("version").map(Arc::from);
     own.end();
     let usable = match core::HealthStatus::try_from(health_status) {
         Ok(core::HealthStatus::Unknown | core::HealthStatus::Healthy | core::HealthStatus::Degraded) => true,
         Ok(core::HealthStatus::Unhealthy | core::HealthStatus::Draining | core::HealthStatus::Timeout) => false,
-        Err(_) => return spot.field("health_status").none("is not known", ""),
+        Err(_) => return cursor.field("health_status").reject_value("is not known", ""),
     };
-    Some(Member(usable.then_some(Endpoint { address, weight, version })))
+    Some(DecodedEndpoint(usable.then_some(Endpoint { address, weight, version })))
 }
 
-fn address(host: Option<endpoint::lb_endpoint::HostIdentifier>, spot: &Spot<'_>) -> Option<core::Address> {
-    let endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint) = spot.field("endpoint").required(host)? else {
-        return spot.field("endpoint_name").none("is not supported", "give `endpoint`");
+fn address(host: Option<endpoint::lb_endpoint::HostIdentifier>, cursor: &FieldCursor<'_>) -> Option<core::Address> {
+    let endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint) = cursor.field("endpoint").required(host)? else {
+        return cursor.field("endpoint_name").reject_value("is not supported", "give `endpoint`");
     };
     let endpoint::Endpoint { address, health_check_config, hostname, additional_addresses, observability_name: _ } =
         endpoint;
-    let spot = spot.field("endpoint");
-    unsupported!(spot; health_check_config, hostname, additional_addresses);
-    spot.field("address").required(address)
+    let cursor = cursor.field("endpoint");
+    unsupported!(cursor; health_check_config, hostname, additional_addresses);
+    cursor.field("address").required(address)
 }
 
-/// All endpoints, each with its place.
+/// Returns the endpoints of all localities, each with its cursor.
 fn lb_endpoints<'a>(
     assignment: endpoint::ClusterLoadAssignment,
-    spot: &Spot<'a>,
-) -> Option<Vec<(endpoint::LbEndpoint, Spot<'a>)>> {
+    cursor: &FieldCursor<'a>,
+) -> Option<Vec<(endpoint::LbEndpoint, FieldCursor<'a>)>> {
     let endpoint::ClusterLoadAssignment { cluster_name: _, endpoints, named_endpoints, policy } = assignment;
-    unsupported!(spot; named_endpoints, policy);
+    unsupported!(cursor; named_endpoints, policy);
     let mut all = Vec::new();
     for (index, locality) in endpoints.into_iter().enumerate() {
-        let spot = spot.field("endpoints").entry(index);
+        let cursor = cursor.field("endpoints").entry(index);
         let endpoint::LocalityLbEndpoints {
-            locality: _, // Every locality is as near as any other.
+            locality: _, // Localities are not distinguished.
             metadata,
             lb_endpoints,
             load_balancing_weight,
@@ -255,53 +262,60 @@ fn lb_endpoints<'a>(
             proximity,
             lb_config,
         } = locality;
-        unsupported!(spot; load_balancing_weight, priority, proximity, lb_config);
-        metadata::nothing(metadata, &spot);
-        let spot = spot.field("lb_endpoints");
-        all.extend(lb_endpoints.into_iter().enumerate().map(|(index, endpoint)| (endpoint, spot.entry(index))));
+        unsupported!(cursor; load_balancing_weight, priority, proximity, lb_config);
+        metadata::reject_own(metadata, &cursor);
+        let cursor = cursor.field("lb_endpoints");
+        all.extend(lb_endpoints.into_iter().enumerate().map(|(index, endpoint)| (endpoint, cursor.entry(index))));
     }
     Some(all)
 }
 
-fn balancing(policy: i32, spot: &Spot<'_>) -> Option<Balancing> {
+fn balancing(policy: i32, cursor: &FieldCursor<'_>) -> Option<LbPolicy> {
     match pb::cluster::LbPolicy::try_from(policy) {
-        Ok(pb::cluster::LbPolicy::RoundRobin) => Some(Balancing::RoundRobin),
-        Ok(pb::cluster::LbPolicy::LeastRequest) => Some(Balancing::LeastRequest),
-        Ok(pb::cluster::LbPolicy::Random) => Some(Balancing::Random),
-        _ => spot.none("is not supported", "use ROUND_ROBIN, LEAST_REQUEST or RANDOM"),
+        Ok(pb::cluster::LbPolicy::RoundRobin) => Some(LbPolicy::RoundRobin),
+        Ok(pb::cluster::LbPolicy::LeastRequest) => Some(LbPolicy::LeastRequest),
+        Ok(pb::cluster::LbPolicy::Random) => Some(LbPolicy::Random),
+        _ => cursor.reject_value("is not supported", "use ROUND_ROBIN, LEAST_REQUEST or RANDOM"),
     }
 }
 
-type OldOptions = (Option<core::Http1ProtocolOptions>, Option<core::Http2ProtocolOptions>);
+/// Envoy's deprecated fields for the HTTP protocol of a cluster.
+struct LegacyHttpOptions {
+    http1: Option<core::Http1ProtocolOptions>,
+    http2: Option<core::Http2ProtocolOptions>,
+}
 
 fn protocol(
     options: HashMap<String, protobuf::Any>,
-    (http1, http2): OldOptions,
-    spot: &Spot<'_>,
+    legacy: LegacyHttpOptions,
+    cursor: &FieldCursor<'_>,
 ) -> Option<UpstreamProtocol> {
-    // In the fields that Envoy has deprecated: everything but that they are there must be left at its default.
-    if let Some(http2) = http2 {
-        plain(&http2, &spot.field("http2_protocol_options"));
+    // The deprecated fields select the protocol by their presence. Their contents must be the defaults.
+    if let Some(http2) = legacy.http2 {
+        plain(&http2, &cursor.field("http2_protocol_options"));
         return Some(UpstreamProtocol::Http2);
     }
-    if let Some(http1) = http1 {
-        plain(&http1, &spot.field("http_protocol_options"));
+    if let Some(http1) = legacy.http1 {
+        plain(&http1, &cursor.field("http_protocol_options"));
     }
-    let spot = spot.field("typed_extension_protocol_options");
+    let cursor = cursor.field("typed_extension_protocol_options");
     let mut protocol = UpstreamProtocol::Http1;
     for (name, options) in options {
-        let spot = spot.entry(&name);
+        let cursor = cursor.entry(&name);
         if options.type_url != proto::type_url::<upstream_http::HttpProtocolOptions>() {
-            spot.refuse("is not supported", &format!("only {} is", encode::PROTOCOL_OPTIONS));
+            cursor.reject("is not supported", &format!("only {} is", encode::PROTOCOL_OPTIONS));
             continue;
         }
         let decoded = upstream_http::HttpProtocolOptions::decode(&*options.value);
-        protocol = explicit_protocol(spot.checked(decoded)?, &spot)?;
+        protocol = explicit_protocol(cursor.checked(decoded)?, &cursor)?;
     }
     Some(protocol)
 }
 
-fn explicit_protocol(options: upstream_http::HttpProtocolOptions, spot: &Spot<'_>) -> Option<UpstreamProtocol> {
+fn explicit_protocol(
+    options: upstream_http::HttpProtocolOptions,
+    cursor: &FieldCursor<'_>,
+) -> Option<UpstreamProtocol> {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
     let upstream_http::HttpProtocolOptions {
@@ -315,33 +329,33 @@ fn explicit_protocol(options: upstream_http::HttpProtocolOptions, spot: &Spot<'_
         retry_policy,
         upstream_protocol_options,
     } = options;
-    unsupported!(spot; common_http_protocol_options, upstream_http_protocol_options, http_filters,
+    unsupported!(cursor; common_http_protocol_options, upstream_http_protocol_options, http_filters,
         header_validation_config, outlier_detection, request_mirror_policies, hash_policy, retry_policy);
     let Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config })) =
         upstream_protocol_options
     else {
-        return spot.none("says no protocol", "give `explicit_http_config`");
+        return cursor.reject_value("selects no protocol", "give `explicit_http_config`");
     };
-    let spot = spot.field("explicit_http_config");
+    let cursor = cursor.field("explicit_http_config");
     match protocol_config {
         Some(ProtocolConfig::HttpProtocolOptions(options)) => {
-            plain(&options, &spot.field("http_protocol_options"));
+            plain(&options, &cursor.field("http_protocol_options"));
             Some(UpstreamProtocol::Http1)
         }
         Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
-            plain(&options, &spot.field("http2_protocol_options"));
+            plain(&options, &cursor.field("http2_protocol_options"));
             Some(UpstreamProtocol::Http2)
         }
         Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
-            spot.field("http3_protocol_options").none("is not supported", "use HTTP/1 or HTTP/2")
+            cursor.field("http3_protocol_options").reject_value("is not supported", "use HTTP/1 or HTTP/2")
         }
-        None => spot.none("says no protocol", "give `http_protocol_options` or `http2_protocol_options`"),
+        None => cursor.reject_value("selects no protocol", "give `http_protocol_options` or `http2_protocol_options`"),
     }
 }
 
-/// Options of a codec: the proxy has its own, so that none may be asked for.
-fn plain<M: Message + Default + PartialEq>(options: &M, spot: &Spot<'_>) {
+/// Rejects codec options that are not the defaults. The proxy's codec settings are fixed.
+fn plain<M: Message + Default + PartialEq>(options: &M, cursor: &FieldCursor<'_>) {
     if *options != M::default() {
-        spot.refuse("has options", "the proxy has its own; leave it empty");
+        cursor.reject("has options", "the proxy has its own; leave it empty");
     }
 }

@@ -1,5 +1,5 @@
-//! Listeners: one filter chain with one HTTP connection manager, whose routes and plugins come with it or apart from it;
-//! or with network filters and a TCP proxy.
+//! Decodes listeners (LDS): filter chains with an HTTP connection manager, whose routes and plugins are inline or come
+//! by RDS and ECDS. Network filters and the TCP proxy are in `tcp.rs`.
 
 use std::net::SocketAddr;
 
@@ -9,67 +9,48 @@ use weir_model::{
     RouteTableName,
 };
 
-use super::fault::{Spot, unsupported};
-use super::metadata::{self, Entries};
+use super::chain::{ChainParts, FilterEntry, RouteSource, check_discovery};
+use super::decode_resource;
+use super::field_cursor::{FieldCursor, unsupported};
+use super::metadata::{self, WeirMetadata};
 use super::plugin::inline_plugin;
-use super::route::{DecodedRouteTable, inline_route_table};
+use super::route::inline_route_table;
 use super::tls::{ChainTls, downstream};
 use super::value::{config_source, socket_address};
-use super::whole;
 use crate::encode;
 use crate::proto::tcp::TcpProxy;
-use crate::proto::{self, Router, core, hcm, listener as pb, protobuf};
+use crate::proto::{self, Router, hcm, listener as pb, protobuf};
 
-/// A listener as it was sent.
+/// A decoded listener. Its routes and plugins may be other resources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DecodedListener {
-    /// Its name.
+    /// The name of the listener.
     pub(crate) name: ListenerName,
-    /// Where it listens.
+    /// The address to listen on.
     pub(crate) address: SocketAddr,
-    /// What its connections carry.
+    /// HTTP, or TCP.
     pub(crate) protocol: ListenerProtocol,
-    /// Who may connect.
+    /// TLS of its connections; `None` for plaintext.
     pub(crate) tls: Option<DownstreamTls>,
-    /// Its filters before the router, in request order.
+    /// The filters before the router or TCP proxy, in request order.
     pub(crate) filters: Vec<FilterEntry>,
-    /// Plugins that came with it.
+    /// Plugins that are inline in the listener.
     pub(crate) plugins: Vec<Plugin>,
-    /// Its routes.
+    /// The source of its routes.
     pub(crate) routes: RouteSource,
-}
-
-/// One filter of a listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FilterEntry {
-    /// What routes call it.
-    pub(crate) name: String,
-    /// Which plugin it is.
-    pub(crate) plugin: PluginName,
-    /// True when it runs only where a route says so.
-    pub(crate) disabled: bool,
-}
-
-/// Where the routes of a listener are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RouteSource {
-    /// In a resource of their own.
-    Named(RouteTableName),
-    /// In the listener.
-    Inline(DecodedRouteTable),
 }
 
 /// Decodes a `Listener`.
 pub(crate) fn listener(name: &str, bytes: &[u8]) -> Result<DecodedListener, Vec<Rejection>> {
-    whole(&ResourceId { kind: ResourceKind::Listener, name: name.to_owned() }, bytes, decode)
+    decode_resource(&ResourceId { kind: ResourceKind::Listener, name: name.to_owned() }, bytes, decode)
 }
 
-fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
+fn decode(message: pb::Listener, cursor: &FieldCursor<'_>) -> Option<DecodedListener> {
     let pb::Listener {
         name,
         address,
         additional_addresses,
-        stat_prefix: _, // Our statistics have names of their own.
+        stat_prefix: _, // Metrics have fixed names.
         stats_matcher: _,
         filter_chains,
         fcds_config,
@@ -82,13 +63,13 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
         deprecated_v1,
         drain_type,
         listener_filters,
-        listener_filters_timeout: _, // There are no listener filters.
+        listener_filters_timeout: _, // No listener filter waits for data but the TLS inspector.
         continue_on_listener_filters_timeout: _,
         transparent,
         freebind,
         socket_options,
         tcp_fast_open_queue_length,
-        traffic_direction: _, // A hint for tracing.
+        traffic_direction: _, // Not used.
         udp_listener_config,
         api_listener,
         connection_balance_config,
@@ -100,130 +81,142 @@ fn decode(message: pb::Listener, spot: &Spot<'_>) -> Option<DecodedListener> {
         bind_to_port,
         enable_mptcp,
         ignore_global_conn_limit,
-        bypass_overload_manager: _, // There is none.
+        bypass_overload_manager: _, // There is no overload manager.
         tcp_keepalive,
         listener_specifier,
     } = message;
-    unsupported!(spot; additional_addresses, fcds_config, filter_chain_matcher, use_original_dst, default_filter_chain,
-        per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout, deprecated_v1, drain_type,
-        transparent, freebind, socket_options, tcp_fast_open_queue_length, udp_listener_config,
-        api_listener, connection_balance_config, access_log, tcp_backlog_size, bind_to_port, enable_mptcp,
-        ignore_global_conn_limit, tcp_keepalive, listener_specifier);
-    let mut entries = Entries::of(metadata, spot);
+    unsupported!(cursor; additional_addresses, fcds_config, filter_chain_matcher, use_original_dst,
+        default_filter_chain, per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout,
+        deprecated_v1, drain_type, transparent, freebind, socket_options, tcp_fast_open_queue_length,
+        udp_listener_config, api_listener, connection_balance_config, access_log, tcp_backlog_size, bind_to_port,
+        enable_mptcp, ignore_global_conn_limit, tcp_keepalive, listener_specifier);
+    let mut own = WeirMetadata::of(metadata, cursor);
     let seconds = |text: String| text.parse::<u64>();
-    let Ok(plain_until) = entries.text(encode::PLAIN_UNTIL).map(seconds).transpose() else {
-        return entries.spot().field(encode::PLAIN_UNTIL).none("is no number of seconds", "");
+    let Ok(plain_until) = own.text(encode::PLAIN_UNTIL).map(seconds).transpose() else {
+        return own.cursor().field(encode::PLAIN_UNTIL).reject_value("is no number of seconds", "");
     };
-    entries.end();
-    let name = spot.field("name").checked(ListenerName::new(&name))?;
-    let address = socket_address(address, &spot.field("address"));
-    let (tls, carried, place) = all_chains(filter_chains, &spot.field("filter_chains"))?;
+    own.end();
+    let name = cursor.field("name").checked(ListenerName::new(&name))?;
+    let address = socket_address(address, &cursor.field("address"));
+    let (tls, network_chain, chain_cursor) = all_chains(filter_chains, &cursor.field("filter_chains"))?;
     let is_https = matches!(tls, Some(DownstreamTls::Https(_)));
     let expected = if is_https { vec![encode::inspector()] } else { Vec::new() };
     if listener_filters != expected {
-        spot.field("listener_filters")
-            .refuse("is not supported", "give none; with certificates for HTTPS just the TLS inspector");
+        cursor
+            .field("listener_filters")
+            .reject("is not supported", "give none; with certificates for HTTPS only the TLS inspector");
     }
     let tls = match (tls, plain_until) {
-        (Some(DownstreamTls::Mesh { .. }), plain_until) => Some(DownstreamTls::Mesh { plain_until }),
+        (Some(DownstreamTls::Mesh { .. }), plain_until) => Some(DownstreamTls::Mesh { plaintext_until: plain_until }),
         (tls, None) => tls,
-        (_, Some(_)) => return spot.none("says when plain text ends, and has no mutual TLS", "leave it out"),
+        (_, Some(_)) => return cursor.reject_value("sets `plainUntil` without mutual TLS", "leave it out"),
     };
-    let (protocol, (filters, plugins, routes)) = carried.parts(&name, &place)?;
+    let (protocol, ChainParts { filters, plugins, routes }) = network_chain.parts(&name, &chain_cursor)?;
     Some(DecodedListener { name, address: address?, protocol, tls, filters, plugins, routes })
 }
 
-/// What a filter chain does with connections.
+/// The network filters of a filter chain.
 #[derive(Debug, PartialEq)]
-enum Carried {
+enum NetworkChain {
+    /// An HTTP connection manager alone.
     Http(Box<hcm::HttpConnectionManager>),
-    /// Filters, and a TCP proxy behind them.
-    Tcp {
-        filters: Vec<pb::Filter>,
-        proxy: protobuf::Any,
-    },
+    /// Network filters, and the TCP proxy after them.
+    Tcp { filters: Vec<pb::Filter>, proxy: protobuf::Any },
 }
 
-impl Carried {
-    fn parts(self, name: &ListenerName, place: &Spot<'_>) -> Option<(ListenerProtocol, Parts)> {
+impl NetworkChain {
+    fn parts(self, name: &ListenerName, chain_cursor: &FieldCursor<'_>) -> Option<(ListenerProtocol, ChainParts)> {
         Some(match self {
-            Self::Http(manager) => (ListenerProtocol::Http, connection_manager(*manager, name, place)?),
+            Self::Http(manager) => (ListenerProtocol::Http, connection_manager(*manager, name, chain_cursor)?),
             Self::Tcp { filters, proxy } => {
-                (ListenerProtocol::Tcp, super::tcp::connections(filters, &proxy, name, place)?)
+                (ListenerProtocol::Tcp, super::tcp::connections(filters, &proxy, name, chain_cursor)?)
             }
         })
     }
 }
 
-/// What all filter chains say together: they differ in the names and certificates of HTTPS, and in nothing else.
-fn all_chains<'a>(chains: Vec<pb::FilterChain>, spot: &Spot<'a>) -> Option<(Option<DownstreamTls>, Carried, Spot<'a>)> {
+/// Decodes all filter chains. Only HTTPS listeners have several. They differ in server name and certificate only.
+fn all_chains<'a>(
+    chains: Vec<pb::FilterChain>,
+    cursor: &FieldCursor<'a>,
+) -> Option<(Option<DownstreamTls>, NetworkChain, FieldCursor<'a>)> {
     let mut certificates = Vec::new();
     let mut first = None;
     let count = chains.len();
     for (index, chain) in chains.into_iter().enumerate() {
-        let (tls, manager, place) = filter_chain(chain, &spot.entry(index))?;
+        let (tls, manager, chain_cursor) = filter_chain(chain, &cursor.entry(index))?;
         match tls {
             ChainTls::Https(certificate) => certificates.push(certificate),
             ChainTls::Plain | ChainTls::Mesh if count > 1 => {
-                return spot.none("is one of several filter chains", "several are for HTTPS by server name alone");
+                return cursor
+                    .reject_value("is one of several filter chains", "several are for HTTPS by server name alone");
             }
-            ChainTls::Plain => return Some((None, manager, place)),
-            ChainTls::Mesh => return Some((Some(DownstreamTls::Mesh { plain_until: None }), manager, place)),
+            ChainTls::Plain => return Some((None, manager, chain_cursor)),
+            ChainTls::Mesh => {
+                return Some((Some(DownstreamTls::Mesh { plaintext_until: None }), manager, chain_cursor));
+            }
         }
         match &first {
-            None => first = Some((manager, place)),
+            None => first = Some((manager, chain_cursor)),
             Some((other, _)) if *other == manager => {}
-            Some(_) => return place.none("differs from the first", "all chains of an address have the same filters"),
+            Some(_) => {
+                return chain_cursor
+                    .reject_value("differs from the first", "all chains of an address have the same filters");
+            }
         }
     }
-    let Some((manager, place)) = first else { return spot.none("has no filter chain", "give one") };
-    Some((Some(DownstreamTls::Https(certificates)), manager, place))
+    let Some((manager, chain_cursor)) = first else { return cursor.reject_value("has no filter chain", "give one") };
+    Some((Some(DownstreamTls::Https(certificates)), manager, chain_cursor))
 }
 
-/// What one filter chain does.
-fn filter_chain<'a>(chain: pb::FilterChain, spot: &Spot<'a>) -> Option<(ChainTls, Carried, Spot<'a>)> {
+/// Decodes one filter chain.
+fn filter_chain<'a>(
+    chain: pb::FilterChain,
+    cursor: &FieldCursor<'a>,
+) -> Option<(ChainTls, NetworkChain, FieldCursor<'a>)> {
     let pb::FilterChain {
         filter_chain_match,
         mut filters,
         use_proxy_proto,
         metadata,
         transport_socket,
-        transport_socket_connect_timeout: _, // As long as a request head may take.
+        transport_socket_connect_timeout: _, // The timeout for the request head applies.
         name: _,
     } = chain;
-    unsupported!(spot; use_proxy_proto);
-    let tls = downstream(filter_chain_match, transport_socket, spot)?;
-    metadata::nothing(metadata, spot);
-    let spot = spot.field("filters");
+    unsupported!(cursor; use_proxy_proto);
+    let tls = downstream(filter_chain_match, transport_socket, cursor)?;
+    metadata::reject_own(metadata, cursor);
+    let cursor = cursor.field("filters");
     let Some(pb::Filter { name: _, config_type }) = filters.pop() else {
-        return spot.none("is not one filter", "give one HTTP connection manager");
+        return cursor.reject_value("is not one filter", "give one HTTP connection manager");
     };
-    let last = spot.entry(filters.len()).field("typed_config");
+    let last = cursor.entry(filters.len()).field("typed_config");
     let Some(pb::filter::ConfigType::TypedConfig(config)) = config_type else {
-        return last.none("is missing", "give an HTTP connection manager");
+        return last.reject_value("is missing", "give an HTTP connection manager");
     };
     if config.type_url == proto::type_url::<TcpProxy>() {
-        return Some((tls, Carried::Tcp { filters, proxy: config }, spot));
+        return Some((tls, NetworkChain::Tcp { filters, proxy: config }, cursor));
     }
     if !filters.is_empty() {
-        return spot.none("is not one filter", "give one HTTP connection manager");
+        return cursor.reject_value("is not one filter", "give one HTTP connection manager");
     }
     if config.type_url != proto::type_url::<hcm::HttpConnectionManager>() {
         let hint = "only the HTTP connection manager and the TCP proxy are supported";
-        return last.none(&format!("is a {}", config.type_url), hint);
+        return last.reject_value(&format!("is a {}", config.type_url), hint);
     }
     let manager = last.checked(hcm::HttpConnectionManager::decode(&*config.value))?;
-    Some((tls, Carried::Http(Box::new(manager)), last))
+    Some((tls, NetworkChain::Http(Box::new(manager)), last))
 }
 
-/// The filters, the plugins that came along, and the routes.
-pub(super) type Parts = (Vec<FilterEntry>, Vec<Plugin>, RouteSource);
-
 #[expect(clippy::too_many_lines, reason = "every field of the message is named once")]
-fn connection_manager(manager: hcm::HttpConnectionManager, name: &ListenerName, spot: &Spot<'_>) -> Option<Parts> {
+fn connection_manager(
+    manager: hcm::HttpConnectionManager,
+    name: &ListenerName,
+    cursor: &FieldCursor<'_>,
+) -> Option<ChainParts> {
     let hcm::HttpConnectionManager {
         codec_type,
-        stat_prefix: _, // Our statistics have names of their own.
+        stat_prefix: _, // Metrics have fixed names.
         http_filters,
         add_user_agent,
         tracing,
@@ -242,8 +235,8 @@ fn connection_manager(manager: hcm::HttpConnectionManager, name: &ListenerName, 
         request_headers_timeout,
         drain_timeout,
         drain_timeout_jitter,
-        delayed_close_timeout: _, // Of a way to close that only Envoy has.
-        access_log: _,            // The access log is the proxy's own: `--access-log`.
+        delayed_close_timeout: _, // Envoy's delayed close does not exist here.
+        access_log: _,            // `--access-log` sets the access log.
         access_log_flush_interval: _,
         flush_access_log_on_new_request: _,
         access_log_options: _,
@@ -264,14 +257,14 @@ fn connection_manager(manager: hcm::HttpConnectionManager, name: &ListenerName, 
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         upgrade_configs,
         normalize_path,
-        merge_slashes: _, // Always merged: a path has one spelling.
+        merge_slashes: _, // Slashes are always merged.
         path_with_escaped_slashes_action,
         request_id_extension,
         local_reply_config,
         strip_matching_host_port,
-        stream_error_on_invalid_http_message: _, // Every error ends what it must.
+        stream_error_on_invalid_http_message: _, // Every error closes the connection or the stream, as its RFC demands.
         path_normalization_options,
-        strip_trailing_host_dot: _, // Always ignored.
+        strip_trailing_host_dot: _, // The trailing dot is always stripped.
         proxy_status_config,
         typed_header_validation_config,
         append_x_forwarded_port,
@@ -283,11 +276,11 @@ fn connection_manager(manager: hcm::HttpConnectionManager, name: &ListenerName, 
     } = manager;
     let is_auto = codec_type == hcm::http_connection_manager::CodecType::Auto as i32;
     let codec_type = !is_auto;
-    // What the proxy does in any case may be asked for.
-    let use_remote_address = asks_otherwise(use_remote_address, true);
-    let normalize_path = asks_otherwise(normalize_path, true);
-    let generate_request_id = asks_otherwise(generate_request_id, true);
-    unsupported!(spot; codec_type, add_user_agent, tracing, common_http_protocol_options,
+    // Settings that equal the proxy's fixed behavior are accepted.
+    let use_remote_address = differs_from(use_remote_address, true);
+    let normalize_path = differs_from(normalize_path, true);
+    let generate_request_id = differs_from(generate_request_id, true);
+    unsupported!(cursor; codec_type, add_user_agent, tracing, common_http_protocol_options,
         http1_safe_max_connection_duration, http_protocol_options, http2_protocol_options, http3_protocol_options,
         server_name, server_header_transformation, scheme_header_transformation, max_request_headers_kb,
         stream_idle_timeout, stream_flush_timeout, request_timeout, request_headers_timeout, drain_timeout,
@@ -299,112 +292,101 @@ fn connection_manager(manager: hcm::HttpConnectionManager, name: &ListenerName, 
         path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
         path_normalization_options, proxy_status_config, typed_header_validation_config, append_x_forwarded_port,
         append_local_overload, add_proxy_protocol_connection_state, forward_proto_config, strip_port_mode);
-    let (filters, plugins) = filters(http_filters, name, &spot.field("http_filters"))?;
-    let routes = routes(spot.field("route_specifier").required(route_specifier)?, name, spot)?;
-    Some((filters, plugins, routes))
+    let (filters, plugins) = filters(http_filters, name, &cursor.field("http_filters"))?;
+    let routes = routes(cursor.field("route_specifier").required(route_specifier)?, name, cursor)?;
+    Some(ChainParts { filters, plugins, routes })
 }
 
-fn asks_otherwise(asked: Option<protobuf::BoolValue>, always: bool) -> bool {
-    asked.is_some_and(|asked| asked.value != always)
+fn differs_from(value: Option<protobuf::BoolValue>, fixed: bool) -> bool {
+    value.is_some_and(|value| value.value != fixed)
 }
 
 fn filters(
     filters: Vec<hcm::HttpFilter>,
     listener: &ListenerName,
-    spot: &Spot<'_>,
+    cursor: &FieldCursor<'_>,
 ) -> Option<(Vec<FilterEntry>, Vec<Plugin>)> {
     let mut entries: Vec<FilterEntry> = Vec::new();
     let mut plugins = Vec::new();
-    let mut routed = false;
+    let mut has_router = false;
     for (index, filter) in filters.into_iter().enumerate() {
-        let spot = spot.entry(index);
+        let cursor = cursor.entry(index);
         let hcm::HttpFilter { name, is_optional, disabled, config_type } = filter;
-        unsupported!(spot; is_optional);
-        if routed {
-            spot.refuse("stands behind the router", "the router is the last filter");
+        unsupported!(cursor; is_optional);
+        if has_router {
+            cursor.reject("is after the router", "the router is the last filter");
         }
         if entries.iter().any(|entry| entry.name == name) {
-            spot.field("name").refuse(&format!("`{name}` is there twice"), "give each filter a name of its own");
+            cursor.field("name").reject(&format!("`{name}` is there twice"), "give each filter a name of its own");
         }
-        match spot.field("typed_config").required(config_type) {
+        match cursor.field("typed_config").required(config_type) {
             None => {}
             Some(hcm::http_filter::ConfigType::ConfigDiscovery(source)) => {
-                discovered(source, &spot.field("config_discovery"));
-                if let Some(plugin) = spot.field("name").checked(PluginName::new(&name)) {
+                check_discovery(source, &cursor.field("config_discovery"));
+                if let Some(plugin) = cursor.field("name").checked(PluginName::new(&name)) {
                     entries.push(FilterEntry { name, plugin, disabled });
                 }
             }
             Some(hcm::http_filter::ConfigType::TypedConfig(config))
                 if config.type_url == proto::type_url::<Router>() =>
             {
-                router(&config, &spot.field("typed_config"));
-                routed = true;
+                router(&config, &cursor.field("typed_config"));
+                has_router = true;
             }
             Some(hcm::http_filter::ConfigType::TypedConfig(config)) => {
-                // Two listeners may have filters of the same name.
-                let plugin = spot.field("name").checked(PluginName::new(&format!("{listener}/{name}")));
-                let spot = spot.field("typed_config");
-                if let Some(plugin) = plugin.and_then(|plugin| inline_plugin(plugin, &config, &spot)) {
+                // Filters of two listeners may have the same name.
+                let plugin = cursor.field("name").checked(PluginName::new(&format!("{listener}/{name}")));
+                let cursor = cursor.field("typed_config");
+                if let Some(plugin) = plugin.and_then(|plugin| inline_plugin(plugin, &config, &cursor)) {
                     entries.push(FilterEntry { name, plugin: plugin.name.clone(), disabled });
                     plugins.push(plugin);
                 }
             }
         }
     }
-    if !routed {
-        spot.refuse("has no router", "end it with `envoy.filters.http.router`");
+    if !has_router {
+        cursor.reject("has no router", "end it with `envoy.filters.http.router`");
     }
     Some((entries, plugins))
 }
 
-pub(super) fn discovered(source: core::ExtensionConfigSource, spot: &Spot<'_>) {
-    let core::ExtensionConfigSource {
-        config_source: source,
-        default_config,
-        apply_default_config_without_warming: _, // There is no default.
-        type_urls: _,                            // Checked when the plugin comes.
-    } = source;
-    unsupported!(spot; default_config);
-    config_source(source, &spot.field("config_source"));
-}
-
-/// The router has no option that we have.
-fn router(config: &protobuf::Any, spot: &Spot<'_>) {
-    let Some(router) = spot.checked(Router::decode(&*config.value)) else { return };
+/// Accepts a router without options.
+fn router(config: &protobuf::Any, cursor: &FieldCursor<'_>) {
+    let Some(router) = cursor.checked(Router::decode(&*config.value)) else { return };
     let Router {
         dynamic_stats: _,
         start_child_span,
         upstream_log,
         upstream_log_options,
-        suppress_envoy_headers: _, // There are none.
+        suppress_envoy_headers: _, // The proxy sets no `x-envoy-` headers.
         strict_check_headers,
         respect_expected_rq_timeout,
         suppress_grpc_request_failure_code_stats: _,
         upstream_http_filters,
         reject_connect_request_early_data,
     } = router;
-    unsupported!(spot; start_child_span, upstream_log, upstream_log_options, strict_check_headers,
+    unsupported!(cursor; start_child_span, upstream_log, upstream_log_options, strict_check_headers,
         respect_expected_rq_timeout, upstream_http_filters, reject_connect_request_early_data);
 }
 
 fn routes(
     source: hcm::http_connection_manager::RouteSpecifier,
     listener: &ListenerName,
-    spot: &Spot<'_>,
+    cursor: &FieldCursor<'_>,
 ) -> Option<RouteSource> {
     match source {
         hcm::http_connection_manager::RouteSpecifier::Rds(hcm::Rds { config_source: source, route_config_name }) => {
-            let spot = spot.field("rds");
-            config_source(source, &spot.field("config_source"))?;
-            let name = spot.field("route_config_name").checked(RouteTableName::new(&route_config_name))?;
+            let cursor = cursor.field("rds");
+            config_source(source, &cursor.field("config_source"))?;
+            let name = cursor.field("route_config_name").checked(RouteTableName::new(&route_config_name))?;
             Some(RouteSource::Named(name))
         }
         hcm::http_connection_manager::RouteSpecifier::RouteConfig(table) => {
-            let name = RouteTableName::new(listener.as_str()).ok()?; // The same rules for every name.
-            Some(RouteSource::Inline(inline_route_table(table, name, &spot.field("route_config"))?))
+            let name = RouteTableName::new(listener.as_str()).ok()?; // Valid: the rules for names are the same.
+            Some(RouteSource::Inline(inline_route_table(table, name, &cursor.field("route_config"))?))
         }
         hcm::http_connection_manager::RouteSpecifier::ScopedRoutes(_) => {
-            spot.field("scoped_routes").none("is not supported", "use `rds`")
+            cursor.field("scoped_routes").reject_value("is not supported", "use `rds`")
         }
     }
 }

@@ -1,12 +1,15 @@
-//! Protobuf to model: what another control plane may send, refused by field where we do not support it. Called by
-//! `held.rs` with the bytes of one resource. Every message is taken apart without `..`, so that a field that Envoy adds
-//! does not compile until somebody has decided what it means here.
+//! Decodes Envoy's messages to the model, from any control plane. Called by `resource_cache.rs` with the bytes of one
+//! resource. Every field that the proxy does not support is rejected with its path.
+//!
+//! Each message is destructured without `..`. So a field that Envoy adds is a compile error until it is decoded,
+//! rejected or explicitly ignored here.
 
-#![expect(deprecated, reason = "deprecated fields are named too: understood, or refused")]
+#![expect(deprecated, reason = "deprecated fields are destructured, too: decoded or rejected")]
 
 mod action;
+mod chain;
 mod cluster;
-mod fault;
+mod field_cursor;
 mod listener;
 mod metadata;
 mod plugin;
@@ -18,25 +21,29 @@ mod value;
 use prost::Message;
 use weir_model::{Rejection, ResourceId};
 
-pub(crate) use cluster::{DecodedCluster, Members, cluster, endpoints};
-use fault::Spot;
-pub(crate) use listener::{DecodedListener, FilterEntry, RouteSource, listener};
+pub(crate) use chain::{FilterEntry, RouteSource};
+pub(crate) use cluster::{DecodedCluster, EndpointSource, cluster, endpoints};
+use field_cursor::FieldCursor;
+pub(crate) use listener::{DecodedListener, listener};
 pub(crate) use plugin::extension;
 pub(crate) use route::{DecodedHost, DecodedRoute, DecodedRouteTable, route_table};
 pub(crate) use tls::secret;
 
-/// Decodes one resource with `read`, which refuses through the spot that it is given.
-fn whole<M: Message + Default, T>(
+/// Decodes one resource with `read`, which reports rejections through the cursor.
+///
+/// # Errors
+/// Returns all rejections of the resource.
+fn decode_resource<M: Message + Default, T>(
     resource: &ResourceId,
     bytes: &[u8],
-    read: impl FnOnce(M, &Spot<'_>) -> Option<T>,
+    read: impl FnOnce(M, &FieldCursor<'_>) -> Option<T>,
 ) -> Result<T, Vec<Rejection>> {
     let faults = std::cell::RefCell::default();
-    let spot = Spot::new(resource, &faults);
+    let cursor = FieldCursor::new(resource, &faults);
     let read = match M::decode(bytes) {
-        Ok(message) => read(message, &spot),
+        Ok(message) => read(message, &cursor),
         Err(error) => {
-            spot.refuse(&format!("is no message of its type: {error}"), "");
+            cursor.reject(&format!("is no message of its type: {error}"), "");
             None
         }
     };

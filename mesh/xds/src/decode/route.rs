@@ -1,5 +1,5 @@
-//! Route tables: virtual hosts, routes, and which filters each route turns on and off. What becomes of a request is in
-//! `action.rs`. Which plugins a route's requests go through is settled in `held.rs`, because the order is the listener's.
+//! Decodes route tables (RDS): virtual hosts, routes, and the filters that each route enables and disables. `action.rs`
+//! decodes the actions of routes. `resource_cache.rs` builds filter chains, because the listener sets the order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use std::sync::Arc;
 use prost::Message;
 use weir_model::limits::{MAX_MATCHES, MAX_PATH_MATCH_BYTES};
 use weir_model::{
-    FilterChain, HeaderEdits, HeaderMatch, HostMatch, PathMatch, QueryMatch, Rejection, ResourceId, ResourceKind,
-    Route, RouteMatch, RouteName, RouteTableName, TextMatch,
+    FilterChain, HeaderMatch, HeaderModifier, HostMatch, PathMatch, QueryMatch, Rejection, ResourceId, ResourceKind,
+    Route, RouteMatch, RouteName, RouteTableName, StringMatch,
 };
 
 use super::action;
-use super::fault::{Spot, unsupported};
-use super::metadata::{self, Entries};
+use super::decode_resource;
+use super::field_cursor::{FieldCursor, unsupported};
+use super::metadata::{self, WeirMetadata};
 use super::value::{escaped, pattern, text_match};
-use super::whole;
 use crate::proto::{self, core, protobuf, route as pb};
 
-/// A route table as it was sent.
+/// A decoded route table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DecodedRouteTable {
-    /// Its name.
+    /// The name of the route table.
     pub(crate) name: RouteTableName,
-    /// Its hosts; one for each domain.
+    /// One host for each domain of each virtual host.
     pub(crate) hosts: Vec<DecodedHost>,
 }
 
-/// The routes of one host or family of hosts.
+/// The routes of one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DecodedHost {
-    /// Which hosts.
+    /// The domain.
     pub(crate) host: HostMatch,
-    /// Shared by all domains of a virtual host.
+    /// The routes, shared by all domains of a virtual host.
     pub(crate) routes: Arc<[DecodedRoute]>,
 }
 
@@ -41,27 +41,27 @@ pub(crate) struct DecodedHost {
 pub(crate) struct DecodedRoute {
     /// The route; its chain is empty.
     pub(crate) route: Route,
-    /// By the listener's name of a filter: whether it runs. Others run as the listener says.
+    /// By filter name: true enables it on this route, false disables it. Other filters are as the listener sets them.
     pub(crate) filters: BTreeMap<String, bool>,
 }
 
 /// Decodes a `RouteConfiguration`.
 pub(crate) fn route_table(name: &str, bytes: &[u8]) -> Result<DecodedRouteTable, Vec<Rejection>> {
     let resource = ResourceId { kind: ResourceKind::RouteTable, name: name.to_owned() };
-    whole(&resource, bytes, |message: pb::RouteConfiguration, spot| {
-        let name = spot.field("name").checked(RouteTableName::new(&message.name))?;
-        inline_route_table(message, name, spot)
+    decode_resource(&resource, bytes, |message: pb::RouteConfiguration, cursor| {
+        let name = cursor.field("name").checked(RouteTableName::new(&message.name))?;
+        inline_route_table(message, name, cursor)
     })
 }
 
-/// A route table of this name.
+/// Decodes a route table under this name.
 pub(super) fn inline_route_table(
     message: pb::RouteConfiguration,
     name: RouteTableName,
-    spot: &Spot<'_>,
+    cursor: &FieldCursor<'_>,
 ) -> Option<DecodedRouteTable> {
     let pb::RouteConfiguration {
-        name: _, // The one that is given.
+        name: _, // The parameter replaces it.
         virtual_hosts,
         vhds,
         internal_only_headers,
@@ -69,9 +69,9 @@ pub(super) fn inline_route_table(
         response_headers_to_remove,
         request_headers_to_add,
         request_headers_to_remove,
-        most_specific_header_mutations_wins: _, // There is one level.
-        validate_clusters: _,                   // A missing cluster is waited for.
-        max_direct_response_body_size_bytes: _, // There are no bodies.
+        most_specific_header_mutations_wins: _, // Only routes modify headers.
+        validate_clusters: _,                   // A missing cluster has no endpoints.
+        max_direct_response_body_size_bytes: _, // Direct responses have no body.
         cluster_specifier_plugins,
         request_mirror_policies,
         ignore_port_in_host_matching: _, // Always.
@@ -81,14 +81,14 @@ pub(super) fn inline_route_table(
         metadata,
         route_specifiers,
     } = message;
-    unsupported!(spot; vhds, internal_only_headers, response_headers_to_add, response_headers_to_remove,
+    unsupported!(cursor; vhds, internal_only_headers, response_headers_to_add, response_headers_to_remove,
         request_headers_to_add, request_headers_to_remove, cluster_specifier_plugins, request_mirror_policies,
         vhost_header, ignore_path_parameters_in_path_matching, route_specifiers);
-    metadata::nothing(metadata, spot);
-    let filters = filters(typed_per_filter_config, &BTreeMap::new(), spot);
+    metadata::reject_own(metadata, cursor);
+    let filters = filters(typed_per_filter_config, &BTreeMap::new(), cursor);
     let mut hosts: Vec<DecodedHost> = Vec::new();
     for (index, host) in virtual_hosts.into_iter().enumerate() {
-        virtual_host(host, &filters, &mut hosts, &spot.field("virtual_hosts").entry(index));
+        virtual_host(host, &filters, &mut hosts, &cursor.field("virtual_hosts").entry(index));
     }
     Some(DecodedRouteTable { name, hosts })
 }
@@ -97,7 +97,7 @@ fn virtual_host(
     host: pb::VirtualHost,
     filters_above: &BTreeMap<String, bool>,
     hosts: &mut Vec<DecodedHost>,
-    spot: &Spot<'_>,
+    cursor: &FieldCursor<'_>,
 ) {
     let pb::VirtualHost {
         name,
@@ -125,30 +125,30 @@ fn virtual_host(
         metadata,
         route_specifiers,
     } = host;
-    unsupported!(spot; matcher, require_tls, rate_limits, request_headers_to_add, request_headers_to_remove,
+    unsupported!(cursor; matcher, require_tls, rate_limits, request_headers_to_add, request_headers_to_remove,
         response_headers_to_add, response_headers_to_remove, cors, include_request_attempt_count,
         include_attempt_count_in_response, retry_policy, retry_policy_typed_config, hedge_policy,
         include_is_timeout_retry_header, per_request_buffer_limit_bytes, request_body_buffer_limit,
         request_mirror_policies, route_specifiers);
-    metadata::nothing(metadata, spot);
-    let filters = filters(typed_per_filter_config, filters_above, spot);
+    metadata::reject_own(metadata, cursor);
+    let filters = filters(typed_per_filter_config, filters_above, cursor);
     let read = routes.into_iter().enumerate().filter_map(|(index, message)| {
         let unnamed = format!("{name}/{index}");
-        route(message, &unnamed, &filters, &spot.field("routes").entry(index))
+        route(message, &unnamed, &filters, &cursor.field("routes").entry(index))
     });
     let routes: Arc<[DecodedRoute]> = read.collect();
     for (index, domain) in domains.iter().enumerate() {
-        let spot = spot.field("domains").entry(index);
-        let Some(host) = host_match(domain, &spot) else { continue };
+        let cursor = cursor.field("domains").entry(index);
+        let Some(host) = host_match(domain, &cursor) else { continue };
         if hosts.iter().any(|other| other.host == host) {
-            spot.refuse(&format!("`{domain}` is there twice"), "name each domain in one virtual host");
+            cursor.reject(&format!("`{domain}` is there twice"), "name each domain in one virtual host");
         }
         hosts.push(DecodedHost { host, routes: Arc::clone(&routes) });
     }
 }
 
-/// `*`, `*.example.com` or `example.com`; ports are not compared.
-fn host_match(domain: &str, spot: &Spot<'_>) -> Option<HostMatch> {
+/// Decodes a domain: `*`, `*.example.com` or `example.com`. Ports are ignored.
+fn host_match(domain: &str, cursor: &FieldCursor<'_>) -> Option<HostMatch> {
     let domain = domain.to_ascii_lowercase();
     if domain == "*" {
         return Some(HostMatch::Any);
@@ -157,7 +157,7 @@ fn host_match(domain: &str, spot: &Spot<'_>) -> Option<HostMatch> {
     let name = suffix.unwrap_or(&domain);
     if name.is_empty() || name.contains('*') || suffix.is_some_and(|suffix| !suffix.starts_with('.')) {
         let hint = "use `*`, `*.example.com` or `example.com`";
-        return spot.none(&format!("`{domain}` is no domain that is supported"), hint);
+        return cursor.reject_value(&format!("`{domain}` is no domain that is supported"), hint);
     }
     Some(match suffix {
         Some(suffix) => HostMatch::Suffix(suffix.into()),
@@ -165,24 +165,24 @@ fn host_match(domain: &str, spot: &Spot<'_>) -> Option<HostMatch> {
     })
 }
 
-/// What a level turns on and off, on top of the level above.
+/// Decodes the filters that one level enables and disables. They override those of the level above.
 fn filters(
     configs: HashMap<String, protobuf::Any>,
     above: &BTreeMap<String, bool>,
-    spot: &Spot<'_>,
+    cursor: &FieldCursor<'_>,
 ) -> BTreeMap<String, bool> {
     let mut filters = above.clone();
     for (name, config) in configs {
-        let spot = spot.field("typed_per_filter_config").entry(&name);
+        let cursor = cursor.field("typed_per_filter_config").entry(&name);
         if config.type_url != proto::type_url::<pb::FilterConfig>() {
             let hint = "only turn filters on and off, with envoy.config.route.v3.FilterConfig";
-            spot.refuse(&format!("is a {}", config.type_url), hint);
+            cursor.reject(&format!("is a {}", config.type_url), hint);
             continue;
         }
-        let Some(config) = spot.checked(pb::FilterConfig::decode(&*config.value)) else { continue };
+        let Some(config) = cursor.checked(pb::FilterConfig::decode(&*config.value)) else { continue };
         let pb::FilterConfig { config, is_optional: _, disabled } = config;
         if !disabled && config.is_none_or(|config| !config.type_url.is_empty()) {
-            spot.field("config").refuse("is not empty", "`config: {}` turns the filter on");
+            cursor.field("config").reject("is not empty", "`config: {}` turns the filter on");
         }
         filters.insert(name, !disabled);
     }
@@ -193,13 +193,13 @@ fn route(
     message: pb::Route,
     unnamed: &str,
     filters_above: &BTreeMap<String, bool>,
-    spot: &Spot<'_>,
+    cursor: &FieldCursor<'_>,
 ) -> Option<DecodedRoute> {
     let pb::Route {
         name,
         r#match,
         metadata,
-        decorator: _, // The name of a span.
+        decorator: _, // Names a trace span.
         typed_per_filter_config,
         request_headers_to_add,
         request_headers_to_remove,
@@ -207,40 +207,47 @@ fn route(
         response_headers_to_remove,
         tracing,
         per_request_buffer_limit_bytes,
-        stat_prefix: _, // Our statistics have names of their own.
+        stat_prefix: _, // Metrics have fixed names.
         request_body_buffer_limit,
         route_specifiers,
         action,
     } = message;
-    unsupported!(spot; tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
+    unsupported!(cursor; tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
     let texts = metadata::texts(metadata.as_ref());
-    let mut own = Entries::of(metadata, spot);
-    let matches = spot.field("match").required(r#match).and_then(|matches| route_match(matches, &spot.field("match")));
-    let action = spot.field("action").required(action);
+    let mut own = WeirMetadata::of(metadata, cursor);
+    let matches =
+        cursor.field("match").required(r#match).and_then(|matches| route_match(matches, &cursor.field("match")));
+    let action = cursor.field("action").required(action);
     let action =
-        action.zip(matches.as_ref()).and_then(|(it, matches)| action::action(it, &matches.path, &mut own, spot));
+        action.zip(matches.as_ref()).and_then(|(pb, matches)| action::action(pb, &matches.path, &mut own, cursor));
     own.end();
     let name = if name.is_empty() { unnamed } else { &name };
-    let name = spot.field("name").checked(RouteName::new(&name.replace(char::is_whitespace, "_")));
-    let request_headers = (request_headers_to_add, request_headers_to_remove);
-    let response_headers = (response_headers_to_add, response_headers_to_remove);
+    let name = cursor.field("name").checked(RouteName::new(&name.replace(char::is_whitespace, "_")));
+    let request_mutations = HeaderMutations {
+        add_field: "request_headers_to_add",
+        to_add: request_headers_to_add,
+        remove_field: "request_headers_to_remove",
+        to_remove: request_headers_to_remove,
+    };
+    let response_mutations = HeaderMutations {
+        add_field: "response_headers_to_add",
+        to_add: response_headers_to_add,
+        remove_field: "response_headers_to_remove",
+        to_remove: response_headers_to_remove,
+    };
     let route = Route {
         name: name?,
         matches: matches?,
         chain: FilterChain::default(),
-        request_headers: header_edits(request_headers, ("request_headers_to_add", "request_headers_to_remove"), spot),
-        response_headers: header_edits(
-            response_headers,
-            ("response_headers_to_add", "response_headers_to_remove"),
-            spot,
-        ),
+        request_headers: header_modifier(request_mutations, cursor),
+        response_headers: header_modifier(response_mutations, cursor),
         action: action?,
         metadata: texts,
     };
-    Some(DecodedRoute { route, filters: filters(typed_per_filter_config, filters_above, spot) })
+    Some(DecodedRoute { route, filters: filters(typed_per_filter_config, filters_above, cursor) })
 }
 
-fn route_match(matches: pb::RouteMatch, spot: &Spot<'_>) -> Option<RouteMatch> {
+fn route_match(matches: pb::RouteMatch, cursor: &FieldCursor<'_>) -> Option<RouteMatch> {
     let pb::RouteMatch {
         case_sensitive,
         runtime_fraction,
@@ -254,22 +261,24 @@ fn route_match(matches: pb::RouteMatch, spot: &Spot<'_>) -> Option<RouteMatch> {
         path_specifier,
     } = matches;
     let case_sensitive = case_sensitive.is_some_and(|sensitive| !sensitive.value);
-    unsupported!(spot; case_sensitive, runtime_fraction, cookies, grpc, tls_context, dynamic_metadata, filter_state);
-    let path = spot.field("path_specifier").required(path_specifier).and_then(|path| path_match(path, spot));
+    unsupported!(cursor; case_sensitive, runtime_fraction, cookies, grpc, tls_context, dynamic_metadata, filter_state);
+    let path = cursor.field("path_specifier").required(path_specifier).and_then(|path| path_match(path, cursor));
     if headers.len() > MAX_MATCHES + 1 || query_parameters.len() > MAX_MATCHES {
-        spot.refuse("has too many headers or query parameters", &format!("at most {MAX_MATCHES} of each"));
+        cursor.reject("has too many headers or query parameters", &format!("at most {MAX_MATCHES} of each"));
     }
     let mut method = None;
     let mut header_matches = Vec::new();
     for (index, header) in headers.into_iter().enumerate() {
-        let spot = spot.field("headers").entry(index);
-        match header_match(header, &spot) {
+        let cursor = cursor.field("headers").entry(index);
+        match header_match(header, &cursor) {
             Some(HeaderMatch { name, value }) if *name == *":method" => match value {
-                TextMatch::Exact(text) if method.is_none() => method = Some(text),
-                TextMatch::Exact(_) | TextMatch::Regex(_) => spot.refuse("is not one method", "give one, as `exact`"),
+                StringMatch::Exact(text) if method.is_none() => method = Some(text),
+                StringMatch::Exact(_) | StringMatch::Regex(_) => {
+                    cursor.reject("is not one method", "give one, as `exact`");
+                }
             },
             Some(HeaderMatch { name, .. }) if name.starts_with(':') && *name != *":authority" => {
-                spot.field("name").refuse(&format!("`{name}` is not matched"), "match the path by its own field");
+                cursor.field("name").reject(&format!("`{name}` is not matched"), "match the path by its own field");
             }
             Some(HeaderMatch { name, value }) if *name == *":authority" => {
                 header_matches.push(HeaderMatch { name: "host".into(), value });
@@ -279,51 +288,51 @@ fn route_match(matches: pb::RouteMatch, spot: &Spot<'_>) -> Option<RouteMatch> {
         }
     }
     let query = query_parameters.into_iter().enumerate();
-    let query = query.filter_map(|(index, query)| query_match(query, &spot.field("query_parameters").entry(index)));
+    let query = query.filter_map(|(index, query)| query_match(query, &cursor.field("query_parameters").entry(index)));
     Some(RouteMatch { path: path?, method, headers: header_matches, query: query.collect() })
 }
 
-fn path_match(path: pb::route_match::PathSpecifier, spot: &Spot<'_>) -> Option<PathMatch> {
+fn path_match(path: pb::route_match::PathSpecifier, cursor: &FieldCursor<'_>) -> Option<PathMatch> {
     use pb::route_match::PathSpecifier;
-    let bounded = |text: &str, spot: &Spot<'_>| {
+    let bounded = |text: &str, cursor: &FieldCursor<'_>| {
         if text.len() > MAX_PATH_MATCH_BYTES {
-            spot.refuse("is too long", &format!("at most {MAX_PATH_MATCH_BYTES} bytes"));
+            cursor.reject("is too long", &format!("at most {MAX_PATH_MATCH_BYTES} bytes"));
         }
         if !text.starts_with('/') {
-            spot.refuse(&format!("`{text}` does not begin with `/`"), "");
+            cursor.reject(&format!("`{text}` does not begin with `/`"), "");
         }
     };
     match path {
         PathSpecifier::Path(text) => {
-            bounded(&text, &spot.field("path"));
+            bounded(&text, &cursor.field("path"));
             Some(PathMatch::Exact(text.into()))
         }
         PathSpecifier::PathSeparatedPrefix(text) => {
-            bounded(&text, &spot.field("path_separated_prefix"));
+            bounded(&text, &cursor.field("path_separated_prefix"));
             Some(PathMatch::Prefix(text.trim_end_matches('/').into()))
         }
         PathSpecifier::Prefix(text) if text == "/" || text.is_empty() => Some(PathMatch::Prefix("".into())),
         PathSpecifier::Prefix(text) => {
-            let spot = spot.field("prefix");
-            bounded(&text, &spot);
-            // By characters, not by segments: `/a` is the beginning of `/ab`.
+            let cursor = cursor.field("prefix");
+            bounded(&text, &cursor);
+            // Envoy's `prefix` matches characters, not segments: `/a` matches `/ab`.
             let regex = weir_model::matcher::Regex::new(&format!("{}(?s:.*)", escaped(&text)));
-            spot.checked(regex).map(PathMatch::Regex)
+            cursor.checked(regex).map(PathMatch::Regex)
         }
-        PathSpecifier::SafeRegex(regex) => pattern(regex, &spot.field("safe_regex")).map(PathMatch::Regex),
+        PathSpecifier::SafeRegex(regex) => pattern(regex, &cursor.field("safe_regex")).map(PathMatch::Regex),
         PathSpecifier::ConnectMatcher(_) => {
-            spot.field("connect_matcher").none("is not supported", "CONNECT is not forwarded")
+            cursor.field("connect_matcher").reject_value("is not supported", "CONNECT is not forwarded")
         }
         PathSpecifier::PathMatchPolicy(_) => {
-            spot.field("path_match_policy").none("is not supported", "use `safe_regex`")
+            cursor.field("path_match_policy").reject_value("is not supported", "use `safe_regex`")
         }
     }
 }
 
-fn header_match(header: pb::HeaderMatcher, spot: &Spot<'_>) -> Option<HeaderMatch> {
+fn header_match(header: pb::HeaderMatcher, cursor: &FieldCursor<'_>) -> Option<HeaderMatch> {
     use pb::header_matcher::HeaderMatchSpecifier;
     let pb::HeaderMatcher { name, invert_match, treat_missing_header_as_empty, header_match_specifier } = header;
-    unsupported!(spot; invert_match, treat_missing_header_as_empty);
+    unsupported!(cursor; invert_match, treat_missing_header_as_empty);
     let simple = |pattern| proto::matcher::StringMatcher { match_pattern: Some(pattern), ignore_case: false };
     use proto::matcher::string_matcher::MatchPattern;
     let matcher = match header_match_specifier {
@@ -335,17 +344,19 @@ fn header_match(header: pb::HeaderMatcher, spot: &Spot<'_>) -> Option<HeaderMatc
         Some(HeaderMatchSpecifier::ContainsMatch(text)) => simple(MatchPattern::Contains(text)),
         Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => simple(MatchPattern::SafeRegex(regex)),
         Some(HeaderMatchSpecifier::PresentMatch(false)) => {
-            return spot.field("present_match").none("is false", "that a header is absent cannot be matched yet");
+            return cursor
+                .field("present_match")
+                .reject_value("is false", "that a header is absent cannot be matched yet");
         }
         Some(HeaderMatchSpecifier::RangeMatch(_)) => {
-            return spot.field("range_match").none("is not supported", "use `string_match`");
+            return cursor.field("range_match").reject_value("is not supported", "use `string_match`");
         }
     };
-    let value = text_match(matcher, &spot.field("string_match"))?;
+    let value = text_match(matcher, &cursor.field("string_match"))?;
     Some(HeaderMatch { name: name.to_ascii_lowercase().into(), value })
 }
 
-fn query_match(query: pb::QueryParameterMatcher, spot: &Spot<'_>) -> Option<QueryMatch> {
+fn query_match(query: pb::QueryParameterMatcher, cursor: &FieldCursor<'_>) -> Option<QueryMatch> {
     use pb::query_parameter_matcher::QueryParameterMatchSpecifier;
     let pb::QueryParameterMatcher { name, query_parameter_match_specifier } = query;
     let matcher = match query_parameter_match_specifier {
@@ -355,65 +366,74 @@ fn query_match(query: pb::QueryParameterMatcher, spot: &Spot<'_>) -> Option<Quer
             ignore_case: false,
         },
         Some(QueryParameterMatchSpecifier::PresentMatch(false)) => {
-            return spot.field("present_match").none("is false", "that a parameter is absent cannot be matched yet");
+            return cursor
+                .field("present_match")
+                .reject_value("is false", "that a parameter is absent cannot be matched yet");
         }
     };
-    Some(QueryMatch { name: name.into(), value: text_match(matcher, &spot.field("string_match"))? })
+    Some(QueryMatch { name: name.into(), value: text_match(matcher, &cursor.field("string_match"))? })
 }
 
-type Edits = (Vec<core::HeaderValueOption>, Vec<String>);
+/// The fields of a message that modify headers, with their names.
+struct HeaderMutations {
+    add_field: &'static str,
+    to_add: Vec<core::HeaderValueOption>,
+    remove_field: &'static str,
+    to_remove: Vec<String>,
+}
 
-fn header_edits((to_add, to_remove): Edits, (added, removed): (&str, &str), spot: &Spot<'_>) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
+fn header_modifier(mutations: HeaderMutations, cursor: &FieldCursor<'_>) -> HeaderModifier {
+    let HeaderMutations { add_field, to_add, remove_field, to_remove } = mutations;
+    let mut modifier = HeaderModifier::default();
     for (index, option) in to_add.into_iter().enumerate() {
-        header_edit(option, &mut edits, &spot.field(added).entry(index));
+        add_header(option, &mut modifier, &cursor.field(add_field).entry(index));
     }
     for (index, name) in to_remove.into_iter().enumerate() {
-        let spot = spot.field(removed).entry(index);
-        edits.remove.extend(header_name(&name, &spot));
+        let cursor = cursor.field(remove_field).entry(index);
+        modifier.remove.extend(header_name(&name, &cursor));
     }
-    edits
+    modifier
 }
 
-fn header_edit(option: core::HeaderValueOption, edits: &mut HeaderEdits, spot: &Spot<'_>) {
+fn add_header(option: core::HeaderValueOption, modifier: &mut HeaderModifier, cursor: &FieldCursor<'_>) {
     use core::header_value_option::HeaderAppendAction;
     let core::HeaderValueOption { header, append, append_action, keep_empty_value } = option;
-    let Some(core::HeaderValue { key, value, raw_value }) = spot.field("header").required(header) else { return };
-    let value_spot = spot.field("header").field("value");
+    let Some(core::HeaderValue { key, value, raw_value }) = cursor.field("header").required(header) else { return };
+    let value_spot = cursor.field("header").field("value");
     let value = if value.is_empty() { String::from_utf8(raw_value).unwrap_or_default() } else { value };
-    let Some(name) = header_name(&key, &spot.field("header").field("key")) else { return };
+    let Some(name) = header_name(&key, &cursor.field("header").field("key")) else { return };
     if value.is_empty() && !keep_empty_value {
-        value_spot.refuse("is empty", "an empty value needs `keep_empty_value: true`");
+        value_spot.reject("is empty", "an empty value needs `keep_empty_value: true`");
     }
     let plain = value.replace("%%", "");
     if plain.contains('%') {
-        value_spot.refuse("has a variable", "write `%%` for a percent sign; variables are not supported");
+        value_spot.reject("has a variable", "write `%%` for a percent sign; variables are not supported");
     }
     if value.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
-        value_spot.refuse("has a control character", "leave it out");
+        value_spot.reject("has a control character", "leave it out");
     }
     let value = value.replace("%%", "%").into();
     let action = match append {
-        // Deprecated, and still what many write.
+        // Deprecated, but still in use.
         Some(protobuf::BoolValue { value: false }) => Ok(HeaderAppendAction::OverwriteIfExistsOrAdd),
         Some(protobuf::BoolValue { value: true }) => Ok(HeaderAppendAction::AppendIfExistsOrAdd),
         None => HeaderAppendAction::try_from(append_action),
     };
     match action {
-        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => edits.add.push((name, value)),
-        Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => edits.set.push((name, value)),
+        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => modifier.add.push((name, value)),
+        Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => modifier.set.push((name, value)),
         Ok(HeaderAppendAction::AddIfAbsent | HeaderAppendAction::OverwriteIfExists) | Err(_) => {
             let hint = "use APPEND_IF_EXISTS_OR_ADD or OVERWRITE_IF_EXISTS_OR_ADD";
-            spot.field("append_action").refuse("is not supported", hint);
+            cursor.field("append_action").reject("is not supported", hint);
         }
     }
 }
 
-/// A header that may be changed, in lower case (RFC 9110 §5.6.2).
-fn header_name(name: &str, spot: &Spot<'_>) -> Option<Arc<str>> {
+/// Decodes the name of a header that routes may modify, in lower case. It is a token (RFC 9110 §5.6.2).
+fn header_name(name: &str, cursor: &FieldCursor<'_>) -> Option<Arc<str>> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
-        return spot.none(&format!("`{name}` is no header name"), "pseudo headers are changed by a rewrite");
+        return cursor.reject_value(&format!("`{name}` is no header name"), "pseudo headers are changed by a rewrite");
     }
     Some(name.to_ascii_lowercase().into())
 }

@@ -1,45 +1,47 @@
-//! Single values: durations, addresses, texts to match.
+//! Decodes single values: durations, addresses, config sources, string matchers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use weir_model::TextMatch;
+use weir_model::StringMatch;
 use weir_model::limits::MAX_DURATION;
 use weir_model::matcher::Regex;
 
-use super::fault::{Spot, unsupported};
+use super::field_cursor::{FieldCursor, unsupported};
 use crate::proto::core::config_source::ConfigSourceSpecifier;
 use crate::proto::{core, matcher, protobuf};
 
-/// From nothing to [`MAX_DURATION`].
-pub(super) fn duration(duration: protobuf::Duration, spot: &Spot<'_>) -> Option<Duration> {
+/// Decodes a duration from 0 to [`MAX_DURATION`].
+pub(super) fn duration(duration: protobuf::Duration, cursor: &FieldCursor<'_>) -> Option<Duration> {
     let protobuf::Duration { seconds, nanos } = duration;
     let duration = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
     let duration =
         duration.filter(|(_, nanos)| *nanos < 1_000_000_000).map(|(seconds, nanos)| Duration::new(seconds, nanos));
     match duration {
         Some(duration) if duration <= MAX_DURATION => Some(duration),
-        Some(_) => spot.none("is too long", "the longest duration is 99999 hours"),
-        None => spot.none("is no duration", "write seconds and nanoseconds that are not negative"),
+        Some(_) => cursor.reject_value("is too long", "the longest duration is 99999 hours"),
+        None => cursor.reject_value("is no duration", "write seconds and nanoseconds that are not negative"),
     }
 }
 
-/// An IP address and a port.
-pub(super) fn socket_address(address: Option<core::Address>, spot: &Spot<'_>) -> Option<SocketAddr> {
-    let (host, port) = host_and_port(address, spot)?;
+/// Decodes an IP address and a port.
+pub(super) fn socket_address(address: Option<core::Address>, cursor: &FieldCursor<'_>) -> Option<SocketAddr> {
+    let (host, port) = host_and_port(address, cursor)?;
     match host.parse::<IpAddr>() {
         Ok(ip) => Some(SocketAddr::new(ip, port)),
-        Err(_) => spot.none(&format!("`{host}` is no IP address"), "a name needs a cluster of the type STRICT_DNS"),
+        Err(_) => {
+            cursor.reject_value(&format!("`{host}` is no IP address"), "a name needs a cluster of the type STRICT_DNS")
+        }
     }
 }
 
-/// A host and a port.
-pub(super) fn host_and_port(address: Option<core::Address>, spot: &Spot<'_>) -> Option<(String, u16)> {
-    let core::Address { address } = spot.required(address)?;
-    let core::address::Address::SocketAddress(socket) = spot.required(address)? else {
-        return spot.none("is no socket address", "give `socket_address`");
+/// Decodes a host name or IP address, and a port.
+pub(super) fn host_and_port(address: Option<core::Address>, cursor: &FieldCursor<'_>) -> Option<(String, u16)> {
+    let core::Address { address } = cursor.required(address)?;
+    let core::address::Address::SocketAddress(socket) = cursor.required(address)? else {
+        return cursor.reject_value("is no socket address", "give `socket_address`");
     };
-    let spot = spot.field("socket_address");
+    let cursor = cursor.field("socket_address");
     let core::SocketAddress {
         protocol,
         address,
@@ -48,64 +50,66 @@ pub(super) fn host_and_port(address: Option<core::Address>, spot: &Spot<'_>) -> 
         network_namespace_filepath,
         port_specifier,
     } = socket;
-    unsupported!(spot; protocol, resolver_name, ipv4_compat, network_namespace_filepath);
-    let port = match spot.required(port_specifier)? {
+    unsupported!(cursor; protocol, resolver_name, ipv4_compat, network_namespace_filepath);
+    let port = match cursor.required(port_specifier)? {
         core::socket_address::PortSpecifier::PortValue(port) => u16::try_from(port).ok(),
         core::socket_address::PortSpecifier::NamedPort(_) => None,
     };
     match port {
         Some(port) => Some((address, port)),
-        None => spot.field("port_value").none("is no port", "give a number up to 65535"),
+        None => cursor.field("port_value").reject_value("is no port", "give a number up to 65535"),
     }
 }
 
-/// `ads: {}` or `self: {}`: everything comes on one stream.
-pub(super) fn config_source(source: Option<core::ConfigSource>, spot: &Spot<'_>) -> Option<()> {
+/// Accepts `ads: {}` and `self: {}`: all resources come on the ADS stream.
+pub(super) fn config_source(source: Option<core::ConfigSource>, cursor: &FieldCursor<'_>) -> Option<()> {
     let core::ConfigSource { authorities, initial_fetch_timeout: _, resource_api_version, config_source_specifier } =
-        spot.required(source)?;
-    unsupported!(spot; authorities);
+        cursor.required(source)?;
+    unsupported!(cursor; authorities);
     if resource_api_version == core::ApiVersion::V2 as i32 {
-        spot.field("resource_api_version").refuse("is V2", "only V3 is spoken");
+        cursor.field("resource_api_version").reject("is V2", "use V3");
     }
-    match spot.required(config_source_specifier)? {
+    match cursor.required(config_source_specifier)? {
         ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_) => Some(()),
         ConfigSourceSpecifier::Path(_)
         | ConfigSourceSpecifier::PathConfigSource(_)
         | ConfigSourceSpecifier::ApiConfigSource(_) => {
-            spot.none("is another source", "everything comes on the one stream: use `ads: {}`")
+            cursor.reject_value("is another source", "everything comes on the one stream: use `ads: {}`")
         }
     }
 }
 
-/// How a header or a query parameter matches. What says less than a pattern becomes one.
-pub(super) fn text_match(matcher: matcher::StringMatcher, spot: &Spot<'_>) -> Option<TextMatch> {
+/// Decodes a string matcher. Prefix, suffix and contains become a regex.
+pub(super) fn text_match(matcher: matcher::StringMatcher, cursor: &FieldCursor<'_>) -> Option<StringMatch> {
     use matcher::string_matcher::MatchPattern;
     let matcher::StringMatcher { ignore_case, match_pattern } = matcher;
-    let pattern = match (spot.required(match_pattern)?, ignore_case) {
-        (MatchPattern::Exact(text), false) => return Some(TextMatch::Exact(text.into())),
-        (MatchPattern::SafeRegex(regex), _) => return pattern(regex, &spot.field("safe_regex")).map(TextMatch::Regex),
+    let pattern = match (cursor.required(match_pattern)?, ignore_case) {
+        (MatchPattern::Exact(text), false) => return Some(StringMatch::Exact(text.into())),
+        (MatchPattern::SafeRegex(regex), _) => {
+            return pattern(regex, &cursor.field("safe_regex")).map(StringMatch::Regex);
+        }
         (MatchPattern::Exact(text), true) => format!("(?i){}", escaped(&text)),
         (MatchPattern::Prefix(text), ignore) => format!("{}{}(?s:.*)", case(ignore), escaped(&text)),
         (MatchPattern::Suffix(text), ignore) => format!("(?s:.*){}{}", case(ignore), escaped(&text)),
         (MatchPattern::Contains(text), ignore) => format!("(?s:.*){}{}(?s:.*)", case(ignore), escaped(&text)),
         (MatchPattern::Custom(_), _) => {
-            return spot.field("custom").none("is not supported", "use `exact` or `safe_regex`");
+            return cursor.field("custom").reject_value("is not supported", "use `exact` or `safe_regex`");
         }
     };
-    spot.checked(Regex::new(&pattern)).map(TextMatch::Regex)
+    cursor.checked(Regex::new(&pattern)).map(StringMatch::Regex)
 }
 
-/// A regular expression; Envoy's syntax (RE2) is that of ours.
-pub(super) fn pattern(matcher: matcher::RegexMatcher, spot: &Spot<'_>) -> Option<Regex> {
-    let matcher::RegexMatcher { regex, engine_type: _ } = matcher; // There is one engine.
-    spot.field("regex").checked(Regex::new(&regex))
+/// Decodes a regex in RE2 syntax, which is Envoy's and ours.
+pub(super) fn pattern(matcher: matcher::RegexMatcher, cursor: &FieldCursor<'_>) -> Option<Regex> {
+    let matcher::RegexMatcher { regex, engine_type: _ } = matcher; // There is only one engine.
+    cursor.field("regex").checked(Regex::new(&regex))
 }
 
 const fn case(ignore: bool) -> &'static str {
     if ignore { "(?i)" } else { "" }
 }
 
-/// The text as a pattern that matches nothing else.
+/// Returns a regex that matches exactly this text.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escaped_texts_match_themselves() {
+    fn escaped_text_matches_itself_only() {
         for text in ["a.b", "a+b*c?", "(x)|[y]{1}", "^$\\", "/a-b_c/~!@#%&=:;,<>'\"`", "ä ö", ""] {
             assert!(Regex::new(&escaped(text)).unwrap().matches(text.as_bytes()), "{text}");
             assert!(!Regex::new(&escaped(text)).unwrap().matches(format!("{text}x").as_bytes()), "{text}");

@@ -1,13 +1,14 @@
-//! What an Envoy may let a plugin do that sees no stream, or only its end. Envoy has no word for such a plugin among the
-//! filters; but a callback that is not on the list of a filter's capabilities is never called.
+//! Capabilities in Envoy of a plugin that sees no stream, or only its end. Envoy has no filter of that kind. But it
+//! never calls a callback that is missing in `allowed_capabilities`, so these plugins get a list without stream
+//! callbacks.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use weir_model::{Isolation, Plugin, PluginAllowance, StreamSight};
+use weir_model::{Isolation, Plugin, PluginCapabilities, PluginRole};
 
-/// Every hostcall and callback but those of streams. A test of the whole compares it with the host's own table.
-pub const WITHOUT_STREAMS: [&str; 103] = [
+/// Every hostcall and callback that does not belong to a stream. A test compares it with the table of `weir-host-abi`.
+pub const NON_STREAM_CAPABILITIES: [&str; 103] = [
     "proxy_log",
     "proxy_get_log_level",
     "proxy_get_current_time_nanoseconds",
@@ -113,17 +114,21 @@ pub const WITHOUT_STREAMS: [&str; 103] = [
     "proxy_on_grpc_trailing_metadata",
 ];
 
-/// The plugin as an Envoy gets it.
-pub(super) fn of_envoy(plugin: &Plugin) -> Cow<'_, Plugin> {
-    let hidden: &[&str] = match (plugin.isolation, plugin.sight) {
-        (Isolation::Process, _) => &["proxy_on_log"],
-        (_, StreamSight::End) => &[],
+/// Returns the plugin for Envoy, with capabilities that hide the streams it must not see.
+pub(super) fn restrict_for_envoy(plugin: &Plugin) -> Cow<'_, Plugin> {
+    let hidden: &[&str] = match (plugin.isolation, plugin.role) {
+        (Isolation::Singleton, _) => &["proxy_on_log"],
+        (_, PluginRole::AccessLog) => &[],
         _ => return Cow::Borrowed(plugin),
     };
-    let may =
-        |name: &&str| plugin.allow.capabilities.as_ref().is_none_or(|names| names.iter().any(|it| **it == **name));
-    let shown = WITHOUT_STREAMS.iter().copied().filter(|name| !hidden.contains(name)).filter(may);
+    let may = |name: &&str| {
+        plugin.capabilities.functions.as_ref().is_none_or(|names| names.iter().any(|own| **own == **name))
+    };
+    let shown = NON_STREAM_CAPABILITIES.iter().copied().filter(|name| !hidden.contains(name)).filter(may);
     let capabilities: Arc<[Arc<str>]> = shown.map(Arc::from).collect();
-    let allow = PluginAllowance { capabilities: Some(capabilities), services: plugin.allow.services.clone() };
-    Cow::Owned(Plugin { allow, ..plugin.clone() })
+    let allow = PluginCapabilities {
+        functions: Some(capabilities),
+        callout_clusters: plugin.capabilities.callout_clusters.clone(),
+    };
+    Cow::Owned(Plugin { capabilities: allow, ..plugin.clone() })
 }

@@ -1,23 +1,24 @@
-//! A cluster, and apart from it its endpoints: they change often, and a change of them leaves the rest alone.
+//! Encodes a cluster (CDS) and its endpoints (EDS). They are separate resources, because endpoints change more often.
 
 use std::collections::HashMap;
 
-use weir_model::{Balancing, Cluster, Discovery, Endpoint, HumanDuration, UpstreamProtocol};
+use weir_model::{Cluster, Discovery, Endpoint, GatewayDuration, LbPolicy, UpstreamProtocol};
 
 use super::metadata::{metadata, text, with_texts};
-use super::{by_ads, duration, identity_of, number, socket_address};
-use crate::audience::Audience;
+use super::{ads_config_source, duration, identity_source, socket_address, uint32_value};
+use crate::client_type::ClientType;
 use crate::proto::{cluster as pb, core, endpoint, pack, upstream_http};
 
-/// Envoy's name of the options that say what a cluster speaks.
+/// Envoy's name of the extension that sets the HTTP protocol of a cluster.
 pub(crate) const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The cluster without its endpoints.
-pub(crate) fn cluster(cluster: &Cluster, audience: &Audience) -> pb::Cluster {
+/// Encodes a cluster without listed endpoints.
+pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster {
     let name = cluster.name.as_str();
     let (kind, eds, inline) = match &cluster.discovery {
         Discovery::Static(_) => {
-            let eds = pb::cluster::EdsClusterConfig { eds_config: Some(by_ads()), service_name: String::new() };
+            let eds =
+                pb::cluster::EdsClusterConfig { eds_config: Some(ads_config_source()), service_name: String::new() };
             (pb::cluster::DiscoveryType::Eds, Some(eds), None)
         }
         Discovery::Dns { host, port } => {
@@ -25,10 +26,10 @@ pub(crate) fn cluster(cluster: &Cluster, audience: &Audience) -> pb::Cluster {
             (pb::cluster::DiscoveryType::StrictDns, None, Some(assignment(name, endpoints)))
         }
     };
-    let balancing = match cluster.balancing {
-        Balancing::RoundRobin => pb::cluster::LbPolicy::RoundRobin,
-        Balancing::LeastRequest => pb::cluster::LbPolicy::LeastRequest,
-        Balancing::Random => pb::cluster::LbPolicy::Random,
+    let balancing = match cluster.lb_policy {
+        LbPolicy::RoundRobin => pb::cluster::LbPolicy::RoundRobin,
+        LbPolicy::LeastRequest => pb::cluster::LbPolicy::LeastRequest,
+        LbPolicy::Random => pb::cluster::LbPolicy::Random,
     };
     let options = pack(&protocol_options(cluster.protocol));
     pb::Cluster {
@@ -40,29 +41,29 @@ pub(crate) fn cluster(cluster: &Cluster, audience: &Audience) -> pb::Cluster {
         typed_extension_protocol_options: HashMap::from([(PROTOCOL_OPTIONS.to_owned(), options)]),
         metadata: with_texts(
             metadata(cluster.request_timeout.map(|timeout| {
-                let timeout = HumanDuration(timeout).to_string();
+                let timeout = GatewayDuration(timeout).to_string();
                 ("requestTimeout", text(&timeout))
             })),
             &cluster.metadata,
         ),
-        transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, &identity_of(audience))),
+        transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, &identity_source(client_type))),
         cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(kind as i32)),
         ..pb::Cluster::default()
     }
 }
 
-/// The endpoints of a cluster whose endpoints are listed.
+/// Encodes the endpoints of a cluster; `None` when the cluster is resolved by DNS.
 pub(crate) fn endpoints(cluster: &Cluster) -> Option<endpoint::ClusterLoadAssignment> {
     let Discovery::Static(endpoints) = &cluster.discovery else { return None };
     let endpoint = |endpoint: &Endpoint| {
         let address = socket_address(&endpoint.address.ip().to_string(), endpoint.address.port());
         let metadata = metadata(endpoint.version.as_ref().map(|version| ("version", text(version))));
         endpoint::LbEndpoint {
-            load_balancing_weight: Some(number(endpoint.weight.get())),
+            load_balancing_weight: Some(uint32_value(endpoint.weight.get())),
             ..lb_endpoint(address, metadata)
         }
     };
-    // Envoy knows no weight of 0: such an endpoint is one that gets nothing.
+    // Envoy rejects a weight of 0. Such an endpoint receives no requests, so it is left out.
     let used = endpoints.iter().filter(|endpoint| endpoint.weight.get() > 0);
     Some(assignment(cluster.name.as_str(), used.map(endpoint).collect()))
 }

@@ -1,22 +1,21 @@
-//! For gRPC clients that have no proxy (gRFC A27): each Service is a target, `xds:///SERVICE.NAMESPACE:PORT`, with a
-//! listener, a cluster and endpoints of that name. Which endpoint a call goes to is decided by the client, one after
-//! another.
+//! Encodes Services for proxyless gRPC clients (gRFC A27). Each Service is a target, `xds:///SERVICE.NAMESPACE:PORT`,
+//! with a listener, a cluster and endpoints of that name. The client balances round robin.
 
 use weir_model::Cluster;
 
 use super::listener::router;
-use super::{by_ads, duration, number};
+use super::{ads_config_source, duration, uint32_value};
 use crate::proto::{cluster as pb, core, endpoint, hcm, listener, pack, route};
 
-/// The target of a cluster; none for one that is a part of a Service. Clients send it as the authority of their requests,
-/// in which there is no `/`.
+/// Returns the gRPC target of a cluster; `None` for a subset of a Service. Clients send it as `:authority`, so it
+/// contains no `/`.
 pub(crate) fn target(cluster: &Cluster) -> Option<String> {
     let (namespace, rest) = cluster.name.as_str().split_once('/')?;
     let (service, port) = rest.rsplit_once(':').filter(|(_, port)| !port.contains('@'))?;
     Some(format!("{service}.{namespace}:{port}"))
 }
 
-/// What a target leads to: one route, to the cluster of that name.
+/// Encodes the listener of a target, with one route to the cluster of the same name.
 pub(crate) fn listener(name: &str, cluster: &Cluster) -> listener::Listener {
     let name = name.to_owned();
     let limit = cluster.request_timeout.map(|timeout| route::route_action::MaxStreamDuration {
@@ -53,9 +52,9 @@ pub(crate) fn listener(name: &str, cluster: &Cluster) -> listener::Listener {
     listener::Listener { name, api_listener, ..listener::Listener::default() }
 }
 
-/// The cluster, without what gRPC has no words for.
+/// Encodes a cluster with the fields that gRPC supports.
 pub(crate) fn cluster(name: &str) -> pb::Cluster {
-    let eds = pb::cluster::EdsClusterConfig { eds_config: Some(by_ads()), service_name: String::new() };
+    let eds = pb::cluster::EdsClusterConfig { eds_config: Some(ads_config_source()), service_name: String::new() };
     pb::Cluster {
         name: name.to_owned(),
         eds_cluster_config: Some(eds),
@@ -65,13 +64,13 @@ pub(crate) fn cluster(name: &str) -> pb::Cluster {
     }
 }
 
-/// Its endpoints, as [`super::endpoints`], in one locality: gRPC looks at no endpoint that is in none.
+/// Encodes endpoints as [`super::endpoints`] does, but in a named locality: gRPC ignores endpoints without one.
 pub(crate) fn endpoints(name: &str, cluster: &Cluster) -> Option<endpoint::ClusterLoadAssignment> {
     let mut assignment = super::endpoints(cluster)?;
     name.clone_into(&mut assignment.cluster_name);
     for locality in &mut assignment.endpoints {
         locality.locality = Some(core::Locality { region: "mesh".to_owned(), ..core::Locality::default() });
-        locality.load_balancing_weight = Some(number(1));
+        locality.load_balancing_weight = Some(uint32_value(1));
     }
     Some(assignment)
 }

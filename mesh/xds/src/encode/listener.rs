@@ -1,39 +1,40 @@
-//! A listener: for HTTP one filter chain (with HTTPS, one for each certificate, all alike) with an HTTP connection manager, whose
-//! routes come apart from it. Every plugin that any
-//! of its routes uses stands in its list of filters, disabled; a route enables those of its own chain. So all routes of a
-//! listener share the order of filters, which is the same for every chain in any case.
+//! Encodes a listener. An HTTP listener has a filter chain with an HTTP connection manager, whose routes come by RDS.
+//! An HTTPS listener repeats that chain for each certificate.
+//!
+//! The connection manager lists the plugins of all routes, disabled; each route enables those of its own chain. So the
+//! filters of all routes have one order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::{DownstreamTls, HostCertificate, Listener, PluginName, RouteTable};
 
 use super::metadata::{metadata, text};
-use super::{by_ads, socket_address, tls, truth};
-use crate::audience::Audience;
+use super::{ads_config_source, bool_value, socket_address, tls};
+use crate::client_type::ClientType;
 use crate::proto::{Plugin, Router, Wasm, core, hcm, listener as pb, pack, type_url};
 
-/// Envoy's names of what every listener has.
+/// Envoy's names of the filters in every HTTP listener.
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 const ROUTER: &str = "envoy.filters.http.router";
-/// Our name of when plain text ends.
+/// Metadata field: when a mesh listener stops accepting plaintext, in seconds since the Unix epoch.
 pub(crate) const PLAIN_UNTIL: &str = "plainUntil";
 
-/// The listener; `filters` are the plugins of all its routes in order, who is told says as what they are sent.
-pub(crate) fn listener(listener: &Listener, filters: &[PluginName], audience: &Audience) -> pb::Listener {
-    let manager = connection_manager(listener, filters, &plugin_url(audience));
+/// Encodes an HTTP listener. `filters` are the plugins of all its routes, in order.
+pub(crate) fn listener(listener: &Listener, filters: &[PluginName], client_type: ClientType) -> pb::Listener {
+    let manager = connection_manager(listener, filters, &plugin_url(client_type));
     let filter = pb::Filter {
         name: CONNECTION_MANAGER.to_owned(),
         config_type: Some(pb::filter::ConfigType::TypedConfig(pack(&manager))),
     };
-    with_filters(listener, &[filter], audience)
+    with_filters(listener, &[filter], client_type)
 }
 
-/// A listener for bytes, with its network filters; the last takes them to their cluster.
-pub(crate) fn tcp_listener(listener: &Listener, filters: &[pb::Filter], audience: &Audience) -> pb::Listener {
-    with_filters(listener, filters, audience)
+/// Encodes a TCP listener with its network filters, of which the last is the TCP proxy.
+pub(crate) fn tcp_listener(listener: &Listener, filters: &[pb::Filter], client_type: ClientType) -> pb::Listener {
+    with_filters(listener, filters, client_type)
 }
 
-fn with_filters(listener: &Listener, filters: &[pb::Filter], audience: &Audience) -> pb::Listener {
+fn with_filters(listener: &Listener, filters: &[pb::Filter], client_type: ClientType) -> pb::Listener {
     let chain = |filter_chain_match, transport_socket| pb::FilterChain {
         filter_chain_match,
         filters: filters.to_vec(),
@@ -43,15 +44,15 @@ fn with_filters(listener: &Listener, filters: &[pb::Filter], audience: &Audience
     let (filter_chains, listener_filters) = match &listener.tls {
         None => (vec![chain(None, None)], Vec::new()),
         Some(DownstreamTls::Mesh { .. }) => {
-            (vec![chain(None, Some(tls::mesh(&tls::identity_of(audience))))], Vec::new())
+            (vec![chain(None, Some(tls::mesh(&tls::identity_source(client_type))))], Vec::new())
         }
         Some(DownstreamTls::Https(certificates)) => {
-            let of = |it: &HostCertificate| chain(tls::server_name(&it.host), Some(tls::https(it)));
-            (certificates.iter().map(of).collect(), vec![tls::inspector()])
+            let host_chain = |host: &HostCertificate| chain(tls::server_name(&host.host), Some(tls::https(host)));
+            (certificates.iter().map(host_chain).collect(), vec![tls::inspector()])
         }
     };
     let plain_until = match &listener.tls {
-        Some(DownstreamTls::Mesh { plain_until }) => *plain_until,
+        Some(DownstreamTls::Mesh { plaintext_until: plain_until }) => *plain_until,
         _ => None,
     };
     pb::Listener {
@@ -59,21 +60,21 @@ fn with_filters(listener: &Listener, filters: &[pb::Filter], audience: &Audience
         address: Some(socket_address(&listener.address.ip().to_string(), listener.address.port())),
         filter_chains,
         listener_filters,
-        // Envoy does not look there: it stays strict.
+        // Envoy ignores this field and never accepts plaintext.
         metadata: plain_until.map(|until| (PLAIN_UNTIL, text(&until.to_string()))).and_then(|entry| metadata([entry])),
         ..pb::Listener::default()
     }
 }
 
-/// What plugins are sent as.
-fn plugin_url(audience: &Audience) -> String {
-    match audience {
-        Audience::Weir => type_url::<Plugin>(),
-        Audience::Envoy { .. } => type_url::<Wasm>(),
+/// The type URL of plugins for a client type.
+fn plugin_url(client_type: ClientType) -> String {
+    match client_type {
+        ClientType::Weir => type_url::<Plugin>(),
+        ClientType::Envoy | ClientType::Grpc => type_url::<Wasm>(),
     }
 }
 
-/// The last filter, which follows the route.
+/// The router, which is the last HTTP filter and forwards to the cluster of the route.
 pub(super) fn router() -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: ROUTER.to_owned(),
@@ -85,7 +86,7 @@ pub(super) fn router() -> hcm::HttpFilter {
 fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &str) -> hcm::HttpConnectionManager {
     let plugins = filters.iter().map(|name| {
         let source = core::ExtensionConfigSource {
-            config_source: Some(by_ads()),
+            config_source: Some(ads_config_source()),
             type_urls: vec![plugin_url.to_owned()],
             ..core::ExtensionConfigSource::default()
         };
@@ -96,13 +97,14 @@ fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &
             ..hcm::HttpFilter::default()
         }
     });
-    let routes = hcm::Rds { config_source: Some(by_ads()), route_config_name: listener.route_table.to_string() };
+    let routes =
+        hcm::Rds { config_source: Some(ads_config_source()), route_config_name: listener.route_table.to_string() };
     hcm::HttpConnectionManager {
         stat_prefix: listener.name.to_string(),
         http_filters: plugins.chain([router()]).collect(),
-        // What our own proxy does in any case.
-        use_remote_address: Some(truth(true)),
-        normalize_path: Some(truth(true)),
+        // `weir-proxy` always does these.
+        use_remote_address: Some(bool_value(true)),
+        normalize_path: Some(bool_value(true)),
         merge_slashes: true,
         strip_trailing_host_dot: true,
         route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::Rds(routes)),
@@ -110,10 +112,10 @@ fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &
     }
 }
 
-/// The plugins of all routes, in an order that every route's chain agrees with.
+/// Returns the plugins of all routes in an order that is compatible with the chain of every route.
 ///
 /// # Errors
-/// Two plugins that stand in one order in one chain and in the other order in another.
+/// Returns two plugins that one route has in one order, and another route in the other.
 pub(crate) fn filter_order(table: &RouteTable) -> Result<Vec<PluginName>, (PluginName, PluginName)> {
     let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
     let mut before: BTreeMap<&PluginName, BTreeSet<&PluginName>> = BTreeMap::new();
@@ -127,7 +129,7 @@ pub(crate) fn filter_order(table: &RouteTable) -> Result<Vec<PluginName>, (Plugi
     while !before.is_empty() {
         let first = before.iter().find(|(_, others)| others.iter().all(|other| !before.contains_key(*other)));
         let Some(first) = first.map(|(first, _)| *first) else {
-            // Each that is left waits for another one that is left.
+            // Every remaining plugin must come after another remaining one.
             let left = before.into_iter().find_map(|(plugin, others)| Some((plugin, others.into_iter().next()?)));
             return left.map_or(Ok(order), |(plugin, other)| Err((plugin.clone(), other.clone())));
         };

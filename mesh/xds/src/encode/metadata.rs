@@ -1,4 +1,4 @@
-//! Our own keys in the metadata of Envoy's messages.
+//! Encodes Weir's own fields, and metadata of resources, in the metadata of Envoy's messages.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::proto::protobuf::value::Kind;
 use crate::proto::protobuf::{ListValue, Struct, Value};
 use crate::proto::{METADATA, core};
 
-/// Metadata with these entries, or none when there are none.
+/// Returns metadata with these fields under `weir.dev`; `None` when there are no fields.
 pub(super) fn metadata(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Option<core::Metadata> {
     let fields = structure(entries);
     if fields.fields.is_empty() {
@@ -20,7 +20,7 @@ pub(super) fn metadata(entries: impl IntoIterator<Item = (&'static str, Value)>)
     })
 }
 
-/// Metadata with what people have written added to our own.
+/// Adds the metadata of a resource to Weir's own fields.
 pub(super) fn with_texts(own: Option<core::Metadata>, texts: &Metadata) -> Option<core::Metadata> {
     if texts.is_empty() {
         return own;

@@ -1,5 +1,6 @@
-//! Model to protobuf, for proxies of ours, for Envoy, and for gRPC clients that have no proxy. Called by `offer.rs`. What only our own proxies understand is put
-//! where Envoy does not look: metadata under `weir.dev`, and a message of our own around a plugin.
+//! Encodes the model as Envoy's messages: for `weir-proxy`, for Envoy, and for proxyless gRPC. Called by
+//! `resource_set.rs`. Fields that only `weir-proxy` reads are where Envoy ignores them: in metadata under `weir.dev`,
+//! and in the message `weir.v1.Plugin` around a plugin.
 
 mod capabilities;
 mod cluster;
@@ -15,17 +16,19 @@ use std::time::Duration;
 
 use crate::proto::{core, protobuf};
 
-pub use capabilities::WITHOUT_STREAMS;
+pub use capabilities::NON_STREAM_CAPABILITIES;
 pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
 pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener, tcp_listener};
 pub(crate) use plugin::plugin;
 pub(crate) use route::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
-pub(crate) use tcp::{network_plugin, network_plugin_within, tcp_proxy};
-pub use tls::own_secrets;
-pub(crate) use tls::{https, identity_of, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls};
+pub(crate) use tcp::{inline_network_plugin, network_plugin, tcp_proxy};
+pub use tls::workload_secrets;
+pub(crate) use tls::{
+    https, identity_source, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls,
+};
 
-/// Resources are asked for on the stream on which everything comes.
-pub(crate) fn by_ads() -> core::ConfigSource {
+/// The config source `ads: {}`: the resource comes on the ADS stream.
+pub(crate) fn ads_config_source() -> core::ConfigSource {
     let ads = core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {});
     core::ConfigSource {
         resource_api_version: core::ApiVersion::V3 as i32,
@@ -34,8 +37,8 @@ pub(crate) fn by_ads() -> core::ConfigSource {
     }
 }
 
-/// Resources are asked for on a stream of their own, to a cluster that the proxy knows by itself.
-fn by_cluster(name: &str) -> core::ConfigSource {
+/// A config source with its own gRPC stream to a cluster of the client's bootstrap.
+fn cluster_config_source(name: &str) -> core::ConfigSource {
     let cluster =
         core::grpc_service::EnvoyGrpc { cluster_name: name.to_owned(), ..core::grpc_service::EnvoyGrpc::default() };
     let service = core::GrpcService {
@@ -57,7 +60,7 @@ fn by_cluster(name: &str) -> core::ConfigSource {
 
 pub(crate) fn duration(duration: Duration) -> protobuf::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    // Below a thousand million, so it fits.
+    // Less than 1,000,000,000, so it fits.
     protobuf::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default() }
 }
 
@@ -70,10 +73,10 @@ fn socket_address(address: &str, port: u16) -> core::Address {
     core::Address { address: Some(core::address::Address::SocketAddress(socket)) }
 }
 
-const fn truth(value: bool) -> protobuf::BoolValue {
+const fn bool_value(value: bool) -> protobuf::BoolValue {
     protobuf::BoolValue { value }
 }
 
-const fn number(value: u32) -> protobuf::UInt32Value {
+const fn uint32_value(value: u32) -> protobuf::UInt32Value {
     protobuf::UInt32Value { value }
 }

@@ -1,35 +1,37 @@
-//! A plugin: Envoy's Wasm filter, for our own proxies inside a message with the limits that Envoy has no fields for.
+//! Encodes a plugin as Envoy's Wasm filter. For `weir-proxy` it is wrapped in `weir.v1.Plugin`, which adds limits.
 
-use weir_model::{FailurePolicy, HeaderPause, Isolation, Plugin, PluginVm, RemoteModule, StreamSight};
+use weir_model::{FailurePolicy, HeaderPause, Isolation, Plugin, PluginRole, RemoteModule, VmConfig};
 
-use super::{capabilities, duration, truth};
-use crate::audience::Audience;
+use super::{bool_value, capabilities, duration};
+use crate::client_type::{ClientType, EncodeOptions};
 use crate::proto::{self, Wasm, core, pack, protobuf, wasm};
 
-/// The longest that Envoy waits for a module.
+/// Time after which Envoy abandons fetching a module.
 const FETCH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// The plugin with its module, which is known by its hash and fetched once.
-pub(crate) fn plugin(plugin: &Plugin, module: &RemoteModule, audience: &Audience) -> core::TypedExtensionConfig {
-    let cluster = match audience {
-        Audience::Weir => String::new(),
-        Audience::Envoy { module_cluster } => module_cluster.to_string(),
-    };
-    let filter = |plugin: &Plugin| Wasm { config: Some(configuration(plugin, module, cluster)) };
-    let typed = match audience {
-        Audience::Envoy { .. } => pack(&filter(&capabilities::of_envoy(plugin))),
-        Audience::Weir => pack(&with_limits(plugin, filter(plugin))),
+/// Encodes a plugin. Its module is a URL and a hash, by which clients cache it.
+pub(crate) fn plugin(
+    plugin: &Plugin,
+    module: &RemoteModule,
+    options: &EncodeOptions<'_>,
+) -> core::TypedExtensionConfig {
+    let filter = |plugin: &Plugin, cluster| Wasm { config: Some(configuration(plugin, module, cluster)) };
+    let typed = match options.client_type {
+        ClientType::Weir => pack(&with_limits(plugin, filter(plugin, String::new()))),
+        ClientType::Envoy | ClientType::Grpc => {
+            pack(&filter(&capabilities::restrict_for_envoy(plugin), options.module_cluster.to_string()))
+        }
     };
     core::TypedExtensionConfig { name: plugin.name.to_string(), typed_config: Some(typed) }
 }
 
-fn kind_of(plugin: &Plugin) -> u32 {
-    let sight = if plugin.sight == StreamSight::End { proto::SEES_ENDS } else { 0 };
-    let isolation = if plugin.isolation == Isolation::Process { proto::ONE_VM } else { 0 };
+fn kind_bits(plugin: &Plugin) -> u32 {
+    let sight = if plugin.role == PluginRole::AccessLog { proto::KIND_LOG_ONLY } else { 0 };
+    let isolation = if plugin.isolation == Isolation::Singleton { proto::KIND_SINGLETON } else { 0 };
     sight + isolation
 }
 
-/// The filter with what Envoy has no fields for.
+/// Wraps Envoy's filter in `weir.v1.Plugin`.
 fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
     let limits = &plugin.limits;
     let names = |services: &std::sync::Arc<[std::sync::Arc<str>]>| proto::Names {
@@ -49,8 +51,8 @@ fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
         shared_data_bytes: Some(limits.shared_data.0),
         metrics: Some(limits.metrics),
         vm_for_each_stream: plugin.isolation == Isolation::Stream,
-        kind: kind_of(plugin),
-        services: plugin.allow.services.as_ref().map(names),
+        kind: kind_bits(plugin),
+        services: plugin.capabilities.callout_clusters.as_ref().map(names),
         recycle_requests: plugin.recycling.requests,
         recycle_age: plugin.recycling.age.map(duration),
         recycle_memory_bytes: plugin.recycling.memory.map(|memory| memory.0),
@@ -66,14 +68,14 @@ pub(super) fn configuration(plugin: &Plugin, module: &RemoteModule, cluster: Str
     let remote = core::RemoteDataSource { http_uri: Some(uri), sha256: module.sha256.to_string(), retry_policy: None };
     let code = core::AsyncDataSource { specifier: Some(core::async_data_source::Specifier::Remote(remote)) };
     let bytes = |bytes: &[u8]| pack(&protobuf::BytesValue { value: bytes.to_vec() });
-    let PluginVm { id: _, configuration: vm_configuration, environment } = &plugin.vm;
+    let VmConfig { id: _, configuration: vm_configuration, environment } = &plugin.vm;
     let variables = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let anything = wasm::SanitizationConfig::default;
-    let capabilities = plugin.allow.capabilities.as_ref().map(|names| wasm::CapabilityRestrictionConfig {
-        // To Envoy an empty list is no list.
+    let no_arguments = wasm::SanitizationConfig::default;
+    let capabilities = plugin.capabilities.functions.as_ref().map(|names| wasm::CapabilityRestrictionConfig {
+        // Envoy reads an empty list as unrestricted.
         allowed_capabilities: match names.is_empty() {
-            true => [(proto::NO_CAPABILITY.to_owned(), anything())].into(),
-            false => names.iter().map(|name| (name.to_string(), anything())).collect(),
+            true => [(proto::NO_CAPABILITY.to_owned(), no_arguments())].into(),
+            false => names.iter().map(|name| (name.to_string(), no_arguments())).collect(),
         },
     });
     let vm = wasm::VmConfig {
@@ -95,7 +97,7 @@ pub(super) fn configuration(plugin: &Plugin, module: &RemoteModule, cluster: Str
         root_id: plugin.root_id.to_string(),
         configuration: (!plugin.configuration.is_empty()).then(|| bytes(&plugin.configuration)),
         failure_policy: failure as i32,
-        allow_on_headers_stop_iteration: Some(truth(plugin.header_pause == HeaderPause::HoldHeaders)),
+        allow_on_headers_stop_iteration: Some(bool_value(plugin.header_pause == HeaderPause::HeadersOnly)),
         vm: Some(wasm::plugin_config::Vm::VmConfig(vm)),
         ..wasm::PluginConfig::default()
     }

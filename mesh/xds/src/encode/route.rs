@@ -1,34 +1,34 @@
-//! A route table: virtual hosts, routes, and what becomes of a request.
+//! Encodes a route table (RDS): virtual hosts, routes, and their actions.
 
 use std::collections::HashMap;
 
 use weir_model::{
-    Forward, HeaderEdits, HeaderMatch, HostMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect, Route,
-    RouteAction, RouteMatch, RouteTable, TextMatch, VirtualHost, WeightedCluster,
+    Forward, HeaderMatch, HeaderModifier, HostMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect, Route,
+    RouteAction, RouteMatch, RouteTable, StringMatch, VirtualHost, WeightedCluster,
 };
 
 use super::metadata::{list, metadata, object, text, with_texts};
-use super::{duration, number, truth};
+use super::{bool_value, duration, uint32_value};
 use crate::proto::protobuf::Any;
 use crate::proto::{core, kinds, matcher, pack, route as pb};
 
-/// When an attempt is followed by another one, by default: what our own proxy does in any case.
+/// The retry condition of every route. `weir-proxy` always applies it.
 pub(crate) const RETRY_ON: &str = "connect-failure,reset-before-request";
 
-/// Attempts after the first.
+/// Maximum number of retries.
 pub(crate) const RETRIES: u32 = 2;
 
-/// Matches every path; what stands in the place of a whole new path.
+/// Regex that matches every path. Its substitution replaces the whole path.
 pub(crate) const WHOLE_PATH: &str = "^/.*$";
 
-/// The table.
+/// Encodes a route table.
 pub(crate) fn route_table(table: &RouteTable) -> pb::RouteConfiguration {
     pb::RouteConfiguration {
         name: table.name.to_string(),
         virtual_hosts: table.virtual_hosts.iter().map(virtual_host).collect(),
         ignore_port_in_host_matching: true,
-        // Routes are sent after the clusters; one that names a missing cluster is answered, not refused.
-        validate_clusters: Some(truth(false)),
+        // Clusters are sent before routes. A route to a missing cluster is answered with 503, not rejected.
+        validate_clusters: Some(bool_value(false)),
         ..pb::RouteConfiguration::default()
     }
 }
@@ -42,7 +42,7 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
     pb::VirtualHost {
         name: domain.clone(),
         domains: vec![domain],
-        routes: host.routes.iter().map(|it| route(it)).collect(),
+        routes: host.routes.iter().map(|shared| route(shared)).collect(),
         ..pb::VirtualHost::default()
     }
 }
@@ -71,13 +71,13 @@ fn route(route: &Route) -> pb::Route {
     }
 }
 
-/// What Envoy has no field for: which versions a routing mark may choose, and why the proxy answers itself.
+/// The fields that Envoy does not have: versions that a routing mark selects, and the detail of a direct response.
 fn own_metadata(action: &RouteAction) -> Option<core::Metadata> {
     match action {
         RouteAction::Forward(Forward { versions, .. }) if !versions.is_empty() => {
             let version = |version: &weir_model::TargetVersion| {
                 object([
-                    ("of", text(version.of.as_str())),
+                    ("of", text(version.target.as_str())),
                     ("version", text(&version.version)),
                     ("cluster", text(version.cluster.as_str())),
                 ])
@@ -98,7 +98,7 @@ fn matches(matches: &RouteMatch) -> pb::RouteMatch {
         PathMatch::Regex(regex) => PathSpecifier::SafeRegex(pattern(regex.pattern())),
     };
     let method = matches.method.iter().map(|method| {
-        let exact = TextMatch::Exact(method.clone());
+        let exact = StringMatch::Exact(method.clone());
         header_matcher(":method", &exact)
     });
     let header = |header: &HeaderMatch| header_matcher(&header.name, &header.value);
@@ -116,7 +116,7 @@ fn matches(matches: &RouteMatch) -> pb::RouteMatch {
     }
 }
 
-fn header_matcher(name: &str, value: &TextMatch) -> pb::HeaderMatcher {
+fn header_matcher(name: &str, value: &StringMatch) -> pb::HeaderMatcher {
     pb::HeaderMatcher {
         name: name.to_owned(),
         header_match_specifier: Some(pb::header_matcher::HeaderMatchSpecifier::StringMatch(string_matcher(value))),
@@ -124,10 +124,10 @@ fn header_matcher(name: &str, value: &TextMatch) -> pb::HeaderMatcher {
     }
 }
 
-fn string_matcher(text: &TextMatch) -> matcher::StringMatcher {
+fn string_matcher(text: &StringMatch) -> matcher::StringMatcher {
     let pattern = match text {
-        TextMatch::Exact(text) => matcher::string_matcher::MatchPattern::Exact(text.to_string()),
-        TextMatch::Regex(regex) => matcher::string_matcher::MatchPattern::SafeRegex(pattern(regex.pattern())),
+        StringMatch::Exact(text) => matcher::string_matcher::MatchPattern::Exact(text.to_string()),
+        StringMatch::Regex(regex) => matcher::string_matcher::MatchPattern::SafeRegex(pattern(regex.pattern())),
     };
     matcher::StringMatcher { match_pattern: Some(pattern), ..matcher::StringMatcher::default() }
 }
@@ -136,13 +136,13 @@ fn pattern(regex: &str) -> matcher::RegexMatcher {
     matcher::RegexMatcher { regex: regex.to_owned(), ..matcher::RegexMatcher::default() }
 }
 
-fn headers_to_add(edits: &HeaderEdits) -> Vec<core::HeaderValueOption> {
+fn headers_to_add(edits: &HeaderModifier) -> Vec<core::HeaderValueOption> {
     use core::header_value_option::HeaderAppendAction;
     let option = |(name, value): &(std::sync::Arc<str>, std::sync::Arc<str>), action: HeaderAppendAction| {
         core::HeaderValueOption {
             header: Some(core::HeaderValue {
                 key: name.to_string(),
-                // `%` begins a variable in Envoy.
+                // In Envoy `%` starts a command operator.
                 value: value.replace('%', "%%"),
                 ..core::HeaderValue::default()
             }),
@@ -156,7 +156,7 @@ fn headers_to_add(edits: &HeaderEdits) -> Vec<core::HeaderValueOption> {
     set.chain(add).collect()
 }
 
-fn names(edits: &HeaderEdits) -> Vec<String> {
+fn names(edits: &HeaderModifier) -> Vec<String> {
     edits.remove.iter().map(ToString::to_string).collect()
 }
 
@@ -164,9 +164,9 @@ fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
     let (prefix_rewrite, regex_rewrite) = match (&to.rewrite.path, matched) {
         (None, _) => (String::new(), None),
         (Some(PathRewrite::Full(path)), _) => (String::new(), Some(replacement(WHOLE_PATH, path))),
-        // `/` is what is replaced then.
+        // The empty prefix is encoded as `/`, so the `/` of the path is replaced, too.
         (Some(PathRewrite::Prefix(new)), PathMatch::Prefix(old)) if old.is_empty() => (format!("{new}/"), None),
-        // Plainly replaced, `/old/x` would become `//x`.
+        // A plain prefix rewrite would make `//x` of `/old/x`.
         (Some(PathRewrite::Prefix(new)), PathMatch::Prefix(old)) if new.is_empty() => {
             (String::new(), Some(replacement(&removed_prefix(old), "/")))
         }
@@ -179,7 +179,7 @@ fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
         timeout: to.timeouts.request.map(duration),
         retry_policy: Some(pb::RetryPolicy {
             retry_on: RETRY_ON.to_owned(),
-            num_retries: Some(number(RETRIES)),
+            num_retries: Some(uint32_value(RETRIES)),
             per_try_timeout: to.timeouts.backend_request.map(duration),
             ..pb::RetryPolicy::default()
         }),
@@ -190,12 +190,12 @@ fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
     }
 }
 
-/// What a pattern matches is replaced by a text, in which a backslash would begin a group's number.
+/// Encodes a regex rewrite to a literal path. A backslash would start the number of a capture group, so it is escaped.
 fn replacement(regex: &str, path: &str) -> matcher::RegexMatchAndSubstitute {
     matcher::RegexMatchAndSubstitute { pattern: Some(pattern(regex)), substitution: path.replace('\\', "\\\\") }
 }
 
-/// Matches a prefix with the slashes behind it.
+/// Returns the regex of a prefix and the slashes after it.
 pub(crate) fn removed_prefix(prefix: &str) -> String {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "/-_~!@%&=:;,<>'\"`".contains(character);
     let mut regex = String::from("^");
@@ -212,7 +212,7 @@ pub(crate) fn removed_prefix(prefix: &str) -> String {
 fn targets(targets: &[WeightedCluster]) -> pb::route_action::ClusterSpecifier {
     let weighted = |target: &WeightedCluster| pb::weighted_cluster::ClusterWeight {
         name: target.cluster.to_string(),
-        weight: Some(number(target.weight.get())),
+        weight: Some(uint32_value(target.weight.get())),
         ..pb::weighted_cluster::ClusterWeight::default()
     };
     match targets {
@@ -233,7 +233,7 @@ fn mirror(mirror: &Mirror) -> pb::route_action::RequestMirrorPolicy {
         (10_000, kinds::fractional_percent::DenominatorType::TenThousand),
         (1_000_000, kinds::fractional_percent::DenominatorType::Million),
     ];
-    // A share that none of them says exactly is rounded to a millionth.
+    // A fraction that no denominator expresses exactly is rounded down to millionths.
     let exact = scales.into_iter().find(|(scale, _)| u64::from(numerator) * scale % u64::from(denominator) == 0);
     let (scale, kind) = exact.unwrap_or(scales[2]);
     let scaled = u64::from(numerator) * scale / u64::from(denominator);
@@ -268,7 +268,10 @@ fn redirect(to: &Redirect, matched: &PathMatch) -> pb::RedirectAction {
         host_redirect: to.host.as_ref().map(ToString::to_string).unwrap_or_default(),
         port_redirect: to.port.map_or(0, u32::from),
         response_code: code as i32,
-        scheme_rewrite_specifier: to.scheme.as_ref().map(|it| SchemeRewriteSpecifier::SchemeRedirect(it.to_string())),
+        scheme_rewrite_specifier: to
+            .scheme
+            .as_ref()
+            .map(|scheme| SchemeRewriteSpecifier::SchemeRedirect(scheme.to_string())),
         path_rewrite_specifier: path,
         ..pb::RedirectAction::default()
     }

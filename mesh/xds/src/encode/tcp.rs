@@ -1,18 +1,18 @@
-//! What a TCP listener does with its connections: its plugins, and Envoy's TCP proxy, which takes them to a cluster.
+//! Encodes the network filters of a TCP listener: its plugins, and Envoy's TCP proxy.
 
 use weir_model::{Plugin, PluginName, RemoteModule, Route, RouteAction, Weight, WeightedCluster};
 
-use super::by_ads;
+use super::ads_config_source;
 use super::plugin::configuration;
 use crate::proto::tcp::TcpProxy;
 use crate::proto::tcp::tcp_proxy::weighted_cluster::ClusterWeight;
 use crate::proto::tcp::tcp_proxy::{ClusterSpecifier, WeightedCluster as WeightedClusters};
 use crate::proto::{NetworkWasm, Plugin as OurPlugin, core, listener as pb, pack, type_url};
 
-/// Envoy's name of what every TCP listener ends with.
+/// Envoy's name of the TCP proxy, the last filter of every TCP listener.
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
-/// What takes connections to their cluster; `None` for a route that goes nowhere. It bears the route's name.
+/// Encodes the TCP proxy; `None` for a route that does not forward. The route's name is its `stat_prefix`.
 pub(crate) fn tcp_proxy(route: &Route) -> Option<pb::Filter> {
     let RouteAction::Forward(forward) = &route.action else { return None };
     let proxy = TcpProxy {
@@ -23,10 +23,10 @@ pub(crate) fn tcp_proxy(route: &Route) -> Option<pb::Filter> {
     Some(typed(TCP_PROXY, pack(&proxy)))
 }
 
-/// A plugin that comes apart from the listener, as our own proxies get it.
+/// Encodes a plugin for `weir-proxy`: a reference to the plugin's own resource (ECDS).
 pub(crate) fn network_plugin(name: &PluginName) -> pb::Filter {
     let source = core::ExtensionConfigSource {
-        config_source: Some(by_ads()),
+        config_source: Some(ads_config_source()),
         type_urls: vec![type_url::<OurPlugin>()],
         ..core::ExtensionConfigSource::default()
     };
@@ -34,9 +34,9 @@ pub(crate) fn network_plugin(name: &PluginName) -> pb::Filter {
     pb::Filter { name: name.to_string(), config_type }
 }
 
-/// A plugin within the listener, as Envoy gets it: one of HTTP and one of bytes are filters of two types there, so the
-/// same plugin cannot come apart for both.
-pub(crate) fn network_plugin_within(plugin: &Plugin, module: &RemoteModule, cluster: String) -> pb::Filter {
+/// Encodes a plugin for Envoy, inline. HTTP and network filters have different types in Envoy, so one ECDS resource
+/// cannot serve both.
+pub(crate) fn inline_network_plugin(plugin: &Plugin, module: &RemoteModule, cluster: String) -> pb::Filter {
     let filter = NetworkWasm { config: Some(configuration(plugin, module, cluster)) };
     typed(plugin.name.as_str(), pack(&filter))
 }
@@ -53,7 +53,7 @@ fn targets(targets: &[WeightedCluster]) -> ClusterSpecifier {
     };
     match targets {
         [target] if target.weight == Weight::ONE => ClusterSpecifier::Cluster(target.cluster.to_string()),
-        // One of weight 0 is never chosen, and Envoy does not take it.
+        // Envoy rejects a weight of 0. Such a target is never chosen, so it is left out.
         _ => ClusterSpecifier::WeightedClusters(WeightedClusters {
             clusters: targets.iter().filter(|target| target.weight.get() > 0).map(weighted).collect(),
         }),

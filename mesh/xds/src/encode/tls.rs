@@ -1,36 +1,36 @@
-//! TLS as Envoy has it. Of the mesh: certificate and roots come by names that the proxy resolves to its own identity
-//! (Envoy: by SDS). The same names as Istio's, so that agents for it fit.
+//! Encodes TLS contexts. Mutual TLS of the mesh names two secrets, `default` and `ROOTCA`, which each proxy resolves to
+//! its own workload identity (Envoy by SDS). They are Istio's names, so Istio's SDS agents work, too.
 
 use weir_model::{HostCertificate, HostMatch, Secret, UpstreamTls};
 
-use super::{by_ads, by_cluster, truth};
-use crate::audience::Audience;
+use super::{ads_config_source, bool_value, cluster_config_source};
+use crate::client_type::ClientType;
 use crate::proto::tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
 use crate::proto::{Any, TlsInspector, core, listener as pb_listener, matcher, pack, tls as pb};
 
 /// Envoy's name of the transport socket.
 const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
-/// What the proxy's own certificate is called.
+/// The name of the secret with the proxy's workload certificate.
 const OWN_CERTIFICATE: &str = "default";
-/// What the roots of its trust domain are called.
+/// The name of the secret with the trust bundle.
 const ROOTS: &str = "ROOTCA";
-/// The cluster by which an Envoy reaches whoever has its identity: a `weir-proxy agent` beside it.
+/// The bootstrap cluster of the SDS agent (`weir-proxy agent`) that serves an Envoy's identity.
 const IDENTITY_CLUSTER: &str = "weir_identity";
-/// What listeners speak, best first.
+/// ALPN protocols of HTTP listeners, in order of preference.
 const HTTP: [&str; 2] = ["h2", "http/1.1"];
 
-/// Where a proxy gets its own identity. One of ours has it, and takes the names for that; keys go to nobody by ADS. An Envoy
-/// asks the agent beside it.
-pub(crate) fn identity_of(audience: &Audience) -> core::ConfigSource {
-    match audience {
-        Audience::Weir => by_ads(),
-        Audience::Envoy { .. } => by_cluster(IDENTITY_CLUSTER),
+/// The config source of a proxy's workload identity. `weir-proxy` resolves the names itself; Envoy fetches the secrets
+/// from its SDS agent. ADS never carries the private key of a workload.
+pub(crate) fn identity_source(client_type: ClientType) -> core::ConfigSource {
+    match client_type {
+        ClientType::Weir => ads_config_source(),
+        ClientType::Envoy | ClientType::Grpc => cluster_config_source(IDENTITY_CLUSTER),
     }
 }
 
-/// An identity as an agent gives it to the Envoy beside it, each secret by its name: certificate with its key, and roots,
-/// all PEM.
-pub fn own_secrets(certificates: &str, key: &str, roots: &str) -> [(&'static str, Any); 2] {
+/// Encodes a workload identity as the two secrets that an SDS agent serves, with their names. All parameters are PEM:
+/// certificate chain, private key, and trust bundle.
+pub fn workload_secrets(certificates: &str, key: &str, roots: &str) -> [(&'static str, Any); 2] {
     let roots = pb::CertificateValidationContext {
         trusted_ca: Some(inline(roots)),
         ..pb::CertificateValidationContext::default()
@@ -39,20 +39,20 @@ pub fn own_secrets(certificates: &str, key: &str, roots: &str) -> [(&'static str
     [(OWN_CERTIFICATE, pack(&certificate(OWN_CERTIFICATE, certificates, key))), (ROOTS, pack(&roots))]
 }
 
-/// Mutual TLS: what a listener of the mesh asks of those that connect.
+/// The transport socket of a mesh listener: mutual TLS with the workload identity.
 pub(crate) fn mesh(identity: &core::ConfigSource) -> core::TransportSocket {
     socket(pack(&pb::DownstreamTlsContext {
         common_tls_context: Some(common(Vec::new(), &HTTP, identity)),
-        require_client_certificate: Some(truth(true)),
+        require_client_certificate: Some(bool_value(true)),
         ..pb::DownstreamTlsContext::default()
     }))
 }
 
-/// What is shown to those that ask for a host.
+/// The transport socket of an HTTPS filter chain: TLS with one certificate from SDS.
 pub(crate) fn https(certificate: &HostCertificate) -> core::TransportSocket {
-    let secret = pb::SdsSecretConfig { name: certificate.secret.to_string(), sds_config: Some(by_ads()) };
+    let secret = pb::SdsSecretConfig { name: certificate.secret.to_string(), sds_config: Some(ads_config_source()) };
     let common = pb::CommonTlsContext {
-        tls_params: Some(version()),
+        tls_params: Some(tls13()),
         tls_certificate_sds_secret_configs: vec![secret],
         alpn_protocols: HTTP.map(str::to_owned).to_vec(),
         ..pb::CommonTlsContext::default()
@@ -60,7 +60,7 @@ pub(crate) fn https(certificate: &HostCertificate) -> core::TransportSocket {
     socket(pack(&pb::DownstreamTlsContext { common_tls_context: Some(common), ..pb::DownstreamTlsContext::default() }))
 }
 
-/// Which connections a host's certificate is for.
+/// The filter chain match of a certificate: SNI equals the host. `None` when it serves every host.
 pub(crate) fn server_name(host: &HostMatch) -> Option<pb_listener::FilterChainMatch> {
     let name = match host {
         HostMatch::Any => return None,
@@ -70,7 +70,7 @@ pub(crate) fn server_name(host: &HostMatch) -> Option<pb_listener::FilterChainMa
     Some(pb_listener::FilterChainMatch { server_names: vec![name], ..pb_listener::FilterChainMatch::default() })
 }
 
-/// Reads the name that is asked for before a filter chain is chosen.
+/// The listener filter that reads SNI before a filter chain is chosen.
 pub(crate) fn inspector() -> pb_listener::ListenerFilter {
     pb_listener::ListenerFilter {
         name: "envoy.filters.listener.tls_inspector".to_owned(),
@@ -79,7 +79,7 @@ pub(crate) fn inspector() -> pb_listener::ListenerFilter {
     }
 }
 
-/// A certificate with its key.
+/// Encodes the certificate and private key of an HTTPS listener.
 pub(crate) fn secret(secret: &Secret) -> pb::Secret {
     certificate(secret.name.as_str(), &secret.certificates, &secret.key.0)
 }
@@ -100,7 +100,7 @@ fn inline(text: &str) -> core::DataSource {
     }
 }
 
-/// What a cluster's endpoints are asked: a URI of the workload's path, signed by the proxy's own trust domain.
+/// The transport socket of a mesh cluster: mutual TLS with an endpoint whose SPIFFE ID ends with the workload's path.
 pub(crate) fn upstream(tls: &UpstreamTls, identity: &core::ConfigSource) -> core::TransportSocket {
     let pattern = matcher::string_matcher::MatchPattern::Suffix(tls.workload.as_str().to_owned());
     let name = pb::SubjectAltNameMatcher {
@@ -129,7 +129,7 @@ fn common(
         ..CombinedCertificateValidationContext::default()
     };
     pb::CommonTlsContext {
-        tls_params: Some(version()),
+        tls_params: Some(tls13()),
         tls_certificate_sds_secret_configs: vec![secret(OWN_CERTIFICATE)],
         alpn_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
         validation_context_type: Some(ValidationContextType::CombinedValidationContext(combined)),
@@ -137,8 +137,8 @@ fn common(
     }
 }
 
-/// TLS 1.3 and no other.
-fn version() -> pb::TlsParameters {
+/// Parameters that allow TLS 1.3 only.
+fn tls13() -> pb::TlsParameters {
     let version = pb::tls_parameters::TlsProtocol::TlSv13 as i32;
     pb::TlsParameters {
         tls_minimum_protocol_version: version,

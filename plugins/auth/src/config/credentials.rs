@@ -1,21 +1,21 @@
-//! API keys and users.
+//! Reads API keys and users from the configuration.
 
 use std::cell::RefCell;
 
-use weir_sdk::config::Fields;
+use weir_sdk::config::FieldReader;
 
-use super::{check_consumer, check_header_name};
+use super::names::{check_consumer, check_header_name};
 use crate::credentials::{self, ApiKey, ApiKeys, Basic, Sha256Digest, User};
 
 const DEFAULT_API_KEY_HEADER: &str = "x-api-key";
 
-pub(super) fn read_api_keys(mut fields: Fields) -> ApiKeys {
+pub(super) fn read_api_keys(mut fields: FieldReader) -> ApiKeys {
     let header = fields.text("header").unwrap_or_else(|| DEFAULT_API_KEY_HEADER.to_owned()).to_ascii_lowercase();
     check_header_name(&fields, "header", &header);
     let query = fields.text("query");
     let keys: Vec<ApiKey> = fields.objects("keys").into_iter().map(read_api_key).collect();
     if keys.is_empty() {
-        fields.report("keys", "needs at least one key; without one nobody could pass");
+        fields.report("keys", "needs at least one key; without one no request could pass");
     }
     for (index, key) in keys.iter().enumerate() {
         if keys[..index].iter().any(|earlier| earlier.digest == key.digest && key.digest != Sha256Digest::default()) {
@@ -23,10 +23,10 @@ pub(super) fn read_api_keys(mut fields: Fields) -> ApiKeys {
         }
     }
     fields.close();
-    ApiKeys { header, query, keys, known: RefCell::default() }
+    ApiKeys { header, query, keys, verified: RefCell::default() }
 }
 
-fn read_api_key(mut fields: Fields) -> ApiKey {
+fn read_api_key(mut fields: FieldReader) -> ApiKey {
     let id = fields.required_text("id");
     check_consumer(&fields, "id", &id);
     let digest = match (fields.text("key"), fields.text("sha256")) {
@@ -35,16 +35,16 @@ fn read_api_key(mut fields: Fields) -> ApiKey {
         (None, Some(hex)) => credentials::digest_from_hex(&hex)
             .unwrap_or_else(|| report_secret(&fields, "sha256", "must be 64 hexadecimal digits")),
         (None, None) => report_secret(&fields, "key", "is required, or sha256 in its place"),
-        (Some(_), Some(_)) => report_secret(&fields, "key", "stands beside sha256; give one of them"),
+        (Some(_), Some(_)) => report_secret(&fields, "key", "conflicts with sha256; use one of them"),
     };
     fields.close();
     ApiKey { id, digest }
 }
 
-pub(super) fn read_basic(mut fields: Fields) -> Basic {
+pub(super) fn read_basic(mut fields: FieldReader) -> Basic {
     let users: Vec<User> = fields.objects("users").into_iter().map(read_user).collect();
     if users.is_empty() {
-        fields.report("users", "needs at least one user; without one nobody could pass");
+        fields.report("users", "needs at least one user; without one no request could pass");
     }
     for (index, user) in users.iter().enumerate() {
         if users[..index].iter().any(|earlier| earlier.name == user.name && !user.name.is_empty()) {
@@ -55,7 +55,7 @@ pub(super) fn read_basic(mut fields: Fields) -> Basic {
     Basic { users }
 }
 
-fn read_user(mut fields: Fields) -> User {
+fn read_user(mut fields: FieldReader) -> User {
     let name = fields.required_text("name");
     check_consumer(&fields, "name", &name);
     if name.contains(':') {
@@ -75,8 +75,8 @@ fn read_user(mut fields: Fields) -> User {
     User { name, salt: salt.as_bytes().to_vec(), digest }
 }
 
-/// Reports an error and answers a digest that no secret has.
-fn report_secret(fields: &Fields, name: &str, error: &str) -> Sha256Digest {
+/// Reports an error, and returns a digest that no secret has.
+fn report_secret(fields: &FieldReader, name: &str, error: &str) -> Sha256Digest {
     fields.report(name, error);
     Sha256Digest::default()
 }

@@ -1,23 +1,23 @@
-//! Tokens: who may sign them, with which keys.
+//! Reads the issuers of tokens and their keys from the configuration.
 
-use weir_sdk::config::Fields;
+use weir_sdk::config::FieldReader;
 
-use super::{CONSUMER_HEADER, check_header_name, is_same_name};
+use super::names::{CONSUMER_HEADER, check_header_name, is_same_name};
 use crate::base64;
-use crate::jwt::{Algorithm, ClaimHeader, Fault, Jwt, Key, Provider};
+use crate::jwt::{Algorithm, ClaimHeader, Jwt, Key, KeyError, Provider, TokenLocation};
 
 const DEFAULT_HEADER: &str = "authorization";
 const DEFAULT_PREFIX: &str = "Bearer";
 
 const DEFAULT_LEEWAY_SECONDS: u64 = 60;
 
-/// A clock that is further off than this is broken, and an expired token has to end some time.
+/// The maximum of `leewaySeconds`. A larger difference between clocks is a fault, and would keep expired tokens valid.
 const MAX_LEEWAY_SECONDS: u64 = 300;
 
-/// Keys of one issuer: each may cost a signature before a token is refused.
+/// The maximum number of keys of one issuer. A token may cost one signature for each before it is denied.
 const MAX_KEYS: usize = 8;
 
-/// Headers that no claim may set: they frame the message, name its host, or prove who it is from.
+/// Headers that no claim may set, since they frame the message, name its host, or authenticate it.
 const RESERVED_HEADERS: [&str; 12] = [
     "authorization",
     "connection",
@@ -33,10 +33,10 @@ const RESERVED_HEADERS: [&str; 12] = [
     CONSUMER_HEADER,
 ];
 
-/// What a key is when it is wrong: one more error is then no help.
-type Found = Option<(Option<String>, Key)>;
+/// A key and its id. `None` if the key is invalid and reported, so that later checks report nothing more.
+type ReadKey = Option<(Option<String>, Key)>;
 
-pub(super) fn read_jwt(mut fields: Fields) -> Jwt {
+pub(super) fn read_jwt(mut fields: FieldReader) -> Jwt {
     let header = fields.text("header").unwrap_or_else(|| DEFAULT_HEADER.to_owned()).to_ascii_lowercase();
     check_header_name(&fields, "header", &header);
     let default_prefix = if header == DEFAULT_HEADER { DEFAULT_PREFIX } else { "" };
@@ -45,11 +45,11 @@ pub(super) fn read_jwt(mut fields: Fields) -> Jwt {
         fields.report("prefix", "may hold letters, digits and - only");
     }
     if prefix.is_empty() && header == DEFAULT_HEADER {
-        fields.report("prefix", "is needed in authorization, where other schemes stand too");
+        fields.report("prefix", "is required in authorization, which other schemes use too");
     }
     let (query, forward) = (fields.text("query"), fields.flag("forward"));
     if query.is_some() && !forward {
-        fields.report("query", "needs forward: true, because a token is not taken out of a path");
+        fields.report("query", "needs forward: true, because a token is not removed from a path");
     }
     let leeway_seconds = fields.number("leewaySeconds").unwrap_or(DEFAULT_LEEWAY_SECONDS);
     if leeway_seconds > MAX_LEEWAY_SECONDS {
@@ -67,19 +67,20 @@ pub(super) fn read_jwt(mut fields: Fields) -> Jwt {
         providers.push(read);
     }
     if providers.is_empty() {
-        fields.report("providers", "needs at least one provider; without one nobody could pass");
+        fields.report("providers", "needs at least one provider; without one no request could pass");
     }
     fields.close();
-    Jwt { header, prefix, query, forward, leeway_seconds, providers, ..Jwt::default() }
+    let location = TokenLocation { header, prefix, query };
+    Jwt { location, forward, leeway_seconds, providers, ..Jwt::default() }
 }
 
-fn read_provider(fields: &mut Fields) -> Provider {
+fn read_provider(fields: &mut FieldReader) -> Provider {
     let issuer = fields.required_text("issuer");
     let audiences = fields.texts("audiences");
     if audiences.is_empty() != fields.flag("anyAudience") {
         fields.report("audiences", "needs at least one audience, or anyAudience: true in its place");
     }
-    let found: Vec<Found> = fields.objects("keys").into_iter().map(read_key).collect();
+    let found: Vec<ReadKey> = fields.objects("keys").into_iter().map(read_key).collect();
     if found.is_empty() || found.len() > MAX_KEYS {
         fields.report("keys", "needs 1 to 8 keys");
     }
@@ -108,11 +109,11 @@ fn read_provider(fields: &mut Fields) -> Provider {
     Provider { issuer, audiences, keys, headers }
 }
 
-fn read_key(mut fields: Fields) -> Found {
+fn read_key(mut fields: FieldReader) -> ReadKey {
     let mut id = fields.text("id");
     let algorithm = fields.required_text("alg");
     let (secret, pem, jwk) = (fields.text("secret"), fields.text("pem"), fields.object("jwk"));
-    let named = Algorithm::named(&algorithm);
+    let named = Algorithm::from_name(&algorithm);
     let key = match (named, secret, pem, jwk) {
         (None, ..) => {
             if !algorithm.is_empty() {
@@ -120,7 +121,7 @@ fn read_key(mut fields: Fields) -> Found {
             }
             None
         }
-        (Some(Algorithm::Hs256), Some(secret), None, None) => key_or_report(&fields, "secret", of_secret(&secret)),
+        (Some(Algorithm::Hs256), Some(secret), None, None) => key_or_report(&fields, "secret", secret_key(&secret)),
         (Some(Algorithm::Hs256), ..) => {
             fields.report_self("needs secret and nothing else for HS256");
             None
@@ -151,20 +152,20 @@ fn read_key(mut fields: Fields) -> Found {
     Some((id, key?))
 }
 
-fn key_or_report(fields: &Fields, name: &str, key: Result<Key, Fault>) -> Option<Key> {
-    key.map_err(|fault| fields.report(name, fault)).ok()
+fn key_or_report(fields: &FieldReader, name: &str, key: Result<Key, KeyError>) -> Option<Key> {
+    key.map_err(|error| fields.report(name, error)).ok()
 }
 
-fn of_secret(secret: &str) -> Result<Key, Fault> {
+fn secret_key(secret: &str) -> Result<Key, KeyError> {
     Key::secret(&base64::decode_url(secret.as_bytes()).ok_or("must be base64url without padding")?)
 }
 
-/// RFC 7517 §4: the members of a public key. Private ones (`d`, `p`, ...) are unknown, so they are refused.
-fn read_jwk(mut fields: Fields, algorithm: &str) -> (Option<String>, Result<Key, Fault>) {
+/// Reads the members of a public key (RFC 7517 §4). Private members (`d`, `p`, ...) are rejected as unknown fields.
+fn read_jwk(mut fields: FieldReader, algorithm: &str) -> (Option<String>, Result<Key, KeyError>) {
     let kind = fields.required_text("kty");
     let (id, named, used_for) = (fields.text("kid"), fields.text("alg"), fields.text("use"));
     if named.is_some_and(|named| named != algorithm) {
-        fields.report("alg", "is another one than that of the key");
+        fields.report("alg", "differs from the alg of the key");
     }
     if used_for.is_some_and(|used_for| used_for != "sig") {
         fields.report("use", "must be sig");

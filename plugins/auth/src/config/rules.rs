@@ -1,25 +1,25 @@
-//! Allow and deny rules.
+//! Reads allow and deny rules from the configuration.
 
-use weir_sdk::config::Fields;
+use weir_sdk::config::FieldReader;
 use weir_sdk::matching::{self, PathMatch};
 
-use super::check_header_name;
+use super::names::check_header_name;
+use crate::identity_match::{ClaimMatch, ClaimValue, IdentityMatch};
 use crate::path;
-use crate::peer::{Network, WorkloadMatch};
+use crate::peer::{IpBlock, PrincipalMatch};
 use crate::rules::{HeaderMatch, Rule, ValueMatch};
-use crate::who::{ClaimMatch, ClaimValue, Who};
 
-/// The longest name of a rule, in bytes: it stands in every refusal's log line.
+/// The longest name of a rule, in bytes. The log line of each denial has the name.
 const MAX_RULE_NAME: usize = 63;
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Clone, Copy)]
 pub(super) enum Effect {
     Allow,
     Deny,
 }
 
-pub(super) fn read_rule(fields: &mut Fields, earlier_names: &[String]) -> (Effect, Rule) {
+pub(super) fn read_rule(fields: &mut FieldReader, earlier_names: &[String]) -> (Effect, Rule) {
     let name = fields.required_text("name");
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if !name.is_empty() && (name.len() > MAX_RULE_NAME || !name.bytes().all(legal)) {
@@ -39,44 +39,45 @@ pub(super) fn read_rule(fields: &mut Fields, earlier_names: &[String]) -> (Effec
     };
     let anonymous = fields.flag("anonymous");
     if anonymous && matches!(effect, Effect::Deny) {
-        fields.report("anonymous", "is for allow rules; a deny rule is against everybody");
+        fields.report("anonymous", "is for allow rules; a deny rule applies to every consumer");
     }
     let methods = matching::methods(fields);
     let paths = fields.objects("paths").into_iter().filter_map(read_path).collect();
     let headers = fields.objects("headers").into_iter().filter_map(read_header).collect();
-    let workloads = fields.texts("workloads");
-    let workloads: Vec<_> =
-        workloads.iter().filter_map(|text| reported(fields, "workloads", read_workload(text))).collect();
-    let networks = fields.texts("networks");
-    let networks: Vec<_> =
-        networks.iter().filter_map(|text| reported(fields, "networks", Network::read(text))).collect();
-    let who = read_who(fields);
-    if anonymous && !who.is_anybody() {
-        fields.report("anonymous", "asks nobody who they are, so it cannot stand beside consumers, issuers or claims");
+    let principals = fields.texts("principals");
+    let principals: Vec<_> =
+        principals.iter().filter_map(|text| report_error(fields, "principals", read_principal(text))).collect();
+    let ip_blocks = fields.texts("ipBlocks");
+    let ip_blocks: Vec<_> =
+        ip_blocks.iter().filter_map(|text| report_error(fields, "ipBlocks", IpBlock::parse(text))).collect();
+    let identity = read_identity(fields);
+    if anonymous && !identity.is_empty() {
+        fields
+            .report("anonymous", "requires no credentials, so it cannot be combined with consumers, issuers or claims");
     }
     fields.close();
-    (effect, Rule { name, anonymous, methods, paths, headers, workloads, networks, who })
+    (effect, Rule { name, anonymous, methods, paths, headers, principals, ip_blocks, identity })
 }
 
-fn read_workload(text: &str) -> Result<WorkloadMatch, &'static str> {
-    WorkloadMatch::read(text).ok_or("names a workload like /ns/shop/sa/web, or all of a namespace like /ns/shop/*")
+fn read_principal(text: &str) -> Result<PrincipalMatch, &'static str> {
+    PrincipalMatch::parse(text).ok_or("must be a workload like /ns/shop/sa/web, or a namespace like /ns/shop/*")
 }
 
-fn reported<T>(fields: &Fields, name: &str, read: Result<T, &'static str>) -> Option<T> {
+fn report_error<T>(fields: &FieldReader, name: &str, read: Result<T, &'static str>) -> Option<T> {
     read.map_err(|reason| fields.report(name, reason)).ok()
 }
 
-fn read_path(mut fields: Fields) -> Option<PathMatch> {
+fn read_path(mut fields: FieldReader) -> Option<PathMatch> {
     let path = PathMatch::read(&mut fields);
     let is_plain = |text: &str| text.contains(['?', '#']) || path::readings(text.as_bytes()).len() == 1;
     if !path.as_ref().is_none_or(|path| is_plain(path.as_str())) {
-        fields.report_self("must be written plainly: without %XX, //, /./, /../, ; and \\");
+        fields.report_self("must be in normal form: without %XX, //, /./, /../, ; and \\");
     }
     fields.close();
     path
 }
 
-fn read_header(mut fields: Fields) -> Option<HeaderMatch> {
+fn read_header(mut fields: FieldReader) -> Option<HeaderMatch> {
     let name = fields.required_text("name").to_ascii_lowercase();
     check_header_name(&fields, "name", &name);
     let value = match (fields.text("exact"), fields.text("prefix"), fields.flag("present")) {
@@ -92,13 +93,13 @@ fn read_header(mut fields: Fields) -> Option<HeaderMatch> {
     Some(HeaderMatch { name, value: value? })
 }
 
-fn read_who(fields: &mut Fields) -> Who {
+fn read_identity(fields: &mut FieldReader) -> IdentityMatch {
     let (consumers, issuers) = (fields.texts("consumers"), fields.texts("issuers"));
     let claims = fields.objects("claims").into_iter().filter_map(read_claim).collect();
-    Who { consumers, issuers, claims }
+    IdentityMatch { consumers, issuers, claims }
 }
 
-fn read_claim(mut fields: Fields) -> Option<ClaimMatch> {
+fn read_claim(mut fields: FieldReader) -> Option<ClaimMatch> {
     let claim = fields.required_text("claim");
     let (exact, one_of) = (fields.text("exact"), fields.texts("oneOf"));
     let value = match (exact, one_of.is_empty(), fields.text("contains"), fields.flag("present")) {

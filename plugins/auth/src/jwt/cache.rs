@@ -1,30 +1,30 @@
-//! Tokens whose signature was right, so that a token that comes again costs one hash.
+//! The verified tokens of one VM, so that a repeated token costs one hash.
 //!
-//! Only right tokens are kept, so nobody without a key can fill it. When they were right does not matter: the times
-//! in them are judged anew for each request.
+//! Only verified tokens are stored, so a downstream without a key cannot fill the cache. The times of a token are
+//! checked for each request.
 
 use std::rc::Rc;
 
-use super::Verified;
+use super::claims::Verified;
 
-/// How many tokens are kept in each VM.
+/// The maximum number of tokens of one VM.
 pub const MAX_TOKENS: usize = 256;
 
-/// How long they may be together, in bytes: their claims take a few times as much of the VM's memory.
+/// The maximum length of all tokens together, in bytes. Their claims take a few times as much of the VM's memory.
 const MAX_BYTES: usize = 512 * 1024;
 
-/// SHA-256 of a whole token, signature included.
+/// The SHA-256 digest of a token with its signature.
 pub(super) type Digest = [u8; 32];
 
-/// The newest tokens, the oldest of them first. It is searched from end to end: a tree would add 20 KB to the module.
+/// The newest tokens, oldest first. The search is linear, since a tree would add 20 KB to the module.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    tokens: Vec<Token>,
+    tokens: Vec<CachedToken>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Token {
+struct CachedToken {
     digest: Digest,
     length: usize,
     verified: Rc<Verified>,
@@ -36,12 +36,12 @@ impl Cache {
         Some(Rc::clone(&token.verified))
     }
 
-    /// Keeps a token that is not there yet, in the place of the oldest ones if it must.
-    pub(super) fn keep(&mut self, digest: Digest, length: usize, verified: Rc<Verified>) {
+    /// Inserts a token that is not in the cache. Evicts the oldest tokens when a limit is reached.
+    pub(super) fn insert(&mut self, digest: Digest, length: usize, verified: Rc<Verified>) {
         while !self.tokens.is_empty() && (self.tokens.len() >= MAX_TOKENS || self.bytes + length > MAX_BYTES) {
             self.bytes -= self.tokens.remove(0).length;
         }
         self.bytes += length;
-        self.tokens.push(Token { digest, length, verified });
+        self.tokens.push(CachedToken { digest, length, verified });
     }
 }

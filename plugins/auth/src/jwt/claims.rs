@@ -1,29 +1,30 @@
-//! What a right token says: its times, who it is about, and its claims as rules and headers see them.
+//! The claims of a verified token: its times, its subject, and the values for rules and headers.
 
 use serde_json::{Map, Value};
 
-use super::{Provider, Reason};
+use super::provider::Provider;
+use super::reason::DenyReason;
 
-/// The end of the year 9999. A later time is a mistake, or an attempt to make a token that never ends.
+/// The end of the year 9999, in seconds since 1970. A later time is invalid.
 const MAX_SECONDS: u64 = 253_402_300_799;
 
-/// The longest value of a header made of a claim, in bytes.
+/// The longest value of a header that is set from a claim, in bytes.
 const MAX_HEADER_BYTES: usize = 2048;
 
-/// A token whose signature, issuer and audience are right.
+/// A token with a valid signature, issuer and audience.
 #[derive(Debug)]
 pub struct Verified {
-    /// Who signed it.
+    /// The issuer: `iss`.
     pub issuer: String,
-    /// Who it is about: `sub`.
+    /// The subject: `sub`.
     pub consumer: String,
-    /// For the upstream: names and values.
+    /// Names and values of the headers for the upstream.
     pub headers: Vec<(String, String)>,
     claims: Map<String, Value>,
     times: Times,
 }
 
-/// In seconds since 1970.
+/// The times of a token, in seconds since 1970.
 #[derive(Debug)]
 struct Times {
     expires: u64,
@@ -32,8 +33,8 @@ struct Times {
 }
 
 impl Verified {
-    /// What the claims say, after the signature was found right.
-    pub(super) fn of(claims: Map<String, Value>, provider: &Provider) -> Result<Self, Reason> {
+    /// Reads the claims of a token whose signature is verified.
+    pub(super) fn from_claims(claims: Map<String, Value>, provider: &Provider) -> Result<Self, DenyReason> {
         check_audience(&claims, &provider.audiences)?;
         let times = Times {
             expires: seconds(&claims, "exp")?.ok_or("auth_jwt_missing_expiry")?,
@@ -53,14 +54,14 @@ impl Verified {
                 headers.push((wanted.header.clone(), text));
             }
             if readings.next().is_some() {
-                return Err("auth_jwt_wrong_claim"); // Nobody can say which of them is meant.
+                return Err("auth_jwt_wrong_claim"); // Two readings would give two different headers.
             }
         }
         Ok(Self { issuer: provider.issuer.clone(), consumer, headers, claims, times })
     }
 
-    /// Whether it is valid now. Clocks may differ by `leeway`.
-    pub(super) fn check_times(&self, now: u64, leeway: u64) -> Result<(), Reason> {
+    /// Checks that the token is valid at `now`. Clocks may differ by `leeway` seconds.
+    pub(super) fn check_times(&self, now: u64, leeway: u64) -> Result<(), DenyReason> {
         if now >= self.times.expires + leeway {
             return Err("auth_jwt_expired");
         }
@@ -73,7 +74,7 @@ impl Verified {
         Ok(())
     }
 
-    /// The values that `name` may mean: the claim of that very name, and the one that its dots lead to.
+    /// Returns the values that `name` may mean: the claim with exactly this name, and the nested claim of its dots.
     pub fn readings<'v>(&'v self, name: &'v str) -> impl Iterator<Item = &'v Value> {
         readings(&self.claims, name)
     }
@@ -87,8 +88,8 @@ fn readings<'v>(claims: &'v Map<String, Value>, name: &'v str) -> impl Iterator<
     direct.into_iter().chain(nested).filter(|value| !value.is_null())
 }
 
-/// RFC 7519 §4.1.3: one text or a list of texts. No listed audience means any.
-fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), Reason> {
+/// Checks `aud` (RFC 7519 §4.1.3), which is a string or a list of strings. An empty `accepted` accepts any audience.
+fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), DenyReason> {
     let is_accepted = |text: &str| accepted.iter().any(|audience| audience == text);
     let found = match claims.get("aud") {
         None => false,
@@ -101,8 +102,8 @@ fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<()
     if found || accepted.is_empty() { Ok(()) } else { Err("auth_jwt_wrong_audience") }
 }
 
-/// RFC 7519 §2: a number of seconds, which may have a fraction; that is cut off.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Reason> {
+/// Reads a NumericDate (RFC 7519 §2) in whole seconds, without its fraction.
+fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, DenyReason> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "out of range becomes the nearest")]
     let whole = |number: f64| (number >= 0.0).then_some(number as u64);
@@ -110,12 +111,12 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Reaso
     seconds.filter(|&seconds| seconds <= MAX_SECONDS).map(Some).ok_or("auth_jwt_wrong_claim")
 }
 
-/// Whether a header can carry it without a doubt.
+/// Returns whether a subject can be the value of the consumer header.
 fn is_consumer(subject: &str) -> bool {
     !subject.is_empty() && subject.len() <= MAX_HEADER_BYTES && subject.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A claim as a header: texts, numbers, true and false, and lists of them with commas.
+/// Returns a claim as the value of a header: a string, number or boolean, or a list of them joined by commas.
 fn header_value(value: &Value) -> Option<String> {
     let text = match value {
         Value::Array(list) => {
@@ -131,17 +132,17 @@ fn header_value(value: &Value) -> Option<String> {
         }
         other => scalar(other)?,
     };
-    // RFC 9110 §5.5. What is not ASCII is `obs-text` there, and reaches the upstream as UTF-8.
+    // RFC 9110 §5.5: text outside ASCII is `obs-text`; it is sent upstream as UTF-8.
     let legal = text.len() <= MAX_HEADER_BYTES && text.trim_ascii() == text && !text.chars().any(char::is_control);
     legal.then_some(text)
 }
 
-/// A single value as text. Numbers with a fraction can be written in many ways, so they have none.
+/// Returns a string, integer or boolean as text. A number with a fraction has no unique text, so it returns `None`.
 pub fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Bool(flag) => Some(flag.to_string()),
-        // Written as integers only, so that the code that prints fractions stays out of the module.
+        // Integers only, so that the code that formats fractions stays out of the module.
         Value::Number(number) => match (number.as_u64(), number.as_i64()) {
             (Some(number), _) => Some(number.to_string()),
             (None, Some(number)) => Some(number.to_string()),

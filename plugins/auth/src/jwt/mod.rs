@@ -1,19 +1,21 @@
-//! JSON Web Tokens: is there one, who signed it, and is it meant for us, now?
+//! JSON Web Tokens: finds the token of a request, and checks its signature, issuer, audience and times.
 //!
 //! ```text
-//!  shown ─► token ──────► cache: signature known to be right ───────┐
-//!  (where)  (taken apart) └─► provider by `iss` ─► key by `kid` ─► claims ─► times ─► Verified
+//!  extract ─► cache: signature verified before ─────────────────────────────┐
+//!          └► token (parsed) ─► provider by `iss` ─► key by `kid` ─► claims ─► times ─► Verified
 //! ```
 //!
-//! A token is refused with one word, `auth_jwt_...`; the README lists them. What is checked follows RFC 7519 §7.2 and
+//! A token is denied with one word, `auth_jwt_...`; the README lists them. The checks follow RFC 7519 §7.2 and
 //! RFC 8725.
 
 mod cache;
 mod claims;
+mod extract;
+mod provider;
+mod token;
 mod key;
 mod rsa;
-mod shown;
-mod token;
+mod reason;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,68 +25,42 @@ use sha2::{Digest, Sha256};
 
 pub use cache::MAX_TOKENS;
 pub use claims::{Verified, scalar};
+pub use extract::TokenLocation;
 pub use key::{Algorithm, Key};
+pub use provider::{ClaimHeader, Provider};
+pub use reason::{DenyReason, KeyError};
 
 use crate::request::Request;
 
-/// Why a token was refused, in one word for the access log.
-pub type Reason = &'static str;
-
-/// What is wrong with a key, as the end of a sentence.
-pub type Fault = &'static str;
-
-/// The longest token, in bytes. Headers of more than that are refused by many servers anyway.
+/// The longest token, in bytes. Many servers reject headers that are longer.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Tokens, and where they are looked for.
+/// The accepted tokens.
 #[derive(Debug, Default)]
 pub struct Jwt {
-    /// The header that holds the token.
-    pub header: String,
-    /// The word before it, like `Bearer`; empty if there is none.
-    pub prefix: String,
-    /// The query parameter that may hold it in the header's place.
-    pub query: Option<String>,
-    /// Whether the upstream sees it.
+    /// The location of the token in a request.
+    pub location: TokenLocation,
+    /// True if a verified token is forwarded to the upstream.
     pub forward: bool,
-    /// By how many seconds clocks may differ.
+    /// The accepted difference between clocks, in seconds.
     pub leeway_seconds: u64,
-    /// Who may sign.
+    /// The accepted issuers.
     pub providers: Vec<Provider>,
-    /// Filled as tokens come.
-    pub known: Known,
+    /// The tokens that have been verified.
+    pub cache: TokenCache,
 }
 
-/// One who may sign.
+/// Verified tokens of one VM.
 #[derive(Debug, Default)]
-pub struct Provider {
-    /// What `iss` must be.
-    pub issuer: String,
-    /// One of these must be in `aud`; empty is any.
-    pub audiences: Vec<String>,
-    /// The keys, each with its `kid` if it has one.
-    pub keys: Vec<(Option<String>, Key)>,
-    /// Claims that the upstream gets.
-    pub headers: Vec<ClaimHeader>,
-}
-
-/// A claim that the upstream gets as a header.
-#[derive(Debug)]
-pub struct ClaimHeader {
-    /// Its name, with dots for claims in claims.
-    pub claim: String,
-    /// The header in lower case.
-    pub header: String,
-}
-
-/// The tokens that were right so far.
-#[derive(Debug, Default)]
-pub struct Known(RefCell<cache::Cache>);
+pub struct TokenCache(RefCell<cache::Cache>);
 
 impl Jwt {
-    /// The token of the request, checked; `None` if it shows none.
-    pub fn check(&self, request: &Request<'_>) -> Result<Option<Rc<Verified>>, Reason> {
-        let Some(token) = shown::token(self, request)? else { return Ok(None) };
+    /// Verifies the token of the request. Returns `None` if the request has no token.
+    ///
+    /// # Errors
+    /// Returns the reason when the token is ambiguous, invalid, or not valid now.
+    pub fn check(&self, request: &Request<'_>) -> Result<Option<Rc<Verified>>, DenyReason> {
+        let Some(token) = self.location.token(request)? else { return Ok(None) };
         if token.len() > MAX_TOKEN_BYTES {
             return Err("auth_jwt_too_long");
         }
@@ -92,25 +68,20 @@ impl Jwt {
             return Err("auth_jwt_no_clock"); // Every token would be valid in 1970.
         }
         let digest = Sha256::digest(&token).into();
-        let known = self.known.0.borrow().find(&digest);
-        let is_known = known.is_some();
-        let verified = match known {
+        let cached = self.cache.0.borrow().find(&digest);
+        let is_cached = cached.is_some();
+        let verified = match cached {
             Some(verified) => verified,
             None => Rc::new(self.verify(&token)?),
         };
         verified.check_times(request.now, self.leeway_seconds)?;
-        if !is_known {
-            self.known.0.borrow_mut().keep(digest, token.len(), Rc::clone(&verified));
+        if !is_cached {
+            self.cache.0.borrow_mut().insert(digest, token.len(), Rc::clone(&verified));
         }
         Ok(Some(verified))
     }
 
-    /// Whether the request shows something where tokens are, right or not.
-    pub fn is_shown_in_header(&self, request: &Request<'_>) -> bool {
-        request.values(&self.header).any(|value| shown::after_prefix(value, &self.prefix).is_some())
-    }
-
-    fn verify(&self, token: &[u8]) -> Result<Verified, Reason> {
+    fn verify(&self, token: &[u8]) -> Result<Verified, DenyReason> {
         let token = token::parse(token)?;
         let issuer = match token.claims.get("iss") {
             None => return Err("auth_jwt_unknown_issuer"),
@@ -120,36 +91,6 @@ impl Jwt {
         let provider = self.providers.iter().find(|provider| provider.issuer == *issuer);
         let provider = provider.ok_or("auth_jwt_unknown_issuer")?;
         provider.check_signature(&token)?;
-        Verified::of(token.claims, provider)
-    }
-}
-
-impl Provider {
-    /// The keys that the token's `kid` names; keys without an id are for every `kid` that names none.
-    fn check_signature(&self, token: &token::Token<'_>) -> Result<(), Reason> {
-        let named = |(id, _): &&(Option<String>, Key)| id.is_some() && *id == token.key_id;
-        let is_named = self.keys.iter().any(|key| named(&key));
-        let is_candidate = |key: &&(Option<String>, Key)| match token.key_id {
-            None => true,
-            Some(_) => {
-                if is_named {
-                    named(key)
-                } else {
-                    key.0.is_none()
-                }
-            }
-        };
-        let mut of_kid = self.keys.iter().filter(is_candidate).peekable();
-        if of_kid.peek().is_none() {
-            return Err("auth_jwt_unknown_key");
-        }
-        let mut reason = "auth_jwt_wrong_algorithm";
-        for (_, key) in of_kid.filter(|(_, key)| key.algorithm() == token.algorithm) {
-            if key.verifies(token.signed, &token.signature) {
-                return Ok(());
-            }
-            reason = "auth_jwt_wrong_signature";
-        }
-        Err(reason)
+        Verified::from_claims(token.claims, provider)
     }
 }

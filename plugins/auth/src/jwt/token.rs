@@ -1,23 +1,24 @@
-//! A token taken apart (RFC 7515 §5.2), before anybody believes it.
+//! Parses a token into its parts (RFC 7515 §5.2). Nothing is verified yet.
 
 use serde_json::{Map, Value};
 
-use super::{Algorithm, Reason};
+use super::key::Algorithm;
+use super::reason::DenyReason;
 use crate::{base64, json};
 
-/// The parts of a token.
+/// The parts of an unverified token.
 pub(super) struct Token<'t> {
     pub(super) algorithm: Algorithm,
     pub(super) key_id: Option<String>,
     pub(super) claims: Map<String, Value>,
-    /// What the signature is over.
+    /// The signed bytes: header, dot and claims.
     pub(super) signed: &'t [u8],
     pub(super) signature: Vec<u8>,
 }
 
-/// Takes a token apart. Of the header, `jwk`, `jku`, `x5u` and `x5c` are never looked at: they name keys that the
-/// writer of the token chose.
-pub(super) fn parse(token: &[u8]) -> Result<Token<'_>, Reason> {
+/// Parses a token. The header's `jwk`, `jku`, `x5u` and `x5c` are ignored, since they name keys that the sender of the
+/// token chose.
+pub(super) fn parse(token: &[u8]) -> Result<Token<'_>, DenyReason> {
     let mut dots = token.iter().enumerate().filter(|&(_, &byte)| byte == b'.').map(|(at, _)| at);
     let (header_end, claims_end) = match [dots.next(), dots.next(), dots.next(), dots.next(), dots.next()] {
         [Some(first), Some(second), None, ..] => (first, second),
@@ -30,16 +31,16 @@ pub(super) fn parse(token: &[u8]) -> Result<Token<'_>, Reason> {
     let signature = decode(&token[claims_end + 1..])?;
 
     if header.contains_key("crit") {
-        return Err("auth_jwt_critical_extension"); // RFC 7515 §4.1.11: whoever knows none must refuse all.
+        return Err("auth_jwt_critical_extension"); // RFC 7515 §4.1.11: no extension is implemented.
     }
     let algorithm = text(&mut header, "alg")?.ok_or("auth_jwt_malformed")?;
-    let algorithm = Algorithm::named(&algorithm).ok_or("auth_jwt_wrong_algorithm")?;
+    let algorithm = Algorithm::from_name(&algorithm).ok_or("auth_jwt_wrong_algorithm")?;
     let key_id = text(&mut header, "kid")?;
-    text(&mut header, "typ")?; // `JWT`, `at+jwt`, ... are all the same to us.
+    text(&mut header, "typ")?; // `JWT`, `at+jwt` and others are equal here.
     Ok(Token { algorithm, key_id, claims, signed: &token[..claims_end], signature })
 }
 
-fn text(header: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Reason> {
+fn text(header: &mut Map<String, Value>, name: &str) -> Result<Option<String>, DenyReason> {
     match header.remove(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),

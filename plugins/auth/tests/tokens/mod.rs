@@ -1,4 +1,4 @@
-//! Makes tokens for the tests: right ones and wrong ones, with fixed keys.
+//! Creates valid and invalid tokens for the tests, with fixed keys.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -9,13 +9,13 @@ use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use sha2::{Digest, Sha256};
 
-/// The time of the tests.
+/// The time of the tests, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_700_000_000;
 
-/// Of the HS256 keys `h1` and `h2`.
+/// The secrets of the HS256 keys `h1` and `h2`.
 pub(crate) const SECRETS: [&[u8]; 2] = [b"the first secret is 32 bytes long", b"the second secret is long as well"];
 
-/// Of the RS256 key `r1`.
+/// The public key of the RS256 key `r1`.
 pub(crate) const RSA_PEM: &str = "-----BEGIN PUBLIC KEY-----
 MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAw+r7aOiJYL/D0ek+FwCt
 +tuguSz4BvzLmrXE3HPZUUDd1ZncypFsGk6gal9M/Ig17bRKPApAPNqHO/WH+8W1
@@ -26,7 +26,7 @@ ghLHBnWCKgdvmAJpQ1guw/1EjoOauQj3YKk3Bjh9tQLekEOmSU39ruOAmjBnOEvH
 EQIDAQAB
 -----END PUBLIC KEY-----";
 
-/// Its modulus and private exponent.
+/// The modulus of `r1`.
 const RSA_MODULUS: &str = "\
      C3EAFB68E88960BFC3D1E93E1700ADFADBA0B92CF806FCCB9AB5C4DC73D95140DDD599DCCA916C1A4EA06A5F4CFC8835EDB4\
      4A3C0A403CDA873BF587FBC5B58212C70675822A076F98026943582EC3FD448E839AB908F760A93706387DB502DE9043A649\
@@ -42,7 +42,7 @@ const RSA_PRIVATE: &str = "\
      E201792F033E801287386B9B2B28171C88E0D55F97839014C743A17BA0E1C050D87F1555B69E702C3F1ED70321A9D9AD76ED\
      69A53FEB7E01";
 
-/// Base64url without padding.
+/// Encodes base64url without padding.
 pub(crate) fn base64url(bytes: &[u8]) -> String {
     const SYMBOLS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
@@ -57,7 +57,7 @@ pub(crate) fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-/// Header and claims, ready to be signed.
+/// Returns header and claims, ready to be signed.
 pub(crate) fn unsigned(header: &str, claims: &str) -> String {
     format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()))
 }
@@ -73,18 +73,18 @@ pub(crate) fn hs256_signature(secret: &[u8], message: &str) -> Vec<u8> {
     hmac.finalize().into_bytes().to_vec()
 }
 
-/// A token signed with a secret.
+/// Returns a token signed with a secret.
 pub(crate) fn hs256(secret: &[u8], header: &str, claims: &str) -> String {
     let unsigned = unsigned(header, claims);
     with_signature(&unsigned, &hs256_signature(secret, &unsigned))
 }
 
-/// The ES256 key `e1` for 7; any other number is somebody else's.
+/// Returns an ES256 key. The number 7 is the key `e1`, others are unknown to the configurations.
 pub(crate) fn es256_key(number: u8) -> SigningKey {
     SigningKey::from_slice(&[number; 32]).expect("fixed keys are right")
 }
 
-/// Its public coordinates.
+/// Returns the public coordinates of an ES256 key.
 pub(crate) fn es256_coordinates(number: u8) -> (String, String) {
     let point = es256_key(number).verifying_key().to_encoded_point(false);
     (base64url(point.x().expect("fixed keys are right")), base64url(point.y().expect("fixed keys are right")))
@@ -95,20 +95,20 @@ pub(crate) fn es256_signature(number: u8, message: &str) -> Vec<u8> {
     signature.to_bytes().to_vec()
 }
 
-/// A token signed on P-256.
+/// Returns a token signed on P-256.
 pub(crate) fn es256(number: u8, header: &str, claims: &str) -> String {
     let unsigned = unsigned(header, claims);
     with_signature(&unsigned, &es256_signature(number, &unsigned))
 }
 
-/// The private operation on a message that is padded already, rightly or not.
+/// Signs a message that is already padded, correctly or not.
 pub(crate) fn rsa_signature_of(padded: &[u8; 256]) -> Vec<u8> {
     let modulus = DynResidueParams::new(&U2048::from_be_hex(RSA_MODULUS));
     let message = DynResidue::new(&U2048::from_be_slice(padded), modulus);
     message.pow(&U2048::from_be_hex(RSA_PRIVATE)).retrieve().to_be_bytes().to_vec()
 }
 
-/// What RFC 8017 §9.2 makes of a message.
+/// Pads a message as RFC 8017 §9.2 requires.
 pub(crate) fn rsa_padded(message: &str) -> [u8; 256] {
     let mut padded = [0xff; 256];
     padded[..2].copy_from_slice(&[0, 1]);
@@ -118,7 +118,7 @@ pub(crate) fn rsa_padded(message: &str) -> [u8; 256] {
     padded
 }
 
-/// A token signed with RSA.
+/// Returns a token signed with RSA.
 pub(crate) fn rs256(header: &str, claims: &str) -> String {
     let unsigned = unsigned(header, claims);
     with_signature(&unsigned, &rsa_signature_of(&rsa_padded(&unsigned)))

@@ -1,18 +1,18 @@
-//! A host in memory: shared data as Weir and Envoy keep it, a clock that the test sets, a request.
+//! A host in memory: shared data with the semantics of Weir and Envoy, a clock that the test sets, and a request.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use weir_plugin_rate_limit::config::Config;
-use weir_plugin_rate_limit::decide::{Decision, Reason, Verdict, decide};
-use weir_plugin_rate_limit::host::{Host, Unavailable, Written};
-use weir_plugin_rate_limit::scope::Scope;
+use weir_plugin_rate_limit::decide::{Decision, RejectReason, Verdict, decide};
+use weir_plugin_rate_limit::host::{CasResult, Host, Unavailable};
+use weir_plugin_rate_limit::limit_table::LimitTable;
 use weir_plugin_rate_limit::seed;
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
-/// A time like one that a real clock tells.
+/// A realistic time, in nanoseconds since 1970.
 pub(crate) const START: u64 = 1_800_000_000 * SECOND;
 
 /// Shared data, for hosts on several threads.
@@ -24,21 +24,21 @@ impl Data {
         self.0.lock().keys().cloned().collect()
     }
 
-    /// Bytes as Weir counts them: names, values, 128 for each.
+    /// Returns the size as Weir counts it: names, values, and 128 bytes for each.
     pub(crate) fn bytes(&self) -> usize {
         let data = self.0.lock();
         data.iter().map(|(name, (value, _))| name.len() + value.len() + 128).sum()
     }
 }
 
-/// One request on one worker.
+/// A host with one request on one worker.
 #[derive(Debug)]
 pub(crate) struct Fake<'d> {
     pub(crate) data: &'d Data,
     pub(crate) now: u64,
     pub(crate) address: Option<&'d str>,
     pub(crate) headers: Vec<(&'d str, &'d str)>,
-    /// Writes that are to be told that somebody else was faster.
+    /// The number of writes that fail with a conflict.
     pub(crate) conflicts: Cell<usize>,
     pub(crate) is_broken: bool,
 }
@@ -67,18 +67,18 @@ impl<'d> Fake<'d> {
 
     pub(crate) fn decide<'c>(&self, config: &'c Config) -> Decision<'c> {
         let seed = seed::find(&Fake::new(self.data), &[]).expect("the seed is found while the host works");
-        decide(config, &Scope::new(seed, b"default/limits", config), self)
+        decide(config, &LimitTable::new(seed, b"default/limits", config), self)
     }
 
-    /// `REMAINING of LIMIT, reset RESET`, `free`, or `NAME REASON`.
+    /// Returns `REMAINING of LIMIT, reset RESET`, `free`, or `NAME REASON`.
     pub(crate) fn outcome(&self, config: &Config) -> String {
         match self.decide(config).verdict {
             Verdict::Allowed(None) => "free".to_owned(),
-            Verdict::Allowed(Some(standing)) => {
-                format!("{} of {}, reset {}", standing.remaining, standing.limit, standing.reset_s)
+            Verdict::Allowed(Some(quota)) => {
+                format!("{} of {}, reset {}", quota.remaining, quota.limit, quota.reset_s)
             }
-            Verdict::Refused(limit, Reason::Limited { wait_s, .. }) => format!("{} wait {wait_s}", limit.name),
-            Verdict::Refused(limit, reason) => format!("{} {reason:?}", limit.name),
+            Verdict::Rejected(limit, RejectReason::Limited { wait_s, .. }) => format!("{} wait {wait_s}", limit.name),
+            Verdict::Rejected(limit, reason) => format!("{} {reason:?}", limit.name),
         }
     }
 
@@ -110,21 +110,21 @@ impl Host for Fake<'_> {
         Ok(data.get(name).cloned().unwrap_or((Vec::new(), u32::MAX)))
     }
 
-    fn write(&self, name: &str, value: &[u8], version: u32) -> Result<Written, Unavailable> {
+    fn write(&self, name: &str, value: &[u8], version: u32) -> Result<CasResult, Unavailable> {
         if self.conflicts.get() > 0 {
             self.conflicts.set(self.conflicts.get() - 1);
-            return Ok(Written::Conflict);
+            return Ok(CasResult::Conflict);
         }
         let mut data = self.data.0.lock();
-        let known = data.get(name).map(|(_, version)| *version);
-        if known.is_some_and(|known| known != version) {
-            return Ok(Written::Conflict);
+        let current = data.get(name).map(|(_, version)| *version);
+        if current.is_some_and(|current| current != version) {
+            return Ok(CasResult::Conflict);
         }
-        data.insert(name.to_owned(), (value.to_vec(), known.map_or(1, |known| known + 1)));
-        Ok(Written::Done)
+        data.insert(name.to_owned(), (value.to_vec(), current.map_or(1, |current| current + 1)));
+        Ok(CasResult::Stored)
     }
 }
 
 pub(crate) fn config(json: &str) -> Config {
-    weir_sdk::config::parse(json.as_bytes()).unwrap_or_else(|refusal| panic!("{refusal}"))
+    weir_sdk::config::parse(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
 }

@@ -1,5 +1,5 @@
-//! The driver against random guests: whatever they do, bytes come out once and in order, nothing follows an end,
-//! nothing hangs, and what is held is bounded.
+//! Property tests of the driver with random guests: bytes leave once and in order, nothing follows an end, no stream
+//! hangs, and buffers are bounded.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,19 +11,19 @@ use proptest::prelude::*;
 use bytes::Bytes;
 
 use super::*;
-use crate::filter::chain::Chain;
-use crate::filter::facts::Facts;
+use crate::filter::chain_state::ChainState;
+use crate::filter::stream_info::StreamInfo;
 use crate::head::RequestHead;
 use crate::head::ResponseHead;
 
-/// What each filter may hold back.
-const MAX_HELD_BODY_BYTES: usize = 1024 * 1024;
+/// Buffer limit of each filter, in bytes.
+const BODY_LIMIT_BYTES: usize = 1024 * 1024;
 
 fn exchange(filters: usize) -> Exchange {
-    exchange_through(Chain::new(filters, |_| MAX_HELD_BODY_BYTES))
+    exchange_through(ChainState::new(filters, |_| BODY_LIMIT_BYTES))
 }
 
-fn exchange_through(chain: Chain) -> Exchange {
+fn exchange_through(chain: ChainState) -> Exchange {
     let request = RequestHead {
         method: Method::POST,
         scheme: "http",
@@ -32,8 +32,8 @@ fn exchange_through(chain: Chain) -> Exchange {
         headers: HeaderMap::new(),
         version: Version::HTTP_11,
     };
-    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    Exchange::new(request, chain, Facts::new(nowhere, nowhere, 1))
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    Exchange::new(request, chain, StreamInfo::new(address, address, 1))
 }
 
 fn head(status: u16) -> ResponseHead {
@@ -44,223 +44,241 @@ fn reply(body: &'static str) -> LocalReply {
     LocalReply { head: head(418), body: Bytes::from_static(body.as_bytes()) }
 }
 
-fn failed(policy: FailurePolicy) -> Failed {
-    Failed { policy, error: ProxyError::FilterFailed { plugin: "a/b".to_owned(), detail: "filter_trap" } }
+fn failure(policy: FailurePolicy) -> FilterFailure {
+    FilterFailure { policy, error: ProxyError::FilterFailed { plugin: "a/b".to_owned(), detail: "filter_trap" } }
 }
 
-/// What one guest call does: it asks, then it answers or fails.
+/// One scripted call: the commands that it queues, and its result.
 #[derive(Debug, Clone)]
-struct Move {
-    asks: Vec<Ask>,
-    ends: Result<Action, FailurePolicy>,
+struct ScriptedCall {
+    commands: Vec<StreamCommand>,
+    outcome: Result<FilterStatus, FailurePolicy>,
 }
 
-impl Move {
-    fn answer(action: Action) -> Self {
-        Self { asks: Vec::new(), ends: Ok(action) }
+impl ScriptedCall {
+    fn returning(status: FilterStatus) -> Self {
+        Self { commands: Vec::new(), outcome: Ok(status) }
     }
 }
 
-/// Guests that play their moves one after another and then always continue.
+/// Filters that run a script of calls and then always continue.
 #[derive(Default)]
-struct Players {
-    moves: VecDeque<Move>,
+struct ScriptedFilters {
+    script: VecDeque<ScriptedCall>,
     absent: Vec<Callback>,
     contexts: Vec<bool>,
     calls: Vec<(usize, Callback)>,
     dropped: [usize; 2],
-    /// What the first filter asks for before the response comes, and is not told yet.
-    waiting: Option<Ask>,
-    answered_at: Option<usize>,
+    /// Command of the first filter before the response arrives, not applied yet.
+    waiting: Option<StreamCommand>,
+    replied_at: Option<usize>,
 }
 
-fn fits(callback: Callback, action: Action) -> Action {
-    match (callback, action) {
-        (Callback::Head(..), Action::Pause(Hold::Head)) => action,
-        (Callback::Head(..), Action::Pause(_)) => Action::Pause(Hold::All),
-        (Callback::Body(..), Action::Pause(Hold::All | Hold::Head | Hold::Trailers)) => Action::Pause(Hold::Buffer),
-        (Callback::Trailers(_), Action::Pause(_)) => Action::Pause(Hold::Trailers),
-        (Callback::Body(..), Action::Pause(_)) | (_, Action::Continue) => action,
+/// Maps a status to one that the callback can return.
+fn valid_status(callback: Callback, status: FilterStatus) -> FilterStatus {
+    match (callback, status) {
+        (_, FilterStatus::Continue) => status,
+        (Callback::Headers(..), FilterStatus::Pause(Pause::Headers)) => status,
+        (Callback::Headers(..), _) => FilterStatus::Pause(Pause::All),
+        (Callback::Body(..), FilterStatus::Pause(Pause::All | Pause::Headers | Pause::Trailers)) => {
+            FilterStatus::Pause(Pause::BufferBody)
+        }
+        (Callback::Body(..), _) => status,
+        (Callback::Trailers(_), _) => FilterStatus::Pause(Pause::Trailers),
     }
 }
 
 fn same_kind(one: Callback, other: Callback) -> bool {
-    use Callback::{Body, Head, Trailers};
+    use Callback::{Body, Headers, Trailers};
     match (one, other) {
-        (Head(a, _), Head(b, _)) | (Body(a, ..), Body(b, ..)) | (Trailers(a), Trailers(b)) => a == b,
+        (Headers(a, _), Headers(b, _)) | (Body(a, ..), Body(b, ..)) | (Trailers(a), Trailers(b)) => a == b,
         _ => false,
     }
 }
 
-impl Guests for Players {
-    fn wants(&self, filter: usize, callback: Callback) -> bool {
-        let side = match callback {
-            Callback::Head(side, _) | Callback::Body(side, ..) | Callback::Trailers(side) => side,
+impl ChainFilters for ScriptedFilters {
+    fn wants_callback(&self, filter: usize, callback: Callback) -> bool {
+        let direction = match callback {
+            Callback::Headers(direction, _) | Callback::Body(direction, ..) | Callback::Trailers(direction) => {
+                direction
+            }
         };
-        (side == Side::Request || self.contexts[filter]) && !self.absent.iter().any(|it| same_kind(*it, callback))
+        (direction == Direction::Request || self.contexts[filter])
+            && !self.absent.iter().any(|other| same_kind(*other, callback))
     }
 
-    fn call(&mut self, filter: usize, callback: Callback, exchange: &mut Exchange) -> Result<Action, Failed> {
+    fn call(
+        &mut self,
+        filter: usize,
+        callback: Callback,
+        exchange: &mut Exchange,
+    ) -> Result<FilterStatus, FilterFailure> {
         self.calls.push((filter, callback));
-        if exchange.chain.answered && self.answered_at.is_none() {
-            self.answered_at = Some(self.calls.len() - 1);
+        if exchange.chain.has_reply && self.replied_at.is_none() {
+            self.replied_at = Some(self.calls.len() - 1);
         }
         self.contexts[filter] = true;
-        let Move { asks, ends } = self.moves.pop_front().unwrap_or_else(|| Move::answer(Action::Continue));
-        asks.into_iter().for_each(|ask| exchange.chain.ask(filter, ask));
-        let action = fits(callback, ends.map_err(failed)?);
-        if let (Callback::Body(side, size, _), Action::Pause(Hold::Drop)) = (callback, action) {
-            self.dropped[side as usize] += size;
+        let ScriptedCall { commands, outcome } =
+            self.script.pop_front().unwrap_or_else(|| ScriptedCall::returning(FilterStatus::Continue));
+        commands.into_iter().for_each(|command| exchange.chain.queue_command(filter, command));
+        let status = valid_status(callback, outcome.map_err(failure)?);
+        if let (Callback::Body(direction, size, _), FilterStatus::DropBody) = (callback, status) {
+            self.dropped[direction as usize] += size;
         }
-        Ok(action)
+        Ok(status)
     }
 }
 
-fn drive(exchange: &mut Exchange, guests: &mut Players, event: Event) {
-    ChainDriver { exchange, guests }.on_event(event);
+fn drive(exchange: &mut Exchange, scripted: &mut ScriptedFilters, event: Event) {
+    ChainDriver { exchange, filters: scripted }.on_event(event);
 }
 
-/// Reads all that is at an outlet now.
-fn read(exchange: &mut Exchange, side: Side, bytes: &mut Vec<u8>) -> Option<Piece> {
+/// Reads all frames that an output has now.
+fn read(exchange: &mut Exchange, direction: Direction, bytes: &mut Vec<u8>) -> Option<OutputFrame> {
     let context = Context::from_waker(Waker::noop());
-    exchange.chain.outlet(side).take_head();
+    exchange.chain.output(direction).take_headers();
     loop {
-        match exchange.chain.outlet(side).poll(&context) {
-            Poll::Ready(Piece::Data(data)) => bytes.extend_from_slice(&data),
+        match exchange.chain.output(direction).poll_frame(&context) {
+            Poll::Ready(OutputFrame::Data(data)) => bytes.extend_from_slice(&data),
             Poll::Ready(last) => return Some(last),
             Poll::Pending => return None,
         }
     }
 }
 
-fn action() -> impl Strategy<Value = Action> {
+fn status() -> impl Strategy<Value = FilterStatus> {
     prop_oneof![
-        4 => Just(Action::Continue),
-        1 => Just(Action::Pause(Hold::All)),
-        1 => Just(Action::Pause(Hold::Head)),
-        2 => Just(Action::Pause(Hold::Buffer)),
-        1 => Just(Action::Pause(Hold::Watermark)),
-        1 => Just(Action::Pause(Hold::Drop)),
+        4 => Just(FilterStatus::Continue),
+        1 => Just(FilterStatus::Pause(Pause::All)),
+        1 => Just(FilterStatus::Pause(Pause::Headers)),
+        2 => Just(FilterStatus::Pause(Pause::BufferBody)),
+        1 => Just(FilterStatus::Pause(Pause::WatermarkBody)),
+        1 => Just(FilterStatus::DropBody),
     ]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn command() -> impl Strategy<Value = StreamCommand> {
     prop_oneof![
-        4 => Just(Ask::Continue(Side::Request)),
-        4 => Just(Ask::Continue(Side::Response)),
-        1 => Just(Ask::Reply(reply("no"))),
-        1 => Just(Ask::Refuse(ProxyError::FilterOutput { plugin: "a/b".to_owned() })),
-        1 => Just(Ask::Close(ProxyError::FilterClosed { plugin: "a/b".to_owned() })),
+        4 => Just(StreamCommand::Continue(Direction::Request)),
+        4 => Just(StreamCommand::Continue(Direction::Response)),
+        1 => Just(StreamCommand::LocalReply(reply("no"))),
+        1 => Just(StreamCommand::Fail(ProxyError::FilterOutput { plugin: "a/b".to_owned() })),
+        1 => Just(StreamCommand::Close(ProxyError::FilterClosed { plugin: "a/b".to_owned() })),
     ]
 }
 
-fn guest_move() -> impl Strategy<Value = Move> {
-    let asks = prop_oneof![5 => Just(Vec::new()), 1 => proptest::collection::vec(ask(), 1..4)];
-    let ends = prop_oneof![
-        19 => action().prop_map(Ok),
+fn scripted_call() -> impl Strategy<Value = ScriptedCall> {
+    let commands = prop_oneof![5 => Just(Vec::new()), 1 => proptest::collection::vec(command(), 1..4)];
+    let outcome = prop_oneof![
+        19 => status().prop_map(Ok),
         1 => Just(Err(FailurePolicy::Open)),
         1 => Just(Err(FailurePolicy::Closed)),
     ];
-    (asks, ends).prop_map(|(asks, ends)| Move { asks, ends })
+    (commands, outcome).prop_map(|(commands, outcome)| ScriptedCall { commands, outcome })
 }
 
-fn calm_move() -> impl Strategy<Value = Move> {
-    action().prop_map(Move::answer)
+fn successful_call() -> impl Strategy<Value = ScriptedCall> {
+    status().prop_map(ScriptedCall::returning)
 }
 
-/// A message: chunks, and whether trailers end it.
+/// Generates a message: its chunks, and whether trailers end it.
 fn message() -> impl Strategy<Value = (Vec<Vec<u8>>, bool)> {
     (proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..6), any::<bool>())
 }
 
 fn absent() -> impl Strategy<Value = Vec<Callback>> {
     let all = vec![
-        Callback::Head(Side::Request, MessageEnd::Later),
-        Callback::Body(Side::Request, 0, MessageEnd::Later),
-        Callback::Trailers(Side::Request),
-        Callback::Head(Side::Response, MessageEnd::Later),
-        Callback::Body(Side::Response, 0, MessageEnd::Later),
-        Callback::Trailers(Side::Response),
+        Callback::Headers(Direction::Request, EndOfStream::No),
+        Callback::Body(Direction::Request, 0, EndOfStream::No),
+        Callback::Trailers(Direction::Request),
+        Callback::Headers(Direction::Response, EndOfStream::No),
+        Callback::Body(Direction::Response, 0, EndOfStream::No),
+        Callback::Trailers(Direction::Response),
     ];
     proptest::sample::subsequence(all, 0..=6)
 }
 
-struct Outcome {
+struct StreamOutput {
     bytes: [Vec<u8>; 2],
-    last: [Option<Piece>; 2],
+    last: [Option<OutputFrame>; 2],
 }
 
-fn resume_all(exchange: &mut Exchange, guests: &mut Players, filters: usize, side: Side) {
+fn resume_all(exchange: &mut Exchange, scripted: &mut ScriptedFilters, filters: usize, direction: Direction) {
     for filter in 0..filters {
-        exchange.chain.ask(filter, Ask::Continue(side));
+        exchange.chain.queue_command(filter, StreamCommand::Continue(direction));
     }
-    drive(exchange, guests, Event::Asked);
+    drive(exchange, scripted, Event::Resume);
 }
 
-/// Plays a whole stream: the request, then the response once the request's head is out (or an answer exists).
-fn play(exchange: &mut Exchange, guests: &mut Players, messages: [(Vec<Vec<u8>>, bool); 2], nudges: &[u8]) -> Outcome {
-    let filters = guests.contexts.len();
-    let mut outcome = Outcome { bytes: [Vec::new(), Vec::new()], last: [None, None] };
-    let mut nudges = nudges.iter().copied().cycle();
-    for (side, (chunks, trailers)) in [Side::Request, Side::Response].into_iter().zip(messages) {
-        let alone = chunks.is_empty() && !trailers;
-        let end = if alone { MessageEnd::Here } else { MessageEnd::Later };
-        match side {
-            Side::Request => drive(exchange, guests, Event::Request(end)),
-            Side::Response => {
-                if let Some(ask) = guests.waiting.take() {
-                    exchange.chain.ask(0, ask);
+/// Runs a whole stream: the request, then the response once the request headers are out or a reply exists.
+fn run_stream(
+    exchange: &mut Exchange,
+    scripted: &mut ScriptedFilters,
+    messages: [(Vec<Vec<u8>>, bool); 2],
+    random_steps: &[u8],
+) -> StreamOutput {
+    let filters = scripted.contexts.len();
+    let mut outcome = StreamOutput { bytes: [Vec::new(), Vec::new()], last: [None, None] };
+    let mut random_steps = random_steps.iter().copied().cycle();
+    for (direction, (chunks, trailers)) in [Direction::Request, Direction::Response].into_iter().zip(messages) {
+        let headers_only = chunks.is_empty() && !trailers;
+        let end = EndOfStream::from(headers_only);
+        match direction {
+            Direction::Request => drive(exchange, scripted, Event::RequestHeaders(end)),
+            Direction::Response => {
+                if let Some(command) = scripted.waiting.take() {
+                    exchange.chain.queue_command(0, command);
                 }
-                drive(exchange, guests, Event::Response(head(200), end));
+                drive(exchange, scripted, Event::ResponseHeaders(head(200), end));
             }
         }
         let count = chunks.len();
-        let mut has_ended = alone;
+        let mut has_ended = headers_only;
         for (number, chunk) in chunks.into_iter().enumerate() {
-            if nudges.next().is_some_and(|nudge| nudge % 4 == 0) {
-                resume_all(exchange, guests, filters, side);
+            if random_steps.next().is_some_and(|step| step % 4 == 0) {
+                resume_all(exchange, scripted, filters, direction);
             }
-            let is_last = number + 1 == count && !trailers && nudges.next().is_some_and(|nudge| nudge % 2 == 0);
+            let is_last = number + 1 == count && !trailers && random_steps.next().is_some_and(|step| step % 2 == 0);
             has_ended |= is_last;
-            let (event, bytes) = (if is_last { Event::LastData } else { Event::Data }, Bytes::from(chunk));
-            drive(exchange, guests, event(side, bytes));
+            let event = Event::Data(direction, Bytes::from(chunk), EndOfStream::from(is_last));
+            drive(exchange, scripted, event);
         }
         if trailers {
-            drive(exchange, guests, Event::Trailers(side, HeaderMap::new()));
+            drive(exchange, scripted, Event::Trailers(direction, HeaderMap::new()));
         } else if !has_ended {
-            drive(exchange, guests, Event::End(side));
+            drive(exchange, scripted, Event::EndOfStream(direction));
         }
-        // Each round at least one filter that has moves left plays one; then all continue.
+        // Each round runs at least one scripted call if a filter has one left. Then all filters continue.
         for _ in 0..200 {
-            resume_all(exchange, guests, filters, side);
+            resume_all(exchange, scripted, filters, direction);
         }
-        for side in [Side::Request, Side::Response] {
-            let index = side as usize;
-            outcome.last[index] = read(exchange, side, &mut outcome.bytes[index]);
+        for direction in [Direction::Request, Direction::Response] {
+            let index = direction as usize;
+            outcome.last[index] = read(exchange, direction, &mut outcome.bytes[index]);
         }
     }
     outcome
 }
 
-fn players(filters: usize, moves: Vec<Move>, absent: Vec<Callback>) -> Players {
-    Players { moves: moves.into(), absent, contexts: vec![false; filters], ..Players::default() }
+fn scripted_filters(filters: usize, script: Vec<ScriptedCall>, absent: Vec<Callback>) -> ScriptedFilters {
+    ScriptedFilters { script: script.into(), absent, contexts: vec![false; filters], ..ScriptedFilters::default() }
 }
 
 fn check_order(calls: &[(usize, Callback)], filters: usize) -> Result<(), TestCaseError> {
     for filter in 0..filters {
-        for side in [Side::Request, Side::Response] {
+        for direction in [Direction::Request, Direction::Response] {
             let (mut heads, mut ended, mut trailers) = (0, false, 0);
             for (_, callback) in calls.iter().filter(|(of, _)| *of == filter) {
                 match *callback {
-                    Callback::Head(of, end) if of == side => {
+                    Callback::Headers(of, end) if of == direction => {
                         heads += 1;
-                        ended |= end == MessageEnd::Here;
+                        ended |= end == EndOfStream::Yes;
                     }
-                    Callback::Body(of, _, end) if of == side => {
+                    Callback::Body(of, _, end) if of == direction => {
                         prop_assert!(!ended && trailers == 0, "body after the end: {calls:?}");
-                        ended |= end == MessageEnd::Here;
+                        ended |= end == EndOfStream::Yes;
                     }
-                    Callback::Trailers(of) if of == side => {
+                    Callback::Trailers(of) if of == direction => {
                         prop_assert!(!ended, "trailers after the end: {calls:?}");
                         trailers += 1;
                     }
@@ -277,112 +295,117 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn bytes_come_out_once_and_in_order(
+    fn bytes_leave_once_and_in_order(
         filters in 0usize..5,
-        moves in proptest::collection::vec(calm_move(), 0..30),
+        script in proptest::collection::vec(successful_call(), 0..30),
         absent in absent(),
         request in message(),
         response in message(),
-        nudges in proptest::collection::vec(any::<u8>(), 1..8),
+        random_steps in proptest::collection::vec(any::<u8>(), 1..8),
     ) {
         let mut exchange = exchange(filters);
-        let mut guests = players(filters, moves, absent);
+        let mut scripted = scripted_filters(filters, script, absent);
         let expected = [request.0.concat(), response.0.concat()];
-        let ends = [&request, &response].map(|(_, trailers)| if *trailers { Piece::Trailers } else { Piece::End });
-        let outcome = play(&mut exchange, &mut guests, [request, response], &nudges);
-        for side in 0..2 {
-            if guests.dropped[side] == 0 {
-                prop_assert_eq!(&outcome.bytes[side], &expected[side]);
+        let expected_ends = [&request, &response].map(|(_, trailers)| if *trailers { OutputFrame::Trailers } else { OutputFrame::End });
+        let outcome = run_stream(&mut exchange, &mut scripted, [request, response], &random_steps);
+        for direction in 0..2 {
+            if scripted.dropped[direction] == 0 {
+                prop_assert_eq!(&outcome.bytes[direction], &expected[direction]);
             } else {
-                prop_assert!(outcome.bytes[side].len() <= expected[side].len());
+                prop_assert!(outcome.bytes[direction].len() <= expected[direction].len());
             }
-            prop_assert_eq!(outcome.last[side].as_ref(), Some(&ends[side]));
+            prop_assert_eq!(outcome.last[direction].as_ref(), Some(&expected_ends[direction]));
         }
-        check_order(&guests.calls, filters)?;
+        check_order(&scripted.calls, filters)?;
     }
 
     #[test]
-    fn whatever_guests_do_a_stream_ends(
+    fn stream_with_any_guests_ends(
         filters in 1usize..5,
-        moves in proptest::collection::vec(guest_move(), 0..30),
+        script in proptest::collection::vec(scripted_call(), 0..30),
         absent in absent(),
         request in message(),
         response in message(),
-        nudges in proptest::collection::vec(any::<u8>(), 1..8),
+        random_steps in proptest::collection::vec(any::<u8>(), 1..8),
         death in proptest::option::of((0usize..5, any::<bool>())),
     ) {
         let mut exchange = exchange(filters);
-        let mut guests = players(filters, moves, absent);
+        let mut scripted = scripted_filters(filters, script, absent);
         let expected = [request.0.concat(), response.0.concat()];
         if let Some((filter, open)) = death {
-            drive(&mut exchange, &mut guests, Event::Request(MessageEnd::Later));
+            drive(&mut exchange, &mut scripted, Event::RequestHeaders(EndOfStream::No));
             let policy = if open { FailurePolicy::Open } else { FailurePolicy::Closed };
-            drive(&mut exchange, &mut guests, Event::Died(filter % filters, failed(policy)));
-            drive(&mut exchange, &mut guests, Event::End(Side::Request));
+            drive(&mut exchange, &mut scripted, Event::FilterFailed(filter % filters, failure(policy)));
+            drive(&mut exchange, &mut scripted, Event::EndOfStream(Direction::Request));
             for _ in 0..200 {
-                resume_all(&mut exchange, &mut guests, filters, Side::Request);
+                resume_all(&mut exchange, &mut scripted, filters, Direction::Request);
             }
-            let last = read(&mut exchange, Side::Request, &mut Vec::new());
+            let last = read(&mut exchange, Direction::Request, &mut Vec::new());
             prop_assert!(last.is_some(), "the request hangs");
             return Ok(());
         }
-        let outcome = play(&mut exchange, &mut guests, [request, response], &nudges);
+        let outcome = run_stream(&mut exchange, &mut scripted, [request, response], &random_steps);
         let [to_upstream, to_downstream] = outcome.last;
-        prop_assert!(to_upstream.is_some() && to_downstream.is_some(), "a side hangs: {:?}", guests.calls);
-        if exchange.chain.answered && to_downstream != Some(Piece::Reset) {
+        prop_assert!(to_upstream.is_some() && to_downstream.is_some(), "a direction hangs: {:?}", scripted.calls);
+        if exchange.chain.has_reply && to_downstream != Some(OutputFrame::Reset) {
             let status = exchange.response.as_ref().map(|head| head.status.as_u16());
             prop_assert!(matches!(status, Some(418 | 500 | 503)), "{status:?}");
-        } else if to_downstream != Some(Piece::Reset) && guests.dropped[1] == 0 {
+        } else if to_downstream != Some(OutputFrame::Reset) && scripted.dropped[1] == 0 {
             prop_assert_eq!(&outcome.bytes[1], &expected[1]);
         }
-        if let Some(from) = guests.answered_at {
-            let late = guests.calls[from..].iter().find(|(_, callback)| {
-                matches!(callback, Callback::Head(Side::Request, _) | Callback::Body(Side::Request, ..))
+        if let Some(from) = scripted.replied_at {
+            let late = scripted.calls[from..].iter().find(|(_, callback)| {
+                matches!(callback, Callback::Headers(Direction::Request, _) | Callback::Body(Direction::Request, ..))
             });
-            prop_assert!(late.is_none(), "request callback after the answer: {late:?}");
+            prop_assert!(late.is_none(), "request callback after the reply: {late:?}");
         }
-        check_order(&guests.calls, filters)?;
+        check_order(&scripted.calls, filters)?;
     }
 
     #[test]
-    fn a_response_that_nobody_looks_at_needs_no_stations(
+    fn request_only_chain_equals_chain_without_response_callbacks(
         filters in 1usize..5,
-        moves in proptest::collection::vec(guest_move(), 0..30),
+        script in proptest::collection::vec(scripted_call(), 0..30),
         mut absent in absent(),
         request in message(),
         response in message(),
-        nudges in proptest::collection::vec(any::<u8>(), 1..8),
-        waiting in proptest::option::of(ask()),
+        random_steps in proptest::collection::vec(any::<u8>(), 1..8),
+        waiting in proptest::option::of(command()),
     ) {
-        absent.push(Callback::Head(Side::Response, MessageEnd::Later));
-        absent.push(Callback::Body(Side::Response, 0, MessageEnd::Later));
-        absent.push(Callback::Trailers(Side::Response));
-        let played = |chain| {
+        absent.push(Callback::Headers(Direction::Response, EndOfStream::No));
+        absent.push(Callback::Body(Direction::Response, 0, EndOfStream::No));
+        absent.push(Callback::Trailers(Direction::Response));
+        let run = |chain| {
             let mut exchange = exchange_through(chain);
-            let mut guests = players(filters, moves.clone(), absent.clone());
-            guests.waiting.clone_from(&waiting);
-            let Outcome { bytes, last } =
-                play(&mut exchange, &mut guests, [request.clone(), response.clone()], &nudges);
+            let mut scripted = scripted_filters(filters, script.clone(), absent.clone());
+            scripted.waiting.clone_from(&waiting);
+            let StreamOutput { bytes, last } =
+                run_stream(&mut exchange, &mut scripted, [request.clone(), response.clone()], &random_steps);
             let status = exchange.response.map(|head| head.status);
-            (bytes, last, guests.calls, exchange.chain.answered, status)
+            (bytes, last, scripted.calls, exchange.chain.has_reply, status)
         };
-        let room = |_| MAX_HELD_BODY_BYTES;
-        prop_assert_eq!(played(Chain::of_requests(filters, room)), played(Chain::new(filters, room)));
+        let buffer_limit = |_| BODY_LIMIT_BYTES;
+        prop_assert_eq!(run(ChainState::request_only(filters, buffer_limit)), run(ChainState::new(filters, buffer_limit)));
     }
 }
 
-/// A paused filter that buffers is shown all of the body each time.
+/// A filter that buffers the body sees all of it in each callback.
 #[test]
-fn buffering_shows_the_whole_body() {
+fn buffering_filter_sees_whole_body() {
     let mut exchange = exchange(1);
-    let pause = || Move::answer(Action::Pause(Hold::Buffer));
-    let mut guests = players(1, vec![Move::answer(Action::Continue), pause(), pause()], vec![]);
-    drive(&mut exchange, &mut guests, Event::Request(MessageEnd::Later));
+    let pause = || ScriptedCall::returning(FilterStatus::Pause(Pause::BufferBody));
+    let mut scripted =
+        scripted_filters(1, vec![ScriptedCall::returning(FilterStatus::Continue), pause(), pause()], vec![]);
+    drive(&mut exchange, &mut scripted, Event::RequestHeaders(EndOfStream::No));
     for chunk in ["ab", "cde", "f"] {
-        drive(&mut exchange, &mut guests, Event::Data(Side::Request, Bytes::from_static(chunk.as_bytes())));
+        drive(
+            &mut exchange,
+            &mut scripted,
+            Event::Data(Direction::Request, Bytes::from_static(chunk.as_bytes()), EndOfStream::No),
+        );
     }
-    drive(&mut exchange, &mut guests, Event::End(Side::Request));
-    let sizes: Vec<_> = guests
+    drive(&mut exchange, &mut scripted, Event::EndOfStream(Direction::Request));
+    let sizes: Vec<_> = scripted
         .calls
         .iter()
         .filter_map(|(_, callback)| match callback {
@@ -390,73 +413,77 @@ fn buffering_shows_the_whole_body() {
             _ => None,
         })
         .collect();
-    assert_eq!(sizes, [(2, MessageEnd::Later), (5, MessageEnd::Later), (6, MessageEnd::Later), (0, MessageEnd::Here)]);
+    assert_eq!(sizes, [(2, EndOfStream::No), (5, EndOfStream::No), (6, EndOfStream::No), (0, EndOfStream::Yes)]);
     let mut bytes = Vec::new();
-    assert_eq!(read(&mut exchange, Side::Request, &mut bytes), Some(Piece::End));
+    assert_eq!(read(&mut exchange, Direction::Request, &mut bytes), Some(OutputFrame::End));
     assert_eq!(bytes, b"abcdef");
 }
 
-/// What is buffered on a filter's wish overflows into a 413; what merely waits is held back at its source.
+/// A buffered body beyond the limit is rejected with 413. Other paused data stops its source.
 #[test]
-fn held_bodies_are_bounded() {
+fn buffered_bodies_are_bounded() {
     let mut exchange = exchange(1);
-    let mut guests = players(1, vec![Move::answer(Action::Continue)], vec![]);
-    guests.moves.extend(std::iter::repeat_n(Move::answer(Action::Pause(Hold::Buffer)), 100));
-    drive(&mut exchange, &mut guests, Event::Request(MessageEnd::Later));
+    let mut scripted = scripted_filters(1, vec![ScriptedCall::returning(FilterStatus::Continue)], vec![]);
+    scripted.script.extend(std::iter::repeat_n(ScriptedCall::returning(FilterStatus::Pause(Pause::BufferBody)), 100));
+    drive(&mut exchange, &mut scripted, Event::RequestHeaders(EndOfStream::No));
     let chunk = Bytes::from(vec![7; 64 * 1024]);
     let mut sent = 0;
-    while !exchange.chain.answered {
-        assert!(exchange.chain.accepts(Side::Request));
-        drive(&mut exchange, &mut guests, Event::Data(Side::Request, chunk.clone()));
+    while !exchange.chain.has_reply {
+        assert!(exchange.chain.can_read(Direction::Request));
+        drive(&mut exchange, &mut scripted, Event::Data(Direction::Request, chunk.clone(), EndOfStream::No));
         sent += chunk.len();
-        assert!(sent <= MAX_HELD_BODY_BYTES + chunk.len());
+        assert!(sent <= BODY_LIMIT_BYTES + chunk.len());
     }
     assert_eq!(exchange.response.as_ref().map(|head| head.status), Some(StatusCode::PAYLOAD_TOO_LARGE));
 
     let mut exchange = self::exchange(1);
-    let mut guests = players(1, vec![Move::answer(Action::Pause(Hold::All))], vec![]);
-    drive(&mut exchange, &mut guests, Event::Request(MessageEnd::Later));
+    let mut scripted = scripted_filters(1, vec![ScriptedCall::returning(FilterStatus::Pause(Pause::All))], vec![]);
+    drive(&mut exchange, &mut scripted, Event::RequestHeaders(EndOfStream::No));
     let mut sent = 0;
-    while exchange.chain.accepts(Side::Request) {
-        drive(&mut exchange, &mut guests, Event::Data(Side::Request, chunk.clone()));
+    while exchange.chain.can_read(Direction::Request) {
+        drive(&mut exchange, &mut scripted, Event::Data(Direction::Request, chunk.clone(), EndOfStream::No));
         sent += chunk.len();
-        assert!(sent <= MAX_HELD_BODY_BYTES);
+        assert!(sent <= BODY_LIMIT_BYTES);
     }
-    assert!(!exchange.chain.answered);
+    assert!(!exchange.chain.has_reply);
 }
 
-/// A reply before the upstream's response passes the response filters that have seen the request, in reverse order.
+/// A reply before the upstream's response passes the filters that have seen the request, in reverse order.
 #[test]
-fn a_reply_passes_the_started_filters() {
+fn reply_passes_filters_that_saw_request() {
     let mut exchange = exchange(3);
-    let mut guests = players(3, vec![Move::answer(Action::Continue)], vec![]);
-    guests.moves.push_back(Move { asks: vec![Ask::Reply(reply("no"))], ends: Ok(Action::Continue) });
-    drive(&mut exchange, &mut guests, Event::Request(MessageEnd::Here));
-    let heads: Vec<_> = guests
+    let mut scripted = scripted_filters(3, vec![ScriptedCall::returning(FilterStatus::Continue)], vec![]);
+    scripted.script.push_back(ScriptedCall {
+        commands: vec![StreamCommand::LocalReply(reply("no"))],
+        outcome: Ok(FilterStatus::Continue),
+    });
+    drive(&mut exchange, &mut scripted, Event::RequestHeaders(EndOfStream::Yes));
+    let heads: Vec<_> = scripted
         .calls
         .iter()
-        .map(|(filter, callback)| (*filter, matches!(callback, Callback::Head(Side::Response, _))))
+        .map(|(filter, callback)| (*filter, matches!(callback, Callback::Headers(Direction::Response, _))))
         .collect();
     assert_eq!(heads[..4], [(0, false), (1, false), (1, true), (1, false)]);
     assert_eq!(heads[4..], [(0, true), (0, false)]);
     let mut bytes = Vec::new();
-    assert_eq!(read(&mut exchange, Side::Response, &mut bytes), Some(Piece::End));
+    assert_eq!(read(&mut exchange, Direction::Response, &mut bytes), Some(OutputFrame::End));
     assert_eq!(bytes, b"no");
 }
 
-/// A filter may ask for several answers in one callback: the last one goes out, since nobody has seen those before it.
+/// Of several replies in one callback the last one is sent, since nothing of the earlier ones was sent.
 #[test]
-fn an_answer_that_nobody_has_seen_gives_way_to_the_next() {
-    let room = |_| MAX_HELD_BODY_BYTES;
-    for chain in [Chain::new(1, room), Chain::of_requests(1, room)] {
+fn unsent_reply_is_replaced_by_next() {
+    let buffer_limit = |_| BODY_LIMIT_BYTES;
+    for chain in [ChainState::new(1, buffer_limit), ChainState::request_only(1, buffer_limit)] {
         let mut exchange = exchange_through(chain);
-        let refuse = || Ask::Refuse(ProxyError::FilterOutput { plugin: "a/b".to_owned() });
-        let asks = vec![refuse(), refuse(), refuse(), Ask::Reply(reply("no"))];
-        let mut guests = players(1, vec![Move { asks, ends: Err(FailurePolicy::Closed) }], vec![]);
-        drive(&mut exchange, &mut guests, Event::Request(MessageEnd::Here));
+        let refuse = || StreamCommand::Fail(ProxyError::FilterOutput { plugin: "a/b".to_owned() });
+        let commands = vec![refuse(), refuse(), refuse(), StreamCommand::LocalReply(reply("no"))];
+        let mut scripted =
+            scripted_filters(1, vec![ScriptedCall { commands, outcome: Err(FailurePolicy::Closed) }], vec![]);
+        drive(&mut exchange, &mut scripted, Event::RequestHeaders(EndOfStream::Yes));
         assert_eq!(exchange.response.as_ref().map(|head| head.status.as_u16()), Some(418));
         let mut bytes = Vec::new();
-        assert_eq!(read(&mut exchange, Side::Response, &mut bytes), Some(Piece::End));
+        assert_eq!(read(&mut exchange, Direction::Response, &mut bytes), Some(OutputFrame::End));
         assert_eq!(bytes, b"no");
     }
 }

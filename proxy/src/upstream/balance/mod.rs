@@ -1,18 +1,20 @@
-//! Which endpoint a request goes to. A [`Balancer`] belongs to one worker and one set of endpoints, and is made anew
-//! when the set changes. It knows positions and weights only; how busy an endpoint is, it is told.
+//! Load balancers: which endpoint a request is sent to. A [`Balancer`] belongs to one worker and one set of endpoints,
+//! and is rebuilt when the set changes. It stores positions and weights only; the caller passes the load of an
+//! endpoint.
 
 mod least_request;
 mod random;
 mod round_robin;
+mod weights;
 
 use rand::rngs::SmallRng;
-use weir_model::Balancing;
+use weir_model::LbPolicy;
 
 use least_request::LeastRequest;
 use random::Random;
 use round_robin::RoundRobin;
 
-/// One algorithm with its position.
+/// One algorithm with its state.
 pub(super) enum Balancer {
     RoundRobin(RoundRobin),
     LeastRequest(LeastRequest),
@@ -20,16 +22,17 @@ pub(super) enum Balancer {
 }
 
 impl Balancer {
-    /// A balancer over endpoints with these weights. Workers start at different positions, by `rng`.
-    pub(super) fn new(balancing: Balancing, weights: &[u32], rng: &mut SmallRng) -> Self {
+    /// Returns a balancer over endpoints with these weights. With `rng`, workers start at different positions.
+    pub(super) fn new(balancing: LbPolicy, weights: &[u32], rng: &mut SmallRng) -> Self {
         match balancing {
-            Balancing::RoundRobin => Self::RoundRobin(RoundRobin::new(weights, rng)),
-            Balancing::LeastRequest => Self::LeastRequest(LeastRequest::new(weights)),
-            Balancing::Random => Self::Random(Random::new(weights)),
+            LbPolicy::RoundRobin => Self::RoundRobin(RoundRobin::new(weights, rng)),
+            LbPolicy::LeastRequest => Self::LeastRequest(LeastRequest::new(weights)),
+            LbPolicy::Random => Self::Random(Random::new(weights)),
         }
     }
 
-    /// The position of an endpoint, or `None` when there is none with a weight. `load` says how busy one is.
+    /// Returns the position of an endpoint; `None` when none has a weight. `load` returns the requests in flight at a
+    /// position.
     pub(super) fn pick(&mut self, rng: &mut SmallRng, load: impl Fn(usize) -> u32) -> Option<usize> {
         match self {
             Self::RoundRobin(round_robin) => round_robin.pick(),
@@ -37,16 +40,4 @@ impl Balancer {
             Self::Random(random) => random.pick(rng),
         }
     }
-}
-
-/// The one weight that all of those above 0 have, if they have.
-fn even(weights: &[u32]) -> bool {
-    let mut shares = weights.iter().filter(|weight| **weight > 0);
-    let first = shares.next();
-    shares.all(|weight| Some(weight) == first)
-}
-
-/// The positions that have a weight.
-fn usable(weights: &[u32]) -> Box<[usize]> {
-    (0..weights.len()).filter(|index| weights[*index] > 0).collect()
 }

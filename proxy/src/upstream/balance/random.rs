@@ -1,4 +1,4 @@
-//! At random, by weight: one draw, one binary search in the running sums of the weights.
+//! Weighted random: one draw, and one binary search in the cumulative weights.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -24,7 +24,7 @@ impl Random {
         (total > 0).then(|| self.at(rng.random_range(0..total)))
     }
 
-    /// The position whose share holds `draw`, which is below the total.
+    /// Returns the position whose share contains `draw`, which is below the total.
     fn at(&self, draw: u64) -> usize {
         self.sums.partition_point(|sum| *sum <= draw)
     }
@@ -47,7 +47,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_draw_picks_as_the_naive_version_does(weights in prop::collection::vec(0u32..9, 1..20)) {
+        fn every_draw_equals_naive_version(weights in prop::collection::vec(0u32..9, 1..20)) {
             let random = Random::new(&weights);
             for draw in 0..weights.iter().map(|weight| u64::from(*weight)).sum() {
                 prop_assert_eq!(random.at(draw), naive(&weights, draw));

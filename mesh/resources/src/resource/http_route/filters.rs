@@ -1,4 +1,4 @@
-//! The upstream filters of a rule: what they change about a request or a response.
+//! The Gateway API filters of a rule: header modifiers, redirect, rewrite, mirrors.
 
 use std::sync::Arc;
 
@@ -11,60 +11,65 @@ use gateway_api::httproutes::{
     HttpRouteRulesFiltersUrlRewritePathType as RewritePathType,
 };
 use weir_model::limits::MAX_MIRRORS;
-use weir_model::{Fraction, HeaderEdits, PathRewrite, Redirect, Rewrite};
+use weir_model::{Fraction, HeaderModifier, PathRewrite, Redirect, Rewrite};
 
-use crate::document::{Faults, Path};
-use crate::grammar::{http, name};
 use crate::resource::field::port;
-use crate::resource::http_route::BackendRef;
-use crate::resource::http_route::action::{WrittenRef, check_ref};
-use crate::resource::http_route::edits::{WrittenEdits, check_edits};
+use crate::resource::http_route::backend_ref::{BackendRef, RawBackendRef, check_ref};
+use crate::resource::http_route::header_modifier::{RawHeaderEdits, check_header_modifier};
+use crate::syntax::{http, name};
+use crate::yaml::{FieldErrors, FieldPathRef};
 
-/// The statuses that send the downstream elsewhere (Gateway API).
+/// The status codes of a redirect (Gateway API).
 const REDIRECT_STATUSES: [i64; 5] = [301, 302, 303, 307, 308];
 
-/// The status of a redirect that names none (Gateway API).
+/// The default status code of a redirect (Gateway API).
 const DEFAULT_REDIRECT_STATUS: i64 = 302;
 
-/// What all filters of a rule say together.
+/// The filters of a rule, combined.
 #[derive(Debug, Default)]
 pub(crate) struct RuleFilters {
-    pub(crate) request_headers: HeaderEdits,
-    pub(crate) response_headers: HeaderEdits,
-    /// With the index of its filter, as the next ones.
+    pub(crate) request_headers: HeaderModifier,
+    pub(crate) response_headers: HeaderModifier,
+    /// The redirect, and the index of its filter.
     pub(crate) redirect: Option<(Redirect, usize)>,
+    /// The rewrite, and the index of its filter.
     pub(crate) rewrite: Option<(Rewrite, usize)>,
+    /// Backend, share of requests, and index of the filter.
     pub(crate) mirrors: Vec<(BackendRef, Fraction, usize)>,
 }
 
-/// Checks the filters of a rule.
-pub(crate) fn check(written: Vec<HttpRouteRulesFilters>, path: &Path<'_>, faults: &mut Faults) -> Option<RuleFilters> {
-    let faults_before = faults.count();
+/// Validates the filters of a rule.
+pub(crate) fn check(
+    raw: Vec<HttpRouteRulesFilters>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<RuleFilters> {
+    let faults_before = errors.count();
     let mut filters = RuleFilters::default();
     let mut seen: Vec<&'static str> = Vec::new();
-    for (index, filter) in written.into_iter().enumerate() {
+    for (index, filter) in raw.into_iter().enumerate() {
         let at = path.entry(index);
         let (kind, field) = names(&filter.r#type);
-        check_fields(&filter, field, &at, faults);
+        check_fields(&filter, field, &at, errors);
         if seen.contains(&kind) && kind != "RequestMirror" {
-            faults.add(&at.field("type"), format!("a second {kind} in one rule"), "put both into one filter");
+            errors.add(&at.field("type"), format!("a second {kind} in one rule"), "put both into one filter");
         }
         seen.push(kind);
-        check_one(filter, index, &mut filters, &at, faults);
+        check_one(filter, index, &mut filters, &at, errors);
     }
     if filters.mirrors.len() > MAX_MIRRORS {
-        faults.add(path, format!("{} mirrors", filters.mirrors.len()), format!("use at most {MAX_MIRRORS}"));
+        errors.add(path, format!("{} mirrors", filters.mirrors.len()), format!("use at most {MAX_MIRRORS}"));
     }
-    // What is missing here would look like a contradiction to the checks of the whole rule.
-    Some(filters).filter(|_| faults.count() == faults_before)
+    // With an invalid filter left out, later checks would report false conflicts.
+    Some(filters).filter(|_| errors.count() == faults_before)
 }
 
 fn check_one(
     filter: HttpRouteRulesFilters,
     index: usize,
     filters: &mut RuleFilters,
-    path: &Path<'_>,
-    faults: &mut Faults,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
 ) {
     let HttpRouteRulesFilters {
         cors: _,
@@ -76,33 +81,33 @@ fn check_one(
         r#type: _,
         url_rewrite,
     } = filter;
-    if let Some(edits) = request_header_modifier {
-        let set = edits.set.into_iter().flatten().map(|it| (it.name, it.value)).collect();
-        let add = edits.add.into_iter().flatten().map(|it| (it.name, it.value)).collect();
-        let written = WrittenEdits { set, add, remove: edits.remove.unwrap_or_default() };
-        filters.request_headers = check_edits(&written, &path.field("requestHeaderModifier"), faults);
+    if let Some(modifier) = request_header_modifier {
+        let set = modifier.set.into_iter().flatten().map(|header| (header.name, header.value)).collect();
+        let add = modifier.add.into_iter().flatten().map(|header| (header.name, header.value)).collect();
+        let raw = RawHeaderEdits { set, add, remove: modifier.remove.unwrap_or_default() };
+        filters.request_headers = check_header_modifier(&raw, &path.field("requestHeaderModifier"), errors);
     }
-    if let Some(edits) = response_header_modifier {
-        let set = edits.set.into_iter().flatten().map(|it| (it.name, it.value)).collect();
-        let add = edits.add.into_iter().flatten().map(|it| (it.name, it.value)).collect();
-        let written = WrittenEdits { set, add, remove: edits.remove.unwrap_or_default() };
-        filters.response_headers = check_edits(&written, &path.field("responseHeaderModifier"), faults);
+    if let Some(modifier) = response_header_modifier {
+        let set = modifier.set.into_iter().flatten().map(|header| (header.name, header.value)).collect();
+        let add = modifier.add.into_iter().flatten().map(|header| (header.name, header.value)).collect();
+        let raw = RawHeaderEdits { set, add, remove: modifier.remove.unwrap_or_default() };
+        filters.response_headers = check_header_modifier(&raw, &path.field("responseHeaderModifier"), errors);
     }
     if let Some(redirect) = request_redirect {
-        let redirect = check_redirect(redirect, &path.field("requestRedirect"), faults);
+        let redirect = check_redirect(redirect, &path.field("requestRedirect"), errors);
         filters.redirect = redirect.map(|redirect| (redirect, index));
     }
     if let Some(rewrite) = url_rewrite {
-        let rewrite = check_rewrite(rewrite, &path.field("urlRewrite"), faults);
+        let rewrite = check_rewrite(rewrite, &path.field("urlRewrite"), errors);
         filters.rewrite = rewrite.map(|rewrite| (rewrite, index));
     }
     if let Some(mirror) = request_mirror {
-        let mirror = check_mirror(mirror, &path.field("requestMirror"), faults);
+        let mirror = check_mirror(mirror, &path.field("requestMirror"), errors);
         filters.mirrors.extend(mirror.map(|(backend, fraction)| (backend, fraction, index)));
     }
 }
 
-/// A filter's type and the field that belongs to it.
+/// Returns the name of a filter type and of its field.
 const fn names(kind: &FilterType) -> (&'static str, &'static str) {
     match kind {
         FilterType::RequestHeaderModifier => ("RequestHeaderModifier", "requestHeaderModifier"),
@@ -115,7 +120,7 @@ const fn names(kind: &FilterType) -> (&'static str, &'static str) {
     }
 }
 
-fn check_fields(filter: &HttpRouteRulesFilters, expected: &str, path: &Path<'_>, faults: &mut Faults) {
+fn check_fields(filter: &HttpRouteRulesFilters, expected: &str, path: &FieldPathRef<'_>, errors: &mut FieldErrors) {
     let present = [
         ("requestHeaderModifier", filter.request_header_modifier.is_some()),
         ("responseHeaderModifier", filter.response_header_modifier.is_some()),
@@ -126,31 +131,31 @@ fn check_fields(filter: &HttpRouteRulesFilters, expected: &str, path: &Path<'_>,
     for (field, is_present) in present {
         let (kind, _) = names(&filter.r#type);
         if field == expected && !is_present {
-            faults.add(&path.field(field), "missing", format!("add `{field}`: a filter of type {kind} needs it"));
+            errors.add(&path.field(field), "missing", format!("add `{field}`: a filter of type {kind} needs it"));
         }
         if field != expected && is_present {
             let reason = format!("does not belong to a filter of type {kind}");
-            faults.add(&path.field(field), reason, "make it a filter of its own, or change `type`");
+            errors.add(&path.field(field), reason, "make it a filter of its own, or change `type`");
         }
     }
 }
 
 fn check_redirect(
-    written: HttpRouteRulesFiltersRequestRedirect,
-    path: &Path<'_>,
-    faults: &mut Faults,
+    raw: HttpRouteRulesFiltersRequestRedirect,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
 ) -> Option<Redirect> {
-    let HttpRouteRulesFiltersRequestRedirect { hostname, path: rewrite, port: number, scheme, status_code } = written;
+    let HttpRouteRulesFiltersRequestRedirect { hostname, path: rewrite, port: number, scheme, status_code } = raw;
     if hostname.is_none() && rewrite.is_none() && number.is_none() && scheme.is_none() {
         let hint = "add `scheme`, `hostname`, `port` or `path`";
-        faults.add(path, "redirects to the same place again and again", hint);
+        errors.add(path, "redirects to the same place again and again", hint);
     }
     let status = status_code.unwrap_or(DEFAULT_REDIRECT_STATUS);
     if !REDIRECT_STATUSES.contains(&status) {
         let hint = "use one of 301, 302, 303, 307, 308";
-        faults.add(&path.field("statusCode"), format!("{status} is not a redirect"), hint);
+        errors.add(&path.field("statusCode"), format!("{status} is not a redirect"), hint);
     }
-    check_hostname(hostname.as_deref(), &path.field("hostname"), faults);
+    check_hostname(hostname.as_deref(), &path.field("hostname"), errors);
     let rewrite = match rewrite {
         None => Some(None),
         Some(HttpRouteRulesFiltersRequestRedirectPath { replace_full_path, replace_prefix_match, r#type }) => {
@@ -158,8 +163,8 @@ fn check_redirect(
                 RedirectPathType::ReplaceFullPath => RewriteKind::Full,
                 RedirectPathType::ReplacePrefixMatch => RewriteKind::Prefix,
             };
-            let written = WrittenPath { kind, full: replace_full_path, prefix: replace_prefix_match };
-            check_path(written, &path.field("path"), faults).map(Some)
+            let raw = RawPathModifier { kind, full: replace_full_path, prefix: replace_prefix_match };
+            check_path(raw, &path.field("path"), errors).map(Some)
         }
     };
     let scheme = scheme.map(|scheme| match scheme {
@@ -167,8 +172,8 @@ fn check_redirect(
         Scheme::Https => ("https", 443),
     });
     let port = match (number, scheme) {
-        (Some(number), _) => Some(port(number.into(), &path.field("port"), faults)?),
-        // A scheme without a port means the scheme's own (Gateway API, `HTTPRequestRedirectFilter.port`).
+        (Some(number), _) => Some(port(number.into(), &path.field("port"), errors)?),
+        // The default port is that of the scheme (Gateway API, `HTTPRequestRedirectFilter.port`).
         (None, Some((_, port))) => Some(port),
         (None, None) => None,
     };
@@ -177,12 +182,16 @@ fn check_redirect(
     Some(Redirect { scheme, host: hostname.map(Arc::from), port, path: rewrite?, status })
 }
 
-fn check_rewrite(written: HttpRouteRulesFiltersUrlRewrite, path: &Path<'_>, faults: &mut Faults) -> Option<Rewrite> {
-    let HttpRouteRulesFiltersUrlRewrite { hostname, path: rewrite } = written;
+fn check_rewrite(
+    raw: HttpRouteRulesFiltersUrlRewrite,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<Rewrite> {
+    let HttpRouteRulesFiltersUrlRewrite { hostname, path: rewrite } = raw;
     if hostname.is_none() && rewrite.is_none() {
-        faults.add(path, "changes nothing", "add `hostname` or `path`, or remove the filter");
+        errors.add(path, "changes nothing", "add `hostname` or `path`, or remove the filter");
     }
-    check_hostname(hostname.as_deref(), &path.field("hostname"), faults);
+    check_hostname(hostname.as_deref(), &path.field("hostname"), errors);
     let rewrite = match rewrite {
         None => None,
         Some(HttpRouteRulesFiltersUrlRewritePath { replace_full_path, replace_prefix_match, r#type }) => {
@@ -190,8 +199,8 @@ fn check_rewrite(written: HttpRouteRulesFiltersUrlRewrite, path: &Path<'_>, faul
                 RewritePathType::ReplaceFullPath => RewriteKind::Full,
                 RewritePathType::ReplacePrefixMatch => RewriteKind::Prefix,
             };
-            let written = WrittenPath { kind, full: replace_full_path, prefix: replace_prefix_match };
-            Some(check_path(written, &path.field("path"), faults)?)
+            let raw = RawPathModifier { kind, full: replace_full_path, prefix: replace_prefix_match };
+            Some(check_path(raw, &path.field("path"), errors)?)
         }
     };
     Some(Rewrite { host: hostname.map(Arc::from), path: rewrite })
@@ -203,51 +212,51 @@ enum RewriteKind {
     Prefix,
 }
 
-struct WrittenPath {
+struct RawPathModifier {
     kind: RewriteKind,
     full: Option<String>,
     prefix: Option<String>,
 }
 
-fn check_path(written: WrittenPath, path: &Path<'_>, faults: &mut Faults) -> Option<PathRewrite> {
-    let (field, value, other_field, other) = match written.kind {
-        RewriteKind::Full => ("replaceFullPath", written.full, "replacePrefixMatch", written.prefix),
-        RewriteKind::Prefix => ("replacePrefixMatch", written.prefix, "replaceFullPath", written.full),
+fn check_path(raw: RawPathModifier, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<PathRewrite> {
+    let (field, value, other_field, other) = match raw.kind {
+        RewriteKind::Full => ("replaceFullPath", raw.full, "replacePrefixMatch", raw.prefix),
+        RewriteKind::Prefix => ("replacePrefixMatch", raw.prefix, "replaceFullPath", raw.full),
     };
     if other.is_some() {
         let reason = "does not belong to this type".to_owned();
-        faults.add(&path.field(other_field), reason, format!("write `{field}`, or change `type`"));
+        errors.add(&path.field(other_field), reason, format!("write `{field}`, or change `type`"));
     }
     let Some(value) = value else {
-        faults.add(&path.field(field), "missing", format!("add `{field}`: its type needs it"));
+        errors.add(&path.field(field), "missing", format!("add `{field}`: its type needs it"));
         return None;
     };
-    let is_prefix = written.kind == RewriteKind::Prefix;
-    // An empty text takes the prefix away, as `/` does (Gateway API, `HTTPPathModifier.replacePrefixMatch`).
+    let is_prefix = raw.kind == RewriteKind::Prefix;
+    // An empty value removes the prefix, as `/` does (Gateway API, `HTTPPathModifier.replacePrefixMatch`).
     if !(is_prefix && value.is_empty())
-        && let Err(objection) = http::path(&value)
+        && let Err(error) = http::path(&value)
     {
-        faults.object(&path.field(field), objection);
+        errors.add_syntax_error(&path.field(field), error);
         return None;
     }
-    Some(match written.kind {
+    Some(match raw.kind {
         RewriteKind::Full => PathRewrite::Full(Arc::from(value)),
         RewriteKind::Prefix => PathRewrite::Prefix(Arc::from(value.strip_suffix('/').unwrap_or(&value))),
     })
 }
 
 fn check_mirror(
-    written: HttpRouteRulesFiltersRequestMirror,
-    path: &Path<'_>,
-    faults: &mut Faults,
+    raw: HttpRouteRulesFiltersRequestMirror,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
 ) -> Option<(BackendRef, Fraction)> {
-    let HttpRouteRulesFiltersRequestMirror { backend_ref, fraction, percent } = written;
+    let HttpRouteRulesFiltersRequestMirror { backend_ref, fraction, percent } = raw;
     let HttpRouteRulesFiltersRequestMirrorBackendRef { group, kind, name, namespace, port } = backend_ref;
-    let written = WrittenRef { group, kind, name, namespace, port };
-    let backend = check_ref(written, &path.field("backendRef"), faults);
+    let raw = RawBackendRef { group, kind, name, namespace, port };
+    let backend = check_ref(raw, &path.field("backendRef"), errors);
     let (field, numerator, denominator) = match (percent, fraction) {
         (Some(_), Some(_)) => {
-            faults.add(&path.field("fraction"), "both `percent` and `fraction`", "keep one of the two");
+            errors.add(&path.field("fraction"), "both `percent` and `fraction`", "keep one of the two");
             return None;
         }
         (None, None) => return Some((backend?, Fraction::ALL)),
@@ -255,26 +264,26 @@ fn check_mirror(
         (None, Some(fraction)) => ("fraction", fraction.numerator, fraction.denominator.unwrap_or(100)),
     };
     let (Ok(top), Ok(bottom)) = (u32::try_from(numerator), u32::try_from(denominator)) else {
-        faults.add(&path.field(field), "a negative share of the requests", "use 0 (none) to 100 (all)");
+        errors.add(&path.field(field), "a negative share of the requests", "use 0 (none) to 100 (all)");
         return None;
     };
     match Fraction::new(top, bottom) {
         Ok(fraction) => Some((backend?, fraction)),
         Err(_) if field == "percent" => {
-            faults.add(&path.field(field), format!("{top} per cent is more than all"), "use 0 (none) to 100 (all)");
+            errors.add(&path.field(field), format!("{top} per cent is more than all"), "use 0 (none) to 100 (all)");
             None
         }
         Err(error) => {
-            faults.object(&path.field(field), error.into());
+            errors.add_syntax_error(&path.field(field), error.into());
             None
         }
     }
 }
 
-fn check_hostname(hostname: Option<&str>, path: &Path<'_>, faults: &mut Faults) {
+fn check_hostname(hostname: Option<&str>, path: &FieldPathRef<'_>, errors: &mut FieldErrors) {
     if let Some(hostname) = hostname
-        && let Err(objection) = name::hostname(hostname)
+        && let Err(error) = name::hostname(hostname)
     {
-        faults.object(path, objection);
+        errors.add_syntax_error(path, error);
     }
 }

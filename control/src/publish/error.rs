@@ -1,0 +1,34 @@
+//! The error of the publisher's operations.
+
+use weir_resources::Diagnostic;
+
+use crate::limits::MAX_CONFLICTS;
+use crate::store::StoreError;
+
+/// The reason that a change was not made. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The change or its objects are invalid.
+    #[error("rejected with {} errors", .0.len())]
+    Invalid(Vec<Diagnostic>),
+    /// A named object, revision or workload does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// Another change came first, or the object belongs to a file.
+    #[error("{0}")]
+    Conflict(String),
+    /// The token may not make this change.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A module is unreadable, or the snapshot exceeds a limit.
+    #[error("{0}")]
+    Unpublishable(String),
+}
+
+/// Returns the error for a change that lost against other control planes [`MAX_CONFLICTS`] times.
+pub(super) fn conflict_error() -> ChangeError {
+    ChangeError::Conflict(format!("other control planes committed first {MAX_CONFLICTS} times; try again"))
+}

@@ -1,0 +1,210 @@
+//! The publisher itself. **Read [`Publisher::apply_change`] downwards for the walk of a change.**
+//!
+//! ```text
+//! apply_change ─► sync_from_store ─► object_changes ─► check_permitted ─► compile ─► build_validated ─► commit
+//!                      ▲                                                                                 │ │
+//!                      └─────── another control plane committed first (at most MAX_CONFLICTS times) ─────┘ ▼
+//!                                                                                                      publish
+//! ```
+//!
+//! An error at any step leaves the store, the snapshot cache and the proxies as they were.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+use weir_resources::Compiled;
+
+use crate::bundle_store::BundleStore;
+use crate::filter_validation::FilterValidator;
+use crate::limits::MAX_CONFLICTS;
+use crate::publish::admission::{check_modules, check_permitted};
+use crate::publish::change::{Change, ChangeRequest, ChangeResult, DryRun};
+use crate::publish::diagnostics::to_change_error;
+use crate::publish::error::{ChangeError, conflict_error};
+use crate::publish::state::{ActiveObject, ReadView, WriterState};
+use crate::snapshot_cache::{EncodedSnapshot, SnapshotCache};
+use crate::store::{ObjectSet, ResourceStore, StoreError};
+use crate::workload_registry::WorkloadRegistry;
+
+/// The only writer of the store's revisions and of the snapshot cache.
+pub struct Publisher {
+    pub(super) store: Arc<ResourceStore>,
+    pub(super) snapshot_cache: Arc<SnapshotCache>,
+    pub(super) bundles: Arc<BundleStore>,
+    pub(super) validator: FilterValidator,
+    pub(super) registry: Arc<WorkloadRegistry>,
+    pub(super) workloads_changed: Notify,
+    pub(super) writer: Mutex<WriterState>,
+    /// A copy of the published state, so that readers do not wait for the writer's lock.
+    pub(super) read_view: ArcSwap<ReadView>,
+    /// The last revision and the file generation.
+    pub(super) changed: watch::Sender<(u64, u64)>,
+}
+
+/// The parts that a publisher uses.
+pub struct PublisherDeps {
+    /// The store of revisions.
+    pub store: Arc<ResourceStore>,
+    /// The cache that snapshots are published to.
+    pub snapshot_cache: Arc<SnapshotCache>,
+    /// The bundles that Filters may name.
+    pub bundles: Arc<BundleStore>,
+    /// Starts filters before they are published.
+    pub validator: FilterValidator,
+    /// The workloads that are registered.
+    pub registry: Arc<WorkloadRegistry>,
+}
+
+impl Publisher {
+    /// Loads the stored objects; objects of an older release are converted. Publishes nothing yet.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn new(deps: PublisherDeps) -> Result<Arc<Self>, StoreError> {
+        let PublisherDeps { store, snapshot_cache, bundles, validator, registry } = deps;
+        let state = store.load_upgraded()?;
+        bundles.reload()?; // After the revisions that name them.
+        let (changed, _) = watch::channel((state.revision, 0));
+        let writer = WriterState::new(state, Arc::clone(&registry));
+        let read_view = ArcSwap::from_pointee(writer.read_view());
+        Ok(Arc::new(Self {
+            store,
+            snapshot_cache,
+            bundles,
+            validator,
+            registry,
+            workloads_changed: Notify::new(),
+            writer: Mutex::new(writer),
+            read_view,
+            changed,
+        }))
+    }
+
+    /// Publishes the objects that the store had when this process started.
+    ///
+    /// # Errors
+    /// The objects do not compile, because another version of this program wrote them or a shipped module is missing.
+    pub fn publish_stored(&self) -> Result<(), ChangeError> {
+        let mut writer = self.writer.lock();
+        let state = writer.state.clone();
+        // Every object was validated when it was applied. If this version would reject one, it is published all the
+        // same: proxies validate again, and without a snapshot no change could repair it.
+        let (compiled, encoded) = self.build_unvalidated(&mut writer, &state)?;
+        self.publish(&mut writer, &compiled, encoded);
+        Ok(())
+    }
+
+    /// Builds a snapshot from `state` without test-starting its filters: the control plane that committed it already
+    /// did.
+    pub(super) fn build_unvalidated(
+        &self,
+        writer: &mut WriterState,
+        state: &ObjectSet,
+    ) -> Result<(Compiled, EncodedSnapshot), ChangeError> {
+        let files = writer.files.clone();
+        let compiled = writer.compile(state, &files, &self.bundles.catalog()).map_err(ChangeError::Invalid)?;
+        let encoded =
+            self.snapshot_cache.encode(&compiled.snapshot).map_err(|error| to_change_error(&compiled, error))?;
+        Ok((compiled, encoded))
+    }
+
+    /// Applies a change. Retries when another control plane commits first.
+    ///
+    /// # Errors
+    /// The change is invalid, forbidden or in conflict, or the store failed. Nothing was changed.
+    pub fn apply_change(&self, change: &Change, request: &ChangeRequest) -> Result<ChangeResult, ChangeError> {
+        let mut writer = self.writer.lock();
+        for _ in 0..MAX_CONFLICTS {
+            self.sync_from_store(&mut writer)?;
+            if let Some(outcome) = self.try_apply_change(&mut writer, change, request)? {
+                return Ok(outcome);
+            }
+        }
+        Err(conflict_error())
+    }
+
+    /// Tries a change once. Returns `None` when another control plane committed first.
+    fn try_apply_change(
+        &self,
+        writer: &mut WriterState,
+        change: &Change,
+        request: &ChangeRequest,
+    ) -> Result<Option<ChangeResult>, ChangeError> {
+        let store = &self.store;
+        writer.check_expected_revision(request.expected)?;
+        let (bundle_version, bundles) = (self.bundles.version(), self.bundles.catalog());
+        let changes = writer.object_changes(change, store, &bundles)?; // The value of each object before and after.
+        check_permitted(&changes, request)?;
+        let revision = writer.revision(change, &changes, request);
+        let mut next = writer.state.clone();
+        next.apply(&revision)?;
+        let files = writer.files.clone();
+        let compiled = writer.compile(&next, &files, &bundles);
+        let compiled = compiled.map_err(|diagnostics| writer.locate_rejections(change, &bundles, &diagnostics))?;
+        let encoded = check_modules(&compiled).and_then(|()| self.build_validated(&compiled));
+        // Only a change that can be published is committed.
+        if encoded.is_err() || request.is_dry_run {
+            self.evict_unused();
+        }
+        let encoded = encoded.map_err(|error| writer.locate_encode_error(change, &bundles, &compiled, error))?;
+        if request.is_dry_run {
+            let dry_run = Some(DryRun { before: self.snapshot_cache.current(), after: encoded });
+            return Ok(Some(ChangeResult { revision: writer.state.revision, changes, dry_run }));
+        }
+        if revision.changes.is_empty() {
+            return Ok(Some(ChangeResult { revision: writer.state.revision, changes, dry_run: None }));
+        }
+        let stored_texts = writer.texts_for(&next);
+        if !store.commit(&mut writer.state, &revision, &bundle_version)? {
+            return Ok(None);
+        }
+        writer.stored_texts = stored_texts;
+        self.publish(writer, &compiled, encoded); // From here on every proxy gets it.
+        let id = revision.meta.id;
+        info!(revision = id, author = request.author, objects = revision.meta.objects, "revision committed");
+        if let Err(error) = store.checkpoint_if_due(&writer.state) {
+            warn!(%error, "checkpoint failed; no data is lost, the next start takes longer");
+        }
+        Ok(Some(ChangeResult { revision: id, changes, dry_run: None }))
+    }
+
+    /// Compiles and publishes the current state again, after the bytes of a bundle or the registered endpoints have
+    /// changed.
+    pub(super) fn republish(&self, writer: &mut WriterState) -> Result<(), ChangeError> {
+        let (state, files) = (writer.state.clone(), writer.files.clone());
+        let compiled = writer.compile(&state, &files, &self.bundles.catalog()).map_err(ChangeError::Invalid)?;
+        let encoded = self.build_validated(&compiled).map_err(|error| to_change_error(&compiled, error))?;
+        self.publish(writer, &compiled, encoded);
+        Ok(())
+    }
+
+    /// Returns the store of revisions.
+    pub fn store(&self) -> &Arc<ResourceStore> {
+        &self.store
+    }
+
+    /// Returns a receiver of the last revision and the file generation. It is notified at each `publish`.
+    pub fn subscribe(&self) -> watch::Receiver<(u64, u64)> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn publish(&self, writer: &mut WriterState, compiled: &Compiled, encoded: EncodedSnapshot) {
+        let generation = encoded.generation;
+        let mut active = BTreeMap::new();
+        for (id, path, hash) in compiled.objects() {
+            let before = writer.active.get(id).filter(|before| before.hash == hash);
+            let since_generation = before.map_or(generation, |before| before.since_generation);
+            active.insert(id.clone(), ActiveObject { path: path.to_owned(), hash, since_generation });
+        }
+        writer.active = active;
+        writer.published_bundle_version = self.bundles.version();
+        self.refresh_read_view(writer);
+        self.snapshot_cache.publish(encoded);
+        self.evict_unused();
+        self.changed.send_replace((writer.state.revision, writer.file_generation));
+    }
+}

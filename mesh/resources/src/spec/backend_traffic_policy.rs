@@ -1,0 +1,58 @@
+//! `BackendTrafficPolicy`: load balancing and timeouts for the endpoints of Services.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Load balancing and timeouts for the endpoints of Services. A Service has at most one policy.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct BackendTrafficPolicySpec {
+    /// The Services that the policy applies to, in its own namespace.
+    pub(crate) target_refs: Vec<ServiceRef>,
+    /// The load balancing among the endpoints.
+    pub(crate) balancing: Option<LoadBalancerSpec>,
+    /// The timeouts.
+    pub(crate) timeouts: Option<PolicyTimeouts>,
+}
+
+/// A target of a BackendTrafficPolicy.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ServiceRef {
+    /// Empty for `Service`, `weir.dev` for `ServiceEntry`. Default: the kind's own.
+    pub(crate) group: Option<String>,
+    /// `Service` or `ServiceEntry`; both mean the same objects.
+    pub(crate) kind: String,
+    /// The Service's name.
+    pub(crate) name: String,
+}
+
+/// Load balancing among endpoints.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LoadBalancerSpec {
+    /// The algorithm. Default without `balancing`: `RoundRobin`.
+    pub(crate) algorithm: LoadBalancerAlgorithm,
+}
+
+/// A load-balancing algorithm.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+pub(crate) enum LoadBalancerAlgorithm {
+    /// Endpoints in turn, in proportion to their weights.
+    RoundRobin,
+    /// The less loaded of two endpoints picked at random.
+    LeastRequest,
+    /// A random endpoint, in proportion to the weights.
+    Random,
+}
+
+/// Timeouts, as in `500ms` or `1m30s`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct PolicyTimeouts {
+    /// To open a connection to an endpoint. Default: `5s`.
+    pub(crate) connect: Option<String>,
+    /// For a request until the end of its response, if the HTTPRoute's rule sets no timeout. `0s` disables the limit.
+    /// Default: `15s`.
+    pub(crate) request: Option<String>,
+}

@@ -1,0 +1,128 @@
+//! Resource types as users write them: the kinds, and the fields of Weir's own kinds. The types of the Gateway API
+//! kinds are in the `gateway-api` crate. `docs/configuration.md` is generated from the doc comments. Only types are
+//! checked here.
+
+pub(crate) mod authorization_policy;
+pub(crate) mod manifest;
+pub(crate) mod filter;
+pub(crate) mod backend_traffic_policy;
+pub(crate) mod mesh;
+pub(crate) mod secret;
+pub(crate) mod metadata;
+pub(crate) mod service_entry;
+pub(crate) mod tcp_route;
+
+pub(crate) use authorization_policy::{
+    AuthorizationAction, AuthorizationPolicySpec, AuthorizationRule, AuthorizationTargetRef, ClaimSpec, HeaderSpec,
+    PathSpec, PolicyMode, Principal,
+};
+pub(crate) use backend_traffic_policy::{
+    BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
+};
+pub(crate) use filter::{
+    AllowSpec, FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, LimitsSpec, ModuleSpec, Phase, RecycleSpec,
+    TargetRef, VmSpec,
+};
+pub(crate) use manifest::ManifestSpec;
+pub(crate) use mesh::{MeshSpec, MtlsMode, MtlsSpec};
+pub(crate) use metadata::Metadata;
+pub(crate) use secret::SecretDocument;
+pub(crate) use service_entry::{DnsSpec, EndpointSpec, IdentitySpec, PortSpec, Protocol, ServiceEntrySpec};
+pub(crate) use tcp_route::{TcpBackendSpec, TcpParentSpec, TcpRouteSpec, TcpRuleSpec};
+
+/// The group of the Gateway API kinds.
+pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+/// The group of Weir's own kinds.
+pub(crate) const WEIR_GROUP: &str = "weir.dev";
+
+/// A kind of resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Listeners of the proxy (Gateway API).
+    Gateway,
+    /// Routes of requests (Gateway API).
+    HttpRoute,
+    /// Routes of TCP connections (Gateway API).
+    TcpRoute,
+    /// A class of Gateways (Gateway API).
+    GatewayClass,
+    /// Permission for references across namespaces (Gateway API).
+    ReferenceGrant,
+    /// A service with its endpoints.
+    ServiceEntry,
+    /// A Wasm filter.
+    Filter,
+    /// Load balancing and timeouts of Services.
+    BackendTrafficPolicy,
+    /// Rules that allow and deny requests.
+    AuthorizationPolicy,
+    /// A certificate with its key (Kubernetes core).
+    Secret,
+    /// Settings of the whole mesh.
+    Mesh,
+}
+
+impl Kind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 11] = [
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::TcpRoute,
+        Self::ServiceEntry,
+        Self::Filter,
+        Self::AuthorizationPolicy,
+        Self::BackendTrafficPolicy,
+        Self::Secret,
+        Self::ReferenceGrant,
+        Self::GatewayClass,
+        Self::Mesh,
+    ];
+
+    /// Returns the value of `kind:`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "Gateway",
+            Self::HttpRoute => "HTTPRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::GatewayClass => "GatewayClass",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::Filter => "Filter",
+            Self::BackendTrafficPolicy => "BackendTrafficPolicy",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::Secret => "Secret",
+            Self::Mesh => "Mesh",
+        }
+    }
+
+    /// Returns the group in `apiVersion:`.
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::Gateway | Self::HttpRoute | Self::TcpRoute | Self::GatewayClass | Self::ReferenceGrant => {
+                GATEWAY_GROUP
+            }
+            Self::ServiceEntry | Self::Filter | Self::BackendTrafficPolicy | Self::AuthorizationPolicy | Self::Mesh => {
+                WEIR_GROUP
+            }
+            Self::Secret => "",
+        }
+    }
+
+    /// Returns the valid values of `apiVersion:`, the preferred one first.
+    pub(crate) const fn api_versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Gateway | Self::HttpRoute | Self::GatewayClass => &["gateway.networking.k8s.io/v1"],
+            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2"],
+            Self::ReferenceGrant => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
+            Self::ServiceEntry | Self::Filter | Self::BackendTrafficPolicy | Self::AuthorizationPolicy | Self::Mesh => {
+                &["weir.dev/v1alpha1"]
+            }
+            Self::Secret => &["v1"],
+        }
+    }
+
+    /// Returns false for a cluster-scoped kind.
+    pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::GatewayClass | Self::Mesh)
+    }
+}

@@ -1,0 +1,471 @@
+//! The resources that a proxy has accepted, and the snapshot that they make up.
+//!
+//! ```text
+//!  Cluster ──► Endpoints         Listener ──► RouteTable
+//!                                   ├───────► Plugin, for each filter
+//!                                   └───────► Secret, for each HTTPS host
+//! ```
+//!
+//! Resources arrive one after another, so a resource may refer to one that is not there yet. There is no snapshot until
+//! all resources that are subscribed to by name have arrived or are known to be absent. A cluster that a route names
+//! and that does not exist has no endpoints (503, as in Envoy).
+//!
+//! An accepted resource may fail afterwards: a module does not load, an address is in use. Then its last good version
+//! takes its place. Without one, routes through a failed plugin answer 503, and a failed listener is left out. So a
+//! failed resource does not keep others from changing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
+use weir_model::{
+    Cluster, ClusterName, DirectResponse, Discovery, DownstreamTls, Endpoint, FilterChain, LbPolicy, Listener,
+    Metadata, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName,
+    Secret, SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol, VirtualHost,
+};
+
+use crate::decode::{
+    self, DecodedCluster, DecodedHost, DecodedListener, DecodedRoute, DecodedRouteTable, EndpointSource, FilterEntry,
+    RouteSource,
+};
+use crate::proto::Any;
+use crate::resource_type::ResourceType;
+
+/// Accepted resources, decoded.
+#[derive(Debug, Default)]
+pub struct ResourceCache {
+    clusters: BTreeMap<String, DecodedCluster>,
+    endpoints: BTreeMap<String, Vec<Endpoint>>,
+    plugins: BTreeMap<String, Arc<Plugin>>,
+    secrets: BTreeMap<String, Arc<Secret>>,
+    listeners: BTreeMap<String, DecodedListener>,
+    route_tables: BTreeMap<String, DecodedRouteTable>,
+    /// Subscribed to by name, and known not to exist.
+    absent: BTreeSet<(ResourceType, String)>,
+    /// Plugins and listeners that failed after they were accepted.
+    failed: BTreeSet<(ResourceType, String)>,
+    /// The previous versions that did not fail.
+    last_good_plugins: BTreeMap<String, Arc<Plugin>>,
+    last_good_listeners: BTreeMap<String, DecodedListener>,
+    built: BuiltParts,
+}
+
+/// Parts of the last snapshot that are still valid.
+#[derive(Debug, Default)]
+struct BuiltParts {
+    clusters: BTreeMap<String, Arc<Cluster>>,
+    /// By listener, because each listener's filters make other chains.
+    tables: BTreeMap<String, Arc<RouteTable>>,
+}
+
+impl ResourceCache {
+    /// Inserts or replaces a resource. A rejected one leaves the previous version.
+    ///
+    /// # Errors
+    /// Returns a rejection for each field that is invalid or not supported.
+    pub fn upsert(&mut self, resource_type: ResourceType, name: &str, resource: &Any) -> Result<(), Vec<Rejection>> {
+        if resource.type_url != resource_type.type_url() {
+            let reason = format!("is a {} among resources of another type", resource.type_url);
+            return Err(vec![rejection(resource_type, name, &reason)]);
+        }
+        let bytes = &*resource.value;
+        match resource_type {
+            ResourceType::Cluster => {
+                let cluster = decode::cluster(name, bytes)?;
+                check_name(resource_type, name, cluster.cluster.name.as_str())?;
+                self.built.clusters.remove(name);
+                self.clusters.insert(name.to_owned(), cluster);
+            }
+            ResourceType::Endpoints => {
+                let endpoints = decode::endpoints(name, bytes)?;
+                self.invalidate_endpoints(name);
+                self.endpoints.insert(name.to_owned(), endpoints);
+            }
+            ResourceType::Plugin => {
+                let plugin = decode::extension(name, bytes)?;
+                check_name(resource_type, name, plugin.name.as_str())?;
+                let previous = self.plugins.insert(name.to_owned(), Arc::new(plugin));
+                if !self.clear_failure(resource_type, name) {
+                    previous.map(|previous| self.last_good_plugins.insert(name.to_owned(), previous));
+                }
+            }
+            ResourceType::Secret => {
+                let secret = decode::secret(name, bytes)?;
+                check_name(resource_type, name, secret.name.as_str())?;
+                self.secrets.insert(name.to_owned(), Arc::new(secret));
+                self.retry_listeners_with_secret(name);
+            }
+            ResourceType::Listener => {
+                let listener = decode::listener(name, bytes)?;
+                check_name(resource_type, name, listener.name.as_str())?;
+                self.built.tables.remove(name);
+                let previous = self.listeners.insert(name.to_owned(), listener);
+                if !self.clear_failure(resource_type, name) {
+                    previous.map(|previous| self.last_good_listeners.insert(name.to_owned(), previous));
+                }
+            }
+            ResourceType::RouteTable => {
+                let table = decode::route_table(name, bytes)?;
+                check_name(resource_type, name, table.name.as_str())?;
+                self.invalidate_route_tables(name);
+                self.route_tables.insert(name.to_owned(), table);
+            }
+        }
+        self.absent.remove(&(resource_type, name.to_owned()));
+        Ok(())
+    }
+
+    /// Removes a resource, or records that it does not exist.
+    pub fn remove(&mut self, resource_type: ResourceType, name: &str) {
+        match resource_type {
+            ResourceType::Cluster => {
+                self.clusters.remove(name);
+                self.built.clusters.remove(name);
+            }
+            ResourceType::Endpoints => {
+                self.endpoints.remove(name);
+                self.invalidate_endpoints(name);
+            }
+            ResourceType::Plugin => {
+                self.plugins.remove(name);
+                self.last_good_plugins.remove(name);
+                self.clear_failure(resource_type, name);
+            }
+            ResourceType::Secret => drop(self.secrets.remove(name)),
+            ResourceType::Listener => {
+                self.listeners.remove(name);
+                self.last_good_listeners.remove(name);
+                self.clear_failure(resource_type, name);
+                self.built.tables.remove(name);
+            }
+            ResourceType::RouteTable => {
+                self.route_tables.remove(name);
+                self.invalidate_route_tables(name);
+            }
+        }
+        if !resource_type.is_wildcard() {
+            self.absent.insert((resource_type, name.to_owned()));
+        }
+    }
+
+    /// Drops resources that no other refers to any more, and returns the names to subscribe to. Empty for wildcard
+    /// types. The names depend on the other resources, so the caller repeats this after each change.
+    pub fn prune_and_list_required(&mut self, resource_type: ResourceType) -> BTreeSet<String> {
+        let required: BTreeSet<String> = match resource_type {
+            ResourceType::Cluster | ResourceType::Listener => return BTreeSet::new(),
+            ResourceType::Endpoints => {
+                self.clusters.values().filter_map(|cluster| eds_name(cluster).map(ToOwned::to_owned)).collect()
+            }
+            ResourceType::RouteTable => {
+                self.listeners.values().filter_map(|listener| Some(rds_name(listener)?.to_string())).collect()
+            }
+            ResourceType::Plugin => self.listeners.values().flat_map(ecds_plugins).map(ToString::to_string).collect(),
+            ResourceType::Secret => self.referenced_secrets().map(ToString::to_string).collect(),
+        };
+        match resource_type {
+            ResourceType::Cluster | ResourceType::Listener => {}
+            ResourceType::Endpoints => self.endpoints.retain(|name, _| required.contains(name)),
+            ResourceType::RouteTable => self.route_tables.retain(|name, _| required.contains(name)),
+            ResourceType::Plugin => {
+                self.plugins.retain(|name, _| required.contains(name));
+                self.last_good_plugins.retain(|name, _| required.contains(name));
+            }
+            ResourceType::Secret => self.secrets.retain(|name, _| required.contains(name)),
+        }
+        self.absent.retain(|(absent, name)| *absent != resource_type || required.contains(name));
+        required
+    }
+
+    /// Returns the resources that are referred to by name, and neither there nor known to be absent. There is no
+    /// snapshot until they arrive, or the caller declares them absent with [`ResourceCache::remove`].
+    pub fn unresolved(&self) -> Vec<(ResourceType, String)> {
+        let endpoints =
+            self.clusters.values().filter_map(eds_name).map(|name| (ResourceType::Endpoints, name.to_owned()));
+        let routes =
+            self.listeners.values().filter_map(rds_name).map(|name| (ResourceType::RouteTable, name.to_string()));
+        let plugins =
+            self.listeners.values().flat_map(ecds_plugins).map(|name| (ResourceType::Plugin, name.to_string()));
+        let secrets = self.referenced_secrets().map(|name| (ResourceType::Secret, name.to_string()));
+        let is_missing = |(resource_type, name): &(ResourceType, String)| {
+            let there = match resource_type {
+                ResourceType::Endpoints => self.endpoints.contains_key(name),
+                ResourceType::RouteTable => self.route_tables.contains_key(name),
+                ResourceType::Plugin => self.plugins.contains_key(name),
+                ResourceType::Secret => self.secrets.contains_key(name),
+                ResourceType::Cluster | ResourceType::Listener => true,
+            };
+            // An absent plugin is not left out: requests would bypass it.
+            !there && (*resource_type == ResourceType::Plugin || !self.absent.contains(&(*resource_type, name.clone())))
+        };
+        let missing: BTreeSet<_> = endpoints.chain(routes).chain(plugins).chain(secrets).filter(is_missing).collect();
+        missing.into_iter().collect()
+    }
+
+    /// Marks a plugin or listener as failed. Returns false when it was already, and for other kinds of resources.
+    pub fn mark_failed(&mut self, resource: &ResourceId) -> bool {
+        let resource_type = match resource.kind {
+            ResourceKind::Plugin => ResourceType::Plugin,
+            ResourceKind::Listener => ResourceType::Listener,
+            ResourceKind::Cluster | ResourceKind::RouteTable | ResourceKind::Secret => return false,
+        };
+        self.built.tables.clear();
+        self.failed.insert((resource_type, resource.name.clone()))
+    }
+
+    /// Clears all failures, so that the next snapshot tries these resources again. Returns false when there were none.
+    pub fn retry_failed(&mut self) -> bool {
+        self.built.tables.clear();
+        !std::mem::take(&mut self.failed).is_empty()
+    }
+
+    /// Returns the failed resources.
+    pub fn failed(&self) -> &BTreeSet<(ResourceType, String)> {
+        &self.failed
+    }
+
+    /// Builds the snapshot. Call it when [`ResourceCache::unresolved`] is empty.
+    ///
+    /// # Errors
+    /// Returns a rejection when a route names an unknown filter or has too many filters, or when a name dangles.
+    pub fn snapshot(&mut self) -> Result<Snapshot, Vec<Rejection>> {
+        let mut builder = SnapshotBuilder::default();
+        let mut referenced: BTreeSet<ClusterName> = BTreeSet::new();
+        for (name, cluster) in &self.clusters {
+            let built =
+                self.built.clusters.entry(name.clone()).or_insert_with(|| with_endpoints(cluster, &self.endpoints));
+            builder.put_cluster(Arc::clone(built));
+        }
+        let mut failed_plugins = BTreeSet::new();
+        for (name, plugin) in &self.plugins {
+            match self.effective(ResourceType::Plugin, name, plugin, &self.last_good_plugins) {
+                Some(plugin) => builder.put_plugin(Arc::clone(plugin)),
+                None => drop(failed_plugins.insert(plugin.name.clone())),
+            }
+        }
+        for (name, decoded) in &self.listeners {
+            let Some(decoded) = self.effective(ResourceType::Listener, name, decoded, &self.last_good_listeners) else {
+                continue;
+            };
+            if decoded.tls.is_none() && self.listeners.get(name).is_some_and(|current| current.tls.is_some()) {
+                continue; // A plaintext version never takes the place of TLS.
+            }
+            // A listener without its certificates is left out.
+            let secrets: Option<Vec<_>> = decoded
+                .tls
+                .iter()
+                .flat_map(DownstreamTls::secrets)
+                .map(|name| self.secrets.get(name.as_str()))
+                .collect();
+            let Some(secrets) = secrets else { continue };
+            secrets.into_iter().for_each(|secret| builder.put_secret(Arc::clone(secret)));
+            for plugin in &decoded.plugins {
+                match self.failed.contains(&(ResourceType::Plugin, plugin.name.to_string())) {
+                    true => drop(failed_plugins.insert(plugin.name.clone())),
+                    false => builder.put_plugin(Arc::new(plugin.clone())),
+                }
+            }
+            let table = match self.built.tables.get(name) {
+                Some(built) => Arc::clone(built),
+                None => Arc::new(build_route_table(decoded, &self.route_tables, &failed_plugins)?),
+            };
+            for route in table.virtual_hosts.iter().flat_map(|host| &host.routes) {
+                referenced.extend(referenced_clusters(route));
+            }
+            builder.put_listener(Arc::new(Listener {
+                name: decoded.name.clone(),
+                address: decoded.address,
+                protocol: decoded.protocol,
+                route_table: table.name.clone(),
+                tls: decoded.tls.clone(),
+            }));
+            builder.put_route_table(Arc::clone(&table));
+            self.built.tables.insert(name.clone(), table);
+        }
+        for name in referenced.into_iter().filter(|name| !self.clusters.contains_key(name.as_str())) {
+            builder.put_cluster(Arc::new(empty_cluster(name)));
+        }
+        builder.complete()
+    }
+
+    /// Returns the current version, or the last good one when the current one has failed.
+    fn effective<'a, T>(
+        &self,
+        resource_type: ResourceType,
+        name: &str,
+        current: &'a T,
+        last_good: &'a BTreeMap<String, T>,
+    ) -> Option<&'a T> {
+        if self.failed.contains(&(resource_type, name.to_owned())) { last_good.get(name) } else { Some(current) }
+    }
+
+    /// Returns the secrets that listeners refer to, including the last good versions of failed listeners.
+    fn referenced_secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let has_failed = |name: &String| self.failed.contains(&(ResourceType::Listener, name.clone()));
+        let last_good = self.last_good_listeners.iter().filter(move |(name, _)| has_failed(name));
+        self.listeners
+            .values()
+            .chain(last_good.map(|(_, listener)| listener))
+            .filter_map(|listener| listener.tls.as_ref())
+            .flat_map(DownstreamTls::secrets)
+    }
+
+    /// Clears the failure of listeners that refer to this secret, because its certificate changed.
+    fn retry_listeners_with_secret(&mut self, secret: &str) {
+        let listeners = &self.listeners;
+        let refers = |name: &str| {
+            let tls = listeners.get(name).and_then(|listener| listener.tls.as_ref());
+            tls.is_some_and(|tls| tls.secrets().any(|name| name.as_str() == secret))
+        };
+        let count = self.failed.len();
+        self.failed.retain(|(resource_type, name)| *resource_type != ResourceType::Listener || !refers(name));
+        if self.failed.len() < count {
+            self.built.tables.clear();
+        }
+    }
+
+    /// Clears the failure of a resource that changed. Returns true when it had failed.
+    fn clear_failure(&mut self, resource_type: ResourceType, name: &str) -> bool {
+        let had_failed = self.failed.remove(&(resource_type, name.to_owned()));
+        if had_failed {
+            self.built.tables.clear();
+        }
+        had_failed
+    }
+
+    /// Drops the built clusters whose endpoints come from this `ClusterLoadAssignment`.
+    fn invalidate_endpoints(&mut self, service: &str) {
+        let clusters = &self.clusters;
+        self.built.clusters.retain(|name, _| clusters.get(name).and_then(eds_name) != Some(service));
+    }
+
+    /// Drops the built route tables of listeners that use this route table.
+    fn invalidate_route_tables(&mut self, table: &str) {
+        let listeners = &self.listeners;
+        let uses_table =
+            |name: &String| listeners.get(name).and_then(rds_name).is_some_and(|name| name.as_str() == table);
+        self.built.tables.retain(|name, _| !uses_table(name));
+    }
+}
+
+fn eds_name(cluster: &DecodedCluster) -> Option<&str> {
+    match &cluster.endpoint_source {
+        EndpointSource::Eds(name) => Some(name),
+        EndpointSource::Inline => None,
+    }
+}
+
+fn rds_name(listener: &DecodedListener) -> Option<&RouteTableName> {
+    match &listener.routes {
+        RouteSource::Named(name) => Some(name),
+        RouteSource::Inline(_) => None,
+    }
+}
+
+/// Returns the plugins of a listener that come by ECDS.
+fn ecds_plugins(listener: &DecodedListener) -> impl Iterator<Item = &PluginName> {
+    let is_inline = |name: &PluginName| listener.plugins.iter().any(|plugin| plugin.name == *name);
+    listener.filters.iter().map(|entry| &entry.plugin).filter(move |name| !is_inline(name))
+}
+
+fn with_endpoints(decoded: &DecodedCluster, endpoints: &BTreeMap<String, Vec<Endpoint>>) -> Arc<Cluster> {
+    let mut cluster = decoded.cluster.clone();
+    if let Some(name) = eds_name(decoded) {
+        cluster.discovery = Discovery::Static(endpoints.get(name).cloned().unwrap_or_default());
+    }
+    Arc::new(cluster)
+}
+
+/// A cluster without endpoints, in place of one that a route names and that does not exist.
+fn empty_cluster(name: ClusterName) -> Cluster {
+    Cluster {
+        name,
+        discovery: Discovery::Static(Vec::new()),
+        protocol: UpstreamProtocol::default(),
+        lb_policy: LbPolicy::default(),
+        connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+        request_timeout: None,
+        tls: None,
+        metadata: Metadata::default(),
+    }
+}
+
+/// Builds the route table of a listener. It has the listener's name, because equal routes under other filters differ.
+fn build_route_table(
+    listener: &DecodedListener,
+    tables: &BTreeMap<String, DecodedRouteTable>,
+    failed_plugins: &BTreeSet<PluginName>,
+) -> Result<RouteTable, Vec<Rejection>> {
+    let decoded = match &listener.routes {
+        RouteSource::Inline(table) => Some(table),
+        RouteSource::Named(name) => tables.get(name.as_str()),
+    };
+    let name = match &listener.routes {
+        RouteSource::Named(name) if name.as_str() == listener.name.as_str() => Ok(name.clone()),
+        RouteSource::Named(_) | RouteSource::Inline(_) => RouteTableName::new(listener.name.as_str()),
+    };
+    let name =
+        name.map_err(|error| vec![rejection(ResourceType::Listener, listener.name.as_str(), &error.to_string())])?;
+    let mut shared: Vec<(*const DecodedRoute, Vec<Arc<Route>>)> = Vec::new();
+    let mut virtual_hosts = Vec::new();
+    for DecodedHost { host, routes } in decoded.iter().flat_map(|table| &table.hosts) {
+        let address = routes.as_ptr();
+        let known = shared.iter().find(|(known, _)| std::ptr::eq(*known, address)).map(|(_, routes)| routes.clone());
+        let routes = match known.filter(|known| known.len() == routes.len()) {
+            Some(known) => known,
+            None => routes
+                .iter()
+                .map(|route| with_filter_chain(route, listener, failed_plugins))
+                .collect::<Result<_, _>>()?,
+        };
+        shared.push((address, routes.clone()));
+        virtual_hosts.push(VirtualHost { host: host.clone(), routes });
+    }
+    Ok(RouteTable { name, virtual_hosts })
+}
+
+/// Returns the route with the filters that are enabled on it, in the listener's order.
+fn with_filter_chain(
+    decoded: &DecodedRoute,
+    listener: &DecodedListener,
+    failed_plugins: &BTreeSet<PluginName>,
+) -> Result<Arc<Route>, Vec<Rejection>> {
+    let unknown = decoded.filters.keys().find(|name| !listener.filters.iter().any(|entry| entry.name == **name));
+    let name = decoded.route.name.as_str();
+    if let Some(unknown) = unknown {
+        let reason =
+            format!("route {name} enables or disables the filter `{unknown}`, which the listener does not have");
+        return Err(vec![rejection(ResourceType::Listener, listener.name.as_str(), &reason)]);
+    }
+    let runs = |entry: &&FilterEntry| decoded.filters.get(&entry.name).copied().unwrap_or(!entry.disabled);
+    let plugins = listener.filters.iter().filter(runs).map(|entry| entry.plugin.clone());
+    let (failed, plugins): (Vec<_>, Vec<_>) = plugins.partition(|plugin| failed_plugins.contains(plugin));
+    let chain = FilterChain::new(plugins).map_err(|count| {
+        let reason = format!("route {name} has {count} filters, which are too many");
+        vec![rejection(ResourceType::Listener, listener.name.as_str(), &reason)]
+    })?;
+    let mut route = Route { chain, ..decoded.route.clone() };
+    if !failed.is_empty() {
+        // A request never bypasses a failed filter (I8b). The other filters still see it.
+        route.action = RouteAction::Respond(DirectResponse { status: 503, detail: "filter_not_loaded".into() });
+    }
+    Ok(Arc::new(route))
+}
+
+fn referenced_clusters(route: &Route) -> Vec<ClusterName> {
+    let RouteAction::Forward(forward) = &route.action else { return Vec::new() };
+    let targets = forward.targets.iter().map(|target| &target.cluster);
+    let versions = forward.versions.iter().map(|version| &version.cluster);
+    targets.chain(versions).chain(forward.mirrors.iter().map(|mirror| &mirror.cluster)).cloned().collect()
+}
+
+fn check_name(resource_type: ResourceType, expected: &str, found: &str) -> Result<(), Vec<Rejection>> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(vec![rejection(resource_type, expected, &format!("has the name `{found}` in its message"))])
+}
+
+fn rejection(resource_type: ResourceType, name: &str, reason: &str) -> Rejection {
+    let resource = ResourceId { kind: resource_type.resource_kind(), name: name.to_owned() };
+    Rejection { resource, field: String::new(), reason: reason.to_owned(), hint: String::new() }
+}

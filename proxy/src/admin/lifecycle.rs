@@ -1,0 +1,51 @@
+//! `/ready`, `/drain`, `/quit`, `/logging`: readiness, shutdown, and the level of the process log.
+
+use http::StatusCode;
+use tracing::info;
+use tracing::level_filters::LevelFilter;
+
+use crate::admin::response::{AdminResponse, text};
+use crate::admin::state::{AdminState, ShutdownMode};
+
+/// `GET /ready`: 200 once a configuration serves; 503 before that, and while draining, so that load balancers stop
+/// sending.
+pub(super) fn ready(state: &AdminState, _query: &str) -> AdminResponse {
+    if state.drain.is_draining() {
+        text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if state.status.is_ready() {
+        text(StatusCode::OK, "ready\n")
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, "no configuration serves yet\n")
+    }
+}
+
+/// `POST /drain`: starts a graceful shutdown.
+pub(super) fn drain(state: &AdminState, _query: &str) -> AdminResponse {
+    request_shutdown(state, ShutdownMode::Graceful);
+    text(StatusCode::OK, "draining\n")
+}
+
+/// `POST /quit`: shuts down at once.
+pub(super) fn quit(state: &AdminState, _query: &str) -> AdminResponse {
+    request_shutdown(state, ShutdownMode::Immediate);
+    text(StatusCode::OK, "ending\n")
+}
+
+fn request_shutdown(state: &AdminState, mode: ShutdownMode) {
+    info!(?mode, "shutdown requested on the admin server");
+    // A full queue has a request already.
+    let _ = state.shutdown_requests.try_send(mode);
+}
+
+/// `POST /logging?level=`: changes the level of the process log.
+pub(super) fn logging(state: &AdminState, query: &str) -> AdminResponse {
+    let level = query.split('&').find_map(|pair| pair.strip_prefix("level="));
+    let Some(Ok(level)) = level.map(str::parse::<LevelFilter>) else {
+        return text(StatusCode::BAD_REQUEST, "set level=off, error, warn, info, debug or trace\n");
+    };
+    let changed = state.log_level.as_ref().map_or_else(|| Err("there is no log".to_owned()), |log| log.set(level));
+    match changed {
+        Ok(()) => text(StatusCode::OK, &format!("level is {level}\n")),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+    }
+}

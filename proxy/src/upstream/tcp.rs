@@ -1,0 +1,73 @@
+//! Connects to an endpoint for the relay of one TCP connection. `connection::tcp` calls it; `send` is its counterpart
+//! for requests.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::attempt::Lease;
+use super::cluster::Cluster;
+use super::connect::OpenConnectionGuard;
+use super::send::SendError;
+use super::worker::Upstreams;
+use crate::error::ProxyError;
+use crate::limits::MAX_ATTEMPTS;
+use crate::tls::Transport;
+
+/// A connection to an endpoint.
+pub(crate) struct TcpUpstream {
+    /// The byte stream.
+    pub(crate) transport: Transport,
+    /// The address of the endpoint.
+    pub(crate) endpoint: SocketAddr,
+    /// Endpoints tried, this one included.
+    pub(crate) attempts: u32,
+    /// The guard of the connection. The caller drops it when the relay ends.
+    pub(crate) guard: TcpUpstreamGuard,
+}
+
+/// Counts a connection as open, and as load of its endpoint, until it is dropped.
+pub(crate) struct TcpUpstreamGuard {
+    _lease: Lease,
+    _open: OpenConnectionGuard,
+}
+
+/// Connects to an endpoint of a cluster, or to another one if that fails: no byte has been sent yet.
+///
+/// # Errors
+/// The error of the last attempt.
+pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster>) -> Result<TcpUpstream, SendError> {
+    let cluster = upstreams.cluster_state(cluster);
+    cluster.counters().requests.increment();
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut last_error = ProxyError::NoEndpoint;
+    for attempts in 1..=MAX_ATTEMPTS {
+        let Some(pool) = upstreams.pick(&cluster, &tried) else { break };
+        let lease = Lease::new(pool);
+        let endpoint = lease.endpoint();
+        tried.push(endpoint);
+        match lease.pool().connect_raw().await {
+            Ok((transport, open)) => {
+                cluster.counters().retries.add(u64::from(attempts - 1));
+                return Ok(TcpUpstream {
+                    transport,
+                    endpoint,
+                    attempts,
+                    guard: TcpUpstreamGuard { _lease: lease, _open: open },
+                });
+            }
+            Err(error) => {
+                lease.record_failure(&error);
+                let retryable = error.info().retryable;
+                last_error = error;
+                if !retryable {
+                    break;
+                }
+            }
+        }
+    }
+    let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+    cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
+    cluster.counters().failures.increment();
+    Err(SendError { error: last_error, endpoint: tried.last().copied(), attempts })
+}

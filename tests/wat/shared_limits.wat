@@ -1,0 +1,25 @@
+;; Each request defines a metric, writes 1 KiB of shared data under the same new name, and runs a long loop.
+(module
+  (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))
+  (import "env" "proxy_set_shared_data" (func $share (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (table $table (export "table") 1 funcref)
+  (global $seen (mut i32) (i32.const 0))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 4096))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (local $left i32)
+    (global.set $seen (i32.add (global.get $seen) (i32.const 1)))
+    ;; A name of three letters, the last two from the count.
+    (i32.store8 (i32.const 16) (i32.const 109))
+    (i32.store8 (i32.const 17) (i32.add (i32.const 97) (i32.and (global.get $seen) (i32.const 15))))
+    (i32.store8 (i32.const 18) (i32.add (i32.const 97) (i32.and (i32.shr_u (global.get $seen) (i32.const 4)) (i32.const 15))))
+    (drop (call $define (i32.const 0) (i32.const 16) (i32.const 3) (i32.const 64)))
+    (drop (call $increment (i32.load (i32.const 64)) (i64.const 1)))
+    (drop (call $share (i32.const 16) (i32.const 3) (i32.const 1024) (i32.const 1024) (i32.const 0)))
+    ;; Traps if the table cannot grow.
+    (if (i32.eq (table.grow (ref.null func) (i32.const 50)) (i32.const -1)) (then unreachable))
+    (local.set $left (i32.const 2000000))
+    (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+    (i32.const 0)))

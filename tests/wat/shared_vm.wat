@@ -1,0 +1,33 @@
+;; Several filters in one module. Each request gets x-count, the number of requests of all filters of the VM, and x-root,
+;; the filter's root id. The filter traps if x-trap begins with the first letter of its root id. A plugin configuration that
+;; begins with n is rejected.
+(module
+  (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_property" (func $property (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "x-count") (data (i32.const 32) "x-root") (data (i32.const 48) "x-trap")
+  (data (i32.const 64) "plugin_root_id")
+  (global $seen (mut i32) (i32.const 48)) ;; the digit 0
+  (global $next (mut i32) (i32.const 4096))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32)
+    (global.set $next (i32.and (i32.add (global.get $next) (i32.const 256)) (i32.const 0x7fff)))
+    (i32.or (global.get $next) (i32.const 0x4000)))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    (drop (call $buffer (i32.const 7) (i32.const 0) (i32.const 1) (i32.const 128) (i32.const 132)))
+    (if (i32.eqz (i32.load (i32.const 132))) (then (return (i32.const 1))))
+    (i32.ne (i32.load8_u (i32.load (i32.const 128))) (i32.const 110)))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (global.set $seen (i32.add (global.get $seen) (i32.const 1)))
+    (i32.store8 (i32.const 100) (global.get $seen))
+    (drop (call $add (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 100) (i32.const 1)))
+    (drop (call $property (i32.const 64) (i32.const 14) (i32.const 104) (i32.const 108)))
+    (drop (call $add (i32.const 0) (i32.const 32) (i32.const 6)
+      (i32.load (i32.const 104)) (i32.load (i32.const 108))))
+    (if (i32.eqz (call $get (i32.const 0) (i32.const 48) (i32.const 6) (i32.const 112) (i32.const 116)))
+      (then (if (i32.eq (i32.load8_u (i32.load (i32.const 112))) (i32.load8_u (i32.load (i32.const 104))))
+        (then unreachable))))
+    (i32.const 0)))
