@@ -55,7 +55,7 @@ async fn certificate_is_selected_by_sni() {
         assert!(a.connect(at, host, Codec::Http1).await.is_err(), "{host}");
     }
     assert!(a.connect_without_sni(at, "a.example", Codec::Http1).await.is_err(), "no SNI");
-    proxy.wait_for_log("there is no certificate for the host that it asks for (SNI)").await;
+    proxy.wait_for_log("there is no certificate for the requested host (SNI)").await;
     // Plaintext is rejected.
     let plain = harness::with_deadline("the end of the connection", async {
         harness::Client::http1(at).await.try_send(for_host("a.example")).await

@@ -202,7 +202,7 @@ async fn invalid_peer_certificates_are_rejected_with_reason() {
         mesh.inner.wait_for_log(&expected).await;
     }
     assert_eq!(request_as_peer(address, None).await.unwrap_or_default(), "");
-    mesh.inner.wait_for_log("it has shown no certificate").await;
+    mesh.inner.wait_for_log("the peer sent no certificate").await;
     // Plaintext is rejected.
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();

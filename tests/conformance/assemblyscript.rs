@@ -117,7 +117,8 @@ async fn assemblyscript_filter_behaves_as_in_envoy() {
     assert!(requests >= 8.0, "{requests}");
     assert!(weir.log().contains("from AssemblyScript"));
 
-    // Envoy does not load a module that imports AssemblyScript's own `abort`. Weir does, and logs the message of `abort`.
+    // Envoy does not load a module that imports AssemblyScript's own `abort`. Weir does, and logs the message of
+    // `abort`.
     let other = Proxy::start(&with(compile(&[]), "configured")).await;
     let no_action = FilterCase { action: "nothing", body: "" };
     assert_eq!(send_and_describe(other.client().await, &origin, no_action).await[0], "answer 200 \"\"");

@@ -80,8 +80,8 @@ fn pauses() -> Vec<Case> {
                 "http_call_response proxy_set_effective_context ctx".to_owned(),
                 format!("http_call_response proxy_continue_stream {direction}"),
             ];
-            // Trailers resume a paused body, so the trailers pause until the callout's response, too. It arrives long after
-            // them, since they are sent with the body.
+            // Trailers resume a paused body, so the trailers pause until the callout's response, too. It arrives long
+            // after them, since they are sent with the body.
             steps.extend(callback.strip_suffix("_body").map(|message| format!("{message}_trailers return 1")));
             let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
             cases.push(

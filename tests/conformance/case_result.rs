@@ -31,8 +31,8 @@ pub(crate) fn is_proxy_header(name: &str) -> bool {
     PROXY_HEADERS.contains(&name) || name.starts_with("x-envoy-")
 }
 
-/// Returns a line for each compared header, with `prefix` before it. Lines are sorted by name; values of one name stay in
-/// their order.
+/// Returns a line for each compared header, with `prefix` before it. Lines are sorted by name; values of one name stay
+/// in their order.
 pub(crate) fn header_lines(prefix: &str, map: &HeaderMap) -> Vec<String> {
     let mut by_name: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, value) in map {

@@ -1,9 +1,9 @@
-//! Comparison with `docs/envoy-differences.md`, which lists each difference between Envoy and Weir with its reason. Every
-//! difference must be in one of its tables, and every row must match a difference.
+//! Comparison with `docs/envoy-differences.md`, which lists each difference between Envoy and Weir with its reason.
+//! Every difference must be in one of its tables, and every row must match a difference.
 //!
-//! A row is `| cases | Envoy | Weir | why |`. In cases whose name matches, the lines of the second cell are of Envoy only
-//! and the lines of the third of Weir only. `*` matches any text, `<br>` separates lines, `—` is an empty list. If Envoy's
-//! cell is `undefined`, the case does not run in Envoy: it crashes there, or its result varies.
+//! A row is `| cases | Envoy | Weir | why |`. In cases whose name matches, the lines of the second cell are of Envoy
+//! only and the lines of the third of Weir only. `*` matches any text, `<br>` separates lines, `—` is an empty list. If
+//! Envoy's cell is `undefined`, the case does not run in Envoy: it crashes there, or its result varies.
 
 use std::path::Path;
 

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! case.rs ─► side_by_side.rs ─► Envoy ─► lines ─┐
-//!                           └─► Weir  ─► lines ─┴─► differences.rs ─► docs/envoy-differences.md lists it, or the test fails
+//!                           └─► Weir  ─► lines ─┴─► differences.rs ─► docs/envoy-differences.md must list it
 //! ```
 //!
-//! The filter `tests/probe` makes the hostcalls. The suite also fails if a hostcall or callback of the host's tables has
-//! no case, and if the page lists a difference that no longer exists.
+//! The filter `tests/probe` makes the hostcalls. The suite also fails if a hostcall or callback of the host's tables
+//! has no case, and if the page lists a difference that no longer exists.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
 
 mod probe_script; // The probe's script and log.

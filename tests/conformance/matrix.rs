@@ -27,8 +27,8 @@ pub(crate) fn http_call(path: &str) -> String {
     format!("proxy_http_call \"default/callout:80\" {} \"callout-body\" \"\" 2000", pairs(&headers))
 }
 
-/// Returns the callout cluster as a serialized `GrpcService`. Its authority is set, since the cluster's name has a slash,
-/// which no authority may have.
+/// Returns the callout cluster as a serialized `GrpcService`. Its authority is set, since the cluster's name has a
+/// slash, which no authority may have.
 fn grpc_service() -> String {
     let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
     quoted(field(1, &[field(1, b"default/callout:80"), field(2, b"callout.test")].concat()))

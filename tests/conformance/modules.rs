@@ -1,5 +1,5 @@
-//! Modules in the text format, for features that the probe cannot have because Envoy would not load it: older versions of
-//! the ABI, imports that toolchains add, a start section, allocators.
+//! Modules in the text format, for features that the probe cannot have because Envoy would not load it: older versions
+//! of the ABI, imports that toolchains add, a start section, allocators.
 
 use harness::{
     Client, Codec, Envoy, EnvoyConfig, EnvoyFilter, Filter, Module, Origin, Proxy, Resources, empty, wasm_from_wat,
@@ -16,8 +16,8 @@ struct ModuleCase {
     weir: u16,
 }
 
-/// Returns a module with the parts that every guest has: memory, an allocator, an ABI marker, and a function that responds
-/// with a status.
+/// Returns a module with the parts that every guest has: memory, an allocator, an ABI marker, and a function that
+/// responds with a status.
 fn module_text(marker: &str, imports: &str, rest: &str) -> String {
     format!(
         r#"(module

@@ -31,8 +31,8 @@ pub(crate) struct RunConfig {
 /// Requests that reached the origin, as lines, by the number of their case.
 type UpstreamLog = Arc<Mutex<BTreeMap<usize, Vec<String>>>>;
 
-/// Runs the cases in both proxies and returns each case's result in Envoy and in Weir. Envoy's is `None` if its behavior
-/// is undefined.
+/// Runs the cases in both proxies and returns each case's result in Envoy and in Weir. Envoy's is `None` if its
+/// behavior is undefined.
 pub(crate) async fn run(
     config: &RunConfig,
     cases: &[Case],
@@ -103,8 +103,8 @@ fn weir_resources(config: &RunConfig, script: &str, origin: SocketAddr, callout:
         .filter(filter.with_fields(fields))
 }
 
-/// Sends the requests of the chosen cases and collects their results. Blocks until the filter has deleted the context of
-/// the last request.
+/// Sends the requests of the chosen cases and collects their results. Blocks until the filter has deleted the context
+/// of the last request.
 async fn send_cases(
     cases: &[Case],
     chosen: &[usize],

@@ -1,5 +1,5 @@
-//! Cases of TCP connections, run in Envoy and in Weir with the same filter, clients and origin. Connections are opened one
-//! after another, so that the filter finds a connection's case by its number.
+//! Cases of TCP connections, run in Envoy and in Weir with the same filter, clients and origin. Connections are opened
+//! one after another, so that the filter finds a connection's case by its number.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -132,7 +132,8 @@ fn write_cases() -> Vec<TcpCase> {
             let case = TcpCase::new(format!("tcp {callback}: {what}"), &steps);
             cases.push(match (what, callback) {
                 ("replaces by nothing", _) => case.without_reading(),
-                // The origin responds to what is written when the connection closes. Its data arrive in one or two callbacks.
+                // The origin responds to what is written when the connection closes. Its data arrive in one or two
+                // callbacks.
                 (_, "downstream_data") => TcpCase { ignored_callbacks: &["filter upstream_data|"], ..case },
                 _ => case,
             });
@@ -216,8 +217,8 @@ fn property_cases() -> Vec<TcpCase> {
     properties::PATHS.iter().map(property).collect()
 }
 
-/// Runs the cases in both proxies and returns each case's result in Envoy and in Weir. Envoy's is `None` if its behavior
-/// is undefined.
+/// Runs the cases in both proxies and returns each case's result in Envoy and in Weir. Envoy's is `None` if its
+/// behavior is undefined.
 pub(crate) async fn run(cases: &[TcpCase], undefined: impl Fn(&str) -> bool) -> Vec<(Option<CaseResult>, CaseResult)> {
     let origin = ScriptedTcpOrigin::start().await;
     let callout = callout_origin().await;
@@ -255,7 +256,8 @@ impl CaseOrder<'_> {
         lines.collect()
     }
 
-    /// Runs the chosen cases one after another. Each starts after the filter has deleted the previous connection's context.
+    /// Runs the chosen cases one after another. Each starts after the filter has deleted the previous connection's
+    /// context.
     async fn run(
         &self,
         origin: &ScriptedTcpOrigin,

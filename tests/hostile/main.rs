@@ -1,8 +1,8 @@
 //! Hostile modules in a real proxy of one worker. Each does its harm on a route of its own while the latency of another
 //! route is measured. The process must survive, the other route must stay fast, and each filter must serve again.
 //!
-//! The suite needs `wrk` and about three minutes, and no other load on the machine. `cargo test -p weir-tests --features
-//! tools --test hostile -- --nocapture` prints the figures.
+//! The suite needs `wrk` and about three minutes, and no other load on the machine. `cargo test -p weir-tests
+//! --features tools --test hostile -- --nocapture` prints the figures.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
 
 mod modules; // Every module that starts; endless loops, resource exhaustion and invalid results.
@@ -57,12 +57,12 @@ const OTHER_CONNECTIONS: usize = 4;
 /// p99 that other programs can cause on a machine of two cores, independently of a filter.
 const NOISE: Duration = Duration::from_millis(2);
 
-/// Bytes that all modules together may add to the proxy's memory. Each module has two VMs of up to 2 MiB. Shared data and
-/// queues have limits of 64 MiB each.
+/// Bytes that all modules together may add to the proxy's memory. Each module has two VMs of up to 2 MiB. Shared data
+/// and queues have limits of 64 MiB each.
 const MEMORY_CAP: u64 = 384 << 20;
 
-/// Bytes that all modules together may add to the log. A VM may write 64 KiB a second; the proxy's own messages about a VM
-/// are limited, too.
+/// Bytes that all modules together may add to the log. A VM may write 64 KiB a second; the proxy's own messages about a
+/// VM are limited, too.
 const LOG_CAP: usize = 16 << 20;
 
 /// Smallest number of hostile modules.

@@ -1,6 +1,6 @@
 //! Every hostile module that starts. Endless loops, resource exhaustion and invalid results are in this file, floods in
-//! `floods.rs`, calls out of turn in `protocol_violations.rs`. A module's name is its harm; `main.rs` runs each on a route
-//! of its own.
+//! `floods.rs`, calls out of turn in `protocol_violations.rs`. A module's name is its harm; `main.rs` runs each on a
+//! route of its own.
 
 use weir_host_abi::abi::calls::HOSTCALLS;
 

@@ -1,5 +1,5 @@
-//! Hostile modules that violate the protocol between guest and host: calls in callbacks where they do not belong, malformed
-//! header lists, unbounded bodies and local replies, exits.
+//! Hostile modules that violate the protocol between guest and host: calls in callbacks where they do not belong,
+//! malformed header lists, unbounded bodies and local replies, exits.
 
 use crate::table::{
     ModuleTable, ON_LOG, ON_TICK, REQUEST_BODY, REQUEST_HEADERS, RESPONSE_BODY, RESPONSE_HEADERS, callout, set_tick,

@@ -1,7 +1,7 @@
 //! Parts of hostile modules in the WebAssembly text format, and the frame that makes a filter of them.
 //!
-//! A module does its harm on requests with many headers. It serves other requests as a filter should and adds its name to
-//! their responses. So a test can check that the same filter recovers after its harm.
+//! A module does its harm on requests with many headers. It serves other requests as a filter should and adds its name
+//! to their responses. So a test can check that the same filter recovers after its harm.
 
 use std::fmt::Write;
 

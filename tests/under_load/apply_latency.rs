@@ -1,5 +1,6 @@
-//! Report of the latency of an apply: from the first byte sent to the API to the first response of the proxy that shows the
-//! change. The duration of a request without a change is printed for comparison. `WEIR_APPLIES=1000` measures 1,000 applies.
+//! Report of the latency of an apply: from the first byte sent to the API to the first response of the proxy that shows
+//! the change. The duration of a request without a change is printed for comparison. `WEIR_APPLIES=1000` measures 1,000
+//! applies.
 
 use harness::{Client, ControlPlane, Origin, Resources, wait_until, with_deadline};
 use tokio::time::Instant;

@@ -1,5 +1,5 @@
-//! Acceptance test of short certificate lifetimes, under load between two proxies with mutual TLS. Certificates are renewed,
-//! each round of the test opens new connections, and the root is rotated once. No request may fail.
+//! Acceptance test of short certificate lifetimes, under load between two proxies with mutual TLS. Certificates are
+//! renewed, each round of the test opens new connections, and the root is rotated once. No request may fail.
 //!
 //! The acceptance run was `WEIR_CERTIFICATE_SECONDS=60 WEIR_SECONDS=900`; the suite runs 24 s.
 
@@ -68,7 +68,8 @@ async fn certificate_renewal_and_root_rotation_fail_no_request() {
     );
     assert_eq!((stats.wrong, stats.broken), (0, 0));
     assert!(handshakes >= rounds as f64, "{handshakes} handshakes in {rounds} rounds");
-    let min_renewals = seconds * 3 / 2 / lifetime; // Each proxy renews at half of the lifetime; not every renewal at the beginning and end counts.
+    // Each proxy renews at half of the lifetime. The factor of 3/2 in place of 2 leaves out the beginning and the end.
+    let min_renewals = seconds * 3 / 2 / lifetime;
     assert!(renewals.iter().all(|count| *count > min_renewals), "{renewals:?}, more than {min_renewals} were due");
     root_counts.dedup();
     assert_eq!(root_counts, [1, 2, 1], "one root, both, one root");

@@ -1,5 +1,6 @@
-//! Acceptance test of live changes. Routes, filter configurations and modules are edited while `wrk` runs over 100 routes.
-//! Each edit must serve within 30 ms, a module within its compile time and 30 ms. No request may fail or be misrouted.
+//! Acceptance test of live changes. Routes, filter configurations and modules are edited while `wrk` runs over 100
+//! routes. Each edit must serve within 30 ms, a module within its compile time and 30 ms. No request may fail or be
+//! misrouted.
 //!
 //! The suite makes 300 edits; `WEIR_CHANGES=1000` makes 1,000.
 
@@ -216,7 +217,8 @@ async fn measure_control(checker: &mut Checker, count: usize) -> Vec<Duration> {
     times
 }
 
-/// Makes one edit. Returns its kind and style, and the time until it serves. The compile time of a module is not counted.
+/// Makes one edit. Returns its kind and style, and the time until it serves. The compile time of a module is not
+/// counted.
 async fn apply_edit(
     number: usize,
     proxy: &Proxy,

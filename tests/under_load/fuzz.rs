@@ -1,6 +1,6 @@
-//! Fuzz test of the control plane. Valid requests are mutated: bytes are changed, removed, repeated or inserted. They are
-//! sent to the API, to the xDS stream of proxies, and to the address of mutual TLS. The control plane must respond, reject
-//! or close the connection. It must not panic, lose applied resources, or grow.
+//! Fuzz test of the control plane. Valid requests are mutated: bytes are changed, removed, repeated or inserted. They
+//! are sent to the API, to the xDS stream of proxies, and to the address of mutual TLS. The control plane must respond,
+//! reject or close the connection. It must not panic, lose applied resources, or grow.
 //!
 //! The acceptance run was `WEIR_SECONDS=600`; the suite runs 5 s. A test prints its seed, which `WEIR_SEED` sets.
 

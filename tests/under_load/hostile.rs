@@ -1,5 +1,5 @@
-//! Acceptance test of hostile filters. Requests of 32 connections make a filter do harm while 200 long streams pass it. Other
-//! routes must stay fast. The proxy has one worker, so that all streams share one thread.
+//! Acceptance test of hostile filters. Requests of 32 connections make a filter do harm while 200 long streams pass it.
+//! Other routes must stay fast. The proxy has one worker, so that all streams share one thread.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,8 +26,8 @@ const HARMFUL_CONNECTIONS: usize = 32;
 /// Connections of the other route.
 const OTHER_CONNECTIONS: usize = 8;
 
-/// Duration of one measurement in milliseconds. It is long enough that the first failures of a filter, which follow each
-/// other closely, delay less than a hundredth of the requests.
+/// Duration of one measurement in milliseconds. It is long enough that the first failures of a filter, which follow
+/// each other closely, delay less than a hundredth of the requests.
 const WINDOW_MS: usize = 2_000;
 
 /// Measurements during harm. The filter's breaker is reset before each. The median counts, since other programs on the

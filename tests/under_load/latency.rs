@@ -1,5 +1,5 @@
-//! Latency of requests on one route. `wrk` is not used: it corrects for coordinated omission, so it counts a stall of 50 ms
-//! as twenty slow requests. Here it is one request of each connection.
+//! Latency of requests on one route. `wrk` is not used: it corrects for coordinated omission, so it counts a stall of
+//! 50 ms as twenty slow requests. Here it is one request of each connection.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// End of the script: counts wrong responses and prints the statistics in one line. `request` and `is_right` precede it.
+/// End of the script: counts wrong responses and prints the statistics in one line. `request` and `is_right` precede
+/// it.
 const REPORT_SCRIPT: &str = r#"
 wrong = 0
 function response(status, headers, body)

@@ -1,9 +1,9 @@
-//! Acceptance tests under load: configuration changes, hostile filters, killed processes,
-//! certificate rotation and scale. Each prints its figures: `cargo test -p weir-tests --features tools --test under_load --
+//! Acceptance tests under load: configuration changes, hostile filters, killed processes, certificate rotation and
+//! scale. Each prints its figures: `cargo test -p weir-tests --features tools --test under_load --
 //! --nocapture`.
 //!
-//! The tests need `wrk`, and no other load on the machine. One runs at a time. Times are compared with times of the same
-//! run.
+//! The tests need `wrk`, and no other load on the machine. One runs at a time. Times are compared with times of the
+//! same run.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
 
 mod changes; // A thousand edits under load.

@@ -1,5 +1,5 @@
-//! Acceptance test of the module cache. A proxy or compiler process that is killed during a compilation must leave a usable
-//! cache. A damaged artifact must be recompiled and never loaded. A warm cache must make the start faster.
+//! Acceptance test of the module cache. A proxy or compiler process that is killed during a compilation must leave a
+//! usable cache. A damaged artifact must be recompiled and never loaded. A warm cache must make the start faster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,7 +134,8 @@ impl Drop for ProxyProcess {
 /// Returns the number of the filter that a response has passed.
 async fn filter_number(client: &mut Client) -> Option<usize> {
     let response = client.get("/").await;
-    assert!(response.status == 200 || response.status == 503, "{}", response.text()); // 503: the filter's VM has not started.
+    // 503: the filter's VM has not started.
+    assert!(response.status == 200 || response.status == 503, "{}", response.text());
     response.header("x-number")?.parse().ok()
 }
 
@@ -244,7 +245,8 @@ async fn damaged_artifact_is_recompiled() {
     }
 }
 
-/// Prints the time to readiness and compares it with a start that compiles. `cargo xtask bench` measures the release binary.
+/// Prints the time to readiness and compares it with a start that compiles. `cargo xtask bench` measures the release
+/// binary.
 #[tokio::test]
 async fn warm_cache_starts_faster_than_empty_cache() {
     let _machine = lock_machine().await;

@@ -1,5 +1,5 @@
-//! An origin that responds to each request with its path. It has a thread for each connection and uses little CPU, since the
-//! proxy runs on the same machine.
+//! An origin that responds to each request with its path. It has a thread for each connection and uses little CPU,
+//! since the proxy runs on the same machine.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Acceptance test of the shipped `rate-limit` filter. It must pass exactly the configured rate for any number of workers.
-//! Its memory must stay below the cap in its README for any number of keys.
+//! Acceptance test of the shipped `rate-limit` filter. It must pass exactly the configured rate for any number of
+//! workers. Its memory must stay below the cap in its README for any number of keys.
 //!
 //! The suite runs 10 s and 200,000 keys; the acceptance run was `WEIR_LIMIT_SECONDS=60 WEIR_LIMIT_KEYS=10000000`.
 
@@ -43,8 +43,8 @@ struct PassedRequests {
     span: Option<(Instant, Instant)>,
 }
 
-/// Starts an origin that counts requests. They are the requests that the filter has passed, including those whose response
-/// the load did not wait for.
+/// Starts an origin that counts requests. They are the requests that the filter has passed, including those whose
+/// response the load did not wait for.
 fn counting_origin() -> (SocketAddr, Arc<Mutex<PassedRequests>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -137,9 +137,9 @@ async fn rate_limit_passes_exactly_burst_and_rate() {
 
 /// Panics unless the number of passed requests is the burst plus the rate, within one percent.
 ///
-/// The load is always more than the limit, so each token is taken as soon as it exists. From the first passed request to the
-/// last, by the clock at the upstream, the burst and one request for each interval pass. The error is one token at either
-/// end, the delay on the way to the upstream.
+/// The load is always more than the limit, so each token is taken as soon as it exists. From the first passed request
+/// to the last, by the clock at the upstream, the burst and one request for each interval pass. The error is one token
+/// at either end, the delay on the way to the upstream.
 fn assert_exact_rate(workers: usize, passed: PassedRequests, stats: LoadStats) {
     let (first, last) = passed.span.unwrap();
     let elapsed = (last - first).as_secs_f64();
@@ -157,8 +157,8 @@ fn assert_exact_rate(workers: usize, passed: PassedRequests, stats: LoadStats) {
     assert!(error.abs() <= 0.01, "{passed:?}");
 }
 
-/// Panics unless the filter's counters match the upstream's count and no bucket failed. When the load stops, one request of
-/// each connection may be counted as allowed and not reach the upstream.
+/// Panics unless the filter's counters match the upstream's count and no bucket failed. When the load stops, one
+/// request of each connection may be counted as allowed and not reach the upstream.
 async fn assert_counters(proxy: &Proxy, passed: u64, stats: LoadStats) {
     let counted = count(proxy, "rate_limit_allowed_total").await;
     assert!((passed..=passed + CONNECTIONS as u64).contains(&counted), "{counted} counted, {passed} passed");

@@ -1,6 +1,7 @@
-//! Acceptance test of the shared store. One of three control planes is killed repeatedly while changes are applied through
-//! the others; now and then a member of the etcd cluster is killed, too. No acknowledged change may be lost, no change may
-//! be applied in part, and the proxy, which has all three as xDS servers by mutual TLS, must serve without interruption.
+//! Acceptance test of the shared store. One of three control planes is killed repeatedly while changes are applied
+//! through the others; now and then a member of the etcd cluster is killed, too. No acknowledged change may be lost, no
+//! change may be applied in part, and the proxy, which has all three as xDS servers by mutual TLS, must serve without
+//! interruption.
 //!
 //! The suite applies 200 changes; `WEIR_APPLIES=1000` applies 1,000.
 

@@ -1,6 +1,6 @@
-//! Scale report of the control plane, with many light xDS clients in place of proxies (delta ADS, one connection each). It
-//! prints the time until every client has a change of an endpoint or a route, the memory of each client in the control
-//! plane, and the CPU time of a push.
+//! Scale report of the control plane, with many light xDS clients in place of proxies (delta ADS, one connection each).
+//! It prints the time until every client has a change of an endpoint or a route, the memory of each client in the
+//! control plane, and the CPU time of a push.
 //!
 //! `WEIR_PROXIES=1000 WEIR_SERVICES=1000` is the size in `docs/scale.md`; the suite has 50 of each.
 

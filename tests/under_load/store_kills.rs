@@ -1,5 +1,5 @@
-//! Acceptance test of the store. The control plane is killed at random moments while changes are applied. Every acknowledged
-//! change must be stored, no change may be applied in part, and the proxy must serve without interruption.
+//! Acceptance test of the store. The control plane is killed at random moments while changes are applied. Every
+//! acknowledged change must be stored, no change may be applied in part, and the proxy must serve without interruption.
 //!
 //! The suite applies 300 changes; `WEIR_APPLIES=1000` applies 1,000.
 

@@ -1,5 +1,5 @@
-//! Files of a watched folder, which are changed in three styles: renamed into place as by an editor, truncated and written in
-//! parts as by a script, or replaced behind a `..data` link as by Kubernetes.
+//! Files of a watched folder, which are changed in three styles: renamed into place as by an editor, truncated and
+//! written in parts as by a script, or replaced behind a `..data` link as by Kubernetes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -61,8 +61,8 @@ impl WatchedFolder {
         }
     }
 
-    /// Replaces the linked files as kubelet does: creates a folder, renames a new link over the old one, removes the old
-    /// folder.
+    /// Replaces the linked files as kubelet does: creates a folder, renames a new link over the old one, removes the
+    /// old folder.
     fn swap(&mut self) {
         let (old, new) = (format!("..v{}", self.generation), format!("..v{}", self.generation + 1));
         self.generation += 1;

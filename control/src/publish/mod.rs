@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! request ─► objects ─┐
-//! files ──────────────┴─► compile (weir-resources) ─► validate ─► store ─► snapshot cache ─► every proxy
+//! files ──────────────┴─► compile (weir-resources) ─► encode, test-start ─► commit ─► publish ─► proxies
 //!                              └──────────────────────┴─► rejected: file:line:column, field, reason, hint
 //! ```
 //!
@@ -11,28 +11,40 @@
 
 // From the top: each module imports only modules below it. The blank lines keep rustfmt from sorting them.
 
+// Pushes and deletes bundles.
 mod bundles;
 
+// Publishes the endpoints of registered workloads.
 mod workloads;
 
+// Publishes changed files.
 mod files;
 
+// Publishes what other control planes have committed.
 mod store_sync;
 
+// The published objects, for readers without the lock.
 mod read_view;
 
+// Encodes a snapshot and test-starts its filters.
 mod validate;
 
+// The walk of a change.
 mod publisher;
 
+// Errors, with positions in the requester's text.
 mod diagnostics;
 
+// The state under the lock, and the object changes of a request.
 mod state;
 
+// The permissions of a request, and the modules that it may use.
 mod admission;
 
+// Requests and their results.
 mod change;
 
+// The error of a change.
 mod error;
 
 pub use bundles::PushResult;

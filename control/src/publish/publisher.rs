@@ -7,7 +7,8 @@
 //!                                                                                                      publish
 //! ```
 //!
-//! An error at any step leaves the store, the snapshot cache and the proxies as they were.
+//! An error means that the change was neither committed nor published. Changes of other control planes that
+//! `sync_from_store` has read stay published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ use crate::snapshot_cache::{EncodedSnapshot, SnapshotCache};
 use crate::store::{ObjectSet, ResourceStore, StoreError};
 use crate::workload_registry::WorkloadRegistry;
 
-/// The only writer of the store's revisions and of the snapshot cache.
+/// The only writer in this process of the store's revisions and of the snapshot cache. Other control planes may share
+/// the store.
 pub struct Publisher {
     pub(super) store: Arc<ResourceStore>,
     pub(super) snapshot_cache: Arc<SnapshotCache>,
@@ -41,7 +43,7 @@ pub struct Publisher {
     pub(super) writer: Mutex<WriterState>,
     /// A copy of the published state, so that readers do not wait for the writer's lock.
     pub(super) read_view: ArcSwap<ReadView>,
-    /// The last revision and the file generation.
+    /// The last revision, and the number of changes of the watched files.
     pub(super) changed: watch::Sender<(u64, u64)>,
 }
 
@@ -87,12 +89,12 @@ impl Publisher {
     /// Publishes the objects that the store had when this process started.
     ///
     /// # Errors
-    /// The objects do not compile, because another version of this program wrote them or a shipped module is missing.
+    /// The objects do not compile or encode, for example because a shipped module is missing.
     pub fn publish_stored(&self) -> Result<(), ChangeError> {
         let mut writer = self.writer.lock();
         let state = writer.state.clone();
-        // Every object was validated when it was applied. If this version would reject one, it is published all the
-        // same: proxies validate again, and without a snapshot no change could repair it.
+        // Filters are not test-started: each was when it was applied, and proxies start them again. A filter that fails
+        // now must not leave every proxy without a configuration.
         let (compiled, encoded) = self.build_unvalidated(&mut writer, &state)?;
         self.publish(&mut writer, &compiled, encoded);
         Ok(())
@@ -115,7 +117,7 @@ impl Publisher {
     /// Applies a change. Retries when another control plane commits first.
     ///
     /// # Errors
-    /// The change is invalid, forbidden or in conflict, or the store failed. Nothing was changed.
+    /// The change is invalid, forbidden or in conflict, or the store failed. The change was not committed.
     pub fn apply_change(&self, change: &Change, request: &ChangeRequest) -> Result<ChangeResult, ChangeError> {
         let mut writer = self.writer.lock();
         for _ in 0..MAX_CONFLICTS {
@@ -146,10 +148,11 @@ impl Publisher {
         let compiled = writer.compile(&next, &files, &bundles);
         let compiled = compiled.map_err(|diagnostics| writer.locate_rejections(change, &bundles, &diagnostics))?;
         let encoded = check_modules(&compiled).and_then(|()| self.build_validated(&compiled));
-        // Only a change that can be published is committed.
+        // This attempt publishes nothing: the modules that were read for it are evicted.
         if encoded.is_err() || request.is_dry_run {
             self.evict_unused();
         }
+        // Only a change that can be published is committed.
         let encoded = encoded.map_err(|error| writer.locate_encode_error(change, &bundles, &compiled, error))?;
         if request.is_dry_run {
             let dry_run = Some(DryRun { before: self.snapshot_cache.current(), after: encoded });
@@ -187,11 +190,13 @@ impl Publisher {
         &self.store
     }
 
-    /// Returns a receiver of the last revision and the file generation. It is notified at each `publish`.
+    /// Returns a receiver of the last revision and the number of changes of the watched files. It is notified at each
+    /// `publish`.
     pub fn subscribe(&self) -> watch::Receiver<(u64, u64)> {
         self.changed.subscribe()
     }
 
+    /// Makes `encoded` the snapshot that proxies receive, and notifies readers and subscribers.
     pub(super) fn publish(&self, writer: &mut WriterState, compiled: &Compiled, encoded: EncodedSnapshot) {
         let generation = encoded.generation;
         let mut active = BTreeMap::new();

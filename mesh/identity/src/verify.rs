@@ -40,7 +40,7 @@ pub enum PeerError {
         ours: TrustDomain,
     },
     /// The certificate is valid and belongs to another workload than the expected one.
-    #[error("it is {id}, and {expected} should be there")]
+    #[error("the peer is {id}, but {expected} is expected")]
     UnexpectedIdentity {
         /// The SPIFFE ID in the certificate.
         id: SpiffeId,
@@ -48,7 +48,7 @@ pub enum PeerError {
         expected: SpiffeId,
     },
     /// The peer has sent no certificate.
-    #[error("it has shown no certificate")]
+    #[error("the peer sent no certificate")]
     NoCertificate,
 }
 
@@ -85,7 +85,7 @@ pub fn handshake_error(error: &io::Error) -> String {
         Some(rustls::Error::NoCertificatesPresented) => PeerError::NoCertificate.to_string(),
         // The error of rustls when the resolver returns no certificate.
         Some(rustls::Error::General(text)) if text.starts_with("no server certificate chain resolved") => {
-            "there is no certificate for the host that it asks for (SNI)".to_owned()
+            "there is no certificate for the requested host (SNI)".to_owned()
         }
         Some(rustls::Error::AlertReceived(alert)) => format!("it has refused us: {alert:?}"),
         Some(error) => error.to_string(),

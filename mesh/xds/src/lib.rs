@@ -8,12 +8,12 @@
 //!                              │                                   ▲
 //!                              ▼                                   │ decode
 //!                         ServerState                         ClientState
-//!                              │ ◄── subscribe: type URL, names ── │        DiscoveryRequest
-//!                              │ ─── resources, nonce ───────────► │        DiscoveryResponse
-//!                              │ ◄── ACK: nonce ────────────────── │        DiscoveryRequest
+//!                              │ ◄── subscribe: type URL, names ── │        DeltaDiscoveryRequest
+//!                              │ ─── resources, nonce ───────────► │        DeltaDiscoveryResponse
+//!                              │ ◄── ACK: nonce ────────────────── │        DeltaDiscoveryRequest
 //!                              │                                   │
-//!                              │ ─── resources, nonce ───────────► │        DiscoveryResponse
-//!                              │ ◄── NACK: nonce, error_detail ─── │        DiscoveryRequest
+//!                              │ ─── resources, nonce ───────────► │        DeltaDiscoveryResponse
+//!                              │ ◄── NACK: nonce, error_detail ─── │        DeltaDiscoveryRequest
 //! ```
 //!
 //! One ADS stream carries all [resource types](ResourceType), each with its own subscription and nonces.
@@ -22,8 +22,10 @@
 //!
 //! - **Versions.** The version of a resource is a hash of its content. The server sends a resource when the client has
 //!   another version, or none.
-//! - **Order.** Make before break: a resource is sent before those that refer to it, and removed after them.
-//! - **Rejections.** The decoder rejects every field that the proxy does not support. The NACK names it by its path.
+//! - **Order.** Make before break: updates are sent as CDS, EDS, ECDS, SDS, LDS, RDS, so a route never names a cluster
+//!   that the client does not have. Removals are sent in the reverse order.
+//! - **Rejections.** A resource with a field that the proxy does not support is rejected, and the NACK has the path of
+//!   the field. The valid resources of that response are used.
 
 // Each module imports only from modules below it. The blank lines keep rustfmt from sorting them.
 

@@ -32,12 +32,12 @@ pub(crate) async fn handle(
     let guard = StreamGuard::new(&stream); // Logs the request and finishes its filters, however it ends.
     let mut source = match produce_response(&stream, incoming).await {
         Ok(source) => source,
-        Err(error) => stream.reply_with_error(&error), // Filters also see local replies: 401, 429, 503.
+        Err(error) => stream.reply_with_error(&error), // Response filters also see the proxy's own replies: 404, 503.
     };
     match wait_for_head(&stream, Direction::Response, &mut source.body).await {
         HeadOutcome::Forwarded { end_of_stream } => {
             if stream.has_reply() {
-                source = ResponseSource::local_reply(); // A filter's reply replaces the upstream's response.
+                source = ResponseSource::local_reply(); // The stream has a filter's reply; the upstream's is dropped.
             }
             source.end_of_stream = end_of_stream;
             Ok(build_response(&stream, guard, source))
@@ -47,7 +47,7 @@ pub(crate) async fn handle(
 }
 
 async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result<ResponseSource, ProxyError> {
-    let first = stream.take_route()?; // Sanitized and routed, or an error.
+    let initial_route = stream.take_route()?; // `start` has sanitized and routed the request, or found an error.
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
     let mut body = BodySource::request(incoming, stream.body_mode(Direction::Request));
     stream.on_event(Event::RequestHeaders(end_of_stream));
@@ -56,7 +56,8 @@ async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result
         HeadOutcome::Replied => return Ok(ResponseSource::local_reply()),
         HeadOutcome::Reset => return Err(ProxyError::DownstreamGone),
     };
-    let route = stream.final_route(first)?; // The final route has the same chain (I8b).
+    // Filters may have changed path or headers. A route with another filter chain is an error (I8b).
+    let route = stream.reroute_after_filters(initial_route)?;
     match &route.model.action {
         RouteAction::Forward(action) => {
             let matched = MatchedRoute { route: &route, forward: action };
@@ -66,6 +67,7 @@ async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result
             }
         }
         RouteAction::Redirect(_) => redirect(stream, &route),
+        // The Gateway API's 500 for a route without a usable backend: an error, so that it has a response flag.
         RouteAction::Respond(direct) if direct.status == 500 => Err(ProxyError::NoTarget(direct.detail.to_string())),
         RouteAction::Respond(direct) => Ok(respond_directly(stream, direct)),
     }
@@ -94,7 +96,7 @@ fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, P
     Ok(ResponseSource::local_reply())
 }
 
-/// Returns the response for hyper. Its body ends the stream.
+/// Returns the response for hyper. The stream ends when hyper has read or dropped its body.
 fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseSource) -> Response<Body> {
     let head = stream.response_head();
     let mut response = Response::new(Body::Empty);

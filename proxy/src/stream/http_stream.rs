@@ -144,27 +144,27 @@ impl HttpStream {
         self.route.borrow_mut().take().unwrap_or(Err(ProxyError::NoRoute))
     }
 
-    /// Returns the route after the filters: `first`, or another route that the changed request matches.
+    /// Returns the route after the filters: `initial`, or another route that the changed request matches.
     ///
     /// # Errors
     /// `NoRoute` when no route matches any more, `RouteChangedChain` when the other route has another chain (invariant
     /// I8b).
-    pub(super) fn final_route(&self, first: Arc<Route>) -> Result<Arc<Route>, ProxyError> {
+    pub(super) fn reroute_after_filters(&self, initial: Arc<Route>) -> Result<Arc<Route>, ProxyError> {
         if !self.has_filters {
-            return Ok(first);
+            return Ok(initial);
         }
         let mut cell = self.cell.borrow_mut();
         let exchange = &mut cell.exchange;
         let changed = exchange.request_changes();
         if !(changed.target || changed.headers && self.routed_by_headers) {
-            return Ok(first);
+            return Ok(initial);
         }
         let table = self.config.route_table(&self.connection.listener.name);
         let route = table.and_then(|table| table.find(&exchange.request)).ok_or(ProxyError::NoRoute)?;
-        if Arc::ptr_eq(route, &first) {
-            return Ok(first);
+        if Arc::ptr_eq(route, &initial) {
+            return Ok(initial);
         }
-        if route.model.chain != first.model.chain {
+        if route.model.chain != initial.model.chain {
             return Err(ProxyError::RouteChangedChain);
         }
         exchange.stream_info.route = Some(route.model.name.clone());

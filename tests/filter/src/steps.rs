@@ -107,8 +107,8 @@ enum ActionSpec {
     Copy { from: HeaderMap, name: String, to: HeaderMap, new_name: String },
     /// Sets a header to the callback's arguments: `size=12 ends=true`.
     CallbackArguments { name: String, map: HeaderMap },
-    /// Applies request headers with a prefix: `PREFIXpath` sets `:path`, `PREFIXauthority` sets `:authority`, `PREFIXNAME` sets
-    /// the header `NAME`.
+    /// Applies request headers with a prefix: `PREFIXpath` sets `:path`, `PREFIXauthority` sets `:authority`,
+    /// `PREFIXNAME` sets the header `NAME`.
     ApplyPrefixedHeaders { prefix: String },
     /// Sets a header to a property, `-` if it does not exist.
     Property { property: Vec<String>, name: String, map: HeaderMap },

@@ -1,5 +1,6 @@
-//! Every hostcall of the ABI, with the shape of its arguments. Inputs are `i` for an `i32`, `l` for an `i64`, `b` for bytes
-//! (pointer and size) and `V` for a WASI vector of bytes. Outputs are addresses to which the host writes: `o` an `i32`, `O` an
+//! Every hostcall of the ABI, with the shape of its arguments. Inputs are `i` for an `i32`, `l` for an `i64`, `b` for
+//! bytes (pointer and size) and `V` for a WASI vector of bytes. Outputs are addresses to which the host writes: `o` an
+//! `i32`, `O` an
 //! `i64`, `r` pointer and size of bytes that it allocates in the guest, and `W` up to three `i64`.
 
 use crate::guest::take;

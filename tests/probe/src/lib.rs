@@ -8,10 +8,10 @@
 //! *root     configure        proxy_log            2 "hello"
 //! ```
 //!
-//! A result is logged as `probe|/case/7|request_headers|proxy_get_property|0 "/case/7"`. A stream runs the steps of its path.
-//! A callout's response runs those of the stream that made the callout. TCP connections run those of `*tcp/0`, `*tcp/1` and
-//! so on, in the order of their arrival. Other callbacks run those of `*root`. Every stream runs the steps of `*new` when it
-//! is created, before its path is known. The conformance suite compares the logs of two hosts.
+//! A result is logged as `probe|/case/7|request_headers|proxy_get_property|0 "/case/7"`. A stream runs the steps of its
+//! path. A callout's response runs those of the stream that made the callout. TCP connections run those of `*tcp/0`,
+//! `*tcp/1` and so on, in the order of their arrival. Other callbacks run those of `*root`. Every stream runs the steps
+//! of `*new` when it is created, before its path is known. The conformance suite compares the logs of two hosts.
 
 mod calls; // Hostcalls with arguments from the script.
 mod guest; // Exports that the host needs of every guest.
@@ -71,7 +71,8 @@ impl CallbackScope {
         Self::of_stream(name, caller.unwrap_or(root), size)
     }
 
-    /// Logs the call, runs the steps, and returns the value of the last `return` step, 0 without one. `delete` also logs
+    /// Logs the call, runs the steps, and returns the value of the last `return` step, 0 without one. `delete` also
+    /// logs
     /// `over`, since it is the last callback of a context.
     fn run(&self, arguments: &str) -> u32 {
         let steps = PROBE.with_borrow(|probe| probe.script.steps(&self.path, self.name));

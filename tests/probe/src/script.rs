@@ -1,4 +1,5 @@
-//! The configuration: steps by path and callback. Arguments are numbers, `"texts"` with escapes (`\0`, `\n`, `\"`, `\\`,
+//! The configuration: steps by path and callback. Arguments are numbers, `"texts"` with escapes (`\0`, `\n`, `\"`,
+//! `\\`,
 //! `\xNN`), `@1,2` for the pointer and size of bytes or of an output, and names of numbers such as `ctx`.
 
 /// Steps of all paths and callbacks.
