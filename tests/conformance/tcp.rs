@@ -197,8 +197,8 @@ fn hostcall_cases() -> Vec<TcpCase> {
             }
             let case = TcpCase { steps, ..TcpCase::new(format!("tcp {}", title(callback, &call)), &[]) };
             // The origin responds to what is written when the connection closes, too.
-            let is_answered = callback == "downstream_data" && call.starts_with("proxy_set_buffer_bytes 2");
-            let ignored_callbacks = if is_answered { &["filter upstream_data|"][..] } else { &[] };
+            let is_echoed = callback == "downstream_data" && call.starts_with("proxy_set_buffer_bytes 2");
+            let ignored_callbacks = if is_echoed { &["filter upstream_data|"][..] } else { &[] };
             cases.push(TcpCase { ignores_callout_responses: is_callout, ignored_callbacks, ..case });
         }
     }
@@ -206,12 +206,12 @@ fn hostcall_cases() -> Vec<TcpCase> {
 }
 
 fn property_cases() -> Vec<TcpCase> {
-    let property = |connection_path: &&str| {
-        let connection_path = connection_path.replace('.', "\\0");
+    let property = |path: &&str| {
+        let nul_separated = path.replace('.', "\\0");
         let steps = ["new_connection", "downstream_data", "upstream_data", "log"]
-            .map(|callback| format!("{callback} proxy_get_property \"{connection_path}\""));
-        let name = format!("tcp property {}", connection_path.replace("\\0", "."));
-        let is_volatile = properties::is_volatile(&connection_path.replace("\\0", "."));
+            .map(|callback| format!("{callback} proxy_get_property \"{nul_separated}\""));
+        let name = format!("tcp property {path}");
+        let is_volatile = properties::is_volatile(path);
         TcpCase { steps: steps.to_vec(), is_volatile, ..TcpCase::new(name, &[]) }
     };
     properties::PATHS.iter().map(property).collect()

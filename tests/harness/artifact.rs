@@ -66,7 +66,7 @@ pub fn wasm_from_wat(text: &str) -> Vec<u8> {
 /// Returns the cache of compiled modules that all test runs share. Without it most of a run's time is compilation.
 pub(crate) fn module_cache() -> PathBuf {
     let folder = target_folder().join("tmp");
-    std::fs::create_dir_all(&folder).expect("a target folder that can be written");
+    fs::create_dir_all(&folder).expect("a target folder that can be written");
     folder.join("weir-module-cache")
 }
 
