@@ -89,7 +89,7 @@ async fn log_level_can_be_changed() {
     assert_eq!(proxy.command("/logging?level=debug").await.status, 200);
     let wire = RawConnection::connect(proxy.address().await).await;
     drop(wire); // Logged at this level only.
-    proxy.wait_for_log("connection ended before its first request").await;
+    proxy.wait_for_log("connection closed before its first request").await;
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn unusable_bundles_are_not_stored() {
         ("half a file", cut, "is no Wasm module"),
         ("a large file", vec![0; 17 << 20], "is no Wasm module"),
         ("no manifest", test.clone(), "has no manifest"),
-        ("another name", bundle(&json!({"name": "other", "version": "1"})), "says that it is other 1"),
+        ("another name", bundle(&json!({"name": "other", "version": "1"})), "names it other 1"),
         ("a field of its own", bundle(&json!({"name": "stamp", "version": "1", "x": 1})), "unknown field"),
         ("no filter", with(&no_filter, stamp.clone()), "proxy_abi_version"),
         ("one that traps", with(&traps, stamp.clone()), "unreachable"),

@@ -40,7 +40,11 @@ async fn workloads_trust_external_root() {
     let ca = control.get("authority").await;
     assert_eq!((ca["roots"].as_array().unwrap().len(), &ca["roots"][0]["signs"]), (1, &json!(true)));
     let rejected = control.request("POST", "authority/rotation", "").await;
-    assert!(rejected.status == 409 && rejected.text().contains("replace --ca-cert"), "{}", rejected.text());
+    assert!(
+        rejected.status == 409 && rejected.text().contains("replace the files of --ca-cert"),
+        "{}",
+        rejected.text()
+    );
     assert!(!control.store().join("authority.json").exists(), "no root is created");
 }
 

@@ -46,7 +46,7 @@ async fn endpoint_with_unexpected_identity_gets_no_request() {
         (response.status == 503).then_some(response)
     })
     .await;
-    let expected = "it is spiffe://weir.local/ns/default/sa/inner, and spiffe://weir.local/ns/default/sa/other should";
+    let expected = "the peer is spiffe://weir.local/ns/default/sa/inner, but spiffe://weir.local/ns/default/sa/other";
     let line = wait_until("the line of the failure", async || {
         mesh.edge.access_log().into_iter().find(|line| line.to_string().contains(expected))
     })

@@ -124,7 +124,7 @@ fn filters_that_do_not_start() -> Vec<Case> {
         Case {
             about: "rejects its configuration with a log line",
             module: Some(own),
-            text: with("{configure: [{do: refuse}]}"),
+            text: with("{configure: [{do: reject_configuration}]}"),
             expected: "more.yaml:6:3: Filter default/f: spec.config: the plugin rejected its configuration: \
              proxy_on_configure returned false; filter log: these are the filter's own words: no gold, no service
   hint: check it against the filter's README
@@ -228,7 +228,7 @@ async fn oversized_module_is_rejected_unread() {
         None,
         "more.yaml:5:12: Filter default/f: spec.module.file: the module {config}/broken.wasm has more than 67108864 \
          bytes
-  hint: build it with optimisation for size and without debug information
+  hint: build it with optimization for size and without debug information
 ",
     );
     check(&proxy, &case).await;
@@ -256,8 +256,8 @@ async fn missing_shipped_module_is_rejected() {
     proxy.write("more.yaml", FILTER.replace("file: ./broken.wasm", "builtin: auth"));
     let line = proxy.wait_for_log("configuration rejected").await;
     let expected = format!(
-        "more.yaml:5:12: Filter default/f: spec.module.builtin: there is no shipped module `auth` ({}/auth.wasm is not \
-         there); hint: build the shipped modules with `cargo xtask plugins`, or say where they are with --plugins",
+        "more.yaml:5:12: Filter default/f: spec.module.builtin: there is no shipped module `auth` ({}/auth.wasm \
+         does not exist); hint: build the shipped modules with `cargo xtask plugins`, or set their folder with --plugins",
         empty.path().display()
     );
     assert!(line.ends_with(&expected), "{line}\ninstead of\n{expected}");

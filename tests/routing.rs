@@ -183,7 +183,7 @@ async fn every_balancer_uses_every_endpoint() {
         let (one, two) = (Origin::text("one").await, Origin::text("two").await);
         let policy = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: p}}\nspec: {{targetRefs: [{{kind: \
-             Service, name: origin}}], balancing: {balancing}}}\n"
+             Service, name: origin}}], balancing: {{algorithm: {balancing}}}}}\n"
         );
         let service = Resources::new().service("origin", &[one.address(), two.address()]);
         let proxy = Proxy::start(&service.route_everything().yaml(&policy)).await;

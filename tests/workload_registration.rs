@@ -119,7 +119,12 @@ async fn registration_requires_matching_identity() {
         (path, registration(origin.address(), 1), 422, "between 2 and 3600"),
         (path, json!({"address": "0.0.0.0:80", "leaseSeconds": 60}), 422, "is not an address with a port"),
         (path, json!({"address": "127.0.0.1:80", "leaseSeconds": 60, "version": "a b"}), 422, "is not a version"),
-        (path, json!({"address": "169.254.169.254:80", "leaseSeconds": 60}), 422, "something else on each machine"),
+        (
+            path,
+            json!({"address": "169.254.169.254:80", "leaseSeconds": 60}),
+            422,
+            "is a link-local or multicast address",
+        ),
         (path, json!({"address": "127.0.0.1:80", "leaseSeconds": 60, "port": 1}), 400, "unknown field"),
     ] {
         let response = register(&control, &admin, path, &registration).await;
