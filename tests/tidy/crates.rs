@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::baseline::Fault;
 
-/// What one crate may depend on.
+/// The dependencies that one crate may have.
 struct CrateRule {
     name: &'static str,
     /// Crates of this workspace that its manifest may name.

@@ -218,7 +218,7 @@ struct Resolver<'a> {
     modules: &'a BTreeMap<ModulePath, Module<'a>>,
 }
 
-/// What a path leads to.
+/// The end of a path.
 #[derive(PartialEq)]
 enum Target {
     Module(ModulePath),

@@ -222,15 +222,15 @@ mod tests {
 
     #[test]
     fn question_word_at_the_start_of_a_docstring_is_a_fault() {
-        let planted = "//! What this is.\n\n/// Returns a number.\n/// When it is odd, one.\nfn a() {}\n\
-                       /// Whether it fits.\nfn b() {}\n/// Items of a list.\nfn c() {}\n/// It.\nfn d() {}";
+        let planted = "//! What this is.\n\n/// Returns a number.\n/// When it is odd, one.\nfn a() {}\n/// Whether it fits.\n\
+                       fn b() {}\n/// Items of a list.\nfn c() {}\n/// It.\nfn d() {}";
         assert_eq!(keys(check_docstrings, "a.rs", planted), ["doc What", "doc Whether", "doc It"]);
     }
 
     #[test]
     fn denied_word_in_a_docstring_is_a_fault() {
-        let planted = "/// Returns `held`.\n/// The peer is told so, for good.\n// Nobody checks this.\nfn a() {}\n\
-                       /// The entry is none.\nfn b() {}";
+        let planted = "/// Returns `held`.\n/// The peer is told so, for good.\n// Nobody checks this.\nfn a() {}\n/// The entry is none.\n\
+                       fn b() {}";
         assert_eq!(keys(check_docstrings, "a.rs", planted), ["doc-word told", "doc-word is none"]);
     }
 }
