@@ -140,6 +140,7 @@ async fn stale_expected_revision_is_conflict() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "all roles are checked against one control plane")]
 async fn roles_limit_api_requests_and_secrets_are_redacted() {
     const GUARD: &str = "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {name: guard, namespace: default}\n\
         spec:\n  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: edge}]\n  \

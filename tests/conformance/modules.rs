@@ -127,6 +127,7 @@ fn module_cases() -> Vec<ModuleCase> {
 }
 
 /// Returns modules with imports that toolchains add to those of the ABI.
+#[expect(clippy::too_many_lines, reason = "a table with one case per import")]
 fn toolchains() -> Vec<ModuleCase> {
     let case = |name: &'static str, imports: &str, body: &str, envoy: Option<u16>, weir: u16| ModuleCase {
         name,

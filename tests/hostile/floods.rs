@@ -17,7 +17,7 @@ pub(crate) fn add(table: &mut ModuleTable) {
 fn headers(table: &mut ModuleTable) {
     for (side, callback, map) in [("request", REQUEST_HEADERS, 0), ("response", RESPONSE_HEADERS, 2)] {
         let mut add = |what: &str, body: String| {
-            table.add(&format!("{side}-{what}"), None, &ModuleParts::harmful_in(callback, body))
+            table.add(&format!("{side}-{what}"), None, &ModuleParts::harmful_in(callback, body));
         };
         let name = call("proxy_add_header_map_value", &[map, FRESH, 8, PATH_NAME[0], PATH_NAME[1]]);
         add("header-names", times(5_000, &format!("(call $fresh) {name}")));

@@ -178,7 +178,7 @@ impl LightClient {
             ResourceType::Cluster => requests.extend(self.state.subscribe(ResourceType::Endpoints, names().collect())),
             ResourceType::Endpoints => self.endpoints.extend(names()),
             ResourceType::Listener => {
-                requests.extend(self.state.subscribe(ResourceType::RouteTable, names().collect()))
+                requests.extend(self.state.subscribe(ResourceType::RouteTable, names().collect()));
             }
             ResourceType::RouteTable => self.has_routes = true,
             ResourceType::Plugin | ResourceType::Secret => {}

@@ -130,6 +130,7 @@ fn lacks_metadata(row: &HostcallSpec, signature: &Signature) -> bool {
 }
 
 /// An import that is linked with boxed values.
+#[derive(Clone, Copy)]
 struct BoxedImport {
     implementation: HostFunction,
     /// True if the guest declares the call without its initial metadata.

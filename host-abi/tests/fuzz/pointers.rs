@@ -134,7 +134,7 @@ fn check(guest: &mut TestGuest, at: usize, arguments: &[u64]) -> u8 {
             }
             // The reported memory must not count as properties set by the call.
             guest.host.properties = shown;
-            check_memory(guest, &before, &FinishedCall { signature: signature, arguments, outcome });
+            check_memory(guest, &before, &FinishedCall { signature, arguments, outcome });
             outcome.answer.unwrap_or(99).try_into().unwrap()
         }
         Err(failure) => {

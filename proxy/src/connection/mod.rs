@@ -79,11 +79,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerInfo>, socket
     };
     match established {
         Some(EstablishedConnection::Http(transport, codec)) => {
-            http::serve(&worker, &connection, transport, codec).await
+            http::serve(&worker, &connection, transport, codec).await;
         }
         // On the heap: otherwise every connection's task would reserve memory for TCP.
         Some(EstablishedConnection::Tcp(transport, config)) => {
-            Box::pin(tcp::serve(&worker, &connection, &config, transport)).await
+            Box::pin(tcp::serve(&worker, &connection, &config, transport)).await;
         }
         None => debug!(%peer, listener = %connection.listener.name, "connection closed before its first request"),
     }

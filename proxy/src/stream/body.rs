@@ -39,7 +39,7 @@ impl StreamBody {
         match &frame {
             // Filtered bytes are counted when they reach the filters.
             Some(Ok(frame)) if direction == Direction::Request => {
-                self.stream.add_request_bytes(frame.data_ref().map_or(0, Bytes::len))
+                self.stream.add_request_bytes(frame.data_ref().map_or(0, Bytes::len));
             }
             Some(Err(error)) => self.stream.abort(error),
             _ => {}
