@@ -91,7 +91,7 @@ fn server() -> Server {
     Server::builder().http2_keepalive_interval(Some(PROXY_KEEPALIVE)).http2_keepalive_timeout(Some(PROXY_KEEPALIVE))
 }
 
-/// The ADS service. It opens one [`AdsStream`] per gRPC stream.
+/// The ADS service. It opens one `AdsStream` per gRPC stream.
 #[derive(Clone)]
 pub struct AdsServer {
     snapshot_cache: Arc<SnapshotCache>,

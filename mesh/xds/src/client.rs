@@ -168,7 +168,7 @@ impl ClientState {
         }
     }
 
-    /// Returns the nonce of the last response when its sender accepts a [`Report`] on it.
+    /// Returns the nonce of the last response when its sender accepts a [`Report`](crate::Report) on it.
     pub fn report_nonce(&self) -> Option<u64> {
         self.report_nonce
     }

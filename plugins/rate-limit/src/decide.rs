@@ -34,7 +34,7 @@ pub enum Verdict<'c> {
     Rejected(&'c Limit, RejectReason),
 }
 
-/// The reason of a rejection. If several limits reject a request, the highest [`RejectReason::rank`] is reported.
+/// The reason of a rejection. If several limits reject a request, the highest rank is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectReason {
     /// The bucket is empty.
