@@ -68,7 +68,7 @@ pub(crate) fn all() -> Vec<DemoStep> {
             "ratelimit-remaining: 1",
         ),
         ask("The second one.", "/report", Some(KEY), 200, "ratelimit-remaining: 0"),
-        ask("The third one has to wait, and is told how long.", "/report", Some(KEY), 429, "limit reports"),
+        ask("The third one is limited; the response has the time to wait.", "/report", Some(KEY), 429, "limit reports"),
         of_user("The routing filter has a tenth of the users on v2. Ada is not among them.", "ada", "from v1"),
         edit(
             "Move the canary to a fifth.",
@@ -82,7 +82,7 @@ pub(crate) fn all() -> Vec<DemoStep> {
         ask("The new key passes at once.", "/", Some(NEW_KEY), 200, "hello newcomer"),
         ask("The old one does not.", "/", Some(KEY), 401, "invalid api key"),
         edit("A bad edit: a field that does not exist.", "phase:", "fase:", WaitFor::Logged("fase")),
-        DemoStep { title: "It is refused, with the place and a hint.", kind: StepKind::Validate { text: "fase" } },
+        DemoStep { title: "It is rejected, with its position and a hint.", kind: StepKind::Validate { text: "fase" } },
         ask("What served before goes on serving.", "/", Some(NEW_KEY), 200, "hello newcomer"),
         edit("Repair it.", "fase:", "phase:", WaitFor::Answer { key: NEW_KEY, status: 200 }),
         DemoStep {
