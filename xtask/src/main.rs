@@ -14,6 +14,7 @@ mod tools;
 mod progress;
 mod workspace;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -30,7 +31,10 @@ cargo xtask bench               package the proxy, and measure it beside HAProxy
 cargo xtask bench --no-build    measure the existing package
 cargo xtask bench --quick       fewer measurements, of an ordinary release
 cargo xtask bench --micro       the cost of hostcalls, callbacks and VMs, beside Envoy; of an ordinary release
-                                (with --no-build, of the existing package)";
+                                (with --no-build, of the existing package)
+cargo xtask bench --instructions [FOLDER]
+                                instructions per request with each filter chain, of an ordinary release
+                                (or of the package in FOLDER)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -58,6 +62,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["bench", "--quick"] => bench::run(bench::QUICK),
         ["bench", "--micro"] => bench::run_micro(bench::QUICK),
         ["bench", "--micro", "--no-build"] => bench::run_micro(bench::FULL),
+        ["bench", "--instructions"] => bench::run_instructions(None),
+        ["bench", "--instructions", folder] => bench::run_instructions(Some(Path::new(folder))),
         [] | ["help" | "--help" | "-h"] => {
             print(USAGE);
             Ok(())

@@ -30,6 +30,13 @@ pub(super) enum Chain {
     Isolated(usize, &'static str),
 }
 
+impl Chain {
+    /// Returns the chains whose instructions are counted.
+    pub(super) fn counted() -> impl Iterator<Item = Self> {
+        [Self::Empty, Self::ThreeHeaders].into_iter().chain(Self::ALONE).chain([Self::Four])
+    }
+}
+
 /// Counts requests by route and status, propagates traces, samples a tenth of them.
 const TELEMETRY: Filter = Filter {
     name: "telemetry",

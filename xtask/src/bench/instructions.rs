@@ -36,8 +36,7 @@ pub(super) struct InstructionCount {
 impl InstructionCount {
     /// Counts for Weir with each chain. The modules are already compiled: every chain has served before.
     pub(super) fn of_each(env: &BenchEnv) -> Vec<Self> {
-        let chains = [Chain::Empty, Chain::ThreeHeaders].into_iter().chain(Chain::ALONE).chain([Chain::Four]);
-        chains.map(|chain| Self::of(chain, env)).collect()
+        Chain::counted().map(|chain| Self::of(chain, env)).collect()
     }
 
     fn of(chain: Chain, env: &BenchEnv) -> Self {

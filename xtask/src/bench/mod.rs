@@ -1,4 +1,4 @@
-//! `cargo xtask bench [--quick | --no-build]`: the cost of a request beside HAProxy, nginx and Envoy on the same
+//! `cargo xtask bench [--quick | --no-build | --micro | --instructions]`: the cost of a request beside HAProxy, nginx and Envoy on the same
 //! machine.
 //!
 //! ```text
@@ -48,7 +48,7 @@ use plan::Build;
 pub(crate) use plan::{BenchPlan, FULL, QUICK};
 use process::BenchProcess;
 use report::Results;
-use target::BenchTarget;
+use target::{BenchTarget, ProxyKind};
 
 pub(crate) fn run(plan: BenchPlan) -> Result<()> {
     let clock = Stopwatch::start();
@@ -90,6 +90,22 @@ pub(crate) fn run_micro(plan: BenchPlan) -> Result<()> {
     let path = env.folder().join("micro.md");
     std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
     print(&format!("\n{text}\nwritten to {} after {}", path.display(), clock.elapsed()));
+    Ok(())
+}
+
+/// Counts instructions per request alone: of the proxy in a package folder, or of an ordinary release.
+pub(crate) fn run_instructions(package: Option<&Path>) -> Result<()> {
+    let clock = Stopwatch::start();
+    let env = BenchEnv::prepare(match package {
+        Some(package) => proxy_in_folder(package),
+        None => plain()?,
+    })?;
+    // Each chain serves once: the counted proxy loads modules that are compiled already.
+    for chain in Chain::counted() {
+        drop(warm(BenchTarget::of(ProxyKind::Weir, chain), &env)?);
+    }
+    step("instructions", || Ok(InstructionCount::of_each(&env)))?;
+    print(&format!("after {}", clock.elapsed()));
     Ok(())
 }
 
