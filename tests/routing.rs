@@ -57,6 +57,21 @@ async fn redirect_without_port_preserves_listener_port() {
 }
 
 #[tokio::test]
+async fn route_without_backend_weight_fails_with_500() {
+    let rules = "rules: [{backendRefs: [{name: web, port: 80, weight: 0}]}]";
+    let origin = Origin::echo(Codec::Http1).await;
+    let resources = Resources::new().service("web", &[origin.address()]).route("weightless", rules);
+    let proxy = Proxy::start(&resources).await;
+    assert_eq!(proxy.client().await.get("/weightless").await.status, 500);
+    let line = proxy.access_log_for("/weightless").await;
+    assert_eq!((line["who_failed"].as_str(), line["response_flags"].as_str()), (Some("Proxy"), Some("NC")), "{line}");
+    assert_eq!(
+        (line["response_code_details"].as_str(), line["cause"].as_str()),
+        (Some("no_target"), Some("no_backend_weight"))
+    );
+}
+
+#[tokio::test]
 async fn mirror_gets_copy_without_delaying_response() {
     let (main, bodies) = (Origin::echo(Codec::Http1).await, Arc::new(AtomicU64::new(0)));
     let counted = Arc::clone(&bodies);

@@ -6,6 +6,9 @@ use std::fmt;
 
 use http::StatusCode;
 
+/// The detail of [`ProxyError::NoTarget`] when no backend of the route has a weight above 0.
+pub(crate) const NO_BACKEND_WEIGHT: &str = "no_backend_weight";
+
 /// The party at fault for a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -42,7 +45,7 @@ pub(crate) enum ProxyError {
     BodyTooLarge,
     /// No route of the listener matches.
     NoRoute,
-    /// A filter changed the request so that a route with other filters matches (invariant I8b).
+    /// A filter changed the request so that a route with other filters matches (invariant I9).
     RouteChangedChain,
     /// A filter's routing mark names no target of the route; the text is the mark.
     UnknownMark(String),

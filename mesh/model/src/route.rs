@@ -86,6 +86,8 @@ pub enum RouteAction {
     Redirect(Redirect),
     /// Sends a response without an upstream.
     Respond(DirectResponse),
+    /// Fails with 500: no backend has a weight above 0 (Gateway API, `HTTPBackendRef.weight`).
+    NoBackend,
 }
 
 /// The clusters that a request may be forwarded to, and the settings for it.

@@ -56,7 +56,7 @@ impl Snapshot {
 fn route_clusters(route: &Route) -> impl Iterator<Item = &ClusterName> {
     let forward = match &route.action {
         RouteAction::Forward(forward) => Some(forward),
-        RouteAction::Redirect(_) | RouteAction::Respond(_) => None,
+        RouteAction::Redirect(_) | RouteAction::Respond(_) | RouteAction::NoBackend => None,
     };
     forward.into_iter().flat_map(|forward| {
         let targets = forward.targets.iter().map(|target| &target.cluster);

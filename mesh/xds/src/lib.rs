@@ -23,7 +23,7 @@
 //! - **Versions.** The version of a resource is a hash of its content. The server sends a resource when the client has
 //!   another version, or none.
 //! - **Order.** Make before break: updates are sent as CDS, EDS, ECDS, SDS, LDS, RDS, so a route never names a cluster
-//!   that the client does not have. Removals are sent in the reverse order.
+//!   that the client does not have. Removals are sent as LDS, RDS, SDS, ECDS, EDS, CDS.
 //! - **Rejections.** A resource with a field that the proxy does not support is rejected, and the NACK has the path of
 //!   the field. The valid resources of that response are used.
 

@@ -445,7 +445,7 @@ fn with_filter_chain(
     })?;
     let mut route = Route { chain, ..decoded.route.clone() };
     if !failed.is_empty() {
-        // A request never bypasses a failed filter (I8b). The other filters still see it.
+        // A request never bypasses a failed filter (I9). The other filters still see it.
         route.action = RouteAction::Respond(DirectResponse { status: 503, detail: "filter_not_loaded".into() });
     }
     Ok(Arc::new(route))

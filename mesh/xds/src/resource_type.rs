@@ -1,13 +1,14 @@
 //! The resource types of xDS, their type URLs, and the order in which they are sent.
 //!
 //! A resource is sent before those that refer to it, and removed after them (make-before-break). So a client never
-//! routes to a cluster that it has not received.
+//! routes to a cluster that it has not received. Listeners are the exception of the first half: a client requests a
+//! route table only when it has the listener that names it.
 
 use weir_model::ResourceKind;
 
 use crate::proto::{cluster, core, endpoint, listener, route, tls, type_url};
 
-/// A resource type. Variants are ordered as they are sent; removals are sent in reverse order.
+/// A resource type. Variants are ordered as they are sent; [`ResourceType::removal_rank`] has the order of removals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceType {
     /// `Cluster` (CDS).
@@ -28,6 +29,19 @@ impl ResourceType {
     /// Every resource type, in the order in which new resources are sent.
     pub const ALL: [Self; 6] =
         [Self::Cluster, Self::Endpoints, Self::Plugin, Self::Secret, Self::Listener, Self::RouteTable];
+
+    /// Returns the position in the order in which removals are sent: each type after those that refer to it. A listener
+    /// that is about to be removed does not lose its routes first.
+    pub const fn removal_rank(self) -> u8 {
+        match self {
+            Self::Listener => 0,
+            Self::RouteTable => 1,
+            Self::Secret => 2,
+            Self::Plugin => 3,
+            Self::Endpoints => 4,
+            Self::Cluster => 5,
+        }
+    }
 
     /// Returns the type URL, `type.googleapis.com/envoy…`.
     pub fn type_url(self) -> String {

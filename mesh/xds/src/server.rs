@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   Cluster ─► Endpoints ─► Plugin ─► Secret ─► Listener ─► RouteTable      new and changed resources, in this order
-//!   Cluster ◄─ Endpoints ◄─ Plugin ◄─ Secret ◄─ Listener ◄─ RouteTable      then removals, in reverse
+//!   Cluster ◄─ Endpoints ◄─ Plugin ◄─ Secret ◄─ Listener ◄─ RouteTable      then removals: Listener first, then the rest in reverse
 //! ```
 //!
 //! A resource type waits until all earlier ones are sent and acknowledged. Types after `Endpoints` also wait until the
@@ -215,7 +215,7 @@ impl ServerState {
                 removals.push((resource_type, removed));
             }
         }
-        let (resource_type, removed) = removals.pop()?;
+        let (resource_type, removed) = removals.into_iter().min_by_key(|(removed, _)| removed.removal_rank())?;
         if self.removals_deadline(resource_type).is_some_and(|deadline| now < deadline) {
             return None;
         }

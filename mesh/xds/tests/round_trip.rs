@@ -96,7 +96,12 @@ fn redirect(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
 }
 
 fn respond() -> impl Strategy<Value = RouteAction> {
-    (200u16..600, text()).prop_map(|(status, detail)| RouteAction::Respond(DirectResponse { status, detail }))
+    // A 500 of another control plane is a response like any other.
+    let respond = (prop_oneof![Just(500u16), 200u16..600], text());
+    prop_oneof![
+        respond.prop_map(|(status, detail)| RouteAction::Respond(DirectResponse { status, detail })),
+        Just(RouteAction::NoBackend),
+    ]
 }
 
 /// A route whose chain is a subsequence of the plugins.

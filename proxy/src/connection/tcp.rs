@@ -16,7 +16,7 @@ use weir_host_abi::abi::stream::PeerKind;
 
 use crate::connection::relay::{RelayEvent, TcpRelay};
 use crate::connection::{Connection, record_cluster};
-use crate::error::ProxyError;
+use crate::error::{NO_BACKEND_WEIGHT, ProxyError};
 use crate::filter::{EndOfStream, Event, FilterStream, SharedStream};
 use crate::limits::{TCP_IDLE_TIMEOUT, TCP_LINGER_TIMEOUT};
 use crate::route::Route;
@@ -152,7 +152,7 @@ fn missing_target_error(route: Option<&Arc<Route>>) -> ProxyError {
     match route.map(|route| &route.model.action) {
         None => ProxyError::NoRoute,
         Some(weir_model::RouteAction::Respond(response)) => ProxyError::NoTarget(response.detail.to_string()),
-        Some(_) => ProxyError::NoTarget("no_backend_weight".to_owned()),
+        Some(_) => ProxyError::NoTarget(NO_BACKEND_WEIGHT.to_owned()),
     }
 }
 

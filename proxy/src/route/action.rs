@@ -208,7 +208,7 @@ impl Route {
 fn forward(model: &weir_model::Route) -> Option<&Forward> {
     match &model.action {
         RouteAction::Forward(forward) => Some(forward),
-        RouteAction::Redirect(_) | RouteAction::Respond(_) => None,
+        RouteAction::Redirect(_) | RouteAction::Respond(_) | RouteAction::NoBackend => None,
     }
 }
 

@@ -23,8 +23,8 @@ pub(super) enum HeadOutcome {
     Reset,
 }
 
-/// Waits for the head of a direction.
-pub(super) async fn wait_for_head(
+/// Waits until the filters of a direction have let its head pass.
+pub(super) async fn wait_for_filtered_head(
     stream: &Rc<HttpStream>,
     direction: Direction,
     source: &mut BodySource,

@@ -10,11 +10,11 @@ use weir_model::{DirectResponse, RouteAction};
 
 use crate::body::Body;
 use crate::connection::Connection;
-use crate::error::ProxyError;
+use crate::error::{NO_BACKEND_WEIGHT, ProxyError};
 use crate::filter::{Direction, EndOfStream, Event, LocalReply};
 use crate::head::ResponseHead;
 use crate::route::Route;
-use crate::stream::await_head::{HeadOutcome, wait_for_head};
+use crate::stream::await_head::{HeadOutcome, wait_for_filtered_head};
 use crate::stream::body_source::BodySource;
 use crate::stream::forward::{self, ForwardOutcome, MatchedRoute, RequestBody};
 use crate::stream::http_stream::{HttpStream, StreamGuard};
@@ -32,17 +32,18 @@ pub(crate) async fn handle(
     let guard = StreamGuard::new(&stream); // Logs the request and finishes its filters, however it ends.
     let mut source = match produce_response(&stream, incoming).await {
         Ok(source) => source,
-        Err(error) => stream.reply_with_error(&error), // Response filters also see the proxy's own replies: 404, 503.
+        Err(error) => stream.reply_with_error(&error), // The route's response filters see it, too.
     };
-    match wait_for_head(&stream, Direction::Response, &mut source.body).await {
+    match wait_for_filtered_head(&stream, Direction::Response, &mut source.body).await {
         HeadOutcome::Forwarded { end_of_stream } => {
             if stream.has_reply() {
-                source = ResponseSource::local_reply(); // The stream has a filter's reply; the upstream's is dropped.
+                source = ResponseSource::local_reply(); // Of the proxy or a filter; an upstream's response is dropped.
             }
             source.end_of_stream = end_of_stream;
             Ok(build_response(&stream, guard, source))
         }
-        HeadOutcome::Replied | HeadOutcome::Reset => Err(stream.abort_error()),
+        // Only a request's head can be `Replied`.
+        HeadOutcome::Reset | HeadOutcome::Replied => Err(stream.abort_error()),
     }
 }
 
@@ -51,12 +52,13 @@ async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
     let mut body = BodySource::request(incoming, stream.body_mode(Direction::Request));
     stream.on_event(Event::RequestHeaders(end_of_stream));
-    let end_of_stream = match wait_for_head(stream, Direction::Request, &mut body).await {
+    let end_of_stream = match wait_for_filtered_head(stream, Direction::Request, &mut body).await {
         HeadOutcome::Forwarded { end_of_stream } => end_of_stream,
         HeadOutcome::Replied => return Ok(ResponseSource::local_reply()),
         HeadOutcome::Reset => return Err(ProxyError::DownstreamGone),
     };
-    // Filters may have changed path or headers. A route with another filter chain is an error (I8b).
+    // Filters may have changed path or headers, so the request is routed again. Unlike in Envoy, a route with other
+    // filters is an error (I9: no bypass).
     let route = stream.reroute_after_filters(initial_route)?;
     match &route.model.action {
         RouteAction::Forward(action) => {
@@ -67,15 +69,14 @@ async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result
             }
         }
         RouteAction::Redirect(_) => redirect(stream, &route),
-        // The Gateway API's 500 for a route without a usable backend: an error, so that it has a response flag.
-        RouteAction::Respond(direct) if direct.status == 500 => Err(ProxyError::NoTarget(direct.detail.to_string())),
         RouteAction::Respond(direct) => Ok(respond_directly(stream, direct)),
+        RouteAction::NoBackend => Err(ProxyError::NoTarget(NO_BACKEND_WEIGHT.to_owned())),
     }
 }
 
-/// Replies with a route's direct response, which has no body.
+/// Replies with a route's direct response, which has no body (xDS with a `body` is rejected).
 fn respond_directly(stream: &HttpStream, direct: &DirectResponse) -> ResponseSource {
-    let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR); // 200 to 599.
+    let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR); // The model allows 200 to 599.
     stream.record_details(&direct.detail);
     let head = ResponseHead { status, headers: HeaderMap::new() };
     stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));

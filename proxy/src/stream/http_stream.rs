@@ -148,7 +148,7 @@ impl HttpStream {
     ///
     /// # Errors
     /// `NoRoute` when no route matches any more, `RouteChangedChain` when the other route has another chain (invariant
-    /// I8b).
+    /// I9).
     pub(super) fn reroute_after_filters(&self, initial: Arc<Route>) -> Result<Arc<Route>, ProxyError> {
         if !self.has_filters {
             return Ok(initial);

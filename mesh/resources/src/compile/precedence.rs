@@ -55,9 +55,7 @@ fn specificity(matches: &RouteMatch) -> (u8, Reverse<usize>, bool, Reverse<usize
 mod tests {
     use proptest::prelude::*;
     use weir_model::matcher::Regex;
-    use weir_model::{
-        DirectResponse, FilterChain, HeaderMatch, HeaderModifier, QueryMatch, RouteAction, RouteName, StringMatch,
-    };
+    use weir_model::{FilterChain, HeaderMatch, HeaderModifier, QueryMatch, RouteAction, RouteName, StringMatch};
 
     use super::*;
     use crate::spec::Kind;
@@ -89,7 +87,7 @@ mod tests {
             chain: FilterChain::default(),
             request_headers: HeaderModifier::default(),
             response_headers: HeaderModifier::default(),
-            action: RouteAction::Respond(DirectResponse { status: 500, detail: "x".into() }),
+            action: RouteAction::NoBackend,
             metadata: weir_model::Metadata::default(),
         })
     }

@@ -7,9 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_model::{
-    DirectResponse, DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName, ListenerProtocol,
-    Metadata, Mirror, Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion, VirtualHost, Weight,
-    WeightedCluster,
+    DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName, ListenerProtocol, Metadata, Mirror,
+    Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion, VirtualHost, Weight, WeightedCluster,
 };
 
 use crate::compile::cache::{BuildCache, Routes};
@@ -200,9 +199,8 @@ fn routes(
 fn action(id: &ObjectId, rule: &Rule, versions: &[TargetVersion]) -> RouteAction {
     match &rule.action {
         RuleAction::Redirect(redirect) => RouteAction::Redirect(redirect.clone()),
-        // Gateway API, `HTTPBackendRef.weight`: a rule whose weights are all 0 answers with 500.
         RuleAction::Forward { backends, .. } if backends.iter().all(|(_, weight)| weight.get() == 0) => {
-            RouteAction::Respond(DirectResponse { status: 500, detail: Arc::from("no_backend_weight") })
+            RouteAction::NoBackend
         }
         RuleAction::Forward { backends, mirrors, rewrite, timeouts } => RouteAction::Forward(Forward {
             targets: backends

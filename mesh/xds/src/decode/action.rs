@@ -11,7 +11,7 @@ use weir_model::{
 use super::field_cursor::{FieldCursor, unsupported};
 use super::metadata::WeirMetadata;
 use super::value::duration;
-use crate::encode::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix};
+use crate::encode::{NO_BACKEND_DETAIL, RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix};
 use crate::proto::{core, kinds, matcher, protobuf, route as pb};
 
 /// Decodes an action. `own` are the fields under `weir.dev` in the route's metadata.
@@ -24,9 +24,7 @@ pub(super) fn action(
     match action {
         pb::route::Action::Route(to) => forward(to, path, own, &cursor.field("route")).map(RouteAction::Forward),
         pb::route::Action::Redirect(to) => redirect(to, path, &cursor.field("redirect")).map(RouteAction::Redirect),
-        pb::route::Action::DirectResponse(answer) => {
-            respond(answer, own, &cursor.field("direct_response")).map(RouteAction::Respond)
-        }
+        pb::route::Action::DirectResponse(answer) => respond(answer, own, &cursor.field("direct_response")),
         pb::route::Action::FilterAction(_) | pb::route::Action::NonForwardingAction(_) => {
             cursor.field("action").reject_value("is not supported", "use `route`, `redirect` or `direct_response`")
         }
@@ -341,12 +339,13 @@ fn respond(
     answer: pb::DirectResponseAction,
     own: &mut WeirMetadata<'_>,
     cursor: &FieldCursor<'_>,
-) -> Option<DirectResponse> {
+) -> Option<RouteAction> {
     let pb::DirectResponseAction { status, body, body_format } = answer;
     unsupported!(cursor; body, body_format);
     let detail = own.text("detail").unwrap_or_else(|| "direct_response".to_owned());
     match u16::try_from(status) {
-        Ok(status @ 200..=599) => Some(DirectResponse { status, detail: Arc::from(detail) }),
+        Ok(500) if detail == NO_BACKEND_DETAIL => Some(RouteAction::NoBackend),
+        Ok(status @ 200..=599) => Some(RouteAction::Respond(DirectResponse { status, detail: Arc::from(detail) })),
         _ => cursor.field("status").reject_value(&format!("{status} is no status"), "from 200 to 599"),
     }
 }

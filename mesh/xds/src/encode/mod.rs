@@ -20,7 +20,7 @@ pub use capabilities::NON_STREAM_CAPABILITIES;
 pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
 pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener, tcp_listener};
 pub(crate) use plugin::plugin;
-pub(crate) use route::{RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
+pub(crate) use route::{NO_BACKEND_DETAIL, RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
 pub(crate) use tcp::{inline_network_plugin, network_plugin, tcp_proxy};
 pub use tls::workload_secrets;
 pub(crate) use tls::{

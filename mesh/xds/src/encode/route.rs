@@ -62,13 +62,21 @@ fn route(route: &Route) -> pb::Route {
         action: Some(match &route.action {
             RouteAction::Forward(to) => pb::route::Action::Route(forward(to, &route.matches.path)),
             RouteAction::Redirect(to) => pb::route::Action::Redirect(redirect(to, &route.matches.path)),
-            RouteAction::Respond(answer) => pb::route::Action::DirectResponse(pb::DirectResponseAction {
-                status: u32::from(answer.status),
-                ..pb::DirectResponseAction::default()
-            }),
+            RouteAction::Respond(answer) => direct_response(answer.status),
+            RouteAction::NoBackend => direct_response(500),
         }),
         ..pb::Route::default()
     }
+}
+
+/// The detail, under `weir.dev`, of the direct response that stands for [`RouteAction::NoBackend`].
+pub(crate) const NO_BACKEND_DETAIL: &str = "no_backend_weight";
+
+fn direct_response(status: u16) -> pb::route::Action {
+    pb::route::Action::DirectResponse(pb::DirectResponseAction {
+        status: u32::from(status),
+        ..pb::DirectResponseAction::default()
+    })
 }
 
 /// The fields that Envoy does not have: versions that a routing mark selects, and the detail of a direct response.
@@ -85,6 +93,7 @@ fn own_metadata(action: &RouteAction) -> Option<core::Metadata> {
             metadata([("versions", list(versions.iter().map(version)))])
         }
         RouteAction::Respond(answer) => metadata([("detail", text(&answer.detail))]),
+        RouteAction::NoBackend => metadata([("detail", text(NO_BACKEND_DETAIL))]),
         RouteAction::Forward(_) | RouteAction::Redirect(_) => None,
     }
 }
