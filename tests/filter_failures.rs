@@ -29,7 +29,7 @@ async fn hostile(callback: &str, steps: Value, fields: &'static str) -> (Origin,
 const FAILURES: [(&str, &str); 4] = [
     ("panic", "filter_trap"),
     ("loop_forever", "filter_deadline"),
-    ("allocate_forever", "filter_memory"),
+    ("allocate_forever", "filter_out_of_memory"),
     ("flood_log", "filter_deadline"),
 ];
 

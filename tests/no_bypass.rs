@@ -1,4 +1,4 @@
-//! Invariant I8b: a request never reaches an upstream by a route whose filters did not run on it.
+//! Invariant I9: a request never reaches an upstream by a route whose filters did not run on it.
 //!
 //! Filters edit paths, hosts, headers and the routing target at random, before and after `auth`. A naive oracle
 //! computes the expected outcome.

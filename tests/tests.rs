@@ -7,7 +7,7 @@ mod scenarios; // The files in `scenarios/`: route matches, and edits of request
 mod tcp; // TCP listeners and network filters.
 mod routing; // Weights, mirrors, redirects, timeouts.
 mod canary; // The routing filter: versions, weights, sticky users.
-mod no_bypass; // Invariant I8b: no request bypasses the filters of its route.
+mod no_bypass; // Invariant I9: no request bypasses the filters of its route.
 mod failures; // Upstream and downstream failures: statuses, response flags, faults.
 mod filters; // Filters that edit requests and responses.
 mod filter_pause; // Filters that pause a stream.

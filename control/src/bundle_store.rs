@@ -191,7 +191,7 @@ impl BundleStore {
         Ok(bundles)
     }
 
-    /// Loads the bundles that another control plane has changed. Returns false if none has changed. Requires the
+    /// Loads the bundles that another replica has changed. Returns false if none has changed. Requires the
     /// writer's lock.
     ///
     /// # Errors
@@ -308,10 +308,10 @@ impl BundleStore {
             }
             self.reload()?; // Another control plane has changed the set.
         }
-        Err(StoreError::Unavailable("other control planes push at the same time; try again".to_owned()).into())
+        Err(StoreError::Unavailable("other replicas push at the same time; try again".to_owned()).into())
     }
 
-    /// Deletes a bundle. Returns false if another control plane has changed the store since `state`. Requires the
+    /// Deletes a bundle. Returns false if another replica has changed the store since `state`. Requires the
     /// writer's lock; the caller has checked that no Filter in `state` names the bundle.
     pub(crate) fn delete(&self, name: &BundleName, state: &ObjectSet) -> Result<bool, StoreError> {
         let (mut stored, mut version) = (self.index.read().stored.clone(), self.version());

@@ -182,7 +182,7 @@ pub const CHECKPOINT_INTERVAL: u64 = 64;
 /// Stored revisions. A rollback can go back that far.
 pub const MAX_REVISIONS: u64 = 1_000;
 
-/// Retries of a change that lost against other control planes.
+/// Retries of a change that lost against other replicas.
 pub const MAX_CONFLICTS: usize = 20;
 
 /// The default prefix of every key in etcd.

@@ -1,4 +1,4 @@
-//! Named tasks: every task of the process is spawned here (invariant I10).
+//! Named tasks: every task of the process is spawned here (invariant I11).
 
 use std::future::Future;
 

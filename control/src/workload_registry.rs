@@ -142,7 +142,7 @@ impl WorkloadRegistry {
         Ok(registry)
     }
 
-    /// Loads what other control planes have written. Returns false if no endpoint has changed.
+    /// Loads what other replicas have written. Returns false if no endpoint has changed.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -268,7 +268,7 @@ impl WorkloadRegistry {
         self.leases.lock().values().any(|lease| self.is_expired(lease, now))
     }
 
-    /// Returns whether a lease has expired. In a shared store, another control plane may have renewed it without
+    /// Returns whether a lease has expired. In a shared store, another replica may have renewed it without
     /// writing that for half of its duration, by a clock that differs from ours.
     fn is_expired(&self, lease: &Lease, now: Timestamp) -> bool {
         let ttl = lease.workload.ttl();

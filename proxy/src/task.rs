@@ -1,4 +1,4 @@
-//! Named tasks. Every task of the process is spawned here (invariant I10).
+//! Named tasks. Every task of the process is spawned here (invariant I11).
 //!
 //! Each task therefore has a name, a panic ends its task and not the process, and panics are counted.
 

@@ -138,7 +138,7 @@ impl TokenStore {
         Ok(tokens)
     }
 
-    /// Reads the tokens that other control planes have written. Blocks on the store.
+    /// Reads the tokens that other replicas have written. Blocks on the store.
     ///
     /// # Errors
     /// The store cannot be read. The previous tokens stay valid.

@@ -28,8 +28,8 @@ pub(crate) async fn watch(State(api): State<Arc<ApiState>>) -> Result<Response, 
         loop {
             let (name, data) = tokio::select! {
                 Ok(()) = revisions.changed() => {
-                    let (revision, file_changes) = *revisions.borrow_and_update();
-                    ("revision", json!({"revision": revision, "fileChanges": file_changes}))
+                    let sources = *revisions.borrow_and_update();
+                    ("revision", json!({"revision": sources.revision, "fileChanges": sources.file_changes}))
                 }
                 Ok(()) = proxies.changed() => {
                     proxies.mark_unchanged();

@@ -1,4 +1,4 @@
-//! Follows a shared store: reads what other control planes write.
+//! Follows a shared store: reads what other replicas write.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) struct StoreFollowers {
 }
 
 impl StoreFollowers {
-    /// Reads what other control planes have written, and returns the errors. Blocks.
+    /// Reads what other replicas have written, and returns the errors. Blocks.
     fn sync(&self, store: &ResourceStore) -> Vec<String> {
         let results = [
             self.publisher.sync().map_err(|error| error.to_string()),

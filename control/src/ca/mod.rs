@@ -148,7 +148,7 @@ impl CertificateAuthority {
         Ok(authority)
     }
 
-    /// Reads the state that another control plane has written. Blocks on the storage.
+    /// Reads the state that another replica has written. Blocks on the storage.
     ///
     /// # Errors
     /// See [`CertificateAuthority::open`]. After an error the previous state stays in use.
@@ -302,7 +302,7 @@ impl CertificateAuthority {
         }
     }
 
-    /// Replaces the stored state. Returns false, and changes nothing, if another control plane has written meanwhile.
+    /// Replaces the stored state. Returns false, and changes nothing, if another replica has written meanwhile.
     fn replace(&self, ca: CaState) -> Result<bool, CaError> {
         let (before, bytes) = (self.state.lock().bytes.clone(), to_bytes(&ca)?);
         if !self.options.storage.replace(Some(&before), &bytes)? {
@@ -324,7 +324,7 @@ impl CertificateAuthority {
 }
 
 impl CaOptions {
-    /// Creates and stores the first root, and returns the stored bytes: those of another control plane if it wrote
+    /// Creates and stores the first root, and returns the stored bytes: those of another replica if it wrote
     /// first.
     fn create_root(&self) -> Result<Vec<u8>, CaError> {
         let root = Root::new(&self.domain, Timestamp::now())?;

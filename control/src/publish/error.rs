@@ -28,7 +28,7 @@ pub enum ChangeError {
     Unpublishable(String),
 }
 
-/// Returns the error for a change that lost against other control planes [`MAX_CONFLICTS`] times.
+/// Returns the error for a change that lost against other replicas [`MAX_CONFLICTS`] times.
 pub(super) fn conflict_error() -> ChangeError {
-    ChangeError::Conflict(format!("other control planes committed first {MAX_CONFLICTS} times; try again"))
+    ChangeError::Conflict(format!("other replicas committed first {MAX_CONFLICTS} times; try again"))
 }

@@ -37,7 +37,7 @@ impl Publisher {
             return Ok(());
         }
         files.clone_into(&mut writer.files);
-        writer.file_generation += 1;
+        writer.file_changes += 1;
         self.publish(&mut writer, &compiled, encoded);
         Ok(())
     }

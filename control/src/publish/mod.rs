@@ -7,7 +7,8 @@
 //!                              └──────────────────────┴─► rejected: file:line:column, field, reason, hint
 //! ```
 //!
-//! Every method of [`Publisher`] blocks on its lock, the disk or etcd, unless its documentation states otherwise.
+//! The methods of [`Publisher`] that change or synchronize state block on its lock, the disk or etcd. Those of
+//! `read_view.rs`, `store` and `subscribe` do not block.
 
 // From the top: each module imports only modules below it. The blank lines keep rustfmt from sorting them.
 
@@ -20,7 +21,7 @@ mod workloads;
 // Publishes changed files.
 mod files;
 
-// Publishes what other control planes have committed.
+// Publishes what other replicas (`weir-control` processes with the same store) have committed.
 mod store_sync;
 
 // The published objects, for readers without the lock.
@@ -50,5 +51,5 @@ mod error;
 pub use bundles::PushResult;
 pub use change::{Change, ChangeRequest, ChangeResult, DryRun};
 pub use error::ChangeError;
-pub use publisher::{Publisher, PublisherDeps};
+pub use publisher::{PublishedSources, Publisher, PublisherDeps};
 pub use read_view::PublishedObject;

@@ -3,12 +3,13 @@
 //! ```text
 //! apply_change ─► sync_from_store ─► object_changes ─► check_permitted ─► compile ─► build_validated ─► commit
 //!                      ▲                                                                                 │ │
-//!                      └─────── another control plane committed first (at most MAX_CONFLICTS times) ─────┘ ▼
+//!                      └─────────── another replica committed first (at most MAX_CONFLICTS times) ───────┘ ▼
 //!                                                                                                      publish
 //! ```
 //!
-//! An error means that the change was neither committed nor published. Changes of other control planes that
-//! `sync_from_store` has read stay published.
+//! An error means that the change was neither committed nor published. One exception: when etcd does not answer
+//! ([`StoreError`]), it may have committed the change; the next `sync_from_store` publishes it then. Changes of other
+//! replicas that `sync_from_store` has read stay published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,10 +29,10 @@ use crate::publish::diagnostics::to_change_error;
 use crate::publish::error::{ChangeError, conflict_error};
 use crate::publish::state::{ActiveObject, ReadView, WriterState};
 use crate::snapshot_cache::{EncodedSnapshot, SnapshotCache};
-use crate::store::{ObjectSet, ResourceStore, StoreError};
+use crate::store::{CommitOutcome, ObjectSet, ResourceStore, StoreError};
 use crate::workload_registry::WorkloadRegistry;
 
-/// The only writer in this process of the store's revisions and of the snapshot cache. Other control planes may share
+/// The only writer in this process of the store's revisions and of the snapshot cache. Other replicas may share
 /// the store.
 pub struct Publisher {
     pub(super) store: Arc<ResourceStore>,
@@ -43,8 +44,16 @@ pub struct Publisher {
     pub(super) writer: Mutex<WriterState>,
     /// A copy of the published state, so that readers do not wait for the writer's lock.
     pub(super) read_view: ArcSwap<ReadView>,
-    /// The last revision, and the number of changes of the watched files.
-    pub(super) changed: watch::Sender<(u64, u64)>,
+    pub(super) published: watch::Sender<PublishedSources>,
+}
+
+/// The versions of what the published snapshot was compiled from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishedSources {
+    /// The last revision of the store.
+    pub revision: u64,
+    /// The number of changes of the watched files since the start.
+    pub file_changes: u64,
 }
 
 /// The parts that a publisher uses.
@@ -69,8 +78,8 @@ impl Publisher {
     pub fn new(deps: PublisherDeps) -> Result<Arc<Self>, StoreError> {
         let PublisherDeps { store, snapshot_cache, bundles, validator, registry } = deps;
         let state = store.load_upgraded()?;
-        bundles.reload()?; // After the revisions that name them.
-        let (changed, _) = watch::channel((state.revision, 0));
+        bundles.reload()?; // After the revisions: a bundle is pushed before a Filter names it, so none is missing.
+        let (published, _) = watch::channel(PublishedSources { revision: state.revision, file_changes: 0 });
         let writer = WriterState::new(state, Arc::clone(&registry));
         let read_view = ArcSwap::from_pointee(writer.read_view());
         Ok(Arc::new(Self {
@@ -82,7 +91,7 @@ impl Publisher {
             workloads_changed: Notify::new(),
             writer: Mutex::new(writer),
             read_view,
-            changed,
+            published,
         }))
     }
 
@@ -93,14 +102,14 @@ impl Publisher {
     pub fn publish_stored(&self) -> Result<(), ChangeError> {
         let mut writer = self.writer.lock();
         let state = writer.state.clone();
-        // Filters are not test-started: each was when it was applied, and proxies start them again. A filter that fails
-        // now must not leave every proxy without a configuration.
+        // Filters are not started here: each was when it was applied, and each proxy starts them again. A filter that
+        // fails now must not leave every proxy without a configuration.
         let (compiled, encoded) = self.build_unvalidated(&mut writer, &state)?;
         self.publish(&mut writer, &compiled, encoded);
         Ok(())
     }
 
-    /// Builds a snapshot from `state` without test-starting its filters: the control plane that committed it already
+    /// Builds a snapshot from `state` without test-starting its filters: the replica that committed it already
     /// did.
     pub(super) fn build_unvalidated(
         &self,
@@ -114,10 +123,11 @@ impl Publisher {
         Ok((compiled, encoded))
     }
 
-    /// Applies a change. Retries when another control plane commits first.
+    /// Applies a change. Retries when another replica commits first.
     ///
     /// # Errors
-    /// The change is invalid, forbidden or in conflict, or the store failed. The change was not committed.
+    /// The change is invalid, forbidden or in conflict, or the store failed. The change was not committed; etcd that does not answer may
+    /// have committed it.
     pub fn apply_change(&self, change: &Change, request: &ChangeRequest) -> Result<ChangeResult, ChangeError> {
         let mut writer = self.writer.lock();
         for _ in 0..MAX_CONFLICTS {
@@ -129,7 +139,7 @@ impl Publisher {
         Err(conflict_error())
     }
 
-    /// Tries a change once. Returns `None` when another control plane committed first.
+    /// Tries a change once. Returns `None` when another replica committed first.
     fn try_apply_change(
         &self,
         writer: &mut WriterState,
@@ -158,12 +168,14 @@ impl Publisher {
             let dry_run = Some(DryRun { before: self.snapshot_cache.current(), after: encoded });
             return Ok(Some(ChangeResult { revision: writer.state.revision, changes, dry_run }));
         }
+        // Objects that do not differ are no revision.
         if revision.changes.is_empty() {
             return Ok(Some(ChangeResult { revision: writer.state.revision, changes, dry_run: None }));
         }
-        let stored_texts = writer.texts_for(&next);
-        if !store.commit(&mut writer.state, &revision, &bundle_version)? {
-            return Ok(None);
+        let stored_texts = writer.texts_for(&next); // Lets the next compilation reuse objects that did not change.
+        match store.commit(&mut writer.state, &revision, &bundle_version)? {
+            CommitOutcome::Conflict => return Ok(None),
+            CommitOutcome::Committed => {}
         }
         writer.stored_texts = stored_texts;
         self.publish(writer, &compiled, encoded); // From here on every proxy gets it.
@@ -190,16 +202,16 @@ impl Publisher {
         &self.store
     }
 
-    /// Returns a receiver of the last revision and the number of changes of the watched files. It is notified at each
-    /// `publish`.
-    pub fn subscribe(&self) -> watch::Receiver<(u64, u64)> {
-        self.changed.subscribe()
+    /// Returns a receiver that is notified at each `publish`.
+    pub fn subscribe(&self) -> watch::Receiver<PublishedSources> {
+        self.published.subscribe()
     }
 
     /// Makes `encoded` the snapshot that proxies receive, and notifies readers and subscribers.
     pub(super) fn publish(&self, writer: &mut WriterState, compiled: &Compiled, encoded: EncodedSnapshot) {
-        let generation = encoded.generation;
+        let generation = encoded.generation; // The number of the snapshot since this process started.
         let mut active = BTreeMap::new();
+        // An object with the same text keeps the generation that it is served since.
         for (id, path, hash) in compiled.objects() {
             let before = writer.active.get(id).filter(|before| before.hash == hash);
             let since_generation = before.map_or(generation, |before| before.since_generation);
@@ -210,6 +222,7 @@ impl Publisher {
         self.refresh_read_view(writer);
         self.snapshot_cache.publish(encoded);
         self.evict_unused();
-        self.changed.send_replace((writer.state.revision, writer.file_generation));
+        let sources = PublishedSources { revision: writer.state.revision, file_changes: writer.file_changes };
+        self.published.send_replace(sources);
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct WriterState {
     pub(super) registry: Arc<WorkloadRegistry>,
     /// The objects of the current snapshot.
     pub(super) active: BTreeMap<ObjectId, ActiveObject>,
-    pub(super) file_generation: u64,
+    pub(super) file_changes: u64,
     /// The version of the bundles in the current snapshot.
     pub(super) published_bundle_version: BundleSetVersion,
 }
@@ -57,7 +57,7 @@ impl WriterState {
             compiler: Compiler::new(),
             registry,
             active: BTreeMap::new(),
-            file_generation: 0,
+            file_changes: 0,
             published_bundle_version: BundleSetVersion::default(),
         };
         writer.stored_texts = writer.texts_for(&state);

@@ -1,4 +1,4 @@
-//! Synchronizes with other control planes that share the store: before each change of this one, and when the store
+//! Synchronizes with other replicas that share the store: before each change of this one, and when the store
 //! reports a change.
 
 use tracing::info;
@@ -10,7 +10,7 @@ use crate::publish::state::WriterState;
 use crate::store::ObjectSet;
 
 impl Publisher {
-    /// Publishes what other control planes have written.
+    /// Publishes what other replicas have written.
     ///
     /// # Errors
     /// The store cannot be read, or its objects do not compile here. The current snapshot stays.
@@ -57,7 +57,7 @@ impl Publisher {
         }
         writer.stored_texts = writer.texts_for(&next);
         writer.state = next;
-        info!(revision = writer.state.revision, "revision of another control plane published");
+        info!(revision = writer.state.revision, "revision of another replica published");
         self.publish(writer, &compiled, encoded);
         Ok(())
     }
@@ -69,7 +69,7 @@ fn foreign_revision_error(error: ChangeError, revision: u64) -> ChangeError {
             let reasons: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
             let reasons = reasons.join("; ");
             ChangeError::Conflict(format!(
-                "revision {revision}, made by another control plane, does not compile here: {reasons}; do all of \
+                "revision {revision}, made by another replica, does not compile here: {reasons}; do all of \
                  them run the same program, with the same --config, --plugins and --trusted-signers?"
             ))
         }

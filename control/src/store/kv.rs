@@ -16,7 +16,7 @@ use super::txn::{KeyRange, Order, Precondition, Txn};
 pub(crate) enum KvStore {
     /// A file that only this process opens.
     Redb(RedbKv),
-    /// An etcd, which other control planes may share.
+    /// An etcd, which other replicas may share.
     Etcd(EtcdKv),
 }
 

@@ -10,7 +10,7 @@ use super::etcd::EtcdOptions;
 pub enum StoreLocation {
     /// A folder that only this process opens.
     Folder(PathBuf),
-    /// An etcd, which other control planes may share.
+    /// An etcd, which other replicas may share.
     Etcd(EtcdOptions),
 }
 

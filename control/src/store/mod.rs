@@ -65,6 +65,16 @@ pub(crate) const BUNDLES: &str = "bundles";
 /// The key of the bundle set's version.
 const BUNDLE_SET_VERSION: &str = "bundle-stamp";
 
+/// The outcome of a commit.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// The revision is the last one of the store.
+    Committed,
+    /// Another writer committed first.
+    Conflict,
+}
+
 /// The store of the control plane.
 #[derive(Debug)]
 pub struct ResourceStore {
@@ -136,7 +146,7 @@ impl ResourceStore {
         self.kv.changes()
     }
 
-    /// Returns true if other control planes may write to the store.
+    /// Returns true if other replicas may write to the store.
     pub const fn is_shared(&self) -> bool {
         matches!(self.kv, KvStore::Etcd(_))
     }
@@ -162,13 +172,13 @@ impl ResourceStore {
             let mut state = self.load()?;
             let Some(revision) = state.upgrade_revision() else { return Ok(state) };
             // Another control plane that shares the store may commit the conversion first.
-            if self.commit(&mut state, &revision, &self.bundle_set_version()?)? {
+            if self.commit(&mut state, &revision, &self.bundle_set_version()?)? == CommitOutcome::Committed {
                 let RevisionMeta { id, objects, .. } = revision.meta;
                 info!(revision = id, objects, "objects of an older release converted");
                 return Ok(state);
             }
         }
-        Err(StoreError::Unavailable("other control planes commit all the time; try again".to_owned()))
+        Err(StoreError::Unavailable("other replicas commit all the time; try again".to_owned()))
     }
 
     /// Returns the head: bytes that differ after every revision.
@@ -205,13 +215,13 @@ impl ResourceStore {
     }
 
     /// Appends a revision to `state` and updates `state`, if `state` is as of the last revision and the bundles still
-    /// have `version`. Returns false, and changes nothing, if another writer committed first.
+    /// have `version`. After a conflict nothing is changed.
     pub fn commit(
         &self,
         state: &mut ObjectSet,
         revision: &Revision,
         version: &BundleSetVersion,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<CommitOutcome, StoreError> {
         let mut next = state.clone();
         next.apply(revision)?;
         let id = revision.meta.id;
@@ -221,11 +231,11 @@ impl ResourceStore {
         txn.puts.push(Put::new(revision_key(id), to_bytes(&entry)?));
         txn.puts.push(Put::new("head", head.clone()));
         if !self.kv.write(&[head_precondition(state.head.as_deref()), version.precondition()], &txn)? {
-            return Ok(false);
+            return Ok(CommitOutcome::Conflict);
         }
         next.head = Some(head);
         *state = next;
-        Ok(true)
+        Ok(CommitOutcome::Committed)
     }
 
     /// Writes a checkpoint and deletes expired revisions, if the last checkpoint is `CHECKPOINT_INTERVAL` revisions
@@ -515,27 +525,31 @@ mod tests {
         let store = ResourceStore::in_folder(folder.path()).unwrap();
         let mut state = store.load().unwrap();
         let mut behind = state.clone();
-        assert!(
+        assert_eq!(
             store
                 .commit(&mut state, &revision(1, "a", None, Some(json!({"v": 1}))), &BundleSetVersion::default())
-                .unwrap()
+                .unwrap(),
+            CommitOutcome::Committed
         );
-        assert!(
-            !store
+        assert_eq!(
+            store
                 .commit(&mut behind, &revision(1, "b", None, Some(json!({"v": 1}))), &BundleSetVersion::default())
-                .unwrap()
+                .unwrap(),
+            CommitOutcome::Conflict
         );
         assert_eq!((behind.revision, behind.objects.len()), (0, 0));
         let large = json!({"text": "x".repeat(3 * RECORD_PART_BYTES)});
-        assert!(
+        assert_eq!(
             store
                 .commit(&mut state, &revision(2, "c", None, Some(large.clone())), &BundleSetVersion::default())
-                .unwrap()
+                .unwrap(),
+            CommitOutcome::Committed
         );
-        assert!(
+        assert_eq!(
             store
                 .commit(&mut state, &revision(3, "a", Some(json!({"v": 1})), None), &BundleSetVersion::default())
-                .unwrap()
+                .unwrap(),
+            CommitOutcome::Committed
         );
         drop(store);
         let store = ResourceStore::in_folder(folder.path()).unwrap();
@@ -551,9 +565,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = ResourceStore::in_folder(folder.path()).unwrap();
         let (mut state, version) = (store.load().unwrap(), BundleSetVersion::default());
-        assert!(store.commit(&mut state, &revision(1, "a", None, Some(json!({}))), &version).unwrap());
+        assert_eq!(
+            store.commit(&mut state, &revision(1, "a", None, Some(json!({}))), &version).unwrap(),
+            CommitOutcome::Committed
+        );
         let mut restored = store.load().unwrap();
-        assert!(store.commit(&mut state, &revision(2, "b", None, Some(json!({}))), &version).unwrap());
+        assert_eq!(
+            store.commit(&mut state, &revision(2, "b", None, Some(json!({}))), &version).unwrap(),
+            CommitOutcome::Committed
+        );
         assert!(store.load_if_newer(&state).unwrap().is_none());
         assert_eq!(names(&store.load_if_newer(&restored).unwrap().unwrap()), ["a", "b"]);
 
@@ -561,10 +581,16 @@ mod tests {
         assert_eq!(names(&store.load_if_newer(&state).unwrap().unwrap()), ["a"]);
         // Commits after the restore: other revisions with the same numbers.
         for (id, name) in [(2, "x"), (3, "y")] {
-            assert!(store.commit(&mut restored, &revision(id, name, None, Some(json!({}))), &version).unwrap());
+            assert_eq!(
+                store.commit(&mut restored, &revision(id, name, None, Some(json!({}))), &version).unwrap(),
+                CommitOutcome::Committed
+            );
             assert_eq!(names(&store.load_if_newer(&state).unwrap().unwrap()), names(&restored));
             let mut behind = state.clone();
-            assert!(!store.commit(&mut behind, &revision(3, "c", None, Some(json!({}))), &version).unwrap());
+            assert_eq!(
+                store.commit(&mut behind, &revision(3, "c", None, Some(json!({}))), &version).unwrap(),
+                CommitOutcome::Conflict
+            );
         }
     }
 
@@ -576,14 +602,15 @@ mod tests {
         let last = MAX_REVISIONS + 2 * CHECKPOINT_INTERVAL;
         for id in 1..=last {
             let name = format!("s{}", id % 7);
-            assert!(
+            assert_eq!(
                 store
                     .commit(
                         &mut state,
                         &revision(id, &name, None, Some(json!({"v": id}))),
                         &BundleSetVersion::default()
                     )
-                    .unwrap()
+                    .unwrap(),
+                CommitOutcome::Committed
             );
             store.checkpoint_if_due(&state).unwrap();
         }

@@ -27,7 +27,7 @@ impl Publisher {
         self.active.load_full()
     }
 
-    /// From now on this serves. RequestSender that have begun end on what served when they did (invariant I4).
+    /// From now on this serves. Requests that have begun end on the configuration they began with (I4).
     pub(crate) fn publish(&self, config: ActiveConfig) {
         self.active.store(Arc::new(config));
     }

@@ -285,7 +285,7 @@ impl Host for ProxyHost<'_> {
     }
 
     fn clear_route_cache(&mut self, _context: ContextId) -> Result<(), Status> {
-        Ok(()) // The route is matched after the last filter in any case (invariant I8b).
+        Ok(()) // The route is matched after the last filter in any case (invariant I9).
     }
 
     fn http_call(&mut self, _root: ContextId, call: &HttpCall<'_>) -> Result<u32, Status> {
