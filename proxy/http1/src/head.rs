@@ -1,0 +1,220 @@
+//! Heads from bytes. A head is parsed when it is complete, from one block of memory that its header map refers to.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode, Version};
+
+use crate::fields::{to_header_map, to_rejection};
+use crate::framing::{self, BodyLength};
+use crate::limits::{Limits, MAX_EMPTY_LINES, MAX_FIELDS};
+use crate::lines::SectionScan;
+use crate::rejection::Rejection;
+
+/// The head of a request.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The target as sent: origin-form, absolute-form, authority-form or `*` (RFC 9112 §3.2). Printable ASCII, or
+    /// bytes above it.
+    pub target: Bytes,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// Every field, in order, with names in lower case.
+    pub headers: HeaderMap,
+    /// The length of the body that follows.
+    pub body: BodyLength,
+    /// True if the client may send another request on the connection.
+    pub keep_alive: bool,
+}
+
+/// The head of a response.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: StatusCode,
+    /// The reason phrase as sent, without control characters.
+    pub reason: Bytes,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// Every field, in order, with names in lower case.
+    pub headers: HeaderMap,
+    /// The length of the body that follows.
+    pub body: BodyLength,
+    /// True if the server accepts another request on the connection.
+    pub keep_alive: bool,
+}
+
+/// What can be read of a request line that is rejected, for logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestLine {
+    /// The method, or what stands in its place.
+    pub method: Bytes,
+    /// The target, or what stands in its place.
+    pub target: Bytes,
+    /// True if the line ends with `HTTP/1.0`.
+    pub is_http10: bool,
+}
+
+/// Reads one head after another from a buffer.
+#[derive(Debug)]
+pub struct HeadDecoder {
+    limits: Limits,
+    scan: SectionScan,
+    empty_lines: u8,
+}
+
+impl HeadDecoder {
+    /// Returns a decoder at the beginning of a message.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, scan: SectionScan::default(), empty_lines: 0 }
+    }
+
+    /// Takes a complete request head from the front of `input`; `None` until it is there.
+    ///
+    /// # Errors
+    /// The head is rejected. `input` is unchanged, for [`HeadDecoder::request_line`].
+    pub fn decode_request(&mut self, input: &mut BytesMut) -> Result<Option<RequestHead>, Rejection> {
+        // RFC 9112 §2.2: empty lines before the request line are skipped.
+        while input.starts_with(b"\r\n") {
+            if self.empty_lines == MAX_EMPTY_LINES {
+                return Err(Rejection::RequestLine);
+            }
+            self.empty_lines += 1;
+            input.advance(2);
+            self.scan = SectionScan::default();
+        }
+        if input.first().is_some_and(|byte| *byte != b'\r' && !is_token_byte(*byte)) {
+            return Err(Rejection::Method); // Without waiting for a line of what is not HTTP at all.
+        }
+        let Some(length) = self.complete_length(input)? else { return Ok(None) };
+        let section = Bytes::copy_from_slice(&input[..length]);
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let fields = fields.get_mut(..self.limits.fields).unwrap_or_default();
+        let mut request = httparse::Request::new(fields);
+        if let Err(error) = request.parse(&section) {
+            return Err(match error {
+                httparse::Error::Token | httparse::Error::Version => request_line_rejection(&section),
+                error => to_rejection(error, &section, Rejection::RequestLine),
+            });
+        }
+        let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+            return Err(Rejection::RequestLine);
+        };
+        if target.len() > self.limits.target_bytes {
+            return Err(Rejection::TargetTooLong);
+        }
+        let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+        let headers = to_header_map(&section, request.headers)?;
+        let head = RequestHead {
+            method: Method::from_bytes(method.as_bytes()).map_err(|_| Rejection::Method)?,
+            target: section.slice_ref(target.as_bytes()),
+            version,
+            body: framing::request_length(version, &headers)?,
+            keep_alive: framing::is_persistent(version, &headers),
+            headers,
+        };
+        self.take(input, length);
+        Ok(Some(head))
+    }
+
+    /// Takes a complete response head from the front of `input`; `None` until it is there. `method` is the request's.
+    ///
+    /// # Errors
+    /// The head is rejected.
+    pub fn decode_response(
+        &mut self,
+        input: &mut BytesMut,
+        method: &Method,
+    ) -> Result<Option<ResponseHead>, Rejection> {
+        if !input.is_empty() && !b"HTTP/".starts_with(&input[..input.len().min(5)]) {
+            return Err(Rejection::StatusLine);
+        }
+        let Some(length) = self.complete_length(input)? else { return Ok(None) };
+        let section = Bytes::copy_from_slice(&input[..length]);
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let fields = fields.get_mut(..self.limits.fields).unwrap_or_default();
+        let mut response = httparse::Response::new(fields);
+        response.parse(&section).map_err(|error| to_rejection(error, &section, Rejection::StatusLine))?;
+        let (Some(code), Some(minor)) = (response.code, response.version) else { return Err(Rejection::StatusLine) };
+        let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+        let status = StatusCode::from_u16(code).map_err(|_| Rejection::StatusLine)?;
+        let headers = to_header_map(&section, response.headers)?;
+        let body = framing::response_length(version, status, &headers, method)?;
+        let head = ResponseHead {
+            status,
+            reason: reason_phrase(&section),
+            version,
+            body,
+            keep_alive: framing::is_persistent(version, &headers) && body != BodyLength::UntilClose,
+            headers,
+        };
+        self.take(input, length);
+        Ok(Some(head))
+    }
+
+    /// Returns what can be read of the request line at the front of `input`, which was rejected.
+    pub fn request_line(input: &[u8]) -> RequestLine {
+        let line = input.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let mut parts = line.splitn(3, |byte| *byte == b' ').map(Bytes::copy_from_slice);
+        let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let is_http10 = parts.next().is_some_and(|version| &version[..] == b"HTTP/1.0");
+        RequestLine { method, target, is_http10 }
+    }
+
+    fn complete_length(&mut self, input: &[u8]) -> Result<Option<usize>, Rejection> {
+        let length = self.scan.find_end(input)?;
+        // An incomplete head of the largest size needs at least one byte more.
+        if length.unwrap_or(input.len() + 1) <= self.limits.head_bytes {
+            return Ok(length);
+        }
+        // A request line without an end is a target that is too long.
+        match memchr::memchr(b'\n', &input[..self.limits.head_bytes.min(input.len())]) {
+            None => Err(Rejection::TargetTooLong),
+            Some(_) => Err(Rejection::HeadTooLarge),
+        }
+    }
+
+    fn take(&mut self, input: &mut BytesMut, length: usize) {
+        input.advance(length);
+        self.scan = SectionScan::default();
+        self.empty_lines = 0;
+    }
+}
+
+/// Returns the rejection of a request line that does not parse: its method, its target, its version, or the whole.
+fn request_line_rejection(section: &[u8]) -> Rejection {
+    let line = section.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.splitn(3, |byte| *byte == b' ');
+    let mut next = || parts.next().unwrap_or_default();
+    let (method, target, version) = (next(), next(), next());
+    let is_version = matches!(version, [b'H', b'T', b'T', b'P', b'/', major, rest @ ..]
+        if major.is_ascii_digit() && matches!(rest, [] | [b'.', b'0'..=b'9']));
+    if is_version && version[..] != b"HTTP/1.0"[..] && version[..] != b"HTTP/1.1"[..] {
+        return Rejection::Version;
+    }
+    if method.is_empty() || !method.iter().copied().all(is_token_byte) {
+        Rejection::Method
+    } else if target.is_empty() || target.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80) {
+        Rejection::RequestLine
+    } else {
+        Rejection::Target
+    }
+}
+
+/// Returns the reason phrase of a valid status line: what follows the status (RFC 9112 §4).
+fn reason_phrase(section: &Bytes) -> Bytes {
+    let end = memchr::memchr(b'\r', section).unwrap_or(0);
+    section.slice(STATUS_LINE_PREFIX.min(end)..end)
+}
+
+/// Bytes before the reason phrase: `HTTP/1.1 200 `.
+const STATUS_LINE_PREFIX: usize = 13;
+
+/// RFC 9110 §5.6.2: `tchar`.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
