@@ -5,6 +5,7 @@
 use std::fmt;
 
 use http::StatusCode;
+use weir_http1::Rejection;
 
 /// The detail of [`ProxyError::NoTarget`] when no backend of the route has a weight above 0.
 pub(crate) const NO_BACKEND_WEIGHT: &str = "no_backend_weight";
@@ -37,6 +38,12 @@ impl Fault {
 /// A request failure. [`ProxyError::info`] has the table row of each variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ProxyError {
+    /// The request is not valid HTTP/1; `docs/http1.md` lists the details.
+    Malformed(Rejection),
+    /// The downstream expects what the proxy does not have.
+    ExpectationFailed,
+    /// The downstream did not send a complete request head in time.
+    HeadTimeout,
     /// The request is malformed, ambiguous or not allowed; the text has the reason.
     BadRequest(&'static str),
     /// More or longer headers than [`crate::limits`] allows.
@@ -120,6 +127,25 @@ impl ProxyError {
             reason,
         };
         match self {
+            Self::Malformed(rejection) => {
+                row(rejection.name(), Downstream, rejection.status(), "DPE", false, "the request is not valid HTTP/1")
+            }
+            Self::ExpectationFailed => row(
+                "expectation_failed",
+                Downstream,
+                StatusCode::EXPECTATION_FAILED,
+                "DPE",
+                false,
+                "only 100-continue can be expected",
+            ),
+            Self::HeadTimeout => row(
+                "request_head_timeout",
+                Downstream,
+                StatusCode::REQUEST_TIMEOUT,
+                "DPE",
+                false,
+                "the request head was not complete in time",
+            ),
             Self::BadRequest(_) => {
                 row("bad_request", Downstream, StatusCode::BAD_REQUEST, "DPE", false, "the request is not valid")
             }
@@ -290,7 +316,10 @@ impl ProxyError {
             Self::FilterFailed { plugin, .. } | Self::FilterOutput { plugin } | Self::FilterClosed { plugin } => {
                 Some(plugin)
             }
-            Self::HeadersTooLarge
+            Self::Malformed(rejection) => Some(rejection.reason()),
+            Self::ExpectationFailed
+            | Self::HeadTimeout
+            | Self::HeadersTooLarge
             | Self::BodyTooLarge
             | Self::NoRoute
             | Self::RouteChangedChain
@@ -323,6 +352,8 @@ mod tests {
     fn all() -> Vec<ProxyError> {
         let (text, plugin) = (String::new, || "ns/name".to_owned());
         vec![
+            ProxyError::ExpectationFailed,
+            ProxyError::HeadTimeout,
             ProxyError::BadRequest(""),
             ProxyError::HeadersTooLarge,
             ProxyError::BodyTooLarge,
@@ -354,6 +385,11 @@ mod tests {
             let retry = if retryable { "yes" } else { "no" };
             format!("| `{detail}` | {} | {} | {flag} | {retry} | {reason} |", fault.name(), status.as_u16())
         });
+        let rejections = include_str!("../../docs/http1.md");
+        for rejection in Rejection::ALL {
+            let row = format!("| `{}` | {} | {} |", rejection.name(), rejection.status().as_u16(), rejection.reason());
+            assert!(rejections.contains(&row), "docs/http1.md should have this row:\n{row}");
+        }
         for row in rows {
             assert!(docs.contains(&row), "docs/operations.md should have this row:\n{row}");
         }

@@ -4,6 +4,7 @@
 use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use hyper::ext::ReasonPhrase;
 
 /// The internal header by which a filter chooses one of its route's targets.
 ///
@@ -46,6 +47,15 @@ impl RequestHead {
 pub(crate) struct ResponseHead {
     /// `:status`.
     pub(crate) status: StatusCode,
+    /// The endpoint's reason phrase, if it is not the usual one of the status. HTTP/1 only.
+    pub(crate) reason: Option<ReasonPhrase>,
     /// Every other header.
     pub(crate) headers: HeaderMap,
+}
+
+impl ResponseHead {
+    /// Returns a head with the usual reason phrase.
+    pub(crate) fn new(status: StatusCode, headers: HeaderMap) -> Self {
+        Self { status, reason: None, headers }
+    }
 }

@@ -21,6 +21,7 @@ mod identity; // The proxy's workload identity.
 mod control_plane; // Connections to the replicas of the control plane.
 mod telemetry; // Metrics, access log, process log.
 mod body; // The body type of every message that hyper sends.
+mod incoming; // The body of every message that the proxy receives.
 mod head; // Heads of requests and responses.
 mod packed_headers; // A compact copy of a header map.
 mod error; // The table of request failures.

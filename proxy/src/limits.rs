@@ -14,6 +14,16 @@ pub(crate) const MAX_CONNECTIONS_PER_WORKER: usize = 20_000;
 /// Idle time after which a downstream connection without a request is closed. Envoy uses an hour, nginx 75 s.
 pub(crate) const DOWNSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// Informational responses of an endpoint before its response (RFC 9110 §15.2). No known server sends more than a few.
+pub(crate) const MAX_INFORMATIONAL_RESPONSES: usize = 16;
+
+/// Bytes of an HTTP/1 request's body that are read and dropped after its response, so that the connection can be used
+/// again, or the response is not lost to a reset.
+pub(crate) const MAX_UNREAD_BODY_BYTES: u64 = 256 * 1024;
+
+/// Time for reading the rest of an HTTP/1 request after its response.
+pub(crate) const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Time from a request head's first byte to its last. Bounds slow-loris attacks.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 

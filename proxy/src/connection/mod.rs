@@ -3,7 +3,9 @@
 //! `listener` calls [`serve`] with a socket. Each HTTP request goes to `stream::handle`; the bytes of a TCP listener's
 //! connection pass the network filters and are relayed to an endpoint.
 
-mod http; // hyper's HTTP/1 and HTTP/2 servers.
+mod http2; // hyper's HTTP/2 server.
+mod http1; // The HTTP/1 server.
+mod date; // The `date` header.
 mod tcp; // A connection of a TCP listener.
 mod relay; // Bytes between a downstream and an endpoint.
 mod detect; // TLS and the HTTP codec, from the first bytes.
@@ -78,9 +80,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerInfo>, socket
         () = drain_grace_elapsed(&connection.listener.drain) => None, // No byte of a request has arrived.
     };
     match established {
-        Some(EstablishedConnection::Http(transport, codec)) => {
-            http::serve(&worker, &connection, transport, codec).await;
-        }
+        Some(EstablishedConnection::Http(transport, codec)) => match codec {
+            Codec::Http1 => http1::serve(&worker, &connection, transport).await,
+            Codec::Http2 => http2::serve(&worker, &connection, transport).await,
+        },
         // On the heap: otherwise every connection's task would reserve memory for TCP.
         Some(EstablishedConnection::Tcp(transport, config)) => {
             Box::pin(tcp::serve(&worker, &connection, &config, transport)).await;
@@ -226,6 +229,12 @@ impl Connection {
         self.streams.get() == 0
     }
 
+    /// Returns true if the connection was idle for too long, or its request head is not complete in time.
+    fn is_timed_out(&self, now: Instant) -> bool {
+        let slow_head = self.head_started_at.get().is_some_and(|since| now.duration_since(since) > HEAD_TIMEOUT);
+        self.is_idle() && (slow_head || now.duration_since(self.idle_since.get()) > DOWNSTREAM_IDLE_TIMEOUT)
+    }
+
     /// Starts the timeout of the next request head.
     fn on_bytes_received(&self) {
         if self.is_idle() && self.head_started_at.get().is_none() {
@@ -243,11 +252,7 @@ pub(crate) fn record_cluster(info: &mut StreamInfo, cluster: &Cluster) {
 
 impl HasTimeout for Connection {
     fn check_timeout(&self, now: Instant) {
-        if !self.is_idle() {
-            return;
-        }
-        let slow_head = self.head_started_at.get().is_some_and(|since| now.duration_since(since) > HEAD_TIMEOUT);
-        if slow_head || now.duration_since(self.idle_since.get()) > DOWNSTREAM_IDLE_TIMEOUT {
+        if self.is_timed_out(now) {
             self.timed_out.notify_one();
         }
     }

@@ -40,13 +40,13 @@ pub(super) fn parse_guest_reply(exchange: &Exchange, reply: &GuestReply<'_>) -> 
         if !reply.body.is_empty() {
             headers.insert("grpc-message", HeaderValue::from_bytes(reply.body).map_err(|_| InvalidHeader)?);
         }
-        return Ok(LocalReply { head: ResponseHead { status: StatusCode::OK, headers }, body: Bytes::new() });
+        return Ok(LocalReply { head: ResponseHead::new(StatusCode::OK, headers), body: Bytes::new() });
     }
     if !reply.body.is_empty() {
         let text = HeaderValue::from_static("text/plain");
         headers.entry(CONTENT_TYPE).or_insert(text);
     }
-    Ok(LocalReply { head: ResponseHead { status, headers }, body: Bytes::copy_from_slice(reply.body) })
+    Ok(LocalReply { head: ResponseHead::new(status, headers), body: Bytes::copy_from_slice(reply.body) })
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub(super) fn visit(exchange: &Exchange, map: MapKind, visit: &mut dyn FnMut(&[u
             visit_headers(exchange, Direction::Request, headers, visit);
         }
         MapKind::ResponseHeaders => {
-            if let Some(ResponseHead { status, headers }) = &exchange.response {
+            if let Some(ResponseHead { status, headers, .. }) = &exchange.response {
                 visit(b":status", status.as_str().as_bytes());
                 visit_headers(exchange, Direction::Response, headers, visit);
             }
@@ -259,6 +259,7 @@ fn write_pseudo(exchange: &mut Exchange, map: MapKind, name: &[u8], value: &[u8]
         (MapKind::ResponseHeaders, b":status") => {
             if let Some(response) = &mut exchange.response {
                 response.status = StatusCode::from_bytes(value).ok().filter(is_final).ok_or(InvalidHeader)?;
+                response.reason = None;
             }
         }
         _ => return Err(InvalidHeader),

@@ -20,7 +20,7 @@ impl LocalReply {
     pub(crate) fn text(status: StatusCode, body: String) -> Self {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        Self { head: ResponseHead { status, headers }, body: Bytes::from(body) }
+        Self { head: ResponseHead::new(status, headers), body: Bytes::from(body) }
     }
 }
 

@@ -393,7 +393,7 @@ mod tests {
         };
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let mut exchange = Exchange::new(request, ChainState::new(1, |_| 0), StreamInfo::new(peer, peer, 1));
-        exchange.response = has_response.then(|| ResponseHead { status: StatusCode::OK, headers });
+        exchange.response = has_response.then(|| ResponseHead::new(StatusCode::OK, headers));
         exchange
     }
 

@@ -1,4 +1,4 @@
-//! The incoming body of one direction, read from hyper when the filters and the peer have capacity.
+//! The incoming body of one direction, read when the filters and the peer have capacity.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::error::ProxyError;
 use crate::filter::{Direction, EndOfStream, Event};
+use crate::incoming::{Incoming, IncomingError};
 
 /// The path of a body from its source to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +51,12 @@ impl BodySource {
 
     /// Returns the bounds of the remaining length, as far as the sender declared them.
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 
     /// Returns true if no more frames will arrive.
     pub(super) fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.incoming.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     /// Polls for the next frame.
@@ -92,10 +92,12 @@ impl BodySource {
         })
     }
 
-    fn read_error(&self, error: &hyper::Error) -> ProxyError {
-        match self.direction {
-            Direction::Request => ProxyError::DownstreamGone,
-            Direction::Response => ProxyError::UpstreamReset(error.to_string()),
+    fn read_error(&self, error: &IncomingError) -> ProxyError {
+        match (self.direction, error.rejection()) {
+            (Direction::Request, Some(rejection)) => ProxyError::Malformed(rejection),
+            (Direction::Request, None) => ProxyError::DownstreamGone,
+            (Direction::Response, Some(rejection)) => ProxyError::UpstreamProtocol(rejection.to_string()),
+            (Direction::Response, None) => ProxyError::UpstreamReset(error.to_string()),
         }
     }
 }

@@ -3,9 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use weir_model::{DirectResponse, RouteAction};
 
 use crate::body::Body;
@@ -13,11 +12,13 @@ use crate::connection::Connection;
 use crate::error::{NO_BACKEND_WEIGHT, ProxyError};
 use crate::filter::{Direction, EndOfStream, Event, LocalReply};
 use crate::head::ResponseHead;
+use crate::incoming::Incoming;
 use crate::route::Route;
 use crate::stream::await_head::{HeadOutcome, wait_for_filtered_head};
 use crate::stream::body_source::BodySource;
 use crate::stream::forward::{self, ForwardOutcome, MatchedRoute, RequestBody};
 use crate::stream::http_stream::{HttpStream, StreamGuard};
+use crate::stream::received::ReceivedRequest;
 use crate::stream::response_body::ResponseBody;
 use crate::stream::response_source::ResponseSource;
 use crate::worker::Worker;
@@ -26,9 +27,9 @@ use crate::worker::Worker;
 pub(crate) async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    received: ReceivedRequest,
 ) -> Result<Response<Body>, ProxyError> {
-    let (stream, incoming) = HttpStream::start(&worker, &connection, request); // One configuration until the end (I4).
+    let (stream, incoming) = HttpStream::start(&worker, &connection, received); // One configuration until the end (I4).
     let guard = StreamGuard::new(&stream); // Logs the request and finishes its filters, however it ends.
     let mut source = match produce_response(&stream, incoming).await {
         Ok(source) => source,
@@ -78,7 +79,7 @@ async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result
 fn respond_directly(stream: &HttpStream, direct: &DirectResponse) -> ResponseSource {
     let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR); // The model allows 200 to 599.
     stream.record_details(&direct.detail);
-    let head = ResponseHead { status, headers: HeaderMap::new() };
+    let head = ResponseHead::new(status, HeaderMap::new());
     stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));
     ResponseSource::local_reply()
 }
@@ -92,7 +93,7 @@ fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, P
     headers.insert(http::header::LOCATION, location);
     route.response_modifier().apply(&mut headers);
     stream.record_details("redirect");
-    let head = ResponseHead { status, headers };
+    let head = ResponseHead::new(status, headers);
     stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));
     Ok(ResponseSource::local_reply())
 }
@@ -103,6 +104,9 @@ fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseS
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
+    if let Some(reason) = head.reason {
+        response.extensions_mut().insert(reason);
+    }
     if stream.connection.listener.drain.is_draining() && stream.is_http1() {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }

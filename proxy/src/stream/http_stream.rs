@@ -7,9 +7,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::SizeHint;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 use weir_model::{Forward, RouteAction};
@@ -18,9 +17,11 @@ use crate::connection::{Connection, reconnect_reason, record_cluster};
 use crate::error::ProxyError;
 use crate::filter::{Direction, Event, Exchange, FilterStream, LocalReply, SharedStream};
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
+use crate::incoming::Incoming;
 use crate::limits::STREAM_IDLE_TIMEOUT;
 use crate::route::Route;
 use crate::stream::body_source::BodyMode;
+use crate::stream::received::{ReceivedRequest, RejectedRequest};
 use crate::stream::response_source::ResponseSource;
 use crate::stream::sanitize;
 use crate::telemetry::HttpLogFields;
@@ -77,12 +78,21 @@ impl HttpStream {
     pub(super) fn start(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
-        request: Request<Incoming>,
+        received: ReceivedRequest,
     ) -> (Rc<Self>, Incoming) {
         connection.stream_started();
         let config = worker.config(&connection.listener.name);
-        let (parts, incoming) = request.into_parts();
-        let (head, rejected) = sanitized_head(parts, connection);
+        let (head, incoming, rejected) = match received {
+            ReceivedRequest::Valid(request) => {
+                let (parts, incoming) = request.into_parts();
+                let (head, rejected) = sanitized_head(parts, connection);
+                (head, incoming, rejected)
+            }
+            ReceivedRequest::Rejected(RejectedRequest { method, path, version, error }) => {
+                let head = RequestHead { method, path, version, ..RequestHead::for_tcp() };
+                (head, Incoming::Empty, Some(error))
+            }
+        };
         let table = config.route_table(&connection.listener.name);
         let route = match rejected {
             Some(error) => Err(error),
@@ -231,9 +241,13 @@ impl HttpStream {
     pub(super) fn response_head(&self) -> ResponseHead {
         let mut cell = self.cell.borrow_mut();
         // The output buffer has returned the head, so it exists. The status is a defensive default.
-        let status = cell.exchange.response.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, |head| head.status);
+        let (status, reason) = match &mut cell.exchange.response {
+            Some(head) => (head.status, head.reason.take()),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, None),
+        };
         ResponseHead {
             status,
+            reason,
             headers: cell.exchange.take_headers(Direction::Response, self.needs_headers_later(Direction::Response)),
         }
     }

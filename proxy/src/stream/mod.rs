@@ -13,7 +13,9 @@ mod body; // The body of one direction.
 mod http_stream; // State of a request in flight, and its end.
 mod response_source; // The body and the upstream connection of a response.
 mod body_source; // The incoming body of one direction.
+mod received; // A request as the codec has read it.
 mod sanitize; // Removes ambiguity from heads.
 mod normalize; // One spelling for each path.
 
 pub(crate) use handle::handle;
+pub(crate) use received::{ReceivedRequest, RejectedRequest};

@@ -94,9 +94,9 @@ pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str)
         check_content_length(&mut headers).map_err(ProxyError::BadRequest)?;
     }
     if present.has(SpecialHeaders::EXPECT) {
-        // hyper sends 100 when the body is first polled.
+        // The codec sends 100 when the body is first read.
         if !header_has_token(&headers, &EXPECT, "100-continue") {
-            return Err(ProxyError::BadRequest("only 100-continue can be expected"));
+            return Err(ProxyError::ExpectationFailed);
         }
         headers.remove(EXPECT);
     }
@@ -115,7 +115,7 @@ pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str)
 /// `UpstreamProtocol` for a response that was not requested or that no downstream could interpret.
 pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyError> {
     let rejected = |reason: &str| ProxyError::UpstreamProtocol(reason.to_owned());
-    let response::Parts { status, mut headers, .. } = parts;
+    let response::Parts { status, mut headers, mut extensions, .. } = parts;
     if status.is_informational() {
         return Err(rejected("it switched protocols without a request"));
     }
@@ -132,7 +132,7 @@ pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyErro
     if status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH); // RFC 9110 §8.6: never with 204.
     }
-    Ok(ResponseHead { status, headers })
+    Ok(ResponseHead { status, reason: extensions.remove(), headers })
 }
 
 /// Removes the `host` header and returns the request's host.

@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
+use super::http1::Http1SendError;
 use super::pool::{Pool, PooledConnection};
 use super::retry::{ReplayableRequest, RetryDecision, RetryState};
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::{Fault, ProxyError};
+use crate::incoming::Incoming;
 
 /// The lease of a connection for one request, until the response's body has ended.
 ///
@@ -101,21 +102,22 @@ async fn send_request(
     retry: &mut RetryState,
 ) -> Result<Response<Incoming>, ProxyError> {
     match lease.connection.insert(connection) {
-        PooledConnection::Http1 { sender, activity, reused } => {
+        PooledConnection::Http1 { connection, reused } => {
             let replay = retry.replayable_request(*reused);
-            match sender.try_send_request(retry.take_request()).await {
+            match connection.send(retry.take_request()).await {
                 Ok(response) => Ok(response),
-                Err(mut error) => {
-                    let unprocessed = !activity.seen() && is_closed(error.error());
-                    retry.request = resendable_request(&mut error, *reused, replay.filter(|_| unprocessed));
-                    Err(classify_error(&error.into_error()))
+                Err(Http1SendError { error, unsent, is_closed_unanswered }) => {
+                    let replay = replay.filter(|_| is_closed_unanswered);
+                    let replay = replay.map(ReplayableRequest::into_request);
+                    retry.request = unsent.filter(|_| *reused).or(replay);
+                    Err(error)
                 }
             }
         }
         PooledConnection::Http2 { stream, reused } => {
             let replay = retry.replayable_request(*reused);
             match stream.sender().try_send_request(retry.take_request()).await {
-                Ok(response) => Ok(response),
+                Ok(response) => Ok(response.map(Incoming::Http2)),
                 Err(mut error) => {
                     if !is_stream_error(error.error()) {
                         stream.retire();

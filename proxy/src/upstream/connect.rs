@@ -1,68 +1,28 @@
-//! Opens a connection to an endpoint: TCP and TLS within the cluster's connect timeout, then hyper's codec. `pool`
-//! calls it. A task runs the connection until either side closes it, and the connection counts as open until then.
+//! Opens a connection to an endpoint: TCP and TLS within the cluster's connect timeout, then the codec. `pool` calls it. A
+//! task runs an HTTP/2 connection until either side closes it. A connection counts as open until it is closed.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tracing::debug;
 use weir_model::Workload;
 
-use super::cluster::WorkerCounters;
+use super::http1::Http1Connection;
+use super::open_guard::OpenConnectionGuard;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::identity::Identity;
-use crate::io::ObservedIo;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES, UPSTREAM_UNACKED_TIMEOUT,
 };
 use crate::task::{self, LocalExecutor};
 use crate::tls::{self, Transport};
-
-/// Records whether bytes have come from the endpoint since the last reset.
-#[derive(Debug, Default)]
-pub(super) struct ReadActivity(Cell<bool>);
-
-impl ReadActivity {
-    pub(super) fn seen(&self) -> bool {
-        self.0.get()
-    }
-
-    fn record(&self) {
-        self.0.set(true);
-    }
-
-    pub(super) fn reset(&self) {
-        self.0.set(false);
-    }
-}
-
-/// Counts a connection as open, in its pool and in its cluster, until it is dropped.
-pub(super) struct OpenConnectionGuard {
-    pool_connections: Rc<Cell<usize>>,
-    counters: Arc<WorkerCounters>,
-}
-
-impl OpenConnectionGuard {
-    pub(super) fn new(pool_connections: &Rc<Cell<usize>>, counters: &Arc<WorkerCounters>) -> Self {
-        pool_connections.set(pool_connections.get() + 1);
-        counters.connections.increment();
-        Self { pool_connections: Rc::clone(pool_connections), counters: Arc::clone(counters) }
-    }
-}
-
-impl Drop for OpenConnectionGuard {
-    fn drop(&mut self) {
-        self.pool_connections.set(self.pool_connections.get() - 1);
-        self.counters.connections.decrement();
-    }
-}
 
 /// The parameters of a connection to an endpoint.
 pub(super) struct ConnectTarget<'a> {
@@ -86,20 +46,8 @@ pub(super) struct UpstreamTlsContext {
 pub(super) async fn http1(
     target: ConnectTarget<'_>,
     open: OpenConnectionGuard,
-) -> Result<(http1::SendRequest<Body>, Rc<ReadActivity>), ProxyError> {
-    let activity = Rc::new(ReadActivity::default());
-    let observer = Rc::clone(&activity);
-    let io = ObservedIo::new(connect_transport(target, b"http/1.1").await?, move || observer.record());
-    let (sender, connection) = http1::Builder::new()
-        // hyper reads past the first limit when its buffer has capacity left. Its own limit of 100 headers equals
-        // `MAX_HEADERS`.
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_header_size(MAX_HEAD_BYTES)
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(|error| ProxyError::ConnectFailed(error.to_string()))?;
-    spawn_connection("upstream_http1", connection, open);
-    Ok((sender, activity))
+) -> Result<Rc<Http1Connection>, ProxyError> {
+    Ok(Http1Connection::new(connect_transport(target, b"http/1.1").await?, open))
 }
 
 /// Opens an HTTP/2 connection with prior knowledge, which counts in `open` until it is closed.

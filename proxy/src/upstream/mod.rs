@@ -1,7 +1,7 @@
 //! Upstream side: clusters, their endpoints, the connections to them, and the attempts of a request.
 //!
 //! ```text
-//! send ─► attempt ─► balance: which endpoint ─► pool: an open connection, or connect ─► hyper
+//! send ─► attempt ─► balance: which endpoint ─► pool: an open connection, or connect
 //!   ▲        │
 //!   └─ retry ◄  only when no endpoint can have acted on the request
 //! ```
@@ -19,6 +19,9 @@ mod worker; // A worker's clusters and pools.
 mod balance; // Load balancers.
 mod pool; // Connections to one endpoint.
 mod connect; // Opens a connection.
+mod http1; // An HTTP/1.1 connection.
+mod http1_request; // Writes a request to an HTTP/1.1 connection.
+mod open_guard; // Counts open connections.
 mod resolve; // Resolves endpoints by DNS.
 mod cluster; // A cluster's state that workers share.
 mod endpoints; // The endpoints of a cluster.

@@ -2,8 +2,8 @@
 //! that many requests share. `attempt` checks connections out, a [`Lease`](super::Lease) checks them in when it ends,
 //! and the worker's sweep closes idle ones.
 //!
-//! A connection is checked in only when hyper is ready for the next request on it. hyper is ready when the response was
-//! read to its end *and* the request was written to its end. Every other connection is closed, so that no rest of one
+//! An HTTP/1.1 connection is checked in only when the response was read to its end *and* the request was written to its
+//! end. Every other connection is closed, so that no rest of one
 //! request can be read as part of another (Pingora's CVE-2025-4366).
 
 use std::cell::{Cell, RefCell};
@@ -11,13 +11,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::sync::watch;
 use weir_model::UpstreamProtocol;
 
 use super::cluster::WorkerCounters;
-use super::connect::{self, ConnectTarget, OpenConnectionGuard, ReadActivity, UpstreamTlsContext};
+use super::connect::{self, ConnectTarget, UpstreamTlsContext};
 use super::endpoints::Endpoint;
+use super::http1::Http1Connection;
+use super::open_guard::OpenConnectionGuard;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::identity::Identity;
@@ -70,8 +72,7 @@ pub(super) struct Pool {
 }
 
 struct IdleConnection {
-    sender: http1::SendRequest<Body>,
-    activity: Rc<ReadActivity>,
+    connection: Rc<Http1Connection>,
     since: u32,
 }
 
@@ -89,7 +90,7 @@ pub(super) struct Http2Connection {
 /// A connection that is checked out for one request.
 pub(super) enum PooledConnection {
     /// An exclusive connection.
-    Http1 { sender: http1::SendRequest<Body>, activity: Rc<ReadActivity>, reused: bool },
+    Http1 { connection: Rc<Http1Connection>, reused: bool },
     /// One stream of a shared connection.
     Http2 { stream: Http2StreamPermit, reused: bool },
 }
@@ -172,16 +173,15 @@ impl Pool {
 
     async fn check_out_http1(&self, reuse: ReusePolicy) -> Result<PooledConnection, ProxyError> {
         if reuse == ReusePolicy::Allowed
-            && let Some(IdleConnection { sender, activity, .. }) = self.pop_idle()
+            && let Some(IdleConnection { connection, .. }) = self.pop_idle()
         {
-            activity.reset();
-            return Ok(PooledConnection::Http1 { sender, activity, reused: true });
+            return Ok(PooledConnection::Http1 { connection, reused: true });
         }
         let open = self.start_connect()?;
         // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
         let opened = Box::pin(connect::http1(self.connect_target(), open)).await;
-        let (sender, activity) = opened.inspect_err(|_| self.counters.connect_failures.increment())?;
-        Ok(PooledConnection::Http1 { sender, activity, reused: false })
+        let connection = opened.inspect_err(|_| self.counters.connect_failures.increment())?;
+        Ok(PooledConnection::Http1 { connection, reused: false })
     }
 
     /// Opens a connection for a TCP relay. It is never checked in.
@@ -197,7 +197,7 @@ impl Pool {
     fn pop_idle(&self) -> Option<IdleConnection> {
         let mut idle = self.idle.borrow_mut();
         // Skips connections that the endpoint has closed.
-        std::iter::from_fn(|| idle.pop()).find(|idle| idle.sender.is_ready())
+        std::iter::from_fn(|| idle.pop()).find(|idle| idle.connection.is_ready())
     }
 
     fn start_connect(&self) -> Result<OpenConnectionGuard, ProxyError> {
@@ -275,20 +275,18 @@ impl Pool {
 
     /// Checks a connection in, or closes it if its request or response is incomplete.
     pub(super) fn check_in(&self, connection: PooledConnection) {
-        let PooledConnection::Http1 { sender, activity, .. } = connection else { return };
-        if self.closed.get() || !sender.is_ready() {
-            return;
-        }
+        let PooledConnection::Http1 { connection, .. } = connection else { return };
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < MAX_IDLE_PER_ENDPOINT {
-            idle.push(IdleConnection { sender, activity, since: self.clock.0.get() });
+        if self.closed.get() || idle.len() >= MAX_IDLE_PER_ENDPOINT || !connection.is_exchange_complete() {
+            return connection.close();
         }
+        idle.push(IdleConnection { connection, since: self.clock.0.get() });
     }
 
     /// Closes connections that were idle too long. Returns whether any connection is still open.
     pub(super) fn sweep(&self) -> bool {
         let is_over = |since| self.clock.is_idle_timeout(since);
-        self.idle.borrow_mut().retain(|idle| !is_over(idle.since) && !idle.sender.is_closed());
+        self.idle.borrow_mut().retain(|idle| !is_over(idle.since) && idle.connection.is_ready());
         self.http2_connections.borrow_mut().retain(|connection| {
             !connection.sender.is_closed() && (connection.streams.get() > 0 || !is_over(connection.idle_since.get()))
         });

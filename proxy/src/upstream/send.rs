@@ -15,7 +15,6 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use weir_model::UpstreamProtocol;
 
 pub(crate) use super::attempt::Lease;
@@ -25,6 +24,7 @@ use super::retry::RetryState;
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::ProxyError;
+use crate::incoming::Incoming;
 
 /// A request to an upstream.
 pub(crate) struct UpstreamRequest {
@@ -183,7 +183,6 @@ fn set_framing(headers: &mut HeaderMap, method: &Method, body: &Body, protocol: 
         }
         None => {
             headers.remove(CONTENT_LENGTH);
-            // Otherwise hyper drops the body of a GET whose length is unknown.
             if protocol == UpstreamProtocol::Http1 {
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::attempt::Lease;
 use super::cluster::Cluster;
-use super::connect::OpenConnectionGuard;
+use super::open_guard::OpenConnectionGuard;
 use super::send::SendError;
 use super::worker::Upstreams;
 use crate::error::ProxyError;

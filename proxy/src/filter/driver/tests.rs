@@ -37,7 +37,7 @@ fn exchange_through(chain: ChainState) -> Exchange {
 }
 
 fn head(status: u16) -> ResponseHead {
-    ResponseHead { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new() }
+    ResponseHead::new(StatusCode::from_u16(status).unwrap(), HeaderMap::new())
 }
 
 fn reply(body: &'static str) -> LocalReply {

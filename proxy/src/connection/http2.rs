@@ -1,50 +1,43 @@
-//! hyper's HTTP/1 and HTTP/2 servers on one connection: limits and draining.
+//! hyper's HTTP/2 server on one connection: limits and draining.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 
-use hyper::server::conn::{http1, http2};
+use http::Request;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
 use crate::connection::Connection;
-use crate::connection::detect::Codec;
+use crate::incoming::Incoming;
 use crate::io::ObservedIo;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, DRAIN_GRACE, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES,
 };
-use crate::stream;
+use crate::stream::{self, ReceivedRequest};
 use crate::task::LocalExecutor;
 use crate::tls::Transport;
 use crate::worker::Worker;
 
 /// Serves requests until the connection closes.
-pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, transport: Transport, codec: Codec) {
+pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, transport: Transport) {
     let observer = Rc::clone(connection);
     let io = TokioIo::new(ObservedIo::new(transport, move || observer.on_bytes_received()));
-    let service = service_fn(|request| stream::handle(Rc::clone(worker), Rc::clone(connection), request));
-    match codec {
-        Codec::Http1 => {
-            let mut server = http1::Builder::new();
-            // hyper's default limit of headers equals `MAX_HEADERS`. Setting it would move the headers to the heap.
-            server.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES).half_close(false);
-            let server = pin!(server.serve_connection(io, service));
-            run_until_drained(connection, server, |server| server.graceful_shutdown()).await;
-        }
-        Codec::Http2 => {
-            let mut server = http2::Builder::new(LocalExecutor { task_name: "stream" });
-            server
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-                .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
-            // On the heap: it is twice as large as HTTP/1's, and every connection's task would reserve memory for it.
-            let mut server = Box::pin(server.serve_connection(io, service));
-            run_until_drained(connection, server.as_mut(), |server| server.graceful_shutdown()).await;
-        }
-    }
+    let service = service_fn(|request: Request<_>| {
+        let received = ReceivedRequest::Valid(request.map(Incoming::Http2));
+        stream::handle(Rc::clone(worker), Rc::clone(connection), received)
+    });
+    let mut server = http2::Builder::new(LocalExecutor { task_name: "stream" });
+    server
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
+    // On the heap: it is twice as large as HTTP/1's, and every connection's task would reserve memory for it.
+    let mut server = Box::pin(server.serve_connection(io, service));
+    run_until_drained(connection, server.as_mut(), |server| server.graceful_shutdown()).await;
 }
 
 /// Closes a connection gracefully.
