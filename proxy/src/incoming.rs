@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use weir_http1::io::ReadError;
 use weir_http1::{BodyEvent, Rejection};
@@ -28,6 +29,12 @@ pub(crate) trait Http1Body {
     fn remaining(&self) -> Option<u64>;
 }
 
+/// The receiver of informational responses (RFC 9110 §15.2) of an endpoint, for the downstream of a request.
+pub(crate) trait InformationalSink {
+    /// Sends an informational response. Hop-by-hop headers are removed.
+    fn send(&self, status: StatusCode, headers: HeaderMap);
+}
+
 /// The failure of reading a body.
 #[derive(Debug)]
 pub(crate) enum IncomingError {
@@ -38,7 +45,7 @@ pub(crate) enum IncomingError {
 }
 
 impl IncomingError {
-    /// Returns the rejection of a body that is not valid HTTP/1. A body that ends early is none.
+    /// Returns the rejection of a body that is not valid HTTP/1; `None` for a body that ends early.
     pub(crate) fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::Http1(ReadError::Rejected(rejection)) if *rejection != Rejection::Incomplete => Some(*rejection),

@@ -9,8 +9,9 @@ pub mod app; // Builds the parts in order and runs them until drained.
 mod admin; // The admin server, on loopback.
 mod config; // Configuration sources, and how a snapshot becomes active.
 mod listener; // Bound addresses and accepted connections.
-mod connection; // One downstream connection: security, codec, TCP relay.
+mod server; // Runs downstream connections: HTTP/1, HTTP/2, TCP.
 mod stream; // One HTTP request and its response: the spine.
+mod connection; // One downstream connection: listener, peer, security, idle time.
 mod worker; // One thread: its configuration, pools, VMs and counters.
 mod active; // A snapshot made ready to serve.
 mod filter; // Filter chains, and the VMs that run them.

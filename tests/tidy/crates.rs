@@ -15,7 +15,7 @@ struct CrateRule {
     never: &'static [&'static str],
 }
 
-const RULES: [CrateRule; 12] = [
+const RULES: [CrateRule; 13] = [
     CrateRule { name: "weir-host-abi", ours: &[], never: &["hyper", "tonic", "rustls", "tokio"] },
     CrateRule { name: "weir-model", ours: &[], never: &["tokio", "hyper", "tonic", "prost", "rustls", "wasmtime"] },
     CrateRule { name: "weir-resources", ours: &["weir-model"], never: &["tokio", "hyper", "tonic", "wasmtime"] },
@@ -29,6 +29,7 @@ const RULES: [CrateRule; 12] = [
         ours: &[
             "weir-file-source",
             "weir-host-abi",
+            "weir-http1",
             "weir-identity",
             "weir-loader",
             "weir-resources",
@@ -37,6 +38,7 @@ const RULES: [CrateRule; 12] = [
         ],
         never: &["redb", "proxy-wasm"],
     },
+    CrateRule { name: "weir-http1", ours: &[], never: &["hyper", "tonic", "wasmtime"] },
     CrateRule {
         name: "weir-control",
         ours: &[

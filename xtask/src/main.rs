@@ -34,7 +34,9 @@ cargo xtask bench --micro       the cost of hostcalls, callbacks and VMs, beside
                                 (with --no-build, of the existing package)
 cargo xtask bench --instructions [FOLDER]
                                 instructions per request with each filter chain, of an ordinary release
-                                (or of the package in FOLDER)";
+                                (or of the package in FOLDER)
+cargo xtask bench --compare BEFORE AFTER
+                                the cost of a request in two builds, each in a folder, in turns";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -64,6 +66,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["bench", "--micro", "--no-build"] => bench::run_micro(bench::FULL),
         ["bench", "--instructions"] => bench::run_instructions(None),
         ["bench", "--instructions", folder] => bench::run_instructions(Some(Path::new(folder))),
+        ["bench", "--compare", before, after] => bench::run_comparison(Path::new(before), Path::new(after)),
         [] | ["help" | "--help" | "-h"] => {
             print(USAGE);
             Ok(())

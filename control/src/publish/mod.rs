@@ -7,8 +7,8 @@
 //!                              └──────────────────────┴─► rejected: file:line:column, field, reason, hint
 //! ```
 //!
-//! The methods of [`Publisher`] that change or synchronize state block on its lock, the disk or etcd. Those of
-//! `read_view.rs`, `store` and `subscribe` do not block.
+//! The methods of [`Publisher`] that change or synchronize state block on its lock, the disk or etcd. The methods
+//! in `read_view.rs`, and the accessors `Publisher::store` and `Publisher::subscribe`, do not block.
 
 // From the top: each module imports only modules below it. The blank lines keep rustfmt from sorting them.
 
@@ -27,7 +27,7 @@ mod store_sync;
 // The published objects, for readers without the lock.
 mod read_view;
 
-// Encodes a snapshot and test-starts its filters.
+// Has `snapshot_cache` encode a snapshot, then test-starts its filters.
 mod validate;
 
 // The walk of a change.
@@ -36,7 +36,7 @@ mod publisher;
 // Errors, with positions in the requester's text.
 mod diagnostics;
 
-// The state under the lock, and the object changes of a request.
+// The state under the lock, and how a request changes its objects.
 mod state;
 
 // The permissions of a request, and the modules that it may use.

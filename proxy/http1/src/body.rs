@@ -13,6 +13,9 @@ use crate::rejection::Rejection;
 /// The end of the data of a chunk, and a last chunk without extensions and trailers.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
+/// Data up to this length is copied, so that a buffer of many times its size is free for the next message.
+const MAX_COPIED_BYTES: usize = 2 * 1024;
+
 /// An event of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyEvent {
@@ -125,7 +128,14 @@ impl BodyDecoder {
             0 => State::End,
             left => State::Data { left, is_chunk },
         };
-        let data = input.split_to(length).freeze();
+        let data = match length {
+            ..=MAX_COPIED_BYTES => {
+                let data = Bytes::copy_from_slice(&input[..length]);
+                input.advance(length);
+                data
+            }
+            _ => input.split_to(length).freeze(),
+        };
         // The usual end has often arrived with the last data. Then the receiver can end its message with them.
         if matches!(self.state, State::ChunkDataEnd) && input.starts_with(LAST_CHUNK) {
             input.advance(LAST_CHUNK.len());

@@ -44,7 +44,7 @@ pub struct ResponseHead {
     pub keep_alive: bool,
 }
 
-/// What can be read of a request line that is rejected, for logs.
+/// The readable parts of a request line that is rejected, for logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestLine {
     /// The method, or what stands in its place.
@@ -194,7 +194,7 @@ fn request_line_rejection(section: &[u8]) -> Rejection {
     }
     if method.is_empty() || !method.iter().copied().all(is_token_byte) {
         Rejection::Method
-    } else if target.is_empty() || target.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80) {
+    } else if target.is_empty() || target.iter().all(u8::is_ascii_graphic) {
         Rejection::RequestLine
     } else {
         Rejection::Target

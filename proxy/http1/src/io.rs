@@ -33,6 +33,18 @@ thread_local! {
     static POOL: RefCell<BufferPool> = RefCell::default();
 }
 
+/// Returns a read buffer to the pool, unless data of it is in use.
+fn give_back(mut buffer: BytesMut) {
+    buffer.clear();
+    if buffer.try_reclaim(BUFFER_BYTES) {
+        POOL.with_borrow_mut(|pool| {
+            if pool.reading.len() < MAX_POOLED_BUFFERS {
+                pool.reading.push(buffer);
+            }
+        });
+    }
+}
+
 /// The failure of reading a message.
 #[derive(Debug)]
 pub enum ReadError {
@@ -104,18 +116,40 @@ impl<T: AsyncRead + AsyncWrite + Unpin> MessageIo<T> {
         if self.is_eof {
             return Poll::Ready(Ok(0));
         }
-        if self.input.is_empty() {
-            self.input = POOL.with_borrow_mut(|pool| pool.reading.pop()).unwrap_or_default();
+        let mut buffer = self.take_buffer();
+        let polled = poll_read_buf(Pin::new(&mut self.io), context, &mut buffer);
+        if self.input.is_empty() && !buffer.is_empty() {
+            self.input = buffer;
+        } else {
+            self.input.extend_from_slice(&buffer);
+            give_back(buffer);
         }
-        // Data that was split off may still be in use; then this allocates a new buffer.
-        self.input.reserve(if self.input.is_empty() { BUFFER_BYTES } else { BUFFER_BYTES / 4 });
-        let polled = poll_read_buf(Pin::new(&mut self.io), context, &mut self.input);
         match &polled {
             Poll::Ready(Ok(0)) => self.is_eof = true,
-            Poll::Ready(_) | Poll::Pending => {}
+            Poll::Ready(_) => {}
+            Poll::Pending => self.shrink_input(),
         }
-        self.release_input();
         polled
+    }
+
+    /// Returns an empty buffer to read into: the last one of this connection if its data is no longer used, or one of
+    /// the pool.
+    fn take_buffer(&mut self) -> BytesMut {
+        if self.input.is_empty() {
+            let mut last = std::mem::take(&mut self.input);
+            if last.try_reclaim(BUFFER_BYTES) {
+                return last;
+            }
+        }
+        POOL.with_borrow_mut(|pool| pool.reading.pop()).unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Moves a small incomplete message out of its large buffer, since the rest of it may be long in coming.
+    fn shrink_input(&mut self) {
+        if !self.input.is_empty() && self.input.capacity() > 2 * self.input.len() {
+            let small = BytesMut::from(&self.input[..]);
+            give_back(std::mem::replace(&mut self.input, small));
+        }
     }
 
     /// Reads the next event of a body. After [`BodyEvent::End`] no bytes are read.
@@ -129,7 +163,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> MessageIo<T> {
     ) -> Poll<Result<BodyEvent, ReadError>> {
         loop {
             if let Some(event) = decoder.decode(&mut self.input).map_err(ReadError::Rejected)? {
-                self.release_input();
+                if decoder.is_end() {
+                    self.release_input();
+                }
                 return Poll::Ready(Ok(event));
             }
             if ready!(self.poll_fill(context)).map_err(ReadError::Io)? == 0 {
@@ -138,18 +174,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> MessageIo<T> {
         }
     }
 
-    /// Returns the read buffer to the pool if it is empty.
+    /// Returns the read buffer to the pool if it is empty: after a message.
     pub fn release_input(&mut self) {
-        if !self.input.is_empty() {
-            return;
-        }
-        let mut buffer = std::mem::take(&mut self.input);
-        if buffer.try_reclaim(BUFFER_BYTES) {
-            POOL.with_borrow_mut(|pool| {
-                if pool.reading.len() < MAX_POOLED_BUFFERS {
-                    pool.reading.push(buffer);
-                }
-            });
+        if self.input.is_empty() {
+            give_back(std::mem::take(&mut self.input));
         }
     }
 

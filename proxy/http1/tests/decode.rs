@@ -9,8 +9,11 @@ fn request(text: &[u8]) -> Result<Option<RequestHead>, Rejection> {
     HeadDecoder::new(Limits::default()).decode_request(&mut BytesMut::from(text))
 }
 
-/// Decodes a body that arrives in these pieces; with its trailers, and the bytes that were left.
-fn body(length: BodyLength, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Rejection> {
+/// The data of a body, its trailers, and the bytes that were left.
+type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+/// Decodes a body that arrives in these pieces.
+fn body(length: BodyLength, pieces: &[&[u8]]) -> Result<Decoded, Rejection> {
     let mut decoder = BodyDecoder::new(length, Limits::default());
     let (mut input, mut data, mut trailers) = (BytesMut::new(), Vec::new(), None);
     for piece in pieces {
@@ -129,12 +132,20 @@ fn response_length_follows_method_status_and_fields() {
     ] {
         assert_eq!(decode(&method, text).unwrap().body, expected, "{text:?}");
     }
-    let odd = decode(&Method::GET, "HTTP/1.0 999 All  is \u{e9}ven\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n").unwrap();
+    let odd =
+        decode(&Method::GET, "HTTP/1.0 999 All  is \u{e9}ven\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n")
+            .unwrap();
     assert_eq!((odd.status.as_u16(), odd.version, odd.keep_alive), (999, Version::HTTP_10, true));
     assert_eq!(&odd.reason[..], "All  is \u{e9}ven".as_bytes());
     let bare = decode(&Method::GET, "HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n").unwrap();
     assert_eq!((bare.status, &bare.reason[..]), (StatusCode::OK, &b""[..]));
-    for text in ["HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 099 OK\r\n\r\n", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1  200 OK\r\n\r\n"] {
+    for text in [
+        "HTTP/2 200 OK\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 099 OK\r\n\r\n",
+        "SSH-2.0-OpenSSH\r\n",
+        "HTTP/1.1  200 OK\r\n\r\n",
+    ] {
         let rejected = decode(&Method::GET, text).err();
         assert!(matches!(rejected, Some(Rejection::StatusLine | Rejection::Version)), "{text:?}: {rejected:?}");
     }

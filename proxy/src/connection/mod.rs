@@ -1,39 +1,26 @@
-//! One downstream connection: its security, its codec, and its timeouts while idle.
-//!
-//! `listener` calls [`serve`] with a socket. Each HTTP request goes to `stream::handle`; the bytes of a TCP listener's
-//! connection pass the network filters and are relayed to an endpoint.
+//! One downstream connection, as its server and its streams see it: its listener, its peer, its security, and when it
+//! was last used. `server` runs it.
 
-mod http2; // hyper's HTTP/2 server.
-mod http1; // The HTTP/1 server.
-mod date; // The `date` header.
-mod tcp; // A connection of a TCP listener.
-mod relay; // Bytes between a downstream and an endpoint.
-mod detect; // TLS and the HTTP codec, from the first bytes.
 mod security; // Required and established security.
 
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::{debug, info};
-use weir_model::{ListenerName, ListenerProtocol, Route};
+use weir_model::{ListenerName, Route};
 
-use crate::connection::detect::Codec;
-use crate::connection::security::DownstreamSecurity;
 use crate::drain::DrainWatcher;
 use crate::error::ProxyError;
 use crate::filter::{Exchange, StreamInfo};
-use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, DRAIN_GRACE, HEAD_TIMEOUT};
+use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, HEAD_TIMEOUT};
 use crate::telemetry::{AccessLogEntry, ListenerMetrics};
-use crate::tls::{self, AcceptedConnection, Transport};
 use crate::upstream::Cluster;
-use crate::worker::{HasTimeout, Worker, WorkerConfig};
+use crate::worker::HasTimeout;
 
-pub(crate) use security::{ConnectionSecurity, reconnect_reason};
+pub(crate) use security::{ConnectionSecurity, DownstreamSecurity, reconnect_reason};
 
 /// A listener, as its connections on one worker see it.
 pub(crate) struct ListenerInfo {
@@ -65,88 +52,13 @@ pub(crate) struct Connection {
     idle_since: Cell<Instant>,
     /// The time of the first byte of an incomplete request head.
     head_started_at: Cell<Option<Instant>>,
-    timed_out: Notify,
-}
-
-/// Serves a connection until it closes, times out, or has drained.
-pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerInfo>, socket: TcpStream, peer: SocketAddr) {
-    let connection = Connection::new(listener, peer, worker.next_connection_id());
-    let weak: Weak<dyn HasTimeout> = Rc::downgrade(&connection) as Weak<dyn HasTimeout>;
-    let timeout_key = worker.timeouts.register(weak);
-    let _in_flight = connection.listener.drain.guard();
-    let established = tokio::select! {
-        established = establish(&worker, &connection, socket) => established,
-        () = connection.timed_out.notified() => None,
-        () = drain_grace_elapsed(&connection.listener.drain) => None, // No byte of a request has arrived.
-    };
-    match established {
-        Some(EstablishedConnection::Http(transport, codec)) => match codec {
-            Codec::Http1 => http1::serve(&worker, &connection, transport).await,
-            Codec::Http2 => http2::serve(&worker, &connection, transport).await,
-        },
-        // On the heap: otherwise every connection's task would reserve memory for TCP.
-        Some(EstablishedConnection::Tcp(transport, config)) => {
-            Box::pin(tcp::serve(&worker, &connection, &config, transport)).await;
-        }
-        None => debug!(%peer, listener = %connection.listener.name, "connection closed before its first request"),
-    }
-    worker.timeouts.unregister(timeout_key);
-}
-
-/// A connection after its handshake.
-enum EstablishedConnection {
-    Http(Transport, Codec),
-    /// With the configuration that it uses until it closes.
-    Tcp(Transport, Rc<WorkerConfig>),
-}
-
-/// Performs the TLS handshake that the listener requires, and detects the codec.
-///
-/// Returns `None` when the downstream closes first, or is rejected.
-async fn establish(worker: &Worker, connection: &Connection, socket: TcpStream) -> Option<EstablishedConnection> {
-    let config = worker.config(&connection.listener.name);
-    let is_tcp = config.protocol(&connection.listener.name) == ListenerProtocol::Tcp;
-    let required = match DownstreamSecurity::required(&config, &connection.listener.name) {
-        Some(DownstreamSecurity::MutualTls { allow_plaintext: true }) if !detect::is_tls(&socket).await? => None,
-        required => required,
-    };
-    let accepted = match required {
-        Some(DownstreamSecurity::MutualTls { .. }) => tls::accept(socket, &worker.identity).await,
-        Some(DownstreamSecurity::Https(config)) => tls::accept_https(socket, config).await,
-        // TCP has no codec to detect: either side may send first.
-        None if is_tcp => return Some(EstablishedConnection::Tcp(Transport::Plain(socket), config)),
-        None => {
-            return detect::detect_codec(&socket)
-                .await
-                .map(|codec| EstablishedConnection::Http(Transport::Plain(socket), codec));
-        }
-    };
-    match accepted {
-        Ok(AcceptedConnection { transport, peer, server_name, is_http2 }) => {
-            // Set here only, and once.
-            drop(peer.map(|peer| connection.identity.set(peer.to_string().into())));
-            drop(connection.tls.set(server_name));
-            Some(match is_tcp {
-                true => EstablishedConnection::Tcp(transport, config),
-                false => EstablishedConnection::Http(transport, if is_http2 { Codec::Http2 } else { Codec::Http1 }),
-            })
-        }
-        Err(error) => {
-            let (peer, listener) = (connection.peer, &connection.listener.name);
-            info!(%peer, %listener, %error, "connection rejected");
-            None
-        }
-    }
-}
-
-/// Waits until the listener drains, and then for [`DRAIN_GRACE`], in which a first request may arrive.
-async fn drain_grace_elapsed(drain: &DrainWatcher) {
-    drain.signaled().await;
-    tokio::time::sleep(DRAIN_GRACE).await;
+    /// Notified by the worker's timer when the connection has timed out.
+    pub(crate) timed_out: Notify,
 }
 
 impl Connection {
-    fn new(listener: Rc<ListenerInfo>, peer: SocketAddr, id: u64) -> Rc<Self> {
+    /// Returns a connection that was accepted now.
+    pub(crate) fn new(listener: Rc<ListenerInfo>, peer: SocketAddr, id: u64) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
             listener,
@@ -225,18 +137,18 @@ impl Connection {
     }
 
     /// Returns true if no stream is in flight.
-    fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.streams.get() == 0
     }
 
     /// Returns true if the connection was idle for too long, or its request head is not complete in time.
-    fn is_timed_out(&self, now: Instant) -> bool {
+    pub(crate) fn is_timed_out(&self, now: Instant) -> bool {
         let slow_head = self.head_started_at.get().is_some_and(|since| now.duration_since(since) > HEAD_TIMEOUT);
         self.is_idle() && (slow_head || now.duration_since(self.idle_since.get()) > DOWNSTREAM_IDLE_TIMEOUT)
     }
 
     /// Starts the timeout of the next request head.
-    fn on_bytes_received(&self) {
+    pub(crate) fn on_bytes_received(&self) {
         if self.is_idle() && self.head_started_at.get().is_none() {
             self.head_started_at.set(Some(Instant::now()));
         }

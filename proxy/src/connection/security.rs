@@ -6,11 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use weir_identity::ServerConfig;
 use weir_model::{DownstreamTls, ListenerName};
 
-use crate::connection::Connection;
 use crate::worker::WorkerConfig;
 
 /// TLS that a listener requires of its connections.
-pub(super) enum DownstreamSecurity {
+pub(crate) enum DownstreamSecurity {
     /// Mutual TLS of the mesh.
     MutualTls {
         /// Plaintext connections are accepted as well, for now.
@@ -22,7 +21,7 @@ pub(super) enum DownstreamSecurity {
 
 impl DownstreamSecurity {
     /// Returns the TLS that a listener requires; `None` for plaintext. A removed listener accepts no new connections.
-    pub(super) fn required(config: &WorkerConfig, listener: &ListenerName) -> Option<Self> {
+    pub(crate) fn required(config: &WorkerConfig, listener: &ListenerName) -> Option<Self> {
         match config.listener(listener)?.tls.as_ref()? {
             DownstreamTls::Mesh { plaintext_until } => {
                 Some(Self::MutualTls { allow_plaintext: is_in_future(*plaintext_until) })
@@ -47,12 +46,15 @@ pub(crate) enum ConnectionSecurity {
 /// Returns why a connection must be opened again, because its listener requires more security than it has established.
 ///
 /// `None` if the connection may continue. Costs nothing where no listener requires TLS.
-pub(crate) fn reconnect_reason(config: &WorkerConfig, connection: &Connection) -> Option<&'static str> {
+pub(crate) fn reconnect_reason(
+    config: &WorkerConfig,
+    listener: &ListenerName,
+    security: ConnectionSecurity,
+) -> Option<&'static str> {
     if !config.has_tls_listeners() {
         return None;
     }
-    let security = connection.security();
-    match config.listener(&connection.listener.name).map(|listener| &listener.tls) {
+    match config.listener(listener).map(|listener| &listener.tls) {
         Some(None) => None,
         Some(Some(DownstreamTls::Https(_))) if security != ConnectionSecurity::Plaintext => None,
         Some(Some(DownstreamTls::Https(_))) => Some("this listener requires TLS now; connect again"),

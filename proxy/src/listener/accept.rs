@@ -21,11 +21,12 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 use weir_model::ListenerName;
 
-use crate::connection::{self, ListenerInfo};
+use crate::connection::ListenerInfo;
 use crate::drain::{DrainGuard, DrainOutcome, DrainTrigger, drain_pair};
 use crate::limits::{ACCEPT_RETRY_PAUSE, MAX_CONNECTIONS_PER_WORKER};
 use crate::listener::assignment::ListenerAssignment;
 use crate::listener::bind::BoundSockets;
+use crate::server;
 use crate::task;
 use crate::worker::Worker;
 
@@ -229,7 +230,7 @@ impl AcceptLoop {
         let task = task::spawn_local("connection", async move {
             let _guard = guard;
             // Created here: a captured future would be in the task twice.
-            connection::serve(worker, info, stream, peer).await;
+            server::serve(worker, info, stream, peer).await;
         });
         if let Some(handle) = connections.handles.borrow_mut().get_mut(key) {
             *handle = Some(task.abort_handle());
@@ -353,7 +354,7 @@ mod tests {
             let info = Rc::clone(&acceptor.sockets[0].connections.borrow().info);
             let socket = TcpStream::connect(bound.address()).await.unwrap();
             let peer = socket.local_addr().unwrap();
-            let size = size_of_val(&connection::serve(Rc::clone(&acceptor.options.worker), info, socket, peer));
+            let size = size_of_val(&server::serve(Rc::clone(&acceptor.options.worker), info, socket, peer));
             assert!(size <= 2_048, "{size} bytes for each connection");
         };
         LocalSet::new().run_until(test).await;

@@ -57,7 +57,8 @@ pub(super) async fn forward(
     let cluster = choose_cluster(stream, route)?;
     stream.record_cluster(cluster, request_timeout(forward, cluster.model().request_timeout));
     let body = if end_of_stream { Body::Empty } else { Body::stream(StreamBody::new(stream, source)) };
-    let options = SendOptions { attempt_timeout: forward.timeouts.backend_request };
+    let options =
+        SendOptions { attempt_timeout: forward.timeouts.backend_request, informational: stream.informational.clone() };
     let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, body), options));
     let response = match until_replied(stream, sending).await {
         Some(Ok(response)) => response,

@@ -35,15 +35,16 @@ pub(crate) async fn handle(
         Ok(source) => source,
         Err(error) => stream.reply_with_error(&error), // The route's response filters see it, too.
     };
+    // The filters have the response's head; `source` is where its body comes from.
     match wait_for_filtered_head(&stream, Direction::Response, &mut source.body).await {
         HeadOutcome::Forwarded { end_of_stream } => {
             if stream.has_reply() {
-                source = ResponseSource::local_reply(); // Of the proxy or a filter; an upstream's response is dropped.
+                source = ResponseSource::local_reply(); // A response filter may have replaced an upstream's response.
             }
             source.end_of_stream = end_of_stream;
             Ok(build_response(&stream, guard, source))
         }
-        // Only a request's head can be `Replied`.
+        // `Replied` is an outcome of a request's head only; a reply made here is `Forwarded`, above.
         HeadOutcome::Reset | HeadOutcome::Replied => Err(stream.abort_error()),
     }
 }
@@ -87,7 +88,7 @@ fn respond_directly(stream: &HttpStream, direct: &DirectResponse) -> ResponseSou
 fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, ProxyError> {
     let port = stream.connection.listener.address.port();
     let Some((status, location)) = stream.with_request(|request| route.redirect(request, port)) else {
-        return Err(ProxyError::NoTarget("redirect".to_owned()));
+        return Err(ProxyError::NoTarget("redirect".to_owned())); // The location is not a valid header value.
     };
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(http::header::LOCATION, location);

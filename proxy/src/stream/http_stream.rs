@@ -17,7 +17,7 @@ use crate::connection::{Connection, reconnect_reason, record_cluster};
 use crate::error::ProxyError;
 use crate::filter::{Direction, Event, Exchange, FilterStream, LocalReply, SharedStream};
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, InformationalSink};
 use crate::limits::STREAM_IDLE_TIMEOUT;
 use crate::route::Route;
 use crate::stream::body_source::BodyMode;
@@ -48,6 +48,8 @@ pub(super) struct HttpStream {
     route: RefCell<Option<Result<Arc<Route>, ProxyError>>>,
     /// The request as sent, for the access log.
     original: OriginalRequest,
+    /// The receiver of informational responses, if the downstream accepts them.
+    pub(super) informational: Option<Rc<dyn InformationalSink>>,
     deadline: Cell<Option<Instant>>,
     last_activity: Cell<Instant>,
     timeout_key: Cell<usize>,
@@ -82,21 +84,11 @@ impl HttpStream {
     ) -> (Rc<Self>, Incoming) {
         connection.stream_started();
         let config = worker.config(&connection.listener.name);
-        let (head, incoming, rejected) = match received {
-            ReceivedRequest::Valid(request) => {
-                let (parts, incoming) = request.into_parts();
-                let (head, rejected) = sanitized_head(parts, connection);
-                (head, incoming, rejected)
-            }
-            ReceivedRequest::Rejected(RejectedRequest { method, path, version, error }) => {
-                let head = RequestHead { method, path, version, ..RequestHead::for_tcp() };
-                (head, Incoming::Empty, Some(error))
-            }
-        };
+        let SanitizedRequest { head, incoming, informational, rejected } = sanitize_received(received, connection);
         let table = config.route_table(&connection.listener.name);
         let route = match rejected {
             Some(error) => Err(error),
-            None => match reconnect_reason(&config, connection) {
+            None => match reconnect_reason(&config, &connection.listener.name, connection.security()) {
                 Some(reason) => Err(ProxyError::BadRequest(reason)),
                 None => table.and_then(|table| table.find(&head)).cloned().ok_or(ProxyError::NoRoute),
             },
@@ -139,6 +131,7 @@ impl HttpStream {
             config,
             route: RefCell::new(Some(route)),
             original,
+            informational,
             deadline: Cell::new(deadline),
             last_activity: Cell::new(started),
             timeout_key: Cell::new(0),
@@ -380,26 +373,44 @@ impl Drop for StreamGuard {
     }
 }
 
-/// Returns the sanitized head. With an error, the head has only what the access log needs.
-fn sanitized_head(parts: http::request::Parts, connection: &Connection) -> (RequestHead, Option<ProxyError>) {
-    let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
+/// A request whose head is sanitized, or has only what the access log needs.
+struct SanitizedRequest {
+    head: RequestHead,
+    incoming: Incoming,
+    informational: Option<Rc<dyn InformationalSink>>,
+    /// The reason for which the request is not served.
+    rejected: Option<ProxyError>,
+}
+
+fn sanitize_received(received: ReceivedRequest, connection: &Connection) -> SanitizedRequest {
     let scheme = if connection.is_tls() { "https" } else { "http" };
-    match sanitize::request(parts, connection.peer.ip(), scheme) {
+    let (request, informational) = match received {
+        ReceivedRequest::Valid(request) => (request, None),
+        ReceivedRequest::WithInformational(request, sink) => (request, Some(sink)),
+        ReceivedRequest::Rejected(RejectedRequest { method, path, version, error }) => {
+            let head = RequestHead { method, scheme, path, version, ..RequestHead::for_tcp() };
+            let (incoming, informational, rejected) = (Incoming::Empty, None, Some(error));
+            return SanitizedRequest { head, incoming, informational, rejected };
+        }
+    };
+    let (parts, incoming) = request.into_parts();
+    let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
+    let (head, rejected) = match sanitize::request(parts, connection.peer.ip(), scheme) {
         Ok(head) => (head, None),
         Err(error) => {
-            let path = uri.path_and_query().cloned();
             let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
             let head = RequestHead {
                 method,
                 scheme,
                 authority: authority.unwrap_or_else(|| HeaderValue::from_static("")),
-                path: path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
+                path: uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
                 headers: HeaderMap::new(),
                 version,
             };
             (head, Some(error))
         }
-    }
+    };
+    SanitizedRequest { head, incoming, informational, rejected }
 }
 
 /// Returns the error that reset a stream.

@@ -19,3 +19,4 @@ mod normalize; // One spelling for each path.
 
 pub(crate) use handle::handle;
 pub(crate) use received::{ReceivedRequest, RejectedRequest};
+pub(crate) use sanitize::informational as sanitize_informational;

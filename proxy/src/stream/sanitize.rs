@@ -135,6 +135,14 @@ pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyErro
     Ok(ResponseHead { status, reason: extensions.remove(), headers })
 }
 
+/// Removes hop-by-hop headers from an informational response.
+pub(crate) fn informational(headers: &mut HeaderMap) {
+    let present = SpecialHeaders::scan(headers);
+    remove_hop_by_hop(headers, present);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(CONTENT_LENGTH); // RFC 9110 §8.6: never with 1xx.
+}
+
 /// Removes the `host` header and returns the request's host.
 ///
 /// RFC 9112 §3.2: a request has exactly one `host`. One that differs from the target's host is rejected and not
@@ -154,6 +162,8 @@ fn authority(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<Hea
             }
             host
         }
+        // RFC 9112 §3.2: also with a target in absolute-form.
+        (Some(_), None) if version == Version::HTTP_11 => return Err(ProxyError::BadRequest("no host")),
         (Some(target), None) => {
             HeaderValue::from_str(target.as_str()).map_err(|_| ProxyError::BadRequest("the host is not valid"))?
         }

@@ -50,10 +50,10 @@ fn request_has_exactly_one_valid_host() {
         ("/", &["[::1"], Err("the host is not valid")),
         ("http://a.com/", &["a.com"], Ok("a.com")),
         ("http://a.com/", &["A.COM"], Ok("A.COM")),
-        ("http://a.com/", &[], Ok("a.com")),
+        ("http://a.com/", &[], Err("no host")),
         ("http://a.com/", &["b.com"], Err("the host header is not the target's host")),
         ("http://a.com:80/", &["a.com"], Err("the host header is not the target's host")),
-        ("http://user@a.com/", &[], Err("the host is not valid")),
+        ("http://user@a.com/", &["user@a.com"], Err("the host is not valid")),
         ("ftp://a.com/", &["a.com"], Err("the target's scheme is not http or https")),
     ] {
         let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();

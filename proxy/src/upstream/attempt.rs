@@ -104,7 +104,7 @@ async fn send_request(
     match lease.connection.insert(connection) {
         PooledConnection::Http1 { connection, reused } => {
             let replay = retry.replayable_request(*reused);
-            match connection.send(retry.take_request()).await {
+            match connection.send(retry.take_request(), retry.informational()).await {
                 Ok(response) => Ok(response),
                 Err(Http1SendError { error, unsent, is_closed_unanswered }) => {
                     let replay = replay.filter(|_| is_closed_unanswered);

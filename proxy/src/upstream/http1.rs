@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! send:  write head + first body bytes ─► write body ──┐ at the same time
-//!        read head (informational ones are skipped) ◄──┘ ─► Response, whose body reads on
+//!        read head (informational ones are passed on) ◄──┘ ─► Response, whose body reads on
 //! ```
 //!
 //! A response may come before the request has ended. Then a task writes the rest of the request, until the response has
@@ -25,7 +25,7 @@ use super::http1_request::{RequestWriter, WriteError};
 use super::open_guard::OpenConnectionGuard;
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::incoming::{Http1Body, Incoming};
+use crate::incoming::{Http1Body, Incoming, InformationalSink};
 use crate::limits::MAX_INFORMATIONAL_RESPONSES;
 use crate::task;
 use crate::tls::Transport;
@@ -111,10 +111,11 @@ impl Http1Connection {
     pub(super) fn send(
         self: &Rc<Self>,
         request: Request<Body>,
+        informational: Option<&Rc<dyn InformationalSink>>,
     ) -> impl Future<Output = Result<Response<Incoming>, Http1SendError>> {
         self.state.borrow_mut().begin_request(request);
-        poll_fn(|context| {
-            let head = ready!(self.state.borrow_mut().poll_response(context));
+        poll_fn(move |context| {
+            let head = ready!(self.state.borrow_mut().poll_response(informational, context));
             Poll::Ready(match head {
                 Ok(head) => Ok(self.begin_response(head)),
                 Err(error) => Err(self.state.borrow_mut().fail(error)),
@@ -176,7 +177,11 @@ impl ConnectionState {
     }
 
     /// Writes the request and reads the response's head, at the same time.
-    fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, ReceiveError>> {
+    fn poll_response(
+        &mut self,
+        informational: Option<&Rc<dyn InformationalSink>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, ReceiveError>> {
         if self.write_error.is_none() {
             match self.poll_write(context) {
                 Poll::Ready(Err(WriteError::Body(error))) => return Poll::Ready(Err(ReceiveError::Body(error))),
@@ -196,6 +201,10 @@ impl ConnectionState {
             self.informational += 1;
             if self.informational > MAX_INFORMATIONAL_RESPONSES {
                 return Poll::Ready(Err(ReceiveError::TooManyInformational));
+            }
+            // The proxy itself answers `expect: 100-continue`.
+            if let Some(sink) = informational.filter(|_| head.status != StatusCode::CONTINUE) {
+                sink.send(head.status, head.headers);
             }
         }
     }

@@ -9,12 +9,14 @@
 //!   come.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use http::{Method, Request, Uri};
 use http_body::Body as _;
 
 use super::pool::ReusePolicy;
 use crate::body::Body;
+use crate::incoming::InformationalSink;
 use crate::limits::MAX_ATTEMPTS;
 use crate::packed_headers::PackedHeaders;
 
@@ -39,12 +41,18 @@ pub(super) struct RetryState {
     tried: Vec<SocketAddr>,
     current: Option<SocketAddr>,
     new_connection: bool,
+    informational: Option<Rc<dyn InformationalSink>>,
 }
 
 impl RetryState {
     /// Returns the state before the first attempt.
-    pub(super) fn new(request: Request<Body>) -> Self {
-        Self { request: Some(request), ..Self::default() }
+    pub(super) fn new(request: Request<Body>, informational: Option<Rc<dyn InformationalSink>>) -> Self {
+        Self { request: Some(request), informational, ..Self::default() }
+    }
+
+    /// Returns the receiver of informational responses.
+    pub(super) fn informational(&self) -> Option<&Rc<dyn InformationalSink>> {
+        self.informational.as_ref()
     }
 
     /// Returns the number of attempts begun.
@@ -152,7 +160,7 @@ mod tests {
     #[test]
     fn attempts_are_limited() {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut retry = RetryState::new(Request::new(Body::Empty));
+        let mut retry = RetryState::new(Request::new(Body::Empty), None);
         let mut attempts = 0;
         loop {
             retry.begin_attempt(address);

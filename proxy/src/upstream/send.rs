@@ -24,7 +24,7 @@ use super::retry::RetryState;
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, InformationalSink};
 
 /// A request to an upstream.
 pub(crate) struct UpstreamRequest {
@@ -43,10 +43,12 @@ pub(crate) struct UpstreamRequest {
 }
 
 /// Options of sending a request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct SendOptions {
     /// Time for one attempt, until its response's head; `None` is no limit.
     pub(crate) attempt_timeout: Option<Duration>,
+    /// The receiver of informational responses. Without it they are dropped.
+    pub(crate) informational: Option<Rc<dyn InformationalSink>>,
 }
 
 /// A response from an upstream, whose body is still to be read.
@@ -85,14 +87,15 @@ pub(crate) fn send(
     let cluster = upstreams.cluster_state(cluster);
     cluster.counters().requests.increment();
     upstreams.sweep_while_open();
+    let attempt_timeout = options.attempt_timeout;
     let (mut retry, rejected) = match build_request(request, cluster.cluster().model().protocol) {
-        Ok(request) => (RetryState::new(request), None),
+        Ok(request) => (RetryState::new(request, options.informational), None),
         Err(error) => (RetryState::default(), Some(error)),
     };
     async move {
         let result = match rejected {
             Some(error) => Err(error),
-            None => run_attempts(upstreams, &cluster, &mut retry, options).await,
+            None => run_attempts(upstreams, &cluster, &mut retry, attempt_timeout).await,
         };
         let attempts = retry.attempts();
         cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
@@ -117,13 +120,13 @@ async fn run_attempts(
     upstreams: &Upstreams,
     cluster: &WorkerCluster,
     retry: &mut RetryState,
-    options: SendOptions,
+    attempt_timeout: Option<Duration>,
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
     let mut last = None;
     loop {
         let result = {
             let mut attempt = pin!(attempt(upstreams, cluster, retry)); // One future, with or without a timeout.
-            match options.attempt_timeout {
+            match attempt_timeout {
                 None => Ok(attempt.await),
                 Some(timeout) => tokio::time::timeout(timeout, attempt.as_mut()).await,
             }

@@ -22,7 +22,7 @@ use crate::error::ProxyError;
 use crate::identity::Identity;
 use crate::limits::UPSTREAM_IDLE_SWEEPS;
 
-const NONE: SendOptions = SendOptions { attempt_timeout: None };
+const NONE: SendOptions = SendOptions { attempt_timeout: None, informational: None };
 
 async fn hello(_: Request<Incoming>) -> Response<Body> {
     Response::new(Body::full(Bytes::from_static(b"hello")))
@@ -285,7 +285,7 @@ fn attempt_fails_after_attempt_timeout() {
             let (address, seen) = endpoint(protocol, |_| pending()).await;
             let (upstreams, cluster) =
                 (Upstreams::new(Identity::empty()), cluster(&[address], |model| model.protocol = protocol));
-            let options = SendOptions { attempt_timeout: Some(Duration::from_millis(50)) };
+            let options = SendOptions { attempt_timeout: Some(Duration::from_millis(50)), ..SendOptions::default() };
             let failure = send(&upstreams, &cluster, get_request(), options).await.err().unwrap();
             assert_eq!((failure.error, failure.endpoint), (ProxyError::AttemptTimeout, Some(address)));
             assert_eq!((cluster.counts().in_flight, seen.requests()), (0, 1));

@@ -29,10 +29,13 @@ pub(super) struct BenchEnv {
 }
 
 impl BenchEnv {
-    /// Creates the folder and starts the origin.
+    /// Starts the origin; the folder is `target/bench`.
     pub(super) fn prepare(proxy: Proxy) -> Result<Self> {
-        let target = Metadata::read()?.target()?;
-        let folder = target.join("bench");
+        Self::prepare_in(proxy, Metadata::read()?.target()?.join("bench"))
+    }
+
+    /// Creates a folder and starts the origin.
+    pub(super) fn prepare_in(proxy: Proxy, folder: PathBuf) -> Result<Self> {
         let place = folder.join("origin");
         make_empty(&place)?;
         let address = free_address()?;
@@ -57,7 +60,7 @@ impl BenchEnv {
         third().with_context(|| format!("the origin does not count its requests: {text}"))
     }
 
-    /// Returns `target/bench`.
+    /// Returns its folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }

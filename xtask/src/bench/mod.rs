@@ -25,6 +25,7 @@ mod added_cost;
 mod load;
 mod report;
 mod training;
+mod compare;
 
 mod process;
 mod env;
@@ -107,6 +108,11 @@ pub(crate) fn run_instructions(package: Option<&Path>) -> Result<()> {
     step("instructions", || Ok(InstructionCount::of_each(&env)))?;
     print(&format!("after {}", clock.elapsed()));
     Ok(())
+}
+
+/// Compares two builds of the proxy, each in a folder with `weir-proxy` and `plugins`.
+pub(crate) fn run_comparison(before: &Path, after: &Path) -> Result<()> {
+    step("two builds in turns", || compare::run(&proxy_in_folder(before), &proxy_in_folder(after)))
 }
 
 fn proxy(build: Build) -> Result<Proxy> {

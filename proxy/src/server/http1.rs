@@ -1,5 +1,5 @@
 //! An HTTP/1 connection of a downstream: reads one request after another, and writes its response before the next. One
-//! task runs all of it; the request's body is read by whoever forwards it, from the same buffers.
+//! task runs all of it; the request's body is read from the same buffers where it is forwarded.
 //!
 //! ```text
 //! read head ─► stream::handle ─► write head and body ─► rest of the request's body ─► read head …
@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderValue, TRANSFER_ENCODING};
@@ -26,10 +26,10 @@ use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Reject
 
 use crate::body::Body;
 use crate::connection::Connection;
-use crate::connection::date::write_date;
 use crate::error::ProxyError;
-use crate::incoming::{Http1Body, Incoming};
+use crate::incoming::{Http1Body, Incoming, InformationalSink};
 use crate::limits::{DRAIN_GRACE, MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT};
+use crate::server::date::write_date;
 use crate::stream::{self, ReceivedRequest, RejectedRequest};
 use crate::tls::Transport;
 use crate::worker::Worker;
@@ -67,7 +67,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, tran
     }
 }
 
-/// What the connection needs to know of a request for its response.
+/// The properties of a request that its response depends on.
 struct Exchange {
     method: Method,
     version: Version,
@@ -103,6 +103,8 @@ struct DownstreamIo {
     exchange: Cell<u32>,
     /// True while the downstream waits for `100 Continue`.
     expects_continue: Cell<bool>,
+    /// True once a body was rejected: the rest of the bytes has no meaning.
+    is_broken: Cell<bool>,
 }
 
 impl DownstreamIo {
@@ -112,6 +114,7 @@ impl DownstreamIo {
             body: RefCell::new(BodyDecoder::new(BodyLength::Exact(0), Limits::default())),
             exchange: Cell::new(0),
             expects_continue: Cell::new(false),
+            is_broken: Cell::new(false),
         }
     }
 
@@ -197,7 +200,14 @@ impl DownstreamIo {
         *request.uri_mut() = uri;
         *request.version_mut() = version;
         *request.headers_mut() = headers;
-        (ReceivedRequest::Valid(request), exchange)
+        (
+            match version {
+                // RFC 9110 §15.2: a client of HTTP/1.0 does not know informational responses.
+                Version::HTTP_10 => ReceivedRequest::Valid(request),
+                _ => ReceivedRequest::WithInformational(request, Rc::clone(self) as Rc<dyn InformationalSink>),
+            },
+            exchange,
+        )
     }
 
     /// Completes when the downstream has reset the connection. A downstream that has only ended its side still reads
@@ -226,8 +236,11 @@ impl DownstreamIo {
         let length = if has_body { set_framing(&mut headers, &body, exchange.version) } else { BodyLength::Exact(0) };
         let wants_close = headers.remove(CONNECTION).is_some(); // `handle` sets it while the listener drains.
         // A downstream that was not sent `100 Continue` may send its body, or not: the next bytes have no one meaning.
-        let keep_alive =
-            exchange.keep_alive && !wants_close && length != BodyLength::UntilClose && !self.expects_continue.get();
+        let keep_alive = exchange.keep_alive
+            && !wants_close
+            && length != BodyLength::UntilClose
+            && !self.expects_continue.get()
+            && !self.is_broken.get();
         {
             let mut io = self.io.borrow_mut();
             let out = io.encoded();
@@ -360,6 +373,20 @@ impl DownstreamIo {
     }
 }
 
+impl InformationalSink for DownstreamIo {
+    fn send(&self, status: StatusCode, mut headers: HeaderMap) {
+        let mut io = self.io.borrow_mut();
+        if !io.can_encode() {
+            return; // The downstream does not read; it can do without.
+        }
+        stream::sanitize_informational(&mut headers);
+        encode::response_head(io.encoded(), status, b"", &headers);
+        encode::end_of_head(io.encoded());
+        // What is not written now leaves with the response's head. A failure shows there, too.
+        drop(io.poll_flush(&mut Context::from_waker(Waker::noop())));
+    }
+}
+
 /// The response cannot be completed.
 struct Broken;
 
@@ -399,9 +426,9 @@ fn printable_target(target: &[u8]) -> PathAndQuery {
 
 /// Why a connection stops waiting for a request.
 enum Interrupt {
-    /// It was idle for too long, or its request head was not complete in time.
+    /// The connection was idle for too long, or its request head was not complete in time.
     TimedOut,
-    /// Its listener drains.
+    /// The listener drains.
     Drained,
 }
 
@@ -452,7 +479,11 @@ impl Http1Body for RequestBody {
                 return Poll::Ready(Err(ReadError::Io(error)));
             }
         }
-        io.poll_body(&mut self.shared.body.borrow_mut(), context)
+        let polled = io.poll_body(&mut self.shared.body.borrow_mut(), context);
+        if matches!(polled, Poll::Ready(Err(_))) {
+            self.shared.is_broken.set(true);
+        }
+        polled
     }
 
     fn remaining(&self) -> Option<u64> {

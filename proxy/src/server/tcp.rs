@@ -14,12 +14,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_host_abi::abi::stream::PeerKind;
 
-use crate::connection::relay::{RelayEvent, TcpRelay};
 use crate::connection::{Connection, record_cluster};
 use crate::error::{NO_BACKEND_WEIGHT, ProxyError};
 use crate::filter::{EndOfStream, Event, FilterStream, SharedStream};
 use crate::limits::{TCP_IDLE_TIMEOUT, TCP_LINGER_TIMEOUT};
 use crate::route::Route;
+use crate::server::relay::{RelayEvent, TcpRelay};
 use crate::tls::Transport;
 use crate::upstream::{SendError, TcpUpstream, TcpUpstreamGuard, connect_tcp};
 use crate::worker::{HasTimeout, Worker, WorkerConfig};
