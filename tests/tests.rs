@@ -4,6 +4,7 @@
 mod requests; // Requests and responses in both protocols: bodies, trailers, headers, connections.
 mod http1_wire; // HTTP/1 byte by byte.
 mod http1_cases; // HTTP/1 messages that other proxies mishandle.
+mod http1_cuts; // HTTP/1 connections that are cut anywhere.
 mod scenarios; // The files in `scenarios/`: route matches, and edits of requests.
 mod tcp; // TCP listeners and network filters.
 mod routing; // Weights, mirrors, redirects, timeouts.

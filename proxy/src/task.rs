@@ -2,7 +2,7 @@
 //!
 //! Each task therefore has a name, a panic ends its task and not the process, and panics are counted.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +40,22 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// Runs `work`, which may panic on input from operators or guests. Returns `None` when it panicked.
 pub(crate) fn catch_panic<T>(name: &'static str, work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| record_panic(name)).ok()
+}
+
+/// Completes after the tasks of this worker that are ready now have run.
+///
+/// A request yields before it writes. So the requests of one turn of the event loop are read, run through their filters
+/// and written in three phases, each of which finds its code in the processor's instruction cache
+/// (`docs/decisions/018-http1-codec.md`).
+pub(crate) fn yield_turn() -> impl Future<Output = ()> {
+    let mut has_yielded = false;
+    poll_fn(move |context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
 }
 
 /// hyper's executor for HTTP/2: spawns on the caller's worker.

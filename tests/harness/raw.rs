@@ -81,6 +81,31 @@ impl RawConnection {
         String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 
+    /// Reads the head of a message; `None` when the peer closes first.
+    pub async fn try_head(&mut self) -> Option<String> {
+        while !self.pending.windows(4).any(|window| window == b"\r\n\r\n") {
+            if !self.fill().await {
+                return None;
+            }
+        }
+        Some(self.take_until(b"\r\n\r\n").await)
+    }
+
+    /// Reads exactly `length` bytes; `None` when the peer closes first.
+    pub async fn try_exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.pending.len() < length {
+            if !self.fill().await {
+                return None;
+            }
+        }
+        Some(self.pending.drain(..length).collect())
+    }
+
+    /// Writes all bytes. Returns false when the peer has closed the connection.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.socket.write_all(bytes).await.is_ok()
+    }
+
     /// Closes the sending direction (FIN).
     pub async fn finish(&mut self) {
         self.socket.shutdown().await.ok();

@@ -1,5 +1,7 @@
 //! Heads from bytes. A head is parsed when it is complete, from one block of memory that its header map refers to.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version};
 
@@ -14,8 +16,7 @@ use crate::rejection::Rejection;
 pub struct RequestHead {
     /// The method.
     pub method: Method,
-    /// The target as sent: origin-form, absolute-form, authority-form or `*` (RFC 9112 §3.2). Printable ASCII, or
-    /// bytes above it.
+    /// The target as sent: origin-form, absolute-form, authority-form or `*` (RFC 9112 §3.2), in printable ASCII.
     pub target: Bytes,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
@@ -88,10 +89,10 @@ impl HeadDecoder {
         }
         let Some(length) = self.complete_length(input)? else { return Ok(None) };
         let section = Bytes::copy_from_slice(&input[..length]);
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let fields = fields.get_mut(..self.limits.fields).unwrap_or_default();
-        let mut request = httparse::Request::new(fields);
-        if let Err(error) = request.parse(&section) {
+        let mut request = httparse::Request::new(&mut []);
+        if let Err(error) = request.parse_with_uninit_headers(&section, fields) {
             return Err(match error {
                 httparse::Error::Token | httparse::Error::Version => request_line_rejection(&section),
                 error => to_rejection(error, &section, Rejection::RequestLine),
@@ -100,6 +101,10 @@ impl HeadDecoder {
         let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
             return Err(Rejection::RequestLine);
         };
+        // The parser also takes UTF-8, which no URI has (RFC 3986 §2).
+        if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Rejection::Target);
+        }
         if target.len() > self.limits.target_bytes {
             return Err(Rejection::TargetTooLong);
         }
@@ -131,10 +136,12 @@ impl HeadDecoder {
         }
         let Some(length) = self.complete_length(input)? else { return Ok(None) };
         let section = Bytes::copy_from_slice(&input[..length]);
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let fields = fields.get_mut(..self.limits.fields).unwrap_or_default();
-        let mut response = httparse::Response::new(fields);
-        response.parse(&section).map_err(|error| to_rejection(error, &section, Rejection::StatusLine))?;
+        let mut response = httparse::Response::new(&mut []);
+        let parsed =
+            httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, &section, fields);
+        parsed.map_err(|error| to_rejection(error, &section, Rejection::StatusLine))?;
         let (Some(code), Some(minor)) = (response.code, response.version) else { return Err(Rejection::StatusLine) };
         let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         let status = StatusCode::from_u16(code).map_err(|_| Rejection::StatusLine)?;

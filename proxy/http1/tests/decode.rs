@@ -1,4 +1,5 @@
 //! Heads and bodies from bytes: accepted and rejected messages, and the independence of how the bytes are split.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::BytesMut;
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -69,6 +70,7 @@ fn invalid_request_heads_are_rejected() {
         ("\x16\x03\x01", Method),
         ("GET(/ HTTP/1.1\r\n\r\n", Method),
         ("GET /\x01 HTTP/1.1\r\n\r\n", Target),
+        ("GET /\u{2d8} HTTP/1.1\r\n\r\n", Target),
         ("GET / \r\n\r\n", RequestLine),
         ("GET /\r\n\r\n", RequestLine),
         ("GET  / HTTP/1.1\r\n\r\n", RequestLine),

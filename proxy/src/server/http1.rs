@@ -31,6 +31,7 @@ use crate::incoming::{Http1Body, Incoming, InformationalSink};
 use crate::limits::{DRAIN_GRACE, MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT};
 use crate::server::date::write_date;
 use crate::stream::{self, ReceivedRequest, RejectedRequest};
+use crate::task;
 use crate::tls::Transport;
 use crate::worker::Worker;
 
@@ -258,6 +259,7 @@ impl DownstreamIo {
         }
         let mut encoder = BodyEncoder::new(length);
         let mut is_encoded = !has_body && body.is_end_stream();
+        task::yield_turn().await;
         let sent = poll_fn(|context| self.poll_send(&mut body, &mut encoder, &mut is_encoded, context)).await;
         drop(body);
         if sent.is_err() {

@@ -114,13 +114,17 @@ impl Http1Connection {
         informational: Option<&Rc<dyn InformationalSink>>,
     ) -> impl Future<Output = Result<Response<Incoming>, Http1SendError>> {
         self.state.borrow_mut().begin_request(request);
-        poll_fn(move |context| {
-            let head = ready!(self.state.borrow_mut().poll_response(informational, context));
-            Poll::Ready(match head {
-                Ok(head) => Ok(self.begin_response(head)),
-                Err(error) => Err(self.state.borrow_mut().fail(error)),
+        async move {
+            task::yield_turn().await;
+            poll_fn(|context| {
+                let head = ready!(self.state.borrow_mut().poll_response(informational, context));
+                Poll::Ready(match head {
+                    Ok(head) => Ok(self.begin_response(head)),
+                    Err(error) => Err(self.state.borrow_mut().fail(error)),
+                })
             })
-        })
+            .await
+        }
     }
 
     fn begin_response(self: &Rc<Self>, head: ResponseHead) -> Response<Incoming> {
