@@ -91,6 +91,10 @@ async fn every_rejected_request_is_answered_logged_and_closed() {
         .await;
         assert_eq!((lines.len(), details(&lines[index])), (index + 1, detail), "{text:?}: {}", lines[index]);
         assert_eq!(lines[index]["who_failed"], "Downstream");
+        let counted =
+            format!("weir_downstream_request_failures_total{{listener=\"default/edge/http\",reason=\"{detail}\"}}");
+        let same = lines.iter().filter(|line| details(line) == detail).count();
+        assert_eq!(proxy.metric(&counted).await, same as f64, "{counted}");
     }
     assert_eq!(origin.count(), 0, "{:?}", origin.received());
 }
@@ -248,4 +252,16 @@ async fn well_framed_request_that_is_not_valid_is_answered_and_logged() {
         assert_eq!(details(&proxy.access_log_for(path).await), detail);
     }
     assert_eq!(origin.count(), 0);
+}
+
+#[tokio::test]
+async fn slow_head_is_answered_with_408_and_logged() {
+    let origin = Origin::text("never").await;
+    let proxy = proxy_to(origin.address()).await;
+    let mut silent = RawConnection::connect(proxy.address().await).await;
+    let response = exchange(&proxy, b"GET /slow HTTP/1.1\r\nhost: a\r\nx: ").await;
+    assert!(response.starts_with("HTTP/1.1 408 ") && response.contains("connection: close\r\n"), "{response:?}");
+    assert_eq!(details(&proxy.access_log_for("/slow").await), "request_head_timeout");
+    assert_eq!(silent.rest().await, "", "a connection without a byte of a request is closed without one");
+    assert_eq!(proxy.access_log().len(), 1);
 }

@@ -324,7 +324,11 @@ impl HttpStream {
     fn log(&self, exchange: &Exchange, now: Instant) {
         let status = exchange.response.as_ref().map_or(0, |response| response.status.as_u16());
         let mut entry = self.connection.access_log_entry(exchange, now);
-        self.connection.listener.metrics.request_ended(status, entry.duration);
+        let metrics = &self.connection.listener.metrics;
+        metrics.request_ended(status, entry.duration);
+        if let Some(error) = &exchange.error {
+            metrics.failures.increment(error.info().detail);
+        }
         if entry.plugin.is_empty() {
             entry.plugin = exchange.stream_info.replied_by.as_deref().unwrap_or_default();
         }

@@ -110,17 +110,23 @@ impl HistogramSum {
     }
 }
 
-/// Most kinds of a [`CounterByKind`]; further kinds are counted as `other`.
+/// Most kinds of a [`CounterByKind`] that states no other number.
 const MAX_KINDS: usize = 16;
 
-/// Counters for a small set of named kinds.
-#[derive(Debug, Default)]
-pub(crate) struct CounterByKind {
-    kinds: [(OnceLock<&'static str>, Counter); MAX_KINDS],
+/// Counters for at most `MAX` named kinds; further kinds are counted as `other`.
+#[derive(Debug)]
+pub(crate) struct CounterByKind<const MAX: usize = MAX_KINDS> {
+    kinds: [(OnceLock<&'static str>, Counter); MAX],
     other: Counter,
 }
 
-impl CounterByKind {
+impl<const MAX: usize> Default for CounterByKind<MAX> {
+    fn default() -> Self {
+        Self { kinds: std::array::from_fn(|_| Default::default()), other: Counter::default() }
+    }
+}
+
+impl<const MAX: usize> CounterByKind<MAX> {
     /// Adds one to a kind. Must be called on the writer thread.
     pub(crate) fn increment(&self, kind: &'static str) {
         for (name, counter) in &self.kinds {
@@ -160,7 +166,7 @@ mod tests {
     fn excess_kinds_are_counted_as_other() {
         const NAMES: [&str; 18] =
             ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r"];
-        let counters = CounterByKind::default();
+        let counters = CounterByKind::<MAX_KINDS>::default();
         for name in NAMES.iter().chain(&NAMES) {
             counters.increment(name);
         }

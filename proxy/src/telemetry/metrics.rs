@@ -20,6 +20,8 @@ use crate::telemetry::counter::{Counter, CounterByKind, Gauge, Histogram};
 pub(crate) struct ListenerMetrics {
     /// Finished requests by the first digit of their status; index 0 counts requests without a status.
     pub(crate) requests: [Counter; 6],
+    /// Failed requests by `response_code_details`.
+    pub(crate) failures: CounterByKind<MAX_FAILURE_KINDS>,
     /// The time from the request head to the last byte of the response.
     pub(crate) duration: Histogram,
     /// Accepted connections.
@@ -29,6 +31,9 @@ pub(crate) struct ListenerMetrics {
     /// Connections closed at once, because the worker was at its connection limit.
     pub(crate) rejected: Counter,
 }
+
+/// Details of failed requests that are counted apart: those of `error.rs`, of the HTTP/1 codec and of filters.
+const MAX_FAILURE_KINDS: usize = 64;
 
 impl ListenerMetrics {
     /// Records a finished request; status 0 means that no status was sent.

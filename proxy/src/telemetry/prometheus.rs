@@ -154,6 +154,13 @@ impl Exposition {
         let listeners = WorkerTotals::collect("listener", metrics, |worker| &worker.listeners);
         let family = Family::counter("weir_downstream_requests_total", "Requests that have ended.");
         self.requests_by_status(&family, &listeners);
+        let help = "Requests that have failed, by the access log's `response_code_details`.";
+        let family = Family::counter("weir_downstream_request_failures_total", help);
+        self.family(&family);
+        for (listener, handles) in &listeners.handles {
+            let counts = handles.iter().flat_map(|handle| handle.failures.values());
+            self.kinds(family.name, [listeners.label, listener], "reason", counts);
+        }
         let help = "From a request's head to the last byte of its response.";
         let family = Family::histogram("weir_downstream_request_seconds", help);
         self.family(&family);
@@ -178,7 +185,12 @@ impl Exposition {
         let counter = Family::counter("weir_filter_failures_total", "Failures of the plugin's VM, by what failed.");
         self.family(&counter);
         for (plugin, handles) in &plugins.handles {
-            self.kinds(counter.name, plugin, "kind", handles.iter().flat_map(|handle| handle.failures.values()));
+            self.kinds(
+                counter.name,
+                ["filter", plugin],
+                "kind",
+                handles.iter().flat_map(|handle| handle.failures.values()),
+            );
         }
         let help = "Times the breaker stopped calling the plugin.";
         let counter = Family::counter("weir_filter_breaker_opened_total", help);
@@ -203,18 +215,24 @@ impl Exposition {
         let counter = Family::counter("weir_filter_limited_total", "Times the plugin exceeded a limit, by limit.");
         self.family(&counter);
         for (plugin, handles) in &plugins.handles {
-            self.kinds(counter.name, plugin, "limit", handles.iter().flat_map(|handle| handle.limited.values()));
+            self.kinds(
+                counter.name,
+                ["filter", plugin],
+                "limit",
+                handles.iter().flat_map(|handle| handle.limited.values()),
+            );
         }
     }
 
-    /// Writes one sample per kind: the sum of its counts.
-    fn kinds(&mut self, name: &str, plugin: &str, label: &str, counts: impl Iterator<Item = (&'static str, u64)>) {
+    /// Writes one sample per kind: the sum of its counts. `owner` is a label and its value.
+    fn kinds(&mut self, name: &str, owner: [&str; 2], label: &str, counts: impl Iterator<Item = (&'static str, u64)>) {
+        let [owner_label, owner] = owner;
         let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
         for (kind, count) in counts {
             *kinds.entry(kind).or_default() += count;
         }
         for (kind, count) in kinds {
-            self.sample(name, &[("filter", plugin), (label, kind)], count);
+            self.sample(name, &[(owner_label, owner), (label, kind)], count);
         }
     }
 
