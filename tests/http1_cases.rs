@@ -3,6 +3,7 @@
 
 use harness::{Codec, Origin, Proxy, RawConnection, RawOrigin, Resources, wait_until};
 use serde_json::Value;
+use std::time::Duration;
 
 async fn proxy_to(address: std::net::SocketAddr) -> Proxy {
     Proxy::start(&Resources::forward_to(address)).await
@@ -264,4 +265,37 @@ async fn slow_head_is_answered_with_408_and_logged() {
     assert_eq!(details(&proxy.access_log_for("/slow").await), "request_head_timeout");
     assert_eq!(silent.rest().await, "", "a connection without a byte of a request is closed without one");
     assert_eq!(proxy.access_log().len(), 1);
+}
+
+/// Answers each request of a connection with its path; `/slow` after a while.
+async fn answer_with_path(mut wire: RawConnection) {
+    while let Some(head) = wire.try_head().await {
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        if path == "/slow" {
+            tokio::time::sleep(Duration::from_millis(400)).await; // The time that the endpoint takes.
+        }
+        let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len());
+        if !wire.try_send(response.as_bytes()).await {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn response_of_abandoned_request_is_not_read_by_the_next() {
+    let origin = RawOrigin::start(answer_with_path).await;
+    let route = "rules: [{timeouts: {request: 100ms}, backendRefs: [{name: origin, port: 80}]}]";
+    let resources = Resources::new().service("origin", &[origin.address()]).route("short", route);
+    let proxy = Proxy::start(&resources).await;
+    let mut client = proxy.client().await;
+    for _ in 0..4 {
+        assert_eq!(client.get("/first").await.text(), "/first");
+        let mut gone = RawConnection::connect(proxy.address().await).await;
+        gone.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        gone.reset();
+        assert_eq!(client.get("/slow").await.status, 504);
+        for path in ["/a", "/b", "/c"] {
+            assert_eq!(client.get(path).await.text(), path);
+        }
+    }
 }

@@ -241,7 +241,7 @@ impl BodyDecoder {
 
 /// Fields that are dropped from trailer sections: framing, routing, authentication and what changes the processing of
 /// the head (RFC 9110 §6.5.1).
-const FORBIDDEN_IN_TRAILERS: [HeaderName; 17] = [
+pub(crate) const FORBIDDEN_IN_TRAILERS: [HeaderName; 17] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
     header::CONNECTION,

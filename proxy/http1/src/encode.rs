@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
+use crate::body::FORBIDDEN_IN_TRAILERS;
 use crate::framing::BodyLength;
 
 /// Appends the head of a request: `target` in the form that the receiver expects, and every header in order.
@@ -100,7 +101,7 @@ impl BodyEncoder {
         }
     }
 
-    /// Appends the end of the body. Trailers are sent in the chunked coding only.
+    /// Appends the end of the body. Trailers are sent in the chunked coding only, without those that belong in a head.
     ///
     /// # Errors
     /// Less data than declared: the connection must be closed.
@@ -110,8 +111,9 @@ impl BodyEncoder {
             BodyLength::Exact(_) => Err(WrongLength),
             BodyLength::Chunked => {
                 out.extend_from_slice(b"0\r\n");
-                if let Some(trailers) = trailers {
-                    fields(out, trailers);
+                let trailers = trailers.iter().flat_map(|trailers| trailers.iter());
+                for (name, value) in trailers.filter(|(name, _)| !FORBIDDEN_IN_TRAILERS.contains(name)) {
+                    field(out, name.as_str(), value.as_bytes());
                 }
                 out.extend_from_slice(b"\r\n");
                 Ok(())

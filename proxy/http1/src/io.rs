@@ -72,6 +72,8 @@ pub struct MessageIo<T> {
     /// Bytes that were read and not decoded.
     input: BytesMut,
     output: Output,
+    /// True when bytes were written that the stream may hold back: TLS has a buffer of its own.
+    needs_flush: bool,
     is_eof: bool,
 }
 
@@ -87,7 +89,7 @@ struct Output {
 impl<T: AsyncRead + AsyncWrite + Unpin> MessageIo<T> {
     /// Wraps a byte stream.
     pub fn new(io: T) -> Self {
-        Self { io, input: BytesMut::new(), output: Output::default(), is_eof: false }
+        Self { io, input: BytesMut::new(), output: Output::default(), needs_flush: false, is_eof: false }
     }
 
     /// Returns the byte stream, and the bytes that were read from it and not used: for an upgraded connection.
@@ -225,11 +227,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> MessageIo<T> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.needs_flush = true;
         }
         if self.output.encoded.capacity() > 0 {
             self.output.release();
-            // TLS has a buffer of its own.
-            return Pin::new(&mut self.io).poll_flush(context);
+        }
+        if self.needs_flush {
+            ready!(Pin::new(&mut self.io).poll_flush(context))?;
+            self.needs_flush = false;
         }
         Poll::Ready(Ok(()))
     }

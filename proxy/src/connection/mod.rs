@@ -52,6 +52,8 @@ pub(crate) struct Connection {
     idle_since: Cell<Instant>,
     /// The time of the first byte of an incomplete request head.
     head_started_at: Cell<Option<Instant>>,
+    /// True when an HTTP/1 stream was reset after its response had begun: the connection cannot go on.
+    is_reset: Cell<bool>,
     /// Notified by the worker's timer when the connection has timed out.
     pub(crate) timed_out: Notify,
 }
@@ -69,6 +71,7 @@ impl Connection {
             streams: Cell::new(0),
             idle_since: Cell::new(now),
             head_started_at: Cell::new(Some(now)), // The first head has the same time as any other.
+            is_reset: Cell::new(false),
             timed_out: Notify::new(),
         })
     }
@@ -144,7 +147,14 @@ impl Connection {
     /// Returns true if the connection was idle for too long, or its request head is not complete in time.
     pub(crate) fn is_timed_out(&self, now: Instant) -> bool {
         let slow_head = self.head_started_at.get().is_some_and(|since| now.duration_since(since) > HEAD_TIMEOUT);
-        self.is_idle() && (slow_head || now.duration_since(self.idle_since.get()) > DOWNSTREAM_IDLE_TIMEOUT)
+        let is_idle_too_long = now.duration_since(self.idle_since.get()) > DOWNSTREAM_IDLE_TIMEOUT;
+        self.is_reset.get() || self.is_idle() && (slow_head || is_idle_too_long)
+    }
+
+    /// Ends an HTTP/1 connection whose stream was reset, also while its downstream does not read.
+    pub(crate) fn reset(&self) {
+        self.is_reset.set(true);
+        self.timed_out.notify_one();
     }
 
     /// Starts the timeout of the next request head.

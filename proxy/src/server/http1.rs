@@ -38,6 +38,7 @@ use crate::worker::Worker;
 /// Serves requests until the connection closes, is idle for too long, or has drained.
 pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, transport: Transport) {
     let shared = Rc::new(DownstreamIo::new(transport));
+    let _end = EndExchange(&shared);
     let mut interrupted = pin!(interrupt(connection));
     loop {
         let (received, exchange) = match shared.next_request(connection, interrupted.as_mut()).await {
@@ -102,8 +103,12 @@ struct DownstreamIo {
     body: RefCell<BodyDecoder>,
     /// The number of the current request on the connection.
     exchange: Cell<u32>,
+    /// The task that waits for the body of the current request.
+    body_reader: RefCell<Option<Waker>>,
     /// True while the downstream waits for `100 Continue`.
     expects_continue: Cell<bool>,
+    /// True once the response is being sent: only its sender writes.
+    is_responding: Cell<bool>,
     /// True once a body was rejected: the rest of the bytes has no meaning.
     is_broken: Cell<bool>,
 }
@@ -114,7 +119,9 @@ impl DownstreamIo {
             io: RefCell::new(MessageIo::new(transport)),
             body: RefCell::new(BodyDecoder::new(BodyLength::Exact(0), Limits::default())),
             exchange: Cell::new(0),
+            body_reader: RefCell::default(),
             expects_continue: Cell::new(false),
+            is_responding: Cell::new(false),
             is_broken: Cell::new(false),
         }
     }
@@ -189,6 +196,7 @@ impl DownstreamIo {
         };
         *self.body.borrow_mut() = BodyDecoder::new(body, Limits::default());
         self.exchange.set(self.exchange.get().wrapping_add(1));
+        self.is_responding.set(false);
         let has_body = body != BodyLength::Exact(0);
         self.expects_continue.set(has_body && version == Version::HTTP_11 && headers.contains_key(EXPECT));
         let exchange = Exchange { method: method.clone(), version, keep_alive };
@@ -229,18 +237,25 @@ impl DownstreamIo {
 
     /// Sends a response, and reads what is left of its request.
     async fn respond(&self, connection: &Connection, exchange: &Exchange, response: Response<Body>) -> AfterResponse {
-        let (parts, mut body) = response.into_parts();
+        let (parts, body) = response.into_parts();
         let status = parts.status;
         let has_body =
             exchange.method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let mut headers = parts.headers;
-        let length = if has_body { set_framing(&mut headers, &body, exchange.version) } else { BodyLength::Exact(0) };
+        let length = match has_body {
+            true => set_framing(&mut headers, &body, exchange.version),
+            false => {
+                headers.remove(TRANSFER_ENCODING);
+                BodyLength::Exact(0)
+            }
+        };
+        self.is_responding.set(true);
         let wants_close = headers.remove(CONNECTION).is_some(); // `handle` sets it while the listener drains.
         // A downstream that was not sent `100 Continue` may send its body, or not: the next bytes have no one meaning.
         let keep_alive = exchange.keep_alive
             && !wants_close
             && length != BodyLength::UntilClose
-            && !self.expects_continue.get()
+            && !self.expects_continue.replace(false)
             && !self.is_broken.get();
         {
             let mut io = self.io.borrow_mut();
@@ -257,81 +272,84 @@ impl DownstreamIo {
             }
             encode::end_of_head(out);
         }
-        let mut encoder = BodyEncoder::new(length);
-        let mut is_encoded = !has_body && body.is_end_stream();
+        let state = if has_body { SendState::Body } else { SendState::End };
+        let mut sender = ResponseSender { body, encoder: BodyEncoder::new(length), state };
         task::yield_turn().await;
-        let sent = poll_fn(|context| self.poll_send(&mut body, &mut encoder, &mut is_encoded, context)).await;
-        drop(body);
+        let sent = tokio::select! {
+            biased;
+            sent = poll_fn(|context| self.poll_send(&mut sender, context)) => sent,
+            () = timed_out(connection) => Err(Broken), // The downstream does not read.
+        };
+        drop(sender);
+        self.end_exchange();
         if sent.is_err() {
+            if length == BodyLength::UntilClose {
+                self.io.borrow_mut().get_mut().reset(); // Otherwise the response would look complete.
+            }
             return AfterResponse::Broken;
         }
-        let is_draining = connection.listener.drain.is_draining();
         let has_ended = self.body.borrow().is_end();
-        match keep_alive && !is_draining && (has_ended || self.discard_body().await) {
+        match keep_alive && (has_ended || self.discard_body().await) {
             true => AfterResponse::NextRequest,
             false => AfterResponse::Close,
         }
     }
 
     /// Writes the response until its end.
-    fn poll_send(
-        &self,
-        body: &mut Body,
-        encoder: &mut BodyEncoder,
-        is_encoded: &mut bool,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), Broken>> {
+    fn poll_send(&self, sender: &mut ResponseSender, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
             let mut is_body_pending = false;
-            while !*is_encoded && !is_body_pending && self.io.borrow().can_encode() {
-                match self.poll_encode(body, encoder, context) {
-                    Poll::Ready(Ok(is_end)) => *is_encoded = is_end,
-                    Poll::Ready(Err(broken)) => {
-                        // What was sent before is valid: the downstream sees a response that breaks off.
-                        return self.io.borrow_mut().poll_flush(context).map(|_| Err(broken));
-                    }
+            while sender.state == SendState::Body && !is_body_pending && self.io.borrow().can_encode() {
+                match self.poll_encode(sender, context) {
+                    Poll::Ready(Ok(state)) => sender.state = state,
+                    // What was encoded before is valid: the downstream sees a response that breaks off.
+                    Poll::Ready(Err(Broken)) => sender.state = SendState::Broken,
                     Poll::Pending => is_body_pending = true,
                 }
             }
             ready!(self.io.borrow_mut().poll_flush(context)).map_err(|_| Broken)?;
-            if *is_encoded {
-                return Poll::Ready(Ok(()));
-            }
-            if is_body_pending {
-                return self.poll_gone(context).map(|()| Err(Broken));
+            match sender.state {
+                SendState::End => return Poll::Ready(Ok(())),
+                SendState::Broken => return Poll::Ready(Err(Broken)),
+                SendState::Body if is_body_pending => return self.poll_gone(context).map(|()| Err(Broken)),
+                SendState::Body => {}
             }
         }
     }
 
-    /// Encodes the next frame of the body. Returns true when it was the last.
-    fn poll_encode(
-        &self,
-        body: &mut Body,
-        encoder: &mut BodyEncoder,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<bool, Broken>> {
-        let frame = match body.is_end_stream() {
+    /// Encodes the next frame of the body.
+    fn poll_encode(&self, sender: &mut ResponseSender, context: &mut Context<'_>) -> Poll<Result<SendState, Broken>> {
+        let frame = match sender.body.is_end_stream() {
             true => None,
             // No borrow is alive: the body may read the request, which is of the same connection.
-            false => ready!(Pin::new(body).poll_frame(context)).transpose().map_err(|_| Broken)?,
+            false => ready!(Pin::new(&mut sender.body).poll_frame(context)).transpose().map_err(|_| Broken)?,
         };
         let mut io = self.io.borrow_mut();
         Poll::Ready(Ok(match frame.map(Frame::into_data) {
             None => {
-                encoder.end(None, io.encoded()).map_err(|_| Broken)?;
-                true
+                sender.encoder.end(None, io.encoded()).map_err(|_| Broken)?;
+                SendState::End
             }
-            Some(Ok(data)) if data.is_empty() => false,
+            Some(Ok(data)) if data.is_empty() => SendState::Body,
             Some(Ok(data)) => {
-                let suffix = encoder.data_frame(data.len(), io.encoded()).map_err(|_| Broken)?;
+                let suffix = sender.encoder.data_frame(data.len(), io.encoded()).map_err(|_| Broken)?;
                 io.push_data(data, suffix);
-                false
+                SendState::Body
             }
             Some(Err(frame)) => {
-                encoder.end(frame.trailers_ref(), io.encoded()).map_err(|_| Broken)?;
-                true
+                sender.encoder.end(frame.trailers_ref(), io.encoded()).map_err(|_| Broken)?;
+                SendState::End
             }
         }))
+    }
+
+    /// Ends the current request: a body that is still read elsewhere, for example by an HTTP/2 connection to an
+    /// endpoint, fails and is dropped.
+    fn end_exchange(&self) {
+        self.exchange.set(self.exchange.get().wrapping_add(1));
+        if let Some(reader) = self.body_reader.borrow_mut().take() {
+            reader.wake();
+        }
     }
 
     /// Reads and drops the rest of the request's body, within bounds. Returns false if it has not ended then.
@@ -357,12 +375,13 @@ impl DownstreamIo {
     /// Ends the proxy's side, and reads what the downstream still sends, within bounds. Closing a connection with unread
     /// bytes would reset it, and the downstream could lose the response (RFC 9112 §9.6).
     async fn close(&self) {
-        if poll_fn(|context| self.io.borrow_mut().poll_shutdown(context)).await.is_err() {
-            return;
-        }
-        let mut read = 0;
+        let (mut is_shut_down, mut read) = (false, 0);
         let discarded = poll_fn(|context| {
             let mut io = self.io.borrow_mut();
+            if !is_shut_down && ready!(io.poll_shutdown(context)).is_err() {
+                return Poll::Ready(());
+            }
+            is_shut_down = true;
             loop {
                 io.input().clear();
                 match ready!(io.poll_fill(context)) {
@@ -389,26 +408,57 @@ impl InformationalSink for DownstreamIo {
     }
 }
 
+/// Ends the last request of a connection when its task ends, however it does.
+struct EndExchange<'a>(&'a DownstreamIo);
+
+impl Drop for EndExchange<'_> {
+    fn drop(&mut self) {
+        self.0.end_exchange();
+    }
+}
+
 /// The response cannot be completed.
 struct Broken;
+
+/// The progress of a response.
+struct ResponseSender {
+    body: Body,
+    encoder: BodyEncoder,
+    state: SendState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SendState {
+    /// More of the body follows.
+    Body,
+    /// Everything was encoded.
+    End,
+    /// The body has failed. What was encoded before is still written.
+    Broken,
+}
 
 /// Makes the framing headers of a response agree with its body, and returns its length (RFC 9112 §6.3).
 fn set_framing(headers: &mut HeaderMap, body: &Body, version: Version) -> BodyLength {
     headers.remove(TRANSFER_ENCODING);
-    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    match (body.size_hint().exact(), declared) {
-        (Some(length), Some(declared)) if length == declared => BodyLength::Exact(length),
-        (Some(length), _) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-            BodyLength::Exact(length)
-        }
-        (None, Some(declared)) => BodyLength::Exact(declared),
-        (None, None) if encode::can_chunk(version) => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            BodyLength::Chunked
-        }
+    // A filter may have set any value.
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let declared = values.next().filter(|value| value.as_bytes().iter().all(u8::is_ascii_digit));
+    let declared: Option<u64> = declared.and_then(|value| value.to_str().ok()?.parse().ok());
+    let is_single = values.next().is_none();
+    let length = match (body.size_hint().exact(), declared.filter(|_| is_single)) {
+        (Some(length), Some(declared)) if length == declared => return BodyLength::Exact(length),
+        (None, Some(declared)) => return BodyLength::Exact(declared),
+        (Some(length), _) => BodyLength::Exact(length),
+        (None, None) if encode::can_chunk(version) => BodyLength::Chunked,
         (None, None) => BodyLength::UntilClose,
+    };
+    headers.remove(CONTENT_LENGTH);
+    match length {
+        BodyLength::Exact(length) => drop(headers.insert(CONTENT_LENGTH, HeaderValue::from(length))),
+        BodyLength::Chunked => drop(headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
+        BodyLength::UntilClose => {}
     }
+    length
 }
 
 /// Returns a target for the log: bytes that no URI has are percent-encoded.
@@ -441,14 +491,18 @@ async fn interrupt(connection: &Connection) -> Interrupt {
         connection.listener.drain.signaled().await;
         tokio::time::sleep(DRAIN_GRACE).await;
     });
+    tokio::select! {
+        () = timed_out(connection) => Interrupt::TimedOut,
+        () = &mut drained => Interrupt::Drained,
+    }
+}
+
+/// Waits until the connection has timed out. A notice of an earlier time is ignored.
+async fn timed_out(connection: &Connection) {
     loop {
-        tokio::select! {
-            () = connection.timed_out.notified() => {
-                if connection.is_timed_out(Instant::now()) {
-                    return Interrupt::TimedOut;
-                }
-            }
-            () = &mut drained => return Interrupt::Drained,
+        connection.timed_out.notified().await;
+        if connection.is_timed_out(Instant::now()) {
+            return;
         }
     }
 }
@@ -474,16 +528,25 @@ impl Http1Body for RequestBody {
             return Poll::Ready(Err(ReadError::Rejected(Rejection::Incomplete)));
         }
         let mut io = self.shared.io.borrow_mut();
-        if self.shared.expects_continue.replace(false) {
+        if self.shared.expects_continue.replace(false) && io.can_encode() {
             io.encoded().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-            // What is not written now leaves with the response's head.
-            if let Poll::Ready(Err(error)) = io.poll_flush(context) {
-                return Poll::Ready(Err(ReadError::Io(error)));
-            }
+        }
+        // Until there is a response, the body's reader is the only one that writes.
+        if !self.shared.is_responding.get()
+            && let Poll::Ready(Err(error)) = io.poll_flush(context)
+        {
+            return Poll::Ready(Err(ReadError::Io(error)));
         }
         let polled = io.poll_body(&mut self.shared.body.borrow_mut(), context);
-        if matches!(polled, Poll::Ready(Err(_))) {
-            self.shared.is_broken.set(true);
+        match &polled {
+            Poll::Ready(Err(_)) => self.shared.is_broken.set(true),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => {
+                let mut reader = self.shared.body_reader.borrow_mut();
+                if !reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {
+                    *reader = Some(context.waker().clone());
+                }
+            }
         }
         polled
     }

@@ -10,6 +10,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use crate::error::ProxyError;
 use crate::filter::{Direction, EndOfStream, Event};
 use crate::incoming::{Incoming, IncomingError};
+use crate::stream::sanitize;
 
 /// The path of a body from its source to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,15 @@ impl BodySource {
         if frame.is_none() {
             self.incoming = None;
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(|error| self.read_error(&error))))
+        Poll::Ready(frame.map(|frame| match frame {
+            Ok(mut frame) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    sanitize::trailers(trailers);
+                }
+                Ok(frame)
+            }
+            Err(error) => Err(self.read_error(&error)),
+        }))
     }
 
     /// Polls for the next frame, as an event for the filters. `None` after the last one.

@@ -113,8 +113,9 @@ fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseS
     }
     let end_of_stream = source.end_of_stream;
     let body = ResponseBody::new(stream, guard, source);
-    // RFC 9110 §9.3.2: a response to HEAD has no body, not even a local reply.
-    if end_of_stream || stream.is_head() || body.is_end_stream() {
+    // RFC 9110 §9.3.2, §15.3.5, §15.4.5: these responses have no body, not even a filter's.
+    let has_no_body = stream.is_head() || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if end_of_stream || has_no_body || body.is_end_stream() {
         body.complete();
     } else {
         *response.body_mut() = Body::stream(body);

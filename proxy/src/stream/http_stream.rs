@@ -206,6 +206,9 @@ impl HttpStream {
         let mut cell = self.cell.borrow_mut();
         cell.exchange.fail(error.clone());
         let replied = cell.exchange.chain.has_local_reply() || *error == ProxyError::DownstreamGone;
+        if replied && self.is_http1() {
+            self.connection.reset();
+        }
         let event = if replied { Event::Reset } else { Event::LocalReply(LocalReply::from_error(error)) };
         cell.on_event(event);
     }

@@ -135,6 +135,16 @@ pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyErro
     Ok(ResponseHead { status, reason: extensions.remove(), headers })
 }
 
+/// Removes what only a head may have from trailers: internal headers, and those that the proxy sets (RFC 9110 §6.5.1).
+pub(super) fn trailers(trailers: &mut HeaderMap) {
+    let is_set_by_proxy = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with(INTERNAL_PREFIX) || name.starts_with("x-forwarded-") || name == "x-request-id"
+    };
+    let named: Vec<HeaderName> = trailers.keys().filter(|name| is_set_by_proxy(name)).cloned().collect();
+    named.iter().for_each(|name| drop(trailers.remove(name)));
+}
+
 /// Removes hop-by-hop headers from an informational response.
 pub(crate) fn informational(headers: &mut HeaderMap) {
     let present = SpecialHeaders::scan(headers);

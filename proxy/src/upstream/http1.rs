@@ -53,10 +53,20 @@ struct ConnectionState {
     informational: usize,
     /// The body of the response.
     body: BodyDecoder,
-    /// True once bytes of a response have come.
-    has_received: bool,
+    progress: Progress,
     /// True if the endpoint accepts another request.
     keep_alive: bool,
+}
+
+/// The progress of the current exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// No byte of the request was written.
+    Unwritten,
+    /// No byte of a response has come.
+    Awaited,
+    /// Bytes of a response have come.
+    Received,
 }
 
 /// The failure of a request before its response head.
@@ -82,7 +92,7 @@ impl Http1Connection {
             heads: HeadDecoder::new(limits),
             informational: 0,
             body: BodyDecoder::new(BodyLength::Exact(0), limits),
-            has_received: false,
+            progress: Progress::Received,
             keep_alive: true,
         };
         Rc::new(Self { state: RefCell::new(state), _open: open })
@@ -173,10 +183,14 @@ impl ConnectionState {
 
     fn begin_request(&mut self, request: Request<Body>) {
         self.exchange = self.exchange.wrapping_add(1);
+        // Until the response's head says otherwise: a request that is dropped before must not leave its response to the
+        // next one.
+        self.keep_alive = false;
+        self.write_error = None;
         self.heads = HeadDecoder::new(Limits::default());
         self.informational = 0;
         self.method = request.method().clone();
-        self.has_received = false;
+        self.progress = Progress::Unwritten;
         self.request = Some(RequestWriter::begin(request, &mut self.io));
     }
 
@@ -186,6 +200,13 @@ impl ConnectionState {
         informational: Option<&Rc<dyn InformationalSink>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, ReceiveError>> {
+        if self.progress == Progress::Unwritten {
+            // Bytes without a request, or the end: whatever they are, they are not the response.
+            if self.io.poll_fill(context).is_ready() {
+                return Poll::Ready(Err(ReceiveError::Read(ReadError::Rejected(Rejection::Incomplete))));
+            }
+            self.progress = Progress::Awaited;
+        }
         if self.write_error.is_none() {
             match self.poll_write(context) {
                 Poll::Ready(Err(WriteError::Body(error))) => return Poll::Ready(Err(ReceiveError::Body(error))),
@@ -223,7 +244,7 @@ impl ConnectionState {
             if ready!(self.io.poll_fill(context)).map_err(ReadError::Io)? == 0 {
                 return Poll::Ready(Err(ReadError::Rejected(Rejection::Incomplete)));
             }
-            self.has_received = true;
+            self.progress = Progress::Received;
         }
     }
 
@@ -237,7 +258,7 @@ impl ConnectionState {
 
     fn fail(&mut self, error: ReceiveError) -> Http1SendError {
         self.keep_alive = false;
-        let is_closed_unanswered = error.is_closed() && !self.has_received;
+        let is_closed_unanswered = error.is_closed() && self.progress != Progress::Received;
         let request = self.request.take();
         match self.write_error.take() {
             _ if !is_closed_unanswered => Http1SendError { error: error.into(), unsent: None, is_closed_unanswered },
