@@ -12,13 +12,10 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderValue, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
+use http::header::{CONNECTION, DATE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame};
 use hyper::ext::ReasonPhrase;
-use tokio::time::Instant;
 use tracing::debug;
 use weir_http1::encode::{self, BodyEncoder};
 use weir_http1::io::{MessageIo, ReadError};
@@ -28,8 +25,10 @@ use crate::body::Body;
 use crate::connection::Connection;
 use crate::error::ProxyError;
 use crate::incoming::{Http1Body, Incoming, InformationalSink};
-use crate::limits::{DRAIN_GRACE, MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT};
+use crate::limits::{MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT};
 use crate::server::date::write_date;
+use crate::server::http1_head::{printable_target, set_framing};
+use crate::server::interrupt::{Interrupt, interrupt, timed_out};
 use crate::stream::{self, ReceivedRequest, RejectedRequest};
 use crate::task;
 use crate::tls::Transport;
@@ -435,76 +434,6 @@ enum SendState {
     End,
     /// The body has failed. What was encoded before is still written.
     Broken,
-}
-
-/// Makes the framing headers of a response agree with its body, and returns its length (RFC 9112 §6.3).
-fn set_framing(headers: &mut HeaderMap, body: &Body, version: Version) -> BodyLength {
-    headers.remove(TRANSFER_ENCODING);
-    // A filter may have set any value.
-    let mut values = headers.get_all(CONTENT_LENGTH).iter();
-    let declared = values.next().filter(|value| value.as_bytes().iter().all(u8::is_ascii_digit));
-    let declared: Option<u64> = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-    let is_single = values.next().is_none();
-    let length = match (body.size_hint().exact(), declared.filter(|_| is_single)) {
-        (Some(length), Some(declared)) if length == declared => return BodyLength::Exact(length),
-        (None, Some(declared)) => return BodyLength::Exact(declared),
-        (Some(length), _) => BodyLength::Exact(length),
-        (None, None) if encode::can_chunk(version) => BodyLength::Chunked,
-        (None, None) => BodyLength::UntilClose,
-    };
-    headers.remove(CONTENT_LENGTH);
-    match length {
-        BodyLength::Exact(length) => drop(headers.insert(CONTENT_LENGTH, HeaderValue::from(length))),
-        BodyLength::Chunked => drop(headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
-        BodyLength::UntilClose => {}
-    }
-    length
-}
-
-/// Returns a target for the log: bytes that no URI has are percent-encoded.
-fn printable_target(target: &[u8]) -> PathAndQuery {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(target.len());
-    for byte in target {
-        match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#' => drop(write!(text, "%{byte:02X}")),
-            byte if byte.is_ascii_graphic() => text.push(char::from(*byte)),
-            byte => drop(write!(text, "%{byte:02X}")),
-        }
-    }
-    let path = if text.starts_with('/') { text } else { format!("/{text}") };
-    PathAndQuery::from_maybe_shared(Bytes::from(path)).unwrap_or_else(|_| PathAndQuery::from_static("/"))
-}
-
-/// Why a connection stops waiting for a request.
-enum Interrupt {
-    /// The connection was idle for too long, or its request head was not complete in time.
-    TimedOut,
-    /// The listener drains.
-    Drained,
-}
-
-/// Waits until the connection has timed out, or its listener has drained for [`DRAIN_GRACE`], in which a request may
-/// still arrive.
-async fn interrupt(connection: &Connection) -> Interrupt {
-    let mut drained = pin!(async {
-        connection.listener.drain.signaled().await;
-        tokio::time::sleep(DRAIN_GRACE).await;
-    });
-    tokio::select! {
-        () = timed_out(connection) => Interrupt::TimedOut,
-        () = &mut drained => Interrupt::Drained,
-    }
-}
-
-/// Waits until the connection has timed out. A notice of an earlier time is ignored.
-async fn timed_out(connection: &Connection) {
-    loop {
-        connection.timed_out.notified().await;
-        if connection.is_timed_out(Instant::now()) {
-            return;
-        }
-    }
 }
 
 /// The body of a request, read from its connection.

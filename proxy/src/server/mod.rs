@@ -6,10 +6,12 @@
 //! ```
 
 mod http1; // The HTTP/1 server.
+mod http1_head; // The framing of a response, the target of a rejected request.
 mod http2; // hyper's HTTP/2 server.
 mod tcp; // A connection of a TCP listener.
 mod relay; // Bytes between a downstream and an endpoint.
 mod detect; // TLS and the HTTP codec, from the first bytes.
+mod interrupt; // The end of waiting: timeouts and draining.
 mod date; // The `date` header.
 
 use std::net::SocketAddr;

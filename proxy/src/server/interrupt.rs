@@ -1,0 +1,39 @@
+//! The end of waiting: a connection that was idle for too long or whose head is late, and a listener that drains.
+
+use std::pin::pin;
+
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::limits::DRAIN_GRACE;
+
+/// Why a connection stops waiting for a request.
+pub(super) enum Interrupt {
+    /// The connection was idle for too long, or its request head was not complete in time.
+    TimedOut,
+    /// The listener drains.
+    Drained,
+}
+
+/// Waits until the connection has timed out, or its listener has drained for [`DRAIN_GRACE`], in which a request may
+/// still arrive.
+pub(super) async fn interrupt(connection: &Connection) -> Interrupt {
+    let mut drained = pin!(async {
+        connection.listener.drain.signaled().await;
+        tokio::time::sleep(DRAIN_GRACE).await;
+    });
+    tokio::select! {
+        () = timed_out(connection) => Interrupt::TimedOut,
+        () = &mut drained => Interrupt::Drained,
+    }
+}
+
+/// Waits until the connection has timed out. A notice of an earlier time is ignored.
+pub(super) async fn timed_out(connection: &Connection) {
+    loop {
+        connection.timed_out.notified().await;
+        if connection.is_timed_out(Instant::now()) {
+            return;
+        }
+    }
+}
