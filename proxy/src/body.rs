@@ -1,4 +1,4 @@
-//! The body type of every message that hyper sends: empty, bytes in memory, or a stream.
+//! The body type of every message that the proxy sends: empty, bytes in memory, or a stream.
 //!
 //! A stream is the body of one direction (through filters or not), a mirror's copy, or a callout's request.
 
@@ -7,14 +7,17 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
+use weir_http1::encode::{BodyEncoder, WrongLength};
+use weir_http1::io::MessageIo;
 
 use crate::error::ProxyError;
 
-/// A body that hyper sends.
+/// A body that the proxy sends.
 pub(crate) enum Body {
     /// No body.
     Empty,
-    /// Bytes in memory; `None` once hyper has read them.
+    /// Bytes in memory; `None` once they were read.
     Full(Option<Bytes>),
     /// An incoming body, unchanged. Test endpoints echo it.
     #[cfg(test)]
@@ -70,4 +73,28 @@ impl HttpBody for Body {
             Self::Stream(body) => body.size_hint(),
         }
     }
+}
+
+/// Encodes the next frame of an HTTP/1 body, or its end after the last one. Returns true when the body has ended.
+///
+/// # Errors
+/// The body does not have the length that its head declares.
+pub(crate) fn encode_frame<T: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut MessageIo<T>,
+    encoder: &mut BodyEncoder,
+    frame: Option<Frame<Bytes>>,
+) -> Result<bool, WrongLength> {
+    let trailers = match frame.map(Frame::into_data) {
+        Some(Ok(data)) => {
+            if !data.is_empty() {
+                let suffix = encoder.data_frame(data.len(), io.encoded())?;
+                io.push_data(data, suffix);
+            }
+            return Ok(false);
+        }
+        Some(Err(frame)) => frame.into_trailers().ok(),
+        None => None,
+    };
+    encoder.end(trailers.as_ref(), io.encoded())?;
+    Ok(true)
 }

@@ -1,5 +1,5 @@
-//! `ObservedIo`: a byte stream that reports when bytes come in. `connection` uses it to detect slow request heads,
-//! `upstream` to decide whether a request may be sent again.
+//! `ObservedIo`: a byte stream that reports when bytes come in. `server` uses it on HTTP/2 connections, whose
+//! first request must begin in time.
 
 use std::io;
 use std::pin::Pin;

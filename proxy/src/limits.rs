@@ -8,6 +8,16 @@ pub(crate) const MAX_HEADERS: usize = 100;
 /// Bytes of one message's head. Envoy's default is 60 KiB, rounded up here to hyper's power of two.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// Bounds of one HTTP/1 message. The target's is half of the head's; extensions of chunks and trailers are rare, and a
+/// quarter of a head is far more than any known peer sends.
+pub(crate) const HTTP1_LIMITS: weir_http1::Limits = weir_http1::Limits {
+    head_bytes: MAX_HEAD_BYTES,
+    fields: MAX_HEADERS,
+    target_bytes: 32 * 1024,
+    chunk_extension_bytes: 16 * 1024,
+    trailer_bytes: 16 * 1024,
+};
+
 /// Downstream connections of one worker. An idle connection costs about 10 KiB.
 pub(crate) const MAX_CONNECTIONS_PER_WORKER: usize = 20_000;
 

@@ -94,7 +94,7 @@ pub(crate) fn is_persistent(version: Version, headers: &HeaderMap) -> bool {
 }
 
 /// Returns true if one of a header's comma-separated elements is `token`, in any case.
-pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
     let mut elements =
         headers.get_all(name).iter().map(HeaderValue::as_bytes).flat_map(|value| value.split(|byte| *byte == b','));
     elements.any(|element| element.trim_ascii().eq_ignore_ascii_case(token))

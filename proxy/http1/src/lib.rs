@@ -40,7 +40,7 @@ mod limits;
 mod rejection;
 
 pub use body::{BodyDecoder, BodyEvent};
-pub use framing::BodyLength;
+pub use framing::{BodyLength, has_token};
 pub use head::{HeadDecoder, RequestHead, RequestLine, ResponseHead};
 pub use limits::Limits;
 pub use rejection::Rejection;

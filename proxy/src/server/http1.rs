@@ -14,18 +14,18 @@ use std::task::{Context, Poll, Waker, ready};
 
 use http::header::{CONNECTION, DATE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use tracing::debug;
 use weir_http1::encode::{self, BodyEncoder};
 use weir_http1::io::{MessageIo, ReadError};
-use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, RequestHead};
+use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Rejection, RequestHead};
 
-use crate::body::Body;
+use crate::body::{Body, encode_frame};
 use crate::connection::Connection;
 use crate::error::ProxyError;
 use crate::incoming::{Http1Body, Incoming, InformationalSink};
-use crate::limits::{MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT};
+use crate::limits::{HTTP1_LIMITS, MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT};
 use crate::server::date::write_date;
 use crate::server::http1_head::{printable_target, set_framing};
 use crate::server::interrupt::{Interrupt, interrupt, timed_out};
@@ -116,7 +116,7 @@ impl DownstreamIo {
     fn new(transport: Transport) -> Self {
         Self {
             io: RefCell::new(MessageIo::new(transport)),
-            body: RefCell::new(BodyDecoder::new(BodyLength::Exact(0), Limits::default())),
+            body: RefCell::new(BodyDecoder::new(BodyLength::Exact(0), HTTP1_LIMITS)),
             exchange: Cell::new(0),
             body_reader: RefCell::default(),
             expects_continue: Cell::new(false),
@@ -131,7 +131,7 @@ impl DownstreamIo {
         connection: &Connection,
         interrupted: Pin<&mut impl Future<Output = Interrupt>>,
     ) -> NextRequest {
-        let mut heads = HeadDecoder::new(Limits::default());
+        let mut heads = HeadDecoder::new(HTTP1_LIMITS);
         if !self.io.borrow_mut().input().is_empty() {
             connection.on_bytes_received(); // Pipelined.
         }
@@ -193,7 +193,7 @@ impl DownstreamIo {
             let rejected = RejectedRequest { method, path: printable_target(&target), version, error };
             return (ReceivedRequest::Rejected(rejected), Exchange::rejected());
         };
-        *self.body.borrow_mut() = BodyDecoder::new(body, Limits::default());
+        *self.body.borrow_mut() = BodyDecoder::new(body, HTTP1_LIMITS);
         self.exchange.set(self.exchange.get().wrapping_add(1));
         self.is_responding.set(false);
         let has_body = body != BodyLength::Exact(0);
@@ -323,23 +323,8 @@ impl DownstreamIo {
             // No borrow is alive: the body may read the request, which is of the same connection.
             false => ready!(Pin::new(&mut sender.body).poll_frame(context)).transpose().map_err(|_| Broken)?,
         };
-        let mut io = self.io.borrow_mut();
-        Poll::Ready(Ok(match frame.map(Frame::into_data) {
-            None => {
-                sender.encoder.end(None, io.encoded()).map_err(|_| Broken)?;
-                SendState::End
-            }
-            Some(Ok(data)) if data.is_empty() => SendState::Body,
-            Some(Ok(data)) => {
-                let suffix = sender.encoder.data_frame(data.len(), io.encoded()).map_err(|_| Broken)?;
-                io.push_data(data, suffix);
-                SendState::Body
-            }
-            Some(Err(frame)) => {
-                sender.encoder.end(frame.trailers_ref(), io.encoded()).map_err(|_| Broken)?;
-                SendState::End
-            }
-        }))
+        let has_ended = encode_frame(&mut self.io.borrow_mut(), &mut sender.encoder, frame).map_err(|_| Broken)?;
+        Poll::Ready(Ok(if has_ended { SendState::End } else { SendState::Body }))
     }
 
     /// Ends the current request: a body that is still read elsewhere, for example by an HTTP/2 connection to an

@@ -5,6 +5,7 @@ use std::pin::pin;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::drain::DrainWatcher;
 use crate::limits::DRAIN_GRACE;
 
 /// Why a connection stops waiting for a request.
@@ -18,14 +19,17 @@ pub(super) enum Interrupt {
 /// Waits until the connection has timed out, or its listener has drained for [`DRAIN_GRACE`], in which a request may
 /// still arrive.
 pub(super) async fn interrupt(connection: &Connection) -> Interrupt {
-    let mut drained = pin!(async {
-        connection.listener.drain.signaled().await;
-        tokio::time::sleep(DRAIN_GRACE).await;
-    });
+    let mut drained = pin!(drain_grace_elapsed(&connection.listener.drain));
     tokio::select! {
         () = timed_out(connection) => Interrupt::TimedOut,
         () = &mut drained => Interrupt::Drained,
     }
+}
+
+/// Waits until the listener drains, and then for [`DRAIN_GRACE`], in which a request may arrive.
+pub(super) async fn drain_grace_elapsed(drain: &DrainWatcher) {
+    drain.signaled().await;
+    tokio::time::sleep(DRAIN_GRACE).await;
 }
 
 /// Waits until the connection has timed out. A notice of an earlier time is ignored.

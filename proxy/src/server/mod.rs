@@ -22,9 +22,8 @@ use tracing::{debug, info};
 use weir_model::ListenerProtocol;
 
 use crate::connection::{Connection, DownstreamSecurity, ListenerInfo};
-use crate::drain::DrainWatcher;
-use crate::limits::DRAIN_GRACE;
 use crate::server::detect::Codec;
+use crate::server::interrupt::drain_grace_elapsed;
 use crate::tls::{self, AcceptedConnection, Transport};
 use crate::worker::{HasTimeout, Worker, WorkerConfig};
 
@@ -97,10 +96,4 @@ async fn establish(worker: &Worker, connection: &Connection, socket: TcpStream) 
             None
         }
     }
-}
-
-/// Waits until the listener drains, and then for [`DRAIN_GRACE`], in which a first request may arrive.
-async fn drain_grace_elapsed(drain: &DrainWatcher) {
-    drain.signaled().await;
-    tokio::time::sleep(DRAIN_GRACE).await;
 }

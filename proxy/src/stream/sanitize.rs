@@ -2,9 +2,7 @@
 //! headers, and the headers that the proxy itself sets. Routes, filters and the endpoint see the same bytes.
 //! `stream::handle` calls it for each request, and `stream::forward` for each response of an endpoint.
 //!
-//! hyper has already rejected a malformed or a repeated differing `content-length`, a `transfer-encoding` that does not
-//! end in `chunked` or comes with HTTP/1.0, bare line feeds, and folded lines. It removes a `content-length` beside a
-//! `transfer-encoding` (RFC 9112 §6.3), and what follows `#` in a request's target.
+//! The HTTP/1 codec has already rejected ambiguous framing (`docs/http1.md`), and hyper what HTTP/2 forbids.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -14,6 +12,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, Entry, HOST, HeaderName, 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+
+use weir_http1::has_token;
 
 use super::normalize;
 use crate::error::ProxyError;
@@ -79,7 +79,7 @@ pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str)
     let path = normalize::path(uri, &method)?;
     let present = SpecialHeaders::scan(&headers);
     let hop_by_hop = present.has(SpecialHeaders::HOP_BY_HOP);
-    let trailers = hop_by_hop && header_has_token(&headers, &TE, "trailers");
+    let trailers = hop_by_hop && has_token(&headers, &TE, b"trailers");
     if hop_by_hop {
         reject_upgrade(&headers)?;
     }
@@ -95,7 +95,7 @@ pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str)
     }
     if present.has(SpecialHeaders::EXPECT) {
         // The codec sends 100 when the body is first read.
-        if !header_has_token(&headers, &EXPECT, "100-continue") {
+        if !has_token(&headers, &EXPECT, b"100-continue") {
             return Err(ProxyError::ExpectationFailed);
         }
         headers.remove(EXPECT);
@@ -210,17 +210,11 @@ fn is_host(authority: &[u8]) -> bool {
 /// RFC 9110 §7.8 allows ignoring an upgrade. Ignoring `h2c` is harmless. A downstream that requests another protocol
 /// cannot continue without it, so it gets an error.
 fn reject_upgrade(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let upgrades = headers.contains_key(UPGRADE) && header_has_token(headers, &CONNECTION, "upgrade");
-    if upgrades && !header_has_token(headers, &UPGRADE, "h2c") {
+    let upgrades = headers.contains_key(UPGRADE) && has_token(headers, &CONNECTION, b"upgrade");
+    if upgrades && !has_token(headers, &UPGRADE, b"h2c") {
         return Err(ProxyError::BadRequest("upgrades are not supported"));
     }
     Ok(())
-}
-
-/// Returns true if one of the header's comma-separated elements is `element`, in any case.
-fn header_has_token(headers: &HeaderMap, name: &HeaderName, element: &str) -> bool {
-    let mut elements = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    elements.any(|value| value.trim_ascii().eq_ignore_ascii_case(element.as_bytes()))
 }
 
 /// Removes `connection`, the headers that it names, and the other hop-by-hop headers (RFC 9110 §7.6.1).
@@ -260,7 +254,7 @@ fn is_end_to_end(name: &str) -> bool {
         )
 }
 
-/// Removes `transfer-encoding` and a length beside it, since hyper has decoded the body.
+/// Removes `transfer-encoding` and a length beside it, since the codec has decoded the body.
 ///
 /// # Errors
 /// Any coding but `chunked`: the body would still be coded, without its label.

@@ -19,14 +19,14 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use tokio::task::AbortHandle;
 use weir_http1::io::{MessageIo, ReadError};
-use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, ResponseHead};
+use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Rejection, ResponseHead};
 
 use super::http1_request::{RequestWriter, WriteError};
 use super::open_guard::OpenConnectionGuard;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::incoming::{Http1Body, Incoming, InformationalSink};
-use crate::limits::MAX_INFORMATIONAL_RESPONSES;
+use crate::limits::{HTTP1_LIMITS, MAX_INFORMATIONAL_RESPONSES};
 use crate::task;
 use crate::tls::Transport;
 
@@ -81,7 +81,6 @@ pub(super) struct Http1SendError {
 impl Http1Connection {
     /// Returns the connection on a transport. It counts in `open` until it is dropped.
     pub(super) fn new(transport: Transport, open: OpenConnectionGuard) -> Rc<Self> {
-        let limits = Limits::default();
         let state = ConnectionState {
             io: MessageIo::new(transport),
             exchange: 0,
@@ -89,9 +88,9 @@ impl Http1Connection {
             writer: None,
             write_error: None,
             method: Method::GET,
-            heads: HeadDecoder::new(limits),
+            heads: HeadDecoder::new(HTTP1_LIMITS),
             informational: 0,
-            body: BodyDecoder::new(BodyLength::Exact(0), limits),
+            body: BodyDecoder::new(BodyLength::Exact(0), HTTP1_LIMITS),
             progress: Progress::Received,
             keep_alive: true,
         };
@@ -141,7 +140,7 @@ impl Http1Connection {
         let ResponseHead { status, reason, version, headers, body, keep_alive } = head;
         let state = &mut *self.state.borrow_mut();
         state.keep_alive = keep_alive;
-        state.body = BodyDecoder::new(body, Limits::default());
+        state.body = BodyDecoder::new(body, HTTP1_LIMITS);
         if state.request.is_some() && state.write_error.is_none() {
             state.writer = Some(self.spawn_writer());
         }
@@ -187,7 +186,7 @@ impl ConnectionState {
         // next one.
         self.keep_alive = false;
         self.write_error = None;
-        self.heads = HeadDecoder::new(Limits::default());
+        self.heads = HeadDecoder::new(HTTP1_LIMITS);
         self.informational = 0;
         self.method = request.method().clone();
         self.progress = Progress::Unwritten;

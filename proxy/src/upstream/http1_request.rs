@@ -13,7 +13,7 @@ use weir_http1::BodyLength;
 use weir_http1::encode::{self, BodyEncoder, WrongLength};
 use weir_http1::io::MessageIo;
 
-use crate::body::Body;
+use crate::body::{Body, encode_frame};
 use crate::error::ProxyError;
 use crate::tls::Transport;
 
@@ -114,30 +114,14 @@ impl RequestWriter {
             true => None,
             false => ready!(Pin::new(&mut self.body).poll_frame(context)).transpose().map_err(WriteError::Body)?,
         };
-        match frame.map(Frame::into_data) {
-            None => {
-                self.is_encoded = true;
-                self.encoder.end(None, io.encoded())?;
-            }
-            Some(Ok(data)) if data.is_empty() => {}
-            Some(Ok(data)) => {
-                let suffix = self.encoder.data_frame(data.len(), io.encoded())?;
-                if let Some(unsent) = &mut self.unsent {
-                    unsent.first = Some(data.clone());
-                }
-                io.push_data(data, suffix);
-                if io.can_encode() && self.body.is_end_stream() {
-                    self.is_encoded = true; // The usual body of one frame ends with it, in the same write.
-                    self.encoder.end(None, io.encoded())?;
-                }
-            }
-            Some(Err(frame)) => {
-                self.is_encoded = true;
-                self.encoder.end(frame.trailers_ref(), io.encoded())?;
-                if let Some(unsent) = &mut self.unsent {
-                    unsent.has_trailers = true;
-                }
-            }
+        if let (Some(unsent), Some(frame)) = (&mut self.unsent, &frame) {
+            unsent.first = frame.data_ref().filter(|data| !data.is_empty()).cloned();
+            unsent.has_trailers = frame.is_trailers();
+        }
+        self.is_encoded = encode_frame(io, &mut self.encoder, frame)?;
+        // The usual body of one frame ends with it, in the same write.
+        if !self.is_encoded && io.can_encode() && self.body.is_end_stream() {
+            self.is_encoded = encode_frame(io, &mut self.encoder, None)?;
         }
         Poll::Ready(Ok(()))
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use super::chain::Chain;
 use super::env::{BenchEnv, Proxy};
 use super::load::{self, Load, Sample};
+use super::micro::median;
 use super::process::BenchProcess;
 use super::target::{BenchTarget, ProxyKind};
 use crate::progress::print;
@@ -58,8 +59,8 @@ pub(super) fn run(before: &Proxy, after: &Proxy) -> Result<()> {
 }
 
 fn line(chain: Chain, connections: u32, pairs: &[[Sample; 2]]) -> String {
-    let side = |index: usize, of: fn(&Sample) -> f64| median(pairs.iter().map(|pair| of(&pair[index])));
-    let ratio = |of: fn(&Sample) -> f64| median(pairs.iter().map(|pair| of(&pair[1]) / of(&pair[0])));
+    let side = |index: usize, of: fn(&Sample) -> f64| median(pairs.iter().map(|pair| of(&pair[index])).collect());
+    let ratio = |of: fn(&Sample) -> f64| median(pairs.iter().map(|pair| of(&pair[1]) / of(&pair[0])).collect());
     let user = |sample: &Sample| sample.cpu - sample.kernel;
     let cost = |index| format!("{:.1} + {:.1} us", side(index, |sample| sample.kernel), side(index, user));
     let memory = |index| side(index, |sample| sample.memory.resident as f64 / 1024.0);
@@ -73,10 +74,4 @@ fn line(chain: Chain, connections: u32, pairs: &[[Sample; 2]]) -> String {
         memory(0),
         memory(1),
     )
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -33,7 +33,7 @@ fn medians(env: &BenchEnv, targets: &[BenchTarget], workers: usize) -> Result<Ve
     Ok(costs.into_iter().map(median).collect())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
