@@ -32,6 +32,9 @@ cargo xtask bench --no-build    measure the existing package
 cargo xtask bench --quick       fewer measurements, of an ordinary release
 cargo xtask bench --micro       the cost of hostcalls, callbacks and VMs, beside Envoy; of an ordinary release
                                 (with --no-build, of the existing package)
+cargo xtask bench --rows [--quick] [FOLDER]
+                                bodies, pipelining, slow and idle clients, of an ordinary release
+                                (or of the package in FOLDER; with --no-build, of the existing package)
 cargo xtask bench --instructions [FOLDER]
                                 instructions per request with each filter chain, of an ordinary release
                                 (or of the package in FOLDER)
@@ -64,6 +67,10 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["bench", "--quick"] => bench::run(bench::QUICK),
         ["bench", "--micro"] => bench::run_micro(bench::QUICK),
         ["bench", "--micro", "--no-build"] => bench::run_micro(bench::FULL),
+        ["bench", "--rows"] => bench::run_rows(bench::QUICK, None),
+        ["bench", "--rows", "--no-build"] => bench::run_rows(bench::FULL, None),
+        ["bench", "--rows", "--quick", folder] => bench::run_rows(bench::QUICK, Some(Path::new(folder))),
+        ["bench", "--rows", folder] => bench::run_rows(bench::FULL, Some(Path::new(folder))),
         ["bench", "--instructions"] => bench::run_instructions(None),
         ["bench", "--instructions", folder] => bench::run_instructions(Some(Path::new(folder))),
         ["bench", "--compare", before, after] => bench::run_comparison(Path::new(before), Path::new(after)),

@@ -36,7 +36,7 @@ impl Side {
     }
 
     fn sample(&self, connections: u32) -> Result<Sample> {
-        load::run(&self.env, &self.running, &Load { seconds: 2, connections, path: "/".to_owned() })
+        load::run(&self.env, &self.running, &Load { connections, ..Load::seconds(2) })
     }
 }
 

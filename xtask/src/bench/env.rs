@@ -39,7 +39,11 @@ impl BenchEnv {
         let place = folder.join("origin");
         make_empty(&place)?;
         let address = free_address()?;
-        let values = [("FOLDER", place.display().to_string()), ("ORIGIN", address.to_string())];
+        let values = [
+            ("FOLDER", place.display().to_string()),
+            ("ORIGIN", address.to_string()),
+            ("KIB", "0123456789abcdef".repeat(64)),
+        ];
         let text = fs::read_to_string(root()?.join("xtask/bench/origin.conf"))?;
         let config = place.join("nginx.conf");
         fs::write(&config, fill(&text, &values))?;

@@ -1,6 +1,7 @@
 //! Load from `wrk`, and its cost in the proxy.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::env::BenchEnv;
 use super::process::{BenchProcess, Memory};
+use crate::progress::Stopwatch;
 
-/// The measurement ends this long before the load, so that closing connections does not count.
-const CLOSING: Duration = Duration::from_millis(50);
+/// The measurement ends this long before the load, so that closing connections does not count. Counters are read within
+/// it, which takes tens of milliseconds on a busy machine.
+const CLOSING: Duration = Duration::from_millis(100);
 
 /// The requests to send.
 #[derive(Debug, Clone)]
@@ -19,12 +22,14 @@ pub(super) struct Load {
     pub(super) seconds: u32,
     pub(super) connections: u32,
     pub(super) path: String,
+    /// A script of `wrk` in Lua that writes the requests; without one they are GETs.
+    pub(super) script: Option<PathBuf>,
 }
 
 impl Load {
     /// 32 connections, as in all published figures.
     pub(super) fn seconds(seconds: u32) -> Self {
-        Self { seconds, connections: 32, path: "/".to_owned() }
+        Self { seconds, connections: 32, path: "/".to_owned(), script: None }
     }
 
     /// Time for opening connections on both sides of the proxy, before the measurement.
@@ -32,9 +37,9 @@ impl Load {
         Duration::from_millis(100) + self.connections * Duration::from_micros(700)
     }
 
-    /// Time in which CPU time and requests are counted.
-    fn counted(&self) -> Duration {
-        Duration::from_secs(self.seconds.into()).saturating_sub(self.opening() + CLOSING)
+    /// Time from the start of the load to the end of the measurement.
+    fn counted_until(&self) -> Duration {
+        Duration::from_secs(self.seconds.into()).saturating_sub(CLOSING)
     }
 
     /// Starts `wrk`, which reports on its standard output.
@@ -43,6 +48,9 @@ impl Load {
         wrk.args(["--threads", "1", "--connections", &self.connections.to_string()]);
         wrk.args(["--duration", &format!("{}s", self.seconds), "--latency"]);
         wrk.args(["--header", "x-api-key: bench-key", "--header", "user-agent: bench"]);
+        if let Some(script) = &self.script {
+            wrk.arg("--script").arg(script);
+        }
         wrk.arg(format!("http://{}{}", to.address(), self.path));
         wrk.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         wrk
@@ -60,9 +68,9 @@ pub(super) struct Sample {
     pub(super) kernel: f64,
     /// Requests per second.
     pub(super) throughput: f64,
-    /// Median latency, in milliseconds.
+    /// Median latency, in milliseconds. `NaN` when it is not measured.
     pub(super) p50: f64,
-    /// 99th percentile of the latency, in milliseconds.
+    /// 99th percentile of the latency, in milliseconds. `NaN` when it is not measured.
     pub(super) p99: f64,
     /// Memory of the proxy under load.
     pub(super) memory: Memory,
@@ -72,20 +80,20 @@ impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cpu, throughput, p50, p99, memory, .. } = self;
         let mib = memory.resident as f64 / 1024.0;
-        write!(f, "{cpu:6.1} us CPU  {throughput:7.0} requests/s  p50 {p50:.2} ms  p99 {p99:.2} ms  {mib:5.1} MiB")
+        write!(f, "{cpu:6.1} us CPU  {throughput:7.0} requests/s  ")?;
+        if !p99.is_nan() {
+            write!(f, "p50 {p50:.2} ms  p99 {p99:.2} ms  ")?;
+        }
+        write!(f, "{mib:5.1} MiB")
     }
 }
 
 /// Sends requests for some seconds. Errors when a request fails.
 pub(super) fn run(env: &BenchEnv, running: &BenchProcess, load: &Load) -> Result<Sample> {
+    let clock = Stopwatch::start();
     let mut wrk = load.command(running).spawn().context("wrk did not start")?;
     thread::sleep(load.opening());
-    let (before, served_before) = (running.cpu()?, env.served()?);
-    thread::sleep(load.counted());
-    let spent = running.cpu()?.since(&before);
-    let served = env.served()? - served_before;
-    let cpu = spent.microseconds / served as f64;
-    let memory = running.memory()?;
+    let counted = count(env, running, load.counted_until().saturating_sub(clock.time()))?;
     ensure!(wrk.try_wait()?.is_none(), "wrk ended before its time");
     let output = wrk.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -93,12 +101,28 @@ pub(super) fn run(env: &BenchEnv, running: &BenchProcess, load: &Load) -> Result
     let requests = answered(&text)?;
     Ok(Sample {
         requests,
-        cpu,
-        kernel: cpu * spent.in_kernel,
         throughput: number_after(&text, "Requests/sec:").context("wrk prints its throughput")?,
         p50: duration_after(&text, "50%").context("wrk prints its latencies")?,
         p99: duration_after(&text, "99%").context("wrk prints its latencies")?,
-        memory,
+        ..counted
+    })
+}
+
+/// Counts CPU time and requests for some time, while load is sent by others. Latencies are `NaN`.
+pub(super) fn count(env: &BenchEnv, running: &BenchProcess, time: Duration) -> Result<Sample> {
+    let (before, served_before) = (running.cpu()?, env.served()?);
+    thread::sleep(time);
+    let spent = running.cpu()?.since(&before);
+    let requests = (env.served()? - served_before) as f64;
+    let cpu = spent.microseconds / requests;
+    Ok(Sample {
+        requests,
+        cpu,
+        kernel: cpu * spent.in_kernel,
+        throughput: requests / time.as_secs_f64(),
+        p50: f64::NAN,
+        p99: f64::NAN,
+        memory: running.memory()?,
     })
 }
 

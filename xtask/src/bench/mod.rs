@@ -1,5 +1,5 @@
-//! `cargo xtask bench [--quick | --no-build | --micro | --instructions]`: the cost of a request beside HAProxy, nginx and Envoy on the same
-//! machine.
+//! `cargo xtask bench [--quick | --no-build | --micro | --rows | --instructions]`: the cost of a request beside HAProxy,
+//! nginx and Envoy on the same machine.
 //!
 //! ```text
 //!  wrk, 32 connections ─► one proxy with one worker ─► nginx as the origin
@@ -21,6 +21,10 @@ mod footprint;
 mod instructions;
 mod micro;
 mod scale;
+mod rows;
+mod idle;
+mod slow;
+mod client;
 mod added_cost;
 mod load;
 mod report;
@@ -49,6 +53,7 @@ use plan::Build;
 pub(crate) use plan::{BenchPlan, FULL, QUICK};
 use process::BenchProcess;
 use report::Results;
+use rows::Rows;
 use target::{BenchTarget, ProxyKind};
 
 pub(crate) fn run(plan: BenchPlan) -> Result<()> {
@@ -71,10 +76,11 @@ pub(crate) fn run(plan: BenchPlan) -> Result<()> {
     })?;
     let added = step("what filters add", || measure_filters(&env, plan.pairs))?;
     let scale = step("many routes, many connections", || scale::measure(&env, plan.scale_rounds))?;
+    let rows = step("bodies, pipelining, slow and idle clients", || rows_of(&env, plan))?;
     let counts = step("instructions", || Ok(InstructionCount::of_each(&env)))?;
     let footprints = step("memory and start", || Footprint::of_each(&env, plan.starts))?;
 
-    let measured = Results { targets, samples, added, scale, counts, footprints };
+    let measured = Results { targets, samples, added, scale, rows, counts, footprints };
     let text = report::write(&measured, plan);
     let path = env.folder().join("results.md");
     std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
@@ -89,6 +95,21 @@ pub(crate) fn run_micro(plan: BenchPlan) -> Result<()> {
     let env = BenchEnv::prepare(proxy(plan.build)?)?;
     let text = step("micro benchmarks", || micro::measure(&env))?;
     let path = env.folder().join("micro.md");
+    std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
+    print(&format!("\n{text}\nwritten to {} after {}", path.display(), clock.elapsed()));
+    Ok(())
+}
+
+/// Measures bodies, pipelining, slow and idle clients alone, with the proxy of a package folder or the plan's.
+pub(crate) fn run_rows(plan: BenchPlan, package: Option<&Path>) -> Result<()> {
+    let clock = Stopwatch::start();
+    let env = BenchEnv::prepare(match package {
+        Some(package) => proxy_in_folder(package),
+        None => proxy(plan.build)?,
+    })?;
+    let rows = step("bodies, pipelining, slow and idle clients", || rows_of(&env, plan))?;
+    let text = report::write_rows(&rows, plan);
+    let path = env.folder().join("rows.md");
     std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
     print(&format!("\n{text}\nwritten to {} after {}", path.display(), clock.elapsed()));
     Ok(())
@@ -162,6 +183,10 @@ fn measure_filters(env: &BenchEnv, pairs: usize) -> Result<Vec<AddedCost>> {
     let others = Chain::ALONE.into_iter().chain([Chain::Four]).map(|chain| (chain, pairs / 4));
     let measure = |(chain, pairs)| added_cost::measure(env, chain, pairs);
     [(Chain::ThreeHeaders, pairs)].into_iter().chain(others).map(measure).collect()
+}
+
+fn rows_of(env: &BenchEnv, plan: BenchPlan) -> Result<Rows> {
+    rows::measure(env, plan.row_rounds, plan.starts)
 }
 
 /// Starts a proxy and sends load until connections are open and code is warm.

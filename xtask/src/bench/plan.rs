@@ -19,14 +19,16 @@ pub(crate) struct BenchPlan {
     pub(super) pairs: usize,
     /// Turns for each proxy with many routes and many connections.
     pub(super) scale_rounds: usize,
+    /// Turns for each proxy with bodies, pipelining and slow clients.
+    pub(super) row_rounds: usize,
     /// Measurements of memory.
     pub(super) starts: usize,
 }
 
 /// The plan of the figures in the documentation.
 pub(crate) const FULL: BenchPlan =
-    BenchPlan { build: Build::Packaged, rounds: 25, pairs: 1_200, scale_rounds: 9, starts: 5 };
+    BenchPlan { build: Build::Packaged, rounds: 25, pairs: 1_200, scale_rounds: 9, row_rounds: 9, starts: 5 };
 
 /// A short plan that shows whether a change did harm.
 pub(crate) const QUICK: BenchPlan =
-    BenchPlan { build: Build::Plain, rounds: 7, pairs: 200, scale_rounds: 3, starts: 3 };
+    BenchPlan { build: Build::Plain, rounds: 7, pairs: 200, scale_rounds: 3, row_rounds: 3, starts: 3 };

@@ -7,9 +7,11 @@ use std::process::Command;
 use super::added_cost::AddedCost;
 use super::chain::Chain;
 use super::footprint::Footprint;
+use super::idle::{self, IdleRow, IdleSample};
 use super::instructions::InstructionCount;
 use super::load::Sample;
 use super::plan::BenchPlan;
+use super::rows::{Rows, Shape, ShapeRow};
 use super::scale;
 use super::target::{BenchTarget, ProxyKind};
 use crate::tools;
@@ -52,6 +54,7 @@ pub(super) struct Results {
     pub(super) samples: Vec<Vec<Sample>>,
     pub(super) added: Vec<AddedCost>,
     pub(super) scale: Vec<scale::Row>,
+    pub(super) rows: Rows,
     pub(super) counts: Vec<InstructionCount>,
     pub(super) footprints: Vec<Footprint>,
 }
@@ -69,16 +72,26 @@ impl Results {
 
 /// Returns all tables.
 pub(super) fn write(measured: &Results, plan: BenchPlan) -> String {
-    let mut text = machine(plan);
+    let mut text = machine(&format!("{} rounds of a second each", plan.rounds));
     requests(&mut text, &measured.targets, &measured.samples);
     ratios(&mut text, measured);
     added(&mut text, measured);
     scaled(&mut text, &measured.scale);
+    shapes(&mut text, &measured.rows.shapes);
+    idle_connections(&mut text, &measured.rows.idle);
     memory(&mut text, &measured.footprints);
     text
 }
 
-fn machine(plan: BenchPlan) -> String {
+/// Returns the tables of the rows alone.
+pub(super) fn write_rows(rows: &Rows, plan: BenchPlan) -> String {
+    let mut text = machine(&format!("{} rounds of one to two seconds each", plan.row_rounds));
+    shapes(&mut text, &rows.shapes);
+    idle_connections(&mut text, &rows.idle);
+    text
+}
+
+fn machine(rounds: &str) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -86,12 +99,11 @@ fn machine(plan: BenchPlan) -> String {
     let load = load.split(' ').next().unwrap_or("?").to_owned();
     let versions = [("haproxy", "-v"), ("nginx", "-v")].map(|(program, flag)| version(program, flag));
     format!(
-        "{}, {cores} cores of {}, load {load} at the end; {}, Envoy {}; {} rounds of a second each\n\n",
+        "{}, {cores} cores of {}, load {load} at the end; {}, Envoy {}; {rounds}\n\n",
         output("date", &["-u", "+%Y-%m-%d"]),
         model.trim_start_matches([':', '\t', ' ']),
         versions.join(", "),
         tools::ENVOY_VERSION,
-        plan.rounds,
     )
 }
 
@@ -203,6 +215,71 @@ fn scaled(text: &mut String, rows: &[scale::Row]) {
         let routes = target.routes;
         writeln!(text, "| {target} | {routes} | {connections} | {median:.1} ({low:.1} to {high:.1}) | {kernel:.1} |")
             .ok();
+    }
+}
+
+/// Loads that differ from small GETs. The ratios are Weir's cost by that of the row's proxy, round by round.
+fn shapes(text: &mut String, rows: &[ShapeRow]) {
+    text.push_str(
+        "\n| one worker, no filters | | CPU us/request (middle half) | user | kernel | Weir / this (middle half) | of user | \
+         requests/s | p99 ms | resident MiB |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for ShapeRow { shape, target, samples } in rows {
+        let of = |figure: fn(&Sample) -> f64| Quartiles::of(samples.iter().map(figure));
+        let Quartiles { low, median, high } = of(|sample| sample.cpu);
+        let p99 = of(|sample| sample.p99).median;
+        let row = writeln!(
+            text,
+            "| {} | {target} | {median:.1} ({low:.1} to {high:.1}) | {:.1} | {:.1} | {} | {:.0} | {} | {:.1} |",
+            shape.name(),
+            of(|sample| sample.cpu - sample.kernel).median,
+            of(|sample| sample.kernel).median,
+            ratio_cells(weir_samples(rows, *shape), samples),
+            of(|sample| sample.throughput).median,
+            if p99.is_nan() { "—".to_owned() } else { format!("{p99:.2}") },
+            of(|sample| sample.memory.resident as f64 / 1024.0).median,
+        );
+        row.ok(); // Writing to a text cannot fail.
+    }
+}
+
+fn weir_samples(rows: &[ShapeRow], shape: Shape) -> &[Sample] {
+    let found = rows.iter().find(|row| row.shape == shape && row.target.peer == ProxyKind::Weir);
+    found.map_or(&[], |row| &row.samples)
+}
+
+/// Returns two cells: the ratio of all CPU time, and that of user time.
+fn ratio_cells(ours: &[Sample], theirs: &[Sample]) -> String {
+    let of = |figure: fn(&Sample) -> f64| {
+        Quartiles::of(ours.iter().zip(theirs).map(|(ours, theirs)| figure(ours) / figure(theirs)))
+    };
+    let Quartiles { low, median, high } = of(|sample| sample.cpu);
+    format!("{median:.2} ({low:.2} to {high:.2}) | {:.2}", of(|sample| sample.cpu - sample.kernel).median)
+}
+
+fn idle_connections(text: &mut String, rows: &[IdleRow]) {
+    let count = idle::CONNECTIONS;
+    writeln!(
+        text,
+        "\n| {count} idle connections | KiB for each (middle half) | Weir / this | resident MiB before | with them |\n\
+         |---|--:|--:|--:|--:|"
+    )
+    .ok();
+    let each = |row: &IdleRow| Quartiles::of(row.samples.iter().map(IdleSample::per_connection));
+    let ours = rows.iter().find(|row| row.target.peer == ProxyKind::Weir).map_or(f64::NAN, |row| each(row).median);
+    for row in rows {
+        let Quartiles { low, median, high } = each(row);
+        let mib =
+            |of: fn(&IdleSample) -> u64| Quartiles::of(row.samples.iter().map(|one| of(one) as f64 / 1024.0)).median;
+        writeln!(
+            text,
+            "| {} | {median:.2} ({low:.2} to {high:.2}) | {:.2} | {:.1} | {:.1} |",
+            row.target,
+            ours / median,
+            mib(|sample| sample.before),
+            mib(|sample| sample.with),
+        )
+        .ok();
     }
 }
 

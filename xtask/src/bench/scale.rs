@@ -26,8 +26,7 @@ pub(super) fn measure(env: &BenchEnv, rounds: usize) -> Result<Vec<Row>> {
     let routes = STEPS.map(|routes| (BenchTarget { routes: routes as usize, ..plain(ProxyKind::Weir) }, 32));
     let mut rows: Vec<Row> = Vec::new();
     let mut running: Vec<(BenchTarget, BenchProcess)> = Vec::new();
-    let connections = [ProxyKind::Weir, ProxyKind::HaProxy, ProxyKind::Nginx, ProxyKind::Envoy]
-        .map(|peer| STEPS.map(|connections| (plain(peer), connections)));
+    let connections = ProxyKind::ALL.map(|peer| STEPS.map(|connections| (plain(peer), connections)));
     for (target, connections) in routes.into_iter().chain(connections.into_iter().flatten()) {
         if !running.iter().any(|(known, _)| *known == target) {
             running.push((target, target.start(env, 1).with_context(|| target.to_string())?));
@@ -37,7 +36,7 @@ pub(super) fn measure(env: &BenchEnv, rounds: usize) -> Result<Vec<Row>> {
     for round in 0..=rounds {
         for Row { target, connections, samples } in &mut rows {
             let (_, running) = running.iter().find(|(known, _)| known == target).context("a proxy")?;
-            let load = Load { seconds: 2, connections: *connections, path: target.path() };
+            let load = Load { connections: *connections, path: target.path(), ..Load::seconds(2) };
             let sample = load::run(env, running, &load).with_context(|| target.to_string())?;
             if round == 0 {
                 continue; // It was cold.

@@ -29,6 +29,8 @@ pub(super) struct BenchTarget {
     pub(super) chain: Chain,
     /// Routes of its table; requests take the last of them.
     pub(super) routes: usize,
+    /// Limit of HAProxy and nginx, which allocate for it at their start. The others have a higher limit.
+    pub(super) max_connections: u32,
 }
 
 impl fmt::Display for BenchTarget {
@@ -46,10 +48,15 @@ impl fmt::Display for BenchTarget {
     }
 }
 
+impl ProxyKind {
+    /// All proxies, in the order in which they take turns.
+    pub(super) const ALL: [Self; 4] = [Self::Weir, Self::HaProxy, Self::Nginx, Self::Envoy];
+}
+
 impl BenchTarget {
     /// Returns the target with one route.
     pub(super) const fn of(peer: ProxyKind, chain: Chain) -> Self {
-        Self { peer, chain, routes: 1 }
+        Self { peer, chain, routes: 1, max_connections: 4_096 }
     }
 
     /// Returns all targets, in the order in which they take turns.
@@ -99,6 +106,8 @@ impl BenchTarget {
         place.set("LISTENER_IP", &listener.ip().to_string());
         place.set("LISTENER_PORT", &listener.port().to_string());
         place.set("WORKERS", &workers.to_string());
+        place.set("MAX_CONNECTIONS", &self.max_connections.to_string());
+        place.set("MAX_SOCKETS", &(2 * self.max_connections).to_string());
         place.put_modules(env)?;
         let command = match self.peer {
             ProxyKind::Weir => place.weir(env, workers)?,
