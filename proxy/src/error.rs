@@ -42,6 +42,8 @@ pub(crate) enum ProxyError {
     Malformed(Rejection),
     /// The downstream expects what the proxy does not have.
     ExpectationFailed,
+    /// The target's scheme is `https`, and the connection is not secured.
+    Misdirected,
     /// The downstream did not send a complete request head in time.
     HeadTimeout,
     /// The request is malformed, ambiguous or not allowed; the text has the reason.
@@ -137,6 +139,14 @@ impl ProxyError {
                 "DPE",
                 false,
                 "only 100-continue can be expected",
+            ),
+            Self::Misdirected => row(
+                "misdirected_request",
+                Downstream,
+                StatusCode::MISDIRECTED_REQUEST,
+                "DPE",
+                false,
+                "the target is https, and the connection is not secured",
             ),
             Self::HeadTimeout => row(
                 "request_head_timeout",
@@ -318,6 +328,7 @@ impl ProxyError {
             }
             Self::Malformed(rejection) => Some(rejection.reason()),
             Self::ExpectationFailed
+            | Self::Misdirected
             | Self::HeadTimeout
             | Self::HeadersTooLarge
             | Self::BodyTooLarge
@@ -353,6 +364,7 @@ mod tests {
         let (text, plugin) = (String::new, || "ns/name".to_owned());
         vec![
             ProxyError::ExpectationFailed,
+            ProxyError::Misdirected,
             ProxyError::HeadTimeout,
             ProxyError::BadRequest(""),
             ProxyError::HeadersTooLarge,

@@ -2,30 +2,49 @@
 
 use std::time::Duration;
 
-/// Headers of one message. Envoy's default (`max_headers_count`).
-pub(crate) const MAX_HEADERS: usize = 100;
+use weir_model::{DownstreamProtocolOptions, UpstreamProtocolOptions};
 
-/// Bytes of one message's head. Envoy's default is 60 KiB, rounded up here to hyper's power of two.
-pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// Bounds of one HTTP/1 message. The target's is half of the head's; extensions of chunks and trailers are rare, and a
-/// quarter of a head is far more than any known peer sends.
-pub(crate) const HTTP1_LIMITS: weir_http1::Limits = weir_http1::Limits {
-    head_bytes: MAX_HEAD_BYTES,
-    fields: MAX_HEADERS,
-    target_bytes: 32 * 1024,
+/// Bounds of one HTTP/1 message that no resource sets: extensions of chunks and trailers are rare, and a quarter of a
+/// head is far more than any known peer sends.
+const HTTP1_LIMITS: weir_http1::Limits = weir_http1::Limits {
+    head_bytes: weir_model::limits::DEFAULT_HEAD_BYTES as usize,
+    fields: weir_model::limits::DEFAULT_HEADERS as usize,
+    target_bytes: weir_model::limits::DEFAULT_TARGET_BYTES as usize,
     chunk_extension_bytes: 16 * 1024,
     trailer_bytes: 16 * 1024,
 };
 
-/// Downstream connections of one worker. An idle connection costs about 10 KiB.
-pub(crate) const MAX_CONNECTIONS_PER_WORKER: usize = 20_000;
+/// Returns the bounds of the HTTP/1 requests of a listener (ClientTrafficPolicy).
+pub(crate) const fn http1_request_limits(options: &DownstreamProtocolOptions) -> weir_http1::Limits {
+    weir_http1::Limits {
+        head_bytes: options.head.bytes as usize,
+        fields: options.head.headers as usize,
+        target_bytes: options.target_bytes as usize,
+        ..HTTP1_LIMITS
+    }
+}
 
-/// Idle time after which a downstream connection without a request is closed. Envoy uses an hour, nginx 75 s.
-pub(crate) const DOWNSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Returns the bounds of the HTTP/1 responses of a cluster (BackendTrafficPolicy).
+pub(crate) const fn http1_response_limits(options: &UpstreamProtocolOptions) -> weir_http1::Limits {
+    weir_http1::Limits {
+        head_bytes: options.head.bytes as usize,
+        fields: options.head.headers as usize,
+        ..HTTP1_LIMITS
+    }
+}
+
+/// Headers that filters may make of one message: twice the largest bound of a received one.
+pub(crate) const MAX_FILTERED_HEADERS: usize = 2 * weir_model::limits::MAX_HEADERS as usize;
+
+/// Downstream connections of one worker. An idle connection costs about 4 KiB.
+pub(crate) const MAX_CONNECTIONS_PER_WORKER: usize = 20_000;
 
 /// Informational responses of an endpoint before its response (RFC 9110 §15.2). No known server sends more than a few.
 pub(crate) const MAX_INFORMATIONAL_RESPONSES: usize = 16;
+
+/// Time for which the body of a request with `expect: 100-continue` waits for the endpoint's 100 (RFC 9110 §10.1.1:
+/// not indefinitely). Servers that know the expectation respond at once.
+pub(crate) const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bytes of an HTTP/1 request's body that are read and dropped after its response, so that the connection can be used
 /// again, or the response is not lost to a reset.
@@ -34,9 +53,6 @@ pub(crate) const MAX_UNREAD_BODY_BYTES: u64 = 256 * 1024;
 /// Time for reading the rest of an HTTP/1 request after its response.
 pub(crate) const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time from a request head's first byte to its last. Bounds slow-loris attacks.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// Time during which connections of a draining listener may still send a request.
 ///
 /// Longer than a request is on its way, shorter than the time that an operator waits for a process to exit.
@@ -44,9 +60,6 @@ pub(crate) const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Time for which a worker retains the configuration of a removed listener, for requests on its open connections.
 pub(crate) const REMOVED_LISTENER_RETENTION: Duration = Duration::from_secs(30);
-
-/// Inactivity after which a stream is aborted (Envoy's `stream_idle_timeout`).
-pub(crate) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Inactivity after which a TCP connection is closed (Envoy's `idle_timeout` of its TCP proxy).
 pub(crate) const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -177,12 +190,6 @@ pub(crate) const MAX_IDLE_PER_ENDPOINT: usize = 1_024;
 
 /// Time between two sweeps of idle upstream connections.
 pub(crate) const POOL_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Sweeps after which an idle upstream connection is closed: 4 s.
-///
-/// Below the shortest common keep-alive, the 5 s of Node.js and Apache. The side that closes first is not surprised by
-/// a request.
-pub(crate) const UPSTREAM_IDLE_SWEEPS: u32 = 8;
 
 /// Time after which unacknowledged bytes, or a silent idle peer, end an upstream connection.
 ///

@@ -98,6 +98,9 @@ fn warnings(object: &ObjectId, value: Option<&Value>, inputs: &StatusInputs) -> 
         Kind::BackendTrafficPolicy if field("/spec/timeouts/request").is_some() => {
             vec!["applies `timeouts.request` of routes alone, not of a BackendTrafficPolicy"]
         }
+        Kind::ClientTrafficPolicy if field("/spec/http1/maxTargetBytes").is_some() => {
+            vec!["bounds the head of a request alone, not its target (`http1.maxTargetBytes`)"]
+        }
         Kind::Mesh if field("/spec/mtls/mode").is_some_and(|mode| mode == "Permissive") => {
             vec!["answers no plain text"]
         }
@@ -153,6 +156,10 @@ fn is_in_scope(object: &ObjectId, scoped: &ScopedSnapshot) -> bool {
         | Kind::Filter
         | Kind::AuthorizationPolicy
         | Kind::Secret => scoped.objects.contains(object),
-        Kind::GatewayClass | Kind::ReferenceGrant | Kind::BackendTrafficPolicy | Kind::Mesh => true,
+        Kind::GatewayClass
+        | Kind::ReferenceGrant
+        | Kind::BackendTrafficPolicy
+        | Kind::ClientTrafficPolicy
+        | Kind::Mesh => true,
     }
 }

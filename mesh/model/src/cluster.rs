@@ -9,6 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
 use crate::metadata::Metadata;
 use crate::name::ClusterName;
+use crate::protocol_options::UpstreamProtocolOptions;
 use crate::tls::UpstreamTls;
 
 /// The source of a cluster's endpoints (`Cluster.DiscoveryType` in xDS).
@@ -67,6 +68,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Time limit for a whole request and response on routes without one; `None` = no limit.
     pub request_timeout: Option<Duration>,
+    /// Bounds and timeouts of its HTTP connections.
+    pub options: UpstreamProtocolOptions,
     /// Mutual TLS to the endpoints; `None` is plaintext.
     pub tls: Option<UpstreamTls>,
     /// Metadata that filters can read.
@@ -90,6 +93,7 @@ impl Cluster {
             lb_policy: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: None,
+            options: UpstreamProtocolOptions::default(),
             tls: None,
             metadata: Metadata::default(),
         })

@@ -21,6 +21,7 @@ pub mod rewrite;
 pub mod plugin;
 pub mod secret;
 pub mod cluster;
+pub mod protocol_options;
 pub mod tls;
 pub mod endpoint;
 pub mod matcher;
@@ -49,6 +50,7 @@ pub use plugin::{
     BundleName, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin,
     PluginCapabilities, PluginLimits, PluginRole, RecyclePolicy, RemoteModule, VmConfig,
 };
+pub use protocol_options::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};
 pub use rejection::{Rejection, ResourceId, ResourceKind};
 pub use rewrite::{HeaderModifier, HostRewrite, PathRewrite, Rewrite};
 pub use route::{

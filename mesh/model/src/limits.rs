@@ -110,6 +110,39 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `timeouts: {request: 0s}`.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Default bytes of a message's head. Envoy's default is 60 KiB, rounded up here to a power of two.
+pub const DEFAULT_HEAD_BYTES: u32 = 64 * 1024;
+
+/// Largest configurable bytes of a head: one connection may occupy this much memory before it has sent a request.
+pub const MAX_HEAD_BYTES: u32 = 1024 * 1024;
+
+/// Default headers of one message (Envoy's default, `max_headers_count`).
+pub const DEFAULT_HEADERS: u32 = 100;
+
+/// Largest configurable number of headers of one message: every filter reads them all.
+pub const MAX_HEADERS: u32 = 1_000;
+
+/// Default bytes of an HTTP/1 request's target: half of a head.
+pub const DEFAULT_TARGET_BYTES: u32 = 32 * 1024;
+
+/// Largest configurable bytes of a target, below the 65,534 that a URI can have in memory.
+pub const MAX_TARGET_BYTES: u32 = 63 * 1024;
+
+/// Default time from the first byte of a request's head to its last. Bounds slow-loris attacks.
+pub const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Default inactivity after which a stream is aborted (Envoy's default, `stream_idle_timeout`).
+pub const DEFAULT_STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Default idle time after which a downstream connection is closed. Envoy uses an hour, nginx 75 s.
+pub const DEFAULT_DOWNSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Default idle time after which an upstream connection is closed.
+///
+/// Below the shortest common keep-alive, the 5 s of Node.js and Apache. The side that closes first is not surprised by
+/// a request.
+pub const DEFAULT_UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Longest configurable duration (the Gateway API's bound: five digits and a unit).
 pub const MAX_DURATION: Duration = Duration::from_secs(99_999 * 3_600);
 

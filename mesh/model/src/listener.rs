@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::name::{ListenerName, RouteTableName};
+use crate::protocol_options::DownstreamProtocolOptions;
 use crate::tls::DownstreamTls;
 
 /// An address that the proxy accepts connections on.
@@ -21,6 +22,8 @@ pub struct Listener {
     pub route_table: RouteTableName,
     /// TLS towards the downstream; `None` is plaintext.
     pub tls: Option<DownstreamTls>,
+    /// Bounds and timeouts of its HTTP connections; the defaults for TCP.
+    pub options: DownstreamProtocolOptions,
 }
 
 /// The protocol of a listener's connections.

@@ -21,7 +21,7 @@ use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
 use weir_model::{
     Cluster, ClusterName, DirectResponse, Discovery, DownstreamTls, Endpoint, FilterChain, LbPolicy, Listener,
     Metadata, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName,
-    Secret, SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol, VirtualHost,
+    Secret, SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol, UpstreamProtocolOptions, VirtualHost,
 };
 
 use crate::decode::{
@@ -277,6 +277,7 @@ impl ResourceCache {
                 protocol: decoded.protocol,
                 route_table: table.name.clone(),
                 tls: decoded.tls.clone(),
+                options: decoded.options,
             }));
             builder.put_route_table(Arc::clone(&table));
             self.built.tables.insert(name.clone(), table);
@@ -384,6 +385,7 @@ fn empty_cluster(name: ClusterName) -> Cluster {
         lb_policy: LbPolicy::default(),
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,
         request_timeout: None,
+        options: UpstreamProtocolOptions::default(),
         tls: None,
         metadata: Metadata::default(),
     }

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
 use envoy_types::pb::google::protobuf;
 use prost::Name;
@@ -213,6 +214,71 @@ fn unsupported_listener_fields_are_rejected() {
         Vec::<String>::new(),
         "settings that equal the fixed behavior are accepted"
     );
+}
+
+/// Returns options whose every bound is at this value, and whose every time is this many seconds.
+fn protocol_options(count: u32, seconds: i64) -> core::HttpProtocolOptions {
+    core::HttpProtocolOptions {
+        idle_timeout: Some(protobuf::Duration { seconds, nanos: 0 }),
+        max_connection_duration: Some(protobuf::Duration { seconds, nanos: 0 }),
+        max_headers_count: Some(protobuf::UInt32Value { value: count }),
+        max_requests_per_connection: Some(protobuf::UInt32Value { value: count }),
+        ..core::HttpProtocolOptions::default()
+    }
+}
+
+#[test]
+fn protocol_options_out_of_bounds_are_rejected() {
+    let unknown = |options: core::HttpProtocolOptions| core::HttpProtocolOptions {
+        max_stream_duration: Some(protobuf::Duration { seconds: 1, nanos: 0 }),
+        headers_with_underscores_action: 1,
+        ..options
+    };
+    let with_common = |common| listener_with(|message| message.common_http_protocol_options = Some(common));
+    let place = "filter_chains[0].filters[0].typed_config";
+    let found = |message: &listener::Listener| rejections(ResourceType::Listener, message);
+    assert_eq!(found(&with_common(protocol_options(1, 0))), Vec::<String>::new(), "0 disables a timeout");
+    let common = format!("{place}.common_http_protocol_options");
+    let expected = [
+        format!("{common}.max_stream_duration: is not supported"),
+        format!("{common}.headers_with_underscores_action: is not supported"),
+        format!("{common}.max_headers_count: is no number of headers"),
+    ];
+    assert_eq!(found(&with_common(unknown(protocol_options(1_001, 1)))), expected);
+    assert_eq!(
+        found(&listener_with(|message| message.request_headers_timeout = Some(protobuf::Duration::default()))),
+        [format!("{place}.request_headers_timeout: has no limit")]
+    );
+    let head =
+        |value| found(&listener_with(|message| message.max_request_headers_kb = Some(protobuf::UInt32Value { value })));
+    assert_eq!(head(1_024), Vec::<String>::new());
+    for value in [0, 1_025] {
+        assert_eq!(head(value), [format!("{place}.max_request_headers_kb: is no size of a head")]);
+    }
+    let cluster = |common| {
+        let options = upstream_http::HttpProtocolOptions {
+            common_http_protocol_options: Some(common),
+            upstream_protocol_options: Some(
+                upstream_http::http_protocol_options::UpstreamProtocolOptions::ExplicitHttpConfig(
+                    upstream_http::http_protocol_options::ExplicitHttpConfig {
+                        protocol_config: Some(
+                            upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig::HttpProtocolOptions(
+                                core::Http1ProtocolOptions::default(),
+                            ),
+                        ),
+                    },
+                ),
+            ),
+            ..upstream_http::HttpProtocolOptions::default()
+        };
+        let typed_extension_protocol_options = [("o".to_owned(), pack(&options))].into();
+        rejections(ResourceType::Cluster, &cluster::Cluster { typed_extension_protocol_options, ..good_cluster() })
+    };
+    assert_eq!(cluster(protocol_options(1_000, 0)), Vec::<String>::new());
+    let place = "typed_extension_protocol_options[o].common_http_protocol_options";
+    let expected = ["max_stream_duration: is not supported", "headers_with_underscores_action: is not supported"];
+    let expected = expected.map(|rejection| format!("{place}.{rejection}"));
+    assert_eq!(cluster(unknown(protocol_options(1, 1))), expected);
 }
 
 fn good_routes() -> route::RouteConfiguration {

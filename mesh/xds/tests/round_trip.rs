@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,8 +221,9 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
     let balancing = prop_oneof![Just(LbPolicy::RoundRobin), Just(LbPolicy::LeastRequest), Just(LbPolicy::Random)];
     let tls = "[a-z]{1,4}"
         .prop_map(|account| UpstreamTls { workload: Workload::from_service_account("n", &account).unwrap() });
-    (discovery, protocol, balancing, milliseconds(), option::of(milliseconds()), option::of(tls), metadata()).prop_map(
-        move |(discovery, protocol, balancing, connect_timeout, request_timeout, tls, metadata)| {
+    let timeouts = (milliseconds(), option::of(milliseconds()));
+    (discovery, protocol, balancing, timeouts, upstream_options(), option::of(tls), metadata()).prop_map(
+        move |(discovery, protocol, balancing, (connect_timeout, request_timeout), options, tls, metadata)| {
             let name = ClusterName::new(name).unwrap();
             Arc::new(Cluster {
                 name,
@@ -230,9 +232,45 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
                 lb_policy: balancing,
                 connect_timeout,
                 request_timeout,
+                options,
                 tls,
                 metadata,
             })
+        },
+    )
+}
+
+fn head_limits() -> impl Strategy<Value = HeadLimits> {
+    (1u32..=1_024, 1u32..=1_000).prop_map(|(kib, headers)| HeadLimits { bytes: kib * 1_024, headers })
+}
+
+/// A time above 0, since 0 is no limit.
+fn positive() -> impl Strategy<Value = Duration> {
+    (1u64..100_000).prop_map(Duration::from_millis)
+}
+
+fn upstream_options() -> impl Strategy<Value = UpstreamProtocolOptions> {
+    let max_requests = option::of((1u32..9).prop_map(|count| NonZeroU32::new(count).unwrap()));
+    (head_limits(), max_requests, option::of(positive()), option::of(positive())).prop_map(
+        |(head, max_requests, idle_timeout, max_age)| UpstreamProtocolOptions {
+            head,
+            max_requests,
+            idle_timeout,
+            max_age,
+        },
+    )
+}
+
+fn downstream_options() -> impl Strategy<Value = DownstreamProtocolOptions> {
+    (upstream_options(), 1u32..=64_512, positive(), option::of(positive())).prop_map(
+        |(common, target_bytes, head_timeout, stream_idle_timeout)| DownstreamProtocolOptions {
+            head: common.head,
+            target_bytes,
+            max_requests: common.max_requests,
+            head_timeout,
+            stream_idle_timeout,
+            idle_timeout: common.idle_timeout,
+            max_age: common.max_age,
         },
     )
 }
@@ -258,8 +296,8 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     let hosts = vec(vec(route(), 0..3), 3);
     let clusters = (cluster("a/a:80"), cluster("a/b:80"), cluster("b/a:80"), cluster("b/b:80"));
     let plugins = (plugin(0), plugin(1), plugin(2));
-    let listener = (any::<SocketAddr>(), option::of(downstream_tls()));
-    (hosts, clusters, plugins, listener).prop_map(|(hosts, (a, b, c, d), (e, f, g), (address, tls))| {
+    let listener = (any::<SocketAddr>(), option::of(downstream_tls()), downstream_options());
+    (hosts, clusters, plugins, listener).prop_map(|(hosts, (a, b, c, d), (e, f, g), (address, tls, options))| {
         let mut builder = SnapshotBuilder::default();
         [a, b, c, d].into_iter().for_each(|cluster| builder.put_cluster(cluster));
         [e, f, g].into_iter().for_each(|plugin| builder.put_plugin(plugin));
@@ -270,7 +308,8 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         builder.put_route_table(Arc::new(RouteTable { name: route_table.clone(), virtual_hosts }));
         let address = SocketAddr::new(address.ip(), address.port());
         let name = ListenerName::new("n/g/http").unwrap();
-        builder.put_listener(Arc::new(Listener { name, address, protocol: ListenerProtocol::Http, route_table, tls }));
+        let protocol = ListenerProtocol::Http;
+        builder.put_listener(Arc::new(Listener { name, address, protocol, route_table, tls, options }));
         builder.complete().unwrap()
     })
 }

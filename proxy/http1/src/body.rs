@@ -6,7 +6,7 @@ use http::header::{self, HeaderName};
 
 use crate::fields::{to_header_map, to_rejection};
 use crate::framing::BodyLength;
-use crate::limits::{Limits, MAX_CHUNK_SIZE_DIGITS, MAX_FIELDS};
+use crate::limits::{Limits, MAX_CHUNK_SIZE_DIGITS, MAX_TRAILER_FIELDS};
 use crate::lines::SectionScan;
 use crate::rejection::Rejection;
 
@@ -33,6 +33,8 @@ pub struct BodyDecoder {
     limits: Limits,
     state: State,
     extension_bytes: usize,
+    /// Fields that are dropped from the trailers: those that the head's `connection` names (RFC 9110 §7.6.1).
+    connection_fields: Vec<HeaderName>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +79,12 @@ impl BodyDecoder {
             BodyLength::Chunked => State::ChunkSize { size: 0, digits: 0 },
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { limits, state, extension_bytes: 0 }
+        Self { limits, state, extension_bytes: 0, connection_fields: Vec::new() }
+    }
+
+    /// Returns the decoder, which drops these fields from the trailers: those that `connection` names in the head.
+    pub fn without_trailers(self, connection_fields: Vec<HeaderName>) -> Self {
+        Self { connection_fields, ..self }
     }
 
     /// Returns true after the last byte of the message.
@@ -224,12 +231,15 @@ impl BodyDecoder {
     }
 
     fn parse_trailers(&self, section: &Bytes) -> Result<HeaderMap, Rejection> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let fields = fields.get_mut(..self.limits.fields).unwrap_or_default();
+        let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
+        let fields = &mut fields[..self.limits.fields.min(MAX_TRAILER_FIELDS)];
         match httparse::parse_headers(section, fields) {
             Ok(httparse::Status::Complete((_, fields))) => {
                 let mut trailers = to_header_map(section, fields)?;
-                FORBIDDEN_IN_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
+                FORBIDDEN_IN_TRAILERS
+                    .iter()
+                    .chain(&self.connection_fields)
+                    .for_each(|name| drop(trailers.remove(name)));
                 Ok(trailers)
             }
             Ok(httparse::Status::Partial) => Err(Rejection::FieldName),
@@ -239,24 +249,51 @@ impl BodyDecoder {
     }
 }
 
-/// Fields that are dropped from trailer sections: framing, routing, authentication and what changes the processing of
-/// the head (RFC 9110 §6.5.1).
-pub(crate) const FORBIDDEN_IN_TRAILERS: [HeaderName; 17] = [
-    header::AUTHORIZATION,
-    header::CACHE_CONTROL,
-    header::CONNECTION,
-    header::CONTENT_ENCODING,
+/// Returns true for a field that has a meaning in a head alone, and is dropped from trailer sections (RFC 9110 §6.5.1).
+pub fn belongs_in_head(name: &HeaderName) -> bool {
+    FORBIDDEN_IN_TRAILERS.contains(name)
+}
+
+/// Fields that are dropped from trailer sections, since they have a meaning in a head alone: framing, routing, the
+/// connection, controls and conditions, authentication, content, and control of the response (RFC 9110 §6.5.1).
+const FORBIDDEN_IN_TRAILERS: [HeaderName; 39] = [
     header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TRAILER,
+    header::HOST,
+    header::FORWARDED,
+    header::VIA,
+    header::MAX_FORWARDS,
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::UPGRADE,
+    header::TE,
+    header::EXPECT,
+    header::CACHE_CONTROL,
+    header::PRAGMA,
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+    header::WWW_AUTHENTICATE,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LOCATION,
     header::CONTENT_RANGE,
     header::CONTENT_TYPE,
-    header::COOKIE,
-    header::EXPECT,
-    header::HOST,
-    header::PROXY_AUTHORIZATION,
-    header::SET_COOKIE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::MAX_FORWARDS,
+    header::AGE,
+    header::DATE,
+    header::EXPIRES,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::VARY,
+    header::WARNING,
 ];

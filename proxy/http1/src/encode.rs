@@ -2,18 +2,25 @@
 
 use std::fmt;
 
+use http::header::HOST;
 use http::{HeaderMap, Method, StatusCode, Version};
 
-use crate::body::FORBIDDEN_IN_TRAILERS;
+use crate::body::belongs_in_head;
 use crate::framing::BodyLength;
 
-/// Appends the head of a request: `target` in the form that the receiver expects, and every header in order.
+/// Appends the head of a request: `target` in the form that the receiver expects, `host` (RFC 9110 §7.2: first), and
+/// every other header in order.
 pub fn request_head(out: &mut Vec<u8>, method: &Method, target: &[u8], headers: &HeaderMap) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    fields(out, headers);
+    if let Some(host) = headers.get(HOST) {
+        field(out, "host", host.as_bytes());
+    }
+    for (name, value) in headers.iter().filter(|(name, _)| *name != HOST) {
+        field(out, name.as_str(), value.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -31,7 +38,9 @@ pub fn response_head(out: &mut Vec<u8>, status: StatusCode, reason: &[u8], heade
         reason
     });
     out.extend_from_slice(b"\r\n");
-    fields(out, headers);
+    for (name, value) in headers {
+        field(out, name.as_str(), value.as_bytes());
+    }
 }
 
 /// Appends one more field.
@@ -45,12 +54,6 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// Appends the empty line that ends a head.
 pub fn end_of_head(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
-}
-
-fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
-    for (name, value) in headers {
-        field(out, name.as_str(), value.as_bytes());
-    }
 }
 
 /// The body does not have the length that its head declares.
@@ -112,7 +115,7 @@ impl BodyEncoder {
             BodyLength::Chunked => {
                 out.extend_from_slice(b"0\r\n");
                 let trailers = trailers.iter().flat_map(|trailers| trailers.iter());
-                for (name, value) in trailers.filter(|(name, _)| !FORBIDDEN_IN_TRAILERS.contains(name)) {
+                for (name, value) in trailers.filter(|(name, _)| !belongs_in_head(name)) {
                     field(out, name.as_str(), value.as_bytes());
                 }
                 out.extend_from_slice(b"\r\n");

@@ -3,11 +3,12 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Version};
 
-use crate::fields::{to_header_map, to_rejection};
+use crate::fields::{HeadFields, MessageKind, field_slots, read_head_fields, to_rejection};
 use crate::framing::{self, BodyLength};
-use crate::limits::{Limits, MAX_EMPTY_LINES, MAX_FIELDS};
+use crate::limits::{Limits, MAX_EMPTY_LINES, MAX_METHOD_BYTES, STACK_FIELDS};
 use crate::lines::SectionScan;
 use crate::rejection::Rejection;
 
@@ -20,8 +21,13 @@ pub struct RequestHead {
     pub target: Bytes,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// Every field, in order, with names in lower case.
+    /// The value of `host`. A second `host` is among the headers.
+    pub host: Option<HeaderValue>,
+    /// The other fields, in order, with names in lower case, without those that concern the connection: `connection`,
+    /// what it names, `keep-alive`, `proxy-connection`, `transfer-encoding`; `upgrade` only if `connection` has it.
     pub headers: HeaderMap,
+    /// Fields that `connection` names; they are not among the headers, and must not be among the trailers.
+    pub connection_fields: Vec<HeaderName>,
     /// The length of the body that follows.
     pub body: BodyLength,
     /// True if the client may send another request on the connection.
@@ -37,8 +43,10 @@ pub struct ResponseHead {
     pub reason: Bytes,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// Every field, in order, with names in lower case.
+    /// The fields, in order, with names in lower case, without those that concern the connection, as in a request.
     pub headers: HeaderMap,
+    /// Fields that `connection` names; they are not among the headers, and must not be among the trailers.
+    pub connection_fields: Vec<HeaderName>,
     /// The length of the body that follows.
     pub body: BodyLength,
     /// True if the server accepts another request on the connection.
@@ -87,10 +95,11 @@ impl HeadDecoder {
         if input.first().is_some_and(|byte| *byte != b'\r' && !is_token_byte(*byte)) {
             return Err(Rejection::Method); // Without waiting for a line of what is not HTTP at all.
         }
-        let Some(length) = self.complete_length(input)? else { return Ok(None) };
+        // RFC 9112 §3: a request line without an end is a target that is too long.
+        let Some(length) = self.complete_length(input, Rejection::TargetTooLong)? else { return Ok(None) };
         let section = Bytes::copy_from_slice(&input[..length]);
-        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let fields = fields.get_mut(..self.limits.fields).unwrap_or_default();
+        let (mut few, mut many) = ([const { MaybeUninit::uninit() }; STACK_FIELDS], Vec::new());
+        let fields = field_slots(self.limits.fields, &mut few, &mut many);
         let mut request = httparse::Request::new(&mut []);
         if let Err(error) = request.parse_with_uninit_headers(&section, fields) {
             return Err(match error {
@@ -101,22 +110,29 @@ impl HeadDecoder {
         let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
             return Err(Rejection::RequestLine);
         };
-        // The parser also takes UTF-8, which no URI has (RFC 3986 §2).
-        if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if method.len() > MAX_METHOD_BYTES {
+            return Err(Rejection::Method);
+        }
+        // The parser also takes UTF-8, which no URI has (RFC 3986 §2), and a fragment, which no target has (RFC 9112
+        // §3.2).
+        if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             return Err(Rejection::Target);
         }
         if target.len() > self.limits.target_bytes {
             return Err(Rejection::TargetTooLong);
         }
         let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-        let headers = to_header_map(&section, request.headers)?;
+        let HeadFields { host, headers, connection, coding } =
+            read_head_fields(MessageKind::Request, &section, request.headers)?;
         let head = RequestHead {
             method: Method::from_bytes(method.as_bytes()).map_err(|_| Rejection::Method)?,
             target: section.slice_ref(target.as_bytes()),
             version,
-            body: framing::request_length(version, &headers)?,
-            keep_alive: framing::is_persistent(version, &headers),
+            host,
+            body: framing::request_length(version, &coding, &headers)?,
+            keep_alive: connection.is_persistent(version),
             headers,
+            connection_fields: connection.into_named(),
         };
         self.take(input, length);
         Ok(Some(head))
@@ -134,10 +150,10 @@ impl HeadDecoder {
         if !input.is_empty() && !b"HTTP/".starts_with(&input[..input.len().min(5)]) {
             return Err(Rejection::StatusLine);
         }
-        let Some(length) = self.complete_length(input)? else { return Ok(None) };
+        let Some(length) = self.complete_length(input, Rejection::HeadTooLarge)? else { return Ok(None) };
         let section = Bytes::copy_from_slice(&input[..length]);
-        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let fields = fields.get_mut(..self.limits.fields).unwrap_or_default();
+        let (mut few, mut many) = ([const { MaybeUninit::uninit() }; STACK_FIELDS], Vec::new());
+        let fields = field_slots(self.limits.fields, &mut few, &mut many);
         let mut response = httparse::Response::new(&mut []);
         let parsed =
             httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, &section, fields);
@@ -145,15 +161,20 @@ impl HeadDecoder {
         let (Some(code), Some(minor)) = (response.code, response.version) else { return Err(Rejection::StatusLine) };
         let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         let status = StatusCode::from_u16(code).map_err(|_| Rejection::StatusLine)?;
-        let headers = to_header_map(&section, response.headers)?;
-        let body = framing::response_length(version, status, &headers, method)?;
+        let HeadFields { host: _, headers, connection, coding } =
+            read_head_fields(MessageKind::Response, &section, response.headers)?;
+        let body = match framing::permits_body(status, method) {
+            true => framing::response_length(version, &coding, &headers)?,
+            false => framing::bodyless_length(&headers)?,
+        };
         let head = ResponseHead {
             status,
             reason: reason_phrase(&section),
             version,
             body,
-            keep_alive: framing::is_persistent(version, &headers) && body != BodyLength::UntilClose,
+            keep_alive: connection.is_persistent(version) && body != BodyLength::UntilClose,
             headers,
+            connection_fields: connection.into_named(),
         };
         self.take(input, length);
         Ok(Some(head))
@@ -168,15 +189,16 @@ impl HeadDecoder {
         RequestLine { method, target, is_http10 }
     }
 
-    fn complete_length(&mut self, input: &[u8]) -> Result<Option<usize>, Rejection> {
+    /// Returns the length of the head; `None` until it is complete. A head whose first line alone is too large is
+    /// rejected as `long_first_line`.
+    fn complete_length(&mut self, input: &[u8], long_first_line: Rejection) -> Result<Option<usize>, Rejection> {
         let length = self.scan.find_end(input)?;
         // An incomplete head of the largest size needs at least one byte more.
         if length.unwrap_or(input.len() + 1) <= self.limits.head_bytes {
             return Ok(length);
         }
-        // A request line without an end is a target that is too long.
         match memchr::memchr(b'\n', &input[..self.limits.head_bytes.min(input.len())]) {
-            None => Err(Rejection::TargetTooLong),
+            None => Err(long_first_line),
             Some(_) => Err(Rejection::HeadTooLarge),
         }
     }

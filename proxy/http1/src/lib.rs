@@ -39,7 +39,7 @@ mod limits;
 // Names, statuses and texts of rejections.
 mod rejection;
 
-pub use body::{BodyDecoder, BodyEvent};
+pub use body::{BodyDecoder, BodyEvent, belongs_in_head};
 pub use framing::{BodyLength, has_token};
 pub use head::{HeadDecoder, RequestHead, RequestLine, ResponseHead};
 pub use limits::Limits;

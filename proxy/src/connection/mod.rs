@@ -7,15 +7,15 @@ use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use weir_model::{ListenerName, Route};
+use weir_model::{DownstreamProtocolOptions, ListenerName, Route};
 
 use crate::drain::DrainWatcher;
 use crate::error::ProxyError;
 use crate::filter::{Exchange, StreamInfo};
-use crate::limits::{DOWNSTREAM_IDLE_TIMEOUT, HEAD_TIMEOUT};
 use crate::telemetry::{AccessLogEntry, ListenerMetrics};
 use crate::upstream::Cluster;
 use crate::worker::HasTimeout;
@@ -42,30 +42,46 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// A number that is unique in this process.
     pub(crate) id: u64,
+    /// Bounds and timeouts; those of the listener when the connection was accepted.
+    pub(crate) options: DownstreamProtocolOptions,
     /// The downstream's SPIFFE ID; set after a mutual TLS handshake.
     pub(crate) identity: OnceCell<Arc<str>>,
     /// Set after a TLS handshake: the server name (SNI), if the downstream sent one.
     pub(crate) tls: OnceCell<Option<Arc<str>>>,
+    accepted_at: Instant,
     /// The number of streams in flight.
     streams: Cell<u32>,
+    /// The number of streams so far.
+    served: Cell<u32>,
+    /// True once the connection is too old, or has served as many streams as it may: it accepts no more.
+    is_spent: Cell<bool>,
     /// The time when the last stream ended, or the connection was accepted.
     idle_since: Cell<Instant>,
     /// The time of the first byte of an incomplete request head.
     head_started_at: Cell<Option<Instant>>,
     /// True when an HTTP/1 stream was reset after its response had begun: the connection cannot go on.
     is_reset: Cell<bool>,
-    /// Notified by the worker's timer when the connection has timed out.
+    /// Notified by the worker's timer when the connection has timed out, and once when it is spent.
     pub(crate) timed_out: Notify,
 }
 
 impl Connection {
     /// Returns a connection that was accepted now.
-    pub(crate) fn new(listener: Rc<ListenerInfo>, peer: SocketAddr, id: u64) -> Rc<Self> {
+    pub(crate) fn new(
+        listener: Rc<ListenerInfo>,
+        peer: SocketAddr,
+        id: u64,
+        options: DownstreamProtocolOptions,
+    ) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
             listener,
             peer,
             id,
+            options,
+            accepted_at: now,
+            served: Cell::new(0),
+            is_spent: Cell::new(false),
             identity: OnceCell::new(),
             tls: OnceCell::new(),
             streams: Cell::new(0),
@@ -131,6 +147,26 @@ impl Connection {
     pub(crate) fn stream_started(&self) {
         self.streams.set(self.streams.get() + 1);
         self.head_started_at.set(None);
+        self.served.set(self.served.get().saturating_add(1));
+        if self.options.max_requests.is_some_and(|most| self.served.get() >= most.get()) {
+            self.spend();
+        }
+    }
+
+    /// Returns true if the connection accepts no further stream: it is too old, or has served as many as it may.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.is_spent.get()
+    }
+
+    fn spend(&self) {
+        if !self.is_spent.replace(true) {
+            self.timed_out.notify_one();
+        }
+    }
+
+    /// Returns true if no stream is in flight, and no byte of a request has arrived.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.is_idle() && self.head_started_at.get().is_none()
     }
 
     /// Counts a stream as ended at `now`.
@@ -146,8 +182,9 @@ impl Connection {
 
     /// Returns true if the connection was idle for too long, or its request head is not complete in time.
     pub(crate) fn is_timed_out(&self, now: Instant) -> bool {
-        let slow_head = self.head_started_at.get().is_some_and(|since| now.duration_since(since) > HEAD_TIMEOUT);
-        let is_idle_too_long = now.duration_since(self.idle_since.get()) > DOWNSTREAM_IDLE_TIMEOUT;
+        let head_time = self.head_started_at.get().map(|since| now.duration_since(since));
+        let slow_head = head_time.is_some_and(|time| time > self.options.head_timeout);
+        let is_idle_too_long = exceeds(self.options.idle_timeout, now.duration_since(self.idle_since.get()));
         self.is_reset.get() || self.is_idle() && (slow_head || is_idle_too_long)
     }
 
@@ -177,5 +214,13 @@ impl HasTimeout for Connection {
         if self.is_timed_out(now) {
             self.timed_out.notify_one();
         }
+        if exceeds(self.options.max_age, now.duration_since(self.accepted_at)) {
+            self.spend();
+        }
     }
+}
+
+/// Returns true if a time is above its limit.
+pub(crate) fn exceeds(limit: Option<Duration>, time: Duration) -> bool {
+    limit.is_some_and(|limit| time > limit)
 }

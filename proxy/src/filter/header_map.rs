@@ -10,7 +10,7 @@ use crate::filter::event::Direction;
 use crate::filter::exchange::Exchange;
 use crate::filter::header_names;
 use crate::head::{RequestHead, ResponseHead};
-use crate::limits::MAX_HEADERS;
+use crate::limits::MAX_FILTERED_HEADERS;
 use crate::packed_headers::PackedHeaders;
 
 /// A header that must not be sent. The stream fails, and the guest gets no error status, since many guests would
@@ -165,7 +165,7 @@ pub(super) fn write(
     let name = header_names::with_header_name(name, HeaderName::clone).ok_or(InvalidHeader)?;
     let value = HeaderValue::from_bytes(value).map_err(|_| InvalidHeader)?;
     let Some(headers) = headers_mut(exchange, map) else { return Ok(()) };
-    if headers.len() >= MAX_HEADERS * 2 {
+    if headers.len() >= MAX_FILTERED_HEADERS {
         return Err(InvalidHeader); // A filter may exceed the downstream limit, up to twice.
     }
     match mode {

@@ -204,7 +204,7 @@ mod tests {
     use std::io;
     use std::net::{TcpListener, TcpStream};
 
-    use weir_model::{RouteTable, RouteTableName, SnapshotBuilder};
+    use weir_model::{DownstreamProtocolOptions, RouteTable, RouteTableName, SnapshotBuilder};
 
     use super::*;
 
@@ -218,8 +218,14 @@ mod tests {
         builder.put_route_table(Arc::new(RouteTable { name: table.clone(), virtual_hosts: Vec::new() }));
         for (text, address) in listeners {
             let protocol = weir_model::ListenerProtocol::Http;
-            let listener =
-                Listener { name: name(text), address: *address, protocol, route_table: table.clone(), tls: None };
+            let listener = Listener {
+                name: name(text),
+                address: *address,
+                protocol,
+                route_table: table.clone(),
+                tls: None,
+                options: DownstreamProtocolOptions::default(),
+            };
             builder.put_listener(Arc::new(listener));
         }
         builder.complete().unwrap()

@@ -1,10 +1,16 @@
 //! Detects TLS and the HTTP codec of a connection from its first bytes, without reading them. HTTP/2 with prior
 //! knowledge begins with a preface (RFC 9113 §3.4); everything else is HTTP/1.
 
+use std::time::Duration;
+
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Time between two peeks at an incomplete preface. Real clients send it in one packet.
-const PEEK_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
+/// Time before the second peek at an incomplete preface. Real clients send it in one packet.
+const MIN_PEEK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest time between two peeks, which bounds the cost of a client that never completes the preface.
+const MAX_PEEK_PAUSE: Duration = Duration::from_millis(320);
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -28,13 +34,18 @@ pub(super) async fn is_tls(socket: &TcpStream) -> Option<bool> {
 /// Returns the codec of the first bytes; `None` when the peer closes before sending any.
 pub(super) async fn detect_codec(socket: &TcpStream) -> Option<Codec> {
     let mut bytes = [0; HTTP2_PREFACE.len()];
+    let mut pause = MIN_PEEK_PAUSE;
     loop {
         let length = socket.peek(&mut bytes).await.ok()?;
         match codec_for_prefix(&bytes[..length]) {
             Some(codec) => return Some(codec),
             None if length == 0 => return None,
-            None => tokio::time::sleep(PEEK_RETRY_INTERVAL).await,
+            // A socket with unread bytes stays readable. The end of the peer's side ends the wait: HTTP/1 rejects what
+            // is there.
+            None if socket.ready(Interest::READABLE).await.ok()?.is_read_closed() => return Some(Codec::Http1),
+            None => tokio::time::sleep(pause).await,
         }
+        pause = (pause * 2).min(MAX_PEEK_PAUSE);
     }
 }
 

@@ -19,24 +19,24 @@ use hyper::ext::ReasonPhrase;
 use tracing::debug;
 use weir_http1::encode::{self, BodyEncoder};
 use weir_http1::io::{MessageIo, ReadError};
-use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Rejection, RequestHead};
+use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, RequestHead};
 
 use crate::body::{Body, encode_frame};
 use crate::connection::Connection;
 use crate::error::ProxyError;
 use crate::incoming::{Http1Body, Incoming, InformationalSink};
-use crate::limits::{HTTP1_LIMITS, MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT};
+use crate::limits::{MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT, http1_request_limits};
 use crate::server::date::write_date;
 use crate::server::http1_head::{printable_target, set_framing};
 use crate::server::interrupt::{Interrupt, interrupt, timed_out};
-use crate::stream::{self, ReceivedRequest, RejectedRequest};
+use crate::stream::{self, Expectation, ReceivedRequest, RejectedRequest, ValidRequest};
 use crate::task;
 use crate::tls::Transport;
 use crate::worker::Worker;
 
 /// Serves requests until the connection closes, is idle for too long, or has drained.
 pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, transport: Transport) {
-    let shared = Rc::new(DownstreamIo::new(transport));
+    let shared = Rc::new(DownstreamIo::new(transport, http1_request_limits(&connection.options)));
     let _end = EndExchange(&shared);
     let mut interrupted = pin!(interrupt(connection));
     loop {
@@ -98,6 +98,7 @@ enum AfterResponse {
 /// The byte stream of a connection, shared with the body of its current request.
 struct DownstreamIo {
     io: RefCell<MessageIo<Transport>>,
+    limits: Limits,
     /// The body of the current request.
     body: RefCell<BodyDecoder>,
     /// The number of the current request on the connection.
@@ -113,10 +114,11 @@ struct DownstreamIo {
 }
 
 impl DownstreamIo {
-    fn new(transport: Transport) -> Self {
+    fn new(transport: Transport, limits: Limits) -> Self {
         Self {
             io: RefCell::new(MessageIo::new(transport)),
-            body: RefCell::new(BodyDecoder::new(BodyLength::Exact(0), HTTP1_LIMITS)),
+            limits,
+            body: RefCell::new(BodyDecoder::new(BodyLength::Exact(0), limits)),
             exchange: Cell::new(0),
             body_reader: RefCell::default(),
             expects_continue: Cell::new(false),
@@ -131,9 +133,11 @@ impl DownstreamIo {
         connection: &Connection,
         interrupted: Pin<&mut impl Future<Output = Interrupt>>,
     ) -> NextRequest {
-        let mut heads = HeadDecoder::new(HTTP1_LIMITS);
+        let mut heads = HeadDecoder::new(self.limits);
         if !self.io.borrow_mut().input().is_empty() {
             connection.on_bytes_received(); // Pipelined.
+        } else if connection.is_spent() {
+            return NextRequest::Closed; // It became too old while it responded.
         }
         let read = pin!(poll_fn(|context| self.poll_head(&mut heads, connection, context)));
         let head = tokio::select! {
@@ -187,17 +191,21 @@ impl DownstreamIo {
 
     /// Returns the request for `handle`, with a body that reads from this connection.
     fn begin_exchange(self: &Rc<Self>, head: RequestHead) -> (ReceivedRequest, Exchange) {
-        let RequestHead { method, target, version, headers, body, keep_alive } = head;
+        let RequestHead { method, target, version, host, headers, connection_fields, body, keep_alive } = head;
         let Ok(uri) = Uri::from_maybe_shared(target.clone()) else {
             let error = ProxyError::Malformed(Rejection::Target);
             let rejected = RejectedRequest { method, path: printable_target(&target), version, error };
             return (ReceivedRequest::Rejected(rejected), Exchange::rejected());
         };
-        *self.body.borrow_mut() = BodyDecoder::new(body, HTTP1_LIMITS);
+        *self.body.borrow_mut() = BodyDecoder::new(body, self.limits).without_trailers(connection_fields);
         self.exchange.set(self.exchange.get().wrapping_add(1));
         self.is_responding.set(false);
         let has_body = body != BodyLength::Exact(0);
-        self.expects_continue.set(has_body && version == Version::HTTP_11 && headers.contains_key(EXPECT));
+        // RFC 9110 §10.1.1: a downstream that has begun to send its body does not wait.
+        let may_wait = has_body && version == Version::HTTP_11 && self.io.borrow_mut().input().is_empty();
+        self.expects_continue.set(may_wait && headers.contains_key(EXPECT));
+        // RFC 9931 §8: a client of CONNECT may send bytes of another protocol, whatever the response is.
+        let keep_alive = keep_alive && method != Method::CONNECT;
         let exchange = Exchange { method: method.clone(), version, keep_alive };
         let incoming = match has_body {
             true => Incoming::Http1(Box::new(RequestBody { shared: Rc::clone(self), exchange: self.exchange.get() })),
@@ -208,14 +216,10 @@ impl DownstreamIo {
         *request.uri_mut() = uri;
         *request.version_mut() = version;
         *request.headers_mut() = headers;
-        (
-            match version {
-                // RFC 9110 §15.2: a client of HTTP/1.0 does not know informational responses.
-                Version::HTTP_10 => ReceivedRequest::Valid(request),
-                _ => ReceivedRequest::WithInformational(request, Rc::clone(self) as Rc<dyn InformationalSink>),
-            },
-            exchange,
-        )
+        // RFC 9110 §15.2: a client of HTTP/1.0 does not know informational responses.
+        let informational = (version != Version::HTTP_10).then(|| Rc::clone(self) as Rc<dyn InformationalSink>);
+        let expectation = if self.expects_continue.get() { Expectation::Continue } else { Expectation::None };
+        (ReceivedRequest::Valid(ValidRequest { request, host, expectation, informational }), exchange)
     }
 
     /// Completes when the downstream has reset the connection. A downstream that has only ended its side still reads

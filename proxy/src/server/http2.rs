@@ -8,15 +8,14 @@ use http::Request;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::connection::Connection;
 use crate::incoming::Incoming;
 use crate::io::ObservedIo;
-use crate::limits::{
-    CONNECTION_WINDOW_BYTES, DRAIN_GRACE, MAX_CONCURRENT_STREAMS, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES,
-};
-use crate::stream::{self, ReceivedRequest};
+use crate::limits::{CONNECTION_WINDOW_BYTES, DRAIN_GRACE, MAX_CONCURRENT_STREAMS, STREAM_WINDOW_BYTES};
+use crate::stream::{self, Expectation, ReceivedRequest, ValidRequest};
 use crate::task::LocalExecutor;
 use crate::tls::Transport;
 use crate::worker::Worker;
@@ -26,15 +25,20 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, tran
     let observer = Rc::clone(connection);
     let io = TokioIo::new(ObservedIo::new(transport, move || observer.on_bytes_received()));
     let service = service_fn(|request: Request<_>| {
-        let received = ReceivedRequest::Valid(request.map(Incoming::Http2));
-        stream::handle(Rc::clone(worker), Rc::clone(connection), received)
+        let request = ValidRequest {
+            request: request.map(Incoming::Http2),
+            host: None,
+            expectation: Expectation::None,
+            informational: None,
+        };
+        stream::handle(Rc::clone(worker), Rc::clone(connection), ReceivedRequest::Valid(request))
     });
     let mut server = http2::Builder::new(LocalExecutor { task_name: "stream" });
     server
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
+        .max_header_list_size(connection.options.head.bytes);
     // On the heap: it is twice as large as HTTP/1's, and every connection's task would reserve memory for it.
     let mut server = Box::pin(server.serve_connection(io, service));
     run_until_drained(connection, server.as_mut(), |server| server.graceful_shutdown()).await;
@@ -73,7 +77,10 @@ where
         tokio::select! {
             result = server.as_mut() => break Some(result),
             () = connection.timed_out.notified() => {
-                if connection.is_idle() {
+                if connection.is_spent() {
+                    shut_down(server.as_mut()); // It closes with its last stream.
+                }
+                if connection.is_timed_out(Instant::now()) {
                     break None; // Dropped: no request is in flight.
                 }
             }

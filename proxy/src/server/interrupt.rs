@@ -12,17 +12,26 @@ use crate::limits::DRAIN_GRACE;
 pub(super) enum Interrupt {
     /// The connection was idle for too long, or its request head was not complete in time.
     TimedOut,
-    /// The listener drains.
+    /// The listener drains, or the connection has reached its age.
     Drained,
 }
 
-/// Waits until the connection has timed out, or its listener has drained for [`DRAIN_GRACE`], in which a request may
+/// Waits until the connection has timed out, is too old, or its listener has drained for [`DRAIN_GRACE`], in which a request may
 /// still arrive.
 pub(super) async fn interrupt(connection: &Connection) -> Interrupt {
     let mut drained = pin!(drain_grace_elapsed(&connection.listener.drain));
-    tokio::select! {
-        () = timed_out(connection) => Interrupt::TimedOut,
-        () = &mut drained => Interrupt::Drained,
+    loop {
+        tokio::select! {
+            () = connection.timed_out.notified() => {
+                if connection.is_timed_out(Instant::now()) {
+                    return Interrupt::TimedOut;
+                }
+                if connection.is_spent() && connection.is_unused() {
+                    return Interrupt::Drained;
+                }
+            }
+            () = &mut drained => return Interrupt::Drained,
+        }
     }
 }
 

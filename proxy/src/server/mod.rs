@@ -29,7 +29,8 @@ use crate::worker::{HasTimeout, Worker, WorkerConfig};
 
 /// Serves a connection until it closes, times out, or has drained.
 pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerInfo>, socket: TcpStream, peer: SocketAddr) {
-    let connection = Connection::new(listener, peer, worker.next_connection_id());
+    let options = worker.config(&listener.name).options(&listener.name);
+    let connection = Connection::new(listener, peer, worker.next_connection_id(), options);
     let weak: Weak<dyn HasTimeout> = Rc::downgrade(&connection) as Weak<dyn HasTimeout>;
     let timeout_key = worker.timeouts.register(weak);
     let _in_flight = connection.listener.drain.guard();

@@ -18,6 +18,7 @@ use crate::route::Route;
 use crate::stream::body::StreamBody;
 use crate::stream::body_source::{BodyMode, BodySource};
 use crate::stream::http_stream::{HttpStream, request_timeout};
+use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
 use crate::stream::sanitize;
 use crate::upstream::{Cluster, SendError, SendOptions, UpstreamRequest, UpstreamResponse, mirror, send, tee};
@@ -57,8 +58,13 @@ pub(super) async fn forward(
     let cluster = choose_cluster(stream, route)?;
     stream.record_cluster(cluster, request_timeout(forward, cluster.model().request_timeout));
     let body = if end_of_stream { Body::Empty } else { Body::stream(StreamBody::new(stream, source)) };
-    let options =
-        SendOptions { attempt_timeout: forward.timeouts.backend_request, informational: stream.informational.clone() };
+    let options = SendOptions {
+        attempt_timeout: forward.timeouts.backend_request,
+        // Filters that read the body have satisfied the expectation.
+        expects_continue: stream.expectation == Expectation::Continue
+            && stream.body_mode(Direction::Request) == BodyMode::Passthrough,
+        informational: stream.informational.clone(),
+    };
     let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, body), options));
     let response = match until_replied(stream, sending).await {
         Some(Ok(response)) => response,
@@ -69,7 +75,8 @@ pub(super) async fn forward(
         None => return Ok(ForwardOutcome::Replied),
     };
     stream.record_endpoint(Some(response.endpoint), response.attempts);
-    begin_response(stream, route, response)
+    let max_headers = cluster.model().options.head.headers as usize;
+    begin_response(stream, route, response, max_headers)
 }
 
 /// Returns the target that a filter's routing mark names, or a target picked by weight.
@@ -86,15 +93,16 @@ fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<C
     }
 }
 
-/// Passes the response's head to the filters.
+/// Passes the response's head, of at most `max_headers` headers, to the filters.
 fn begin_response(
     stream: &Rc<HttpStream>,
     route: &Route,
     response: UpstreamResponse,
+    max_headers: usize,
 ) -> Result<ForwardOutcome, ProxyError> {
     let UpstreamResponse { response, lease, .. } = response;
     let (parts, incoming) = response.into_parts();
-    let mut head = sanitize::response(parts)?;
+    let mut head = sanitize::response(parts, max_headers)?;
     route.response_modifier().apply(&mut head.headers);
     let mode = stream.body_mode(Direction::Response);
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };

@@ -13,17 +13,16 @@ use tokio::time::Instant;
 use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 use weir_model::{Forward, RouteAction};
 
-use crate::connection::{Connection, reconnect_reason, record_cluster};
+use crate::connection::{Connection, exceeds, reconnect_reason, record_cluster};
 use crate::error::ProxyError;
 use crate::filter::{Direction, Event, Exchange, FilterStream, LocalReply, SharedStream};
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::incoming::{Incoming, InformationalSink};
-use crate::limits::STREAM_IDLE_TIMEOUT;
 use crate::route::Route;
 use crate::stream::body_source::BodyMode;
-use crate::stream::received::{ReceivedRequest, RejectedRequest};
+use crate::stream::received::{Expectation, ReceivedRequest, RejectedRequest, ValidRequest};
 use crate::stream::response_source::ResponseSource;
-use crate::stream::sanitize;
+use crate::stream::sanitize::{self, RequestOrigin};
 use crate::telemetry::HttpLogFields;
 use crate::upstream::Cluster;
 use crate::worker::{HasTimeout, Worker, WorkerConfig};
@@ -48,11 +47,15 @@ pub(super) struct HttpStream {
     route: RefCell<Option<Result<Arc<Route>, ProxyError>>>,
     /// The request as sent, for the access log.
     original: OriginalRequest,
+    /// What the downstream waits for before it sends the body.
+    pub(super) expectation: Expectation,
     /// The receiver of informational responses, if the downstream accepts them.
     pub(super) informational: Option<Rc<dyn InformationalSink>>,
     deadline: Cell<Option<Instant>>,
     last_activity: Cell<Instant>,
     timeout_key: Cell<usize>,
+    /// True once the response's head has left for the downstream.
+    is_responding: Cell<bool>,
     finished: Cell<bool>,
 }
 
@@ -84,7 +87,8 @@ impl HttpStream {
     ) -> (Rc<Self>, Incoming) {
         connection.stream_started();
         let config = worker.config(&connection.listener.name);
-        let SanitizedRequest { head, incoming, informational, rejected } = sanitize_received(received, connection);
+        let SanitizedRequest { head, incoming, expectation, informational, rejected } =
+            sanitize_received(received, connection);
         let table = config.route_table(&connection.listener.name);
         let route = match rejected {
             Some(error) => Err(error),
@@ -131,10 +135,12 @@ impl HttpStream {
             config,
             route: RefCell::new(Some(route)),
             original,
+            expectation,
             informational,
             deadline: Cell::new(deadline),
             last_activity: Cell::new(started),
             timeout_key: Cell::new(0),
+            is_responding: Cell::new(false),
             finished: Cell::new(false),
         });
         let weak: Weak<dyn HasTimeout> = Rc::downgrade(&stream) as Weak<dyn HasTimeout>;
@@ -201,12 +207,17 @@ impl HttpStream {
         ResponseSource::local_reply()
     }
 
-    /// Aborts the stream: sends a local reply if it has no reply yet, otherwise resets it.
+    /// Aborts the stream: sends a local reply if it has no reply yet, otherwise resets it. Without effect after its end:
+    /// a request's body may fail later, while its connection serves the next request.
     pub(super) fn abort(&self, error: &ProxyError) {
+        if self.finished.get() {
+            return;
+        }
         let mut cell = self.cell.borrow_mut();
         cell.exchange.fail(error.clone());
         let replied = cell.exchange.chain.has_local_reply() || *error == ProxyError::DownstreamGone;
-        if replied && self.is_http1() {
+        // A downstream that does not read blocks its response, which would not notice the end of its body.
+        if (replied || self.is_responding.get()) && self.is_http1() {
             self.connection.reset();
         }
         let event = if replied { Event::Reset } else { Event::LocalReply(LocalReply::from_error(error)) };
@@ -235,6 +246,7 @@ impl HttpStream {
 
     /// Returns the response's head for hyper. Headers that filters read when they log stay in the exchange.
     pub(super) fn response_head(&self) -> ResponseHead {
+        self.is_responding.set(true);
         let mut cell = self.cell.borrow_mut();
         // The output buffer has returned the head, so it exists. The status is a defensive default.
         let (status, reason) = match &mut cell.exchange.response {
@@ -353,7 +365,7 @@ impl HasTimeout for HttpStream {
             // A local reply that a filter pauses has the default request timeout.
             self.deadline.set(Some(now + DEFAULT_REQUEST_TIMEOUT));
             self.abort(&ProxyError::RequestTimeout);
-        } else if now.duration_since(self.last_activity.get()) > STREAM_IDLE_TIMEOUT {
+        } else if exceeds(self.connection.options.stream_idle_timeout, now.duration_since(self.last_activity.get())) {
             self.abort(&ProxyError::StreamIdle);
         }
     }
@@ -384,6 +396,7 @@ impl Drop for StreamGuard {
 struct SanitizedRequest {
     head: RequestHead,
     incoming: Incoming,
+    expectation: Expectation,
     informational: Option<Rc<dyn InformationalSink>>,
     /// The reason for which the request is not served.
     rejected: Option<ProxyError>,
@@ -391,18 +404,19 @@ struct SanitizedRequest {
 
 fn sanitize_received(received: ReceivedRequest, connection: &Connection) -> SanitizedRequest {
     let scheme = if connection.is_tls() { "https" } else { "http" };
-    let (request, informational) = match received {
-        ReceivedRequest::Valid(request) => (request, None),
-        ReceivedRequest::WithInformational(request, sink) => (request, Some(sink)),
+    let ValidRequest { request, host, expectation, informational } = match received {
+        ReceivedRequest::Valid(request) => request,
         ReceivedRequest::Rejected(RejectedRequest { method, path, version, error }) => {
             let head = RequestHead { method, scheme, path, version, ..RequestHead::for_tcp() };
             let (incoming, informational, rejected) = (Incoming::Empty, None, Some(error));
-            return SanitizedRequest { head, incoming, informational, rejected };
+            return SanitizedRequest { head, incoming, expectation: Expectation::None, informational, rejected };
         }
     };
     let (parts, incoming) = request.into_parts();
     let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
-    let (head, rejected) = match sanitize::request(parts, connection.peer.ip(), scheme) {
+    let max_headers = connection.options.head.headers as usize;
+    let origin = RequestOrigin { peer: connection.peer.ip(), scheme, max_headers };
+    let (head, rejected) = match sanitize::request(parts, host, origin) {
         Ok(head) => (head, None),
         Err(error) => {
             let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
@@ -417,7 +431,7 @@ fn sanitize_received(received: ReceivedRequest, connection: &Connection) -> Sani
             (head, Some(error))
         }
     };
-    SanitizedRequest { head, incoming, informational, rejected }
+    SanitizedRequest { head, incoming, expectation, informational, rejected }
 }
 
 /// Returns the error that reset a stream.

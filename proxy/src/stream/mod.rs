@@ -18,5 +18,5 @@ mod sanitize; // Removes ambiguity from heads.
 mod normalize; // One spelling for each path.
 
 pub(crate) use handle::handle;
-pub(crate) use received::{ReceivedRequest, RejectedRequest};
+pub(crate) use received::{Expectation, ReceivedRequest, RejectedRequest, ValidRequest};
 pub(crate) use sanitize::informational as sanitize_informational;

@@ -8,17 +8,17 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, Entry, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, EXPECT, Entry, HOST, HeaderName, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
-use weir_http1::has_token;
+use weir_http1::{belongs_in_head, has_token};
 
 use super::normalize;
 use crate::error::ProxyError;
 use crate::head::{RequestHead, ResponseHead};
-use crate::limits::{MAX_HEADERS, MAX_REQUEST_ID_BYTES};
+use crate::limits::MAX_REQUEST_ID_BYTES;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -27,27 +27,29 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Prefix of headers that are internal to the mesh. They are never accepted from a downstream.
 const INTERNAL_PREFIX: &str = "x-weir-";
 
+/// Headers that concern one connection (RFC 9110 §7.6.1). The HTTP/1 codec leaves `te` and an `upgrade` that
+/// `connection` has; HTTP/2 forbids all but `te` (RFC 9113 §8.2.2).
+const HOP_BY_HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
+
 /// The special headers that a head has, as one bit for each kind.
 #[derive(Clone, Copy)]
 struct SpecialHeaders(u8);
 
 impl SpecialHeaders {
-    /// The `connection` header, which most downstreams send.
-    const CONNECTION: u8 = 1;
-    /// Any other hop-by-hop header. Few downstreams send one.
-    const HOP_BY_HOP: u8 = 1 << 5;
-    const TRANSFER_ENCODING: u8 = 1 << 1;
+    /// A hop-by-hop header that the codec has left. Few downstreams send one.
+    const HOP_BY_HOP: u8 = 1;
     const CONTENT_LENGTH: u8 = 1 << 2;
     const EXPECT: u8 = 1 << 3;
     const INTERNAL: u8 = 1 << 4;
+    /// Headers that a request does not retain.
+    const REMOVED: u8 = Self::HOP_BY_HOP | Self::EXPECT | Self::INTERNAL;
 
     /// Scans the header names once, which costs less than looking up a dozen absent headers.
     fn scan(headers: &HeaderMap) -> Self {
         headers.keys().fold(Self(0), |Self(bits), name| {
             let bit = match name.as_str() {
-                "connection" => Self::CONNECTION,
-                "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => Self::HOP_BY_HOP,
-                "transfer-encoding" => Self::TRANSFER_ENCODING,
+                name if HOP_BY_HOP.contains(&name) => Self::HOP_BY_HOP,
                 "content-length" => Self::CONTENT_LENGTH,
                 "expect" => Self::EXPECT,
                 name if name.starts_with(INTERNAL_PREFIX) => Self::INTERNAL,
@@ -62,71 +64,114 @@ impl SpecialHeaders {
     }
 }
 
-/// Makes a request's head unambiguous. `peer` is the downstream's address, `scheme` its scheme.
+/// The properties of a connection that its requests are sanitized by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestOrigin {
+    /// The downstream's address.
+    pub(crate) peer: IpAddr,
+    /// The scheme of its requests.
+    pub(crate) scheme: &'static str,
+    /// The largest number of headers of a request.
+    pub(crate) max_headers: usize,
+}
+
+/// Makes a request's head unambiguous. `host` is the value of `host` that the codec has separated from the headers.
 ///
 /// # Errors
 /// `BadRequest` for a head that two parties could interpret differently, for `CONNECT` and for upgrades.
-/// `HeadersTooLarge` for more headers than allowed.
-pub(crate) fn request(parts: request::Parts, peer: IpAddr, scheme: &'static str) -> Result<RequestHead, ProxyError> {
+/// `HeadersTooLarge` for more headers than allowed. `ExpectationFailed` and `Misdirected` as their names say.
+pub(crate) fn request(
+    parts: request::Parts,
+    host: Option<HeaderValue>,
+    origin: RequestOrigin,
+) -> Result<RequestHead, ProxyError> {
     let request::Parts { method, uri, version, mut headers, .. } = parts;
-    if headers.len() > MAX_HEADERS {
+    let RequestOrigin { peer, scheme, max_headers } = origin;
+    if headers.len() > max_headers {
         return Err(ProxyError::HeadersTooLarge);
     }
     if method == Method::CONNECT {
         return Err(ProxyError::BadRequest("CONNECT is not supported"));
     }
-    let authority = authority(&uri, version, &mut headers)?;
+    // RFC 9112 §3.2.3: a target in authority-form is for CONNECT alone.
+    if uri.authority().is_some() && uri.scheme().is_none() {
+        return Err(ProxyError::BadRequest("the target is a host"));
+    }
+    // RFC 9110 §7.4: a client that believes to be on a secured connection must learn that it is not.
+    if version < Version::HTTP_2 && uri.scheme_str() == Some("https") && scheme != "https" {
+        return Err(ProxyError::Misdirected);
+    }
+    let authority = authority(&uri, version, host, &mut headers)?;
     let path = normalize::path(uri, &method)?;
     let present = SpecialHeaders::scan(&headers);
-    let hop_by_hop = present.has(SpecialHeaders::HOP_BY_HOP);
-    let trailers = hop_by_hop && has_token(&headers, &TE, b"trailers");
-    if hop_by_hop {
+    if present.has(SpecialHeaders::EXPECT) {
+        check_expectation(&headers)?;
+    }
+    if present.has(SpecialHeaders::HOP_BY_HOP) {
         reject_upgrade(&headers)?;
     }
-    remove_hop_by_hop(&mut headers, present);
-    if trailers {
-        // RFC 9110 §10.1.4: the only value of `te` that every hop can forward.
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    if present.has(SpecialHeaders::TRANSFER_ENCODING) {
-        remove_transfer_encoding(&mut headers).map_err(ProxyError::BadRequest)?;
-    } else if present.has(SpecialHeaders::CONTENT_LENGTH) {
-        check_content_length(&mut headers).map_err(ProxyError::BadRequest)?;
-    }
-    if present.has(SpecialHeaders::EXPECT) {
-        // The codec sends 100 when the body is first read.
-        if !has_token(&headers, &EXPECT, b"100-continue") {
-            return Err(ProxyError::ExpectationFailed);
+    if present.has(SpecialHeaders::REMOVED) {
+        let accepts_trailers = has_token(&headers, &TE, b"trailers");
+        retain(&mut headers, |name| !is_removed(name.as_str()));
+        if accepts_trailers {
+            // RFC 9110 §10.1.4: the only value of `te` that every hop can forward.
+            headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        headers.remove(EXPECT);
     }
-    if present.has(SpecialHeaders::INTERNAL) {
-        let internal: Vec<_> =
-            headers.keys().filter(|name| name.as_str().starts_with(INTERNAL_PREFIX)).cloned().collect();
-        internal.iter().for_each(|name| drop(headers.remove(name)));
+    if present.has(SpecialHeaders::CONTENT_LENGTH) {
+        check_content_length(&mut headers).map_err(ProxyError::BadRequest)?;
     }
     set_forwarded_headers(&mut headers, peer, scheme);
     Ok(RequestHead { method, scheme, authority, path, headers, version })
 }
 
-/// Makes the head of an endpoint's response unambiguous.
+/// Returns true for request headers that end here: hop-by-hop ones, `expect`, which the codec satisfies, and internal
+/// ones.
+fn is_removed(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name) || name == "expect" || name.starts_with(INTERNAL_PREFIX)
+}
+
+/// Removes headers, and leaves the others in their order.
+fn retain(headers: &mut HeaderMap, is_kept: impl Fn(&HeaderName) -> bool) {
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    let mut current = None;
+    for (name, value) in std::mem::take(headers) {
+        current = name.or(current); // Further values of one name come without it.
+        if let Some(name) = current.as_ref().filter(|name| is_kept(name)) {
+            kept.append(name.clone(), value);
+        }
+    }
+    *headers = kept;
+}
+
+/// Accepts `100-continue`, and an empty list (RFC 9110 §10.1.1).
+fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let values = headers.get_all(EXPECT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut expectations = values.map(<[u8]>::trim_ascii).filter(|expectation| !expectation.is_empty());
+    match expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
+        true => Ok(()),
+        false => Err(ProxyError::ExpectationFailed),
+    }
+}
+
+/// Makes the head of an endpoint's response unambiguous. `max_headers` is the largest number of its headers.
 ///
 /// # Errors
 /// `UpstreamProtocol` for a response that was not requested or that no downstream could interpret.
-pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyError> {
+pub(crate) fn response(parts: response::Parts, max_headers: usize) -> Result<ResponseHead, ProxyError> {
     let rejected = |reason: &str| ProxyError::UpstreamProtocol(reason.to_owned());
     let response::Parts { status, mut headers, mut extensions, .. } = parts;
     if status.is_informational() {
         return Err(rejected("it switched protocols without a request"));
     }
-    if headers.len() > MAX_HEADERS {
+    if headers.len() > max_headers {
         return Err(rejected("the response has too many headers"));
     }
     let present = SpecialHeaders::scan(&headers);
-    remove_hop_by_hop(&mut headers, present);
-    if present.has(SpecialHeaders::TRANSFER_ENCODING) {
-        remove_transfer_encoding(&mut headers).map_err(rejected)?;
-    } else if present.has(SpecialHeaders::CONTENT_LENGTH) {
+    if present.has(SpecialHeaders::HOP_BY_HOP) {
+        retain(&mut headers, |name| !HOP_BY_HOP.contains(&name.as_str()));
+    }
+    if present.has(SpecialHeaders::CONTENT_LENGTH) {
         check_content_length(&mut headers).map_err(rejected)?;
     }
     if status == StatusCode::NO_CONTENT {
@@ -135,35 +180,43 @@ pub(crate) fn response(parts: response::Parts) -> Result<ResponseHead, ProxyErro
     Ok(ResponseHead { status, reason: extensions.remove(), headers })
 }
 
-/// Removes what only a head may have from trailers: internal headers, and those that the proxy sets (RFC 9110 §6.5.1).
+/// Removes what only a head may have from trailers (RFC 9110 §6.5.1), internal headers, and those that the proxy sets.
 pub(super) fn trailers(trailers: &mut HeaderMap) {
-    let is_set_by_proxy = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with(INTERNAL_PREFIX) || name.starts_with("x-forwarded-") || name == "x-request-id"
+    let is_removed = |name: &HeaderName| {
+        let text = name.as_str();
+        belongs_in_head(name)
+            || text.starts_with(INTERNAL_PREFIX)
+            || text.starts_with("x-forwarded-")
+            || text == "x-request-id"
     };
-    let named: Vec<HeaderName> = trailers.keys().filter(|name| is_set_by_proxy(name)).cloned().collect();
-    named.iter().for_each(|name| drop(trailers.remove(name)));
+    if trailers.keys().any(is_removed) {
+        retain(trailers, |name| !is_removed(name));
+    }
 }
 
 /// Removes hop-by-hop headers from an informational response.
 pub(crate) fn informational(headers: &mut HeaderMap) {
-    let present = SpecialHeaders::scan(headers);
-    remove_hop_by_hop(headers, present);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(CONTENT_LENGTH); // RFC 9110 §8.6: never with 1xx.
+    // RFC 9110 §8.6: no length with 1xx.
+    retain(headers, |name| !HOP_BY_HOP.contains(&name.as_str()) && *name != CONTENT_LENGTH);
 }
 
-/// Removes the `host` header and returns the request's host.
+/// Removes the `host` header of HTTP/2, and returns the request's host.
 ///
 /// RFC 9112 §3.2: a request has exactly one `host`. One that differs from the target's host is rejected and not
 /// ignored, because another server may use it.
-fn authority(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<HeaderValue, ProxyError> {
-    let host = match headers.entry(HOST) {
-        Entry::Occupied(hosts) if hosts.iter().nth(1).is_some() => {
+fn authority(
+    uri: &Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    headers: &mut HeaderMap,
+) -> Result<HeaderValue, ProxyError> {
+    let host = match (host, headers.entry(HOST)) {
+        (Some(_), Entry::Occupied(_)) => return Err(ProxyError::BadRequest("more than one host header")),
+        (None, Entry::Occupied(hosts)) if hosts.iter().nth(1).is_some() => {
             return Err(ProxyError::BadRequest("more than one host header"));
         }
-        Entry::Occupied(host) => Some(host.remove()),
-        Entry::Vacant(_) => None,
+        (None, Entry::Occupied(host)) => Some(host.remove()),
+        (host, Entry::Vacant(_)) => host,
     };
     let authority = match (uri.authority(), host) {
         (Some(target), Some(host)) => {
@@ -210,62 +263,9 @@ fn is_host(authority: &[u8]) -> bool {
 /// RFC 9110 §7.8 allows ignoring an upgrade. Ignoring `h2c` is harmless. A downstream that requests another protocol
 /// cannot continue without it, so it gets an error.
 fn reject_upgrade(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let upgrades = headers.contains_key(UPGRADE) && has_token(headers, &CONNECTION, b"upgrade");
-    if upgrades && !has_token(headers, &UPGRADE, b"h2c") {
+    if headers.contains_key(UPGRADE) && !has_token(headers, &UPGRADE, b"h2c") {
         return Err(ProxyError::BadRequest("upgrades are not supported"));
     }
-    Ok(())
-}
-
-/// Removes `connection`, the headers that it names, and the other hop-by-hop headers (RFC 9110 §7.6.1).
-fn remove_hop_by_hop(headers: &mut HeaderMap, present: SpecialHeaders) {
-    if present.has(SpecialHeaders::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .map(<[u8]>::trim_ascii)
-            // The usual options name no header that could be present.
-            .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
-            .filter_map(|option| HeaderName::from_bytes(option).ok())
-            .filter(|name| !is_end_to_end(name.as_str()))
-            .take(MAX_HEADERS)
-            .collect();
-        named.iter().for_each(|name| drop(headers.remove(name)));
-        headers.remove(CONNECTION);
-    }
-    if present.has(SpecialHeaders::HOP_BY_HOP) {
-        for name in ["keep-alive", "proxy-connection", "te", "upgrade", "http2-settings"] {
-            headers.remove(name);
-        }
-    }
-}
-
-/// Returns true for headers that `connection` cannot remove.
-///
-/// A downstream must not be able to hide its identity, or to change the length of its body, towards those behind this
-/// proxy.
-fn is_end_to_end(name: &str) -> bool {
-    name.starts_with("x-forwarded-")
-        || name.starts_with("content-")
-        || matches!(
-            name,
-            "transfer-encoding" | "forwarded" | "via" | "x-real-ip" | "x-request-id" | "authorization" | "cookie"
-        )
-}
-
-/// Removes `transfer-encoding` and a length beside it, since the codec has decoded the body.
-///
-/// # Errors
-/// Any coding but `chunked`: the body would still be coded, without its label.
-fn remove_transfer_encoding(headers: &mut HeaderMap) -> Result<(), &'static str> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = codings.next().is_some_and(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
-    if !chunked || codings.next().is_some() {
-        return Err("a transfer-encoding other than chunked");
-    }
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(CONTENT_LENGTH);
     Ok(())
 }
 

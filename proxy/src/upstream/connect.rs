@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +12,12 @@ use tokio::net::TcpStream;
 use tracing::debug;
 use weir_model::Workload;
 
-use super::http1::Http1Connection;
 use super::open_guard::OpenConnectionGuard;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::identity::Identity;
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, MAX_HEAD_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES, UPSTREAM_UNACKED_TIMEOUT,
+    CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES, UPSTREAM_UNACKED_TIMEOUT,
 };
 use crate::task::{self, LocalExecutor};
 use crate::tls::{self, Transport};
@@ -32,6 +30,8 @@ pub(super) struct ConnectTarget<'a> {
     pub(super) timeout: Duration,
     /// Mutual TLS; `None` for plaintext.
     pub(super) tls: Option<&'a UpstreamTlsContext>,
+    /// Bytes of a response's head on an HTTP/2 connection.
+    pub(super) max_head_bytes: u32,
 }
 
 /// The identities of a mutual TLS connection.
@@ -42,12 +42,15 @@ pub(super) struct UpstreamTlsContext {
     pub(super) workload: Workload,
 }
 
-/// Opens an HTTP/1.1 connection, which counts in `open` until it is closed.
-pub(super) async fn http1(
-    target: ConnectTarget<'_>,
-    open: OpenConnectionGuard,
-) -> Result<Rc<Http1Connection>, ProxyError> {
-    Ok(Http1Connection::new(connect_transport(target, b"http/1.1").await?, open))
+/// An open transport. It counts as open until it is dropped.
+pub(super) struct OpenTransport {
+    pub(super) transport: Transport,
+    pub(super) open: OpenConnectionGuard,
+}
+
+/// Opens the transport of an HTTP/1.1 connection, which counts in `open` until it is closed.
+pub(super) async fn http1(target: ConnectTarget<'_>, open: OpenConnectionGuard) -> Result<OpenTransport, ProxyError> {
+    Ok(OpenTransport { transport: connect_transport(target, b"http/1.1").await?, open })
 }
 
 /// Opens an HTTP/2 connection with prior knowledge, which counts in `open` until it is closed.
@@ -55,8 +58,8 @@ pub(super) async fn http2(
     target: ConnectTarget<'_>,
     open: OpenConnectionGuard,
 ) -> Result<http2::SendRequest<Body>, ProxyError> {
+    let max_head_bytes = target.max_head_bytes;
     let stream = connect_transport(target, b"h2").await?;
-    let max_head_bytes = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
     let (sender, connection) = http2::Builder::new(LocalExecutor { task_name: "upstream_http2_stream" })
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -79,7 +82,7 @@ pub(super) async fn raw(
 
 /// Opens a TCP connection, and performs the TLS handshake if the cluster requires one.
 async fn connect_transport(
-    ConnectTarget { address, timeout, tls }: ConnectTarget<'_>,
+    ConnectTarget { address, timeout, tls, max_head_bytes: _ }: ConnectTarget<'_>,
     protocol: &[u8],
 ) -> Result<Transport, ProxyError> {
     let opened = async {

@@ -19,25 +19,29 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use tokio::task::AbortHandle;
 use weir_http1::io::{MessageIo, ReadError};
-use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Rejection, ResponseHead};
+use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, ResponseHead};
 
+use super::connect::OpenTransport;
 use super::http1_request::{RequestWriter, WriteError};
 use super::open_guard::OpenConnectionGuard;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::incoming::{Http1Body, Incoming, InformationalSink};
-use crate::limits::{HTTP1_LIMITS, MAX_INFORMATIONAL_RESPONSES};
+use crate::limits::MAX_INFORMATIONAL_RESPONSES;
 use crate::task;
 use crate::tls::Transport;
 
 /// An HTTP/1.1 connection to an endpoint.
 pub(super) struct Http1Connection {
     state: RefCell<ConnectionState>,
+    /// The sweep of the pool at which the connection was opened.
+    opened: u32,
     _open: OpenConnectionGuard,
 }
 
 struct ConnectionState {
     io: MessageIo<Transport>,
+    limits: Limits,
     /// The number of the current request on the connection.
     exchange: u32,
     /// The request, until it was written to its end. It is here and not in the future of `send`, so that a request in
@@ -79,22 +83,34 @@ pub(super) struct Http1SendError {
 }
 
 impl Http1Connection {
-    /// Returns the connection on a transport. It counts in `open` until it is dropped.
-    pub(super) fn new(transport: Transport, open: OpenConnectionGuard) -> Rc<Self> {
+    /// Returns the connection on a transport, opened at a sweep of the pool.
+    pub(super) fn new(transport: OpenTransport, limits: Limits, opened: u32) -> Rc<Self> {
+        let OpenTransport { transport, open } = transport;
         let state = ConnectionState {
             io: MessageIo::new(transport),
+            limits,
             exchange: 0,
             request: None,
             writer: None,
             write_error: None,
             method: Method::GET,
-            heads: HeadDecoder::new(HTTP1_LIMITS),
+            heads: HeadDecoder::new(limits),
             informational: 0,
-            body: BodyDecoder::new(BodyLength::Exact(0), HTTP1_LIMITS),
+            body: BodyDecoder::new(BodyLength::Exact(0), limits),
             progress: Progress::Received,
             keep_alive: true,
         };
-        Rc::new(Self { state: RefCell::new(state), _open: open })
+        Rc::new(Self { state: RefCell::new(state), opened, _open: open })
+    }
+
+    /// Returns the sweep of the pool at which the connection was opened.
+    pub(super) fn opened(&self) -> u32 {
+        self.opened
+    }
+
+    /// Returns the number of requests so far.
+    pub(super) fn served(&self) -> u32 {
+        self.state.borrow().exchange
     }
 
     /// Returns true if the next request can be sent: the last exchange is complete, and the endpoint has neither closed
@@ -137,11 +153,15 @@ impl Http1Connection {
     }
 
     fn begin_response(self: &Rc<Self>, head: ResponseHead) -> Response<Incoming> {
-        let ResponseHead { status, reason, version, headers, body, keep_alive } = head;
+        let ResponseHead { status, reason, version, headers, connection_fields, body, keep_alive } = head;
         let state = &mut *self.state.borrow_mut();
         state.keep_alive = keep_alive;
-        state.body = BodyDecoder::new(body, HTTP1_LIMITS);
-        if state.request.is_some() && state.write_error.is_none() {
+        state.body = BodyDecoder::new(body, state.limits).without_trailers(connection_fields);
+        // An endpoint that refuses a request is not sent the body that it has not asked for, and the connection closes.
+        let is_refused = status.is_client_error() || status.is_server_error();
+        let rest = state.request.as_mut().filter(|request| !(is_refused && request.is_held_back()));
+        if let Some(request) = rest.filter(|_| state.write_error.is_none()) {
+            request.on_continue();
             state.writer = Some(self.spawn_writer());
         }
         let incoming = match state.body.is_end() {
@@ -186,7 +206,7 @@ impl ConnectionState {
         // next one.
         self.keep_alive = false;
         self.write_error = None;
-        self.heads = HeadDecoder::new(HTTP1_LIMITS);
+        self.heads = HeadDecoder::new(self.limits);
         self.informational = 0;
         self.method = request.method().clone();
         self.progress = Progress::Unwritten;
@@ -206,15 +226,8 @@ impl ConnectionState {
             }
             self.progress = Progress::Awaited;
         }
-        if self.write_error.is_none() {
-            match self.poll_write(context) {
-                Poll::Ready(Err(WriteError::Body(error))) => return Poll::Ready(Err(ReceiveError::Body(error))),
-                // The endpoint may have responded before it closed.
-                Poll::Ready(Err(WriteError::Io(error))) => self.write_error = Some(error),
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-            }
-        }
         loop {
+            self.write_more(context)?;
             let head = ready!(self.poll_head(context)).map_err(ReceiveError::Read)?;
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Poll::Ready(Err(ReceiveError::UnexpectedUpgrade));
@@ -226,11 +239,27 @@ impl ConnectionState {
             if self.informational > MAX_INFORMATIONAL_RESPONSES {
                 return Poll::Ready(Err(ReceiveError::TooManyInformational));
             }
-            // The proxy itself answers `expect: 100-continue`.
+            // The downstream is sent a 100 of the proxy's own when its body is read.
+            if let Some(request) = self.request.as_mut().filter(|_| head.status == StatusCode::CONTINUE) {
+                request.on_continue();
+            }
             if let Some(sink) = informational.filter(|_| head.status != StatusCode::CONTINUE) {
                 sink.send(head.status, head.headers);
             }
         }
+    }
+
+    /// Writes as much of the request as the connection takes.
+    fn write_more(&mut self, context: &mut Context<'_>) -> Result<(), ReceiveError> {
+        if self.write_error.is_none() {
+            match self.poll_write(context) {
+                Poll::Ready(Err(WriteError::Body(error))) => return Err(ReceiveError::Body(error)),
+                // The endpoint may have responded before it closed.
+                Poll::Ready(Err(WriteError::Io(error))) => self.write_error = Some(error),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        Ok(())
     }
 
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, ReadError>> {

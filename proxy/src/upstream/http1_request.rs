@@ -1,20 +1,23 @@
 //! Writes one request to an HTTP/1.1 connection: its head with the first bytes of its body, then the rest. Remembers
 //! what has left, so that a request of which no byte was sent can be sent again.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 use weir_http1::BodyLength;
 use weir_http1::encode::{self, BodyEncoder, WrongLength};
 use weir_http1::io::MessageIo;
 
 use crate::body::{Body, encode_frame};
 use crate::error::ProxyError;
+use crate::limits::CONTINUE_TIMEOUT;
 use crate::tls::Transport;
 
 /// Writes one request.
@@ -23,6 +26,8 @@ pub(super) struct RequestWriter {
     encoder: BodyEncoder,
     /// True once the end of the body was encoded.
     is_encoded: bool,
+    /// The time for which the body waits for the endpoint's `100 Continue`; `None` when it does not wait.
+    expectation: Option<Pin<Box<Sleep>>>,
     /// The request as it was, until a byte of it was sent.
     unsent: Option<Box<UnsentRequest>>,
 }
@@ -55,8 +60,10 @@ impl RequestWriter {
         let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         encode::request_head(io.encoded(), &parts.method, target.as_bytes(), &parts.headers);
         let encoder = BodyEncoder::new(declared_length(&parts.headers));
+        let expects = !encoder.is_complete() && parts.headers.contains_key(EXPECT);
+        let expectation = expects.then(|| Box::pin(sleep(CONTINUE_TIMEOUT)));
         let unsent = Some(Box::new(UnsentRequest { parts, first: None, has_trailers: false }));
-        Self { body, encoder, is_encoded: false, unsent }
+        Self { body, encoder, is_encoded: false, expectation, unsent }
     }
 
     /// Writes until the request has ended.
@@ -66,7 +73,7 @@ impl RequestWriter {
         context: &mut Context<'_>,
     ) -> Poll<Result<(), WriteError>> {
         loop {
-            let mut is_body_pending = false;
+            let mut is_body_pending = self.poll_expectation(context).is_pending();
             while self.can_encode() && !is_body_pending && io.can_encode() {
                 is_body_pending = self.poll_encode(io, context)?.is_pending();
             }
@@ -83,6 +90,25 @@ impl RequestWriter {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Waits for the endpoint's `100 Continue`, but not longer than [`CONTINUE_TIMEOUT`].
+    fn poll_expectation(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(expectation) = &mut self.expectation {
+            ready!(expectation.as_mut().poll(context));
+            self.expectation = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Sends the body: the endpoint has responded with `100 Continue`.
+    pub(super) fn on_continue(&mut self) {
+        self.expectation = None;
+    }
+
+    /// Returns true if the endpoint has not asked for the body.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.expectation.is_some()
     }
 
     /// Returns the request, if no byte of it was sent.

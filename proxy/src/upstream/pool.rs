@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http2;
 use tokio::sync::watch;
-use weir_model::UpstreamProtocol;
+use weir_model::{UpstreamProtocol, UpstreamProtocolOptions};
 
 use super::cluster::WorkerCounters;
 use super::connect::{self, ConnectTarget, UpstreamTlsContext};
@@ -24,7 +24,8 @@ use crate::body::Body;
 use crate::error::ProxyError;
 use crate::identity::Identity;
 use crate::limits::{
-    MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, MAX_STREAMS_PER_UPSTREAM_CONNECTION, UPSTREAM_IDLE_SWEEPS,
+    MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, MAX_STREAMS_PER_UPSTREAM_CONNECTION, POOL_SWEEP_INTERVAL,
+    http1_response_limits,
 };
 use crate::task;
 use crate::tls::Transport;
@@ -38,8 +39,36 @@ impl SweepClock {
         self.0.set(self.0.get().wrapping_add(1));
     }
 
-    fn is_idle_timeout(&self, since: u32) -> bool {
-        self.0.get().wrapping_sub(since) >= UPSTREAM_IDLE_SWEEPS
+    fn now(&self) -> u32 {
+        self.0.get()
+    }
+
+    /// Returns true if as many sweeps have passed since `since`; false without a limit.
+    fn has_passed(&self, since: u32, limit: Option<u32>) -> bool {
+        limit.is_some_and(|limit| self.0.get().wrapping_sub(since) >= limit)
+    }
+}
+
+/// Bounds and timeouts of the connections to one endpoint, with times as sweeps.
+#[derive(Debug, Clone, Copy)]
+struct ConnectionBounds {
+    options: UpstreamProtocolOptions,
+    idle_sweeps: Option<u32>,
+    age_sweeps: Option<u32>,
+}
+
+impl ConnectionBounds {
+    fn new(options: UpstreamProtocolOptions) -> Self {
+        let sweeps = |time: Duration| {
+            let sweeps = time.as_millis().div_ceil(POOL_SWEEP_INTERVAL.as_millis());
+            u32::try_from(sweeps).unwrap_or(u32::MAX)
+        };
+        Self { options, idle_sweeps: options.idle_timeout.map(sweeps), age_sweeps: options.max_age.map(sweeps) }
+    }
+
+    /// Returns true if a connection that has served so many requests accepts no more.
+    fn is_last(&self, served: u32) -> bool {
+        self.options.max_requests.is_some_and(|most| served >= most.get())
     }
 }
 
@@ -59,6 +88,7 @@ pub(super) struct Pool {
     connect_timeout: Duration,
     /// Mutual TLS; `None` for plaintext.
     tls: Option<UpstreamTlsContext>,
+    bounds: ConnectionBounds,
     counters: Arc<WorkerCounters>,
     clock: Rc<SweepClock>,
     /// Requests whose response has not ended.
@@ -80,8 +110,10 @@ struct IdleConnection {
 pub(super) struct Http2Connection {
     sender: http2::SendRequest<Body>,
     streams: Cell<u32>,
-    /// True if it has served a request.
-    has_served: Cell<bool>,
+    /// The number of requests that it was sent.
+    served: Cell<u32>,
+    /// The sweep at which it was opened.
+    opened: u32,
     /// True if it accepts no new requests, because it is about to close.
     is_retired: Cell<bool>,
     idle_since: Cell<u32>,
@@ -115,7 +147,7 @@ impl Http2StreamPermit {
 impl Drop for Http2StreamPermit {
     fn drop(&mut self) {
         self.connection.streams.set(self.connection.streams.get() - 1);
-        self.connection.idle_since.set(self.clock.0.get());
+        self.connection.idle_since.set(self.clock.now());
     }
 }
 
@@ -133,6 +165,7 @@ impl Pool {
             protocol: model.protocol,
             connect_timeout: model.connect_timeout,
             tls: tls.map(|tls| UpstreamTlsContext { identity: Arc::clone(identity), workload: tls.workload.clone() }),
+            bounds: ConnectionBounds::new(model.options),
             counters: Arc::clone(counters),
             clock: Rc::clone(clock),
             load: Cell::new(0),
@@ -180,7 +213,9 @@ impl Pool {
         let open = self.start_connect()?;
         // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
         let opened = Box::pin(connect::http1(self.connect_target(), open)).await;
-        let connection = opened.inspect_err(|_| self.counters.connect_failures.increment())?;
+        let opened = opened.inspect_err(|_| self.counters.connect_failures.increment())?;
+        let (limits, now) = (http1_response_limits(&self.bounds.options), self.clock.now());
+        let connection = Http1Connection::new(opened, limits, now);
         Ok(PooledConnection::Http1 { connection, reused: false })
     }
 
@@ -191,13 +226,27 @@ impl Pool {
     }
 
     fn connect_target(&self) -> ConnectTarget<'_> {
-        ConnectTarget { address: self.endpoint.address, timeout: self.connect_timeout, tls: self.tls.as_ref() }
+        ConnectTarget {
+            address: self.endpoint.address,
+            timeout: self.connect_timeout,
+            tls: self.tls.as_ref(),
+            max_head_bytes: self.bounds.options.head.bytes,
+        }
     }
 
     fn pop_idle(&self) -> Option<IdleConnection> {
         let mut idle = self.idle.borrow_mut();
         // Skips connections that the endpoint has closed.
-        std::iter::from_fn(|| idle.pop()).find(|idle| idle.connection.is_ready())
+        std::iter::from_fn(|| idle.pop()).find(|idle| !self.is_spent(&idle.connection) && idle.connection.is_ready())
+    }
+
+    /// Returns true if a connection is sent no further request.
+    fn is_spent(&self, connection: &Http1Connection) -> bool {
+        self.bounds.is_last(connection.served()) || self.is_too_old(connection.opened())
+    }
+
+    fn is_too_old(&self, opened: u32) -> bool {
+        self.clock.has_passed(opened, self.bounds.age_sweeps)
     }
 
     fn start_connect(&self) -> Result<OpenConnectionGuard, ProxyError> {
@@ -212,7 +261,9 @@ impl Pool {
         loop {
             if let Some(connection) = self.with_capacity() {
                 connection.streams.set(connection.streams.get() + 1);
-                let reused = connection.has_served.replace(true);
+                let served = connection.served.get();
+                connection.served.set(served.saturating_add(1));
+                let reused = served > 0;
                 return Ok(PooledConnection::Http2 {
                     stream: Http2StreamPermit { connection, clock: Rc::clone(&self.clock) },
                     reused,
@@ -229,7 +280,10 @@ impl Pool {
 
     fn with_capacity(&self) -> Option<Rc<Http2Connection>> {
         let mut connections = self.http2_connections.borrow_mut();
-        connections.retain(|connection| !connection.is_retired.get() && !connection.sender.is_closed());
+        connections.retain(|connection| {
+            let is_spent = self.bounds.is_last(connection.served.get()) || self.is_too_old(connection.opened);
+            !is_spent && !connection.is_retired.get() && !connection.sender.is_closed()
+        });
         connections.iter().find(|connection| connection.streams.get() < MAX_STREAMS_PER_UPSTREAM_CONNECTION).cloned()
     }
 
@@ -267,9 +321,10 @@ impl Pool {
         self.http2_connections.borrow_mut().push(Rc::new(Http2Connection {
             sender,
             streams: Cell::new(0),
-            has_served: Cell::new(false),
+            served: Cell::new(0),
+            opened: self.clock.now(),
             is_retired: Cell::new(false),
-            idle_since: Cell::new(self.clock.0.get()),
+            idle_since: Cell::new(self.clock.now()),
         }));
     }
 
@@ -277,18 +332,23 @@ impl Pool {
     pub(super) fn check_in(&self, connection: PooledConnection) {
         let PooledConnection::Http1 { connection, .. } = connection else { return };
         let mut idle = self.idle.borrow_mut();
-        if self.closed.get() || idle.len() >= MAX_IDLE_PER_ENDPOINT || !connection.is_exchange_complete() {
+        let is_full = self.closed.get() || idle.len() >= MAX_IDLE_PER_ENDPOINT;
+        if is_full || self.is_spent(&connection) || !connection.is_exchange_complete() {
             return connection.close();
         }
-        idle.push(IdleConnection { connection, since: self.clock.0.get() });
+        idle.push(IdleConnection { connection, since: self.clock.now() });
     }
 
     /// Closes connections that were idle too long. Returns whether any connection is still open.
     pub(super) fn sweep(&self) -> bool {
-        let is_over = |since| self.clock.is_idle_timeout(since);
-        self.idle.borrow_mut().retain(|idle| !is_over(idle.since) && idle.connection.is_ready());
+        let is_over = |since| self.clock.has_passed(since, self.bounds.idle_sweeps);
+        self.idle
+            .borrow_mut()
+            .retain(|idle| !is_over(idle.since) && !self.is_spent(&idle.connection) && idle.connection.is_ready());
         self.http2_connections.borrow_mut().retain(|connection| {
-            !connection.sender.is_closed() && (connection.streams.get() > 0 || !is_over(connection.idle_since.get()))
+            let is_unused = connection.streams.get() == 0;
+            let is_over = is_over(connection.idle_since.get()) || self.is_too_old(connection.opened);
+            !(connection.sender.is_closed() || is_unused && is_over)
         });
         self.open_connections.get() > 0
     }

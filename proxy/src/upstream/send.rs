@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
@@ -47,6 +47,8 @@ pub(crate) struct UpstreamRequest {
 pub(crate) struct SendOptions {
     /// Time for one attempt, until its response's head; `None` is no limit.
     pub(crate) attempt_timeout: Option<Duration>,
+    /// True if the body waits for the endpoint's `100 Continue`. Without effect over HTTP/2.
+    pub(crate) expects_continue: bool,
     /// The receiver of informational responses. Without it they are dropped.
     pub(crate) informational: Option<Rc<dyn InformationalSink>>,
 }
@@ -88,7 +90,7 @@ pub(crate) fn send(
     cluster.counters().requests.increment();
     upstreams.sweep_while_open();
     let attempt_timeout = options.attempt_timeout;
-    let (mut retry, rejected) = match build_request(request, cluster.cluster().model().protocol) {
+    let (mut retry, rejected) = match build_request(request, cluster.cluster().model().protocol, &options) {
         Ok(request) => (RetryState::new(request, options.informational), None),
         Err(error) => (RetryState::default(), Some(error)),
     };
@@ -143,12 +145,22 @@ async fn run_attempts(
     }
 }
 
-fn build_request(request: UpstreamRequest, protocol: UpstreamProtocol) -> Result<Request<Body>, ProxyError> {
+fn build_request(
+    request: UpstreamRequest,
+    protocol: UpstreamProtocol,
+    options: &SendOptions,
+) -> Result<Request<Body>, ProxyError> {
     let UpstreamRequest { method, scheme, authority, path, mut headers, body } = request;
     set_framing(&mut headers, &method, &body, protocol);
     let uri = match protocol {
         UpstreamProtocol::Http1 => {
             headers.insert(HOST, authority);
+            if headers.contains_key(TE) {
+                headers.insert(CONNECTION, HeaderValue::from_static("te")); // RFC 9110 §10.1.4.
+            }
+            if options.expects_continue {
+                headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+            }
             Uri::from(path)
         }
         UpstreamProtocol::Http2 => {

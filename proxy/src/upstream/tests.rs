@@ -20,9 +20,8 @@ use super::*;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::identity::Identity;
-use crate::limits::UPSTREAM_IDLE_SWEEPS;
 
-const NONE: SendOptions = SendOptions { attempt_timeout: None, informational: None };
+const NONE: SendOptions = SendOptions { attempt_timeout: None, expects_continue: false, informational: None };
 
 async fn hello(_: Request<Incoming>) -> Response<Body> {
     Response::new(Body::full(Bytes::from_static(b"hello")))
@@ -403,6 +402,37 @@ fn trailers_are_forwarded_in_both_directions() {
     });
 }
 
+/// Sweeps of 500 ms in the default idle timeout of 4 s.
+const IDLE_SWEEPS: u32 = 8;
+
+#[test]
+fn connections_end_with_their_last_request_and_their_age() {
+    on_worker(async {
+        for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
+            let (address, seen) = endpoint(protocol, hello).await;
+            let limited = |model: &mut weir_model::Cluster| {
+                model.protocol = protocol;
+                model.options.max_requests = std::num::NonZeroU32::new(2);
+                model.options.max_age = Some(Duration::from_millis(1_200));
+                model.options.idle_timeout = None;
+            };
+            let (upstreams, cluster) = (Upstreams::new(Identity::empty()), cluster(&[address], limited));
+            for closed in [0, 1, 1, 2] {
+                read_response(send(&upstreams, &cluster, get_request(), NONE).await.unwrap()).await;
+                upstreams.sweep(); // Closes what the pool has let go.
+                wait_until(|| seen.closed.get() == closed).await;
+            }
+            read_response(send(&upstreams, &cluster, get_request(), NONE).await.unwrap()).await;
+            for _ in 0..2 {
+                assert_eq!(seen.closed.get(), 2, "{protocol:?}: the third connection is younger than 1.2 s");
+                upstreams.sweep();
+            }
+            upstreams.sweep();
+            wait_until(|| seen.closed.get() == 3).await;
+        }
+    });
+}
+
 #[test]
 fn idle_connections_close_after_idle_sweeps() {
     on_worker(async {
@@ -412,11 +442,11 @@ fn idle_connections_close_after_idle_sweeps() {
                 (Upstreams::new(Identity::empty()), cluster(&[address], |model| model.protocol = protocol));
             read_response(send(&upstreams, &cluster, get_request(), NONE).await.unwrap()).await;
             let busy = send(&upstreams, &cluster, get_request(), NONE).await.unwrap();
-            for _ in 0..UPSTREAM_IDLE_SWEEPS * 2 {
+            for _ in 0..IDLE_SWEEPS * 2 {
                 assert!(upstreams.sweep(), "a connection in use stays");
             }
             read_response(busy).await;
-            for _ in 0..UPSTREAM_IDLE_SWEEPS {
+            for _ in 0..IDLE_SWEEPS {
                 assert_eq!(seen.closed.get(), 0);
                 upstreams.sweep();
             }

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use weir_identity::ServerConfig;
-use weir_model::{Isolation, Listener, ListenerName, ListenerProtocol};
+use weir_model::{DownstreamProtocolOptions, Isolation, Listener, ListenerName, ListenerProtocol};
 
 use crate::active::ActiveConfig;
 use crate::fast_hash::FastMap;
@@ -171,6 +171,11 @@ impl WorkerConfig {
     /// Returns the protocol of a listener's connections.
     pub(crate) fn protocol(&self, listener: &ListenerName) -> ListenerProtocol {
         self.listener(listener).map(|listener| listener.protocol).unwrap_or_default()
+    }
+
+    /// Returns the bounds and timeouts of a listener's connections.
+    pub(crate) fn options(&self, listener: &ListenerName) -> DownstreamProtocolOptions {
+        self.listener(listener).map(|listener| listener.options).unwrap_or_default()
     }
 
     /// Returns the model of a listener; `None` if the configuration has no such listener.

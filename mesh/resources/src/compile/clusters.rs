@@ -16,7 +16,7 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
     let mut clusters = Vec::new();
     for (document, id, service) in objects.service_entries() {
         let settings = resolved.traffic_policies.get(&document).map(|settings| **settings).unwrap_or_default();
-        let BackendSettings { balancing, connect_timeout, request_timeout } = settings;
+        let BackendSettings { balancing, connect_timeout, request_timeout, options } = settings;
         let workload = |account: &String| {
             Workload::from_service_account(&id.namespace, account).expect("RFC 1123 names are segments of a SPIFFE ID")
         };
@@ -30,6 +30,7 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
                 lb_policy: balancing,
                 connect_timeout,
                 request_timeout,
+                options,
                 tls: tls.clone(),
                 metadata: objects.document(document).metadata.clone(),
             };

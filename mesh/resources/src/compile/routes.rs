@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_model::{
-    DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName, ListenerProtocol, Metadata, Mirror,
-    Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion, VirtualHost, Weight, WeightedCluster,
+    DownstreamProtocolOptions, DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName,
+    ListenerProtocol, Metadata, Mirror, Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion,
+    VirtualHost, Weight, WeightedCluster,
 };
 
 use crate::compile::cache::{BuildCache, Routes};
@@ -63,6 +64,10 @@ pub(crate) fn listeners(
                     protocol,
                     route_table: table_name.clone(),
                     tls: tls(id, gateway, &gateway.listeners[first], objects.mesh()),
+                    options: match protocol {
+                        ListenerProtocol::Http => resolved.client_policies.options(document, port),
+                        ListenerProtocol::Tcp => DownstreamProtocolOptions::default(),
+                    },
                 };
                 // The last address takes the virtual hosts, which saves a copy of all routes.
                 let virtual_hosts = if index == last { take(&mut virtual_hosts) } else { virtual_hosts.clone() };

@@ -9,8 +9,8 @@ use crate::bundle_catalog::{BundleCatalog, Manifest};
 use crate::registered_endpoints::RegisteredEndpoints;
 use crate::resolve::errors::ReferenceErrors;
 use crate::resource::{
-    AuthorizationPolicy, BackendTrafficPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute, Mesh, ObjectId,
-    ReferenceGrant, Resource, Secret, ServiceEntry, TcpRoute,
+    AuthorizationPolicy, BackendTrafficPolicy, ClientTrafficPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute,
+    Mesh, ObjectId, ReferenceGrant, Resource, Secret, ServiceEntry, TcpRoute,
 };
 use crate::source::Sources;
 use crate::spec::Kind;
@@ -213,6 +213,13 @@ impl<'a> ObjectIndex<'a> {
             ModuleSource::Bundle(name) => self.bundles.get(name).map(Arc::as_ref),
             ModuleSource::File(_) | ModuleSource::Builtin(_) | ModuleSource::Remote(_) => None,
         }
+    }
+
+    /// Returns all ClientTrafficPolicies.
+    pub(crate) fn client_traffic_policies(
+        &self,
+    ) -> impl Iterator<Item = (usize, &'a ObjectId, &'a ClientTrafficPolicy)> {
+        self.select(|resource| if let Resource::ClientTrafficPolicy(object) = resource { Some(object) } else { None })
     }
 
     /// Returns all BackendTrafficPolicies.

@@ -7,6 +7,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod backends;
+pub(crate) mod client_policies;
 pub(crate) mod policy_targets;
 pub(crate) mod index;
 pub(crate) mod host;
@@ -14,6 +15,7 @@ pub(crate) mod errors;
 
 pub(crate) use attach::Attachment;
 pub(crate) use backends::backend_id;
+pub(crate) use client_policies::ClientPolicies;
 pub(crate) use errors::ReferenceErrors;
 pub(crate) use index::ObjectIndex;
 pub(crate) use policy_targets::TrafficPolicies;
@@ -25,6 +27,8 @@ pub(crate) struct Resolved<'a> {
     pub(crate) attachments: Vec<Attachment>,
     /// The settings of each Service with a BackendTrafficPolicy.
     pub(crate) traffic_policies: TrafficPolicies<'a>,
+    /// The settings of Gateways with a ClientTrafficPolicy.
+    pub(crate) client_policies: ClientPolicies<'a>,
 }
 
 /// Resolves all references.
@@ -36,5 +40,6 @@ pub(crate) fn resolve<'a>(objects: &ObjectIndex<'a>, errors: &mut ReferenceError
     policy_targets::check_filters(objects, errors);
     policy_targets::check_certificates(objects, errors);
     let traffic_policies = policy_targets::traffic_policies(objects, errors);
-    Resolved { attachments, traffic_policies }
+    let client_policies = client_policies::client_policies(objects, errors);
+    Resolved { attachments, traffic_policies, client_policies }
 }

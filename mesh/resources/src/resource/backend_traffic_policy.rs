@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use weir_model::LbPolicy;
 use weir_model::limits::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_REQUEST_TIMEOUT};
+use weir_model::{LbPolicy, UpstreamProtocolOptions};
 
 use crate::limits::MAX_TARGET_REFS;
-use crate::resource::field::{duration, is_bounded};
+use crate::resource::field::is_bounded;
+use crate::resource::protocol_options::{check_age, check_head, check_max_requests, check_optional, check_positive};
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, is_service, renamed_service_hint, service_group};
 use crate::spec::{
-    BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef, WEIR_GROUP,
+    BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
+    WEIR_GROUP,
 };
 use crate::suggest::quoted;
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -32,6 +34,8 @@ pub(crate) struct BackendSettings {
     pub(crate) connect_timeout: Duration,
     /// The timeout of a request if the route sets none; `None` for no limit.
     pub(crate) request_timeout: Option<Duration>,
+    /// Bounds and timeouts of connections.
+    pub(crate) options: UpstreamProtocolOptions,
 }
 
 impl Default for BackendSettings {
@@ -40,6 +44,7 @@ impl Default for BackendSettings {
             balancing: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: Some(DEFAULT_REQUEST_TIMEOUT),
+            options: UpstreamProtocolOptions::default(),
         }
     }
 }
@@ -50,7 +55,7 @@ pub(crate) fn check(
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<BackendTrafficPolicy> {
-    let BackendTrafficPolicySpec { target_refs, balancing, timeouts } = spec;
+    let BackendTrafficPolicySpec { target_refs, balancing, http1, timeouts } = spec;
     let services = check_targets(target_refs, &path.field("targetRefs"), errors);
     let defaults = BackendSettings::default();
     let balancing = match balancing.map(|LoadBalancerSpec { algorithm }| algorithm) {
@@ -58,28 +63,24 @@ pub(crate) fn check(
         Some(LoadBalancerAlgorithm::LeastRequest) => LbPolicy::LeastRequest,
         Some(LoadBalancerAlgorithm::Random) => LbPolicy::Random,
     };
-    let PolicyTimeouts { connect, request } = timeouts.unwrap_or_default();
+    let PolicyTimeouts { connect, request, connection_idle, connection_age } = timeouts.unwrap_or_default();
     let at = path.field("timeouts");
     let connect_timeout = match connect {
         None => Some(defaults.connect_timeout),
-        Some(text) => check_connect(&text, &at.field("connect"), errors),
+        Some(text) => check_positive(&text, &at.field("connect"), errors),
     };
-    let request_timeout = match request {
-        None => Some(defaults.request_timeout),
-        Some(text) => duration(&text, &at.field("request"), errors)
-            .map(|timeout| Some(timeout).filter(|timeout| !timeout.is_zero())),
-    };
-    let settings = BackendSettings { balancing, connect_timeout: connect_timeout?, request_timeout: request_timeout? };
+    let request_timeout = check_optional(request, defaults.request_timeout, &at.field("request"), errors);
+    let idle_timeout =
+        check_optional(connection_idle, defaults.options.idle_timeout, &at.field("connectionIdle"), errors);
+    let max_age = check_age(connection_age, &at, errors);
+    let at = path.field("http1");
+    let BackendHttp1Spec { max_head_bytes, max_headers, max_requests_per_connection } = http1.unwrap_or_default();
+    let head = check_head(max_head_bytes.as_deref(), max_headers, &at, errors);
+    let max_requests = check_max_requests(max_requests_per_connection, &at, errors);
+    let options = UpstreamProtocolOptions { head: head?, max_requests, idle_timeout: idle_timeout?.0, max_age };
+    let (connect_timeout, request_timeout) = (connect_timeout?, request_timeout?.0);
+    let settings = BackendSettings { balancing, connect_timeout, request_timeout, options };
     Some(BackendTrafficPolicy { services: services?, settings })
-}
-
-fn check_connect(text: &str, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Duration> {
-    let connect = duration(text, path, errors)?;
-    if connect.is_zero() {
-        errors.add(path, "no time to connect", "use 1ms or more");
-        return None;
-    }
-    Some(connect)
 }
 
 fn check_targets(targets: Vec<ServiceRef>, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Vec<String>> {

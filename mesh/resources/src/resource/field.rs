@@ -1,11 +1,12 @@
 //! Helpers of all kinds: typed values, and rules shared by many fields.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use weir_model::GatewayDuration;
 use weir_model::matcher::Regex;
+use weir_model::{ByteSize, GatewayDuration};
 
 use crate::resource::id::{DEFAULT_NAMESPACE, ObjectId};
 use crate::spec::Kind;
@@ -57,6 +58,30 @@ pub(crate) fn is_bounded<T>(list: &[T], most: usize, path: &FieldPathRef<'_>, er
 pub(crate) fn duration(text: &str, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Duration> {
     match text.parse::<GatewayDuration>() {
         Ok(duration) => Some(duration.0),
+        Err(error) => {
+            errors.add_syntax_error(path, error.into());
+            None
+        }
+    }
+}
+
+/// Validates a size within bounds.
+pub(crate) fn check_size(
+    text: &str,
+    allowed: &RangeInclusive<ByteSize>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<ByteSize> {
+    match text.parse::<ByteSize>() {
+        Ok(size) if allowed.contains(&size) => Some(size),
+        Ok(size) => {
+            errors.add(
+                path,
+                format!("{size} is too much or too little"),
+                format!("use {} to {}", allowed.start(), allowed.end()),
+            );
+            None
+        }
         Err(error) => {
             errors.add_syntax_error(path, error.into());
             None

@@ -12,7 +12,7 @@ use weir_model::limits::{
 };
 use weir_model::{ByteSize, GatewayDuration, PluginCapabilities, PluginLimits, RecyclePolicy, VmConfig};
 
-use crate::resource::field::{duration, is_bounded};
+use crate::resource::field::{check_size, duration, is_bounded};
 use crate::spec::{AllowSpec, LimitsSpec, RecycleSpec, VmSpec};
 use crate::syntax;
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -98,29 +98,6 @@ pub(crate) fn check_limits(
         head,
         body,
         shared_data_bytes,
-    }
-}
-
-fn check_size(
-    text: &str,
-    allowed: &RangeInclusive<ByteSize>,
-    path: &FieldPathRef<'_>,
-    errors: &mut FieldErrors,
-) -> Option<ByteSize> {
-    match text.parse::<ByteSize>() {
-        Ok(size) if allowed.contains(&size) => Some(size),
-        Ok(size) => {
-            errors.add(
-                path,
-                format!("{size} is too much or too little"),
-                format!("use {} to {}", allowed.start(), allowed.end()),
-            );
-            None
-        }
-        Err(error) => {
-            errors.add_syntax_error(path, error.into());
-            None
-        }
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod authorization_policy;
 pub(crate) mod filter;
 pub(crate) mod filter_limits;
 pub(crate) mod backend_traffic_policy;
+pub(crate) mod client_traffic_policy;
 pub(crate) mod gateway;
 pub(crate) mod grants;
 pub(crate) mod tcp_route;
@@ -19,6 +20,7 @@ pub(crate) mod service_entry;
 pub(crate) mod service_ref;
 pub(crate) mod mesh;
 pub(crate) mod secret;
+pub(crate) mod protocol_options;
 pub(crate) mod field;
 pub(crate) mod id;
 
@@ -34,6 +36,7 @@ use crate::yaml::{FieldErrors, FieldPathRef, Node, ParsedDocument, Position};
 
 pub(crate) use authorization_policy::AuthorizationPolicy;
 pub(crate) use backend_traffic_policy::BackendTrafficPolicy;
+pub(crate) use client_traffic_policy::ClientTrafficPolicy;
 pub(crate) use filter::{Filter, TargetKind};
 pub(crate) use gateway::{AllowedNamespaces, Gateway, GatewayListener, ListenerTls};
 pub(crate) use grants::{GatewayClass, ReferenceGrant};
@@ -55,6 +58,7 @@ pub(crate) enum Resource {
     ServiceEntry(ServiceEntry),
     Filter(Box<Filter>),
     BackendTrafficPolicy(BackendTrafficPolicy),
+    ClientTrafficPolicy(ClientTrafficPolicy),
     AuthorizationPolicy(AuthorizationPolicy),
     Secret(Secret),
     Mesh(Mesh),
@@ -197,6 +201,9 @@ fn check_spec(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<Resou
         Kind::Filter => Resource::Filter(Box::new(filter::check(typed(spec, &at, errors)?, &at, errors)?)),
         Kind::BackendTrafficPolicy => {
             Resource::BackendTrafficPolicy(backend_traffic_policy::check(typed(spec, &at, errors)?, &at, errors)?)
+        }
+        Kind::ClientTrafficPolicy => {
+            Resource::ClientTrafficPolicy(client_traffic_policy::check(typed(spec, &at, errors)?, &at, errors)?)
         }
         Kind::AuthorizationPolicy => {
             let id = object(node, kind)?;

@@ -164,6 +164,7 @@ pub(super) fn field_doc(kind: Kind, path: &str) -> Option<&'static str> {
         | Kind::ServiceEntry
         | Kind::Filter
         | Kind::BackendTrafficPolicy
+        | Kind::ClientTrafficPolicy
         | Kind::AuthorizationPolicy
         | Kind::Secret
         | Kind::Mesh => return None,

@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::schema::definition::{Schema, Support};
 use crate::schema::{renamed, unsupported};
 use crate::spec::{
-    AuthorizationPolicySpec, BackendTrafficPolicySpec, FilterSpec, Kind, ManifestSpec, MeshSpec, Metadata,
-    SecretDocument, ServiceEntrySpec, TcpRouteSpec,
+    AuthorizationPolicySpec, BackendTrafficPolicySpec, ClientTrafficPolicySpec, FilterSpec, Kind, ManifestSpec,
+    MeshSpec, Metadata, SecretDocument, ServiceEntrySpec, TcpRouteSpec,
 };
 
 static SCHEMAS: LazyLock<Vec<(Kind, Schema)>> =
@@ -44,6 +44,7 @@ pub(crate) fn spec_schema(kind: Kind) -> schemars::Schema {
         Kind::ServiceEntry => schema_for!(ServiceEntrySpec),
         Kind::Filter => schema_for!(FilterSpec),
         Kind::BackendTrafficPolicy => schema_for!(BackendTrafficPolicySpec),
+        Kind::ClientTrafficPolicy => schema_for!(ClientTrafficPolicySpec),
         Kind::AuthorizationPolicy => schema_for!(AuthorizationPolicySpec),
         Kind::Secret => schema_for!(SecretDocument),
         Kind::Mesh => schema_for!(MeshSpec),

@@ -109,6 +109,7 @@ fn introduction(kind: Kind) -> String {
         | Kind::ServiceEntry
         | Kind::Filter
         | Kind::BackendTrafficPolicy
+        | Kind::ClientTrafficPolicy
         | Kind::AuthorizationPolicy
         | Kind::Secret
         | Kind::Mesh => {

@@ -61,6 +61,7 @@ pub(crate) const fn of(kind: Kind) -> &'static [Renamed] {
         | Kind::ReferenceGrant
         | Kind::ServiceEntry
         | Kind::BackendTrafficPolicy
+        | Kind::ClientTrafficPolicy
         | Kind::Secret
         | Kind::Mesh => &[],
     }

@@ -101,7 +101,7 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
         Kind::ServiceEntry => [&SERVICE, &[]],
         Kind::Filter => [&FILTER, &[]],
         Kind::BackendTrafficPolicy => [&BACKEND_POLICY, &[]],
-        Kind::AuthorizationPolicy | Kind::Secret | Kind::Mesh => [&[], &[]],
+        Kind::ClientTrafficPolicy | Kind::AuthorizationPolicy | Kind::Secret | Kind::Mesh => [&[], &[]],
     };
     own.into_iter().flatten().chain(std::iter::once(&STATUS)).chain(&METADATA)
 }

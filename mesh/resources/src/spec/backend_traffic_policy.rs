@@ -1,9 +1,9 @@
-//! `BackendTrafficPolicy`: load balancing and timeouts for the endpoints of Services.
+//! `BackendTrafficPolicy`: load balancing, bounds and timeouts for the endpoints of Services.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Load balancing and timeouts for the endpoints of Services. A Service has at most one policy.
+/// Load balancing, bounds and timeouts for the endpoints of Services. A Service has at most one policy.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct BackendTrafficPolicySpec {
@@ -11,8 +11,23 @@ pub(crate) struct BackendTrafficPolicySpec {
     pub(crate) target_refs: Vec<ServiceRef>,
     /// The load balancing among the endpoints.
     pub(crate) balancing: Option<LoadBalancerSpec>,
+    /// Bounds of responses and connections.
+    pub(crate) http1: Option<BackendHttp1Spec>,
     /// The timeouts.
     pub(crate) timeouts: Option<PolicyTimeouts>,
+}
+
+/// Bounds of responses and connections.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct BackendHttp1Spec {
+    /// The bytes of a response's head, in steps of `1Ki`. Also bounds the headers of HTTP/2, as in Envoy. A response
+    /// with a larger head becomes a 502. Default: `64Ki`.
+    pub(crate) max_head_bytes: Option<String>,
+    /// The number of a response's headers. Also holds for HTTP/2, as in Envoy. Default: 100.
+    pub(crate) max_headers: Option<u32>,
+    /// The requests of one connection to an endpoint. Default: no limit.
+    pub(crate) max_requests_per_connection: Option<u32>,
 }
 
 /// A target of a BackendTrafficPolicy.
@@ -55,4 +70,10 @@ pub(crate) struct PolicyTimeouts {
     /// For a request until the end of its response, if the HTTPRoute's rule sets no timeout. `0s` disables the limit.
     /// Default: `15s`.
     pub(crate) request: Option<String>,
+    /// Without a request, until a connection to an endpoint is closed; in steps of `500ms`. `0s` disables the limit.
+    /// Default: `4s`.
+    pub(crate) connection_idle: Option<String>,
+    /// The age of a connection to an endpoint, after which it is sent no further request; in steps of `500ms`. Default:
+    /// no limit.
+    pub(crate) connection_age: Option<String>,
 }

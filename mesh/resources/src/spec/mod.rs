@@ -6,6 +6,7 @@ pub(crate) mod authorization_policy;
 pub(crate) mod manifest;
 pub(crate) mod filter;
 pub(crate) mod backend_traffic_policy;
+pub(crate) mod client_traffic_policy;
 pub(crate) mod mesh;
 pub(crate) mod secret;
 pub(crate) mod metadata;
@@ -17,8 +18,9 @@ pub(crate) use authorization_policy::{
     PathSpec, PolicyMode, Principal,
 };
 pub(crate) use backend_traffic_policy::{
-    BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
+    BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
 };
+pub(crate) use client_traffic_policy::{ClientHttp1Spec, ClientTimeouts, ClientTrafficPolicySpec, GatewayTargetRef};
 pub(crate) use filter::{
     AllowSpec, FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, LimitsSpec, ModuleSpec, Phase, RecycleSpec,
     TargetRef, VmSpec,
@@ -54,6 +56,8 @@ pub enum Kind {
     Filter,
     /// Load balancing and timeouts of Services.
     BackendTrafficPolicy,
+    /// Bounds and timeouts of the connections of Gateways.
+    ClientTrafficPolicy,
     /// Rules that allow and deny requests.
     AuthorizationPolicy,
     /// A certificate with its key (Kubernetes core).
@@ -64,7 +68,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Gateway,
         Self::HttpRoute,
         Self::TcpRoute,
@@ -72,6 +76,7 @@ impl Kind {
         Self::Filter,
         Self::AuthorizationPolicy,
         Self::BackendTrafficPolicy,
+        Self::ClientTrafficPolicy,
         Self::Secret,
         Self::ReferenceGrant,
         Self::GatewayClass,
@@ -89,6 +94,7 @@ impl Kind {
             Self::ServiceEntry => "ServiceEntry",
             Self::Filter => "Filter",
             Self::BackendTrafficPolicy => "BackendTrafficPolicy",
+            Self::ClientTrafficPolicy => "ClientTrafficPolicy",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::Secret => "Secret",
             Self::Mesh => "Mesh",
@@ -101,9 +107,12 @@ impl Kind {
             Self::Gateway | Self::HttpRoute | Self::TcpRoute | Self::GatewayClass | Self::ReferenceGrant => {
                 GATEWAY_GROUP
             }
-            Self::ServiceEntry | Self::Filter | Self::BackendTrafficPolicy | Self::AuthorizationPolicy | Self::Mesh => {
-                WEIR_GROUP
-            }
+            Self::ServiceEntry
+            | Self::Filter
+            | Self::BackendTrafficPolicy
+            | Self::ClientTrafficPolicy
+            | Self::AuthorizationPolicy
+            | Self::Mesh => WEIR_GROUP,
             Self::Secret => "",
         }
     }
@@ -114,9 +123,12 @@ impl Kind {
             Self::Gateway | Self::HttpRoute | Self::GatewayClass => &["gateway.networking.k8s.io/v1"],
             Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
-            Self::ServiceEntry | Self::Filter | Self::BackendTrafficPolicy | Self::AuthorizationPolicy | Self::Mesh => {
-                &["weir.dev/v1alpha1"]
-            }
+            Self::ServiceEntry
+            | Self::Filter
+            | Self::BackendTrafficPolicy
+            | Self::ClientTrafficPolicy
+            | Self::AuthorizationPolicy
+            | Self::Mesh => &["weir.dev/v1alpha1"],
             Self::Secret => &["v1"],
         }
     }

@@ -8,12 +8,13 @@ use prost::Message;
 use weir_model::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
 use weir_model::{
     Cluster, ClusterName, Discovery, Endpoint, GatewayDuration, LbPolicy, Rejection, ResourceId, ResourceKind,
-    UpstreamProtocol, Weight,
+    UpstreamProtocol, UpstreamProtocolOptions, Weight,
 };
 
 use super::decode_resource;
 use super::field_cursor::{FieldCursor, unsupported};
 use super::metadata::{self, WeirMetadata};
+use super::protocol_options;
 use super::value::{config_source, duration, host_and_port, socket_address};
 use crate::encode;
 use crate::proto::{self, cluster as pb, core, endpoint, protobuf, upstream_http};
@@ -116,16 +117,18 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
     });
     own.end();
     let legacy_options = LegacyHttpOptions { http1: http_protocol_options, http2: http2_protocol_options };
+    let (protocol, options) = protocol(typed_extension_protocol_options, legacy_options, cursor)?;
     let cluster = Cluster {
         name: cursor.field("name").checked(ClusterName::new(&name))?,
         discovery,
-        protocol: protocol(typed_extension_protocol_options, legacy_options, cursor)?,
+        protocol,
         lb_policy: balancing(lb_policy, &cursor.field("lb_policy"))?,
         connect_timeout: match connect_timeout {
             Some(timeout) => duration(timeout, &cursor.field("connect_timeout"))?,
             None => DEFAULT_CONNECT_TIMEOUT,
         },
         request_timeout,
+        options,
         tls: super::tls::upstream(transport_socket, &cursor.field("transport_socket")),
         metadata: texts,
     };
@@ -285,39 +288,43 @@ struct LegacyHttpOptions {
     http2: Option<core::Http2ProtocolOptions>,
 }
 
+/// Decodes the protocol of the endpoints, and the options of their connections.
 fn protocol(
     options: HashMap<String, protobuf::Any>,
     legacy: LegacyHttpOptions,
     cursor: &FieldCursor<'_>,
-) -> Option<UpstreamProtocol> {
-    // The deprecated fields select the protocol by their presence. Their contents must be the defaults.
-    if let Some(http2) = legacy.http2 {
-        plain(&http2, &cursor.field("http2_protocol_options"));
-        return Some(UpstreamProtocol::Http2);
-    }
-    if let Some(http1) = legacy.http1 {
+) -> Option<(UpstreamProtocol, UpstreamProtocolOptions)> {
+    let LegacyHttpOptions { http1, http2 } = legacy;
+    if let Some(http1) = http1 {
         plain(&http1, &cursor.field("http_protocol_options"));
     }
+    // The deprecated fields select the protocol by their presence. Their contents must be the defaults.
+    let mut decoded = match http2 {
+        Some(http2) => {
+            plain(&http2, &cursor.field("http2_protocol_options"));
+            (UpstreamProtocol::Http2, UpstreamProtocolOptions::default())
+        }
+        None => (UpstreamProtocol::Http1, UpstreamProtocolOptions::default()),
+    };
     let cursor = cursor.field("typed_extension_protocol_options");
-    let mut protocol = UpstreamProtocol::Http1;
     for (name, options) in options {
         let cursor = cursor.entry(&name);
         if options.type_url != proto::type_url::<upstream_http::HttpProtocolOptions>() {
             cursor.reject("is not supported", &format!("only {} is", encode::PROTOCOL_OPTIONS));
             continue;
         }
-        let decoded = upstream_http::HttpProtocolOptions::decode(&*options.value);
-        protocol = explicit_protocol(cursor.checked(decoded)?, &cursor)?;
+        let options = upstream_http::HttpProtocolOptions::decode(&*options.value);
+        decoded = explicit_protocol(cursor.checked(options)?, &cursor)?;
     }
-    Some(protocol)
+    Some(decoded)
 }
 
 fn explicit_protocol(
     options: upstream_http::HttpProtocolOptions,
     cursor: &FieldCursor<'_>,
-) -> Option<UpstreamProtocol> {
+) -> Option<(UpstreamProtocol, UpstreamProtocolOptions)> {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
-    use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
+    use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions as ProtocolSelection};
     let upstream_http::HttpProtocolOptions {
         common_http_protocol_options,
         upstream_http_protocol_options,
@@ -329,28 +336,33 @@ fn explicit_protocol(
         retry_policy,
         upstream_protocol_options,
     } = options;
-    unsupported!(cursor; common_http_protocol_options, upstream_http_protocol_options, http_filters,
-        header_validation_config, outlier_detection, request_mirror_policies, hash_policy, retry_policy);
-    let Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config })) =
-        upstream_protocol_options
+    unsupported!(cursor; upstream_http_protocol_options, http_filters, header_validation_config, outlier_detection,
+        request_mirror_policies, hash_policy, retry_policy);
+    let common = common_http_protocol_options.unwrap_or_default();
+    let options = protocol_options::upstream(common, &cursor.field("common_http_protocol_options"))?;
+    let Some(ProtocolSelection::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config })) = upstream_protocol_options
     else {
         return cursor.reject_value("selects no protocol", "give `explicit_http_config`");
     };
     let cursor = cursor.field("explicit_http_config");
-    match protocol_config {
+    let protocol = match protocol_config {
         Some(ProtocolConfig::HttpProtocolOptions(options)) => {
             plain(&options, &cursor.field("http_protocol_options"));
-            Some(UpstreamProtocol::Http1)
+            UpstreamProtocol::Http1
         }
         Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
             plain(&options, &cursor.field("http2_protocol_options"));
-            Some(UpstreamProtocol::Http2)
+            UpstreamProtocol::Http2
         }
         Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
-            cursor.field("http3_protocol_options").reject_value("is not supported", "use HTTP/1 or HTTP/2")
+            return cursor.field("http3_protocol_options").reject_value("is not supported", "use HTTP/1 or HTTP/2");
         }
-        None => cursor.reject_value("selects no protocol", "give `http_protocol_options` or `http2_protocol_options`"),
-    }
+        None => {
+            let hint = "give `http_protocol_options` or `http2_protocol_options`";
+            return cursor.reject_value("selects no protocol", hint);
+        }
+    };
+    Some((protocol, options))
 }
 
 /// Rejects codec options that are not the defaults. The proxy's codec settings are fixed.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use prost::Message;
 use weir_model::{
-    DownstreamTls, ListenerName, ListenerProtocol, Plugin, PluginName, Rejection, ResourceId, ResourceKind,
-    RouteTableName,
+    DownstreamProtocolOptions, DownstreamTls, ListenerName, ListenerProtocol, Plugin, PluginName, Rejection,
+    ResourceId, ResourceKind, RouteTableName,
 };
 
 use super::chain::{ChainParts, FilterEntry, RouteSource, check_discovery};
@@ -14,6 +14,7 @@ use super::decode_resource;
 use super::field_cursor::{FieldCursor, unsupported};
 use super::metadata::{self, WeirMetadata};
 use super::plugin::inline_plugin;
+use super::protocol_options::{self, ManagerOptions};
 use super::route::inline_route_table;
 use super::tls::{ChainTls, downstream};
 use super::value::{config_source, socket_address};
@@ -32,6 +33,8 @@ pub(crate) struct DecodedListener {
     pub(crate) protocol: ListenerProtocol,
     /// TLS of its connections; `None` for plaintext.
     pub(crate) tls: Option<DownstreamTls>,
+    /// Bounds and timeouts of its HTTP connections.
+    pub(crate) options: DownstreamProtocolOptions,
     /// The filters before the router or TCP proxy, in request order.
     pub(crate) filters: Vec<FilterEntry>,
     /// Plugins that are inline in the listener.
@@ -45,6 +48,7 @@ pub(crate) fn listener(name: &str, bytes: &[u8]) -> Result<DecodedListener, Vec<
     decode_resource(&ResourceId { kind: ResourceKind::Listener, name: name.to_owned() }, bytes, decode)
 }
 
+#[expect(clippy::too_many_lines, reason = "every field of the message is named once")]
 fn decode(message: pb::Listener, cursor: &FieldCursor<'_>) -> Option<DecodedListener> {
     let pb::Listener {
         name,
@@ -95,6 +99,11 @@ fn decode(message: pb::Listener, cursor: &FieldCursor<'_>) -> Option<DecodedList
     let Ok(plain_until) = own.text(encode::PLAIN_UNTIL).map(seconds).transpose() else {
         return own.cursor().field(encode::PLAIN_UNTIL).reject_value("is no number of seconds", "");
     };
+    let target_bytes = own.text(encode::MAX_TARGET_BYTES);
+    let target_bytes = match target_bytes {
+        None => DownstreamProtocolOptions::default().target_bytes,
+        Some(text) => protocol_options::target_bytes(&text, &own.cursor().field(encode::MAX_TARGET_BYTES))?,
+    };
     own.end();
     let name = cursor.field("name").checked(ListenerName::new(&name))?;
     let address = socket_address(address, &cursor.field("address"));
@@ -111,8 +120,17 @@ fn decode(message: pb::Listener, cursor: &FieldCursor<'_>) -> Option<DecodedList
         (tls, None) => tls,
         (_, Some(_)) => return cursor.reject_value("sets `plainUntil` without mutual TLS", "leave it out"),
     };
-    let (protocol, ChainParts { filters, plugins, routes }) = network_chain.parts(&name, &chain_cursor)?;
-    Some(DecodedListener { name, address: address?, protocol, tls, filters, plugins, routes })
+    let (protocol, options, ChainParts { filters, plugins, routes }) = match network_chain {
+        NetworkChain::Http(manager) => {
+            let (parts, options) = connection_manager(*manager, &name, &chain_cursor)?;
+            (ListenerProtocol::Http, DownstreamProtocolOptions { target_bytes, ..options }, parts)
+        }
+        NetworkChain::Tcp { filters, proxy } => {
+            let parts = super::tcp::connections(filters, &proxy, &name, &chain_cursor)?;
+            (ListenerProtocol::Tcp, DownstreamProtocolOptions::default(), parts)
+        }
+    };
+    Some(DecodedListener { name, address: address?, protocol, tls, options, filters, plugins, routes })
 }
 
 /// The network filters of a filter chain.
@@ -122,17 +140,6 @@ enum NetworkChain {
     Http(Box<hcm::HttpConnectionManager>),
     /// Network filters, and the TCP proxy after them.
     Tcp { filters: Vec<pb::Filter>, proxy: protobuf::Any },
-}
-
-impl NetworkChain {
-    fn parts(self, name: &ListenerName, chain_cursor: &FieldCursor<'_>) -> Option<(ListenerProtocol, ChainParts)> {
-        Some(match self {
-            Self::Http(manager) => (ListenerProtocol::Http, connection_manager(*manager, name, chain_cursor)?),
-            Self::Tcp { filters, proxy } => {
-                (ListenerProtocol::Tcp, super::tcp::connections(filters, &proxy, name, chain_cursor)?)
-            }
-        })
-    }
 }
 
 /// Decodes all filter chains. Only HTTPS listeners have several. They differ in server name and certificate only.
@@ -213,7 +220,7 @@ fn connection_manager(
     manager: hcm::HttpConnectionManager,
     name: &ListenerName,
     cursor: &FieldCursor<'_>,
-) -> Option<ChainParts> {
+) -> Option<(ChainParts, DownstreamProtocolOptions)> {
     let hcm::HttpConnectionManager {
         codec_type,
         stat_prefix: _, // Metrics have fixed names.
@@ -280,10 +287,9 @@ fn connection_manager(
     let use_remote_address = differs_from(use_remote_address, true);
     let normalize_path = differs_from(normalize_path, true);
     let generate_request_id = differs_from(generate_request_id, true);
-    unsupported!(cursor; codec_type, add_user_agent, tracing, common_http_protocol_options,
-        http1_safe_max_connection_duration, http_protocol_options, http2_protocol_options, http3_protocol_options,
-        server_name, server_header_transformation, scheme_header_transformation, max_request_headers_kb,
-        stream_idle_timeout, stream_flush_timeout, request_timeout, request_headers_timeout, drain_timeout,
+    unsupported!(cursor; codec_type, add_user_agent, tracing, http1_safe_max_connection_duration, http_protocol_options, http2_protocol_options, http3_protocol_options,
+        server_name, server_header_transformation, scheme_header_transformation,
+        stream_flush_timeout, request_timeout, drain_timeout,
         drain_timeout_jitter, use_remote_address, xff_num_trusted_hops, original_ip_detection_extensions,
         early_header_mutation_extensions, internal_address_config, skip_xff_append, via, generate_request_id,
         preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
@@ -294,7 +300,14 @@ fn connection_manager(
         append_local_overload, add_proxy_protocol_connection_state, forward_proto_config, strip_port_mode);
     let (filters, plugins) = filters(http_filters, name, &cursor.field("http_filters"))?;
     let routes = routes(cursor.field("route_specifier").required(route_specifier)?, name, cursor)?;
-    Some(ChainParts { filters, plugins, routes })
+    let options = ManagerOptions {
+        common: common_http_protocol_options,
+        max_request_headers_kb,
+        request_headers_timeout,
+        stream_idle_timeout,
+    };
+    let options = protocol_options::downstream(options, cursor)?;
+    Some((ChainParts { filters, plugins, routes }, options))
 }
 
 fn differs_from(value: Option<protobuf::BoolValue>, fixed: bool) -> bool {

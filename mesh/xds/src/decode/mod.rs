@@ -13,6 +13,7 @@ mod field_cursor;
 mod listener;
 mod metadata;
 mod plugin;
+mod protocol_options;
 mod route;
 mod tcp;
 mod tls;

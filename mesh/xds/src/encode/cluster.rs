@@ -31,7 +31,7 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
         LbPolicy::LeastRequest => pb::cluster::LbPolicy::LeastRequest,
         LbPolicy::Random => pb::cluster::LbPolicy::Random,
     };
-    let options = pack(&protocol_options(cluster.protocol));
+    let options = pack(&protocol_options(cluster));
     pb::Cluster {
         name: name.to_owned(),
         eds_cluster_config: eds,
@@ -86,15 +86,16 @@ fn lb_endpoint(address: core::Address, metadata: Option<core::Metadata>) -> endp
     }
 }
 
-fn protocol_options(protocol: UpstreamProtocol) -> upstream_http::HttpProtocolOptions {
+fn protocol_options(cluster: &Cluster) -> upstream_http::HttpProtocolOptions {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
-    let config = match protocol {
+    let config = match cluster.protocol {
         UpstreamProtocol::Http1 => ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default()),
         UpstreamProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()),
     };
     let explicit = ExplicitHttpConfig { protocol_config: Some(config) };
     upstream_http::HttpProtocolOptions {
+        common_http_protocol_options: Some(super::protocol_options::upstream(&cluster.options)),
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
         ..upstream_http::HttpProtocolOptions::default()
     }

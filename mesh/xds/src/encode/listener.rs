@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{DownstreamTls, HostCertificate, Listener, PluginName, RouteTable};
+use weir_model::{DownstreamProtocolOptions, DownstreamTls, HostCertificate, Listener, PluginName, RouteTable};
 
 use super::metadata::{metadata, text};
+use super::protocol_options::{self, MAX_TARGET_BYTES};
 use super::{ads_config_source, bool_value, socket_address, tls};
 use crate::client_type::ClientType;
 use crate::proto::{Plugin, Router, Wasm, core, hcm, listener as pb, pack, type_url};
@@ -55,13 +56,19 @@ fn with_filters(listener: &Listener, filters: &[pb::Filter], client_type: Client
         Some(DownstreamTls::Mesh { plaintext_until: plain_until }) => *plain_until,
         _ => None,
     };
+    let target_bytes =
+        Some(listener.options.target_bytes).filter(|bytes| *bytes != DownstreamProtocolOptions::default().target_bytes);
+    // Envoy ignores both: it never accepts plaintext, and bounds the head alone.
+    let own = [
+        plain_until.map(|until| (PLAIN_UNTIL, text(&until.to_string()))),
+        target_bytes.map(|bytes| (MAX_TARGET_BYTES, text(&bytes.to_string()))),
+    ];
     pb::Listener {
         name: listener.name.to_string(),
         address: Some(socket_address(&listener.address.ip().to_string(), listener.address.port())),
         filter_chains,
         listener_filters,
-        // Envoy ignores this field and never accepts plaintext.
-        metadata: plain_until.map(|until| (PLAIN_UNTIL, text(&until.to_string()))).and_then(|entry| metadata([entry])),
+        metadata: metadata(own.into_iter().flatten()),
         ..pb::Listener::default()
     }
 }
@@ -99,7 +106,7 @@ fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &
     });
     let routes =
         hcm::Rds { config_source: Some(ads_config_source()), route_config_name: listener.route_table.to_string() };
-    hcm::HttpConnectionManager {
+    let manager = hcm::HttpConnectionManager {
         stat_prefix: listener.name.to_string(),
         http_filters: plugins.chain([router()]).collect(),
         // `weir-proxy` always does these.
@@ -109,7 +116,8 @@ fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &
         strip_trailing_host_dot: true,
         route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::Rds(routes)),
         ..hcm::HttpConnectionManager::default()
-    }
+    };
+    protocol_options::downstream(manager, &listener.options)
 }
 
 /// Returns the plugins of all routes in an order that is compatible with the chain of every route.

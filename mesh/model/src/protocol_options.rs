@@ -1,0 +1,86 @@
+//! Bounds and timeouts of HTTP connections: those of a listener, and those of a cluster.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::limits::{
+    DEFAULT_DOWNSTREAM_IDLE_TIMEOUT, DEFAULT_HEAD_BYTES, DEFAULT_HEAD_TIMEOUT, DEFAULT_HEADERS,
+    DEFAULT_STREAM_IDLE_TIMEOUT, DEFAULT_TARGET_BYTES, DEFAULT_UPSTREAM_IDLE_TIMEOUT,
+};
+
+/// Bounds and timeouts of a listener's HTTP connections (Envoy's `HttpConnectionManager`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DownstreamProtocolOptions {
+    /// Bounds of a request's head.
+    pub head: HeadLimits,
+    /// Bytes of the target of an HTTP/1 request. Envoy has no such bound.
+    pub target_bytes: u32,
+    /// Requests of one connection; `None` = no limit.
+    pub max_requests: Option<NonZeroU32>,
+    /// Time from the first byte of a request's head to its last (`request_headers_timeout`).
+    pub head_timeout: Duration,
+    /// Time in which no byte of a request or response passes, after which it is aborted; `None` = no limit.
+    pub stream_idle_timeout: Option<Duration>,
+    /// Time without a request, after which a connection is closed; `None` = no limit.
+    pub idle_timeout: Option<Duration>,
+    /// Age of a connection, after which it accepts no further request (`max_connection_duration`); `None` = no limit.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for DownstreamProtocolOptions {
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            target_bytes: DEFAULT_TARGET_BYTES,
+            max_requests: None,
+            head_timeout: DEFAULT_HEAD_TIMEOUT,
+            stream_idle_timeout: Some(DEFAULT_STREAM_IDLE_TIMEOUT),
+            idle_timeout: Some(DEFAULT_DOWNSTREAM_IDLE_TIMEOUT),
+            max_age: None,
+        }
+    }
+}
+
+/// Bounds and timeouts of a cluster's HTTP connections (Envoy's `HttpProtocolOptions`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamProtocolOptions {
+    /// Bounds of a response's head.
+    pub head: HeadLimits,
+    /// Requests of one connection; `None` = no limit.
+    pub max_requests: Option<NonZeroU32>,
+    /// Time without a request, after which a connection is closed; `None` = no limit.
+    pub idle_timeout: Option<Duration>,
+    /// Age of a connection, after which it is sent no further request; `None` = no limit.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for UpstreamProtocolOptions {
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            max_requests: None,
+            idle_timeout: Some(DEFAULT_UPSTREAM_IDLE_TIMEOUT),
+            max_age: None,
+        }
+    }
+}
+
+/// Bounds of a message's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeadLimits {
+    /// Bytes of the head: a multiple of 1 KiB, from 1 KiB to [`MAX_HEAD_BYTES`](crate::limits::MAX_HEAD_BYTES).
+    pub bytes: u32,
+    /// Headers of the head: 1 to [`MAX_HEADERS`](crate::limits::MAX_HEADERS).
+    pub headers: u32,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes: DEFAULT_HEAD_BYTES, headers: DEFAULT_HEADERS }
+    }
+}

@@ -1,0 +1,139 @@
+//! Decodes bounds and timeouts of HTTP connections. An absent field has the proxy's default, and 0 disables a timeout.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use weir_model::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
+use weir_model::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};
+
+use super::field_cursor::{FieldCursor, unsupported};
+use super::value::duration;
+use crate::encode::KIB;
+use crate::proto::{core, protobuf};
+
+/// The fields of a connection manager that limit its connections.
+#[derive(Clone, Copy)]
+pub(super) struct ManagerOptions {
+    pub(super) common: Option<core::HttpProtocolOptions>,
+    pub(super) max_request_headers_kb: Option<protobuf::UInt32Value>,
+    pub(super) request_headers_timeout: Option<protobuf::Duration>,
+    pub(super) stream_idle_timeout: Option<protobuf::Duration>,
+}
+
+/// Decodes the options of a connection manager. The bound of the target is the default.
+pub(super) fn downstream(options: ManagerOptions, cursor: &FieldCursor<'_>) -> Option<DownstreamProtocolOptions> {
+    let ManagerOptions { common, max_request_headers_kb, request_headers_timeout, stream_idle_timeout } = options;
+    let defaults = DownstreamProtocolOptions::default();
+    let at = cursor.field("common_http_protocol_options");
+    let core::HttpProtocolOptions {
+        idle_timeout,
+        max_connection_duration,
+        max_connection_duration_jitter,
+        max_headers_count,
+        max_response_headers_kb,
+        max_stream_duration,
+        headers_with_underscores_action,
+        max_requests_per_connection,
+    } = common.unwrap_or_default();
+    unsupported!(at; max_connection_duration_jitter, max_response_headers_kb, max_stream_duration,
+        headers_with_underscores_action);
+    let head_timeout = match request_headers_timeout {
+        None => defaults.head_timeout,
+        Some(timeout) => match duration(timeout, &cursor.field("request_headers_timeout"))? {
+            Duration::ZERO => {
+                return cursor.field("request_headers_timeout").reject_value("has no limit", "give a time above 0");
+            }
+            timeout => timeout,
+        },
+    };
+    Some(DownstreamProtocolOptions {
+        head: HeadLimits {
+            bytes: head_bytes(max_request_headers_kb, &cursor.field("max_request_headers_kb"))?,
+            headers: headers(max_headers_count, &at)?,
+        },
+        target_bytes: defaults.target_bytes,
+        max_requests: max_requests(max_requests_per_connection),
+        head_timeout,
+        stream_idle_timeout: optional(
+            stream_idle_timeout,
+            defaults.stream_idle_timeout,
+            &cursor.field("stream_idle_timeout"),
+        )?
+        .0,
+        idle_timeout: optional(idle_timeout, defaults.idle_timeout, &at.field("idle_timeout"))?.0,
+        max_age: optional(max_connection_duration, None, &at.field("max_connection_duration"))?.0,
+    })
+}
+
+/// Decodes the options of a cluster.
+pub(super) fn upstream(
+    options: core::HttpProtocolOptions,
+    cursor: &FieldCursor<'_>,
+) -> Option<UpstreamProtocolOptions> {
+    let core::HttpProtocolOptions {
+        idle_timeout,
+        max_connection_duration,
+        max_connection_duration_jitter,
+        max_headers_count,
+        max_response_headers_kb,
+        max_stream_duration,
+        headers_with_underscores_action,
+        max_requests_per_connection,
+    } = options;
+    unsupported!(cursor; max_connection_duration_jitter, max_stream_duration, headers_with_underscores_action);
+    let defaults = UpstreamProtocolOptions::default();
+    Some(UpstreamProtocolOptions {
+        head: HeadLimits {
+            bytes: head_bytes(max_response_headers_kb, &cursor.field("max_response_headers_kb"))?,
+            headers: headers(max_headers_count, cursor)?,
+        },
+        max_requests: max_requests(max_requests_per_connection),
+        idle_timeout: optional(idle_timeout, defaults.idle_timeout, &cursor.field("idle_timeout"))?.0,
+        max_age: optional(max_connection_duration, None, &cursor.field("max_connection_duration"))?.0,
+    })
+}
+
+/// Decodes the longest target of an HTTP/1 request, as text.
+pub(super) fn target_bytes(text: &str, cursor: &FieldCursor<'_>) -> Option<u32> {
+    match text.parse::<u32>() {
+        Ok(bytes @ 1..=MAX_TARGET_BYTES) => Some(bytes),
+        _ => cursor.reject_value("is no size of a target", &format!("1 to {MAX_TARGET_BYTES} bytes")),
+    }
+}
+
+fn head_bytes(kib: Option<protobuf::UInt32Value>, cursor: &FieldCursor<'_>) -> Option<u32> {
+    const MAX_KIB: u32 = MAX_HEAD_BYTES / KIB;
+    match kib.map(|kib| kib.value) {
+        None => Some(HeadLimits::default().bytes),
+        Some(kib @ 1..=MAX_KIB) => Some(kib * KIB),
+        Some(_) => cursor.reject_value("is no size of a head", &format!("1 to {MAX_KIB} KiB")),
+    }
+}
+
+fn headers(count: Option<protobuf::UInt32Value>, cursor: &FieldCursor<'_>) -> Option<u32> {
+    match count.map(|count| count.value) {
+        None => Some(HeadLimits::default().headers),
+        Some(count @ 1..=MAX_HEADERS) => Some(count),
+        Some(_) => {
+            cursor.field("max_headers_count").reject_value("is no number of headers", &format!("1 to {MAX_HEADERS}"))
+        }
+    }
+}
+
+fn max_requests(count: Option<protobuf::UInt32Value>) -> Option<NonZeroU32> {
+    count.and_then(|count| NonZeroU32::new(count.value))
+}
+
+/// A timeout that 0 disables: `None` is no limit.
+struct OptionalTimeout(Option<Duration>);
+
+/// Decodes a timeout that 0 disables.
+fn optional(
+    timeout: Option<protobuf::Duration>,
+    default: Option<Duration>,
+    cursor: &FieldCursor<'_>,
+) -> Option<OptionalTimeout> {
+    let Some(timeout) = timeout else { return Some(OptionalTimeout(default)) };
+    let timeout = duration(timeout, cursor)?;
+    Some(OptionalTimeout((!timeout.is_zero()).then_some(timeout)))
+}
