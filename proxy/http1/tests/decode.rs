@@ -39,8 +39,48 @@ fn request_heads_are_decoded() {
     assert_eq!((head.method, &head.target[..], head.version), (Method::POST, &b"/a?b"[..], Version::HTTP_11));
     assert_eq!((head.body, head.keep_alive, &input[..]), (BodyLength::Exact(5), true, &b"hello"[..]));
     let fields: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    assert_eq!(fields[..2], [("host", &b"a.com"[..]), ("x-one", b"1")]);
+    assert_eq!(fields[..2], [("x-one", &b"1"[..]), ("x-one", b"2")]);
+    assert_eq!(head.host.unwrap(), "a.com");
     assert_eq!(head.headers.get_all("x-one").iter().collect::<Vec<_>>(), ["1", "2"]);
+}
+
+/// Returns the names of the fields that a request has besides `host`.
+fn names(fields: &str) -> Vec<String> {
+    let head = request(format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+    head.headers.keys().map(ToString::to_string).collect()
+}
+
+#[test]
+fn fields_of_the_connection_end_at_the_codec() {
+    for (fields, expected) in [
+        ("a: 1\r\nconnection: close\r\nb: 1\r\nkeep-alive: 5\r\nc: 1\r\nproxy-connection: x\r\nd: 1\r\n", "a b c d"),
+        ("x-a: 1\r\nx-b: 1\r\nconnection: keep-alive, X-A\r\n", "x-b"),
+        ("connection: x-a\r\nx-a: 1\r\nx-b: 1\r\nconnection: x-b\r\n", ""),
+        ("connection: bad name, \"x\", ,\r\nx-a: 1\r\n", "x-a"),
+        ("connection: te\r\nte: trailers\r\n", "te"),
+        ("connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAM\r\n", "upgrade"),
+        ("upgrade: websocket\r\n", ""),
+        ("connection: content-length, host\r\ncontent-length: 0\r\n", "content-length"),
+        ("connection: cookie, authorization, x-forwarded-for, expect\r\ncookie: a\r\nexpect: b\r\n", "cookie expect"),
+        ("host: b\r\n", "host"),
+    ] {
+        assert_eq!(names(fields).join(" "), expected, "{fields:?}");
+    }
+    let many = |count: usize| format!("GET / HTTP/1.1\r\nconnection: {}\r\n\r\n", vec!["x"; count].join(","));
+    assert!(request(many(32).as_bytes()).is_ok());
+    assert_eq!(request(many(33).as_bytes()).unwrap_err(), Rejection::TooManyFields);
+}
+
+#[test]
+fn heads_of_many_fields_need_a_larger_bound() {
+    let text = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(300));
+    for (fields, expected) in
+        [(100, Err(Rejection::TooManyFields)), (299, Err(Rejection::TooManyFields)), (300, Ok(300))]
+    {
+        let mut decoder = HeadDecoder::new(Limits { fields, ..Limits::default() });
+        let decoded = decoder.decode_request(&mut BytesMut::from(text.as_bytes()));
+        assert_eq!(decoded.map(|head| head.unwrap().headers.len()), expected, "{fields}");
+    }
 }
 
 #[test]
@@ -71,6 +111,7 @@ fn invalid_request_heads_are_rejected() {
         ("GET(/ HTTP/1.1\r\n\r\n", Method),
         ("GET /\x01 HTTP/1.1\r\n\r\n", Target),
         ("GET /\u{2d8} HTTP/1.1\r\n\r\n", Target),
+        ("GET /a#b HTTP/1.1\r\n\r\n", Target),
         ("GET / \r\n\r\n", RequestLine),
         ("GET /\r\n\r\n", RequestLine),
         ("GET  / HTTP/1.1\r\n\r\n", RequestLine),
