@@ -2,6 +2,8 @@
 //! test`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod envoy_bounds; // Bounds of connections.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -129,18 +129,87 @@ async fn http_1_0_response_is_not_chunked() {
     assert!(!response.to_ascii_lowercase().contains("transfer-encoding"), "{response}");
 }
 
+const EXPECTING: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n";
+
 #[tokio::test]
-async fn expect_100_continue_is_answered_when_the_body_is_wanted() {
-    let origin = Origin::echo(harness::Codec::Http1).await;
-    let proxy = proxy_to(&origin).await;
+async fn expect_100_continue_is_sent_on_when_endpoint_sends_it() {
+    let (asked, mut is_asked) = tokio::sync::mpsc::channel(1);
+    let origin = RawOrigin::start(move |mut wire| {
+        let asked = asked.clone();
+        async move {
+            while let Some(head) = wire.try_head().await {
+                assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
+                let (go, going) = tokio::sync::oneshot::channel();
+                asked.send(go).await.unwrap();
+                let () = going.await.unwrap();
+                wire.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+                assert_eq!(wire.exactly(4).await, b"body");
+                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     let mut wire = RawConnection::connect(proxy.address().await).await;
-    wire.send(format!("POST / HTTP/1.1\r\n{HOST}content-length: 4\r\nexpect: 100-continue\r\n\r\n")).await;
+    for _ in 0..2 {
+        wire.send(EXPECTING).await;
+        let go = harness::with_deadline("the request", is_asked.recv()).await.unwrap();
+        go.send(()).unwrap();
+        assert_eq!(wire.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+        wire.send("body").await;
+        let (head, _) = wire.response().await;
+        assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("connection: close"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn expect_100_continue_is_refused_by_endpoint_without_body() {
+    let origin = RawOrigin::start(|mut wire| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno").await;
+        assert_eq!(wire.rest().await, "", "no byte of the body is sent");
+    })
+    .await;
+    let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    wire.send(EXPECTING).await;
+    let response = wire.rest().await;
+    assert!(response.starts_with("HTTP/1.1 401 ") && response.ends_with("\r\n\r\nno"), "{response}");
+    assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
+}
+
+#[tokio::test]
+async fn expect_100_continue_of_endpoint_that_ignores_it_is_sent_after_a_second() {
+    let origin = RawOrigin::start(|mut wire| async move {
+        while wire.try_head().await.is_some() {
+            assert_eq!(wire.exactly(4).await, b"body");
+            wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    wire.send(EXPECTING).await;
+    assert_eq!(wire.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+    wire.send("body").await;
+    assert_eq!(wire.response().await.1, "ok");
+    // A downstream that does not wait is not sent a 100, and its body not held back.
+    wire.send(format!("{EXPECTING}body")).await;
+    let (head, body) = wire.response().await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && body == "ok", "{head}");
+}
+
+#[tokio::test]
+async fn expect_100_continue_is_satisfied_for_http2_endpoint() {
+    let origin = Origin::echo(harness::Codec::Http2).await;
+    let proxy = Proxy::start(&Resources::forward_to_http2(origin.address())).await;
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    wire.send(EXPECTING).await;
     assert_eq!(wire.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
     wire.send("body").await;
     let (head, body) = wire.response().await;
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    assert_eq!(body, "body");
-    assert_eq!(origin.last().header("expect"), None, "`expect` is for one hop");
+    assert!(head.starts_with("HTTP/1.1 200 ") && body == "body", "{head}");
+    assert_eq!(origin.last().header("expect"), None, "HTTP/2 endpoints are not asked");
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ mod requests; // Requests and responses in both protocols: bodies, trailers, hea
 mod http1_wire; // HTTP/1 byte by byte.
 mod http1_cases; // HTTP/1 messages that other proxies mishandle.
 mod http1_cuts; // HTTP/1 connections that are cut anywhere.
+mod http1_bounds; // Bounds of HTTP/1 exchanges.
+mod message_framing; // Lengths of filters, trailers and bodies that could break the framing.
 mod scenarios; // The files in `scenarios/`: route matches, and edits of requests.
 mod tcp; // TCP listeners and network filters.
 mod routing; // Weights, mirrors, redirects, timeouts.
@@ -17,10 +19,14 @@ mod filter_failures; // Filters that fail.
 mod isolation; // One VM per request, VM recycling, limits of filters.
 mod shared_vm; // One VM for several filters, singleton filters, log filters.
 mod limits; // Limits per downstream connection and request.
+mod client_traffic_policy; // ClientTrafficPolicies: bounds.
+mod connection_timeouts; // ClientTrafficPolicies: timeouts.
+mod backend_traffic_policy; // BackendTrafficPolicies: bounds and timeouts of connections to endpoints.
 mod streaming; // Long bodies, flat memory, backpressure.
 mod config_change; // Changes of resources in files.
 mod listeners; // Listeners that are added, removed and moved.
 mod drain; // Graceful shutdown.
+mod xds_removal; // Listeners that the control plane removes.
 mod admin; // Admin pages, and errors of the command line.
 mod rejections; // Rejections that depend on modules, filters and sockets.
 mod control_api; // The control plane's API and the `weir` tool.

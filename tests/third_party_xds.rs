@@ -2,6 +2,8 @@
 //! documentation. Needs Python; see `cargo xtask test`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod third_party_bounds; // Bounds and timeouts of connections.
+
 use std::net::SocketAddr;
 
 use harness::{Client, Origin, Proxy, ProxyOptions, ThirdPartyXdsServer, wait_until};

@@ -50,6 +50,11 @@ impl Envoy {
         Self::launch(&config.bootstrap()).await
     }
 
+    /// Starts Envoy with a whole bootstrap configuration, and waits until its first listener accepts connections.
+    pub async fn with_bootstrap(bootstrap: &Value) -> Self {
+        Self::launch(bootstrap).await
+    }
+
     /// Starts Envoy with a configuration that it may reject. Returns `None` if it exits.
     pub async fn try_run(config: &EnvoyConfig) -> Option<Self> {
         let mut envoy = Self::spawn(&config.bootstrap());

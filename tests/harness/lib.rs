@@ -26,6 +26,7 @@ pub mod mesh; // Two proxies of one mesh.
 mod agent; // One running `weir-proxy agent`.
 mod envoy; // One running Envoy, for comparisons.
 mod envoy_config; // The static configuration of an Envoy.
+mod nginx; // One running nginx, for comparisons.
 mod etcd; // One running etcd, for replicas of the control plane.
 mod grpc; // Proxyless gRPC clients, and servers.
 mod registry; // One running OCI registry.
@@ -52,6 +53,7 @@ pub use etcd::Etcd;
 pub use grpc::{GrpcClient, GrpcServer, node_modules};
 pub use https::Certificate;
 pub use mesh::MeshPair;
+pub use nginx::Nginx;
 pub use origin::{Codec, Origin, ReceivedRequest};
 pub use proxy::{Page, Proxy, ProxyOptions, shared_folder_args};
 pub use raw::{RawConnection, RawOrigin};

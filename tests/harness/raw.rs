@@ -75,6 +75,20 @@ impl RawConnection {
         (head, String::from_utf8_lossy(&body).into_owned())
     }
 
+    /// Reads a body in the chunked coding, without trailers.
+    pub async fn chunked(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line().await;
+            let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
+            body.extend(self.exactly(size).await);
+            assert_eq!(self.exactly(2).await, b"\r\n", "the end of a chunk");
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
     /// Reads until the peer closes.
     pub async fn rest(&mut self) -> String {
         while with_deadline("the end of the connection", self.fill()).await {}

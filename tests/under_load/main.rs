@@ -18,6 +18,7 @@ mod apply_latency; // Time from an apply to its first response.
 mod scale; // Many proxies and services.
 mod certificates; // Short lifetimes and a root rotation.
 mod fuzz; // Mutated requests to the control plane.
+mod exchange_fuzz; // Random exchanges through a proxy.
 mod load; // wrk.
 mod path_origin; // An origin that responds with the path.
 mod latency; // Latency of requests on one route.

@@ -18,10 +18,11 @@ struct Tool {
     used_for: &'static str,
 }
 
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 9] = [
     Tool { program: "curl", package: "curl", used_for: "the commands in the READMEs" },
     Tool { program: "python3", package: "python3", used_for: "the upstream in the READMEs" },
     Tool { program: "wrk", package: "wrk", used_for: "load while the configuration changes" },
+    Tool { program: "nginx", package: "nginx-light", used_for: "a proxy to compare with" },
     Tool { program: "docker-registry", package: "docker-registry", used_for: "a registry that modules come from" },
     Tool { program: "node", package: "nodejs", used_for: "gRPC clients without a proxy, a filter in AssemblyScript" },
     Tool { program: "npm", package: "npm", used_for: "installing what these need" },

@@ -6,7 +6,7 @@
 
 mod steps;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl RootContext for Plugin {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { id, config: Rc::clone(&self.config), path: String::new() }))
+        Some(Box::new(Stream { id, config: Rc::clone(&self.config), path: String::new(), request_bytes: Cell::new(0) }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -76,11 +76,17 @@ struct Stream {
     config: Rc<Config>,
     /// Path of the request, before any filter changed it.
     path: String,
+    /// Bytes of the request's body so far, without pauses.
+    request_bytes: Cell<usize>,
 }
 
 impl Stream {
     fn run(&self, callback: CallbackName, size: usize, end_of_stream: bool) -> Action {
         let mut run = CallbackRun::in_stream(callback, &self.path, size, end_of_stream);
+        if callback == CallbackName::RequestBody {
+            self.request_bytes.set(self.request_bytes.get() + size);
+        }
+        run.request_bytes = self.request_bytes.get();
         run.steps(self.config.steps_of(callback));
         if let Some(direction) = run.waits_for_tick {
             WAITING.with_borrow_mut(|waiting| waiting.push((self.id, direction)));

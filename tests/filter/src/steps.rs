@@ -159,6 +159,9 @@ enum ActionSpec {
     Record { metric: String, value: u64 },
     /// Logs a text at level Info.
     Log { text: String },
+    /// Sets fields of the access log to the request as the filter has seen it so far: `seen_method`, `seen_path`,
+    /// `seen_bytes` and `seen_end`.
+    RecordRequest,
     /// Makes `proxy_on_configure` return false.
     RejectConfiguration,
     /// Panics.
@@ -179,6 +182,8 @@ pub(crate) struct CallbackRun<'a> {
     path: &'a str,
     size: usize,
     end_of_stream: bool,
+    /// Bytes of the request's body in this callback and the ones before, without pauses.
+    pub(crate) request_bytes: usize,
     pub(crate) action: Action,
     pub(crate) is_rejected: bool,
     pub(crate) waits_for_tick: Option<Direction>,
@@ -186,7 +191,16 @@ pub(crate) struct CallbackRun<'a> {
 
 impl<'a> CallbackRun<'a> {
     pub(crate) fn in_stream(callback: CallbackName, path: &'a str, size: usize, end_of_stream: bool) -> Self {
-        Self { callback, path, size, end_of_stream, action: Action::Continue, is_rejected: false, waits_for_tick: None }
+        Self {
+            callback,
+            path,
+            size,
+            end_of_stream,
+            request_bytes: 0,
+            action: Action::Continue,
+            is_rejected: false,
+            waits_for_tick: None,
+        }
     }
 
     pub(crate) fn outside_streams(callback: CallbackName) -> Self {
@@ -249,6 +263,7 @@ impl<'a> CallbackRun<'a> {
                 hostcalls::record_metric(id, *value).expect("a metric can be recorded");
             }
             ActionSpec::Log { text } => log::info!("{text}"),
+            ActionSpec::RecordRequest => self.record_request(),
             ActionSpec::RejectConfiguration => {
                 log::error!("these are the filter's own words: no gold, no service");
                 self.is_rejected = true;
@@ -314,6 +329,19 @@ impl<'a> CallbackRun<'a> {
         match hostcalls::dispatch_http_call(service, headers, Some(body.as_bytes()), vec![], timeout) {
             Ok(_) => self.action = Action::Pause,
             Err(status) => set(self.map(), "x-call-refused", &format!("{status:?}")),
+        }
+    }
+
+    fn record_request(&self) {
+        let method = hostcalls::get_map_value(MapType::HttpRequestHeaders, ":method").ok().flatten();
+        let fields = [
+            ("seen_method", method.unwrap_or_default()),
+            ("seen_path", self.path.to_owned()),
+            ("seen_bytes", self.request_bytes.to_string()),
+            ("seen_end", self.end_of_stream.to_string()),
+        ];
+        for (name, value) in fields {
+            hostcalls::set_property(vec!["access_log", name], Some(value.as_bytes())).expect("a property can be set");
         }
     }
 
