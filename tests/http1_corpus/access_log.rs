@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::corpus::{Case, Kind};
+use crate::case::{Case, Kind};
 use crate::notation::shorten;
 use crate::outcome::Exchange;
 use crate::strict::Message;

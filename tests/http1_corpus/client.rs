@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::corpus::{Case, Kind, Write};
+use crate::case::{Case, Kind, Write};
 use crate::origin::PAUSE;
 use crate::replies::{Received, Reply};
 

@@ -1,7 +1,7 @@
 //! A case while its lines are read. Keys with text are parsed when the case is complete, because `more` continues the
 //! text of `send`.
 
-use crate::corpus::{Case, Ending, Judgment, Kind, Outcome, PEERS, Write};
+use crate::case::{Case, Ending, Judgment, Kind, Outcome, PEERS, Write};
 use crate::notation::unescape;
 
 /// The number of bytes of a request's body that are in one write with its head.

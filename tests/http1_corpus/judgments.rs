@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::corpus::{Corpus, Definition, Judgment};
+use crate::case::{Definition, Judgment};
+use crate::corpus::Corpus;
 
 /// Returns the violations of the rules, as readable lines.
 pub(crate) fn violations(corpus: &Corpus) -> Vec<String> {
@@ -37,7 +38,7 @@ pub(crate) fn violations(corpus: &Corpus) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::Kind;
+    use crate::case::Kind;
 
     #[test]
     fn each_rule_reports_its_violation() {

@@ -14,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking and prints")]
 
 mod corpus; // Parses and rewrites the files.
+mod case; // Cases and definitions.
 mod draft; // A case while its lines are read.
 mod notation; // Escapes and repetitions.
 mod judgments; // Each difference has a reason.
@@ -30,7 +31,8 @@ mod strict; // The origin's parser.
 mod head; // Lines and fields, for both parsers.
 
 use access_log::Filters;
-use corpus::{Corpus, Kind};
+use case::Kind;
+use corpus::Corpus;
 use peers::Peer;
 use replay::replay;
 

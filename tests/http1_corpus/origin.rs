@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::corpus::{Case, Ending, Kind, Write};
+use crate::case::{Case, Ending, Kind, Write};
 use crate::strict::{Message, OriginParser};
 
 /// The pause between two writes, so that a peer reads them one by one.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::corpus::{Case, Kind};
+use crate::case::{Case, Kind};
 use crate::notation::escape;
 use crate::origin::SECOND;
 use crate::replies::{Reply, Status};

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::corpus::{Case, Corpus, Judgment, without_brackets};
+use crate::case::{Case, Judgment, without_brackets};
+use crate::corpus::Corpus;
 
 const HEADING: &str = "## Differences";
 const BEGIN: &str = "<!-- Begin of what `tests/http1_corpus` has generated. -->";

@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::access_log::Filters;
+use crate::case::Kind;
 use crate::configuration::{envoy_bootstrap, nginx_directives};
-use crate::corpus::Kind;
 use crate::origin::LaneOrigin;
 
 /// The number of cases that run at the same time in one proxy.

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::access_log::{AccessLog, Filters, details, disagreements};
+use crate::case::{Case, PEERS};
 use crate::client::{self, ClientView};
-use crate::corpus::{Case, Corpus, NewLine, PEERS};
+use crate::corpus::{Corpus, NewLine};
 use crate::outcome::Exchange;
 use crate::peers::{Lane, Peer, Process};
 

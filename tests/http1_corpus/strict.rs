@@ -73,7 +73,7 @@ enum Framing {
 
 /// A message whose head is complete.
 #[derive(Debug)]
-struct Begun {
+struct PartialMessage {
     message: Message,
     framing: Framing,
 }
@@ -89,7 +89,7 @@ enum Progress {
 #[derive(Debug, Default)]
 pub(crate) struct OriginParser {
     buffer: Vec<u8>,
-    begun: Option<Begun>,
+    begun: Option<PartialMessage>,
     broken: Option<&'static str>,
 }
 
@@ -144,7 +144,7 @@ impl OriginParser {
 
     /// Returns the message that the end of the connection has cut.
     pub(crate) fn finish(self) -> Option<Message> {
-        if let Some(Begun { mut message, .. }) = self.begun {
+        if let Some(PartialMessage { mut message, .. }) = self.begun {
             message.is_cut = true;
             message.marks.extend(self.broken);
             return Some(message);
@@ -160,7 +160,7 @@ impl OriginParser {
     }
 
     /// Reads a head. Returns `None` when bytes are missing.
-    fn read_head(&mut self) -> Result<Option<Begun>, &'static str> {
+    fn read_head(&mut self) -> Result<Option<PartialMessage>, &'static str> {
         let end = find(&self.buffer, b"\r\n\r\n");
         let bare = find(&self.buffer, b"\n\n");
         if bare.is_some_and(|bare| end.is_none_or(|end| bare < end)) {
@@ -180,11 +180,11 @@ impl OriginParser {
         }
         message.fields = fields_of(&lines[1..], &mut message.marks);
         let framing = message.check_framing();
-        Ok(Some(Begun { message, framing }))
+        Ok(Some(PartialMessage { message, framing }))
     }
 
-    fn read_body(&mut self, begun: &mut Begun) -> Progress {
-        let Begun { message, framing } = begun;
+    fn read_body(&mut self, begun: &mut PartialMessage) -> Progress {
+        let PartialMessage { message, framing } = begun;
         loop {
             match *framing {
                 Framing::Exact(left) => {

@@ -24,11 +24,11 @@ mod body;
 // Heads from bytes: request line or status line, fields, and the framing that follows.
 mod head;
 
-// Framing and persistence by the fields of a head.
-mod framing;
-
 // Field lines to a header map.
 mod fields;
+
+// Framing and persistence by the fields of a head.
+mod framing;
 
 // The end of a section of lines.
 mod lines;

@@ -100,7 +100,7 @@ fn check_codec(sender: Sender<'_>, bytes: &[u8], expected: &[Message], random: &
     assert_eq!(decoded, expected, "{sender:?} {}", bytes.escape_ascii());
 }
 
-/// Where hyper differs: it drops a repeated `content-length` of a request.
+/// Returns a request as hyper serves it: without a repeated `content-length`.
 fn as_hyper_serves(mut message: Message) -> Message {
     let mut lengths = 0;
     message.fields.retain(|(name, _)| {
@@ -110,7 +110,7 @@ fn as_hyper_serves(mut message: Message) -> Message {
     message
 }
 
-/// Where hyper differs: of an informational response it shows neither reason nor persistence.
+/// Returns a response as hyper receives it: an informational one without reason and persistence.
 fn as_hyper_receives(mut message: Message) -> Message {
     if let StartLine::Response { status: 100..=199, reason } = &mut message.start {
         reason.clear();

@@ -8,20 +8,20 @@ use http_body::Body as _;
 use weir_model::{DirectResponse, RouteAction};
 
 use crate::body::Body;
-use crate::connection::Connection;
+use crate::connection::{Connection, reconnect_reason};
 use crate::error::{NO_BACKEND_WEIGHT, ProxyError};
 use crate::filter::{Direction, EndOfStream, Event, LocalReply};
-use crate::head::ResponseHead;
+use crate::head::{RequestHead, ResponseHead};
 use crate::incoming::Incoming;
 use crate::route::Route;
 use crate::stream::await_head::{HeadOutcome, wait_for_filtered_head};
 use crate::stream::body_source::BodySource;
 use crate::stream::forward::{self, ForwardOutcome, MatchedRoute, RequestBody};
-use crate::stream::http_stream::{HttpStream, StreamGuard};
-use crate::stream::received::ReceivedRequest;
+use crate::stream::http_stream::{HttpStream, RoutedRequest, StreamGuard};
+use crate::stream::received::{ReceivedRequest, SanitizedRequest, sanitize_received};
 use crate::stream::response_body::ResponseBody;
 use crate::stream::response_source::ResponseSource;
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerConfig};
 
 /// Serves one request. An error resets the stream, because no response can be sent any more.
 pub(crate) async fn handle(
@@ -29,7 +29,17 @@ pub(crate) async fn handle(
     connection: Rc<Connection>,
     received: ReceivedRequest,
 ) -> Result<Response<Body>, ProxyError> {
-    let (stream, incoming) = HttpStream::start(&worker, &connection, received); // One configuration until the end (I4).
+    connection.stream_started();
+    let config = worker.config(&connection.listener.name); // One configuration until the end (I4).
+    let SanitizedRequest { head, incoming, expectation, informational, rejected } =
+        sanitize_received(received, &connection); // One reading for all that follows.
+    let route = match rejected {
+        Some(error) => Err(error),
+        None => check_security(&config, &connection).and_then(|()| find_route(&config, &connection, &head)),
+    };
+    let chain = route.as_ref().map(|route| config.chain(route)).unwrap_or_default();
+    let request = RoutedRequest { config, head, expectation, informational, route, chain };
+    let stream = HttpStream::start(&worker, &connection, request);
     let guard = StreamGuard::new(&stream); // Logs the request and finishes its filters, however it ends.
     let mut source = match produce_response(&stream, incoming).await {
         Ok(source) => source,
@@ -49,8 +59,21 @@ pub(crate) async fn handle(
     }
 }
 
+/// Rejects a request on a connection whose listener requires more security by now.
+fn check_security(config: &WorkerConfig, connection: &Connection) -> Result<(), ProxyError> {
+    match reconnect_reason(config, &connection.listener.name, connection.security()) {
+        Some(reason) => Err(ProxyError::BadRequest(reason)),
+        None => Ok(()),
+    }
+}
+
+fn find_route(config: &WorkerConfig, connection: &Connection, head: &RequestHead) -> Result<Arc<Route>, ProxyError> {
+    let table = config.route_table(&connection.listener.name);
+    table.and_then(|table| table.find(head)).cloned().ok_or(ProxyError::NoRoute)
+}
+
 async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result<ResponseSource, ProxyError> {
-    let initial_route = stream.take_route()?; // `start` has sanitized and routed the request, or found an error.
+    let initial_route = stream.take_route()?;
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
     let mut body = BodySource::request(incoming, stream.body_mode(Direction::Request));
     stream.on_event(Event::RequestHeaders(end_of_stream));

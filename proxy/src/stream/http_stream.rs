@@ -7,22 +7,21 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::SizeHint;
 use tokio::time::Instant;
 use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 use weir_model::{Forward, RouteAction};
 
-use crate::connection::{Connection, exceeds, reconnect_reason, record_cluster};
+use crate::connection::{Connection, exceeds, record_cluster};
 use crate::error::ProxyError;
-use crate::filter::{Direction, Event, Exchange, FilterStream, LocalReply, SharedStream};
+use crate::filter::{Direction, Event, Exchange, FilterStream, LocalReply, PluginInstance, SharedStream};
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
-use crate::incoming::{Incoming, InformationalSink};
+use crate::incoming::InformationalSink;
 use crate::route::Route;
 use crate::stream::body_source::BodyMode;
-use crate::stream::received::{Expectation, ReceivedRequest, RejectedRequest, ValidRequest};
+use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
-use crate::stream::sanitize::{self, RequestOrigin};
 use crate::telemetry::HttpLogFields;
 use crate::upstream::Cluster;
 use crate::worker::{HasTimeout, Worker, WorkerConfig};
@@ -47,7 +46,7 @@ pub(super) struct HttpStream {
     route: RefCell<Option<Result<Arc<Route>, ProxyError>>>,
     /// The request as sent, for the access log.
     original: OriginalRequest,
-    /// What the downstream waits for before it sends the body.
+    /// The condition for which the downstream holds its body.
     pub(super) expectation: Expectation,
     /// The receiver of informational responses, if the downstream accepts them.
     pub(super) informational: Option<Rc<dyn InformationalSink>>,
@@ -68,6 +67,20 @@ struct OriginalRequest {
     request_id: Option<HeaderValue>,
 }
 
+/// A request with all that was decided before its stream starts.
+pub(super) struct RoutedRequest {
+    /// The configuration of the whole stream (invariant I4).
+    pub(super) config: Rc<WorkerConfig>,
+    /// The sanitized head.
+    pub(super) head: RequestHead,
+    pub(super) expectation: Expectation,
+    pub(super) informational: Option<Rc<dyn InformationalSink>>,
+    /// The route, or the reason for which the request is not served.
+    pub(super) route: Result<Arc<Route>, ProxyError>,
+    /// The plugins of the route, in request order.
+    pub(super) chain: Rc<[Rc<PluginInstance>]>,
+}
+
 /// The end of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StreamEnd {
@@ -78,27 +91,11 @@ enum StreamEnd {
 }
 
 impl HttpStream {
-    /// Starts a stream: takes one configuration for its whole life (invariant I4), sanitizes the head, finds the route
-    /// and its filter chain.
-    pub(super) fn start(
-        worker: &Rc<Worker>,
-        connection: &Rc<Connection>,
-        received: ReceivedRequest,
-    ) -> (Rc<Self>, Incoming) {
-        connection.stream_started();
-        let config = worker.config(&connection.listener.name);
-        let SanitizedRequest { head, incoming, expectation, informational, rejected } =
-            sanitize_received(received, connection);
+    /// Starts a stream, whose timeouts run from now on.
+    pub(super) fn start(worker: &Rc<Worker>, connection: &Rc<Connection>, request: RoutedRequest) -> Rc<Self> {
+        let RoutedRequest { config, head, expectation, informational, route, chain } = request;
         let table = config.route_table(&connection.listener.name);
-        let route = match rejected {
-            Some(error) => Err(error),
-            None => match reconnect_reason(&config, &connection.listener.name, connection.security()) {
-                Some(reason) => Err(ProxyError::BadRequest(reason)),
-                None => table.and_then(|table| table.find(&head)).cloned().ok_or(ProxyError::NoRoute),
-            },
-        };
         let routed_by_headers = table.is_some_and(|table| table.matches_headers());
-        let chain = route.as_ref().ok().map(|route| config.chain(route)).unwrap_or_default();
         let original = OriginalRequest {
             method: head.method.clone(),
             authority: head.authority.clone(),
@@ -145,7 +142,7 @@ impl HttpStream {
         });
         let weak: Weak<dyn HasTimeout> = Rc::downgrade(&stream) as Weak<dyn HasTimeout>;
         stream.timeout_key.set(worker.timeouts.register(weak));
-        (stream, incoming)
+        stream
     }
 
     /// Returns the route that the request matched, or the error of a request without one. Called once.
@@ -390,48 +387,6 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.finish(StreamEnd::Aborted);
     }
-}
-
-/// A request whose head is sanitized, or has only what the access log needs.
-struct SanitizedRequest {
-    head: RequestHead,
-    incoming: Incoming,
-    expectation: Expectation,
-    informational: Option<Rc<dyn InformationalSink>>,
-    /// The reason for which the request is not served.
-    rejected: Option<ProxyError>,
-}
-
-fn sanitize_received(received: ReceivedRequest, connection: &Connection) -> SanitizedRequest {
-    let scheme = if connection.is_tls() { "https" } else { "http" };
-    let ValidRequest { request, host, expectation, informational } = match received {
-        ReceivedRequest::Valid(request) => request,
-        ReceivedRequest::Rejected(RejectedRequest { method, path, version, error }) => {
-            let head = RequestHead { method, scheme, path, version, ..RequestHead::for_tcp() };
-            let (incoming, informational, rejected) = (Incoming::Empty, None, Some(error));
-            return SanitizedRequest { head, incoming, expectation: Expectation::None, informational, rejected };
-        }
-    };
-    let (parts, incoming) = request.into_parts();
-    let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
-    let max_headers = connection.options.head.headers as usize;
-    let origin = RequestOrigin { peer: connection.peer.ip(), scheme, max_headers };
-    let (head, rejected) = match sanitize::request(parts, host, origin) {
-        Ok(head) => (head, None),
-        Err(error) => {
-            let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-            let head = RequestHead {
-                method,
-                scheme,
-                authority: authority.unwrap_or_else(|| HeaderValue::from_static("")),
-                path: uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
-                headers: HeaderMap::new(),
-                version,
-            };
-            (head, Some(error))
-        }
-    };
-    SanitizedRequest { head, incoming, expectation, informational, rejected }
 }
 
 /// Returns the error that reset a stream.

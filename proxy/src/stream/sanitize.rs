@@ -132,16 +132,16 @@ fn is_removed(name: &str) -> bool {
 }
 
 /// Removes headers, and leaves the others in their order.
-fn retain(headers: &mut HeaderMap, is_kept: impl Fn(&HeaderName) -> bool) {
-    let mut kept = HeaderMap::with_capacity(headers.len());
+fn retain(headers: &mut HeaderMap, is_retained: impl Fn(&HeaderName) -> bool) {
+    let mut retained = HeaderMap::with_capacity(headers.len());
     let mut current = None;
     for (name, value) in std::mem::take(headers) {
         current = name.or(current); // Further values of one name come without it.
-        if let Some(name) = current.as_ref().filter(|name| is_kept(name)) {
-            kept.append(name.clone(), value);
+        if let Some(name) = current.as_ref().filter(|name| is_retained(name)) {
+            retained.append(name.clone(), value);
         }
     }
-    *headers = kept;
+    *headers = retained;
 }
 
 /// Accepts `100-continue`, and an empty list (RFC 9110 §10.1.1).

@@ -159,7 +159,7 @@ impl Http1Connection {
         state.body = BodyDecoder::new(body, state.limits).without_trailers(connection_fields);
         // An endpoint that refuses a request is not sent the body that it has not asked for, and the connection closes.
         let is_refused = status.is_client_error() || status.is_server_error();
-        let rest = state.request.as_mut().filter(|request| !(is_refused && request.is_held_back()));
+        let rest = state.request.as_mut().filter(|request| !(is_refused && request.awaits_continue()));
         if let Some(request) = rest.filter(|_| state.write_error.is_none()) {
             request.on_continue();
             state.writer = Some(self.spawn_writer());

@@ -107,7 +107,7 @@ impl RequestWriter {
     }
 
     /// Returns true if the endpoint has not asked for the body.
-    pub(super) fn is_held_back(&self) -> bool {
+    pub(super) fn awaits_continue(&self) -> bool {
         self.expectation.is_some()
     }
 

@@ -38,3 +38,5 @@ pub(crate) use worker::Upstreams;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod connection_tests;

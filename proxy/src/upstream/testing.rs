@@ -24,6 +24,13 @@ use crate::body::Body;
 /// Longer than any test takes. A test that hangs fails.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+pub(super) const NONE: SendOptions =
+    SendOptions { attempt_timeout: None, expects_continue: false, informational: None };
+
+pub(super) async fn hello(_: Request<Incoming>) -> Response<Body> {
+    Response::new(Body::full(Bytes::from_static(b"hello")))
+}
+
 /// Runs a test as a worker runs: one thread, local tasks.
 pub(super) fn on_worker(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -14,7 +14,7 @@ use super::decode_resource;
 use super::field_cursor::{FieldCursor, unsupported};
 use super::metadata::{self, WeirMetadata};
 use super::plugin::inline_plugin;
-use super::protocol_options::{self, ManagerOptions};
+use super::protocol_options::{self, DownstreamFields};
 use super::route::inline_route_table;
 use super::tls::{ChainTls, downstream};
 use super::value::{config_source, socket_address};
@@ -300,7 +300,7 @@ fn connection_manager(
         append_local_overload, add_proxy_protocol_connection_state, forward_proto_config, strip_port_mode);
     let (filters, plugins) = filters(http_filters, name, &cursor.field("http_filters"))?;
     let routes = routes(cursor.field("route_specifier").required(route_specifier)?, name, cursor)?;
-    let options = ManagerOptions {
+    let options = DownstreamFields {
         common: common_http_protocol_options,
         max_request_headers_kb,
         request_headers_timeout,

@@ -13,7 +13,7 @@ use crate::proto::{core, protobuf};
 
 /// The fields of a connection manager that limit its connections.
 #[derive(Clone, Copy)]
-pub(super) struct ManagerOptions {
+pub(super) struct DownstreamFields {
     pub(super) common: Option<core::HttpProtocolOptions>,
     pub(super) max_request_headers_kb: Option<protobuf::UInt32Value>,
     pub(super) request_headers_timeout: Option<protobuf::Duration>,
@@ -21,8 +21,8 @@ pub(super) struct ManagerOptions {
 }
 
 /// Decodes the options of a connection manager. The bound of the target is the default.
-pub(super) fn downstream(options: ManagerOptions, cursor: &FieldCursor<'_>) -> Option<DownstreamProtocolOptions> {
-    let ManagerOptions { common, max_request_headers_kb, request_headers_timeout, stream_idle_timeout } = options;
+pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) -> Option<DownstreamProtocolOptions> {
+    let DownstreamFields { common, max_request_headers_kb, request_headers_timeout, stream_idle_timeout } = options;
     let defaults = DownstreamProtocolOptions::default();
     let at = cursor.field("common_http_protocol_options");
     let core::HttpProtocolOptions {
