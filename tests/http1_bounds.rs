@@ -211,9 +211,12 @@ async fn downstream_that_never_reads_through_filter_ends_by_stream_idle_timeout(
 
 /// Sends requests that expect `100 Continue`, and panics unless it is sent before the response or not at all.
 async fn check_continue_precedes_response(proxy: &Proxy, body: &[u8]) {
-    for _ in 0..32 {
+    for index in 0..32 {
         let mut wire = RawConnection::connect(proxy.address().await).await;
-        wire.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n").await;
+        let connection = if index % 2 == 0 { "connection: close\r\n" } else { "" };
+        let head =
+            format!("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n{connection}\r\n");
+        wire.send(head).await;
         let mut head = wire.head().await;
         if head.starts_with("HTTP/1.1 100 ") {
             assert_eq!(head, "HTTP/1.1 100 Continue\r\n\r\n");

@@ -29,6 +29,5 @@ mod error; // The table of request failures.
 mod drain; // Graceful shutdown.
 mod fast_hash; // A fast hash for trusted keys.
 mod task; // Named tasks.
-mod io; // A byte stream that reports incoming bytes.
 mod replica_files; // Files stored once per replica of the control plane.
 mod limits; // Every limit of the data plane.

@@ -39,6 +39,8 @@ pub struct BodyDecoder {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
+    /// After bytes that are not valid.
+    Rejected(Rejection),
     /// The rest of a body, or of one chunk's data.
     Data {
         left: u64,
@@ -104,10 +106,15 @@ impl BodyDecoder {
     /// Takes the next event from the front of `input`; `None` until more bytes are there.
     ///
     /// # Errors
-    /// The bytes are not a valid chunked body.
+    /// The bytes are not a valid chunked body. Every later call has the same error.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<BodyEvent>, Rejection> {
+        self.advance(input).inspect_err(|rejection| self.state = State::Rejected(*rejection))
+    }
+
+    fn advance(&mut self, input: &mut BytesMut) -> Result<Option<BodyEvent>, Rejection> {
         loop {
             match self.state {
+                State::Rejected(rejection) => return Err(rejection),
                 State::End => return Ok(Some(BodyEvent::End)),
                 State::Data { .. } | State::UntilClose if input.is_empty() => return Ok(None),
                 State::UntilClose => return Ok(Some(BodyEvent::Data(input.split().freeze()))),

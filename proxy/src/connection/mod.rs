@@ -59,6 +59,8 @@ pub(crate) struct Connection {
     idle_since: Cell<Instant>,
     /// The time of the first byte of an incomplete request head.
     head_started_at: Cell<Option<Instant>>,
+    /// True while an HTTP/1 response is written.
+    is_responding: Cell<bool>,
     /// True when an HTTP/1 stream was reset after its response had begun: the connection cannot go on.
     is_reset: Cell<bool>,
     /// Notified by the worker's timer when the connection has timed out, and once when it is spent.
@@ -87,6 +89,7 @@ impl Connection {
             streams: Cell::new(0),
             idle_since: Cell::new(now),
             head_started_at: Cell::new(Some(now)), // The first head has the same time as any other.
+            is_responding: Cell::new(false),
             is_reset: Cell::new(false),
             timed_out: Notify::new(),
         })
@@ -182,10 +185,29 @@ impl Connection {
 
     /// Returns true if the connection was idle for too long, or its request head is not complete in time.
     pub(crate) fn is_timed_out(&self, now: Instant) -> bool {
-        let head_time = self.head_started_at.get().map(|since| now.duration_since(since));
-        let slow_head = head_time.is_some_and(|time| time > self.options.head_timeout);
-        let is_idle_too_long = exceeds(self.options.idle_timeout, now.duration_since(self.idle_since.get()));
-        self.is_reset.get() || self.is_idle() && (slow_head || is_idle_too_long)
+        let idle_time = now.duration_since(self.idle_since.get());
+        let is_over = match self.head_started_at.get() {
+            Some(since) => now.duration_since(since) > self.options.head_timeout,
+            // The end of a response that the downstream does not read.
+            None if self.is_responding.get() => exceeds(self.options.stream_idle_timeout, idle_time),
+            None => exceeds(self.options.idle_timeout, idle_time),
+        };
+        self.is_reset.get() || self.is_idle() && is_over
+    }
+
+    /// Marks the begin of an HTTP/1 response, which may be written for longer than its stream exists.
+    pub(crate) fn response_started(&self) {
+        self.is_responding.set(true);
+    }
+
+    /// Marks the last byte of an HTTP/1 response.
+    pub(crate) fn response_ended(&self) {
+        self.is_responding.set(false);
+    }
+
+    /// Starts the time again in which the downstream must read more of a response.
+    pub(crate) fn on_bytes_sent(&self) {
+        self.idle_since.set(Instant::now());
     }
 
     /// Ends an HTTP/1 connection whose stream was reset, also while its downstream does not read.

@@ -44,6 +44,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, tran
             NextRequest::Valid(head) => shared.begin_exchange(head),
             NextRequest::Rejected(rejected) => (ReceivedRequest::Rejected(rejected), Exchange::rejected()),
             NextRequest::Closed => return,
+            NextRequest::Refused => return shared.close().await,
         };
         let response = {
             // On the heap: it is larger than the rest of the connection, which most of the time is idle.
@@ -86,6 +87,8 @@ enum NextRequest {
     Rejected(RejectedRequest),
     /// The connection has ended, or was idle for too long.
     Closed,
+    /// The connection is too old for another request.
+    Refused,
 }
 
 enum AfterResponse {
@@ -105,6 +108,8 @@ struct DownstreamIo {
     exchange: Cell<u32>,
     /// The task that waits for the body of the current request.
     body_reader: RefCell<Option<Waker>>,
+    /// The connection's task, which notices a reset after the end of the body of the current request.
+    gone_waiter: RefCell<Option<Waker>>,
     /// True while the downstream waits for `100 Continue`.
     expects_continue: Cell<bool>,
     /// True once the response is being sent: only its sender writes.
@@ -121,6 +126,7 @@ impl DownstreamIo {
             body: RefCell::new(BodyDecoder::new(BodyLength::Exact(0), limits)),
             exchange: Cell::new(0),
             body_reader: RefCell::default(),
+            gone_waiter: RefCell::default(),
             expects_continue: Cell::new(false),
             is_responding: Cell::new(false),
             is_broken: Cell::new(false),
@@ -136,8 +142,8 @@ impl DownstreamIo {
         let mut heads = HeadDecoder::new(self.limits);
         if !self.io.borrow_mut().input().is_empty() {
             connection.on_bytes_received(); // Pipelined.
-        } else if connection.is_spent() {
-            return NextRequest::Closed; // It became too old while it responded.
+        } else if connection.is_spent() && self.is_silent().await {
+            return NextRequest::Refused; // It became too old while it responded.
         }
         let read = pin!(poll_fn(|context| self.poll_head(&mut heads, connection, context)));
         let head = tokio::select! {
@@ -147,6 +153,7 @@ impl DownstreamIo {
                 let is_within_head = !self.io.borrow_mut().input().is_empty();
                 return match interrupt {
                     Interrupt::TimedOut if is_within_head => self.reject(ProxyError::HeadTimeout),
+                    Interrupt::Spent => NextRequest::Refused,
                     Interrupt::TimedOut | Interrupt::Drained => NextRequest::Closed,
                 };
             }
@@ -156,6 +163,11 @@ impl DownstreamIo {
             Err(ReadError::Io(_) | ReadError::Rejected(Rejection::Incomplete)) => NextRequest::Closed,
             Err(ReadError::Rejected(rejection)) => self.reject(ProxyError::Malformed(rejection)),
         }
+    }
+
+    /// Returns true if the downstream has sent nothing since its last request.
+    async fn is_silent(&self) -> bool {
+        poll_fn(|context| Poll::Ready(self.io.borrow_mut().poll_fill(context).is_pending())).await
     }
 
     /// Returns the request at the front of the buffer, as far as it can be read, with the error.
@@ -226,7 +238,9 @@ impl DownstreamIo {
     /// (RFC 9112 §9.6), so that its request goes on.
     fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
         if !self.body.borrow().is_end() {
-            return Poll::Pending; // The request's body notices.
+            // The request's body notices, until its end.
+            *self.gone_waiter.borrow_mut() = Some(context.waker().clone());
+            return Poll::Pending;
         }
         let mut io = self.io.borrow_mut();
         if io.is_eof() || !io.input().is_empty() {
@@ -253,12 +267,14 @@ impl DownstreamIo {
             }
         };
         self.is_responding.set(true);
+        connection.response_started();
+        let is_waiting = self.expects_continue.replace(false);
         let wants_close = headers.remove(CONNECTION).is_some(); // `handle` sets it while the listener drains.
         // A downstream that was not sent `100 Continue` may send its body, or not: the next bytes have no one meaning.
         let keep_alive = exchange.keep_alive
             && !wants_close
             && length != BodyLength::UntilClose
-            && !self.expects_continue.replace(false)
+            && !is_waiting
             && !self.is_broken.get();
         {
             let mut io = self.io.borrow_mut();
@@ -280,10 +296,11 @@ impl DownstreamIo {
         task::yield_turn().await;
         let sent = tokio::select! {
             biased;
-            sent = poll_fn(|context| self.poll_send(&mut sender, context)) => sent,
+            sent = poll_fn(|context| self.poll_send(&mut sender, connection, context)) => sent,
             () = timed_out(connection) => Err(Broken), // The downstream does not read.
         };
         drop(sender);
+        connection.response_ended();
         self.end_exchange();
         if sent.is_err() {
             if length == BodyLength::UntilClose {
@@ -292,14 +309,19 @@ impl DownstreamIo {
             return AfterResponse::Broken;
         }
         let has_ended = self.body.borrow().is_end();
-        match keep_alive && (has_ended || self.discard_body().await) {
+        match keep_alive && !self.is_broken.get() && (has_ended || self.discard_body().await) {
             true => AfterResponse::NextRequest,
             false => AfterResponse::Close,
         }
     }
 
     /// Writes the response until its end.
-    fn poll_send(&self, sender: &mut ResponseSender, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    fn poll_send(
+        &self,
+        sender: &mut ResponseSender,
+        connection: &Connection,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
         loop {
             let mut is_body_pending = false;
             while sender.state == SendState::Body && !is_body_pending && self.io.borrow().can_encode() {
@@ -310,7 +332,14 @@ impl DownstreamIo {
                     Poll::Pending => is_body_pending = true,
                 }
             }
-            ready!(self.io.borrow_mut().poll_flush(context)).map_err(|_| Broken)?;
+            let mut io = self.io.borrow_mut();
+            let before = io.unflushed();
+            let flushed = io.poll_flush(context);
+            if flushed.is_pending() && io.unflushed() < before {
+                connection.on_bytes_sent();
+            }
+            drop(io);
+            ready!(flushed).map_err(|_| Broken)?;
             match sender.state {
                 SendState::End => return Poll::Ready(Ok(())),
                 SendState::Broken => return Poll::Ready(Err(Broken)),
@@ -446,19 +475,24 @@ impl Http1Body for RequestBody {
             return Poll::Ready(Err(ReadError::Rejected(Rejection::Incomplete)));
         }
         let mut io = self.shared.io.borrow_mut();
-        if self.shared.expects_continue.replace(false) && io.can_encode() {
+        let is_responding = self.shared.is_responding.get();
+        if !is_responding && io.can_encode() && self.shared.expects_continue.replace(false) {
             io.encoded().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         // Until there is a response, the body's reader is the only one that writes.
-        if !self.shared.is_responding.get()
-            && let Poll::Ready(Err(error)) = io.poll_flush(context)
-        {
+        if !is_responding && let Poll::Ready(Err(error)) = io.poll_flush(context) {
             return Poll::Ready(Err(ReadError::Io(error)));
         }
         let polled = io.poll_body(&mut self.shared.body.borrow_mut(), context);
         match &polled {
             Poll::Ready(Err(_)) => self.shared.is_broken.set(true),
-            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Ok(_)) => {
+                if self.shared.body.borrow().is_end()
+                    && let Some(waiter) = self.shared.gone_waiter.take()
+                {
+                    waiter.wake();
+                }
+            }
             Poll::Pending => {
                 let mut reader = self.shared.body_reader.borrow_mut();
                 if !reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {

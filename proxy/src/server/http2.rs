@@ -13,7 +13,6 @@ use tracing::debug;
 
 use crate::connection::Connection;
 use crate::incoming::Incoming;
-use crate::io::ObservedIo;
 use crate::limits::{CONNECTION_WINDOW_BYTES, DRAIN_GRACE, MAX_CONCURRENT_STREAMS, STREAM_WINDOW_BYTES};
 use crate::stream::{self, Expectation, ReceivedRequest, ValidRequest};
 use crate::task::LocalExecutor;
@@ -22,8 +21,8 @@ use crate::worker::Worker;
 
 /// Serves requests until the connection closes.
 pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, transport: Transport) {
-    let observer = Rc::clone(connection);
-    let io = TokioIo::new(ObservedIo::new(transport, move || observer.on_bytes_received()));
+    // The first request has the time of a head; later ones begin with frames, and have the idle time.
+    let io = TokioIo::new(transport);
     let service = service_fn(|request: Request<_>| {
         let request = ValidRequest {
             request: request.map(Incoming::Http2),
@@ -81,7 +80,9 @@ where
                     shut_down(server.as_mut()); // It closes with its last stream.
                 }
                 if connection.is_timed_out(Instant::now()) {
-                    break None; // Dropped: no request is in flight.
+                    // No request is in flight. One that is on its way learns by GOAWAY that it was not served.
+                    shut_down(server.as_mut());
+                    break tokio::time::timeout(DRAIN_GRACE, server).await.ok();
                 }
             }
             () = connection.listener.drain.signaled() => {

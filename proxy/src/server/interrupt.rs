@@ -8,16 +8,18 @@ use crate::connection::Connection;
 use crate::drain::DrainWatcher;
 use crate::limits::DRAIN_GRACE;
 
-/// Why a connection stops waiting for a request.
+/// The reason for which a connection stops waiting for a request.
 pub(super) enum Interrupt {
     /// The connection was idle for too long, or its request head was not complete in time.
     TimedOut,
-    /// The listener drains, or the connection has reached its age.
+    /// The connection is too old, and no byte of a request has arrived.
+    Spent,
+    /// The listener drains.
     Drained,
 }
 
-/// Waits until the connection has timed out, is too old, or its listener has drained for [`DRAIN_GRACE`], in which a request may
-/// still arrive.
+/// Waits until the connection has timed out, is too old, or its listener has drained for [`DRAIN_GRACE`], in which a
+/// request may still arrive.
 pub(super) async fn interrupt(connection: &Connection) -> Interrupt {
     let mut drained = pin!(drain_grace_elapsed(&connection.listener.drain));
     loop {
@@ -27,7 +29,7 @@ pub(super) async fn interrupt(connection: &Connection) -> Interrupt {
                     return Interrupt::TimedOut;
                 }
                 if connection.is_spent() && connection.is_unused() {
-                    return Interrupt::Drained;
+                    return Interrupt::Spent;
                 }
             }
             () = &mut drained => return Interrupt::Drained,

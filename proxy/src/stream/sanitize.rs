@@ -79,7 +79,8 @@ pub(crate) struct RequestOrigin {
 ///
 /// # Errors
 /// `BadRequest` for a head that two parties could interpret differently, for `CONNECT` and for upgrades.
-/// `HeadersTooLarge` for more headers than allowed. `ExpectationFailed` and `Misdirected` as their names say.
+/// `HeadersTooLarge` for more headers than allowed. `ExpectationFailed` for another expectation than `100-continue`,
+/// `Misdirected` for an `https` target on a connection without TLS.
 pub(crate) fn request(
     parts: request::Parts,
     host: Option<HeaderValue>,
@@ -125,7 +126,7 @@ pub(crate) fn request(
     Ok(RequestHead { method, scheme, authority, path, headers, version })
 }
 
-/// Returns true for request headers that end here: hop-by-hop ones, `expect`, which the codec satisfies, and internal
+/// Returns true for request headers that end here: hop-by-hop ones, `expect`, which the codec has recorded, and internal
 /// ones.
 fn is_removed(name: &str) -> bool {
     HOP_BY_HOP.contains(&name) || name == "expect" || name.starts_with(INTERNAL_PREFIX)
