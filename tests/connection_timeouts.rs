@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use harness::{Body, BodyError, Client, Codec, Origin, Proxy, RawConnection, Resources, empty, full, with_deadline};
+use harness::{
+    Body, BodyError, Client, Codec, Origin, Proxy, RawConnection, RawOrigin, Resources, empty, full, with_deadline,
+};
 use http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -161,6 +163,19 @@ async fn busy_connection_survives_connection_idle_timeout() {
 }
 
 #[tokio::test]
+async fn begun_head_survives_connection_idle_timeout() {
+    let origin = Origin::text("ok").await;
+    let proxy = proxy_with(origin.address(), "connectionIdle").await;
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /late HTTP/1.1\r\n").await;
+    assert_eq!(wire.response().await.1, "ok");
+    tokio::time::sleep(2 * TIMEOUT).await; // The head has 15 s.
+    wire.send("host: a\r\n\r\n").await;
+    let (head, _) = wire.response().await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+}
+
+#[tokio::test]
 async fn idle_connection_closes_at_connection_age() {
     let origin = Origin::text("ok").await;
     let proxy = proxy_with(origin.address(), "connectionAge").await;
@@ -200,6 +215,41 @@ async fn busy_connection_ends_with_its_request_after_connection_age() {
     let mut http2 = http2;
     http2.closed().await;
     assert!(proxy.access_log().iter().all(|line| line["outcome"] == "ok"), "{:?}", proxy.access_log());
+}
+
+#[tokio::test]
+async fn request_that_is_there_is_served_when_connection_age_passes_in_a_response() {
+    let (gate, opened) = watch::channel(false);
+    let origin = RawOrigin::start(move |mut wire| {
+        let mut opened = opened.clone();
+        async move {
+            while let Some(head) = wire.try_head().await {
+                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await;
+                if head.starts_with("GET /slow ") {
+                    opened.wait_for(|open| *open).await.unwrap();
+                }
+                wire.send("k").await;
+            }
+        }
+    })
+    .await;
+    let proxy = proxy_with(origin.address(), "connectionAge").await;
+    let address = proxy.address().await;
+    let mut wire = RawConnection::connect(address).await;
+    wire.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let head = wire.head().await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("connection: close"), "{head}");
+    assert_eq!(wire.exactly(1).await, b"o");
+    // An idle connection that is younger shows when the age has passed.
+    let mut idle = Client::http1(address).await;
+    assert_eq!(idle.get("/").await.status, 200);
+    idle.closed().await;
+    wire.send("GET /next HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    gate.send_replace(true);
+    assert_eq!(wire.exactly(1).await, b"k");
+    let (head, body) = wire.response().await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("\r\nconnection: close\r\n"), "{head}");
+    assert_eq!((body.as_str(), wire.rest().await.as_str()), ("ok", ""));
 }
 
 #[tokio::test]

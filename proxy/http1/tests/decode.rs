@@ -204,6 +204,21 @@ fn chunked_bodies_are_decoded() {
 }
 
 #[test]
+fn rejected_body_stays_rejected() {
+    for (text, expected) in [
+        ("5\r\nhello\n\r\n0\r\n\r\n", Rejection::ChunkEnd),
+        ("0\r\nbad name: x\r\n\r\nGET / HTTP/1.1\r\n\r\n", Rejection::FieldName),
+    ] {
+        let mut input = BytesMut::from(text);
+        let mut decoder = BodyDecoder::new(BodyLength::Chunked, Limits::default());
+        while let Ok(event) = decoder.decode(&mut input) {
+            assert!(event.is_some(), "{text:?}");
+        }
+        assert_eq!((decoder.decode(&mut input), decoder.is_end()), (Err(expected), false), "{text:?}");
+    }
+}
+
+#[test]
 fn invalid_chunked_bodies_are_rejected() {
     use Rejection::*;
     let long = format!("5;{}\r\n", "x".repeat(20_000));

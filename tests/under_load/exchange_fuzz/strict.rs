@@ -2,7 +2,7 @@
 //! clients, so that it accepts the canonical form alone: CRLF, names in lower case, one framing.
 
 /// Names that a message to an endpoint does not have, since they are of one hop (RFC 9110 §7.6.1), or the proxy's own.
-const ONE_HOP: [&str; 6] = ["connection", "keep-alive", "proxy-connection", "upgrade", "expect", "http2-settings"];
+const ONE_HOP: [&str; 4] = ["keep-alive", "proxy-connection", "upgrade", "http2-settings"];
 
 /// Names that belong in a head (RFC 9110 §6.5.1).
 const NOT_IN_TRAILERS: [&str; 7] =
@@ -73,6 +73,10 @@ pub(super) fn request(bytes: &[u8]) -> Result<Progress, String> {
     let is_target = target == "*" || target.starts_with('/');
     check(is_target && target.bytes().all(|byte| byte.is_ascii_graphic()), || format!("a target {target:?}"))?;
     check(count(&fields, "host") == 1, || format!("{} hosts", count(&fields, "host")))?;
+    // RFC 9110 §10.1.4: `te` comes with the connection option of its name.
+    let options: Vec<&[u8]> = values(&fields, "connection");
+    let expected: &[&[u8]] = if count(&fields, "te") > 0 { &[b"te"] } else { &[] };
+    check(options == expected, || format!("connection options {options:?} at an endpoint"))?;
     for name in ONE_HOP {
         check(count(&fields, name) == 0, || format!("{name} at an endpoint"))?;
     }
@@ -163,6 +167,10 @@ fn check(is_right: bool, fault: impl FnOnce() -> String) -> Result<(), String> {
 
 fn count(fields: &Fields, name: &str) -> usize {
     fields.iter().filter(|field| field.name == name).count()
+}
+
+fn values<'a>(fields: &'a Fields, name: &str) -> Vec<&'a [u8]> {
+    fields.iter().filter(|field| field.name == name).map(|field| &field.value[..]).collect()
 }
 
 fn is_token(text: &str) -> bool {
