@@ -130,7 +130,7 @@ impl Rejection {
         }
     }
 
-    /// Returns the reason for people: a clause without a full stop.
+    /// Returns the reason as text: a clause without a full stop.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::BareLineFeed => "a line ends with LF and not CRLF",

@@ -50,7 +50,7 @@ pub(super) async fn wait_for_filtered_head(
             if !reads || !chain.wants_body_before_headers(direction) || !chain.can_read(direction) {
                 return Poll::Pending;
             }
-            drop(cell); // No borrow is alive while hyper runs.
+            drop(cell); // No borrow is alive while the codec runs.
             match source.poll_event(context) {
                 Poll::Ready(Some(Ok(event))) => stream.on_event(event),
                 Poll::Ready(Some(Err(error))) => stream.abort(&error),

@@ -1,6 +1,6 @@
 //! `http_body::Body` for one direction of a stream. Forwards frames unchanged when no filter reads the body, otherwise
-//! returns the filter chain's output. hyper polls it only when the peer can take more data, which gives backpressure in
-//! both directions.
+//! returns the filter chain's output. The codec polls it only when the peer can take more data, which gives backpressure
+//! in both directions.
 
 use std::pin::Pin;
 use std::rc::Rc;

@@ -122,7 +122,7 @@ fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, P
     Ok(ResponseSource::local_reply())
 }
 
-/// Returns the response for hyper. The stream ends when hyper has read or dropped its body.
+/// Returns the response for the codec. The stream ends when the codec has read or dropped its body.
 fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseSource) -> Response<Body> {
     let head = stream.response_head();
     let mut response = Response::new(Body::Empty);

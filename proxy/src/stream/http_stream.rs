@@ -84,7 +84,7 @@ pub(super) struct RoutedRequest {
 /// The end of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StreamEnd {
-    /// The response was passed to hyper completely.
+    /// The response was passed to the codec completely.
     Complete,
     /// The downstream has gone.
     Aborted,
@@ -241,7 +241,7 @@ impl HttpStream {
         read(&self.cell.borrow().exchange.request)
     }
 
-    /// Returns the response's head for hyper. Headers that filters read when they log stay in the exchange.
+    /// Returns the response's head for the codec. Headers that filters read when they log stay in the exchange.
     pub(super) fn response_head(&self) -> ResponseHead {
         self.is_responding.set(true);
         let mut cell = self.cell.borrow_mut();
@@ -368,7 +368,7 @@ impl HasTimeout for HttpStream {
     }
 }
 
-/// Ends a stream exactly once: with [`StreamGuard::complete`] when hyper has its last byte, or on drop, when the
+/// Ends a stream exactly once: with [`StreamGuard::complete`] when the codec has its last byte, or on drop, when the
 /// downstream has gone.
 pub(super) struct StreamGuard(Rc<HttpStream>);
 
@@ -377,7 +377,7 @@ impl StreamGuard {
         Self(Rc::clone(stream))
     }
 
-    /// Ends a stream whose last byte was passed to hyper.
+    /// Ends a stream whose last byte was passed to the codec.
     pub(super) fn complete(self) {
         self.0.finish(StreamEnd::Complete);
     }

@@ -7,7 +7,7 @@
 
 mod handle; // The request walk.
 mod forward; // Sends the request to a cluster.
-mod response_body; // The response body that hyper sends downstream.
+mod response_body; // The response body that the codec sends downstream.
 mod await_head; // Waits until a head has left its filters.
 mod body; // The body of one direction.
 mod http_stream; // State of a request in flight, and its end.

@@ -1,5 +1,5 @@
-//! The response body that hyper sends downstream. Its end is the end of the stream. If hyper drops it earlier, the
-//! downstream has gone.
+//! The response body that the codec sends downstream. Its end is the end of the stream. If the codec drops it earlier,
+//! the downstream has gone.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -54,7 +54,7 @@ impl HttpBody for ResponseBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 response.stream.add_response_bytes(frame.data_ref().map_or(0, Bytes::len));
-                // hyper does not poll a body of known length after its last byte, nor any body after its trailers.
+                // A codec does not poll a body of known length after its last byte, nor any body after its trailers.
                 if frame.is_trailers() || response.is_end_stream() {
                     response.end();
                 }

@@ -3,8 +3,8 @@
 //! and the worker's sweep closes idle ones.
 //!
 //! An HTTP/1.1 connection is checked in only when the response was read to its end *and* the request was written to its
-//! end. Every other connection is closed, so that no rest of one
-//! request can be read as part of another (Pingora's CVE-2025-4366).
+//! end. Every other connection is closed, so that no rest of one request can be read as part of another (Pingora's
+//! CVE-2025-4366).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -180,7 +180,7 @@ fn build_request(
 
 /// Makes the framing headers agree with the body.
 ///
-/// hyper trusts the headers. An endpoint that receives another length than declared would read the rest as the next
+/// The codecs trust the headers. An endpoint that receives another length than declared would read the rest as the next
 /// request.
 fn set_framing(headers: &mut HeaderMap, method: &Method, body: &Body, protocol: UpstreamProtocol) {
     headers.remove(TRANSFER_ENCODING);

@@ -287,9 +287,9 @@ fn connection_manager(
     let use_remote_address = differs_from(use_remote_address, true);
     let normalize_path = differs_from(normalize_path, true);
     let generate_request_id = differs_from(generate_request_id, true);
-    unsupported!(cursor; codec_type, add_user_agent, tracing, http1_safe_max_connection_duration, http_protocol_options, http2_protocol_options, http3_protocol_options,
-        server_name, server_header_transformation, scheme_header_transformation,
-        stream_flush_timeout, request_timeout, drain_timeout,
+    unsupported!(cursor; codec_type, add_user_agent, tracing, http1_safe_max_connection_duration,
+        http_protocol_options, http2_protocol_options, http3_protocol_options, server_name,
+        server_header_transformation, scheme_header_transformation, stream_flush_timeout, request_timeout, drain_timeout,
         drain_timeout_jitter, use_remote_address, xff_num_trusted_hops, original_ip_detection_extensions,
         early_header_mutation_extensions, internal_address_config, skip_xff_append, via, generate_request_id,
         preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
