@@ -79,7 +79,9 @@ impl Run {
     /// Runs an exchange. Panics with its bytes if one of them is wrong.
     async fn run(&self, name: &str, exchange: Exchange) {
         let exchange = Arc::new(exchange);
-        for token in Token::all_in(&exchange.request) {
+        // A token that a mutation has made belongs to no exchange.
+        let own = |token: &Token| exchange.position(*token).is_some();
+        for token in Token::all_in(&exchange.request).into_iter().filter(own) {
             self.counts.lock().entry(token).or_default().sent += 1;
         }
         self.running.begin(&exchange);
