@@ -217,22 +217,21 @@ async fn busy_connection_ends_with_its_request_after_connection_age() {
     assert!(proxy.access_log().iter().all(|line| line["outcome"] == "ok"), "{:?}", proxy.access_log());
 }
 
+/// Responds with `ok`, whose second byte waits for the gate in the response to `/slow`.
+async fn respond_in_halves(mut wire: RawConnection, mut opened: watch::Receiver<bool>) {
+    while let Some(head) = wire.try_head().await {
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await;
+        if head.starts_with("GET /slow ") {
+            opened.wait_for(|open| *open).await.unwrap();
+        }
+        wire.send("k").await;
+    }
+}
+
 #[tokio::test]
 async fn request_that_is_there_is_served_when_connection_age_passes_in_a_response() {
     let (gate, opened) = watch::channel(false);
-    let origin = RawOrigin::start(move |mut wire| {
-        let mut opened = opened.clone();
-        async move {
-            while let Some(head) = wire.try_head().await {
-                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await;
-                if head.starts_with("GET /slow ") {
-                    opened.wait_for(|open| *open).await.unwrap();
-                }
-                wire.send("k").await;
-            }
-        }
-    })
-    .await;
+    let origin = RawOrigin::start(move |wire| respond_in_halves(wire, opened.clone())).await;
     let proxy = proxy_with(origin.address(), "connectionAge").await;
     let address = proxy.address().await;
     let mut wire = RawConnection::connect(address).await;

@@ -27,6 +27,7 @@ use crate::error::ProxyError;
 use crate::incoming::{Http1Body, Incoming, InformationalSink};
 use crate::limits::{MAX_UNREAD_BODY_BYTES, UNREAD_BODY_TIMEOUT, http1_request_limits};
 use crate::server::date::write_date;
+use crate::server::http1_exchange::{AfterResponse, Exchange, NextRequest};
 use crate::server::http1_head::{printable_target, set_framing};
 use crate::server::interrupt::{Interrupt, interrupt, timed_out};
 use crate::stream::{self, Expectation, ReceivedRequest, RejectedRequest, ValidRequest};
@@ -67,35 +68,6 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, tran
             AfterResponse::Broken => return,
         }
     }
-}
-
-/// The properties of a request that its response depends on.
-struct Exchange {
-    method: Method,
-    version: Version,
-    keep_alive: bool,
-}
-
-impl Exchange {
-    fn rejected() -> Self {
-        Self { method: Method::GET, version: Version::HTTP_11, keep_alive: false }
-    }
-}
-
-enum NextRequest {
-    Valid(RequestHead),
-    Rejected(RejectedRequest),
-    /// The connection has ended, or was idle for too long.
-    Closed,
-    /// The connection is too old for another request.
-    Refused,
-}
-
-enum AfterResponse {
-    NextRequest,
-    Close,
-    /// The response is incomplete, or the downstream has gone.
-    Broken,
 }
 
 /// The byte stream of a connection, shared with the body of its current request.

@@ -6,6 +6,7 @@
 //! ```
 
 mod http1; // The HTTP/1 server.
+mod http1_exchange; // One request and its response, and what follows.
 mod http1_head; // The framing of a response, the target of a rejected request.
 mod http2; // hyper's HTTP/2 server.
 mod tcp; // A connection of a TCP listener.
