@@ -130,10 +130,10 @@ async fn response_that_stops_breaks_off_after_stream_idle_timeout() {
     with_deadline("the request to the origin to end", sender.closed()).await;
 }
 
-#[tokio::test]
-async fn idle_connection_closes_after_connection_idle_timeout() {
+/// Panics unless an idle connection closes after about [`TIMEOUT`], with a policy of this timeout.
+async fn check_idle_connection_closes(timeout: &str) {
     let origin = Origin::text("ok").await;
-    let proxy = proxy_with(origin.address(), "connectionIdle").await;
+    let proxy = proxy_with(origin.address(), timeout).await;
     for codec in [Codec::Http1, Codec::Http2] {
         let start = Instant::now();
         let mut client = Client::connect(codec, proxy.address().await).await;
@@ -141,6 +141,11 @@ async fn idle_connection_closes_after_connection_idle_timeout() {
         client.closed().await;
         assert_about_timeout(start);
     }
+}
+
+#[tokio::test]
+async fn idle_connection_closes_after_connection_idle_timeout() {
+    check_idle_connection_closes("connectionIdle").await;
 }
 
 #[tokio::test]
@@ -177,15 +182,7 @@ async fn begun_head_survives_connection_idle_timeout() {
 
 #[tokio::test]
 async fn idle_connection_closes_at_connection_age() {
-    let origin = Origin::text("ok").await;
-    let proxy = proxy_with(origin.address(), "connectionAge").await;
-    for codec in [Codec::Http1, Codec::Http2] {
-        let start = Instant::now();
-        let mut client = Client::connect(codec, proxy.address().await).await;
-        assert_eq!(client.get("/").await.text(), "ok");
-        client.closed().await;
-        assert_about_timeout(start);
-    }
+    check_idle_connection_closes("connectionAge").await;
 }
 
 #[tokio::test]

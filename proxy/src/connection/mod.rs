@@ -200,6 +200,11 @@ impl Connection {
         self.is_responding.set(true);
     }
 
+    /// Returns true while an HTTP/1 response is written.
+    pub(crate) fn is_responding(&self) -> bool {
+        self.is_responding.get()
+    }
+
     /// Marks the last byte of an HTTP/1 response.
     pub(crate) fn response_ended(&self) {
         self.is_responding.set(false);

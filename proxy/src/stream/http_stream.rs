@@ -53,8 +53,6 @@ pub(super) struct HttpStream {
     deadline: Cell<Option<Instant>>,
     last_activity: Cell<Instant>,
     timeout_key: Cell<usize>,
-    /// True once the response's head has left for the downstream.
-    is_responding: Cell<bool>,
     finished: Cell<bool>,
 }
 
@@ -137,7 +135,6 @@ impl HttpStream {
             deadline: Cell::new(deadline),
             last_activity: Cell::new(started),
             timeout_key: Cell::new(0),
-            is_responding: Cell::new(false),
             finished: Cell::new(false),
         });
         let weak: Weak<dyn HasTimeout> = Rc::downgrade(&stream) as Weak<dyn HasTimeout>;
@@ -214,7 +211,7 @@ impl HttpStream {
         cell.exchange.fail(error.clone());
         let replied = cell.exchange.chain.has_local_reply() || *error == ProxyError::DownstreamGone;
         // A downstream that does not read blocks its response, which would not notice the end of its body.
-        if (replied || self.is_responding.get()) && self.is_http1() {
+        if (replied || self.connection.is_responding()) && self.is_http1() {
             self.connection.reset();
         }
         let event = if replied { Event::Reset } else { Event::LocalReply(LocalReply::from_error(error)) };
@@ -243,7 +240,6 @@ impl HttpStream {
 
     /// Returns the response's head for the codec. Headers that filters read when they log stay in the exchange.
     pub(super) fn response_head(&self) -> ResponseHead {
-        self.is_responding.set(true);
         let mut cell = self.cell.borrow_mut();
         // The output buffer has returned the head, so it exists. The status is a defensive default.
         let (status, reason) = match &mut cell.exchange.response {

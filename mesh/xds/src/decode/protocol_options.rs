@@ -25,18 +25,12 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
     let DownstreamFields { common, max_request_headers_kb, request_headers_timeout, stream_idle_timeout } = options;
     let defaults = DownstreamProtocolOptions::default();
     let at = cursor.field("common_http_protocol_options");
-    let core::HttpProtocolOptions {
-        idle_timeout,
-        max_connection_duration,
-        max_connection_duration_jitter,
-        max_headers_count,
-        max_response_headers_kb,
-        max_stream_duration,
-        headers_with_underscores_action,
-        max_requests_per_connection,
-    } = common.unwrap_or_default();
-    unsupported!(at; max_connection_duration_jitter, max_response_headers_kb, max_stream_duration,
-        headers_with_underscores_action);
+    let common = common.unwrap_or_default();
+    let max_response_headers_kb = common.max_response_headers_kb;
+    unsupported!(at; max_response_headers_kb);
+    let common = core::HttpProtocolOptions { max_response_headers_kb: None, ..common };
+    let UpstreamProtocolOptions { head, max_requests, idle_timeout, max_age } =
+        connection_options(common, defaults.idle_timeout, &at)?;
     let head_timeout = match request_headers_timeout {
         None => defaults.head_timeout,
         Some(timeout) => match duration(timeout, &cursor.field("request_headers_timeout"))? {
@@ -46,28 +40,33 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
             timeout => timeout,
         },
     };
+    let stream_idle_at = cursor.field("stream_idle_timeout");
     Some(DownstreamProtocolOptions {
         head: HeadLimits {
             bytes: head_bytes(max_request_headers_kb, &cursor.field("max_request_headers_kb"))?,
-            headers: headers(max_headers_count, &at)?,
+            headers: head.headers,
         },
         target_bytes: defaults.target_bytes,
-        max_requests: max_requests(max_requests_per_connection),
+        max_requests,
         head_timeout,
-        stream_idle_timeout: optional(
-            stream_idle_timeout,
-            defaults.stream_idle_timeout,
-            &cursor.field("stream_idle_timeout"),
-        )?
-        .0,
-        idle_timeout: optional(idle_timeout, defaults.idle_timeout, &at.field("idle_timeout"))?.0,
-        max_age: optional(max_connection_duration, None, &at.field("max_connection_duration"))?.0,
+        stream_idle_timeout: optional(stream_idle_timeout, defaults.stream_idle_timeout, &stream_idle_at)?.0,
+        idle_timeout,
+        max_age,
     })
 }
 
 /// Decodes the options of a cluster.
 pub(super) fn upstream(
     options: core::HttpProtocolOptions,
+    cursor: &FieldCursor<'_>,
+) -> Option<UpstreamProtocolOptions> {
+    connection_options(options, UpstreamProtocolOptions::default().idle_timeout, cursor)
+}
+
+/// Decodes the message that a connection manager and a cluster share. Its bound of head bytes is a cluster's.
+fn connection_options(
+    options: core::HttpProtocolOptions,
+    default_idle_timeout: Option<Duration>,
     cursor: &FieldCursor<'_>,
 ) -> Option<UpstreamProtocolOptions> {
     let core::HttpProtocolOptions {
@@ -81,14 +80,13 @@ pub(super) fn upstream(
         max_requests_per_connection,
     } = options;
     unsupported!(cursor; max_connection_duration_jitter, max_stream_duration, headers_with_underscores_action);
-    let defaults = UpstreamProtocolOptions::default();
     Some(UpstreamProtocolOptions {
         head: HeadLimits {
             bytes: head_bytes(max_response_headers_kb, &cursor.field("max_response_headers_kb"))?,
             headers: headers(max_headers_count, cursor)?,
         },
         max_requests: max_requests(max_requests_per_connection),
-        idle_timeout: optional(idle_timeout, defaults.idle_timeout, &cursor.field("idle_timeout"))?.0,
+        idle_timeout: optional(idle_timeout, default_idle_timeout, &cursor.field("idle_timeout"))?.0,
         max_age: optional(max_connection_duration, None, &cursor.field("max_connection_duration"))?.0,
     })
 }
