@@ -8,6 +8,8 @@ use harness::{
 };
 use http::{Request, Response};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -146,6 +148,36 @@ async fn check_idle_connection_closes(timeout: &str) {
 #[tokio::test]
 async fn idle_connection_closes_after_connection_idle_timeout() {
     check_idle_connection_closes("connectionIdle").await;
+}
+
+/// A request on HTTP/2, RFC 9113: the preface, SETTINGS, and HEADERS for `GET http://a/` (stream 1, ended; RFC 7541 §A).
+const HTTP2_REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+    \0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+
+/// The types of the frames of a connection, in their order (RFC 9113 §6).
+fn frame_types(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [high, middle, low, kind, rest @ ..] = bytes {
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        types.push(*kind);
+        bytes = &rest[5 + length..];
+    }
+    types
+}
+
+#[tokio::test]
+async fn idle_http2_connection_is_sent_goaway() {
+    const GOAWAY: u8 = 7;
+    let origin = Origin::text("ok").await;
+    for timeout in ["connectionIdle", "connectionAge"] {
+        let proxy = proxy_with(origin.address(), timeout).await;
+        let mut socket = TcpStream::connect(proxy.address().await).await.unwrap();
+        socket.write_all(HTTP2_REQUEST).await.unwrap();
+        let mut received = Vec::new();
+        // No PING is answered: the connection closes all the same.
+        with_deadline("the end of the connection", socket.read_to_end(&mut received)).await.unwrap();
+        assert!(frame_types(&received).contains(&GOAWAY), "{timeout}: {received:?}");
+    }
 }
 
 #[tokio::test]

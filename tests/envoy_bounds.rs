@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use harness::{Client, Codec, Origin, RawConnection, Resources, wait_until};
+use harness::{Client, Codec, Origin, RawConnection, RawOrigin, Resources, wait_until};
 
 use crate::{ControlPlane, Proxies};
 
@@ -60,6 +60,39 @@ async fn both_proxies_apply_client_traffic_policy() {
         let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "x".repeat(10_000));
         assert_eq!(status(address, &long).await, 431, "{name}");
         assert_eq!(requests_until_close(address).await, MAX_REQUESTS, "{name}");
+    }
+    both.assert_no_rejection().await;
+}
+
+/// Starts an origin whose responses have a header of its own, and the names of the request's headers as their body.
+async fn naming_origin() -> RawOrigin {
+    RawOrigin::start(|mut wire| async move {
+        while let Some(head) = wire.try_head().await {
+            let names: Vec<&str> = head.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
+            let names = names.join(" ");
+            wire.send(format!("HTTP/1.1 200 OK\r\nX-Own: 1\r\nContent-LENGTH: {}\r\n\r\n{names}", names.len())).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn both_proxies_preserve_header_case() {
+    let origin = naming_origin().await;
+    let of_requests = policy("ClientTrafficPolicy", "http1: {preserveHeaderCase: true}");
+    let targets = "targetRefs: [{kind: Service, name: origin}]";
+    let of_responses = policy("BackendTrafficPolicy", &format!("{targets}, http1: {{preserveHeaderCase: true}}"));
+    let mut control = ControlPlane::start().await;
+    control.apply(&Resources::forward_to(origin.address()).yaml(&format!("{of_requests}---\n{of_responses}")));
+    let both = Proxies::start(&control, "DELTA_GRPC").await;
+    both.wait_for("/", 200, "").await;
+    for (name, address) in [("weir", both.weir.address().await), ("envoy", both.envoy.address())] {
+        let mut wire = RawConnection::connect(address).await;
+        wire.send("GET / HTTP/1.1\r\nX-Mixed-cASE: 1\r\nHost: a\r\nx-lower: 1\r\n\r\n").await;
+        let (head, names) = wire.response().await;
+        let has = |text: &str, sent: &[&str]| sent.iter().all(|sent| text.split(' ').any(|name| name == *sent));
+        assert!(has(&names, &["X-Mixed-cASE", "x-lower"]), "{name}: {names}");
+        assert!(head.contains("\r\nX-Own: 1\r\n") && head.contains("\r\nContent-LENGTH: "), "{name}: {head}");
     }
     both.assert_no_rejection().await;
 }

@@ -2,9 +2,10 @@
 
 use harness::{
     BodyError, Client, Codec, Origin, Proxy, RawConnection, RawOrigin, Resources, body_channel, empty, full,
-    own_address,
+    own_address, with_deadline,
 };
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use serde_json::Value;
 
 /// Asserts the response flags, the fault and the details of a failed request in the access log.
@@ -120,7 +121,7 @@ async fn truncated_response_does_not_look_complete() {
             let mut client = Client::connect(downstream, proxy.address().await).await;
             let response = client.try_send(Request::post("/part").body(full("x")).unwrap()).await;
             let broken = match response {
-                Ok(response) => harness::with_deadline("the end", harness::read(response)).await.is_err(),
+                Ok(response) => with_deadline("the end", harness::read(response)).await.is_err(),
                 Err(_) => true, // The headers and the reset arrived together.
             };
             assert!(broken, "{downstream:?}");
@@ -166,6 +167,29 @@ async fn request_with_started_body_is_not_retried() {
     assert_eq!(proxy.access_log_for("/once").await["attempts"], 1);
 }
 
+/// The task of an HTTP/2 connection reads the body, and the task of the downstream's connection learns of its end.
+#[tokio::test]
+async fn downstream_reset_after_body_is_noticed_with_http2_endpoint() {
+    let (has_read, mut body_read) = tokio::sync::watch::channel(false);
+    let origin = Origin::start(Codec::Http2, move |request| {
+        let has_read = has_read.clone();
+        async move {
+            let body = request.into_body().collect().await.map_err(|_| BodyError)?.to_bytes();
+            has_read.send_replace(&body[..] == b"late");
+            std::future::pending::<Result<Response<harness::Body>, BodyError>>().await
+        }
+    })
+    .await;
+    let proxy = Proxy::start(&Resources::forward_to_http2(origin.address())).await;
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    wire.send("POST /left HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n").await;
+    origin.wait_for(1).await; // The body is read from now on.
+    wire.send("late").await;
+    with_deadline("the body at the origin", body_read.wait_for(|read| *read)).await.unwrap();
+    wire.reset();
+    assert_fault(&proxy.access_log_for("/left").await, "DC", "Downstream", "downstream_gone");
+}
+
 #[tokio::test]
 async fn downstream_reset_is_downstream_failure() {
     let origin = Origin::start(Codec::Http1, |_| std::future::pending::<Result<Response<_>, BodyError>>()).await;
@@ -197,9 +221,9 @@ async fn canceled_http2_stream_cancels_upstream_request() {
         let proxy = Proxy::start(&Resources::forward(upstream, origin.address())).await;
         let client = Client::http2(proxy.address().await).await;
         let pending = client.concurrent(Request::get("/canceled").body(empty()).unwrap());
-        let response = harness::with_deadline("a head", pending).await.unwrap();
+        let response = with_deadline("a head", pending).await.unwrap();
         drop(response);
-        harness::with_deadline("the origin to notice", seen.wait_for(|ended| *ended)).await.unwrap();
+        with_deadline("the origin to notice", seen.wait_for(|ended| *ended)).await.unwrap();
         assert_fault(&proxy.access_log_for("/canceled").await, "DC", "Downstream", "downstream_gone");
     }
 }

@@ -22,6 +22,7 @@ mod limits; // Limits per downstream connection and request.
 mod client_traffic_policy; // ClientTrafficPolicies: bounds.
 mod connection_timeouts; // ClientTrafficPolicies: timeouts.
 mod backend_traffic_policy; // BackendTrafficPolicies: bounds and timeouts of connections to endpoints.
+mod header_case; // Upper and lower case of header names.
 mod streaming; // Long bodies, flat memory, backpressure.
 mod config_change; // Changes of resources in files.
 mod listeners; // Listeners that are added, removed and moved.

@@ -5,6 +5,7 @@ use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
+use weir_http1::SentNames;
 
 /// The internal header by which a filter chooses one of its route's targets.
 ///
@@ -24,6 +25,8 @@ pub(crate) struct RequestHead {
     pub(crate) path: PathAndQuery,
     /// Every other header.
     pub(crate) headers: HeaderMap,
+    /// The names of headers as sent, if the listener preserves them. HTTP/1 only.
+    pub(crate) sent_names: Option<SentNames>,
     /// The downstream's protocol version.
     pub(crate) version: Version,
 }
@@ -37,6 +40,7 @@ impl RequestHead {
             authority: HeaderValue::from_static(""),
             path: PathAndQuery::from_static("/"),
             headers: HeaderMap::new(),
+            sent_names: None,
             version: Version::HTTP_11,
         }
     }
@@ -51,11 +55,13 @@ pub(crate) struct ResponseHead {
     pub(crate) reason: Option<ReasonPhrase>,
     /// Every other header.
     pub(crate) headers: HeaderMap,
+    /// The names of headers as sent, if the cluster preserves them. HTTP/1 only.
+    pub(crate) sent_names: Option<SentNames>,
 }
 
 impl ResponseHead {
     /// Returns a head with the usual reason phrase.
     pub(crate) fn new(status: StatusCode, headers: HeaderMap) -> Self {
-        Self { status, reason: None, headers }
+        Self { status, reason: None, headers, sent_names: None }
     }
 }

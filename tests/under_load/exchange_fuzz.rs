@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use self::corpus::RecordedExchange;
 use self::exchange::{ClientEnd, Exchange, Seeds, Token, escaped};
 use self::origin::RunningExchanges;
+use self::strict::Message;
 use crate::{lock_machine, number_from_env};
 
 /// Exchanges of a run of the suite.
@@ -120,35 +121,49 @@ impl Run {
         while socket.read_buf(received).await.is_ok_and(|count| count > 0) {}
     }
 
-    /// Checks the responses that a client has received.
+    /// Checks the responses that a client has received: one of their readings is right.
     fn check(&self, exchange: &Exchange, received: &[u8]) -> Result<(), String> {
-        let responses = strict::responses(received, exchange.sent())?;
-        let mut next = 0;
+        let mut fault = Ok(());
+        for responses in strict::readings(received, exchange.sent())? {
+            match self.answered_tokens(exchange, &responses) {
+                Ok(tokens) => {
+                    let mut counts = self.counts.lock();
+                    for token in tokens {
+                        counts.entry(token).or_default().answered += 1;
+                    }
+                    let answered = responses.iter().filter(|response| !response.is_informational()).count();
+                    self.answered.fetch_add(answered as u64, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(error) => fault = Err(error),
+            }
+        }
+        fault
+    }
+
+    /// Returns the tokens of the final responses, which must be those of this exchange, in their order.
+    fn answered_tokens(&self, exchange: &Exchange, responses: &[Message]) -> Result<Vec<Token>, String> {
+        let counts = self.counts.lock();
+        let (mut next, mut answered) = (0, Vec::new());
         for response in responses {
             let tokens: HashSet<Token> = Token::all_in(&response.bytes).into_iter().collect();
-            let mut counts = self.counts.lock();
             // A token that no client has sent is one that a mutation has changed.
             let known: Vec<Token> = tokens.into_iter().filter(|token| counts.contains_key(token)).collect();
             if known.len() > 1 {
                 return Err("two responses in one".to_owned());
             }
-            if let Some(token) = known.first() {
-                let position = exchange.position(*token).ok_or("the response of another exchange")?;
-                if position < next {
-                    return Err("responses out of order".to_owned());
-                }
-                next = position;
-                if !response.is_informational() {
-                    next += 1;
-                    counts.entry(*token).or_default().answered += 1;
-                }
+            let Some(token) = known.first() else { continue };
+            let position = exchange.position(*token).ok_or("the response of another exchange")?;
+            if position < next {
+                return Err("responses out of order".to_owned());
             }
-            drop(counts);
+            next = position;
             if !response.is_informational() {
-                self.answered.fetch_add(1, Ordering::Relaxed);
+                next += 1;
+                answered.push(*token);
             }
         }
-        Ok(())
+        Ok(answered)
     }
 }
 

@@ -18,6 +18,8 @@ pub struct DownstreamProtocolOptions {
     pub head: HeadLimits,
     /// Bytes of the target of an HTTP/1 request. Envoy has no such bound.
     pub target_bytes: u32,
+    /// True if HTTP/1 requests are forwarded with the upper and lower case of their header names (`header_key_format`).
+    pub preserve_header_case: bool,
     /// Requests of one connection; `None` = no limit.
     pub max_requests: Option<NonZeroU32>,
     /// Time from the first byte of a request's head to its last (`request_headers_timeout`).
@@ -35,6 +37,7 @@ impl Default for DownstreamProtocolOptions {
         Self {
             head: HeadLimits::default(),
             target_bytes: DEFAULT_TARGET_BYTES,
+            preserve_header_case: false,
             max_requests: None,
             head_timeout: DEFAULT_HEAD_TIMEOUT,
             stream_idle_timeout: Some(DEFAULT_STREAM_IDLE_TIMEOUT),
@@ -50,6 +53,9 @@ impl Default for DownstreamProtocolOptions {
 pub struct UpstreamProtocolOptions {
     /// Bounds of a response's head.
     pub head: HeadLimits,
+    /// True if HTTP/1 responses are forwarded with the upper and lower case of their header names
+    /// (`header_key_format`).
+    pub preserve_header_case: bool,
     /// Requests of one connection; `None` = no limit.
     pub max_requests: Option<NonZeroU32>,
     /// Time without a request, after which a connection is closed; `None` = no limit.
@@ -62,6 +68,7 @@ impl Default for UpstreamProtocolOptions {
     fn default() -> Self {
         Self {
             head: HeadLimits::default(),
+            preserve_header_case: false,
             max_requests: None,
             idle_timeout: Some(DEFAULT_UPSTREAM_IDLE_TIMEOUT),
             max_age: None,

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
 use envoy_types::pb::google::protobuf;
@@ -279,6 +280,44 @@ fn protocol_options_out_of_bounds_are_rejected() {
     let expected = ["max_stream_duration: is not supported", "headers_with_underscores_action: is not supported"];
     let expected = expected.map(|rejection| format!("{place}.{rejection}"));
     assert_eq!(cluster(unknown(protocol_options(1, 1))), expected);
+}
+
+#[test]
+fn options_of_http1_codec_other_than_header_case_are_rejected() {
+    use core::http1_protocol_options::{
+        HeaderKeyFormat, header_key_format::HeaderFormat, header_key_format::ProperCaseWords,
+    };
+    let place = "filter_chains[0].filters[0].typed_config.http_protocol_options";
+    let found = |options: core::Http1ProtocolOptions| {
+        let listener = listener_with(|message| message.http_protocol_options = Some(options));
+        rejections(ResourceType::Listener, &listener)
+    };
+    let with_format = |header_format| core::Http1ProtocolOptions {
+        header_key_format: Some(HeaderKeyFormat { header_format }),
+        ..core::Http1ProtocolOptions::default()
+    };
+    let formatter = |config: Any| {
+        let formatter = core::TypedExtensionConfig { name: "f".to_owned(), typed_config: Some(config) };
+        found(with_format(Some(HeaderFormat::StatefulFormatter(formatter))))
+    };
+    let preserve = |config: PreserveCaseFormatterConfig| formatter(pack(&config));
+    let none = Vec::<String>::new();
+    assert_eq!(found(core::Http1ProtocolOptions::default()), none);
+    assert_eq!(preserve(PreserveCaseFormatterConfig::default()), none);
+    assert_eq!(
+        preserve(PreserveCaseFormatterConfig { formatter_type_on_envoy_headers: 1, ..Default::default() }),
+        [format!("{place}.header_key_format.stateful_formatter.formatter_type_on_envoy_headers: is not supported")]
+    );
+    assert_eq!(
+        formatter(pack(&core::Http1ProtocolOptions::default())),
+        [format!("{place}.header_key_format.stateful_formatter: is not supported")]
+    );
+    assert_eq!(
+        found(with_format(Some(HeaderFormat::ProperCaseWords(ProperCaseWords {})))),
+        [format!("{place}.header_key_format.proper_case_words: is not supported")]
+    );
+    let trailers = core::Http1ProtocolOptions { enable_trailers: true, ..core::Http1ProtocolOptions::default() };
+    assert_eq!(found(trailers), [format!("{place}: has options")]);
 }
 
 fn good_routes() -> route::RouteConfiguration {

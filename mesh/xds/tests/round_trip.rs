@@ -223,7 +223,8 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
         .prop_map(|account| UpstreamTls { workload: Workload::from_service_account("n", &account).unwrap() });
     let timeouts = (milliseconds(), option::of(milliseconds()));
     (discovery, protocol, balancing, timeouts, upstream_options(), option::of(tls), metadata()).prop_map(
-        move |(discovery, protocol, balancing, (connect_timeout, request_timeout), options, tls, metadata)| {
+        move |(discovery, protocol, balancing, (connect_timeout, request_timeout), mut options, tls, metadata)| {
+            options.preserve_header_case &= protocol == UpstreamProtocol::Http1;
             let name = ClusterName::new(name).unwrap();
             Arc::new(Cluster {
                 name,
@@ -251,9 +252,10 @@ fn positive() -> impl Strategy<Value = Duration> {
 
 fn upstream_options() -> impl Strategy<Value = UpstreamProtocolOptions> {
     let max_requests = option::of((1u32..9).prop_map(|count| NonZeroU32::new(count).unwrap()));
-    (head_limits(), max_requests, option::of(positive()), option::of(positive())).prop_map(
-        |(head, max_requests, idle_timeout, max_age)| UpstreamProtocolOptions {
+    (head_limits(), any::<bool>(), max_requests, option::of(positive()), option::of(positive())).prop_map(
+        |(head, preserve_header_case, max_requests, idle_timeout, max_age)| UpstreamProtocolOptions {
             head,
+            preserve_header_case,
             max_requests,
             idle_timeout,
             max_age,
@@ -266,6 +268,7 @@ fn downstream_options() -> impl Strategy<Value = DownstreamProtocolOptions> {
         |(common, target_bytes, head_timeout, stream_idle_timeout)| DownstreamProtocolOptions {
             head: common.head,
             target_bytes,
+            preserve_header_case: common.preserve_header_case,
             max_requests: common.max_requests,
             head_timeout,
             stream_idle_timeout,

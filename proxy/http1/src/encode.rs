@@ -2,24 +2,25 @@
 
 use std::fmt;
 
-use http::header::HOST;
+use http::header::{HOST, HeaderName};
 use http::{HeaderMap, Method, StatusCode, Version};
 
 use crate::body::belongs_in_head;
 use crate::framing::BodyLength;
+use crate::sent_names::SentNames;
 
 /// Appends the head of a request: `target` in the form that the receiver expects, `host` (RFC 9110 §7.2: first), and
 /// every other header in order.
-pub fn request_head(out: &mut Vec<u8>, method: &Method, target: &[u8], headers: &HeaderMap) {
+pub fn request_head(out: &mut Vec<u8>, method: &Method, target: &[u8], fields: Fields<'_>) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    if let Some(host) = headers.get(HOST) {
-        field(out, "host", host.as_bytes());
+    if let Some(host) = fields.headers.get(HOST) {
+        field(out, fields.name(&HOST), host.as_bytes());
     }
-    for (name, value) in headers.iter().filter(|(name, _)| *name != HOST) {
-        field(out, name.as_str(), value.as_bytes());
+    for (name, value) in fields.headers.iter().filter(|(name, _)| *name != HOST) {
+        field(out, fields.name(name), value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -28,7 +29,7 @@ pub fn request_head(out: &mut Vec<u8>, method: &Method, target: &[u8], headers: 
 /// sent as the usual one of the status.
 ///
 /// The version is HTTP/1.1 also for a client that speaks HTTP/1.0 (RFC 9112 §2.3).
-pub fn response_head(out: &mut Vec<u8>, status: StatusCode, reason: &[u8], headers: &HeaderMap) {
+pub fn response_head(out: &mut Vec<u8>, status: StatusCode, reason: &[u8], fields: Fields<'_>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
@@ -38,14 +39,29 @@ pub fn response_head(out: &mut Vec<u8>, status: StatusCode, reason: &[u8], heade
         reason
     });
     out.extend_from_slice(b"\r\n");
-    for (name, value) in headers {
-        field(out, name.as_str(), value.as_bytes());
+    for (name, value) in fields.headers {
+        field(out, fields.name(name), value.as_bytes());
+    }
+}
+
+/// The fields of a head.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'a> {
+    /// Names in lower case, and values.
+    pub headers: &'a HeaderMap,
+    /// The forms in which the names are sent; `None` for lower case.
+    pub sent_names: Option<&'a SentNames>,
+}
+
+impl Fields<'_> {
+    fn name<'a>(&'a self, name: &'a HeaderName) -> &'a [u8] {
+        self.sent_names.map_or(name.as_str().as_bytes(), |names| names.get(name))
     }
 }
 
 /// Appends one more field.
-pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
@@ -116,7 +132,7 @@ impl BodyEncoder {
                 out.extend_from_slice(b"0\r\n");
                 let trailers = trailers.iter().flat_map(|trailers| trailers.iter());
                 for (name, value) in trailers.filter(|(name, _)| !belongs_in_head(name)) {
-                    field(out, name.as_str(), value.as_bytes());
+                    field(out, name.as_str().as_bytes(), value.as_bytes());
                 }
                 out.extend_from_slice(b"\r\n");
                 Ok(())

@@ -11,6 +11,7 @@ use crate::framing::{self, BodyLength};
 use crate::limits::{Limits, MAX_EMPTY_LINES, MAX_METHOD_BYTES, STACK_FIELDS};
 use crate::lines::SectionScan;
 use crate::rejection::Rejection;
+use crate::sent_names::SentNames;
 
 /// The head of a request.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct RequestHead {
     /// The other fields, in order, with names in lower case, without those that concern the connection: `connection`,
     /// what it names, `keep-alive`, `proxy-connection`, `transfer-encoding`; `upgrade` only if `connection` has it.
     pub headers: HeaderMap,
+    /// The names of the fields as sent, if the decoder records them and one is not in lower case.
+    pub sent_names: Option<SentNames>,
     /// Fields that `connection` names; they are not among the headers, and must not be among the trailers.
     pub connection_fields: Vec<HeaderName>,
     /// The length of the body that follows.
@@ -45,6 +48,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// The fields, in order, with names in lower case, without those that concern the connection, as in a request.
     pub headers: HeaderMap,
+    /// The names of the fields as sent, as in a request.
+    pub sent_names: Option<SentNames>,
     /// Fields that `connection` names; they are not among the headers, and must not be among the trailers.
     pub connection_fields: Vec<HeaderName>,
     /// The length of the body that follows.
@@ -70,12 +75,19 @@ pub struct HeadDecoder {
     limits: Limits,
     scan: SectionScan,
     empty_lines: u8,
+    records_names: bool,
 }
 
 impl HeadDecoder {
     /// Returns a decoder at the beginning of a message.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, scan: SectionScan::default(), empty_lines: 0 }
+        Self { limits, scan: SectionScan::default(), empty_lines: 0, records_names: false }
+    }
+
+    /// Returns the decoder with the names of fields as sent in its heads, if `records_names`.
+    #[must_use]
+    pub fn with_sent_names(self, records_names: bool) -> Self {
+        Self { records_names, ..self }
     }
 
     /// Takes a complete request head from the front of `input`; `None` until it is there.
@@ -131,6 +143,7 @@ impl HeadDecoder {
             host,
             body: framing::request_length(version, &coding, &headers)?,
             keep_alive: connection.is_persistent(version),
+            sent_names: self.sent_names(&section, request.headers)?,
             headers,
             connection_fields: connection.into_named(),
         };
@@ -173,6 +186,7 @@ impl HeadDecoder {
             version,
             body,
             keep_alive: connection.is_persistent(version) && body != BodyLength::UntilClose,
+            sent_names: self.sent_names(&section, response.headers)?,
             headers,
             connection_fields: connection.into_named(),
         };
@@ -201,6 +215,10 @@ impl HeadDecoder {
             None => Err(long_first_line),
             Some(_) => Err(Rejection::HeadTooLarge),
         }
+    }
+
+    fn sent_names(&self, section: &Bytes, fields: &[httparse::Header<'_>]) -> Result<Option<SentNames>, Rejection> {
+        if self.records_names { SentNames::of(section, fields) } else { Ok(None) }
     }
 
     fn take(&mut self, input: &mut BytesMut, length: usize) {

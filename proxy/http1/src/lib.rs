@@ -27,6 +27,9 @@ mod head;
 // Field lines to a header map.
 mod fields;
 
+// Names of fields as sent.
+mod sent_names;
+
 // Framing and persistence by the fields of a head.
 mod framing;
 
@@ -44,3 +47,4 @@ pub use framing::{BodyLength, has_token};
 pub use head::{HeadDecoder, RequestHead, RequestLine, ResponseHead};
 pub use limits::Limits;
 pub use rejection::Rejection;
+pub use sent_names::SentNames;

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use proptest::prelude::*;
-use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, RequestHead};
+use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, RequestHead, encode};
 
 fn request(text: &[u8]) -> Result<Option<RequestHead>, Rejection> {
     HeadDecoder::new(Limits::default()).decode_request(&mut BytesMut::from(text))
@@ -42,6 +42,33 @@ fn request_heads_are_decoded() {
     assert_eq!(fields[..2], [("x-one", &b"1"[..]), ("x-one", b"2")]);
     assert_eq!(head.host.unwrap(), "a.com");
     assert_eq!(head.headers.get_all("x-one").iter().collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[test]
+fn methods_have_at_most_64_bytes() {
+    for (length, expected) in [(64, Ok(64)), (65, Err(Rejection::Method))] {
+        let decoded = request(format!("{} / HTTP/1.1\r\nhost: a\r\n\r\n", "M".repeat(length)).as_bytes());
+        assert_eq!(decoded.map(|head| head.unwrap().method.as_str().len()), expected);
+    }
+}
+
+#[test]
+fn names_as_sent_are_recorded_and_encoded() {
+    let head = |records, fields: &str| {
+        let mut decoder = HeadDecoder::new(Limits::default()).with_sent_names(records);
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        decoder.decode_request(&mut BytesMut::from(&text[..])).unwrap().unwrap()
+    };
+    let fields = "x-Two: 1\r\nX-TWO: 2\r\nConnection: X-Gone\r\nX-Gone: 1\r\nx-lower: 3\r\n";
+    assert_eq!(head(false, fields).sent_names, None);
+    assert_eq!(head(true, "x-lower: 3\r\n").sent_names, None);
+    let RequestHead { mut headers, sent_names, .. } = head(true, fields);
+    headers.append("x-new", HeaderValue::from_static("4"));
+    let fields = encode::Fields { headers: &headers, sent_names: sent_names.as_ref() };
+    let mut encoded = Vec::new();
+    encode::request_head(&mut encoded, &Method::GET, b"/", fields);
+    let expected = "GET / HTTP/1.1\r\nx-Two: 1\r\nx-Two: 2\r\nx-lower: 3\r\nx-new: 4\r\n\r\n";
+    assert_eq!(String::from_utf8_lossy(&encoded), expected);
 }
 
 /// Returns the names of the fields that a request has besides `host`.

@@ -51,17 +51,6 @@ fn corpus_has_one_reading() {
     }
 }
 
-#[test]
-fn pending_inputs_have_another_outcome() {
-    for (name, bytes) in corpus("pending") {
-        let (target, name) = name.split_once('-').unwrap();
-        let outcomes = outcomes(target, &bytes);
-        let is_fixed = outcomes.iter().any(|outcome| name.starts_with(&format!("{}-", outcome_name(*outcome))));
-        assert!(!is_fixed, "move tests/corpus/pending/{target}-{name} to tests/corpus/{target}/{name}");
-        println!("pending: {target}-{name} has the outcomes {outcomes:?}");
-    }
-}
-
 /// Checks an input of the corpus, split at each byte. Returns its outcomes: responses answer GET or HEAD, and the bounds
 /// are small or the default.
 fn outcomes(target: &str, bytes: &[u8]) -> Vec<Option<Rejection>> {

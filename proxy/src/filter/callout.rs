@@ -353,7 +353,8 @@ fn http_request(call: &HttpCall<'_>) -> Option<UpstreamRequest> {
         }
     }
     let body = request_body(call)?;
-    Some(UpstreamRequest { method: method?, scheme: "http", authority: authority?, path: path?, headers, body })
+    let (method, authority, path) = (method?, authority?, path?);
+    Some(UpstreamRequest { method, scheme: "http", authority, path, headers, sent_names: None, body })
 }
 
 /// Returns the body of a call, followed by its trailers if it has any. `None` if a trailer is invalid.

@@ -121,6 +121,7 @@ impl GrpcTarget {
             authority: HeaderValue::from_bytes(&authority).ok()?,
             path: PathAndQuery::try_from(&path[..]).ok()?,
             headers,
+            sent_names: None,
             body,
         })
     }

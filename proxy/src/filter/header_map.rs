@@ -299,6 +299,7 @@ mod tests {
             authority: HeaderValue::from_static("shop.example"),
             path: PathAndQuery::from_static("/a?b"),
             headers,
+            sent_names: None,
             version: http::Version::HTTP_11,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
@@ -365,6 +366,19 @@ mod tests {
         assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"X-A"), Ok(true));
         assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"x-a"), Ok(false));
         assert_eq!(remove(&mut exchange, MapKind::RequestHeaders, b"\xff"), Ok(false));
+    }
+
+    #[test]
+    fn number_of_headers_is_limited() {
+        let mut exchange = exchange();
+        let mut add = |number: usize| {
+            let name = format!("x-{number}");
+            write(&mut exchange, MapKind::RequestHeaders, HeaderWrite::Append, field(name.as_bytes(), b"1"))
+        };
+        // The exchange has two headers.
+        assert!((2..MAX_FILTERED_HEADERS).all(|number| add(number).is_ok()));
+        assert_eq!(add(MAX_FILTERED_HEADERS), Err(InvalidHeader));
+        assert_eq!(exchange.request.headers.len(), MAX_FILTERED_HEADERS);
     }
 
     #[test]

@@ -389,6 +389,7 @@ mod tests {
             authority: HeaderValue::from_static("shop.example"),
             path: PathAndQuery::from_static("/a?b"),
             headers: headers.clone(),
+            sent_names: None,
             version: Version::HTTP_11,
         };
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));

@@ -25,6 +25,7 @@ pub(crate) fn request(method: &str, authority: &str, path: &str, headers: &[(&st
         authority: HeaderValue::from_str(authority).unwrap(),
         path: path.parse().unwrap(),
         headers: map,
+        sent_names: None,
         version: Version::HTTP_11,
     }
 }

@@ -22,6 +22,6 @@ pub(super) fn write_date(out: &mut Vec<u8>) {
             date.second = second;
             date.text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
         }
-        encode::field(out, "date", date.text.as_bytes());
+        encode::field(out, b"date", date.text.as_bytes());
     });
 }

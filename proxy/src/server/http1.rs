@@ -17,9 +17,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use tracing::debug;
-use weir_http1::encode::{self, BodyEncoder};
+use weir_http1::encode::{self, BodyEncoder, Fields};
 use weir_http1::io::{MessageIo, ReadError};
-use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, RequestHead};
+use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, RequestHead, SentNames};
 
 use crate::body::{Body, encode_frame};
 use crate::connection::Connection;
@@ -111,7 +111,7 @@ impl DownstreamIo {
         connection: &Connection,
         interrupted: Pin<&mut impl Future<Output = Interrupt>>,
     ) -> NextRequest {
-        let mut heads = HeadDecoder::new(self.limits);
+        let mut heads = HeadDecoder::new(self.limits).with_sent_names(connection.options.preserve_header_case);
         if !self.io.borrow_mut().input().is_empty() {
             connection.on_bytes_received(); // Pipelined.
         } else if connection.is_spent() && self.is_silent().await {
@@ -175,7 +175,8 @@ impl DownstreamIo {
 
     /// Returns the request for `handle`, with a body that reads from this connection.
     fn begin_exchange(self: &Rc<Self>, head: RequestHead) -> (ReceivedRequest, Exchange) {
-        let RequestHead { method, target, version, host, headers, connection_fields, body, keep_alive } = head;
+        let RequestHead { method, target, version, host, headers, sent_names, connection_fields, body, keep_alive } =
+            head;
         let Ok(uri) = Uri::from_maybe_shared(target.clone()) else {
             let error = ProxyError::Malformed(Rejection::Target);
             let rejected = RejectedRequest { method, path: printable_target(&target), version, error };
@@ -200,6 +201,9 @@ impl DownstreamIo {
         *request.uri_mut() = uri;
         *request.version_mut() = version;
         *request.headers_mut() = headers;
+        if let Some(names) = sent_names {
+            request.extensions_mut().insert(names);
+        }
         // RFC 9110 §15.2: a client of HTTP/1.0 does not know informational responses.
         let informational = (version != Version::HTTP_10).then(|| Rc::clone(self) as Rc<dyn InformationalSink>);
         let expectation = if self.expects_continue.get() { Expectation::Continue } else { Expectation::None };
@@ -252,13 +256,14 @@ impl DownstreamIo {
             let mut io = self.io.borrow_mut();
             let out = io.encoded();
             let reason = parts.extensions.get::<ReasonPhrase>().map_or(&b""[..], ReasonPhrase::as_bytes);
-            encode::response_head(out, status, reason, &headers);
+            let sent_names = parts.extensions.get::<SentNames>();
+            encode::response_head(out, status, reason, Fields { headers: &headers, sent_names });
             if !headers.contains_key(DATE) {
                 write_date(out); // RFC 9110 §6.6.1.
             }
             match (keep_alive, exchange.version) {
-                (false, Version::HTTP_11) => encode::field(out, "connection", b"close"),
-                (true, Version::HTTP_10) => encode::field(out, "connection", b"keep-alive"),
+                (false, Version::HTTP_11) => encode::field(out, b"connection", b"close"),
+                (true, Version::HTTP_10) => encode::field(out, b"connection", b"keep-alive"),
                 _ => {}
             }
             encode::end_of_head(out);
@@ -390,7 +395,7 @@ impl InformationalSink for DownstreamIo {
             return; // The downstream does not read; it can do without.
         }
         stream::sanitize_informational(&mut headers);
-        encode::response_head(io.encoded(), status, b"", &headers);
+        encode::response_head(io.encoded(), status, b"", Fields { headers: &headers, sent_names: None });
         encode::end_of_head(io.encoded());
         // What is not written now leaves with the response's head. A failure shows there, too.
         drop(io.poll_flush(&mut Context::from_waker(Waker::noop())));

@@ -8,7 +8,7 @@ use http::Request;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use crate::connection::Connection;
@@ -72,12 +72,20 @@ async fn run_until_drained<C>(connection: &Connection, mut server: Pin<&mut C>, 
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
+    let mut is_shut_down = false;
     let result = loop {
         tokio::select! {
             result = server.as_mut() => break Some(result),
+            // h2 closes the connection when the downstream has acknowledged its PING; one that does not must not hold it.
+            () = sleep(DRAIN_GRACE), if is_shut_down => {
+                if connection.is_idle() {
+                    break None;
+                }
+            }
             () = connection.timed_out.notified() => {
                 if connection.is_spent() {
                     shut_down(server.as_mut()); // It closes with its last stream.
+                    is_shut_down = true;
                 }
                 if connection.is_timed_out(Instant::now()) {
                     // No request is in flight. One that is on its way learns by GOAWAY that it was not served.

@@ -131,6 +131,7 @@ fn build_upstream_request(stream: &HttpStream, route: &Route, body: Body) -> Ups
         authority: route.rewritten_host().unwrap_or(&request.authority).clone(),
         path: route.rewritten_path(&request.path).unwrap_or_else(|| request.path.clone()),
         headers,
+        sent_names: request.sent_names.clone(),
         body,
     }
 }
@@ -153,6 +154,7 @@ fn start_mirrors(stream: &HttpStream, matched: MatchedRoute<'_>, body: Body) -> 
             authority: request.authority.clone(),
             path: request.path.clone(),
             headers: request.headers.clone(),
+            sent_names: request.sent_names.clone(),
             body: copy,
         };
         mirror(&stream.worker.upstreams, cluster, copy);

@@ -131,6 +131,9 @@ fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseS
     if let Some(reason) = head.reason {
         response.extensions_mut().insert(reason);
     }
+    if let Some(names) = head.sent_names {
+        response.extensions_mut().insert(names);
+    }
     let is_last = stream.connection.listener.drain.is_draining() || stream.connection.is_spent();
     if is_last && stream.is_http1() {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));

@@ -242,13 +242,14 @@ impl HttpStream {
     pub(super) fn response_head(&self) -> ResponseHead {
         let mut cell = self.cell.borrow_mut();
         // The output buffer has returned the head, so it exists. The status is a defensive default.
-        let (status, reason) = match &mut cell.exchange.response {
-            Some(head) => (head.status, head.reason.take()),
-            None => (StatusCode::INTERNAL_SERVER_ERROR, None),
+        let (status, reason, sent_names) = match &mut cell.exchange.response {
+            Some(head) => (head.status, head.reason.take(), head.sent_names.take()),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, None, None),
         };
         ResponseHead {
             status,
             reason,
+            sent_names,
             headers: cell.exchange.take_headers(Direction::Response, self.needs_headers_later(Direction::Response)),
         }
     }

@@ -89,6 +89,7 @@ pub(super) fn sanitize_received(received: ReceivedRequest, connection: &Connecti
                 authority: authority.unwrap_or_else(|| HeaderValue::from_static("")),
                 path: uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
                 headers: HeaderMap::new(),
+                sent_names: None,
                 version,
             };
             (head, Some(error))

@@ -86,7 +86,7 @@ pub(crate) fn request(
     host: Option<HeaderValue>,
     origin: RequestOrigin,
 ) -> Result<RequestHead, ProxyError> {
-    let request::Parts { method, uri, version, mut headers, .. } = parts;
+    let request::Parts { method, uri, version, mut headers, mut extensions, .. } = parts;
     let RequestOrigin { peer, scheme, max_headers } = origin;
     if headers.len() > max_headers {
         return Err(ProxyError::HeadersTooLarge);
@@ -123,7 +123,7 @@ pub(crate) fn request(
         check_content_length(&mut headers).map_err(ProxyError::BadRequest)?;
     }
     set_forwarded_headers(&mut headers, peer, scheme);
-    Ok(RequestHead { method, scheme, authority, path, headers, version })
+    Ok(RequestHead { method, scheme, authority, path, headers, sent_names: extensions.remove(), version })
 }
 
 /// Returns true for request headers that end here: hop-by-hop ones, `expect`, which the codec has recorded, and internal
@@ -178,7 +178,8 @@ pub(crate) fn response(parts: response::Parts, max_headers: usize) -> Result<Res
     if status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH); // RFC 9110 §8.6: never with 204.
     }
-    Ok(ResponseHead { status, reason: extensions.remove(), headers })
+    let (reason, sent_names) = (extensions.remove(), extensions.remove());
+    Ok(ResponseHead { status, reason, headers, sent_names })
 }
 
 /// Removes what only a head may have from trailers (RFC 9110 §6.5.1), internal headers, and those that the proxy sets.

@@ -20,6 +20,7 @@ use hyper::ext::ReasonPhrase;
 use tokio::task::AbortHandle;
 use weir_http1::io::{MessageIo, ReadError};
 use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, ResponseHead};
+use weir_model::UpstreamProtocolOptions;
 
 use super::connect::OpenTransport;
 use super::http1_request::{RequestWriter, WriteError};
@@ -27,7 +28,7 @@ use super::open_guard::OpenConnectionGuard;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::incoming::{Http1Body, Incoming, InformationalSink};
-use crate::limits::MAX_INFORMATIONAL_RESPONSES;
+use crate::limits::{MAX_INFORMATIONAL_RESPONSES, http1_response_limits};
 use crate::task;
 use crate::tls::Transport;
 
@@ -84,8 +85,9 @@ pub(super) struct Http1SendError {
 
 impl Http1Connection {
     /// Returns the connection on a transport, opened at a sweep of the pool.
-    pub(super) fn new(transport: OpenTransport, limits: Limits, opened: u32) -> Rc<Self> {
+    pub(super) fn new(transport: OpenTransport, options: &UpstreamProtocolOptions, opened: u32) -> Rc<Self> {
         let OpenTransport { transport, open } = transport;
+        let limits = http1_response_limits(options);
         let state = ConnectionState {
             io: MessageIo::new(transport),
             limits,
@@ -94,7 +96,7 @@ impl Http1Connection {
             writer: None,
             write_error: None,
             method: Method::GET,
-            heads: HeadDecoder::new(limits),
+            heads: HeadDecoder::new(limits).with_sent_names(options.preserve_header_case),
             informational: 0,
             body: BodyDecoder::new(BodyLength::Exact(0), limits),
             progress: Progress::Received,
@@ -153,7 +155,7 @@ impl Http1Connection {
     }
 
     fn begin_response(self: &Rc<Self>, head: ResponseHead) -> Response<Incoming> {
-        let ResponseHead { status, reason, version, headers, connection_fields, body, keep_alive } = head;
+        let ResponseHead { status, reason, version, headers, sent_names, connection_fields, body, keep_alive } = head;
         let state = &mut *self.state.borrow_mut();
         state.keep_alive = keep_alive;
         state.body = BodyDecoder::new(body, state.limits).without_trailers(connection_fields);
@@ -176,6 +178,9 @@ impl Http1Connection {
             && let Ok(reason) = ReasonPhrase::try_from(reason)
         {
             response.extensions_mut().insert(reason);
+        }
+        if let Some(names) = sent_names {
+            response.extensions_mut().insert(names);
         }
         response
     }
@@ -206,7 +211,6 @@ impl ConnectionState {
         // next one.
         self.keep_alive = false;
         self.write_error = None;
-        self.heads = HeadDecoder::new(self.limits);
         self.informational = 0;
         self.method = request.method().clone();
         self.progress = Progress::Unwritten;

@@ -11,9 +11,9 @@ use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
-use weir_http1::BodyLength;
-use weir_http1::encode::{self, BodyEncoder, WrongLength};
+use weir_http1::encode::{self, BodyEncoder, Fields, WrongLength};
 use weir_http1::io::MessageIo;
+use weir_http1::{BodyLength, SentNames};
 
 use crate::body::{Body, encode_frame};
 use crate::error::ProxyError;
@@ -58,7 +58,8 @@ impl RequestWriter {
     pub(super) fn begin(request: Request<Body>, io: &mut MessageIo<Transport>) -> Self {
         let (parts, body) = request.into_parts();
         let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        encode::request_head(io.encoded(), &parts.method, target.as_bytes(), &parts.headers);
+        let fields = Fields { headers: &parts.headers, sent_names: parts.extensions.get::<SentNames>() };
+        encode::request_head(io.encoded(), &parts.method, target.as_bytes(), fields);
         let encoder = BodyEncoder::new(declared_length(&parts.headers));
         let expects = !encoder.is_complete() && parts.headers.contains_key(EXPECT);
         let expectation = expects.then(|| Box::pin(sleep(CONTINUE_TIMEOUT)));

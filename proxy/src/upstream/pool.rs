@@ -25,7 +25,6 @@ use crate::error::ProxyError;
 use crate::identity::Identity;
 use crate::limits::{
     MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, MAX_STREAMS_PER_UPSTREAM_CONNECTION, POOL_SWEEP_INTERVAL,
-    http1_response_limits,
 };
 use crate::task;
 use crate::tls::Transport;
@@ -214,8 +213,7 @@ impl Pool {
         // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
         let opened = Box::pin(connect::http1(self.connect_target(), open)).await;
         let opened = opened.inspect_err(|_| self.counters.connect_failures.increment())?;
-        let (limits, now) = (http1_response_limits(&self.bounds.options), self.clock.now());
-        let connection = Http1Connection::new(opened, limits, now);
+        let connection = Http1Connection::new(opened, &self.bounds.options, self.clock.now());
         Ok(PooledConnection::Http1 { connection, reused: false })
     }
 

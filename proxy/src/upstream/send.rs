@@ -15,6 +15,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODI
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
+use weir_http1::SentNames;
 use weir_model::UpstreamProtocol;
 
 pub(crate) use super::attempt::Lease;
@@ -38,6 +39,8 @@ pub(crate) struct UpstreamRequest {
     pub(crate) path: PathAndQuery,
     /// Every other header, without hop-by-hop ones.
     pub(crate) headers: HeaderMap,
+    /// The names of headers as sent, for an endpoint of HTTP/1.1.
+    pub(crate) sent_names: Option<SentNames>,
     /// The body.
     pub(crate) body: Body,
 }
@@ -150,7 +153,7 @@ fn build_request(
     protocol: UpstreamProtocol,
     options: &SendOptions,
 ) -> Result<Request<Body>, ProxyError> {
-    let UpstreamRequest { method, scheme, authority, path, mut headers, body } = request;
+    let UpstreamRequest { method, scheme, authority, path, mut headers, sent_names, body } = request;
     set_framing(&mut headers, &method, &body, protocol);
     let uri = match protocol {
         UpstreamProtocol::Http1 => {
@@ -175,6 +178,9 @@ fn build_request(
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
+    if let Some(names) = sent_names {
+        request.extensions_mut().insert(names);
+    }
     Ok(request)
 }
 

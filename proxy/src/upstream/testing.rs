@@ -176,6 +176,7 @@ pub(super) fn request(method: Method, body: Body) -> UpstreamRequest {
         authority: HeaderValue::from_static("a.com"),
         path: "/path?query".parse().unwrap(),
         headers: HeaderMap::new(),
+        sent_names: None,
         body,
     }
 }

@@ -84,10 +84,12 @@ pub(super) fn request(bytes: &[u8]) -> Result<Progress, String> {
     progress(bytes, Message { start, bytes: bytes[..length].to_vec() }, framing)
 }
 
-/// Parses every response on a connection that has closed. The last one may be incomplete.
-pub(super) fn responses(bytes: &[u8], sent: SentRequests) -> Result<Vec<Message>, String> {
+/// Returns each reading of the responses on a connection that has closed. The last response may be incomplete. More than
+/// one reading exists when a response without a length may answer HEAD or end with the connection: what follows its head
+/// is another response, or its body.
+pub(super) fn readings(bytes: &[u8], sent: SentRequests) -> Result<Vec<Vec<Message>>, String> {
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Ok(vec![Vec::new()]);
     }
     let other = response(bytes, SentRequests { may_be_head: false, ..sent });
     if sent.may_be_head {
@@ -95,22 +97,29 @@ pub(super) fn responses(bytes: &[u8], sent: SentRequests) -> Result<Vec<Message>
         // Equal readings are followed once: otherwise a row of bodiless responses would double the work for each.
         let is_equal = matches!((&head, &other), (Progress::Complete(head), Ok(Progress::Complete(other)))
             if head.bytes.len() == other.bytes.len());
-        let messages = rest_of_responses(bytes, head, sent);
-        if is_equal || messages.is_ok() {
-            return messages;
+        let as_head = readings_after(bytes, head, sent);
+        if is_equal {
+            return as_head;
         }
+        return match (as_head, other.and_then(|other| readings_after(bytes, other, sent))) {
+            (Ok(as_head), Ok(other)) => Ok([as_head, other].concat()),
+            (as_head, other) => other.or(as_head),
+        };
     }
-    rest_of_responses(bytes, other?, sent)
+    readings_after(bytes, other?, sent)
 }
 
-/// Returns the first response with those that follow it.
-fn rest_of_responses(bytes: &[u8], first: Progress, sent: SentRequests) -> Result<Vec<Message>, String> {
+/// Returns the readings that begin with this response.
+fn readings_after(bytes: &[u8], first: Progress, sent: SentRequests) -> Result<Vec<Vec<Message>>, String> {
     match first {
-        Progress::InHead => Ok(Vec::new()),
-        Progress::InBody(message) => Ok(vec![message]),
+        Progress::InHead => Ok(vec![Vec::new()]),
+        Progress::InBody(message) => Ok(vec![vec![message]]),
         Progress::Complete(message) => {
-            let rest = responses(&bytes[message.bytes.len()..], sent)?;
-            Ok(std::iter::once(message).chain(rest).collect())
+            let mut all = readings(&bytes[message.bytes.len()..], sent)?;
+            for rest in &mut all {
+                rest.insert(0, message.clone());
+            }
+            Ok(all)
         }
     }
 }
@@ -303,7 +312,13 @@ fn ambiguous_messages_have_no_reading() {
     assert!(request(format!("{chunked}2 \r\nok\r\n0\r\n\r\n").as_bytes()).is_err());
     let both = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 204 No Content\r\n\r\n";
     let sent = SentRequests { may_be_head: false, may_be_http10: false };
-    assert_eq!(responses(both, sent).map(|messages| messages.len()), Ok(2));
-    assert!(responses(b"HTTP/1.1 200 OK\r\n\r\nbody", sent).is_err());
+    let lengths = |bytes: &[u8], sent| -> Result<Vec<usize>, String> {
+        Ok(readings(bytes, sent)?.iter().map(Vec::len).collect())
+    };
+    assert_eq!(lengths(both, sent), Ok(vec![2]));
+    assert!(readings(b"HTTP/1.1 200 OK\r\n\r\nbody", sent).is_err());
+    let within = b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+    assert_eq!(lengths(within, SentRequests { may_be_head: true, may_be_http10: true }), Ok(vec![2, 1]));
+    assert_eq!(lengths(within, SentRequests { may_be_head: true, may_be_http10: false }), Ok(vec![2]));
     assert_eq!(complete_length(both), Some(40));
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weir_model::limits::MAX_ENDPOINTS;
-use weir_model::{Cluster, ClusterName, Discovery, Endpoint, UpstreamTls, Workload};
+use weir_model::{
+    Cluster, ClusterName, Discovery, Endpoint, UpstreamProtocol, UpstreamProtocolOptions, UpstreamTls, Workload,
+};
 
 use crate::resolve::{ObjectIndex, Resolved};
 use crate::resource::backend_traffic_policy::BackendSettings;
@@ -30,7 +32,10 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
                 lb_policy: balancing,
                 connect_timeout,
                 request_timeout,
-                options,
+                options: UpstreamProtocolOptions {
+                    preserve_header_case: options.preserve_header_case && port.protocol == UpstreamProtocol::Http1,
+                    ..options
+                },
                 tls: tls.clone(),
                 metadata: objects.document(document).metadata.clone(),
             };

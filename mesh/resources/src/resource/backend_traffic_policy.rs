@@ -74,10 +74,17 @@ pub(crate) fn check(
         check_optional(connection_idle, defaults.options.idle_timeout, &at.field("connectionIdle"), errors);
     let max_age = check_age(connection_age, &at, errors);
     let at = path.field("http1");
-    let BackendHttp1Spec { max_head_bytes, max_headers, max_requests_per_connection } = http1.unwrap_or_default();
+    let BackendHttp1Spec { max_head_bytes, max_headers, max_requests_per_connection, preserve_header_case } =
+        http1.unwrap_or_default();
     let head = check_head(max_head_bytes.as_deref(), max_headers, &at, errors);
     let max_requests = check_max_requests(max_requests_per_connection, &at, errors);
-    let options = UpstreamProtocolOptions { head: head?, max_requests, idle_timeout: idle_timeout?.0, max_age };
+    let options = UpstreamProtocolOptions {
+        head: head?,
+        preserve_header_case: preserve_header_case.unwrap_or(defaults.options.preserve_header_case),
+        max_requests,
+        idle_timeout: idle_timeout?.0,
+        max_age,
+    };
     let (connect_timeout, request_timeout) = (connect_timeout?, request_timeout?.0);
     let settings = BackendSettings { balancing, connect_timeout, request_timeout, options };
     Some(BackendTrafficPolicy { services: services?, settings })

@@ -41,8 +41,13 @@ pub(crate) fn check(
     };
     let defaults = DownstreamProtocolOptions::default();
     let at = path.field("http1");
-    let ClientHttp1Spec { max_head_bytes, max_headers, max_target_bytes, max_requests_per_connection } =
-        http1.unwrap_or_default();
+    let ClientHttp1Spec {
+        max_head_bytes,
+        max_headers,
+        max_target_bytes,
+        max_requests_per_connection,
+        preserve_header_case,
+    } = http1.unwrap_or_default();
     let head = check_head(max_head_bytes.as_deref(), max_headers, &at, errors);
     let target_bytes = match max_target_bytes {
         None => Some(defaults.target_bytes),
@@ -61,6 +66,7 @@ pub(crate) fn check(
     let options = DownstreamProtocolOptions {
         head: head?,
         target_bytes: target_bytes?,
+        preserve_header_case: preserve_header_case.unwrap_or(defaults.preserve_header_case),
         max_requests,
         head_timeout: head_timeout?,
         stream_idle_timeout: stream_idle?.0,

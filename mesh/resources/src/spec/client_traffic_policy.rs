@@ -45,6 +45,9 @@ pub(crate) struct ClientHttp1Spec {
     /// The requests of one connection; its last response has `connection: close`. An HTTP/2 connection ends with
     /// GOAWAY, after about as many. Default: no limit.
     pub(crate) max_requests_per_connection: Option<u32>,
+    /// If true, HTTP/1 requests are forwarded with the upper and lower case of their header names, for endpoints that
+    /// distinguish it. Names that the proxy or a filter adds are in lower case. Default: `false`, all in lower case.
+    pub(crate) preserve_header_case: Option<bool>,
 }
 
 /// Timeouts of requests and connections, as in `500ms` or `1m30s`.

@@ -295,16 +295,16 @@ fn protocol(
     cursor: &FieldCursor<'_>,
 ) -> Option<(UpstreamProtocol, UpstreamProtocolOptions)> {
     let LegacyHttpOptions { http1, http2 } = legacy;
-    if let Some(http1) = http1 {
-        plain(&http1, &cursor.field("http_protocol_options"));
-    }
+    let preserve_header_case =
+        protocol_options::http1(http1.unwrap_or_default(), &cursor.field("http_protocol_options"))?;
+    let http1 = UpstreamProtocolOptions { preserve_header_case, ..UpstreamProtocolOptions::default() };
     // The deprecated fields select the protocol by their presence. Their contents must be the defaults.
     let mut decoded = match http2 {
         Some(http2) => {
             plain(&http2, &cursor.field("http2_protocol_options"));
             (UpstreamProtocol::Http2, UpstreamProtocolOptions::default())
         }
-        None => (UpstreamProtocol::Http1, UpstreamProtocolOptions::default()),
+        None => (UpstreamProtocol::Http1, http1),
     };
     let cursor = cursor.field("typed_extension_protocol_options");
     for (name, options) in options {
@@ -339,7 +339,7 @@ fn explicit_protocol(
     unsupported!(cursor; upstream_http_protocol_options, http_filters, header_validation_config, outlier_detection,
         request_mirror_policies, hash_policy, retry_policy);
     let common = common_http_protocol_options.unwrap_or_default();
-    let options = protocol_options::upstream(common, &cursor.field("common_http_protocol_options"))?;
+    let mut common = protocol_options::upstream(common, &cursor.field("common_http_protocol_options"))?;
     let Some(ProtocolSelection::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config })) = upstream_protocol_options
     else {
         return cursor.reject_value("selects no protocol", "give `explicit_http_config`");
@@ -347,7 +347,7 @@ fn explicit_protocol(
     let cursor = cursor.field("explicit_http_config");
     let protocol = match protocol_config {
         Some(ProtocolConfig::HttpProtocolOptions(options)) => {
-            plain(&options, &cursor.field("http_protocol_options"));
+            common.preserve_header_case = protocol_options::http1(options, &cursor.field("http_protocol_options"))?;
             UpstreamProtocol::Http1
         }
         Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
@@ -362,7 +362,7 @@ fn explicit_protocol(
             return cursor.reject_value("selects no protocol", hint);
         }
     };
-    Some((protocol, options))
+    Some((protocol, common))
 }
 
 /// Rejects codec options that are not the defaults. The proxy's codec settings are fixed.

@@ -288,7 +288,7 @@ fn connection_manager(
     let normalize_path = differs_from(normalize_path, true);
     let generate_request_id = differs_from(generate_request_id, true);
     unsupported!(cursor; codec_type, add_user_agent, tracing, http1_safe_max_connection_duration,
-        http_protocol_options, http2_protocol_options, http3_protocol_options, server_name,
+        http2_protocol_options, http3_protocol_options, server_name,
         server_header_transformation, scheme_header_transformation, stream_flush_timeout, request_timeout, drain_timeout,
         drain_timeout_jitter, use_remote_address, xff_num_trusted_hops, original_ip_detection_extensions,
         early_header_mutation_extensions, internal_address_config, skip_xff_append, via, generate_request_id,
@@ -302,6 +302,7 @@ fn connection_manager(
     let routes = routes(cursor.field("route_specifier").required(route_specifier)?, name, cursor)?;
     let options = DownstreamFields {
         common: common_http_protocol_options,
+        http1: http_protocol_options,
         max_request_headers_kb,
         request_headers_timeout,
         stream_idle_timeout,

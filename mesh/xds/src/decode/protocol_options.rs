@@ -3,18 +3,19 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use prost::Message as _;
 use weir_model::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
 use weir_model::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};
 
 use super::field_cursor::{FieldCursor, unsupported};
 use super::value::duration;
 use crate::encode::KIB;
-use crate::proto::{core, protobuf};
+use crate::proto::{self, PreserveCaseFormatterConfig, core, protobuf};
 
 /// The fields of a connection manager that limit its connections.
-#[derive(Clone, Copy)]
 pub(super) struct DownstreamFields {
     pub(super) common: Option<core::HttpProtocolOptions>,
+    pub(super) http1: Option<core::Http1ProtocolOptions>,
     pub(super) max_request_headers_kb: Option<protobuf::UInt32Value>,
     pub(super) request_headers_timeout: Option<protobuf::Duration>,
     pub(super) stream_idle_timeout: Option<protobuf::Duration>,
@@ -22,14 +23,20 @@ pub(super) struct DownstreamFields {
 
 /// Decodes the options of a connection manager. The bound of the target is the default.
 pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) -> Option<DownstreamProtocolOptions> {
-    let DownstreamFields { common, max_request_headers_kb, request_headers_timeout, stream_idle_timeout } = options;
+    let DownstreamFields {
+        common,
+        http1: http1_options,
+        max_request_headers_kb,
+        request_headers_timeout,
+        stream_idle_timeout,
+    } = options;
     let defaults = DownstreamProtocolOptions::default();
     let at = cursor.field("common_http_protocol_options");
     let common = common.unwrap_or_default();
     let max_response_headers_kb = common.max_response_headers_kb;
     unsupported!(at; max_response_headers_kb);
     let common = core::HttpProtocolOptions { max_response_headers_kb: None, ..common };
-    let UpstreamProtocolOptions { head, max_requests, idle_timeout, max_age } =
+    let UpstreamProtocolOptions { head, preserve_header_case: _, max_requests, idle_timeout, max_age } =
         connection_options(common, defaults.idle_timeout, &at)?;
     let head_timeout = match request_headers_timeout {
         None => defaults.head_timeout,
@@ -47,6 +54,7 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
             headers: head.headers,
         },
         target_bytes: defaults.target_bytes,
+        preserve_header_case: http1(http1_options.unwrap_or_default(), &cursor.field("http_protocol_options"))?,
         max_requests,
         head_timeout,
         stream_idle_timeout: optional(stream_idle_timeout, defaults.stream_idle_timeout, &stream_idle_at)?.0,
@@ -55,12 +63,42 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
     })
 }
 
-/// Decodes the options of a cluster.
+/// Decodes the options of a cluster, but `preserve_header_case`, which [`http1`] decodes.
 pub(super) fn upstream(
     options: core::HttpProtocolOptions,
     cursor: &FieldCursor<'_>,
 ) -> Option<UpstreamProtocolOptions> {
     connection_options(options, UpstreamProtocolOptions::default().idle_timeout, cursor)
+}
+
+/// Decodes the options of an HTTP/1 codec. Returns true if the names of headers are forwarded as sent.
+pub(super) fn http1(options: core::Http1ProtocolOptions, cursor: &FieldCursor<'_>) -> Option<bool> {
+    use core::http1_protocol_options::{HeaderKeyFormat, header_key_format::HeaderFormat};
+    let header_key_format = options.header_key_format.clone();
+    if options != (core::Http1ProtocolOptions { header_key_format, ..core::Http1ProtocolOptions::default() }) {
+        cursor.reject("has options", "the proxy has its own; leave out all but `header_key_format`");
+    }
+    let Some(HeaderKeyFormat { header_format }) = options.header_key_format else { return Some(false) };
+    let cursor = cursor.field("header_key_format");
+    match header_format {
+        None => Some(false),
+        Some(HeaderFormat::ProperCaseWords(_)) => {
+            cursor.field("proper_case_words").reject_value("is not supported", "use the preserve_case formatter")
+        }
+        Some(HeaderFormat::StatefulFormatter(core::TypedExtensionConfig { name: _, typed_config })) => {
+            let cursor = cursor.field("stateful_formatter");
+            let config = cursor.required(typed_config)?;
+            if config.type_url != proto::type_url::<PreserveCaseFormatterConfig>() {
+                return cursor.reject_value("is not supported", "use the preserve_case formatter");
+            }
+            let PreserveCaseFormatterConfig {
+                forward_reason_phrase: _, // The proxy always forwards it.
+                formatter_type_on_envoy_headers,
+            } = cursor.checked(PreserveCaseFormatterConfig::decode(&*config.value))?;
+            unsupported!(cursor; formatter_type_on_envoy_headers);
+            Some(true)
+        }
+    }
 }
 
 /// Decodes the message that a connection manager and a cluster share. Its bound of head bytes is a cluster's.
@@ -85,6 +123,7 @@ fn connection_options(
             bytes: head_bytes(max_response_headers_kb, &cursor.field("max_response_headers_kb"))?,
             headers: headers(max_headers_count, cursor)?,
         },
+        preserve_header_case: false,
         max_requests: max_requests(max_requests_per_connection),
         idle_timeout: optional(idle_timeout, default_idle_timeout, &cursor.field("idle_timeout"))?.0,
         max_age: optional(max_connection_duration, None, &cursor.field("max_connection_duration"))?.0,

@@ -89,8 +89,10 @@ fn lb_endpoint(address: core::Address, metadata: Option<core::Metadata>) -> endp
 fn protocol_options(cluster: &Cluster) -> upstream_http::HttpProtocolOptions {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
+
+    use super::protocol_options::http1;
     let config = match cluster.protocol {
-        UpstreamProtocol::Http1 => ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default()),
+        UpstreamProtocol::Http1 => ProtocolConfig::HttpProtocolOptions(http1(cluster.options.preserve_header_case)),
         UpstreamProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()),
     };
     let explicit = ExplicitHttpConfig { protocol_config: Some(config) };

@@ -6,10 +6,12 @@ use std::time::Duration;
 use weir_model::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};
 
 use super::{duration, uint32_value};
-use crate::proto::{core, hcm, protobuf};
+use crate::proto::{PreserveCaseFormatterConfig, core, hcm, pack, protobuf};
 
 /// Bytes of the unit of Envoy's head bounds.
 pub(crate) const KIB: u32 = 1024;
+/// Envoy's name of the formatter that preserves the upper and lower case of header names.
+const PRESERVE_CASE: &str = "envoy.http.stateful_header_formatters.preserve_case";
 /// Metadata field of a listener: the longest target of an HTTP/1 request, in bytes.
 pub(crate) const MAX_TARGET_BYTES: &str = "maxTargetBytes";
 
@@ -21,6 +23,7 @@ pub(super) fn downstream(
     let DownstreamProtocolOptions {
         head: HeadLimits { bytes, headers },
         target_bytes: _,
+        preserve_header_case,
         max_requests,
         head_timeout,
         stream_idle_timeout,
@@ -35,6 +38,7 @@ pub(super) fn downstream(
             max_requests_per_connection: max_requests.map(NonZeroU32::get).map(uint32_value),
             ..core::HttpProtocolOptions::default()
         }),
+        http_protocol_options: preserve_header_case.then(|| http1(true)),
         max_request_headers_kb: Some(uint32_value(bytes / KIB)),
         request_headers_timeout: Some(duration(head_timeout)),
         stream_idle_timeout: Some(optional(stream_idle_timeout)),
@@ -42,9 +46,15 @@ pub(super) fn downstream(
     }
 }
 
-/// Encodes the options of a cluster.
+/// Encodes the options of a cluster, but `preserve_header_case`, which [`http1`] encodes.
 pub(super) fn upstream(options: &UpstreamProtocolOptions) -> core::HttpProtocolOptions {
-    let UpstreamProtocolOptions { head: HeadLimits { bytes, headers }, max_requests, idle_timeout, max_age } = *options;
+    let UpstreamProtocolOptions {
+        head: HeadLimits { bytes, headers },
+        preserve_header_case: _,
+        max_requests,
+        idle_timeout,
+        max_age,
+    } = *options;
     core::HttpProtocolOptions {
         idle_timeout: Some(optional(idle_timeout)),
         max_connection_duration: max_age.map(duration),
@@ -52,6 +62,22 @@ pub(super) fn upstream(options: &UpstreamProtocolOptions) -> core::HttpProtocolO
         max_response_headers_kb: Some(uint32_value(bytes / KIB)),
         max_requests_per_connection: max_requests.map(NonZeroU32::get).map(uint32_value),
         ..core::HttpProtocolOptions::default()
+    }
+}
+
+/// Encodes the options of an HTTP/1 codec. Envoy forwards reason phrases only with the names of headers as sent; the
+/// proxy always does.
+pub(super) fn http1(preserve_header_case: bool) -> core::Http1ProtocolOptions {
+    use core::http1_protocol_options::{HeaderKeyFormat, header_key_format::HeaderFormat};
+    let formatter = |config: &PreserveCaseFormatterConfig| core::TypedExtensionConfig {
+        name: PRESERVE_CASE.to_owned(),
+        typed_config: Some(pack(config)),
+    };
+    let config = PreserveCaseFormatterConfig { forward_reason_phrase: true, ..PreserveCaseFormatterConfig::default() };
+    core::Http1ProtocolOptions {
+        header_key_format: preserve_header_case
+            .then(|| HeaderKeyFormat { header_format: Some(HeaderFormat::StatefulFormatter(formatter(&config))) }),
+        ..core::Http1ProtocolOptions::default()
     }
 }
 

@@ -155,11 +155,11 @@ fn encode_head(start: &StartLine, headers: &HeaderMap) -> Vec<u8> {
     match start {
         StartLine::Request { method, target } => {
             let method = Method::from_bytes(method.as_bytes()).expect("a decoded method is valid");
-            encode::request_head(&mut bytes, &method, target, headers);
+            encode::request_head(&mut bytes, &method, target, encode::Fields { headers, sent_names: None });
         }
         StartLine::Response { status, reason } => {
             let status = StatusCode::from_u16(*status).expect("a decoded status is valid");
-            encode::response_head(&mut bytes, status, reason, headers);
+            encode::response_head(&mut bytes, status, reason, encode::Fields { headers, sent_names: None });
             encode::end_of_head(&mut bytes);
         }
     }

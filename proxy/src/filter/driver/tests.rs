@@ -30,6 +30,7 @@ fn exchange_through(chain: ChainState) -> Exchange {
         authority: HeaderValue::from_static("shop.example"),
         path: http::uri::PathAndQuery::from_static("/"),
         headers: HeaderMap::new(),
+        sent_names: None,
         version: Version::HTTP_11,
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
