@@ -20,6 +20,7 @@ mod upstream; // Clusters, endpoints, connections to them, attempts.
 mod tls; // TLS and mutual TLS.
 mod identity; // The proxy's workload identity.
 mod control_plane; // Connections to the replicas of the control plane.
+mod stream_info; // Facts about a stream: addresses, route, sizes.
 mod telemetry; // Metrics, access log, process log.
 mod body; // The body type of every message that hyper sends.
 mod incoming; // The body of every message that the proxy receives.

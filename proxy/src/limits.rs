@@ -147,9 +147,6 @@ pub(crate) const MIN_TIMER_PERIOD: Duration = Duration::from_millis(10);
 /// Pending notifications about shared-queue entries for one plugin. Entries beyond are found with the others.
 pub(crate) const MAX_QUEUE_NOTIFICATIONS: usize = 10_000;
 
-/// Time between two checks whether a plugin that receives queue notifications still exists.
-pub(crate) const QUEUE_POLL_INTERVAL: Duration = Duration::from_secs(10);
-
 /// Lines per second that the proxy logs about one plugin's errors on one worker.
 pub(crate) const MAX_PLUGIN_LOG_LINES_PER_SECOND: u32 = 20;
 
@@ -228,9 +225,6 @@ pub(crate) const MAX_HOST_BYTES: usize = 264;
 
 /// Longest `x-request-id` that is accepted from the downstream, in bytes. A UUID has 36.
 pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
-
-/// Time between two checks whether a draining plugin is unused. No request waits for it.
-pub(crate) const PLUGIN_SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 // Configuration.
 

@@ -21,7 +21,7 @@ pub(crate) struct ActiveConfig {
     /// The live clusters; unchanged ones are shared with the previous configuration.
     pub(crate) clusters: HashMap<ClusterName, Arc<Cluster>>,
     /// The started plugins; unchanged ones are shared with the previous configuration.
-    pub(crate) plugins: HashMap<PluginName, Arc<ActivePlugin>>,
+    pub(crate) plugins: HashMap<PluginName, ActivePlugin>,
     /// The TLS settings of HTTPS listeners; unchanged ones are shared with the previous configuration.
     pub(crate) https: FastMap<ListenerName, Arc<ServerConfig>>,
     /// The module of each plugin: the content of a module file may change under the same path.

@@ -42,7 +42,7 @@ pub(crate) struct Warmer {
 
 /// A started plugin with the hash of its module.
 struct StartedPlugin {
-    plugin: Arc<ActivePlugin>,
+    plugin: ActivePlugin,
     module: ModuleHash,
 }
 
@@ -168,7 +168,7 @@ impl Warmer {
         match task::blocking("plugin start", start).await {
             Some(Ok(plugins)) => {
                 let duration_ms = started_at.elapsed().as_millis();
-                let started = |(name, plugin): (PluginName, Arc<ActivePlugin>)| {
+                let started = |(name, plugin): (PluginName, ActivePlugin)| {
                     info!(plugin = %name, duration_ms, "plugin started");
                     (name, Ok(StartedPlugin { plugin, module: hash }))
                 };
@@ -236,13 +236,13 @@ fn unchanged(models: &[Arc<Plugin>], module: &Module, previous: &ActiveConfig) -
     let is_same = |model: &Plugin, other: &Plugin| *other == Plugin { module: other.module.clone(), ..model.clone() };
     let running = models.iter().map(|model| {
         let plugin = previous.plugins.get(&model.name).filter(|plugin| is_same(model, &plugin.model))?;
-        (previous.modules.get(&model.name) == Some(&hash)).then(|| Arc::clone(plugin))
+        (previous.modules.get(&model.name) == Some(&hash)).then(|| plugin.clone())
     });
     let running: Vec<_> = running.collect::<Option<_>>()?;
-    let pool = &running.first()?.pool;
+    let pool = running.first()?.pool();
     let is_complete =
-        pool.plugin_count() == running.len() && running.iter().all(|plugin| Arc::ptr_eq(&plugin.pool, pool));
-    let started = |plugin: Arc<ActivePlugin>| (plugin.model.name.clone(), Ok(StartedPlugin { plugin, module: hash }));
+        pool.plugin_count() == running.len() && running.iter().all(|plugin| Arc::ptr_eq(plugin.pool(), pool));
+    let started = |plugin: ActivePlugin| (plugin.model.name.clone(), Ok(StartedPlugin { plugin, module: hash }));
     is_complete.then(|| running.into_iter().map(started).collect())
 }
 

@@ -160,11 +160,11 @@ pub(super) fn plugins(state: &AdminState, _query: &str) -> AdminResponse {
             module_hash: active.modules.get(name).map(ToString::to_string).unwrap_or_default(),
             failure_policy: plugin.model.failure,
             vms,
-            spare_vms: plugin.pool.spare_count(),
+            spare_vms: plugin.pool().spare_count(),
             streams: sum(|metrics| metrics.streams.value()),
             failures: counted.iter().flat_map(|metrics| metrics.failures.values()).map(|(_, count)| count).sum(),
             breaker_opened: sum(|metrics| metrics.breaker_opened.value()),
-            restart_failures: plugin.pool.restart_failures.load(Ordering::Relaxed),
+            restart_failures: plugin.pool().restart_failures.load(Ordering::Relaxed),
             last_failure: plugin.stats.last_failure(),
         });
     }

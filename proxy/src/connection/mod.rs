@@ -15,7 +15,8 @@ use weir_model::{DownstreamProtocolOptions, ListenerName, Route};
 
 use crate::drain::DrainWatcher;
 use crate::error::ProxyError;
-use crate::filter::{Exchange, StreamInfo};
+use crate::filter::Exchange;
+use crate::stream_info::StreamInfo;
 use crate::telemetry::{AccessLogEntry, ListenerMetrics};
 use crate::upstream::Cluster;
 use crate::worker::HasTimeout;

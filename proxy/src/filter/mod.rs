@@ -1,53 +1,30 @@
-//! Filter chains: runs the Wasm filters of a stream and passes on what they let through.
+//! Filter chains: runs the Wasm filters of a stream and passes on what they let through. Six folders, each of which
+//! imports only from those below it:
 //!
 //! ```text
-//! Event ─► driver (filter states, outputs) ─► invoke ─► host-abi: guest ─► hostcalls ─► scope ─► exchange
+//!  worker_plugins   configuration in, chains of plugins out
+//!  tasks            runs beside streams: dispatches effects, timers, callouts, shutdowns. The only code that spawns
+//!  invoke           calls guests. The only code that does; synchronous
+//!  host             what a guest sees and changes during a call: answers hostcalls, queues commands and effects
+//!  instance         plugins and VMs of a worker, as data with explicit states
+//!  callout          requests, bounds and bookkeeping of callouts, without IO
+//!  chain            the state machine of one stream: which callback runs next, and what may leave
 //! ```
 //!
-//! `driver.rs` decides which callback runs next, `invoke.rs` calls guests, and `hostcalls.rs` answers their hostcalls.
-//! Only `callout.rs` and `callout_grpc.rs` do IO.
+//! A request: `stream` passes an event ─► `invoke/stream.rs` ─► `chain/driver.rs` picks a filter ─► `invoke` calls its
+//! VM ─► `host` answers its hostcalls ─► `chain` applies the result. What a call makes happen elsewhere is an effect,
+//! which `tasks` dispatches when no guest runs.
 
 mod worker_plugins; // The plugins of one worker.
-mod shutdown; // Shuts a plugin down on a worker.
-mod stream; // A stream and its filters.
-mod invoke; // Calls guests about HTTP streams.
-mod invoke_tcp; // Calls guests about TCP connections.
-mod timer; // Timers of plugins.
-mod queue_ready; // Notifications of shared queues.
-mod callout; // HTTP callouts, and the table of all callouts.
-mod callout_grpc; // gRPC callouts.
-mod hostcalls; // Answers hostcalls.
-mod guest_reply; // Local replies of guests.
-mod scope; // What one call into a guest may read and change.
-mod body_edit; // Replaces a range of a body.
-mod plugin_instance; // One plugin in one VM of a worker.
-mod vm_instance; // One VM of a worker, with one plugin or several.
-mod breaker; // The circuit breaker of a failing plugin.
-mod cpu_budget; // CPU time of calls into a plugin, and its limit.
-mod log_throttle; // Limits log lines about a filter's misuse.
-mod effects; // Notifications that a call leaves for other streams.
-mod properties; // Properties of a stream, by path.
-mod header_map; // Header maps as guests see them.
-mod header_names; // Interned header names.
-mod driver; // The state machine of a filter chain.
-mod exchange; // One request and its response, as a plain value.
-mod chain_state; // State of both directions of a stream.
-mod filter_state; // State of one filter in one direction.
-mod output; // Output of one direction, after its last filter.
-mod local_reply; // Local replies of the proxy.
-mod event; // Events, commands and failures of a stream.
-mod stream_info; // Facts about a stream: addresses, route, sizes.
-mod active_plugin; // A loaded and started plugin, shared by the workers.
-mod vm_pool; // Started spare VMs of a plugin.
-mod shared_state; // State that plugins share within the process.
+mod tasks; // Timers, queues, callouts, shutdowns.
+mod invoke; // Calls guests.
+mod host; // Answers hostcalls.
+mod instance; // Plugins and VMs.
+mod callout; // Callouts in flight.
+mod chain; // The state machine of a chain.
 
-pub(crate) use active_plugin::ActivePlugin;
-pub(crate) use event::{Direction, EndOfStream, Event, LocalReply};
-pub(crate) use exchange::Exchange;
-pub(crate) use output::OutputFrame;
-pub(crate) use plugin_instance::PluginInstance;
-pub(crate) use shared_state::SharedPluginState;
-pub(crate) use stream::{FilterStream, SharedStream};
-pub(crate) use stream_info::StreamInfo;
-pub(crate) use vm_pool::{VmPoolOptions, VmStartRequest};
+pub(crate) use chain::{Direction, EndOfStream, Event, Exchange, HeadChange, LocalReply, OutputFrame};
+pub(crate) use instance::{
+    ActivePlugin, FilterStream, PluginHandle, SharedPluginState, SharedStream, VmPoolOptions, VmStartRequest,
+};
 pub(crate) use worker_plugins::WorkerPlugins;

@@ -15,7 +15,7 @@ use weir_model::{Forward, RouteAction};
 
 use crate::connection::{Connection, exceeds, record_cluster};
 use crate::error::ProxyError;
-use crate::filter::{Direction, Event, Exchange, FilterStream, LocalReply, PluginInstance, SharedStream};
+use crate::filter::{Direction, Event, Exchange, FilterStream, HeadChange, LocalReply, PluginHandle, SharedStream};
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::incoming::InformationalSink;
 use crate::route::Route;
@@ -76,7 +76,7 @@ pub(super) struct RoutedRequest {
     /// The route, or the reason for which the request is not served.
     pub(super) route: Result<Arc<Route>, ProxyError>,
     /// The plugins of the route, in request order.
-    pub(super) chain: Rc<[Rc<PluginInstance>]>,
+    pub(super) chain: Rc<[PluginHandle]>,
 }
 
 /// The end of a stream.
@@ -159,7 +159,12 @@ impl HttpStream {
         let mut cell = self.cell.borrow_mut();
         let exchange = &mut cell.exchange;
         let changed = exchange.request_changes();
-        if !(changed.target || changed.headers && self.routed_by_headers) {
+        let may_match_another = match changed.head {
+            HeadChange::None => false,
+            HeadChange::Headers => self.routed_by_headers,
+            HeadChange::Target => true,
+        };
+        if !may_match_another {
             return Ok(initial);
         }
         let table = self.config.route_table(&self.connection.listener.name);

@@ -17,7 +17,7 @@ use weir_model::{DownstreamProtocolOptions, Isolation, Listener, ListenerName, L
 
 use crate::active::ActiveConfig;
 use crate::fast_hash::FastMap;
-use crate::filter::{PluginInstance, WorkerPlugins};
+use crate::filter::{PluginHandle, WorkerPlugins};
 use crate::identity::Identity;
 use crate::limits::REMOVED_LISTENER_RETENTION;
 use crate::route::{Route, RouteTable};
@@ -68,9 +68,9 @@ pub(crate) struct Worker {
 pub(crate) struct WorkerConfig {
     active: Arc<ActiveConfig>,
     filters: Rc<WorkerPlugins>,
-    /// The plugin instances of each route's chain, by the route's address. Filled by the route's first request.
-    chains: RefCell<FastMap<usize, Rc<[Rc<PluginInstance>]>>>,
-    no_filters: Rc<[Rc<PluginInstance>]>,
+    /// The plugins of each route's chain, by the route's address. Filled by the route's first request.
+    chains: RefCell<FastMap<usize, Rc<[PluginHandle]>>>,
+    no_filters: Rc<[PluginHandle]>,
     has_tls_listeners: bool,
 }
 
@@ -193,8 +193,8 @@ impl WorkerConfig {
         self.has_tls_listeners
     }
 
-    /// Returns the plugin instances of a route's chain, in request order. `route` must belong to this configuration.
-    pub(crate) fn chain(&self, route: &Arc<Route>) -> Rc<[Rc<PluginInstance>]> {
+    /// Returns the plugins of a route's chain, in request order. `route` must belong to this configuration.
+    pub(crate) fn chain(&self, route: &Arc<Route>) -> Rc<[PluginHandle]> {
         let plugins = route.model.chain.plugins();
         if plugins.is_empty() {
             return Rc::clone(&self.no_filters);
@@ -207,7 +207,7 @@ impl WorkerConfig {
         let plugins = plugins.iter().filter_map(|name| self.active.plugins.get(name));
         let plugins: Vec<_> =
             plugins.filter(|plugin| plugin.model.isolation != Isolation::Singleton).cloned().collect();
-        let chain = self.filters.instances_for_chain(&plugins);
+        let chain = self.filters.chain(&plugins);
         self.chains.borrow_mut().insert(address, Rc::clone(&chain));
         chain
     }

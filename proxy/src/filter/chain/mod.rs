@@ -1,0 +1,27 @@
+//! The filter chain of one stream, as a state machine: the driver takes events, and decides which callback of
+//! [`ChainFilters`] runs next and what may leave the chain. No IO, no clock, no type of a guest.
+//!
+//! ```text
+//!  Event ─► ChainDriver ─► ChainFilters::call ─► FilterStatus ─► next filter … ─► OutputBuffer
+//!               ▲                 │
+//!               └── StreamCommand ┘   queued by hostcalls, applied after the callback
+//! ```
+//!
+//! Each filter has a [`FilterState`](filter_state::FilterState) in each direction: how much of the message it has
+//! received, was called with, and has forwarded. A paused filter stops there; a command or a failure moves it on.
+
+mod driver; // The state machine.
+mod exchange; // One request and its response, as a plain value.
+mod chain_state; // State of both directions.
+mod filter_state; // State of one filter in one direction.
+mod output; // Output of one direction, after its last filter.
+mod local_reply; // Local replies of the proxy.
+mod event; // Events, commands and failures of a stream.
+
+pub(crate) use chain_state::ChainState;
+pub(crate) use driver::{Callback, ChainDriver, ChainFilters};
+pub(crate) use event::{Direction, EndOfStream, Event, FilterFailure, LocalReply, StreamCommand};
+pub(crate) use exchange::{Exchange, HeadChange};
+pub(crate) use filter_state::{FilterStatus, Pause};
+pub(crate) use local_reply::grpc_status;
+pub(crate) use output::OutputFrame;

@@ -1,0 +1,41 @@
+//! Plugins and VMs of one worker, as data with explicit states. Every transition is a method. Nothing here calls a
+//! guest or spawns a task: what must happen elsewhere is pushed to the [`EffectQueue`](types::EffectQueue).
+//!
+//! ```text
+//!  process   PluginGroup    plugins that share VMs, their pool of spare VMs        one for each group
+//!  worker    VmHandle       the VM for new streams, across replacements            one for each group
+//!  worker    VmInstance     Stopped ─► Running ─► Stopped … ─► Closed              one for each VM
+//!              └ PluginInstance   Serving ─► Draining ─► ShuttingDown ─► Removed   one for each plugin in it
+//!  chain     PluginHandle   a plugin of a route's chain                            counted by VmHandle
+//!  stream    StreamFilter   a plugin of a stream, and its context in the VM        counted by PluginInstance
+//! ```
+//!
+//! A failure of one plugin ends its VM for all plugins of the group (invariant I8): the streams that have a context in
+//! it get [`Effect::FilterFailed`](types::Effect), its callouts are abandoned, and a spare VM takes over with the next
+//! stream, unless the plugin's breaker is open. A VM that has no user left shuts its plugins down and is closed.
+
+mod handle; // The VM for new streams, across replacements.
+mod plugin; // Operations on one plugin in one VM: start, failure, drain.
+mod vm; // Transitions of a VM.
+mod types; // The types that refer to each other: VM, stream, effect.
+mod plugin_instance; // One plugin in one VM: lifecycle, health, callouts.
+mod lifecycle; // Phases of a plugin instance.
+mod queue_notifications; // New entries of shared queues, from any thread.
+mod health; // Breaker, CPU budget and log throttle of a plugin.
+mod breaker; // The circuit breaker of a failing plugin.
+mod cpu_budget; // CPU time of calls into a plugin, and its limit.
+mod log_throttle; // Limits log lines about a filter's misuse.
+mod group; // Started plugins that share VMs, for all workers.
+mod vm_pool; // Started spare VMs of a group.
+mod shared_state; // State that plugins share within the process.
+
+pub(crate) use group::ActivePlugin;
+pub(crate) use handle::{PluginHandle, VmHandle, VmHandleOptions};
+pub(crate) use lifecycle::PluginPhase;
+pub(crate) use queue_notifications::QueueNotifications;
+pub(crate) use shared_state::SharedPluginState;
+pub(crate) use types::{
+    Effect, EffectQueue, FilterStream, PluginRef, RunningVm, SharedStream, StreamContext, StreamFilter, StreamRef,
+    VmInstance, VmState, VmStreams,
+};
+pub(crate) use vm_pool::{VmPoolOptions, VmStartRequest};

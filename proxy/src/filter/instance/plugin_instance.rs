@@ -1,0 +1,89 @@
+//! One plugin in one VM of a worker.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use weir_host_abi::Exports;
+use weir_model::{PluginLimits, PluginRole};
+
+use super::group::ActivePlugin;
+use super::health::PluginHealth;
+use super::lifecycle::PluginLifecycle;
+use super::queue_notifications::QueueNotifications;
+use crate::filter::callout::CalloutTable;
+use crate::telemetry::PluginMetrics;
+
+/// One plugin in one VM of a worker.
+pub(crate) struct PluginInstance {
+    /// The plugin, shared by all workers.
+    pub(crate) plugin: ActivePlugin,
+    /// Callbacks that its module exports. Copied from the plugin, like the role and the limit, since each call reads
+    /// it.
+    exports: Exports,
+    /// True for the role `Filter`. An access log plugin is called at the end of a stream only.
+    pub(crate) is_stream_filter: bool,
+    /// Phase, and the streams that use the plugin here.
+    pub(crate) lifecycle: PluginLifecycle,
+    /// Health of the plugin on this worker, shared by its VMs.
+    pub(crate) health: Rc<PluginHealth>,
+    /// Counters of the plugin on this worker, shared by its VMs.
+    pub(crate) metrics: Arc<PluginMetrics>,
+    /// Callouts of the plugin in this VM.
+    pub(crate) callouts: CalloutTable,
+    /// New entries of queues that the plugin has registered.
+    pub(crate) queue_notifications: Arc<QueueNotifications>,
+    /// The timer of the guest that `tasks` was last notified of.
+    pub(crate) timer: TimerState,
+    /// Notified when the guest has finished its shutdown (`proxy_done`).
+    pub(crate) done: Notify,
+}
+
+/// The timer of a plugin, as `tasks` knows it.
+#[derive(Debug, Default)]
+pub(crate) struct TimerState {
+    /// Generation of the timer that the guest has set; `None` without one.
+    pub(crate) generation: Cell<Option<u64>>,
+    /// True while a notification of a change waits.
+    pub(crate) is_change_queued: Cell<bool>,
+}
+
+impl PluginInstance {
+    /// Returns an instance that serves.
+    pub(crate) fn new(plugin: ActivePlugin, health: Rc<PluginHealth>, metrics: Arc<PluginMetrics>) -> Self {
+        Self {
+            exports: plugin.exports(),
+            is_stream_filter: plugin.model.role == PluginRole::Filter,
+            plugin,
+            lifecycle: PluginLifecycle::new(),
+            health,
+            metrics,
+            callouts: CalloutTable::default(),
+            queue_notifications: Arc::default(),
+            timer: TimerState::default(),
+            done: Notify::new(),
+        }
+    }
+
+    /// Returns an instance of the same plugin for another VM.
+    pub(crate) fn for_new_vm(&self) -> Self {
+        let callouts = self.callouts.for_new_vm();
+        Self { callouts, ..Self::new(self.plugin.clone(), Rc::clone(&self.health), Arc::clone(&self.metrics)) }
+    }
+
+    /// Returns the resource limits of the plugin.
+    pub(crate) fn limits(&self) -> &PluginLimits {
+        &self.plugin.model.limits
+    }
+
+    /// Returns the callbacks that the plugin's module exports.
+    pub(crate) const fn exports(&self) -> Exports {
+        self.exports
+    }
+
+    /// Returns whether the module exports a callback for the end of a stream.
+    pub(crate) const fn wants_stream_end(&self) -> bool {
+        self.exports.log() || self.exports.done() || self.exports.delete()
+    }
+}

@@ -1,0 +1,74 @@
+//! Everything that runs beside streams: timers, queue notifications, callouts, shutdowns. The only code of `filter` that
+//! spawns tasks and awaits.
+//!
+//! ```text
+//! a call, or the end of a user ─► EffectQueue ─► dispatch ─► an event of a stream, or a task of its own ─► invoke
+//! ```
+//!
+//! One task of each worker dispatches effects, while no stream is borrowed and no guest runs.
+
+mod grpc_callout; // gRPC callouts.
+mod http_callout; // HTTP callouts.
+mod queue_ready; // Notifications of shared queues.
+mod shutdown; // The end of a plugin, and the restart of a failed singleton.
+mod timer; // Timers of plugins.
+
+use std::rc::Rc;
+
+use crate::filter::chain::Event;
+use crate::filter::instance::{Effect, EffectQueue};
+use crate::task;
+use crate::upstream::Upstreams;
+
+/// Starts the task that dispatches the effects of a worker. Call it on the worker's thread, inside its runtime.
+pub(super) fn start(effects: Rc<EffectQueue>, upstreams: Rc<Upstreams>) {
+    task::spawn_local("filter-effects", async move {
+        loop {
+            effects.wait().await;
+            while let Some(effect) = effects.pop() {
+                dispatch(effect, &upstreams);
+            }
+        }
+    });
+}
+
+fn dispatch(effect: Effect, upstreams: &Rc<Upstreams>) {
+    match effect {
+        Effect::ResumeStream(stream) => {
+            if let Some(stream) = stream.upgrade() {
+                stream.borrow_mut().on_event(Event::Resume);
+            }
+        }
+        Effect::FilterFailed { stream, filter, failure } => {
+            if let Some(stream) = stream.upgrade() {
+                stream.borrow_mut().on_event(Event::FilterFailed(filter, failure));
+            }
+        }
+        Effect::TimerChanged(plugin) => {
+            plugin.timer.is_change_queued.set(false);
+            if let Some(timer) = timer::running_timer(&plugin) {
+                task::spawn_local("filter-timer", timer::run(timer));
+            }
+        }
+        Effect::QueueRegistered(plugin) => {
+            task::spawn_local("filter-queues", queue_ready::run(&plugin));
+        }
+        Effect::StartHttpCallout(plugin, callout) => {
+            // Sent even if the plugin is gone meanwhile: a guest may send its last data when it is done.
+            task::spawn_local("filter-callout", http_callout::run(Rc::clone(upstreams), plugin, *callout));
+        }
+        Effect::StartGrpcCallout(plugin, callout) => {
+            let id = callout.id;
+            if plugin.callouts.has_grpc(id) {
+                let run = grpc_callout::run(Rc::clone(upstreams), plugin.clone(), *callout);
+                plugin.callouts.attach_task(id, task::spawn_local("filter-grpc", run).abort_handle());
+            }
+        }
+        Effect::PluginDrained(plugin) => {
+            task::spawn_local("filter-shutdown", shutdown::shut_down(plugin));
+        }
+        Effect::SingletonFailed(plugin) => {
+            task::spawn_local("filter-restart", shutdown::restart_singleton(Rc::downgrade(&plugin.vm), plugin.index));
+        }
+    }
+}
