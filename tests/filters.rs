@@ -153,6 +153,26 @@ async fn headers_can_wait_for_body() {
 }
 
 #[tokio::test]
+async fn headers_without_body_wait_for_filter() {
+    // The end of an empty body must not resume a filter that waits, for example, for the response of an authorization.
+    let origin = Origin::text("ok").await;
+    let config = json!({
+        "tick_ms": 50,
+        "request_headers": [{"do": "pause_until_tick"}],
+        "request_body": [{"do": "callback_arguments", "name": "x-seen", "map": "request"}]
+    });
+    let filter = Filter::test("one", config).with_fields("headerPause: HoldHeaders");
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).filter(filter)).await;
+    for codec in [Codec::Http1, Codec::Http2] {
+        let mut client = Client::connect(codec, proxy.address().await).await;
+        assert_eq!(client.get("/").await.status, 200, "{codec:?}");
+        let received = origin.last();
+        assert_eq!(received.header("x-seen"), None, "no body, no callback about it");
+        assert_eq!(received.header("transfer-encoding"), None, "the request still ends with its headers");
+    }
+}
+
+#[tokio::test]
 async fn filter_edits_trailers() {
     let origin = Origin::echo(Codec::Http2).await;
     let config = json!({

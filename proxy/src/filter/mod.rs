@@ -1,5 +1,5 @@
-//! Filter chains: runs the Wasm filters of a stream and passes on what they let through. Six folders, each of which
-//! imports only from those below it:
+//! Filter chains: runs the Wasm filters of a stream and passes on what they let through. Six folders and the registry above
+//! them; each imports only from those below it:
 //!
 //! ```text
 //!  worker_plugins   configuration in, chains of plugins out
@@ -14,6 +14,14 @@
 //! A request: `stream` passes an event ─► `invoke/stream.rs` ─► `chain/driver.rs` picks a filter ─► `invoke` calls its
 //! VM ─► `host` answers its hostcalls ─► `chain` applies the result. What a call makes happen elsewhere is an effect,
 //! which `tasks` dispatches when no guest runs.
+//!
+//! A callout of a paused request: `host` admits it ─► effect ─► `tasks` sends it, and passes the response to `invoke`,
+//! which calls the guest on its plugin context ─► the guest continues the stream: a command in the stream's exchange, and
+//! an effect that resumes it ─► `chain` forwards.
+//!
+//! A trap: `invoke` passes it to `instance`, which ends the VM, abandons its callouts and pushes an effect for each of its
+//! streams ─► `tasks` passes the failure to each stream ─► `chain` applies the failure policy of the filter there: bypass
+//! it, or reply.
 
 mod worker_plugins; // The plugins of one worker.
 mod tasks; // Timers, queues, callouts, shutdowns.

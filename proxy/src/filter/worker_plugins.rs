@@ -78,3 +78,6 @@ impl WorkerPlugins {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,16 @@
 //! requests, bounds and bookkeeping, without IO: `host` admits a callout and queues it, and a task of `tasks` runs it.
 //!
 //! ```text
-//! host: is the cluster allowed, is the request valid, is there a permit? ─► entry in CalloutTable ─► tasks
-//!       send, close, cancel ──────────────────────────────────────────────► entry            ◄── events of the task
+//! host: is the cluster allowed, is the request valid, is there a permit? ─► CalloutTable ─► Effect ─► tasks
+//!       send, close, cancel ──────────────────────────────────────────────► CalloutTable ◄── events of the task
 //! ```
 //!
-//! Each accepted callout gets exactly one response, on the plugin context, unless its VM has failed or its guest has
-//! cancelled it meanwhile. The entry decides, also before the task exists and after it has ended.
+//! An accepted HTTP callout has a permit and the epoch of its table, and gets exactly one response. A gRPC call or stream
+//! also has an entry: it gets events until its end, and the guest may cancel it, before its task exists, too. Callbacks
+//! are made on the plugin context; the guest switches to the stream that it continues.
+//!
+//! When the VM fails or closes, or the plugin is removed, the table abandons its callouts: gRPC tasks are aborted, HTTP
+//! requests go on, and what they respond is dropped. Permits last as long as the requests.
 
 mod table; // Callouts in flight: permits, ids, states of gRPC calls.
 mod request; // Requests of callouts, and the clusters that they may go to.

@@ -83,7 +83,7 @@ pub(crate) enum GrpcDelivery {
     Deliver(GrpcEvent),
     /// The event is part of a later one.
     Deferred,
-    /// The guest has cancelled or closed the callout.
+    /// The guest has cancelled or closed the callout, or its plugin has no VM any more.
     Gone,
 }
 
@@ -102,7 +102,7 @@ pub(crate) enum GrpcSendError {
 #[derive(Default)]
 pub(crate) struct CalloutTable {
     usage: Rc<CalloutUsage>,
-    /// Incremented when the VM fails, so that responses to its callouts are dropped.
+    /// Incremented when the VM fails or closes and when the plugin is removed, so that later responses are dropped.
     epoch: Cell<u64>,
     /// gRPC calls and streams whose ids the guest may still use, by id.
     grpc: RefCell<HashMap<u32, GrpcCallState>>,

@@ -263,8 +263,8 @@ impl<G: ChainFilters> ChainDriver<'_, G> {
             return;
         }
         match state.filter_mut(position) {
-            Some(filter_state) => filter_state.received = Progress::EndWithBody,
-            None => state.output.push_end(OutputFrame::End),
+            Some(filter_state) => filter_state.receive_end(Progress::EndWithBody),
+            None => state.output.end(), // Unless the headers had it.
         }
     }
 
@@ -274,7 +274,7 @@ impl<G: ChainFilters> ChainDriver<'_, G> {
             return;
         }
         match state.filter_mut(position) {
-            Some(filter_state) => filter_state.received = Progress::EndWithTrailers,
+            Some(filter_state) => filter_state.receive_end(Progress::EndWithTrailers),
             None => state.output.push_end(OutputFrame::Trailers),
         }
     }

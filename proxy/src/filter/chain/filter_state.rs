@@ -81,6 +81,14 @@ pub(crate) struct FilterState {
 }
 
 impl FilterState {
+    /// Moves to the end of the message. A message that has ended stays as it is: its source may report the end of a body
+    /// behind headers that ended it.
+    pub(crate) fn receive_end(&mut self, end: Progress) {
+        if self.received < Progress::EndWithHeaders {
+            self.received = end;
+        }
+    }
+
     /// Returns the callback that can run now, if one can.
     pub(crate) fn next_callback(&self) -> Option<NextCallback> {
         if self.delivered == Progress::Nothing {

@@ -8,7 +8,12 @@
 //! ```
 //!
 //! Each filter has a [`FilterState`](filter_state::FilterState) in each direction: how much of the message it has
-//! received, was called with, and has forwarded. A paused filter stops there; a command or a failure moves it on.
+//! received, was called with, and has forwarded. A paused filter stops there until a command continues it or replies.
+//!
+//! A filter that fails, in its own call or by [`Event::FilterFailed`], is bypassed from then on, and its failure policy
+//! answers: `Open` forwards what it holds back, `Closed` replies in place of the upstream, or resets the stream if the
+//! response has begun. Commands that a failed call has queued are applied after that: a bypassed filter holds back nothing
+//! that they could continue, and a reply of the guest takes the place of the policy's.
 
 mod driver; // The state machine.
 mod exchange; // One request and its response, as a plain value.

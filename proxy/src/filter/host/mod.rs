@@ -1,6 +1,6 @@
 //! The proxy as a guest sees and changes it during a call: [`ProxyHost`] answers hostcalls from the stream, the VM and the
-//! callouts of the plugin. Commands for streams and effects are queued and happen after the call. Nothing here calls a
-//! guest or spawns a task.
+//! callouts of the plugin. Commands for streams are queued in their exchanges, effects in the worker's queue; both happen
+//! after the call. Nothing here calls a guest or spawns a task.
 //!
 //! ```text
 //! guest ─► hostcalls (weir_host_abi::Host) ─► scope: which stream? ─► header_map, properties, body_edit

@@ -22,15 +22,16 @@ pub(crate) struct CurrentStream<'a> {
     pub(crate) exchange: &'a mut Exchange,
     /// The filter's index in the chain.
     pub(crate) filter: usize,
-    /// The stream's context. `None` while the guest creates it: hostcalls about any stream context are about this one.
+    /// The stream's context. `None` while the guest creates it: hostcalls about any context but the plugin's are about
+    /// this stream.
     pub(crate) context: Option<ContextId>,
     /// The stream itself.
     pub(crate) stream: &'a Weak<SharedStream>,
 }
 
 impl CurrentStream<'_> {
-    fn has_context(&self, context: ContextId) -> bool {
-        self.context.map_or(context != ContextId::ROOT, |current| current == context)
+    fn has_context(&self, context: ContextId, plugin_context: ContextId) -> bool {
+        self.context.map_or(context != plugin_context, |current| current == context)
     }
 }
 
@@ -87,7 +88,9 @@ impl<'a> ProxyHost<'a> {
     /// Returns the stream of a context; `None` if it has none.
     fn target(&self, context: ContextId) -> Option<Target> {
         let current = match &self.scope {
-            CallScope::Stream(current) if current.has_context(context) => return Some(Target::Current(current.filter)),
+            CallScope::Stream(current) if current.has_context(context, ContextId::of_plugin(self.instance.index)) => {
+                return Some(Target::Current(current.filter));
+            }
             CallScope::Stream(current) => Some(current),
             CallScope::Plugin | CallScope::HttpResponse(_) | CallScope::GrpcEvent(_) => None,
         };

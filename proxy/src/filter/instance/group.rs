@@ -16,7 +16,7 @@ use weir_model::Isolation;
 use super::shared_state::SharedPluginState;
 use super::vm_pool::{VmPool, VmPoolOptions};
 
-/// Plugins that share VMs: one, or several of one module. They start and end together.
+/// Plugins that share VMs: one, or several of one module. They start together and have one VM on each worker; each drains with its own last user.
 pub(crate) struct PluginGroup {
     /// The plugins, by their index in a VM.
     plugins: Box<[GroupPlugin]>,

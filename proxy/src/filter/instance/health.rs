@@ -44,11 +44,6 @@ impl PluginHealth {
         breaker.on_failure(now, jitter).then(|| breaker.pause(now))
     }
 
-    /// Returns the time until the breaker closes. Zero if it is closed.
-    pub(crate) fn breaker_pause(&self) -> Duration {
-        self.breaker.borrow().pause(Instant::now())
-    }
-
     /// Counts a log line about misuse and decides about it.
     pub(crate) fn decide_log(&self) -> LogDecision {
         self.log_throttle.borrow_mut().decide(Instant::now())

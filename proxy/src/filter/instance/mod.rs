@@ -10,9 +10,15 @@
 //!  stream    StreamFilter   a plugin of a stream, and its context in the VM        counted by PluginInstance
 //! ```
 //!
-//! A failure of one plugin ends its VM for all plugins of the group (invariant I8): the streams that have a context in
-//! it get [`Effect::FilterFailed`](types::Effect), its callouts are abandoned, and a spare VM takes over with the next
-//! stream, unless the plugin's breaker is open. A VM that has no user left shuts its plugins down and is closed.
+//! A failure of one plugin ends the VM of this worker for all plugins of the group (invariant I8 of
+//! `docs/architecture.md`): its [`VmInstance`](types::VmInstance) is Stopped, its callouts are abandoned, and each stream
+//! that has a context in it gets [`Effect::FilterFailed`](types::Effect) for each of its filters there. The next stream of
+//! the group installs a spare VM in the same `VmInstance`, with another generation, so that nothing of the old one reaches
+//! it. While the breaker of a plugin is open, or no spare is ready, its failure policy answers in place of a call.
+//!
+//! A plugin ends when neither a chain nor a stream uses it: `proxy_on_done`, `proxy_on_delete`, and the last plugin closes
+//! the VM. The VM of one stream (`isolation: Stream`) is closed with it. Breaker, budget and log throttle of a plugin
+//! ([`PluginHealth`](health::PluginHealth)) survive its VMs.
 
 mod handle; // The VM for new streams, across replacements.
 mod plugin; // Operations on one plugin in one VM: start, failure, drain.

@@ -24,11 +24,15 @@ impl PluginRef {
             self.metrics.limited.increment("cpu");
             return Err(self.failure("filter_cpu_spent"));
         }
-        if self.vm.is_running() && !self.is_isolated_by_breaker() {
-            return Ok(());
+        let is_running = self.vm.is_running();
+        if is_running && !self.vm.is_shared() {
+            return Ok(()); // A failure of the plugin would have ended it.
         }
         if self.is_breaker_open() {
             return Err(self.failure("filter_breaker_open"));
+        }
+        if is_running {
+            return Ok(());
         }
         let (started, permit) = if self.vm.is_per_stream {
             let permit = self.acquire_stream_vm_permit()?;
@@ -149,8 +153,8 @@ impl PluginRef {
         if failure.kind != FailureKind::Dead {
             self.metrics.failures.increment(failure_detail(failure.kind));
             let now = Instant::now();
-            // The shutdown of a drained plugin does not count against the VM that has taken its place.
-            let serves = self.lifecycle.phase() == PluginPhase::Serving;
+            // A failed shutdown does not count against the VM that has taken its place.
+            let serves = self.lifecycle.phase() <= PluginPhase::Draining;
             let pause = if serves { self.health.record_failure(now, self.jitter()) } else { None };
             self.log_failure(failure);
             if let Some(pause) = pause {

@@ -43,7 +43,7 @@ pub(crate) struct PluginInstance {
 /// The timer of a plugin, as `tasks` knows it.
 #[derive(Debug, Default)]
 pub(crate) struct TimerState {
-    /// Generation of the timer that the guest has set; `None` without one.
+    /// Generation of the last timer that was reported; `None` if none was since the VM started.
     pub(crate) generation: Cell<Option<u64>>,
     /// True while a notification of a change waits.
     pub(crate) is_change_queued: Cell<bool>,

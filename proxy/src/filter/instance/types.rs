@@ -210,7 +210,7 @@ pub(crate) enum Effect {
     StartGrpcCallout(PluginRef, Box<GrpcCallout>),
     /// The plugin has no stream left, and gets none.
     PluginDrained(PluginRef),
-    /// A plugin without streams has failed.
+    /// A singleton plugin has failed. Nothing but this starts its VM again.
     SingletonFailed(PluginRef),
 }
 
@@ -220,13 +220,24 @@ pub(crate) enum Effect {
 pub(crate) struct EffectQueue {
     effects: RefCell<VecDeque<Effect>>,
     pushed: Notify,
+    /// True once the worker ends.
+    is_closed: Cell<bool>,
 }
 
 impl EffectQueue {
-    /// Queues an effect.
+    /// Queues an effect. Drops it once the queue is closed.
     pub(crate) fn push(&self, effect: Effect) {
+        if self.is_closed.get() {
+            return;
+        }
         self.effects.borrow_mut().push_back(effect);
         self.pushed.notify_one();
+    }
+
+    /// Drops all effects, and those that follow.
+    pub(crate) fn close(&self) {
+        self.is_closed.set(true);
+        drop(self.effects.take());
     }
 
     /// Removes and returns the next effect.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use weir_host_abi::StartedVm;
 use weir_model::RecyclePolicy;
 
+use super::lifecycle::PluginPhase;
 use super::plugin_instance::PluginInstance;
 use super::shared_state::StreamVmPermit;
 use super::types::{
@@ -138,6 +139,9 @@ impl VmInstance {
         }));
         for plugin in self.all_plugins() {
             plugin.plugin.stats.vms.fetch_add(1, Ordering::Relaxed);
+            if plugin.lifecycle.phase() == PluginPhase::Removed {
+                continue; // Streams of the others have started the VM again.
+            }
             for (_, name) in queues.iter().filter(|(of, _)| *of == plugin.index) {
                 plugin.register_queue(name);
             }
@@ -145,7 +149,8 @@ impl VmInstance {
         }
     }
 
-    /// Ends a failed VM: Running becomes Stopped. Its callouts are abandoned, and each of its streams is notified.
+    /// Ends a failed VM: Running becomes Stopped. Its callouts are abandoned, and each of its streams is notified. One that
+    /// has ended already has no streams.
     pub(crate) fn fail(self: &Rc<Self>) {
         let Some(running) = self.end(VmState::Stopped) else { return };
         let RunningVm { streams, .. } = *running;
@@ -169,7 +174,9 @@ impl VmInstance {
         for plugin in &self.plugins {
             plugin.callouts.abandon_all();
             plugin.timer.generation.set(None);
-            plugin.done.notify_one(); // A shutdown does not wait for a VM that is gone.
+            if plugin.lifecycle.phase() == PluginPhase::ShuttingDown {
+                plugin.done.notify_one(); // A shutdown does not wait for a VM that is gone.
+            }
         }
         match before {
             VmState::Running(running) => {

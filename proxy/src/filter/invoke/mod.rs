@@ -6,8 +6,10 @@
 //! tasks: timer, queue, callout ─► notify_plugin ──────────────────────┴─► call_vm ─► Vm ⇄ ProxyHost
 //! ```
 //!
-//! A failed call ends the VM ([`PluginRef::on_failure`]); the failure policy of the plugin answers for the stream of the
-//! call, and an effect for each other stream.
+//! A failed call (a trap, a limit, a violation of the ABI) ends the VM: [`PluginRef::on_failure`]. A call about a stream
+//! returns the failure to the chain of that stream, whose failure policy answers at once. Every other stream with a context
+//! in the VM gets an effect with the policy of its own filter, and one whose turn comes before notices by the generation of
+//! its context. A call of `tasks` is about no stream, so that all streams get the effect.
 
 mod stream; // A stream and its filters: events, contexts, the end.
 mod http; // Callbacks about HTTP streams.
@@ -41,14 +43,26 @@ pub(super) fn call_vm<T>(
         plugin.metrics.log_dropped.set(vm.dropped_log_bytes());
     }
     plugin.health.cpu_budget.finish_call(call_timer.as_ref(), &plugin.metrics);
-    if phase == PluginPhase::ShuttingDown && vm.take_plugin_done() {
-        plugin.done.notify_one();
-    }
     plugin.set_timer_generation(vm.tick_generation());
+    if phase == PluginPhase::ShuttingDown || plugin.vm.is_shared() {
+        report_done(vm, plugin);
+    }
     Some(result)
 }
 
-/// Calls a VM outside a filter callback, and handles a failure. Returns true if the VM is alive afterwards.
+/// Wakes the shutdowns whose plugins have called `proxy_done`. A guest may do that for any plugin of its VM.
+fn report_done(vm: &mut Vm, plugin: &PluginRef) {
+    for (index, other) in plugin.vm.plugins.iter().enumerate() {
+        if other.lifecycle.phase() == PluginPhase::ShuttingDown {
+            vm.select_plugin(index);
+            if vm.take_plugin_done() {
+                other.done.notify_one();
+            }
+        }
+    }
+}
+
+/// Calls a VM outside a filter callback, and handles a failure. Returns true if the call was made and has succeeded.
 pub(super) fn notify_plugin(
     plugin: &PluginRef,
     scope: CallScope<'_>,

@@ -5,7 +5,8 @@
 //! a call, or the end of a user ─► EffectQueue ─► dispatch ─► an event of a stream, or a task of its own ─► invoke
 //! ```
 //!
-//! One task of each worker dispatches effects, while no stream is borrowed and no guest runs.
+//! One task of each worker dispatches effects in their order. A worker has one thread, and streams and VMs are borrowed in
+//! synchronous sections only, so that no stream is borrowed and no guest runs then.
 
 mod grpc_callout; // gRPC callouts.
 mod http_callout; // HTTP callouts.
@@ -23,13 +24,24 @@ use crate::upstream::Upstreams;
 /// Starts the task that dispatches the effects of a worker. Call it on the worker's thread, inside its runtime.
 pub(super) fn start(effects: Rc<EffectQueue>, upstreams: Rc<Upstreams>) {
     task::spawn_local("filter-effects", async move {
+        let queue = CloseOnDrop(&effects);
         loop {
-            effects.wait().await;
-            while let Some(effect) = effects.pop() {
-                dispatch(effect, &upstreams);
+            queue.0.wait().await;
+            while let Some(effect) = queue.0.pop() {
+                // A panic costs one effect, not all that follow.
+                task::catch_panic("filter-effects", || dispatch(effect, &upstreams));
             }
         }
     });
+}
+
+/// Closes the queue when the worker ends, since effects own VMs and VMs the queue.
+struct CloseOnDrop<'a>(&'a EffectQueue);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 fn dispatch(effect: Effect, upstreams: &Rc<Upstreams>) {
