@@ -394,4 +394,6 @@ impl<G: ChainFilters> ChainDriver<'_, G> {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
