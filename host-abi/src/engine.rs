@@ -1,5 +1,4 @@
-//! `Engine`: the Wasm engine's settings, and the ticker that bounds the run time of guests. A process has one engine
-//! per kind of VM allocation.
+//! `Engine`: the Wasm engine's settings, and the ticker that bounds the run time of guests. A process has one engine.
 //!
 //! The ticker is a thread that increments the engine's epoch once per [`TICK`]. A guest that observes the change checks
 //! its deadline. The ticker never catches up on missed ticks, because a process that was stopped would resume with
@@ -11,41 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 
 use sha2::{Digest, Sha256};
-use wasmtime::{
-    Config, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
-};
+use wasmtime::{Config, EngineWeak, OptLevel, WasmBacktraceDetails};
 
 use crate::limits::{
-    DEFAULT_TABLE_ELEMENTS, GUEST_STACK, IDLE_TICK, MAX_BACKTRACE_FRAMES, MAX_TABLES, MEMORY_GUARD, MEMORY_RESERVATION,
-    POOLED_VM_BYTES, TICK, TICKS_UNTIL_IDLE,
+    GUEST_STACK, IDLE_TICK, MAX_BACKTRACE_FRAMES, MEMORY_GUARD, MEMORY_RESERVATION, TICK, TICKS_UNTIL_IDLE,
 };
-
-/// Memory allocation strategy of VMs, which depends on the number of VMs of a plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InstanceAllocation {
-    /// One VM per worker: few VMs, memory allocated from the system on demand.
-    #[default]
-    OnDemand,
-    /// One VM per stream: many short-lived VMs, memory allocated from a pool.
-    Pooled {
-        /// Limit of concurrent VMs, at least 1.
-        vms: u32,
-        /// Linear memory of each VM in bytes: the largest of the plugins that use this engine.
-        memory: usize,
-    },
-}
-
-/// Settings of an [`Engine`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct EngineOptions {
-    /// Memory allocation strategy of VMs.
-    pub allocation: InstanceAllocation,
-}
 
 /// A failure to create an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The engine does not support this machine, or the pool does not fit in its address space.
+    /// The engine does not support this machine.
     #[error("the Wasm engine does not start here: {0}")]
     Unsupported(String),
     /// The ticker's thread cannot be started.
@@ -64,10 +38,10 @@ impl Engine {
     /// Creates an engine and starts its ticker.
     ///
     /// # Errors
-    /// The machine is not supported, the pool does not fit, or no thread can be started.
-    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+    /// The machine is not supported, or no thread can be started.
+    pub fn new() -> Result<Self, EngineError> {
         let unsupported = |error: wasmtime::Error| EngineError::Unsupported(format!("{error:#}"));
-        let engine = wasmtime::Engine::new(&settings(options)).map_err(unsupported)?;
+        let engine = wasmtime::Engine::new(&settings()).map_err(unsupported)?;
         let ticker = Ticker::start(engine.weak()).map_err(EngineError::Ticker)?;
         Ok(Self { engine, ticker: Arc::new(ticker) })
     }
@@ -112,7 +86,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-fn settings(options: EngineOptions) -> Config {
+fn settings() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -130,18 +104,6 @@ fn settings(options: EngineOptions) -> Config {
         .wasm_relaxed_simd(false)
         .wasm_tail_call(false)
         .wasm_custom_page_sizes(false);
-    if let InstanceAllocation::Pooled { vms, memory } = options.allocation {
-        let vms = vms.max(1);
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_core_instances(vms)
-            .total_memories(vms)
-            .total_tables(vms.saturating_mul(2))
-            .max_tables_per_module(u32::try_from(MAX_TABLES).unwrap_or(u32::MAX))
-            .table_elements(DEFAULT_TABLE_ELEMENTS)
-            .max_core_instance_size(POOLED_VM_BYTES)
-            .max_memory_size(memory);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    }
     config
 }
 
@@ -227,14 +189,14 @@ mod tests {
 
     #[test]
     fn equal_engines_have_equal_compatibility_hashes() {
-        let worker = Engine::new(EngineOptions::default()).unwrap();
-        let other = Engine::new(EngineOptions::default()).unwrap();
+        let worker = Engine::new().unwrap();
+        let other = Engine::new().unwrap();
         assert_eq!(worker.compatibility(), other.compatibility());
     }
 
     #[test]
     fn ticker_stops_with_last_engine() {
-        let engine = Engine::new(EngineOptions::default()).unwrap();
+        let engine = Engine::new().unwrap();
         let activity = engine.activity();
         let clone = engine.clone();
         drop(engine);

@@ -56,7 +56,7 @@ pub use abi::context::ContextId;
 pub use abi::status::Status;
 pub use cache::{CacheError, ModuleCache};
 pub use context_table::ContextTable;
-pub use engine::{Engine, EngineError, EngineOptions, InstanceAllocation};
+pub use engine::{Engine, EngineError};
 pub use failure::{Failure, FailureKind};
 pub use host::{EndOfStream, Host};
 pub use interface::Exports;

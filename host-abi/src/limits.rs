@@ -79,9 +79,6 @@ pub const MEMORY_RESERVATION: u64 = 4 << 30;
 /// Trapping address space after a linear memory in bytes. It makes bounds checks of constant offsets unnecessary, too.
 pub const MEMORY_GUARD: u64 = 32 << 20;
 
-/// Size of one VM's own structures in the pooling allocator in bytes: globals and function references of large modules.
-pub const POOLED_VM_BYTES: usize = 1 << 20;
-
 /// Guest frames in a backtrace. Deeper frames rarely help.
 pub const MAX_BACKTRACE_FRAMES: usize = 32;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use weir_host_abi::{Engine, EngineOptions, ModuleCache};
+use weir_host_abi::{Engine, ModuleCache};
 
 use crate::ModuleLoadError;
 
@@ -36,8 +36,7 @@ impl LazyEngine {
         if let Some((engine, cache)) = &*made {
             return Ok((engine.clone(), Arc::clone(cache)));
         }
-        let engine =
-            Engine::new(EngineOptions::default()).map_err(|error| ModuleLoadError::new(error.to_string(), ""))?;
+        let engine = Engine::new().map_err(|error| ModuleLoadError::new(error.to_string(), ""))?;
         let cache = ModuleCache::open(cache).map_err(|error| {
             ModuleLoadError::new(error.to_string(), "set --cache to a folder that only this user can write to")
         })?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use weir_host_abi::limits::MAX_MODULE_BYTES;
-use weir_host_abi::{Engine, EngineOptions, Module, ModuleCache, ModuleHash};
+use weir_host_abi::{Engine, Module, ModuleCache, ModuleHash};
 
 use crate::ModuleLoadError;
 use crate::limits::{
@@ -150,7 +150,7 @@ fn compile_into_cache(request: &CompileRequest) -> Result<(), CompileFailure> {
     if bytes.len() > MAX_MODULE_BYTES {
         return Err(module(format!("has more than {MAX_MODULE_BYTES} bytes")));
     }
-    let engine = Engine::new(EngineOptions::default()).map_err(|error| failed(error.to_string(), ""))?;
+    let engine = Engine::new().map_err(|error| failed(error.to_string(), ""))?;
     let artifact = Module::precompile(&engine, &bytes).map_err(|error| module(error.to_string()))?;
     let opened = ModuleCache::open(&request.cache).map_err(|error| cache(error.to_string()))?;
     opened.store(&engine, &ModuleHash::of(&bytes), &artifact).map_err(|error| cache(error.to_string()))

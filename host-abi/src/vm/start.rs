@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wasmtime::{Error, Instance, PoolConcurrencyLimitError, Store, UpdateDeadline};
+use wasmtime::{Error, Instance, Store, UpdateDeadline};
 
 use crate::abi::context::ContextId;
 use crate::failure::{Failure, HostTrap};
@@ -74,7 +74,7 @@ pub enum StartError {
         /// The step that returned false.
         step: StartStep,
     },
-    /// The engine's pool of VMs is exhausted, or the memory cannot be allocated.
+    /// The memory of a VM cannot be allocated.
     #[error("no resources for another VM: {0}")]
     OutOfResources(String),
 }
@@ -137,19 +137,11 @@ fn instantiate(plugin: &Plugin, store: &mut Store<VmState>, host: &mut dyn Host)
     let mut guard = HostGuard::new(store, host);
     let outcome = plugin.module().pre().instantiate(guard.store());
     drop(guard);
-    let instance = match outcome {
-        Ok(instance) => instance,
-        Err(error) if error.is::<PoolConcurrencyLimitError>() => {
-            return Err(StartError::OutOfResources(error.to_string()));
-        }
-        Err(error) => {
-            let step = StartStep::Instantiate;
-            return Err(failed(
-                step,
-                Failure::from_engine(&error, step.name(), store.data().memory_limiter.rejected_growth()),
-            ));
-        }
-    };
+    let instance = outcome.map_err(|error| {
+        let step = StartStep::Instantiate;
+        let rejected_growth = store.data().memory_limiter.rejected_growth();
+        failed(step, Failure::from_engine(&error, step.name(), rejected_growth))
+    })?;
     let interface = Arc::clone(&store.data().interface);
     let memory = instance.get_memory(&mut *store, &interface.memory);
     let allocator = GuestFunction::find(&instance, store, interface.allocator, ReturnType::Number);

@@ -12,9 +12,7 @@ use std::time::Duration;
 use crate::test_host::TestHost;
 use weir_host_abi::abi::calls::{HOSTCALLS, HostcallSpec, ImportModule, ValueType};
 use weir_host_abi::shared::SharedState;
-use weir_host_abi::{
-    CalloutResponseSizes, ContextId, Engine, EngineOptions, Failure, Limits, Module, Plugin, PluginSettings, Vm,
-};
+use weir_host_abi::{CalloutResponseSizes, ContextId, Engine, Failure, Limits, Module, Plugin, PluginSettings, Vm};
 
 use crate::calls::ENVIRONMENT;
 
@@ -134,7 +132,7 @@ impl TestGuest {
 /// Returns the engine of all tests; its ticker is a thread.
 pub(crate) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new(EngineOptions::default()).unwrap())
+    ENGINE.get_or_init(|| Engine::new().unwrap())
 }
 
 /// Returns the settings of all fuzzed guests. The time limit of a call suffices on a busy machine.

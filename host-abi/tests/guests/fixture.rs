@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::test_host::TestHost;
 use weir_host_abi::abi::calls::{HOSTCALLS, HostcallSpec, ValueType};
 use weir_host_abi::shared::SharedState;
-use weir_host_abi::{Engine, EngineOptions, Host, Limits, Module, ModuleError, Plugin, PluginSettings, StartError, Vm};
+use weir_host_abi::{Engine, Host, Limits, Module, ModuleError, Plugin, PluginSettings, StartError, Vm};
 
 /// Returns the engine of all tests; its ticker is a thread.
 pub(crate) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new(EngineOptions::default()).unwrap())
+    ENGINE.get_or_init(|| Engine::new().unwrap())
 }
 
 /// Returns the text of a guest: imports, common definitions, then `rest`. Its allocator returns memory beyond 64 KiB.

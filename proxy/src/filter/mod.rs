@@ -19,9 +19,10 @@
 //! which calls the guest on its plugin context ─► the guest continues the stream: a command in the stream's exchange, and
 //! an effect that resumes it ─► `chain` forwards.
 //!
-//! A trap: `invoke` passes it to `instance`, which ends the VM, abandons its callouts and pushes an effect for each of its
-//! streams ─► `tasks` passes the failure to each stream ─► `chain` applies the failure policy of the filter there: bypass
-//! it, or reply.
+//! A trap: `invoke` passes it to `instance`, which ends the VM for all of its plugins and abandons their callouts. In the
+//! stream that was called, if the call was about one, `chain` applies the filter's failure policy at once. Each other filter
+//! that has a context in the VM gets an effect ─► `tasks` passes it to the filter's stream ─► `chain` applies its policy.
+//! The filter is bypassed from then on; `Open` forwards, `Closed` replies or resets.
 
 mod worker_plugins; // The plugins of one worker.
 mod tasks; // Timers, queues, callouts, shutdowns.

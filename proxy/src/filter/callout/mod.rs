@@ -6,12 +6,14 @@
 //!       send, close, cancel ──────────────────────────────────────────────► CalloutTable ◄── events of the task
 //! ```
 //!
-//! An accepted HTTP callout has a permit and the epoch of its table, and gets exactly one response. A gRPC call or stream
-//! also has an entry: it gets events until its end, and the guest may cancel it, before its task exists, too. Callbacks
-//! are made on the plugin context; the guest switches to the stream that it continues.
+//! Each plugin has a table in each of its VMs. An accepted HTTP callout has a permit and the table's epoch, and the guest
+//! gets exactly one response, which may be a failure. A gRPC call or stream also has an entry: it gets events until its
+//! end, and the guest may cancel it, before its task exists, too. Callbacks are made on the plugin context; the guest
+//! switches to the stream that it continues.
 //!
-//! When the VM fails or closes, or the plugin is removed, the table abandons its callouts: gRPC tasks are aborted, HTTP
-//! requests go on, and what they respond is dropped. Permits last as long as the requests.
+//! When the VM fails or closes, or the plugin is removed, the tables abandon their callouts and begin a new epoch: gRPC
+//! tasks are aborted, HTTP requests go on, and responses of an older epoch are dropped. Permits last as long as the
+//! requests.
 
 mod table; // Callouts in flight: permits, ids, states of gRPC calls.
 mod request; // Requests of callouts, and the clusters that they may go to.

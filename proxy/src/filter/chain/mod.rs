@@ -12,8 +12,9 @@
 //!
 //! A filter that fails, in its own call or by [`Event::FilterFailed`], is bypassed from then on, and its failure policy
 //! answers: `Open` forwards what it holds back, `Closed` replies in place of the upstream, or resets the stream if the
-//! response has begun. Commands that a failed call has queued are applied after that: a bypassed filter holds back nothing
-//! that they could continue, and a reply of the guest takes the place of the policy's.
+//! response has begun. Commands that its own failed call has queued are applied after the policy: a continue has nothing
+//! left to continue, and a reply of the guest replaces the policy's, of which nothing has left. Commands of a failed call
+//! of `tasks` come before [`Event::FilterFailed`], which is ignored by a filter that does not wait any more.
 
 mod driver; // The state machine.
 mod exchange; // One request and its response, as a plain value.

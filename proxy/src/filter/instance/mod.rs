@@ -14,7 +14,9 @@
 //! `docs/architecture.md`): its [`VmInstance`](types::VmInstance) is Stopped, its callouts are abandoned, and each stream
 //! that has a context in it gets [`Effect::FilterFailed`](types::Effect) for each of its filters there. The next stream of
 //! the group installs a spare VM in the same `VmInstance`, with another generation, so that nothing of the old one reaches
-//! it. While the breaker of a plugin is open, or no spare is ready, its failure policy answers in place of a call.
+//! it. No stream waits for a VM: if no spare is ready, the failure policy of each filter of the group answers. A failure
+//! counts for the breaker of the plugin that has failed; while it is open, the policy of that plugin answers. The start of
+//! a spare is requested with each one taken, and `tasks` restarts a failed singleton, which has no streams.
 //!
 //! A plugin ends when neither a chain nor a stream uses it: `proxy_on_done`, `proxy_on_delete`, and the last plugin closes
 //! the VM. The VM of one stream (`isolation: Stream`) is closed with it. Breaker, budget and log throttle of a plugin

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! A failed call (a trap, a limit, a violation of the ABI) ends the VM: [`PluginRef::on_failure`]. A call about a stream
-//! returns the failure to the chain of that stream, whose failure policy answers at once. Every other stream with a context
-//! in the VM gets an effect with the policy of its own filter, and one whose turn comes before notices by the generation of
-//! its context. A call of `tasks` is about no stream, so that all streams get the effect.
+//! returns the failure to the chain of that stream, whose failure policy answers at once. Each filter of every other stream
+//! that has a context in the VM gets an effect, and its own policy answers. If such a stream has an event before its effect,
+//! the old generation of its context shows that the VM is gone: the policy answers then, and the effect does nothing later.
+//! A call of `tasks` is about no stream, so that all streams get the effect.
 
 mod stream; // A stream and its filters: events, contexts, the end.
 mod http; // Callbacks about HTTP streams.

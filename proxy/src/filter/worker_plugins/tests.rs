@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
-use weir_host_abi::{Engine, EngineOptions, Module};
+use weir_host_abi::{Engine, Module};
 use weir_model::{FailurePolicy, ModuleSource, Plugin, PluginName, RecyclePolicy};
 
 use super::*;
@@ -27,7 +27,7 @@ use crate::stream_info::StreamInfo;
 /// have, and refuses to finish its shutdown with every third plugin context.
 fn guest() -> Module {
     static MODULE: LazyLock<Module> = LazyLock::new(|| {
-        let engine = Engine::new(EngineOptions::default()).unwrap();
+        let engine = Engine::new().unwrap();
         Module::compile(&engine, &wat::parse_str(include_str!("guest.wat")).unwrap()).unwrap()
     });
     MODULE.clone()
