@@ -36,28 +36,28 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
     let max_response_headers_kb = common.max_response_headers_kb;
     unsupported!(at; max_response_headers_kb);
     let common = core::HttpProtocolOptions { max_response_headers_kb: None, ..common };
-    let UpstreamProtocolOptions { head, preserve_header_case: _, max_requests, idle_timeout, max_age } =
-        connection_options(common, defaults.idle_timeout, &at)?;
+    // All of them before the first `?`: every rejection is reported.
+    let connection = connection_options(common, defaults.idle_timeout, &at);
+    let preserve_header_case = http1(http1_options.unwrap_or_default(), &cursor.field("http_protocol_options"));
+    let bytes = head_bytes(max_request_headers_kb, &cursor.field("max_request_headers_kb"));
+    let head_timeout_at = cursor.field("request_headers_timeout");
     let head_timeout = match request_headers_timeout {
-        None => defaults.head_timeout,
-        Some(timeout) => match duration(timeout, &cursor.field("request_headers_timeout"))? {
-            Duration::ZERO => {
-                return cursor.field("request_headers_timeout").reject_value("has no limit", "give a time above 0");
-            }
-            timeout => timeout,
-        },
+        None => Some(defaults.head_timeout),
+        Some(timeout) => duration(timeout, &head_timeout_at).and_then(|timeout| match timeout {
+            Duration::ZERO => head_timeout_at.reject_value("has no limit", "give a time above 0"),
+            timeout => Some(timeout),
+        }),
     };
     let stream_idle_at = cursor.field("stream_idle_timeout");
+    let stream_idle_timeout = optional(stream_idle_timeout, defaults.stream_idle_timeout, &stream_idle_at);
+    let UpstreamProtocolOptions { head, preserve_header_case: _, max_requests, idle_timeout, max_age } = connection?;
     Some(DownstreamProtocolOptions {
-        head: HeadLimits {
-            bytes: head_bytes(max_request_headers_kb, &cursor.field("max_request_headers_kb"))?,
-            headers: head.headers,
-        },
+        head: HeadLimits { bytes: bytes?, headers: head.headers },
         target_bytes: defaults.target_bytes,
-        preserve_header_case: http1(http1_options.unwrap_or_default(), &cursor.field("http_protocol_options"))?,
+        preserve_header_case: preserve_header_case?,
         max_requests,
-        head_timeout,
-        stream_idle_timeout: optional(stream_idle_timeout, defaults.stream_idle_timeout, &stream_idle_at)?.0,
+        head_timeout: head_timeout?,
+        stream_idle_timeout: stream_idle_timeout?.0,
         idle_timeout,
         max_age,
     })
@@ -118,15 +118,16 @@ fn connection_options(
         max_requests_per_connection,
     } = options;
     unsupported!(cursor; max_connection_duration_jitter, max_stream_duration, headers_with_underscores_action);
+    let bytes = head_bytes(max_response_headers_kb, &cursor.field("max_response_headers_kb"));
+    let headers = headers(max_headers_count, cursor);
+    let idle_timeout = optional(idle_timeout, default_idle_timeout, &cursor.field("idle_timeout"));
+    let max_age = optional(max_connection_duration, None, &cursor.field("max_connection_duration"));
     Some(UpstreamProtocolOptions {
-        head: HeadLimits {
-            bytes: head_bytes(max_response_headers_kb, &cursor.field("max_response_headers_kb"))?,
-            headers: headers(max_headers_count, cursor)?,
-        },
+        head: HeadLimits { bytes: bytes?, headers: headers? },
         preserve_header_case: false,
         max_requests: max_requests(max_requests_per_connection),
-        idle_timeout: optional(idle_timeout, default_idle_timeout, &cursor.field("idle_timeout"))?.0,
-        max_age: optional(max_connection_duration, None, &cursor.field("max_connection_duration"))?.0,
+        idle_timeout: idle_timeout?.0,
+        max_age: max_age?.0,
     })
 }
 
