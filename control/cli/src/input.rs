@@ -77,9 +77,14 @@ fn resource_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.file_name().is_some_and(is_resource_file_name) && path.is_file() {
-            found.push(path);
+        if !path.file_name().is_some_and(is_resource_file_name) {
+            continue;
         }
+        // Reading a pipe would wait. One that the command line names is read: it may be another command's output.
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            bail!("{} is not a plain file; give it another name than a resource file", path.display());
+        }
+        found.push(path);
     }
     Ok(found)
 }

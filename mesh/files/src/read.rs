@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,8 +60,8 @@ fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // Links are followed. A link to a folder is skipped; a dangling link is listed, and reading it fails.
-        if is_resource_file_name(&entry.file_name()) && !entry.path().is_dir() {
+        // Whatever it is: reading reports what is no file.
+        if is_resource_file_name(&entry.file_name()) {
             names.push(entry.path());
         }
     }
@@ -70,9 +71,13 @@ fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn text(path: &Path, budget: &mut u64) -> Result<Arc<str>, (String, &'static str)> {
     let failed = |error: io::Error| (unreadable(&error), "check that it is there and may be read");
-    let file = File::open(path).map_err(failed)?;
+    // Opening a pipe would wait for its other end.
+    let file = File::options().read(true).custom_flags(NONBLOCK).open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
-        return Err(("is not a plain file".to_owned(), "give resource files other names than pipes and devices"));
+        return Err((
+            "is not a plain file".to_owned(),
+            "give folders, pipes and devices other names than resource files",
+        ));
     }
     let limit = MAX_RESOURCE_FILE_BYTES.min(*budget);
     let mut bytes = Vec::new();
@@ -91,6 +96,9 @@ fn text(path: &Path, budget: &mut u64) -> Result<Arc<str>, (String, &'static str
     })?;
     Ok(Arc::from(text))
 }
+
+/// Flag of `open(2)`: a pipe or a device is opened without waiting. It has no effect on files.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 fn unreadable(error: &io::Error) -> String {
     format!("cannot be read: {error}")
@@ -118,7 +126,7 @@ mod tests {
         for name in ["b.yaml", "a.yml", "c.json", ".hidden.yaml", "d.yaml~", "e.txt"] {
             fs::write(path(name), name).unwrap();
         }
-        fs::create_dir(path("sub.yaml")).unwrap();
+        fs::create_dir(path("sub")).unwrap();
         symlink("e.txt", path("link.yaml")).unwrap();
         let (_, listed) = list(folder.path());
         let files = read(&listed.unwrap()).unwrap();
@@ -140,6 +148,15 @@ mod tests {
         assert_eq!(reasons.len(), 2);
         assert!(reasons[0].0 == path("a.yaml") && reasons[0].1.starts_with("cannot be read: No such file"));
         assert_eq!(reasons[1], (path("b.yaml"), "is not UTF-8 text at byte 3"));
+        fs::remove_file(path("a.yaml")).unwrap();
+        fs::remove_file(path("b.yaml")).unwrap();
+        fs::create_dir(path("folder.yaml")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe.yaml"), rustix::fs::Mode::RUSR).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket.yaml")).unwrap();
+        let diagnostics = read(&list(folder.path()).1.unwrap()).unwrap_err();
+        let reported: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.file.clone()).collect();
+        assert_eq!(reported, ["folder.yaml", "pipe.yaml", "socket.yaml"].map(path));
+        assert!(diagnostics[..2].iter().all(|diagnostic| diagnostic.reason == "is not a plain file"));
         let gone = list(&path("gone")).1.unwrap_err();
         assert_eq!(gone[0].reason, "is not there");
     }
