@@ -318,7 +318,7 @@ async fn tcp_between_workloads_uses_mutual_tls() {
         };
         let route = |name: &str, gateway: &str, service: &str| {
             format!(
-                "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {{name: {name}}}\nspec: \
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\nmetadata: {{name: {name}}}\nspec: \
                  {{parentRefs: [{{name: {gateway}}}], rules: [{{backendRefs: [{{name: {service}, port: 80}}]}}]}}\n"
             )
         };

@@ -29,6 +29,9 @@ impl PathMatch {
             if text.contains(['?', '#']) {
                 fields.report_self("is compared without the query, so it must not hold ? or #");
             }
+            if text.ends_with('*') {
+                fields.report_self("must not end with *: a prefix matches all paths below it");
+            }
         }
         path
     }

@@ -198,6 +198,10 @@ fn rules_compile_to_actions() {
         matches!(&route.action, RouteAction::Redirect(redirect)
             if redirect.host.as_deref() == Some("b.com") && redirect.port.is_none() && redirect.status == 308)
     });
+    check("{filters: [{type: RequestRedirect, requestRedirect: {statusCode: 303}}]}", &|route| {
+        matches!(&route.action, RouteAction::Redirect(redirect)
+            if redirect.host.is_none() && redirect.scheme.is_none() && redirect.path.is_none() && redirect.status == 303)
+    });
     let rewrite = "{type: URLRewrite, urlRewrite: {hostname: b.com, path: {type: ReplacePrefixMatch, \
                    replacePrefixMatch: /x/}}}";
     check(&format!("{{filters: [{rewrite}], {backends}}}"), &|route| {
@@ -298,6 +302,15 @@ fn reference_grant_permits_cross_namespace_backend() {
     let grant = "---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g}\nspec: \
                  {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: \
                  Service, name: web}]}\n";
+    // Grants for other implementations of the Gateway API grant nothing here.
+    let foreign = grant
+        .replace("from: [", "from: [{group: example.com, kind: Job, namespace: shop}, {group: gateway.networking.k8s.io, kind: GRPCRoute, namespace: shop}, ")
+        .replace("to: [", "to: [{group: '', kind: Secret}, {group: example.com, kind: Bucket, name: web}, ");
+    let only_foreign = foreign.replace("kind: Service, name: web", "kind: ConfigMap");
+    let compiled_with =
+        |grant: &str| Compiler::new().compile(&[file("x.yaml", &[&gateway(listener), SERVICE, route, grant].concat())]);
+    assert!(compiled_with(&foreign).is_ok());
+    assert_eq!(compiled_with(&only_foreign).unwrap_err().len(), 1, "the reference has no grant");
     let compiled = compiled(&[&gateway(listener), SERVICE, route, grant]);
     assert_eq!(hosts(table(&compiled, "default/web/http")), ["*: shop/a/0/0"]);
     let texts = [&gateway(listener), SERVICE, route, &grant.replace("name: web}", "name: other}")].concat();

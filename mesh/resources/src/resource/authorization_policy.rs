@@ -139,6 +139,7 @@ fn check_rule(
         json.insert("anonymous".to_owned(), json!(true));
     }
     check_claims(claims.as_deref().unwrap_or_default(), &path.field("claims"), errors);
+    check_methods(methods.as_deref().unwrap_or_default(), &path.field("methods"), errors);
     check_paths(paths.as_deref().unwrap_or_default(), &path.field("paths"), errors);
     check_headers(headers.as_deref().unwrap_or_default(), &path.field("headers"), errors);
     let principals = principals.map(|all| check_principals(all, scope.namespace, &path.field("principals"), errors));
@@ -235,6 +236,21 @@ fn check_paths(paths: &[PathSpec], path: &FieldPathRef<'_>, errors: &mut FieldEr
             if text.as_ref().is_some_and(|text| !text.starts_with('/')) {
                 errors.add(&at.field(field), "a path begins with `/`", "write it from the root: `/admin`");
             }
+            if let Some(stem) = text.as_ref().and_then(|text| text.strip_suffix('*')) {
+                let below = stem.trim_end_matches('/');
+                let prefix = if below.is_empty() { "/" } else { below };
+                let hint = format!("write `prefix: {prefix}`, which matches it and all paths below");
+                errors.add(&at.field(field), "`*` has no meaning in a path, so that no request matches", hint);
+            }
+        }
+    }
+}
+
+fn check_methods(methods: &[String], path: &FieldPathRef<'_>, errors: &mut FieldErrors) {
+    for (index, method) in methods.iter().enumerate() {
+        if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let reason = format!("{} matches no request: methods are case-sensitive", quoted(method));
+            errors.add(&path.entry(index), reason, format!("write `{}`", method.to_ascii_uppercase()));
         }
     }
 }

@@ -24,7 +24,15 @@ pub(crate) struct GatewayClass {
     pub(crate) controller: String,
 }
 
-/// Validates a ReferenceGrant. Only references from routes to Services are supported.
+/// Kinds of the Gateway API that may refer to objects of other namespaces. A grant for one that the proxy does not have
+/// grants nothing here.
+const REFERRING_KINDS: [&str; 6] = ["Gateway", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"];
+
+/// Validates a ReferenceGrant. Only references from routes to Services have an effect: a mesh has grants for other
+/// implementations, too, which this one ignores (GEP-709).
+///
+/// # Errors
+/// A kind that its own group does not have.
 pub(crate) fn check(spec: ReferenceGrantSpec, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> ReferenceGrant {
     let ReferenceGrantSpec { from, to } = spec;
     let at = path.field("from");
@@ -33,11 +41,11 @@ pub(crate) fn check(spec: ReferenceGrantSpec, path: &FieldPathRef<'_>, errors: &
         let known = [Kind::HttpRoute, Kind::TcpRoute].into_iter().find(|known| kind == known.name());
         match known.filter(|_| group == GATEWAY_GROUP) {
             Some(kind) => granted.push((kind, namespace)),
-            None => {
+            None if group == GATEWAY_GROUP && !REFERRING_KINDS.contains(&kind.as_str()) => {
                 let reason = format!("{} cannot refer across namespaces", quoted(&format!("{group}/{kind}")));
-                let hint = format!("write `group: {GATEWAY_GROUP}` and `kind: HTTPRoute` or `kind: TCPRoute`");
-                errors.add(&at.entry(index), reason, hint);
+                errors.add(&at.entry(index), reason, "write `kind: HTTPRoute` or `kind: TCPRoute`");
             }
+            None => {}
         }
     }
     let at = path.field("to");
@@ -45,12 +53,12 @@ pub(crate) fn check(spec: ReferenceGrantSpec, path: &FieldPathRef<'_>, errors: &
     for (index, ReferenceGrantTo { group, kind, name }) in to.into_iter().enumerate() {
         if let Some(hint) = renamed_service_hint(&group, &kind) {
             errors.add(&at.entry(index), format!("no kind {} in group `{WEIR_GROUP}`", quoted(&kind)), hint);
-        } else if !is_service(&group, &kind) {
+        } else if is_service(&group, &kind) {
+            services.push(name);
+        } else if group == WEIR_GROUP {
             let reason = format!("{} cannot be referred to across namespaces", quoted(&format!("{group}/{kind}")));
-            let hint = format!("write `group: {WEIR_GROUP}` and `kind: {SERVICE_ENTRY}`");
-            errors.add(&at.entry(index), reason, hint);
+            errors.add(&at.entry(index), reason, format!("write `kind: {SERVICE_ENTRY}`"));
         }
-        services.push(name);
     }
     ReferenceGrant { from: granted, services }
 }

@@ -146,10 +146,6 @@ fn check_redirect(
     errors: &mut FieldErrors,
 ) -> Option<Redirect> {
     let HttpRouteRulesFiltersRequestRedirect { hostname, path: rewrite, port: number, scheme, status_code } = raw;
-    if hostname.is_none() && rewrite.is_none() && number.is_none() && scheme.is_none() {
-        let hint = "add `scheme`, `hostname`, `port` or `path`";
-        errors.add(path, "redirects to the same place again and again", hint);
-    }
     let status = status_code.unwrap_or(DEFAULT_REDIRECT_STATUS);
     if !REDIRECT_STATUSES.contains(&status) {
         let hint = "use one of 301, 302, 303, 307, 308";
