@@ -4,4 +4,4 @@ mod audit;
 mod tokens;
 
 pub use audit::{AuditEntry, AuditLog};
-pub use tokens::{Role, Token, TokenError, TokenRequest, TokenStore};
+pub use tokens::{Role, Token, TokenError, TokenRequest, TokenStore, bearer_token};

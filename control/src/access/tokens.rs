@@ -56,6 +56,11 @@ pub struct Token {
 }
 
 impl Token {
+    /// Returns true if the token is not valid any more.
+    fn is_expired(&self, now: jiff::Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
     /// Returns true if the token's namespaces include `namespace`. The role is checked separately.
     pub(crate) fn allows_namespace(&self, namespace: &str) -> bool {
         self.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|allowed| allowed == namespace))
@@ -119,6 +124,12 @@ pub enum TokenError {
     Store(#[from] StoreError),
 }
 
+/// Returns the token of an `authorization` header. The scheme may have any case (RFC 9110 §11.1, RFC 6750 §2.1).
+pub fn bearer_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
 /// All tokens, cached in memory.
 #[derive(Debug, Default)]
 pub struct TokenStore {
@@ -154,7 +165,7 @@ impl TokenStore {
         let now = jiff::Timestamp::now();
         self.tokens.read().values().any(|stored| {
             let token = &stored.token;
-            token.role == Role::Admin && token.expires.is_none_or(|expires| expires > now)
+            token.role == Role::Admin && !token.is_expired(now)
         })
     }
 
@@ -165,7 +176,7 @@ impl TokenStore {
         let stored = Arc::clone(self.tokens.read().get(id)?);
         let hashes = (secret_hash(secret), &stored.secret_hash);
         let is_valid = constant_time::verify_slices_are_equal(hashes.0.as_bytes(), hashes.1.as_bytes()).is_ok();
-        let is_expired = stored.token.expires.is_some_and(|expires| expires <= jiff::Timestamp::now());
+        let is_expired = stored.token.is_expired(jiff::Timestamp::now());
         (is_valid && !is_expired).then(|| stored.token.clone())
     }
 
@@ -177,10 +188,11 @@ impl TokenStore {
     /// Creates and stores a token. Returns it with its text, which cannot be read again. Blocks on the store.
     ///
     /// # Errors
-    /// The request is malformed, there are `MAX_TOKENS` tokens, or the store failed.
+    /// The request is malformed, there are `MAX_TOKENS` valid tokens, or the store failed.
     pub fn create(&self, store: &ResourceStore, request: TokenRequest) -> Result<(Token, String), TokenError> {
         let (stored, text) = self.generate(request)?;
         let token = stored.token.clone();
+        self.remove_expired(store)?;
         self.insert(store, stored)?;
         Ok((token, text))
     }
@@ -197,7 +209,9 @@ impl TokenStore {
             ));
         }
         check_workload(role, workload.as_deref())?;
-        if self.tokens.read().len() >= MAX_TOKENS {
+        let now = jiff::Timestamp::now();
+        let valid = self.tokens.read().values().filter(|stored| !stored.token.is_expired(now)).count();
+        if valid >= MAX_TOKENS {
             return Err(TokenError::Invalid(format!("there are {MAX_TOKENS} tokens; revoke some first")));
         }
         let (id, secret) = (random_hex::<6>(), random_hex::<32>());
@@ -206,6 +220,20 @@ impl TokenStore {
         let token = Token { id, name, role, namespaces, workload, created, expires };
         let text = format!("weir_{}_{secret}", token.id);
         Ok((StoredToken { token, secret_hash: secret_hash(&secret) }, text))
+    }
+
+    /// Removes tokens that have expired, so that the store does not grow with short-lived ones. Blocks on the store.
+    fn remove_expired(&self, store: &ResourceStore) -> Result<(), StoreError> {
+        let now = jiff::Timestamp::now();
+        let is_expired = |stored: &Arc<StoredToken>| stored.token.is_expired(now);
+        let expired: Vec<String> =
+            self.tokens.read().iter().filter(|(_, stored)| is_expired(stored)).map(|(id, _)| id.clone()).collect();
+        let _guard = self.write_lock.lock();
+        for id in expired {
+            store.delete_entry("tokens", &id)?;
+            self.tokens.write().remove(&id);
+        }
+        Ok(())
     }
 
     /// Revokes a token. Blocks on the store.
@@ -278,6 +306,40 @@ mod tests {
         let bytes = std::fs::read(folder.path().join("weir.redb")).unwrap();
         let secret = text.rsplit('_').next().unwrap().as_bytes();
         assert!(!bytes.windows(secret.len()).any(|window| window == secret), "the secret is in the file");
+    }
+
+    #[test]
+    fn expired_tokens_are_removed_and_do_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ResourceStore::in_folder(folder.path()).unwrap();
+        let tokens = TokenStore::load(&store).unwrap();
+        let (mut stored, _) = tokens.generate(request(Role::Viewer)).unwrap();
+        stored.token.expires = Some(jiff::Timestamp::UNIX_EPOCH);
+        for number in 0..MAX_TOKENS {
+            let mut expired = stored.clone();
+            expired.token.id = number.to_string();
+            tokens.tokens.write().insert(expired.token.id.clone(), Arc::new(expired));
+        }
+        stored.token.id = "stored".to_owned();
+        tokens.insert(&store, stored).unwrap();
+        let (valid, _) = tokens.create(&store, request(Role::Viewer)).unwrap();
+        let ids = |tokens: &TokenStore| -> Vec<String> { tokens.all().into_iter().map(|token| token.id).collect() };
+        assert_eq!(ids(&tokens), [valid.id.as_str()]);
+        assert_eq!(ids(&TokenStore::load(&store).unwrap()), [valid.id]);
+    }
+
+    #[test]
+    fn scheme_of_authorization_has_any_case() {
+        for (header, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer abc", Some("abc")),
+            ("BEARER  abc", Some("abc")),
+            ("Basic abc", None),
+            ("Bearerabc", None),
+            ("Bearer", None),
+        ] {
+            assert_eq!(bearer_token(header), expected, "{header}");
+        }
     }
 
     #[test]

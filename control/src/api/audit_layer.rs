@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tracing::debug;
 
-use crate::access::{AuditEntry, Role, Token};
+use crate::access::{AuditEntry, Role, Token, bearer_token};
 use crate::api::body_timeout;
 use crate::api::operation::Operation;
 use crate::api::response::{ApiError, AuditDetails};
@@ -97,7 +97,7 @@ async fn run(token: &Token, role: Role, mut request: Request, next: Next) -> Res
 }
 
 fn bearer(request: &Request) -> Option<&str> {
-    request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    bearer_token(request.headers().get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
 /// Parses `dry_run` as the handlers do. A query that does not parse is rejected by the handler.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use weir_model::{ModuleSource, Rejection, ResourceId, ResourceKind};
-use weir_resources::{Compiled, Diagnostic, ObjectId};
+use weir_resources::{Compiled, ObjectId};
 
 use crate::publish::change::{ChangeRequest, STORED};
 use crate::publish::error::ChangeError;
@@ -47,24 +47,17 @@ pub(super) fn set_namespace(id: &ObjectId, value: &mut Value) {
 
 /// Sets `metadata.creationTimestamp`: the stored value of an existing object, else the present time.
 ///
-/// Only the control plane may set it, because the older object wins between equal matches (Gateway API).
-pub(super) fn set_creation(id: &ObjectId, before: Option<&Value>, after: &mut Value) -> Result<(), ChangeError> {
+/// Only the control plane sets it, because the older object wins between equal matches (Gateway API). The value of a
+/// request is ignored, as in Kubernetes, so that an object that was printed can be applied, also to another mesh.
+pub(super) fn set_creation(before: Option<&Value>, after: &mut Value) {
     const FIELD: &str = "creationTimestamp";
     let known = before.and_then(|before| before.get("metadata")?.get(FIELD).cloned());
-    let Some(metadata) = after.get_mut("metadata").and_then(Value::as_object_mut) else { return Ok(()) };
-    if metadata.get(FIELD).is_some_and(|value| known.as_ref() != Some(value)) {
-        return Err(ChangeError::Invalid(vec![Diagnostic {
-            object: Some(id.to_string()),
-            field: format!("metadata.{FIELD}"),
-            ..Diagnostic::without_position("the control plane sets the creation time", "remove it")
-        }]));
-    }
+    let Some(metadata) = after.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let now = || {
         let now = jiff::Timestamp::now();
         json!(now.round(jiff::Unit::Second).unwrap_or(now).to_string())
     };
     metadata.insert(FIELD.to_owned(), known.unwrap_or_else(now));
-    Ok(())
 }
 
 /// Rejects stored Filters that name a module file. A stored Filter has no folder that the path could be relative to,

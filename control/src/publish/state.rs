@@ -104,7 +104,7 @@ impl WriterState {
             let before = self.state.objects.get(&object.id).map(|stored| Arc::clone(&stored.value));
             let mut after = object.value;
             set_namespace(&object.id, &mut after);
-            set_creation(&object.id, before.as_deref(), &mut after)?;
+            set_creation(before.as_deref(), &mut after);
             changes.push(ObjectChange { object: (&object.id).into(), before, after: Some(Arc::new(after)) });
         }
         let mut names: Vec<_> = changes.iter().map(|change| &change.object).collect();

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use weir_identity::ca_proto::{CertificateService, SignRequest, SignResponse};
 use weir_model::{SpiffeId, Workload};
 
-use crate::access::TokenStore;
+use crate::access::{TokenStore, bearer_token};
 use crate::ca::{CaError, CertificateAuthority};
 use crate::serve::mtls::PeerIdentity;
 use crate::task;
@@ -34,7 +34,7 @@ impl CaService {
             return Ok((id.clone(), "its certificate".to_owned()));
         }
         let text = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let text = text.and_then(|text| text.strip_prefix("Bearer "));
+        let text = text.and_then(bearer_token);
         let text = text.ok_or_else(|| {
             Status::unauthenticated(
                 "authentication is required: a certificate of this mesh, or a join token (--join-token)",
