@@ -231,7 +231,7 @@ impl WorkloadRegistry {
         if !self.leases.lock().contains_key(key) {
             return Ok(None);
         }
-        self.store.delete_entry(KIND, &key.store_key())?;
+        self.store.delete_entries(KIND, &[&key.store_key()])?;
         Ok(self.leases.lock().remove(key).map(|lease| lease.workload))
     }
 

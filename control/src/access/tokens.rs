@@ -225,13 +225,13 @@ impl TokenStore {
     /// Removes tokens that have expired, so that the store does not grow with short-lived ones. Blocks on the store.
     fn remove_expired(&self, store: &ResourceStore) -> Result<(), StoreError> {
         let now = jiff::Timestamp::now();
-        let is_expired = |stored: &Arc<StoredToken>| stored.token.is_expired(now);
-        let expired: Vec<String> =
-            self.tokens.read().iter().filter(|(_, stored)| is_expired(stored)).map(|(id, _)| id.clone()).collect();
         let _guard = self.write_lock.lock();
-        for id in expired {
-            store.delete_entry("tokens", &id)?;
-            self.tokens.write().remove(&id);
+        let tokens = self.all();
+        let expired: Vec<&str> =
+            tokens.iter().filter(|token| token.is_expired(now)).map(|token| token.id.as_str()).collect();
+        if !expired.is_empty() {
+            store.delete_entries("tokens", &expired)?;
+            self.tokens.write().retain(|_, stored| !stored.token.is_expired(now));
         }
         Ok(())
     }
@@ -244,7 +244,7 @@ impl TokenStore {
         let missing = || TokenError::NotFound(id.to_owned());
         let token = self.tokens.read().get(id).map(|stored| stored.token.clone()).ok_or_else(missing)?;
         let _guard = self.write_lock.lock();
-        store.delete_entry("tokens", id)?;
+        store.delete_entries("tokens", &[id])?;
         self.tokens.write().remove(id);
         Ok(token)
     }

@@ -287,9 +287,10 @@ impl ResourceStore {
         self.kv.write(&[], &Txn::put(format!("{kind}/{name}"), to_bytes(value)?)).map(drop)
     }
 
-    /// Deletes an entry of a kind.
-    pub(crate) fn delete_entry(&self, kind: &str, name: &str) -> Result<(), StoreError> {
-        self.kv.write(&[], &Txn::delete(vec![format!("{kind}/{name}")])).map(drop)
+    /// Deletes entries of a kind, in one transaction where the store allows as many.
+    pub(crate) fn delete_entries(&self, kind: &str, names: &[&str]) -> Result<(), StoreError> {
+        let keys = names.iter().map(|name| format!("{kind}/{name}")).collect();
+        self.kv.write(&[], &Txn::delete(keys)).map(drop)
     }
 
     /// Deletes an entry of a kind if `predicate` is true for it. Returns false if the predicate is false, or if another
