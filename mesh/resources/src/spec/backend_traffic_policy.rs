@@ -28,8 +28,8 @@ pub(crate) struct BackendHttp1Spec {
     pub(crate) max_headers: Option<u32>,
     /// The requests of one connection to an endpoint. Default: no limit.
     pub(crate) max_requests_per_connection: Option<u32>,
-    /// If true, HTTP/1 responses are forwarded with the upper and lower case of their header names, for clients that distinguish
-    /// it. Names that the proxy or a filter adds are in lower case. Default: `false`, all in lower case.
+    /// If true, HTTP/1 responses are forwarded with the upper and lower case of their header names, for clients that
+    /// distinguish it. Names that the proxy or a filter adds are in lower case. Default: `false`, all in lower case.
     pub(crate) preserve_header_case: Option<bool>,
 }
 

@@ -1,5 +1,5 @@
-//! `TCPRoute` of the Gateway API (`v1` and `v1alpha2`, which have the same fields). Defined here because the `gateway-api` crate has it only among its
-//! experimental types, which would all be compiled.
+//! `TCPRoute` of the Gateway API (`v1` and `v1alpha2`, which have the same fields). Defined here because the
+//! `gateway-api` crate has it only among its experimental types, which would all be compiled.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

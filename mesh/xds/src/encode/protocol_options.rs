@@ -69,14 +69,13 @@ pub(super) fn upstream(options: &UpstreamProtocolOptions) -> core::HttpProtocolO
 /// proxy always does.
 pub(super) fn http1(preserve_header_case: bool) -> core::Http1ProtocolOptions {
     use core::http1_protocol_options::{HeaderKeyFormat, header_key_format::HeaderFormat};
-    let formatter = |config: &PreserveCaseFormatterConfig| core::TypedExtensionConfig {
-        name: PRESERVE_CASE.to_owned(),
-        typed_config: Some(pack(config)),
-    };
+    if !preserve_header_case {
+        return core::Http1ProtocolOptions::default();
+    }
     let config = PreserveCaseFormatterConfig { forward_reason_phrase: true, ..PreserveCaseFormatterConfig::default() };
+    let formatter = core::TypedExtensionConfig { name: PRESERVE_CASE.to_owned(), typed_config: Some(pack(&config)) };
     core::Http1ProtocolOptions {
-        header_key_format: preserve_header_case
-            .then(|| HeaderKeyFormat { header_format: Some(HeaderFormat::StatefulFormatter(formatter(&config))) }),
+        header_key_format: Some(HeaderKeyFormat { header_format: Some(HeaderFormat::StatefulFormatter(formatter)) }),
         ..core::Http1ProtocolOptions::default()
     }
 }

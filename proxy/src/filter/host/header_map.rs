@@ -286,21 +286,11 @@ mod tests {
 
     use super::*;
     use crate::filter::chain::ChainState;
+    use crate::route::testing::request;
     use crate::stream_info::StreamInfo;
 
     fn exchange() -> Exchange {
-        let mut headers = HeaderMap::new();
-        headers.append("x-a", HeaderValue::from_static("1"));
-        headers.append("x-a", HeaderValue::from_static("2"));
-        let request = RequestHead {
-            method: Method::GET,
-            scheme: "http",
-            authority: HeaderValue::from_static("shop.example"),
-            path: PathAndQuery::from_static("/a?b"),
-            headers,
-            sent_names: None,
-            version: http::Version::HTTP_11,
-        };
+        let request = request("GET", "shop.example", "/a?b", &[("x-a", "1"), ("x-a", "2")]);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         Exchange::new(request, ChainState::new(1, |_| 0), StreamInfo::new(address, address, 1))
     }

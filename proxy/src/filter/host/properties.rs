@@ -344,13 +344,13 @@ fn virtual_host_of(route: &str) -> &str {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use http::uri::PathAndQuery;
-    use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+    use http::{HeaderMap, HeaderValue, StatusCode};
     use proptest::prelude::*;
 
     use super::*;
     use crate::filter::chain::ChainState;
     use crate::head::{RequestHead, ResponseHead};
+    use crate::route::testing::request;
     use crate::stream_info::StreamInfo;
     use crate::telemetry::StreamProperty;
 
@@ -383,15 +383,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-a", HeaderValue::from_bytes(b"\xff1").unwrap());
         headers.append("content-length", HeaderValue::from_static("many"));
-        let request = RequestHead {
-            method: Method::GET,
-            scheme: "http",
-            authority: HeaderValue::from_static("shop.example"),
-            path: PathAndQuery::from_static("/a?b"),
-            headers: headers.clone(),
-            sent_names: None,
-            version: Version::HTTP_11,
-        };
+        let request = RequestHead { headers: headers.clone(), ..request("GET", "shop.example", "/a?b", &[]) };
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let mut exchange = Exchange::new(request, ChainState::new(1, |_| 0), StreamInfo::new(peer, peer, 1));
         exchange.response = has_response.then(|| ResponseHead::new(StatusCode::OK, headers));

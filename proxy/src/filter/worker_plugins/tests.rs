@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 use weir_host_abi::{Engine, Module};
@@ -18,9 +18,10 @@ use crate::filter::instance::{
     FilterStream, PluginPhase, PluginRef, SharedPluginState, SharedStream, StreamFilter, VmInstance, VmPoolOptions,
     VmStartRequest, VmState,
 };
-use crate::head::{RequestHead, ResponseHead};
+use crate::head::ResponseHead;
 use crate::identity::Identity;
 use crate::limits::PLUGIN_SHUTDOWN_TIMEOUT;
+use crate::route::testing::request;
 use crate::stream_info::StreamInfo;
 
 /// A guest that pauses and traps at some of its callbacks. It traps when it is called about a context that it does not
@@ -150,15 +151,7 @@ impl Worker {
         let chosen = CHAIN.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
         let plugins: Vec<_> = chosen.map(|(_, index)| self.config.plugins[*index].clone()).collect();
         let chain = self.plugins.chain(&plugins);
-        let head = RequestHead {
-            method: Method::GET,
-            scheme: "http",
-            authority: HeaderValue::from_static("shop.example"),
-            path: http::uri::PathAndQuery::from_static("/"),
-            headers: HeaderMap::new(),
-            sent_names: None,
-            version: Version::HTTP_11,
-        };
+        let head = request("GET", "shop.example", "/", &[]);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let cell = FilterStream::new(head, StreamInfo::new(address, address, 1), &chain);
         for filter in &cell.borrow().filters {

@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, StatusCode};
 
 use super::super::chain_state::ChainState;
 use super::*;
-use crate::head::{RequestHead, ResponseHead};
+use crate::head::ResponseHead;
+use crate::route::testing::request;
 use crate::stream_info::StreamInfo;
 
 /// Buffer limit of each filter, in bytes.
@@ -20,15 +21,7 @@ pub(super) fn exchange(filters: usize) -> Exchange {
 }
 
 pub(super) fn exchange_through(chain: ChainState) -> Exchange {
-    let request = RequestHead {
-        method: Method::POST,
-        scheme: "http",
-        authority: HeaderValue::from_static("shop.example"),
-        path: http::uri::PathAndQuery::from_static("/"),
-        headers: HeaderMap::new(),
-        sent_names: None,
-        version: Version::HTTP_11,
-    };
+    let request = request("POST", "shop.example", "/", &[]);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     Exchange::new(request, chain, StreamInfo::new(address, address, 1))
 }
