@@ -14,7 +14,8 @@ use crate::ca::CaFiles;
 use crate::limits::{
     DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_ETCD_PREFIX, MAX_CERTIFICATE_LIFETIME, MIN_CERTIFICATE_LIFETIME,
 };
-use crate::store::{EtcdKeyPair, EtcdOptions, EtcdTls, StoreLocation};
+use crate::maintenance::MaintenanceTask;
+use crate::store::{EtcdKeyPair, EtcdOptions, EtcdTls, StoreLocation, StoreOptions};
 
 /// The control plane: pushes configuration to proxies over xDS
 #[derive(Debug, Parser)]
@@ -37,6 +38,53 @@ enum CommandArgs {
         #[arg(long, value_name = "DIR")]
         cache: PathBuf,
     },
+    /// Writes a backup of the store and of the CA's roots to a file; a folder must not be in use (`weir backup` asks a
+    /// running control plane)
+    Backup {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// The file, which only this user can read
+        file: PathBuf,
+    },
+    /// Replaces the store by a backup; control planes that share it take it over
+    Restore {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Replace a store that is not empty
+        #[arg(long)]
+        replace: bool,
+        /// The file
+        file: PathBuf,
+    },
+    /// Reads all of the store, or of a backup, and reports damage
+    Check {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Check this backup instead
+        #[arg(long, value_name = "FILE")]
+        backup: Option<PathBuf>,
+    },
+    /// Accepts a loss, after which a control plane starts again
+    Recover {
+        /// What was lost
+        part: RecoverPart,
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Trust domain of the signed identities, for `authority`
+        #[arg(long, value_name = "NAME", default_value = "weir.local", value_parser = parse_domain)]
+        trust_domain: TrustDomain,
+    },
+}
+
+/// The part of the state that was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecoverPart {
+    /// The store: its present state is accepted, empty or older
+    Store,
+    /// The CA's roots: a new root is created, and every workload must join again
+    Authority,
+    /// The admin token: a new one is written to admin.token
+    AdminToken,
 }
 
 /// The work that the command line requests.
@@ -46,13 +94,13 @@ pub enum Command {
     Run(Box<Bootstrap>),
     /// Compiles a module.
     Compile(CompileRequest),
+    /// Maintains a store.
+    Maintain(MaintenanceTask),
 }
 
-#[derive(Debug, Args)]
-struct RunArgs {
-    /// File or folder of resources, watched; served together with applied resources
-    #[arg(long, value_name = "PATH")]
-    config: Option<PathBuf>,
+/// The location of the store.
+#[derive(Debug, Clone, Args)]
+struct StoreArgs {
     /// Store of applied resources: a folder, or an etcd that several control planes share,
     /// etcd://HOST:PORT[,HOST:PORT...][/PREFIX], or etcds:// for TLS [default: weir in the user's state folder]
     #[arg(long, value_name = "DIR|URL")]
@@ -70,6 +118,18 @@ struct RunArgs {
     /// Key (PEM) of --etcd-cert
     #[arg(long, value_name = "FILE", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// File or folder of resources, watched; served together with applied resources
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Start a new mesh on an empty etcd
+    #[arg(long)]
+    init: bool,
     /// Address of the control API, on loopback without --api-tls-cert; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15080")]
     api: SocketAddr,
@@ -138,14 +198,38 @@ impl CommandLine {
     pub fn action(self) -> Result<Command, String> {
         match self.command {
             Some(CommandArgs::Compile { module, cache }) => Ok(Command::Compile(CompileRequest { module, cache })),
+            Some(CommandArgs::Backup { store, file }) => {
+                Ok(Command::Maintain(MaintenanceTask::BackUp { store: store.options(false)?, file }))
+            }
+            Some(CommandArgs::Restore { store, replace, file }) => {
+                Ok(Command::Maintain(MaintenanceTask::Restore { store: store.options(false)?, file, replace }))
+            }
+            Some(CommandArgs::Check { backup: Some(file), .. }) => {
+                Ok(Command::Maintain(MaintenanceTask::CheckBackup { file }))
+            }
+            Some(CommandArgs::Check { store, backup: None }) => {
+                Ok(Command::Maintain(MaintenanceTask::Check { store: store.options(false)? }))
+            }
+            Some(CommandArgs::Recover { part, store, trust_domain }) => {
+                let store = store.options(false)?;
+                Ok(Command::Maintain(match part {
+                    RecoverPart::Store => MaintenanceTask::AcceptStore { store },
+                    RecoverPart::Authority => MaintenanceTask::CreateRoot { store, trust_domain },
+                    RecoverPart::AdminToken => MaintenanceTask::CreateAdminToken { store },
+                }))
+            }
             None => self.run.bootstrap().map(|bootstrap| Command::Run(Box::new(bootstrap))),
         }
     }
 }
 
-impl RunArgs {
+impl StoreArgs {
+    fn is_etcd(&self) -> bool {
+        self.store.as_ref().and_then(|store| store.to_str()).is_some_and(|url| url.starts_with("etcd"))
+    }
+
     /// Returns the location of the store, and the folder of this process.
-    fn store(&self) -> Result<(StoreLocation, PathBuf), String> {
+    fn options(self, may_init: bool) -> Result<StoreOptions, String> {
         let url = self.store.as_ref().and_then(|store| store.to_str());
         let pair = self.etcd_cert.clone().zip(self.etcd_key.clone());
         let client = pair.map(|(certificate, key)| EtcdKeyPair { certificate, key });
@@ -162,12 +246,15 @@ impl RunArgs {
             (None, None) if self.state.is_some() => return Err("--state goes with --store etcd://".to_owned()),
             (None, None) => {
                 let folder = self.store.clone().unwrap_or_else(state_dir);
-                return Ok((StoreLocation::Folder(folder.clone()), folder));
+                return Ok(StoreOptions { location: StoreLocation::Folder(folder.clone()), folder, may_init });
             }
         };
-        Ok((StoreLocation::Etcd(options), self.state.clone().unwrap_or_else(state_dir)))
+        let folder = self.state.unwrap_or_else(state_dir);
+        Ok(StoreOptions { location: StoreLocation::Etcd(options), folder, may_init })
     }
+}
 
+impl RunArgs {
     fn bootstrap(self) -> Result<Bootstrap, String> {
         let has_tls = self.api_tls_cert.is_some();
         for (flag, address) in [("--api", self.api), ("--xds", self.xds), ("--modules", self.modules)] {
@@ -176,12 +263,14 @@ impl RunArgs {
                 return Err(format!("{flag} {address} is not a loopback address, and its connections are plaintext"));
             }
         }
-        let (store, folder) = self.store()?;
+        if self.init && !self.store.is_etcd() {
+            return Err("--init goes with --store etcd://: a folder shows by itself whether it is new".to_owned());
+        }
+        let store = self.store.options(self.init)?;
         let beside_program = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("plugins"));
         Ok(Bootstrap {
             config: self.config,
             store,
-            folder,
             api: self.api,
             api_tls: self.api_tls_cert.zip(self.api_tls_key),
             xds: self.xds,
@@ -282,7 +371,7 @@ mod tests {
 
     #[test]
     fn store_flag_selects_folder_or_etcd() {
-        let etcd = |arguments: &[&str]| match bootstrap(arguments).unwrap().store {
+        let etcd = |arguments: &[&str]| match bootstrap(arguments).unwrap().store.location {
             StoreLocation::Etcd(options) => options,
             StoreLocation::Folder(folder) => panic!("{}", folder.display()),
         };
@@ -297,6 +386,7 @@ mod tests {
             (&["--store", "etcd://127.0.0.1:1/a b"], "the prefix `a b`"),
             (&["--store", "folder", "--state", "s"], "--state goes with"),
             (&["--store", "folder", "--etcd-ca", "ca.pem"], "go with --store etcds://"),
+            (&["--store", "folder", "--init"], "--init goes with --store etcd://"),
         ] {
             let error = bootstrap(arguments).err().unwrap();
             assert!(error.contains(expected), "{arguments:?}: {error}");

@@ -14,11 +14,17 @@
 // The command line.
 pub mod args;
 
+// Backs up, restores, checks and recovers a store.
+pub mod maintenance;
+
 // Wires the parts together and runs them.
 pub mod app;
 
 // The control API: HTTP and JSON.
 pub mod api;
+
+// Faults of the store, for readiness.
+pub mod health;
 
 // Compiles, stores and publishes changes.
 pub mod publish;

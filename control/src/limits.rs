@@ -201,6 +201,13 @@ pub const MIN_ETCD_WATCH_PAUSE: Duration = Duration::from_millis(200);
 /// The longest such pause. It starts over after a watch that lasted longer.
 pub const MAX_ETCD_WATCH_PAUSE: Duration = Duration::from_secs(5);
 
+/// Listeners or clusters that one change may take away in any case. Above, a change that takes away more than half needs
+/// to say that it means it.
+pub const MIN_SHRINK: usize = 10;
+
+/// The time after which files that take away most of the mesh are read again and published: a mount takes less.
+pub const SHRINK_DELAY: Duration = Duration::from_secs(30);
+
 /// The pause between two reads of a shared store. Changes in between are read together.
 pub const STORE_WATCH_DEBOUNCE: Duration = Duration::from_millis(20);
 

@@ -12,6 +12,7 @@ use weir_loader::compile_here;
 fn main() -> ExitCode {
     let result = match CommandLine::parse().action() {
         Ok(Command::Run(bootstrap)) => app::run(*bootstrap),
+        Ok(Command::Maintain(task)) => task.run(),
         Ok(Command::Compile(request)) if compile_here(&request) => Ok(()),
         Ok(Command::Compile(_)) => return ExitCode::FAILURE, // The error is printed already.
         Err(reason) => Err(anyhow::Error::msg(reason)),

@@ -50,6 +50,9 @@ struct RunArgs {
     /// Gateway that this proxy serves, with --xds: NAMESPACE/NAME [default: every Gateway]
     #[arg(long, value_name = "NAME", value_parser = parse_gateway)]
     gateway: Option<String>,
+    /// Follow the control plane of another mesh than before: its ID, from the log line that refuses it
+    #[arg(long, value_name = "ID", requires = "xds")]
+    accept_mesh: Option<String>,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -214,6 +217,7 @@ impl RunArgs {
                 node: node(self.node)?,
                 gateway: self.gateway,
                 join_token: self.join_token_path,
+                accepted_mesh: self.accept_mesh,
             },
             (None, None) => {
                 return Err("set what to serve: --config PATH (a file or a folder) or --xds URL".to_owned());
@@ -376,7 +380,7 @@ mod tests {
             let (urls, node) = (vec![expected.to_owned()], "p1".to_owned());
             assert_eq!(
                 bootstrap.source,
-                ConfigSourceOptions::ControlPlane { urls, node, gateway: None, join_token: None }
+                ConfigSourceOptions::ControlPlane { urls, node, gateway: None, join_token: None, accepted_mesh: None }
             );
         }
     }

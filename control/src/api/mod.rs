@@ -3,6 +3,9 @@
 
 // From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
 
+// Readiness and liveness, without a token.
+mod health;
+
 // Every operation: path, role, request and response.
 mod routes;
 
@@ -65,6 +68,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
+use axum::routing::get;
 use tokio::net::TcpListener;
 use weir_identity::ServerConfig;
 
@@ -100,6 +104,8 @@ fn router(api: &Arc<ApiState>) -> Router {
         router = router.route(operation.path, operation.handler.route_layer(layer));
     }
     router
+        .route("/ready", get(health::ready))
+        .route("/live", get(health::live))
         .fallback(|| async { ApiError::not_found("there is nothing here; /api/v1/openapi.json lists all operations") })
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES)) // Bundles have a limit of their own.
         .with_state(Arc::clone(api))

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::access::{AuditLog, Token, TokenStore};
 use crate::api::response::ApiError;
 use crate::ca::CertificateAuthority;
+use crate::health::Health;
 use crate::limits::{MAX_PUSHES, MAX_REGISTRATIONS, MAX_WAITING_WRITERS, MAX_WATCHERS};
 use crate::publish::Publisher;
 use crate::snapshot_cache::SnapshotCache;
@@ -26,6 +27,8 @@ pub struct ApiState {
     pub ca: Arc<CertificateAuthority>,
     /// Records changes.
     pub audit: AuditLog,
+    /// The faults of the store.
+    pub health: Arc<Health>,
     /// The limits on concurrent requests.
     pub permits: RequestPermits,
 }

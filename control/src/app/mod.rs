@@ -7,6 +7,8 @@
 //! All stored objects and files are compiled before the first publish. If one does not compile, the process exits with
 //! an error, and the proxies keep their last configuration.
 
+mod files;
+
 mod store_watch;
 
 use std::fs;
@@ -25,7 +27,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
-use weir_file_source::{ConfigUpdate, FileSource, WatchSignal};
+use weir_file_source::{FileSource, WatchSignal};
 use weir_identity::{ServerCertificate, ServerConfig, server_tls_config};
 use weir_model::{ClusterName, HostMatch, TrustDomain, write_atomic, write_private};
 use weir_resources::Diagnostic;
@@ -36,13 +38,14 @@ use crate::app::store_watch::StoreFollowers;
 use crate::bundle_store::{BundleStore, TrustedSigners};
 use crate::ca::{CaFiles, CaOptions, CaStorage, CertificateAuthority};
 use crate::filter_validation::FilterValidator;
+use crate::health::Health;
 use crate::limits::{ENDPOINT_DEBOUNCE, EXPIRY_INTERVAL};
 use crate::module_store::ModuleStore;
-use crate::publish::{ChangeError, Publisher, PublisherDeps};
+use crate::publish::{ChangeError, FilesError, Publisher, PublisherDeps, ShrinkPolicy};
 use crate::serve::{CaService, MtlsServices, serve_ads, serve_modules, serve_mtls};
 use crate::snapshot_cache::SnapshotCache;
 use crate::status::ConnectedProxies;
-use crate::store::{ResourceStore, StoreLocation};
+use crate::store::{ResourceStore, StoreOptions};
 use crate::task;
 use crate::workload_registry::WorkloadRegistry;
 
@@ -51,10 +54,8 @@ use crate::workload_registry::WorkloadRegistry;
 pub struct Bootstrap {
     /// The file or folder of resources, if any.
     pub config: Option<PathBuf>,
-    /// The location of the store.
-    pub store: StoreLocation,
-    /// The folder of this process: the audit log, the first token, and the roots of the CA.
-    pub folder: PathBuf,
+    /// The store, and the folder of this process: the audit log, the first token, and the roots of the CA.
+    pub store: StoreOptions,
     /// The address of the API.
     pub api: SocketAddr,
     /// The certificate and key files of the API, if it is served over TLS.
@@ -107,22 +108,23 @@ pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
 }
 
 async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
+    let folder = &bootstrap.store.folder;
     let store = Arc::new(ResourceStore::open(&bootstrap.store)?);
     let tokens = Arc::new(TokenStore::load(&store)?);
-    make_folder(&bootstrap.folder)?;
-    bootstrap_admin_token(&bootstrap.folder, &tokens, &store)?;
-    let audit_path = bootstrap.folder.join("audit.log");
-    let audit = AuditLog::open(&audit_path).with_context(|| format!("{} cannot be written", audit_path.display()))?;
+    make_folder(folder)?;
     let ca = Arc::new(CertificateAuthority::open(CaOptions {
-        storage: if store.is_shared() {
-            CaStorage::Store(Arc::clone(&store))
-        } else {
-            CaStorage::File(bootstrap.folder.join("authority.json"))
-        },
+        storage: CaStorage::of(&store, folder),
         external: bootstrap.ca.clone(),
         domain: bootstrap.trust_domain.clone(),
         lifetime: bootstrap.certificate_lifetime,
+        may_create_root: !store.is_initialized(),
     })?);
+    if !tokens.has_admin() {
+        create_first_token(folder, &tokens, &store)?;
+    }
+    store.mark_initialized()?;
+    let audit_path = folder.join("audit.log");
+    let audit = AuditLog::open(&audit_path).with_context(|| format!("{} cannot be written", audit_path.display()))?;
     let listeners = Listeners::bind(&bootstrap).await?;
     let bundles = Arc::new(BundleStore::open(Arc::clone(&store), bootstrap.trusted_signers.clone())?);
     let module_store = Arc::new(ModuleStore::new(bootstrap.plugins.clone()).with_bundles(Arc::clone(&bundles)));
@@ -142,21 +144,24 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         StoreFollowers { publisher: Arc::clone(&publisher), tokens: Arc::clone(&tokens), ca: Arc::clone(&ca) };
     task::spawn("leases", expire_workloads(Arc::clone(&publisher)));
     task::spawn("registered endpoints", publish_endpoints(Arc::clone(&publisher)));
-    task::spawn("store watch", store_watch::run(store, followers));
+    let health = Arc::new(Health::default());
+    task::spawn("store watch", store_watch::run(Arc::clone(&store), followers, Arc::clone(&health)));
     let proxies = ConnectedProxies::new();
     listeners.log_addresses(&bootstrap)?;
     let Listeners { api, xds, xds_mtls, modules } = listeners;
-    let ads = serve_ads(xds, Arc::clone(&snapshot_cache), Arc::clone(&proxies));
+    let mesh: Arc<str> = Arc::from(store.id());
+    let ads = serve_ads(xds, Arc::clone(&snapshot_cache), Arc::clone(&proxies), Arc::clone(&mesh));
     let services = MtlsServices {
         snapshot_cache: Arc::clone(&snapshot_cache),
         proxies: Arc::clone(&proxies),
         ca: Arc::clone(&ca),
         ca_service: CaService::new(Arc::clone(&ca), Arc::clone(&tokens)),
         modules: Arc::clone(&module_store),
+        mesh,
     };
     let ads_mtls = serve_mtls(xds_mtls, services);
     let permits = RequestPermits::default();
-    let state = Arc::new(ApiState { publisher, snapshot_cache, proxies, tokens, ca, audit, permits });
+    let state = Arc::new(ApiState { publisher, snapshot_cache, proxies, tokens, ca, audit, permits, health });
     let api = serve_api(api, api_tls(&bootstrap)?, state);
     let modules = serve_modules(modules, module_store);
     tokio::select! {
@@ -189,13 +194,17 @@ async fn initial_publish(bootstrap: &Bootstrap, publisher: &Arc<Publisher>) -> a
     let mut source = FileSource::start(path, &bootstrap.plugins, compile)
         .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;
     let first = source.read().await;
-    if let Err(diagnostics) = apply_files(publisher, first).await {
-        return Err(startup_error(&path.display().to_string(), &diagnostics));
+    match files::apply(publisher, first, ShrinkPolicy::Allow).await {
+        Ok(()) => {}
+        Err(FilesError::Invalid(diagnostics)) => {
+            return Err(startup_error(&path.display().to_string(), &diagnostics));
+        }
+        Err(FilesError::Shrinks(reason)) => return Err(anyhow!(reason)),
     }
     let signal = source.signal();
     let (updates, changes) = watch::channel(None);
     task::spawn("file source", source.follow(updates));
-    task::spawn("files", follow_files(Arc::clone(publisher), changes));
+    task::spawn("files", files::follow(Arc::clone(publisher), changes, signal.clone()));
     Ok(Some(signal))
 }
 
@@ -204,19 +213,6 @@ fn startup_error(source: &str, diagnostics: &[Diagnostic]) -> anyhow::Error {
         error!("rejected: {diagnostic}");
     }
     anyhow!("{source} rejected, with the {} errors above; nothing was published", diagnostics.len())
-}
-
-async fn follow_files(publisher: Arc<Publisher>, mut updates: watch::Receiver<Option<ConfigUpdate>>) {
-    while updates.changed().await.is_ok() {
-        let Some(update) = updates.borrow_and_update().clone() else { continue };
-        match apply_files(&publisher, update).await {
-            Ok(()) => info!("configuration published from files"),
-            Err(diagnostics) => {
-                diagnostics.iter().for_each(|diagnostic| warn!("rejected: {diagnostic}"));
-                warn!(errors = diagnostics.len(), "files rejected; the last valid configuration stays");
-            }
-        }
-    }
 }
 
 /// Removes workloads whose lease has expired, every [`EXPIRY_INTERVAL`].
@@ -241,28 +237,24 @@ async fn publish_endpoints(publisher: Arc<Publisher>) {
     }
 }
 
-/// Publishes the files of an update.
-async fn apply_files(publisher: &Arc<Publisher>, update: ConfigUpdate) -> Result<(), Vec<Diagnostic>> {
-    if let Err(diagnostics) = update.outcome {
-        return Err(diagnostics.to_vec());
-    }
-    let publisher = Arc::clone(publisher);
-    let applied = task::blocking(move || publisher.apply_files(&update.files)).await;
-    applied.unwrap_or(Ok(())) // `None` if the process ends.
-}
-
 /// Creates a folder that only this user may read.
 fn make_folder(folder: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("{} cannot be made", folder.display()))
 }
 
-/// Creates an admin token unless one exists, so that the first API call is possible. The token is written to
-/// `admin.token` before it becomes valid, so a crash cannot lose it.
-fn bootstrap_admin_token(folder: &Path, tokens: &TokenStore, store: &ResourceStore) -> anyhow::Result<()> {
-    if tokens.has_admin() {
+/// Creates an admin token in a new store, so that the first API call is possible. A store that has been used gets none:
+/// its tokens have expired or were revoked, which an operator decides about.
+fn create_first_token(folder: &Path, tokens: &TokenStore, store: &ResourceStore) -> anyhow::Result<()> {
+    if store.is_initialized() {
+        warn!("no token of the role admin is valid; create one with `weir-control recover admin-token`");
         return Ok(());
     }
+    create_admin_token(folder, tokens, store)
+}
+
+/// Creates an admin token. It is written to `admin.token` before it becomes valid, so a crash cannot lose it.
+pub(crate) fn create_admin_token(folder: &Path, tokens: &TokenStore, store: &ResourceStore) -> anyhow::Result<()> {
     let new = TokenRequest {
         name: "admin".to_owned(),
         role: Role::Admin,
@@ -310,7 +302,7 @@ impl Listeners {
     fn log_addresses(&self, bootstrap: &Bootstrap) -> anyhow::Result<()> {
         let (api, xds, modules) = (self.api.local_addr()?, self.xds.local_addr()?, self.modules.local_addr()?);
         let xds_mtls = self.xds_mtls.local_addr()?;
-        info!(%api, %xds, %xds_mtls, %modules, store = %bootstrap.store, "listening");
+        info!(%api, %xds, %xds_mtls, %modules, store = %bootstrap.store.location, "listening");
         let Some(path) = &bootstrap.address_path else { return Ok(()) };
         let text = json!({"api": api, "xds": xds, "xdsMtls": xds_mtls, "modules": modules}).to_string();
         write_atomic(path, text.as_bytes())

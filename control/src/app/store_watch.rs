@@ -1,18 +1,21 @@
-//! Follows a shared store: reads what other replicas write.
+//! Follows the store: reads what other replicas write, and checks that the store is still the one that this process has
+//! used.
 
 use std::sync::Arc;
 
+use tokio::sync::watch::Receiver;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info};
 
 use crate::access::TokenStore;
 use crate::ca::CertificateAuthority;
+use crate::health::Health;
 use crate::limits::{STORE_POLL_INTERVAL, STORE_WATCH_DEBOUNCE};
 use crate::publish::Publisher;
 use crate::store::ResourceStore;
 use crate::task;
 
-/// The parts that follow a shared store. One failing does not stop the others.
+/// The parts that follow a store. One failing does not stop the others.
 #[derive(Clone)]
 pub(super) struct StoreFollowers {
     pub(super) publisher: Arc<Publisher>,
@@ -21,35 +24,45 @@ pub(super) struct StoreFollowers {
 }
 
 impl StoreFollowers {
-    /// Reads what other replicas have written, and returns the errors. Blocks.
+    /// Checks the store and reads what other replicas have written. Returns the faults. Blocks.
     fn sync(&self, store: &ResourceStore) -> Vec<String> {
-        let results = [
-            self.publisher.sync().map_err(|error| error.to_string()),
-            self.tokens.reload(store).map_err(|error| error.to_string()),
-            self.ca.reload().map_err(|error| error.to_string()),
-        ];
+        if let Err(error) = store.verify() {
+            return vec![error.to_string()]; // Nothing of another store is read.
+        }
+        let results = if store.is_shared() {
+            vec![
+                self.publisher.sync().map_err(|error| error.to_string()),
+                self.tokens.reload(store).map_err(|error| error.to_string()),
+                self.ca.reload().map_err(|error| error.to_string()),
+            ]
+        } else {
+            vec![self.ca.check_storage().map_err(|error| error.to_string())]
+        };
         results.into_iter().filter_map(Result::err).collect()
     }
 }
 
-/// Synchronizes after each change of a shared store. Returns at once if the store is not shared.
-pub(super) async fn run(store: Arc<ResourceStore>, followers: StoreFollowers) {
-    let Some(mut changes) = store.changes() else { return };
-    let mut logged = Vec::new();
+/// Synchronizes after each change of a shared store, and checks every store each [`STORE_POLL_INTERVAL`].
+pub(super) async fn run(store: Arc<ResourceStore>, followers: StoreFollowers, health: Arc<Health>) {
+    let mut changes = store.changes();
     loop {
-        // A broken watch may be silent, so the store is also polled.
-        drop(timeout(STORE_POLL_INTERVAL, changes.changed()).await);
-        sleep(STORE_WATCH_DEBOUNCE).await;
-        changes.borrow_and_update();
+        wait_for_change(changes.as_mut()).await;
         let (store, followers) = (Arc::clone(&store), followers.clone());
-        let Some(reasons) = task::blocking(move || followers.sync(&store)).await else { continue };
-        if reasons == logged {
+        let Some(faults) = task::blocking(move || followers.sync(&store)).await else { continue };
+        if !health.replace(faults.clone()) {
             continue; // Already logged.
         }
-        reasons.iter().for_each(|reason| warn!("cannot sync shared store: {reason}"));
-        if reasons.is_empty() {
-            info!("shared store synced again");
+        faults.iter().for_each(|fault| error!("not ready; the last published configuration serves: {fault}"));
+        if faults.is_empty() {
+            info!("the store is in order again; ready");
         }
-        logged = reasons;
     }
+}
+
+async fn wait_for_change(changes: Option<&mut Receiver<u64>>) {
+    let Some(changes) = changes else { return sleep(STORE_POLL_INTERVAL).await };
+    // A broken watch may be silent, so the store is also polled.
+    drop(timeout(STORE_POLL_INTERVAL, changes.changed()).await);
+    sleep(STORE_WATCH_DEBOUNCE).await;
+    changes.borrow_and_update();
 }

@@ -35,6 +35,7 @@ use weir_model::{SpiffeId, TrustDomain, hex};
 
 use crate::ca::external::ExternalCa;
 use crate::ca::root::{Root, Validity, signed};
+use crate::ca::storage::RECOVERY;
 use crate::limits::CLOCK_SKEW;
 use crate::store::StoreError;
 
@@ -52,6 +53,8 @@ pub struct CaOptions {
     pub domain: TrustDomain,
     /// The lifetime of a certificate.
     pub lifetime: Duration,
+    /// True if the mesh is new, so that a storage without roots has not lost them.
+    pub may_create_root: bool,
 }
 
 /// The certificate authority of a trust domain.
@@ -124,10 +127,10 @@ pub struct CaRootStatus {
 }
 
 impl CertificateAuthority {
-    /// Opens the certificate authority of a storage. Creates a root if the storage has none. Blocks on the storage.
+    /// Opens the certificate authority of a storage. Creates the root of a new mesh. Blocks on the storage.
     ///
     /// # Errors
-    /// The storage cannot be read or written, or belongs to another trust domain.
+    /// The storage cannot be read or written, has lost its roots, or belongs to another trust domain.
     pub fn open(options: CaOptions) -> Result<Self, CaError> {
         let (server_identity, write_lock) = (None, Mutex::default());
         if let Some(files) = &options.external {
@@ -139,13 +142,36 @@ impl CertificateAuthority {
         }
         let bytes = match options.storage.read()? {
             Some(bytes) => bytes,
-            None => options.create_root()?,
+            None if options.may_create_root => options.create_root(None)?,
+            None => return Err(options.storage.lost()),
         };
         let ca = options.parse_state(&bytes)?;
         let state = Mutex::new(CachedState { ca, bytes, server_identity });
         let authority = Self { options, external: None, state, write_lock };
         authority.record_max_ttl()?;
         Ok(authority)
+    }
+
+    /// Checks that a storage has roots that can be read. Blocks on the storage.
+    ///
+    /// # Errors
+    /// The storage cannot be read, or has no readable roots.
+    pub fn check_roots(storage: &CaStorage) -> Result<(), CaError> {
+        let bytes = storage.read()?.ok_or_else(|| storage.lost())?;
+        let bad = |reason| CaError::InvalidState { location: storage.to_string(), reason };
+        parse_roots(&bytes).map(drop).map_err(bad)
+    }
+
+    /// Creates a new root in place of roots that are lost or damaged, and returns its fingerprint. No workload of the mesh
+    /// trusts it. Blocks on the storage.
+    ///
+    /// # Errors
+    /// The storage cannot be read or written.
+    pub fn replace_lost_roots(options: &CaOptions) -> Result<String, CaError> {
+        let before = options.storage.read()?;
+        let bytes = options.create_root(before.as_deref())?;
+        let ca = options.parse_state(&bytes)?;
+        Ok(hex_fingerprint(&active_root(&ca, Timestamp::now()).certificate()?))
     }
 
     /// Reads the state that another replica has written. Blocks on the storage.
@@ -157,8 +183,36 @@ impl CertificateAuthority {
             return Ok(());
         }
         let _guard = self.write_lock.lock();
+        if self.options.storage.read()?.is_none() && self.options.storage.is_new_store() {
+            // An operator has accepted an empty store. The workloads trust the roots of this process.
+            let bytes = self.state.lock().bytes.clone();
+            self.options.storage.replace(None, &bytes)?;
+        }
         self.reload_state()?;
         self.record_max_ttl()
+    }
+
+    /// Checks that the roots are stored as this process knows them. Blocks on the storage.
+    ///
+    /// # Errors
+    /// The storage cannot be read, or another program has removed or changed the roots.
+    pub fn check_storage(&self) -> Result<(), CaError> {
+        let _guard = self.write_lock.lock();
+        self.check_file()
+    }
+
+    fn check_file(&self) -> Result<(), CaError> {
+        if self.external.is_some() || matches!(self.options.storage, CaStorage::Store(_)) {
+            return Ok(()); // A shared store compares the bytes when it replaces them.
+        }
+        match self.options.storage.read()? {
+            Some(bytes) if bytes == self.state.lock().bytes => Ok(()),
+            Some(_) => Err(CaError::InvalidState {
+                location: self.options.storage.to_string(),
+                reason: format!("another program has changed it while it was in use; {RECOVERY}"),
+            }),
+            None => Err(self.options.storage.lost()),
+        }
     }
 
     /// Returns the trust domain of the signed identities.
@@ -304,6 +358,7 @@ impl CertificateAuthority {
 
     /// Replaces the stored state. Returns false, and changes nothing, if another replica has written meanwhile.
     fn replace(&self, ca: CaState) -> Result<bool, CaError> {
+        self.check_file()?;
         let (before, bytes) = (self.state.lock().bytes.clone(), to_bytes(&ca)?);
         if !self.options.storage.replace(Some(&before), &bytes)? {
             return Ok(false);
@@ -314,8 +369,7 @@ impl CertificateAuthority {
     }
 
     fn reload_state(&self) -> Result<(), CaError> {
-        let missing = || StoreError::Damaged("the roots of the mesh are gone".to_owned());
-        let bytes = self.options.storage.read()?.ok_or_else(missing)?;
+        let bytes = self.options.storage.read()?.ok_or_else(|| self.options.storage.lost())?;
         let ca = self.options.parse_state(&bytes)?;
         let mut state = self.state.lock();
         (state.ca, state.bytes) = (ca, bytes);
@@ -324,14 +378,14 @@ impl CertificateAuthority {
 }
 
 impl CaOptions {
-    /// Creates and stores the first root, and returns the stored bytes: those of another replica if it wrote
-    /// first.
-    fn create_root(&self) -> Result<Vec<u8>, CaError> {
+    /// Creates and stores the first root in place of `before`, and returns the stored bytes: those of another replica if it
+    /// wrote first.
+    fn create_root(&self, before: Option<&[u8]>) -> Result<Vec<u8>, CaError> {
         let root = Root::new(&self.domain, Timestamp::now())?;
         let trust_domain = self.domain.to_string();
         let ca = CaState { trust_domain, roots: vec![root], longest_lifetime_seconds: self.lifetime.as_secs() };
         let bytes = to_bytes(&ca)?;
-        if self.storage.replace(None, &bytes)? {
+        if self.storage.replace(before, &bytes)? {
             return Ok(bytes);
         }
         let missing = || StoreError::Damaged("the roots of the mesh come and go".to_owned());
@@ -340,16 +394,21 @@ impl CaOptions {
 
     fn parse_state(&self, bytes: &[u8]) -> Result<CaState, CaError> {
         let bad = |reason: String| CaError::InvalidState { location: self.storage.to_string(), reason };
-        let ca: CaState = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
+        let ca = parse_roots(bytes).map_err(|reason| bad(format!("{reason}; {RECOVERY}")))?;
         if ca.trust_domain != self.domain.as_str() {
             let (theirs, ours) = (&ca.trust_domain, &self.domain);
             return Err(bad(format!("it is the authority of `{theirs}`, not of `{ours}`; see --trust-domain")));
         }
-        if ca.roots.is_empty() || ca.roots.iter().any(|root| root.certificate().is_err()) {
-            return Err(bad("there is no root in it, or one that cannot be read".to_owned()));
-        }
         Ok(ca)
     }
+}
+
+fn parse_roots(bytes: &[u8]) -> Result<CaState, String> {
+    let ca: CaState = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if ca.roots.is_empty() || ca.roots.iter().any(|root| root.certificate().is_err()) {
+        return Err("there is no root in it, or one that cannot be read".to_owned());
+    }
+    Ok(ca)
 }
 
 impl CaState {
@@ -386,7 +445,8 @@ mod tests {
     fn open(folder: &Path, domain: &str, lifetime: Duration) -> Result<CertificateAuthority, CaError> {
         let domain = TrustDomain::new(domain).unwrap();
         let storage = CaStorage::File(folder.join("authority.json"));
-        CertificateAuthority::open(CaOptions { storage, external: None, domain, lifetime })
+        let may_create_root = !folder.join("used").exists();
+        CertificateAuthority::open(CaOptions { storage, external: None, domain, lifetime, may_create_root })
     }
 
     fn request() -> Vec<u8> {
@@ -422,6 +482,27 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(folder.path().join("authority.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn lost_or_changed_roots_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, lifetime) = (folder.path().join("authority.json"), Duration::from_secs(60));
+        let authority = open(folder.path(), "mesh.example", lifetime).unwrap();
+        authority.check_storage().unwrap();
+        let stored = std::fs::read(&path).unwrap();
+        std::fs::write(folder.path().join("used"), "").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let is_advice = |error: CaError| error.to_string().contains("weir-control recover authority");
+        assert!(authority.check_storage().is_err_and(is_advice));
+        assert!(authority.rotate().is_err_and(is_advice), "a rotation would write the only copy");
+        assert!(open(folder.path(), "mesh.example", lifetime).is_err_and(is_advice));
+        assert!(!path.exists());
+        std::fs::write(&path, "{}").unwrap();
+        assert!(authority.check_storage().is_err_and(is_advice));
+        std::fs::write(&path, stored).unwrap();
+        authority.check_storage().unwrap();
+        assert_eq!(authority.rotate().unwrap().roots.len(), 2);
     }
 
     #[test]

@@ -2,15 +2,23 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weir_model::atomic_file;
 
+use crate::ca::error::CaError;
 use crate::store::{ResourceStore, StoreError};
 
 /// The key of the state in the store.
-const KEY: &str = "authority";
+pub(crate) const KEY: &str = "authority";
+/// The name of the file of the state, in the folder of a store that is not shared.
+pub(crate) const FILE: &str = "authority.json";
+
+/// The advice for roots that are lost or damaged, as the end of a message.
+pub(super) const RECOVERY: &str = "workloads keep their certificates until they end; restore a backup with `weir-control \
+                                   restore`, or create a new root, which every workload must join again, with \
+                                   `weir-control recover authority` (docs/operations.md, Recovery)";
 
 /// The storage of the certificate authority's state.
 pub enum CaStorage {
@@ -21,6 +29,25 @@ pub enum CaStorage {
 }
 
 impl CaStorage {
+    /// Returns the storage of a control plane: its store if others share it, else a file in its folder.
+    pub fn of(store: &Arc<ResourceStore>, folder: &Path) -> Self {
+        if store.is_shared() { Self::Store(Arc::clone(store)) } else { Self::File(folder.join(FILE)) }
+    }
+
+    /// Returns true for a shared store that an operator has accepted empty, without roots.
+    pub(super) fn is_new_store(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Store(store) => !store.is_initialized(),
+        }
+    }
+
+    /// Returns the error for roots that are gone.
+    pub(super) fn lost(&self) -> CaError {
+        let reason = format!("the roots of the mesh are gone; {RECOVERY}");
+        CaError::InvalidState { location: self.to_string(), reason }
+    }
+
     /// Returns the stored bytes. Blocks on disk or etcd.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
         match self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_resources::SourceFile;
 
+use crate::publish::shrink::ShrinkPolicy;
 use crate::snapshot_cache::EncodedSnapshot;
 use crate::store::{ObjectChange, ObjectRef};
 
@@ -32,6 +33,8 @@ pub struct ChangeRequest {
     pub expected: Option<u64>,
     /// Validates the change without committing it.
     pub is_dry_run: bool,
+    /// Whether the change may take away most of the mesh.
+    pub shrink: ShrinkPolicy,
     /// The namespaces that the token may change; all when `None`.
     pub namespaces: Option<Vec<String>>,
 }

@@ -28,6 +28,15 @@ pub enum ChangeError {
     Unpublishable(String),
 }
 
+/// The reason that files were not published. Nothing was changed.
+#[derive(Debug)]
+pub enum FilesError {
+    /// The files are invalid.
+    Invalid(Vec<Diagnostic>),
+    /// The files take away most of the mesh, which is often a mistake. The text is the rest of a sentence about them.
+    Shrinks(String),
+}
+
 /// Returns the error for a change that lost against other replicas [`MAX_CONFLICTS`] times.
 pub(super) fn conflict_error() -> ChangeError {
     ChangeError::Conflict(format!("other replicas committed first {MAX_CONFLICTS} times; try again"))

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use weir_resources::{Compiled, Diagnostic, SourceFile};
 
 use crate::publish::diagnostics::to_change_error;
-use crate::publish::error::ChangeError;
+use crate::publish::error::{ChangeError, FilesError};
 use crate::publish::publisher::Publisher;
+use crate::publish::shrink::ShrinkPolicy;
 use crate::publish::state::WriterState;
 use crate::snapshot_cache::EncodedSnapshot;
 
@@ -26,11 +27,15 @@ impl Publisher {
     /// one.
     ///
     /// # Errors
-    /// Every error of the files, with file and line. The current snapshot stays.
-    pub fn apply_files(&self, files: &[SourceFile]) -> Result<(), Vec<Diagnostic>> {
+    /// Every error of the files, with file and line, or the files take away most of the mesh. The current snapshot stays.
+    pub fn apply_files(&self, files: &[SourceFile], shrink: ShrinkPolicy) -> Result<(), FilesError> {
         let mut writer = self.writer.lock();
-        let (compiled, encoded) = self.build_files(&mut writer, files)?;
+        let (compiled, encoded) = self.build_files(&mut writer, files).map_err(FilesError::Invalid)?;
         let before = self.snapshot_cache.current();
+        if let Err(reason) = shrink.check(&before.snapshot, &compiled.snapshot) {
+            self.evict_unused();
+            return Err(FilesError::Shrinks(reason));
+        }
         if before.generation > 0 && encoded.is_equivalent(&before) {
             files.clone_into(&mut writer.files);
             self.refresh_read_view(&writer);
@@ -103,8 +108,8 @@ mod tests {
         };
         publisher.validate_files(&service(1)).unwrap();
         assert_eq!(snapshot_cache.current().generation, 0, "validation publishes nothing");
-        publisher.apply_files(&service(1)).unwrap();
-        publisher.apply_files(&service(1)).unwrap();
+        publisher.apply_files(&service(1), ShrinkPolicy::Reject).unwrap();
+        publisher.apply_files(&service(1), ShrinkPolicy::Reject).unwrap();
         assert_eq!(snapshot_cache.current().generation, 1);
         publisher.validate_files(&[]).unwrap();
         assert_eq!(
@@ -112,7 +117,7 @@ mod tests {
             1,
             "validation of removed files publishes nothing"
         );
-        publisher.apply_files(&service(2)).unwrap();
+        publisher.apply_files(&service(2), ShrinkPolicy::Reject).unwrap();
         assert_eq!(snapshot_cache.current().generation, 2);
     }
 }

@@ -39,6 +39,9 @@ mod diagnostics;
 // The state under the lock, and how a request changes its objects.
 mod state;
 
+// Changes that take away most of the mesh.
+mod shrink;
+
 // The permissions of a request, and the modules that it may use.
 mod admission;
 
@@ -50,6 +53,7 @@ mod error;
 
 pub use bundles::PushResult;
 pub use change::{Change, ChangeRequest, ChangeResult, DryRun};
-pub use error::ChangeError;
+pub use error::{ChangeError, FilesError};
 pub use publisher::{PublishedSources, Publisher, PublisherDeps};
 pub use read_view::PublishedObject;
+pub use shrink::ShrinkPolicy;

@@ -164,6 +164,13 @@ impl Publisher {
         }
         // Only a change that can be published is committed.
         let encoded = encoded.map_err(|error| writer.locate_encode_error(change, &bundles, &compiled, error))?;
+        if !request.is_dry_run
+            && let Err(reason) = request.shrink.check(&self.snapshot_cache.current().snapshot, &compiled.snapshot)
+        {
+            self.evict_unused();
+            let advice = "if this is intended, repeat it with `allowShrink=true` (`weir --allow-shrink`)";
+            return Err(ChangeError::Conflict(format!("the change {reason}; {advice}")));
+        }
         if request.is_dry_run {
             let dry_run = Some(DryRun { before: self.snapshot_cache.current(), after: encoded });
             return Ok(Some(ChangeResult { revision: writer.state.revision, changes, dry_run }));

@@ -49,13 +49,14 @@ pub async fn serve_ads(
     listener: TcpListener,
     snapshot_cache: Arc<SnapshotCache>,
     proxies: Arc<ConnectedProxies>,
+    mesh: Arc<str>,
 ) -> Result<(), tonic::transport::Error> {
     // tonic sets this only on sockets that it accepts itself. Without it a response may wait for the ACK of another.
     let connections = TcpListenerStream::new(listener).map(|accepted| {
         accepted.inspect(|socket| drop(socket.set_nodelay(true))) // A failure only costs latency.
     });
     server()
-        .add_service(AdsServer { snapshot_cache, proxies, requires_identity: false })
+        .add_service(AdsServer { snapshot_cache, proxies, mesh, requires_identity: false })
         .serve_with_incoming(connections)
         .await
 }
@@ -72,6 +73,8 @@ pub struct MtlsServices {
     pub ca_service: Arc<CaService>,
     /// The modules that proxies fetch.
     pub modules: Arc<ModuleStore>,
+    /// The id of the mesh, sent with each response.
+    pub mesh: Arc<str>,
 }
 
 /// Serves ADS and modules to authenticated workloads, and `Certificates/Sign` to every client, until the process ends.
@@ -79,9 +82,9 @@ pub struct MtlsServices {
 /// # Errors
 /// The listener fails.
 pub async fn serve_mtls(listener: TcpListener, services: MtlsServices) -> Result<(), tonic::transport::Error> {
-    let MtlsServices { snapshot_cache, proxies, ca, ca_service, modules } = services;
+    let MtlsServices { snapshot_cache, proxies, ca, ca_service, modules, mesh } = services;
     let mut routes = Routes::builder();
-    routes.add_service(AdsServer { snapshot_cache, proxies, requires_identity: true });
+    routes.add_service(AdsServer { snapshot_cache, proxies, mesh, requires_identity: true });
     routes.add_service(CertificateServiceServer::new(ca_service));
     let routes = routes.routes().into_axum_router().merge(modules_for_workloads(modules));
     server().add_routes(Routes::from(routes)).serve_with_incoming(mtls::accept(listener, ca)).await
@@ -96,6 +99,8 @@ fn server() -> Server {
 pub struct AdsServer {
     snapshot_cache: Arc<SnapshotCache>,
     proxies: Arc<ConnectedProxies>,
+    /// The id of the mesh.
+    mesh: Arc<str>,
     /// True if only clients with a valid workload certificate may open a stream.
     requires_identity: bool,
 }
@@ -121,7 +126,7 @@ impl AdsServer {
         let stream: AdsStream<P> = AdsStream {
             snapshot_cache: Arc::clone(&self.snapshot_cache),
             proxies: Arc::clone(&self.proxies),
-            state: ServerState::new(P::PROTOCOL),
+            state: ServerState::new(P::PROTOCOL).with_mesh(&self.mesh),
             started: Instant::now(),
             peer_identity,
             proxy: None,

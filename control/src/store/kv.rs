@@ -7,8 +7,9 @@ use tokio::sync::watch;
 
 use super::error::StoreError;
 use super::etcd::EtcdKv;
+use super::lineage::StoreFault;
 use super::location::StoreLocation;
-use super::redb::RedbKv;
+use super::redb::{self, RedbKv};
 use super::txn::{KeyRange, Order, Precondition, Txn};
 
 /// A key-value store with conditional transactions.
@@ -21,14 +22,29 @@ pub(crate) enum KvStore {
 }
 
 impl KvStore {
-    /// Opens the store at a location.
+    /// Opens the store at a location. An absent file is created if `may_create` is true.
     ///
     /// # Errors
-    /// The store cannot be read or written, or another process has its file open.
-    pub(crate) fn open(location: &StoreLocation) -> Result<Self, StoreError> {
+    /// The store cannot be read or written, its file is absent, empty or damaged, or another process has it open.
+    pub(super) fn open(location: &StoreLocation, may_create: bool) -> Result<Self, StoreError> {
         match location {
-            StoreLocation::Folder(folder) => RedbKv::open(folder).map(Self::Redb),
+            StoreLocation::Folder(folder) if RedbKv::exists(folder) => RedbKv::open(folder).map(Self::Redb),
+            StoreLocation::Folder(folder) if may_create => RedbKv::create(folder).map(Self::Redb),
+            StoreLocation::Folder(folder) => {
+                Err(StoreFault::NoFile(folder.join(redb::FILE)).error(&location.to_string()))
+            }
             StoreLocation::Etcd(options) => EtcdKv::open(options).map(Self::Etcd),
+        }
+    }
+
+    /// Checks that a file is as this process has left it. An etcd is checked by the values in it.
+    ///
+    /// # Errors
+    /// The file was removed, replaced or overwritten by another program.
+    pub(super) fn check_unchanged(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Redb(redb) => redb.check_unchanged(),
+            Self::Etcd(_) => Ok(()),
         }
     }
 

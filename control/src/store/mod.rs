@@ -18,9 +18,25 @@
 
 // From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
 
+mod object_set;
+
+mod upgrade;
+
+mod maintenance;
+
+mod backup;
+
+mod verified_kv;
+
+mod records;
+
+mod revision;
+
 mod kv;
 
 mod redb;
+
+mod lineage;
 
 mod location;
 
@@ -28,42 +44,41 @@ mod etcd;
 
 mod txn;
 
-mod object_set;
-
-mod upgrade;
-
-mod revision;
-
 mod error;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use rand::TryRngCore;
-use rand::rngs::OsRng;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::info;
 use weir_resources::ObjectId;
 
+pub use backup::{BackupHeader, read_backup};
 pub use error::StoreError;
 pub use etcd::{EtcdKeyPair, EtcdOptions, EtcdTls};
 pub use location::StoreLocation;
+pub use maintenance::{Maintenance, RecoveredStore};
 pub use object_set::{ObjectSet, StoredObject};
+pub(crate) use records::BlobRef;
 pub use revision::{ObjectChange, ObjectRef, Revision, RevisionAction, RevisionMeta};
+pub(crate) use upgrade::upgrade_change;
+pub use verified_kv::StoreOptions;
 
 use crate::limits::{CHECKPOINT_INTERVAL, MAX_CONFLICTS, MAX_REVISIONS, MAX_TOKENS, RECORD_PART_BYTES};
-use kv::KvStore;
 use object_set::CheckpointObject;
+use records::{
+    BUNDLE_SET_VERSION, CHECKPOINT, Checkpoint, HEAD, Head, RevisionEntry, from_bytes, parse_head, part_key, random,
+    revision_key, to_bytes,
+};
 use txn::{KeyRange, Order, Precondition, Put, Txn};
 use upgrade::object_id;
-pub(crate) use upgrade::upgrade_change;
+use verified_kv::VerifiedKv;
 
 /// The kind of entries that bundles are stored under.
 pub(crate) const BUNDLES: &str = "bundles";
-/// The key of the bundle set's version.
-const BUNDLE_SET_VERSION: &str = "bundle-stamp";
 
 /// The outcome of a commit.
 #[must_use]
@@ -78,33 +93,7 @@ pub enum CommitOutcome {
 /// The store of the control plane.
 #[derive(Debug)]
 pub struct ResourceStore {
-    kv: KvStore,
-}
-
-/// The value of `head`: the last revision.
-#[derive(Debug, Serialize, Deserialize)]
-struct Head {
-    revision: u64,
-    /// The prefix of the revision's record. It is unique also between two revisions of one number, which exist after
-    /// the store was restored from a backup.
-    #[serde(default)]
-    record: String,
-}
-
-/// A revision without its changes.
-#[derive(Debug, Serialize, Deserialize)]
-struct RevisionEntry {
-    #[serde(flatten)]
-    meta: RevisionMeta,
-    /// The changes.
-    record: BlobRef,
-}
-
-/// A reference to bytes that are stored in parts, because one value may be too small for them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BlobRef {
-    prefix: String,
-    parts: usize,
+    kv: VerifiedKv,
 }
 
 /// The version of the set of bundles: a random value that every change of the bundles replaces. Used for optimistic
@@ -118,27 +107,63 @@ impl BundleSetVersion {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Checkpoint {
-    revision: u64,
-    record: BlobRef,
+const fn head_precondition(head: Option<&[u8]>) -> Precondition<'_> {
+    Precondition { key: HEAD, value: head }
 }
 
 impl ResourceStore {
-    /// Opens the store at a location.
+    /// Opens a store. A folder without a store and without files of a control plane that has served is new; so is an
+    /// empty etcd with `may_init`.
     ///
     /// # Errors
-    /// The store cannot be read or written, is damaged, or is a folder that another process has open.
-    pub fn open(location: &StoreLocation) -> Result<Self, StoreError> {
-        KvStore::open(location).map(|kv| Self { kv })
+    /// The store cannot be read or written, is damaged, is a folder that another process has open, or is not the store
+    /// that was used with this state folder.
+    pub fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        VerifiedKv::open(options).map(|kv| Self { kv })
     }
 
-    /// Opens the store of a folder.
+    /// Opens the store of a folder, or creates it.
     ///
     /// # Errors
     /// See [`ResourceStore::open`].
     pub fn in_folder(folder: &Path) -> Result<Self, StoreError> {
-        Self::open(&StoreLocation::Folder(folder.to_owned()))
+        let location = StoreLocation::Folder(folder.to_owned());
+        Self::open(&StoreOptions { location, folder: folder.to_owned(), may_init: true })
+    }
+
+    /// Returns the id of the store, which is the id of the mesh.
+    pub fn id(&self) -> String {
+        self.kv.id()
+    }
+
+    /// Returns true if the first roots and the first token of the mesh exist. Before that, a start may create them.
+    pub fn is_initialized(&self) -> bool {
+        self.kv.is_initialized()
+    }
+
+    /// Records that the first roots and the first token exist.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn mark_initialized(&self) -> Result<(), StoreError> {
+        self.kv.mark_initialized()
+    }
+
+    /// Checks that the store is the one that this process has used, with all revisions that it has seen.
+    ///
+    /// # Errors
+    /// The store cannot be read, or was emptied, set back or exchanged.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        self.kv.verify()
+    }
+
+    /// Writes a backup of the store. `authority` is the state of the CA, unless the store has it.
+    ///
+    /// # Errors
+    /// The store is lost or cannot be read, the output cannot be written, or the store has changed too much meanwhile.
+    pub fn back_up(&self, authority: Option<&[u8]>, output: impl Write) -> Result<BackupHeader, StoreError> {
+        self.verify()?;
+        maintenance::back_up(&self.kv.kv, authority, output)
     }
 
     /// Returns a channel that changes when another process may have written; `None` if no other process can.
@@ -148,11 +173,19 @@ impl ResourceStore {
 
     /// Returns true if other replicas may write to the store.
     pub const fn is_shared(&self) -> bool {
-        matches!(self.kv, KvStore::Etcd(_))
+        self.kv.is_shared()
     }
 
     /// Returns all objects as of the last revision.
     pub fn load(&self) -> Result<ObjectSet, StoreError> {
+        let loaded = self.load_all();
+        self.verify()?; // What was read of a store that is emptied meanwhile is not used.
+        let state = loaded?;
+        self.kv.remember(state.head.as_deref())?;
+        Ok(state)
+    }
+
+    fn load_all(&self) -> Result<ObjectSet, StoreError> {
         let mut state = self.read_newest_checkpoint()?;
         let head = self.head()?;
         let last = parse_head(head.as_deref())?.map_or(0, |head| head.revision);
@@ -183,18 +216,19 @@ impl ResourceStore {
 
     /// Returns the head: bytes that differ after every revision.
     pub(crate) fn head(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.kv.get("head")
+        self.kv.get(HEAD)
     }
 
     /// Returns the objects as of the last revision; `None` if `state` is as of that revision.
     pub fn load_if_newer(&self, state: &ObjectSet) -> Result<Option<ObjectSet>, StoreError> {
+        self.verify()?;
         let head = self.head()?;
         if head == state.head {
             return Ok(None);
         }
         let last = parse_head(head.as_deref())?.map_or(0, |head| head.revision);
         if last <= state.revision || !self.contains(state)? {
-            return self.load().map(Some); // The store was restored from a backup.
+            return self.load().map(Some); // An operator has recovered the store.
         }
         let mut next = state.clone();
         for id in state.revision + 1..=last {
@@ -204,6 +238,8 @@ impl ResourceStore {
             }
         }
         next.head = head;
+        self.verify()?;
+        self.kv.remember(next.head.as_deref())?;
         Ok(Some(next))
     }
 
@@ -229,19 +265,20 @@ impl ResourceStore {
         let head = to_bytes(&Head { revision: id, record: record.prefix.clone() })?;
         let entry = RevisionEntry { meta: revision.meta.clone(), record };
         txn.puts.push(Put::new(revision_key(id), to_bytes(&entry)?));
-        txn.puts.push(Put::new("head", head.clone()));
+        txn.puts.push(Put::new(HEAD, head.clone()));
         if !self.kv.write(&[head_precondition(state.head.as_deref()), version.precondition()], &txn)? {
             return Ok(CommitOutcome::Conflict);
         }
         next.head = Some(head);
         *state = next;
+        self.kv.remember(state.head.as_deref())?;
         Ok(CommitOutcome::Committed)
     }
 
     /// Writes a checkpoint and deletes expired revisions, if the last checkpoint is `CHECKPOINT_INTERVAL` revisions
     /// old. A failure loses nothing.
     pub fn checkpoint_if_due(&self, state: &ObjectSet) -> Result<(), StoreError> {
-        let last = self.read::<Checkpoint>("checkpoint")?;
+        let last = self.read::<Checkpoint>(CHECKPOINT)?;
         // Another writer may have written a checkpoint of a later revision.
         let since = state.revision.saturating_sub(last.as_ref().map_or(0, |last| last.revision));
         if since < CHECKPOINT_INTERVAL {
@@ -255,7 +292,7 @@ impl ResourceStore {
         let objects: Vec<_> = state.objects.iter().map(object).collect();
         let (mut txn, record) = self.write_record(&format!("checkpoints/{:020}", state.revision), &objects)?;
         let checkpoint = Checkpoint { revision: state.revision, record };
-        txn.puts.push(Put::new("checkpoint", to_bytes(&checkpoint)?));
+        txn.puts.push(Put::new(CHECKPOINT, to_bytes(&checkpoint)?));
         txn.deletes = self.expired_keys(state.revision)?;
         // The precondition fails after a commit of another writer, which may have deleted parts of this checkpoint.
         self.kv.write(&[head_precondition(state.head.as_deref())], &txn).map(drop)
@@ -263,7 +300,9 @@ impl ResourceStore {
 
     /// Returns a revision; `None` if it does not exist or has expired.
     pub fn revision(&self, id: u64) -> Result<Option<Revision>, StoreError> {
-        let Some(RevisionEntry { meta, record }) = self.read(&revision_key(id))? else { return Ok(None) };
+        let Some(RevisionEntry { meta, record }) = self.read(&revision_key(id))? else {
+            return self.verify().map(|()| None); // Of a store that was emptied nothing is known.
+        };
         Ok(Some(Revision { meta, changes: self.read_record(&record)? }))
     }
 
@@ -284,13 +323,13 @@ impl ResourceStore {
 
     /// Inserts or replaces an entry of a kind.
     pub(crate) fn put_entry(&self, kind: &str, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
-        self.kv.write(&[], &Txn::put(format!("{kind}/{name}"), to_bytes(value)?)).map(drop)
+        self.kv.write_always(&Txn::put(format!("{kind}/{name}"), to_bytes(value)?))
     }
 
     /// Deletes entries of a kind, in one transaction where the store allows as many.
     pub(crate) fn delete_entries(&self, kind: &str, names: &[&str]) -> Result<(), StoreError> {
         let keys = names.iter().map(|name| format!("{kind}/{name}")).collect();
-        self.kv.write(&[], &Txn::delete(keys)).map(drop)
+        self.kv.write_always(&Txn::delete(keys))
     }
 
     /// Deletes an entry of a kind if `predicate` is true for it. Returns false if the predicate is false, or if another
@@ -302,7 +341,7 @@ impl ResourceStore {
         predicate: impl FnOnce(&T) -> bool,
     ) -> Result<bool, StoreError> {
         let key = format!("{kind}/{name}");
-        let Some(bytes) = self.kv.get(&key)? else { return Ok(true) };
+        let Some(bytes) = self.get_singleton(&key)? else { return Ok(true) };
         if !predicate(&from_bytes(&key, &bytes)?) {
             return Ok(false);
         }
@@ -322,7 +361,7 @@ impl ResourceStore {
 
     /// Returns the current version of the set of bundles.
     pub(crate) fn bundle_set_version(&self) -> Result<BundleSetVersion, StoreError> {
-        Ok(BundleSetVersion(self.kv.get(BUNDLE_SET_VERSION)?))
+        self.get_singleton(BUNDLE_SET_VERSION).map(BundleSetVersion)
     }
 
     /// Stores a bundle and updates `version`. Returns false, and changes nothing, if the set of bundles does not have
@@ -373,7 +412,7 @@ impl ResourceStore {
         let parts: Vec<&[u8]> = bytes.chunks(RECORD_PART_BYTES).collect();
         let blob = BlobRef { parts: parts.len(), prefix };
         for (index, part) in parts.iter().enumerate() {
-            let written = self.kv.write(&[], &Txn::put(part_key(&blob.prefix, index), part.to_vec()));
+            let written = self.kv.write_always(&Txn::put(part_key(&blob.prefix, index), part.to_vec()));
             if let Err(error) = written {
                 drop(self.delete_bytes(&blob)); // The first error is the one that is returned.
                 return Err(error);
@@ -388,7 +427,7 @@ impl ResourceStore {
         for index in 0..blob.parts {
             let key = part_key(&blob.prefix, index);
             let missing = || StoreError::Damaged(format!("{key} is not there"));
-            bytes.extend(self.kv.get(&key)?.ok_or_else(missing)?);
+            bytes.extend(self.kv.get_unverified(&key)?.ok_or_else(missing)?);
         }
         Ok(bytes)
     }
@@ -396,17 +435,17 @@ impl ResourceStore {
     /// Deletes the bytes of a blob.
     pub(crate) fn delete_bytes(&self, blob: &BlobRef) -> Result<(), StoreError> {
         let keys = (0..blob.parts).map(|index| part_key(&blob.prefix, index)).collect();
-        self.kv.write(&[], &Txn::delete(keys)).map(drop)
+        self.kv.write_always(&Txn::delete(keys))
     }
 
     fn read_newest_checkpoint(&self) -> Result<ObjectSet, StoreError> {
-        let mut found = self.read::<Checkpoint>("checkpoint")?;
+        let mut found = self.read::<Checkpoint>(CHECKPOINT)?;
         loop {
             let Some(checkpoint) = found else { return Ok(ObjectSet::default()) };
             match self.read_checkpoint(&checkpoint) {
                 Ok(state) => return Ok(state),
                 Err(error) => {
-                    let newer = self.read::<Checkpoint>("checkpoint")?;
+                    let newer = self.read::<Checkpoint>(CHECKPOINT)?;
                     // Another writer may have replaced the checkpoint by a newer one.
                     if newer.as_ref().is_none_or(|newer| newer.revision <= checkpoint.revision) {
                         return Err(error);
@@ -450,7 +489,7 @@ impl ResourceStore {
         for (index, part) in parts.iter().enumerate() {
             let put = Put::new(part_key(&prefix, index), part.to_vec());
             if index + 1 < parts.len() {
-                self.kv.write(&[], &Txn { marker: Some(put), ..Txn::default() })?;
+                self.kv.write_always(&Txn { marker: Some(put), ..Txn::default() })?;
             } else {
                 txn.marker = Some(put);
             }
@@ -463,42 +502,15 @@ impl ResourceStore {
     }
 
     fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
-        self.kv.get(key)?.map(|bytes| from_bytes(key, &bytes)).transpose()
+        self.kv.get_unverified(key)?.map(|bytes| from_bytes(key, &bytes)).transpose()
     }
-}
-
-fn parse_head(bytes: Option<&[u8]>) -> Result<Option<Head>, StoreError> {
-    bytes.map(|bytes| from_bytes("head", bytes)).transpose()
-}
-
-const fn head_precondition(head: Option<&[u8]>) -> Precondition<'_> {
-    Precondition { key: "head", value: head }
-}
-
-fn random() -> Result<u64, StoreError> {
-    OsRng.try_next_u64().map_err(|error| StoreError::Unavailable(error.to_string()))
-}
-
-fn revision_key(id: u64) -> String {
-    format!("revisions/{id:020}")
-}
-
-fn part_key(prefix: &str, index: usize) -> String {
-    format!("{prefix}/{index:05}")
-}
-
-fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|error| StoreError::Unavailable(format!("cannot be written as JSON: {error}")))
-}
-
-fn from_bytes<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(bytes).map_err(|error| StoreError::Damaged(format!("{key}: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
+    use super::lineage::{IDENTITY, StoreIdentity};
     use super::*;
 
     fn revision(id: u64, name: &str, before: Option<Value>, after: Option<Value>) -> Revision {
@@ -561,38 +573,95 @@ mod tests {
         assert_eq!((ids(None), ids(Some(2))), (vec![3, 2], vec![1]));
     }
 
+    fn commit(store: &ResourceStore, state: &mut ObjectSet, id: u64, name: &str) -> CommitOutcome {
+        store.commit(state, &revision(id, name, None, Some(json!({}))), &BundleSetVersion::default()).unwrap()
+    }
+
     #[test]
-    fn restored_store_has_another_history() {
+    fn store_that_was_set_back_or_emptied_is_neither_read_nor_written() {
         let folder = tempfile::tempdir().unwrap();
         let store = ResourceStore::in_folder(folder.path()).unwrap();
-        let (mut state, version) = (store.load().unwrap(), BundleSetVersion::default());
-        assert_eq!(
-            store.commit(&mut state, &revision(1, "a", None, Some(json!({}))), &version).unwrap(),
-            CommitOutcome::Committed
-        );
-        let mut restored = store.load().unwrap();
-        assert_eq!(
-            store.commit(&mut state, &revision(2, "b", None, Some(json!({}))), &version).unwrap(),
-            CommitOutcome::Committed
-        );
+        let mut state = store.load().unwrap();
+        assert_eq!(commit(&store, &mut state, 1, "a"), CommitOutcome::Committed);
+        let first = state.clone();
+        assert_eq!(commit(&store, &mut state, 2, "b"), CommitOutcome::Committed);
         assert!(store.load_if_newer(&state).unwrap().is_none());
-        assert_eq!(names(&store.load_if_newer(&restored).unwrap().unwrap()), ["a", "b"]);
+        assert_eq!(names(&store.load_if_newer(&first).unwrap().unwrap()), ["a", "b"]);
+        let entry = json!({"v": 1});
+        store.put_entry("tokens", "t", &entry).unwrap();
 
-        store.compare_and_swap("head", state.head.as_deref(), restored.head.as_deref().unwrap()).unwrap();
-        assert_eq!(names(&store.load_if_newer(&state).unwrap().unwrap()), ["a"]);
-        // Commits after the restore: other revisions with the same numbers.
-        for (id, name) in [(2, "x"), (3, "y")] {
-            assert_eq!(
-                store.commit(&mut restored, &revision(id, name, None, Some(json!({}))), &version).unwrap(),
-                CommitOutcome::Committed
-            );
-            assert_eq!(names(&store.load_if_newer(&state).unwrap().unwrap()), names(&restored));
-            let mut behind = state.clone();
-            assert_eq!(
-                store.commit(&mut behind, &revision(3, "c", None, Some(json!({}))), &version).unwrap(),
-                CommitOutcome::Conflict
-            );
+        // Set back by one revision, then continued with other revisions of the same numbers.
+        let set_head =
+            |from: &ObjectSet| store.kv.kv.write(&[], &Txn::put("head", from.head.clone().unwrap())).unwrap();
+        set_head(&first);
+        let assert_lost = |expected: &str| {
+            for error in [
+                store.load_if_newer(&state).err(),
+                store.load().err(),
+                store.list_entries::<Value>("tokens").err(),
+                store.get_singleton("authority").err(),
+            ] {
+                let error = error.unwrap_or_else(|| panic!("{expected}: the store is read")).to_string();
+                assert!(error.contains(expected) && error.contains("weir-control recover"), "{error}");
+            }
+        };
+        assert_lost("its last revision is 1, and revision 2 was seen");
+        set_head(&state);
+        store.verify().unwrap();
+
+        // Emptied.
+        let identity = store.kv.kv.get(IDENTITY).unwrap().unwrap();
+        store
+            .kv
+            .kv
+            .write(&[], &Txn::delete(vec![IDENTITY.to_owned(), "head".to_owned(), "tokens/t".to_owned()]))
+            .unwrap();
+        assert_lost("has lost its data");
+        assert!(matches!(store.put_entry("tokens", "u", &entry), Err(StoreError::Lost(_))));
+        assert!(store.kv.kv.get("tokens/u").unwrap().is_none(), "nothing is written to an emptied store");
+        // An operator accepts the emptiness: the history begins again.
+        let mut accepted: StoreIdentity = from_bytes(IDENTITY, &identity).unwrap();
+        accepted.incarnation += 1;
+        store.kv.kv.write(&[], &Txn::put(IDENTITY, to_bytes(&accepted).unwrap())).unwrap();
+        let mut next = store.load_if_newer(&state).unwrap().unwrap();
+        assert_eq!((next.revision, next.objects.len()), (0, 0));
+        assert_eq!(commit(&store, &mut next, 1, "x"), CommitOutcome::Committed);
+        store.verify().unwrap();
+    }
+
+    #[test]
+    fn lost_or_older_store_does_not_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || ResourceStore::in_folder(folder.path());
+        let (path, copy) = (folder.path().join("weir.redb"), folder.path().join("copy"));
+        let store = open().unwrap();
+        let mut state = store.load().unwrap();
+        assert_eq!(commit(&store, &mut state, 1, "a"), CommitOutcome::Committed);
+        drop(store);
+        std::fs::copy(&path, &copy).unwrap();
+        let store = open().unwrap();
+        assert_eq!(commit(&store, &mut state, 2, "b"), CommitOutcome::Committed);
+        let id = store.id();
+        drop(store);
+        let current = std::fs::read(&path).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        drop(ResourceStore::in_folder(other.path()).unwrap());
+        let cases: [(&str, Option<Vec<u8>>, &str); 4] = [
+            ("an older copy", Some(std::fs::read(&copy).unwrap()), "its last revision is 1, and revision 2 was seen"),
+            ("an empty file", Some(Vec::new()), "missing or empty"),
+            ("no file", None, "missing or empty"),
+            ("another mesh", Some(std::fs::read(other.path().join("weir.redb")).unwrap()), "the store of another mesh"),
+        ];
+        for (case, bytes, expected) in cases {
+            std::fs::remove_file(&path).ok();
+            if let Some(bytes) = bytes {
+                std::fs::write(&path, bytes).unwrap();
+            }
+            let error = open().err().unwrap_or_else(|| panic!("{case} is opened")).to_string();
+            assert!(error.contains(expected) && error.contains("weir-control restore"), "{case}: {error}");
         }
+        std::fs::write(&path, &current).unwrap();
+        assert_eq!(open().unwrap().id(), id);
     }
 
     #[test]

@@ -2,19 +2,28 @@
 //!
 //! Every method blocks on disk. After an I/O error, for example on a full disk, redb accepts nothing more: the file is
 //! opened again, which restores the last transaction that is on disk, and the store heals as soon as the disk does.
+//!
+//! A file that another program replaces, truncates or overwrites while it is open is detected by its inode and its
+//! header, which changes with every transaction. Then nothing more is written to it.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tracing::{error, info};
 
-use super::error::StoreError;
+use super::error::{RECOVERY, StoreError};
 use super::txn::{KeyRange, Order, Precondition, Put, Txn};
 
 const TABLE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("weir");
+/// The name of the file in the folder of the store.
+pub(super) const FILE: &str = "weir.redb";
+/// Bytes of the file's header. It has the numbers and checksums of the last two transactions.
+const HEADER_BYTES: u64 = 512;
 
 /// A key-value store in one file.
 #[derive(Debug)]
@@ -24,32 +33,99 @@ pub(crate) struct RedbKv {
     reopen: fn(&Path) -> Result<Database, DatabaseError>,
     /// `None` after an I/O error, until the file could be opened again.
     database: RwLock<Option<Database>>,
+    /// The file as this process has left it. Locked during each transaction.
+    stamp: Mutex<FileStamp>,
+}
+
+/// A file as a transaction has left it.
+#[derive(Debug, PartialEq, Eq)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    header: Vec<u8>,
+}
+
+impl FileStamp {
+    fn read(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let metadata: Metadata = file.metadata()?;
+        let mut header = Vec::new();
+        file.take(HEADER_BYTES).read_to_end(&mut header)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), header })
+    }
 }
 
 impl RedbKv {
-    /// Opens the store of a folder, which is created if it is absent. Folder and file are readable by this user only.
+    /// Returns true if a folder has a store: a file that is not empty. Creating the file and its first content are two
+    /// steps, so that an empty file can be left by a crash.
+    pub(super) fn exists(folder: &Path) -> bool {
+        fs::metadata(folder.join(FILE)).is_ok_and(|metadata| metadata.len() > 0)
+    }
+
+    /// Creates the store of a folder, which is created if it is absent. Folder and file are readable by this user only.
+    ///
+    /// # Errors
+    /// Another process has the file open, or the folder cannot be written.
+    pub(super) fn create(folder: &Path) -> Result<Self, StoreError> {
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| unavailable_in(folder, "cannot be created", &error))?;
+        let database = Database::create(folder.join(FILE)).map_err(|error| open_error(folder, &error))?;
+        Self::with(folder, database)
+    }
+
+    /// Opens the existing store of a folder, and reads all of it once, to find damage before anything is served.
     ///
     /// # Errors
     /// Another process has the file open, the folder cannot be written, or the file is damaged.
-    pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let failed = |what: &str, error: &dyn std::error::Error| {
-            StoreError::Unavailable(format!("the store {} {what}: {error}", folder.display()))
-        };
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(folder).map_err(|error| failed("cannot be made", &error))?;
-        let path = folder.join("weir.redb");
-        let database = Database::create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                StoreError::Unavailable(format!("the store {} is in use by another weir-control", folder.display()))
-            }
-            error => failed("cannot be opened", &error),
-        })?;
-        let private = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(&path, private).map_err(|error| failed("cannot be made private", &error))?;
-        // An absent or empty file is not created again: it would be taken for a store without objects.
-        let kv = Self { path, reopen: |path| Database::open(path), database: RwLock::new(Some(database)) };
+    pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(FILE);
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            let mut database = Database::open(&path)?;
+            database.check_integrity().map(|is_intact| (database, is_intact))
+        }));
+        match checked {
+            Ok(Ok((database, true))) => Self::with(folder, database),
+            Ok(Ok((_, false))) => Err(damaged(&path, "parts of it were lost")),
+            Ok(Err(error)) => Err(open_error(folder, &error)),
+            Err(_) => Err(damaged(&path, "it is no store, or parts of it were overwritten")),
+        }
+    }
+
+    fn with(folder: &Path, database: Database) -> Result<Self, StoreError> {
+        let path = folder.join(FILE);
+        let private = fs::set_permissions(&path, fs::Permissions::from_mode(0o600));
+        private.map_err(|error| unavailable_in(folder, "cannot be made private", &error))?;
+        let stamp = FileStamp::read(&path).map_err(|error| unavailable_in(folder, "cannot be read", &error))?;
+        let (database, stamp) = (RwLock::new(Some(database)), Mutex::new(stamp));
+        let kv = Self { path, reopen: |path| Database::open(path), database, stamp };
         kv.write(&[], &Txn::default())?; // Creates the table: reading an absent table fails.
         Ok(kv)
+    }
+
+    /// Checks that the file is the one that was opened, as this process has left it.
+    ///
+    /// # Errors
+    /// The file was removed, replaced, truncated or overwritten.
+    pub(super) fn check_unchanged(&self) -> Result<(), StoreError> {
+        self.check_stamp(&self.stamp.lock())
+    }
+
+    fn check_stamp(&self, stamp: &FileStamp) -> Result<(), StoreError> {
+        if self.database.read().is_none() {
+            return Ok(()); // The file is checked when it is opened again.
+        }
+        match FileStamp::read(&self.path) {
+            Ok(now) if now == *stamp => Ok(()),
+            Ok(now) if (now.device, now.inode) == (stamp.device, stamp.inode) => {
+                Err(damaged(&self.path, "another program has changed it while it was in use"))
+            }
+            Ok(_) => Err(damaged(&self.path, "it was replaced while it was in use; stop weir-control first")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(damaged(&self.path, "it was removed while it was in use"))
+            }
+            Err(error) => Err(unavailable(error)),
+        }
     }
 
     /// Runs `act` on the database. Opens the file again if an I/O error has closed it.
@@ -57,25 +133,44 @@ impl RedbKv {
         if self.database.read().is_none() {
             self.open_again()?;
         }
-        let result = match &*self.database.read() {
-            Some(database) => act(database),
-            None => return Err(unavailable("its file is being opened again")),
-        };
-        result.map_err(|error| {
-            if is_io(&error) {
-                error!(path = %self.path.display(), %error, "the store has failed; its file is opened again");
-                *self.database.write() = None;
+        self.with_open_database(act)
+    }
+
+    fn with_open_database<T>(&self, act: impl Fn(&Database) -> Result<T, Error>) -> Result<T, StoreError> {
+        // redb panics on some pages that were overwritten.
+        let result = catch_unwind(AssertUnwindSafe(|| self.database.read().as_ref().map(act)));
+        match result {
+            Ok(None) => Err(unavailable("its file is being opened again")),
+            Ok(Some(Ok(value))) => Ok(value),
+            Ok(Some(Err(error))) => {
+                if is_io(&error) {
+                    error!(path = %self.path.display(), %error, "the store has failed; its file is opened again");
+                    *self.database.write() = None;
+                }
+                Err(unavailable(error))
             }
-            unavailable(error)
-        })
+            Err(_) => {
+                // A database that has panicked is not usable, and closing it may panic, too.
+                drop(catch_unwind(AssertUnwindSafe(|| *self.database.write() = None)));
+                Err(damaged(&self.path, "parts of it were overwritten"))
+            }
+        }
     }
 
     fn open_again(&self) -> Result<(), StoreError> {
+        let mut stamp = self.stamp.lock();
         let mut database = self.database.write();
-        if database.is_none() {
-            *database = Some((self.reopen)(&self.path).map_err(unavailable)?);
-            info!(path = %self.path.display(), "the store is open again");
+        if database.is_some() {
+            return Ok(());
         }
+        if !fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > 0) {
+            return Err(damaged(&self.path, "it is missing or empty"));
+        }
+        let opened = catch_unwind(AssertUnwindSafe(|| (self.reopen)(&self.path)));
+        let opened = opened.map_err(|_| damaged(&self.path, "parts of it were overwritten"))?;
+        *database = Some(opened.map_err(unavailable)?);
+        *stamp = FileStamp::read(&self.path).map_err(unavailable)?;
+        info!(path = %self.path.display(), "the store is open again");
         Ok(())
     }
 
@@ -124,14 +219,25 @@ impl RedbKv {
     /// disk. One that has failed may be on disk, too, if the disk failed after it: the next one compares its
     /// preconditions with what is there.
     pub(crate) fn write(&self, preconditions: &[Precondition<'_>], txn: &Txn) -> Result<bool, StoreError> {
-        self.with_database(|database| {
+        if self.database.read().is_none() {
+            self.open_again()?;
+        }
+        let mut stamp = self.stamp.lock();
+        self.check_stamp(&stamp)?;
+        let written = self.with_open_database(|database| {
             let transaction = database.begin_write()?;
             let is_met = apply(&transaction, preconditions, txn)?;
             if is_met {
                 transaction.commit()?;
             }
             Ok(is_met)
-        })
+        });
+        if let Ok(now) = FileStamp::read(&self.path)
+            && (now.device, now.inode) == (stamp.device, stamp.inode)
+        {
+            *stamp = now; // Also after an error: the transaction may have begun to write.
+        }
+        written
     }
 }
 
@@ -158,6 +264,29 @@ fn is_io(error: &Error) -> bool {
     matches!(error, Error::Io(_) | Error::PreviousIo | Error::DatabaseClosed)
 }
 
+fn damaged(path: &Path, reason: &str) -> StoreError {
+    StoreError::Damaged(format!("{}: {reason}; {RECOVERY}", path.display()))
+}
+
+/// Returns the error of opening or creating the file of a folder.
+fn open_error(folder: &Path, error: &DatabaseError) -> StoreError {
+    let path = folder.join(FILE);
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            StoreError::Unavailable(format!("the store {} is in use by another weir-control", folder.display()))
+        }
+        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
+            unavailable_in(folder, "cannot be opened", error)
+        }
+        DatabaseError::Storage(_) => damaged(&path, &error.to_string()),
+        error => unavailable_in(folder, "cannot be opened", error),
+    }
+}
+
+fn unavailable_in(folder: &Path, what: &str, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Unavailable(format!("the store {} {what}: {error}", folder.display()))
+}
+
 fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("the store cannot be read or written: {error}"))
 }
@@ -179,7 +308,7 @@ mod tests {
     #[test]
     fn failed_precondition_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let kv = RedbKv::open(folder.path()).unwrap();
+        let kv = RedbKv::create(folder.path()).unwrap();
         let absent = Precondition { key: "head", value: None };
         assert!(kv.write(&[absent], &put("head", "1")).unwrap());
         let absent = Precondition { key: "head", value: None };
@@ -192,7 +321,7 @@ mod tests {
     #[test]
     fn reopened_store_has_its_entries_and_open_file_is_exclusive() {
         let folder = tempfile::tempdir().unwrap();
-        let kv = RedbKv::open(folder.path()).unwrap();
+        let kv = RedbKv::create(folder.path()).unwrap();
         for key in ["a/1", "a/2", "a/3", "b/1"] {
             kv.write(&[], &put(key, key)).unwrap();
         }
@@ -218,7 +347,7 @@ mod tests {
 
     impl FullDisk {
         fn open(path: &Path) -> Result<Database, DatabaseError> {
-            let file = fs::File::options().read(true).write(true).open(path)?;
+            let file = File::options().read(true).write(true).open(path)?;
             Database::builder().create_with_backend(Self(FileBackend::new(file)?))
         }
 
@@ -259,10 +388,11 @@ mod tests {
     #[test]
     fn store_heals_when_disk_has_room_again() {
         let folder = tempfile::tempdir().unwrap();
-        drop(RedbKv::open(folder.path()).unwrap());
+        drop(RedbKv::create(folder.path()).unwrap());
         let path = folder.path().join("weir.redb");
         let database = RwLock::new(Some(FullDisk::open(&path).unwrap()));
-        let kv = RedbKv { path: path.clone(), reopen: FullDisk::open, database };
+        let stamp = Mutex::new(FileStamp::read(&path).unwrap());
+        let kv = RedbKv { path: path.clone(), reopen: FullDisk::open, database, stamp };
         kv.write(&[], &put("before", "1")).unwrap();
         IS_FULL.store(true, Ordering::SeqCst);
         for _ in 0..3 {
@@ -277,5 +407,77 @@ mod tests {
         fs::remove_file(&path).unwrap();
         *kv.database.write() = None;
         assert!(kv.get("before").is_err() && !path.exists());
+    }
+
+    #[test]
+    fn file_that_was_changed_while_in_use_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let kv = RedbKv::create(folder.path()).unwrap();
+        let path = folder.path().join("weir.redb");
+        kv.write(&[], &put("a", "1")).unwrap();
+        let older = fs::read(&path).unwrap();
+        kv.write(&[], &put("a", "2")).unwrap();
+        kv.check_unchanged().unwrap();
+        let current = fs::read(&path).unwrap();
+        for (case, bytes, expected) in [
+            ("an older copy", &older[..], "another program has changed it"),
+            ("an empty file", &[], "another program has changed it"),
+            ("zeros", &vec![0; current.len()], "another program has changed it"),
+        ] {
+            fs::write(&path, bytes).unwrap();
+            let error = kv.write(&[], &put("a", "3")).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("weir-control restore"), "{case}: {error}");
+            assert_eq!(fs::read(&path).unwrap(), bytes, "{case}");
+            fs::write(&path, &current).unwrap();
+            kv.check_unchanged().unwrap();
+        }
+        kv.write(&[], &put("a", "3")).unwrap();
+        let moved = folder.path().join("moved");
+        fs::rename(&path, &moved).unwrap();
+        let error = kv.check_unchanged().unwrap_err().to_string();
+        assert!(error.contains("it was removed while it was in use"), "{error}");
+        fs::copy(&moved, &path).unwrap();
+        let error = kv.write(&[], &put("a", "4")).unwrap_err().to_string();
+        assert!(error.contains("it was replaced while it was in use"), "{error}");
+        fs::rename(&moved, &path).unwrap();
+        kv.write(&[], &put("a", "4")).unwrap();
+    }
+
+    #[test]
+    fn damage_is_detected_when_store_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let kv = RedbKv::create(folder.path()).unwrap();
+        for number in 0..200 {
+            kv.write(&[], &put(&format!("key-{number:05}"), &"value ".repeat(200))).unwrap();
+        }
+        drop(kv);
+        let path = folder.path().join("weir.redb");
+        let intact = fs::read(&path).unwrap();
+        RedbKv::open(folder.path()).unwrap();
+        let (mut detected, pages) = (0, intact.len() / 4_096);
+        for page in 0..pages {
+            let mut damaged = intact.clone();
+            damaged[page * 4_096..(page + 1) * 4_096].fill(0);
+            if damaged == intact {
+                continue;
+            }
+            fs::write(&path, &damaged).unwrap();
+            match RedbKv::open(folder.path()) {
+                Ok(kv) => {
+                    // The page is free: everything is there.
+                    for number in 0..200 {
+                        let value = kv.get(&format!("key-{number:05}")).unwrap();
+                        assert_eq!(value, Some("value ".repeat(200).into_bytes()), "page {page}, key {number}");
+                    }
+                }
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Damaged(_)), "page {page}: {error}");
+                    detected += 1;
+                }
+            }
+        }
+        assert!(detected > 50, "{detected} of {pages}");
+        fs::write(&path, "this is no store").unwrap();
+        assert!(matches!(RedbKv::open(folder.path()), Err(StoreError::Damaged(_))));
     }
 }

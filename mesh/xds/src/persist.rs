@@ -2,7 +2,8 @@
 
 use prost::Message;
 
-use crate::proto::{Any, DeltaDiscoveryResponse, Resource};
+use crate::client::mesh_id;
+use crate::proto::{Any, DeltaDiscoveryResponse, Resource, control_plane};
 use crate::resource_type::ResourceType;
 
 /// One accepted resource, as it was received.
@@ -18,8 +19,17 @@ pub struct PersistedResource {
     pub resource: Any,
 }
 
-/// Encodes resources as one `DeltaDiscoveryResponse`.
-pub fn to_bytes<'a>(resources: impl Iterator<Item = &'a PersistedResource>) -> Vec<u8> {
+/// The stored resources of a mesh.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PersistedMesh {
+    /// The id of the mesh; `None` if its control plane sends none.
+    pub mesh: Option<String>,
+    /// The resources, sorted by type.
+    pub resources: Vec<PersistedResource>,
+}
+
+/// Encodes resources of a mesh as one `DeltaDiscoveryResponse`.
+pub fn to_bytes<'a>(mesh: Option<&str>, resources: impl Iterator<Item = &'a PersistedResource>) -> Vec<u8> {
     let resource = |persisted: &PersistedResource| Resource {
         name: persisted.name.clone(),
         version: persisted.version.clone(),
@@ -27,12 +37,14 @@ pub fn to_bytes<'a>(resources: impl Iterator<Item = &'a PersistedResource>) -> V
         ..Resource::default()
     };
     let resources = resources.map(resource).collect();
-    DeltaDiscoveryResponse { resources, ..DeltaDiscoveryResponse::default() }.encode_to_vec()
+    let control_plane = mesh.map(|mesh| control_plane(Some(mesh)));
+    DeltaDiscoveryResponse { resources, control_plane, ..DeltaDiscoveryResponse::default() }.encode_to_vec()
 }
 
 /// Decodes resources and sorts them by type; `None` when the bytes are cut or contain an unknown type.
-pub fn from_bytes(bytes: &[u8]) -> Option<Vec<PersistedResource>> {
+pub fn from_bytes(bytes: &[u8]) -> Option<PersistedMesh> {
     let response = DeltaDiscoveryResponse::decode(bytes).ok()?;
+    let mesh = mesh_id(&response).map(str::to_owned);
     let persisted = |Resource { name, version, resource, .. }: Resource| {
         let resource = resource?;
         Some(PersistedResource {
@@ -44,7 +56,7 @@ pub fn from_bytes(bytes: &[u8]) -> Option<Vec<PersistedResource>> {
     };
     let mut persisted: Vec<PersistedResource> = response.resources.into_iter().map(persisted).collect::<Option<_>>()?;
     persisted.sort_by_key(|persisted| persisted.resource_type);
-    Some(persisted)
+    Some(PersistedMesh { mesh, resources: persisted })
 }
 
 #[cfg(test)]
@@ -60,9 +72,11 @@ mod tests {
             resource: Any { type_url: resource_type.type_url(), value: vec![1, 2] },
         };
         let all = [resource(ResourceType::Cluster, "a"), resource(ResourceType::Listener, "b")];
-        let bytes = to_bytes(all.iter().rev());
-        assert_eq!(from_bytes(&bytes), Some(all.to_vec()));
-        assert_eq!(from_bytes(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(from_bytes(b""), Some(Vec::new()));
+        for mesh in [None, Some("a".to_owned())] {
+            let bytes = to_bytes(mesh.as_deref(), all.iter().rev());
+            assert_eq!(from_bytes(&bytes), Some(PersistedMesh { mesh, resources: all.to_vec() }));
+            assert_eq!(from_bytes(&bytes[..bytes.len() - 1]), None);
+        }
+        assert_eq!(from_bytes(b""), Some(PersistedMesh::default()));
     }
 }

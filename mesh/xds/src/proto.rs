@@ -155,8 +155,24 @@ impl Name for ReportMessage {
     }
 }
 
-/// `control_plane.identifier` of `weir-control`. `weir-proxy` sends reports to no other control plane.
-pub(crate) const CONTROL_PLANE: &str = "weir-control";
+/// The begin of `control_plane.identifier` of `weir-control`, which is `weir-control/MESH`, or this alone before releases
+/// with ids of meshes. `weir-proxy` sends reports to no other control plane.
+const CONTROL_PLANE: &str = "weir-control";
+
+/// Returns the identifier of a control plane of a mesh.
+pub(crate) fn control_plane(mesh: Option<&str>) -> ControlPlane {
+    let identifier = mesh.map_or(CONTROL_PLANE.to_owned(), |mesh| format!("{CONTROL_PLANE}/{mesh}"));
+    ControlPlane { identifier }
+}
+
+/// Returns the id of the mesh in the identifier of a `weir-control`: `Some(None)` if it has none. `None` for other
+/// control planes.
+pub(crate) fn mesh_of(control_plane: &ControlPlane) -> Option<Option<&str>> {
+    match control_plane.identifier.strip_prefix(CONTROL_PLANE)? {
+        "" => Some(None),
+        rest => rest.strip_prefix('/').map(Some),
+    }
+}
 
 /// Returns the type URL of a message, `type.googleapis.com/` and its full name.
 pub(crate) fn type_url<M: Name>() -> String {

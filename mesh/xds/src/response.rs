@@ -10,7 +10,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::limits::RESPONSE_CHUNK_BYTES;
-use crate::proto::{CONTROL_PLANE, ControlPlane, DeltaDiscoveryResponse, DiscoveryResponse};
+use crate::proto::{DeltaDiscoveryResponse, DiscoveryResponse, control_plane};
 use crate::protocol::Protocol;
 use crate::resource_set::{NamedResource, VersionedResource};
 use crate::resource_type::ResourceType;
@@ -26,6 +26,13 @@ const NAME: u32 = 3;
 // Fields of `Any`.
 const TYPE_URL: u32 = 1;
 const VALUE: u32 = 2;
+
+/// The nonce of a response, and the id of the mesh that sends it, if it has one.
+#[derive(Debug, Clone)]
+pub(crate) struct ResponseStamp<'a> {
+    pub(crate) nonce: String,
+    pub(crate) mesh: Option<&'a str>,
+}
 
 /// A response that is encoded chunk by chunk.
 #[derive(Debug)]
@@ -43,25 +50,25 @@ impl ChunkedResponse {
         resource_type: ResourceType,
         updated: Vec<NamedResource>,
         removed: &[Arc<str>],
-        nonce: String,
+        stamp: ResponseStamp<'_>,
     ) -> Self {
         let head = DeltaDiscoveryResponse {
             type_url: resource_type.type_url(),
             removed_resources: removed.iter().map(|name| name.as_ref().to_owned()).collect(),
-            nonce,
-            control_plane: Some(ControlPlane { identifier: CONTROL_PLANE.to_owned() }),
+            nonce: stamp.nonce,
+            control_plane: Some(control_plane(stamp.mesh)),
             ..DeltaDiscoveryResponse::default()
         };
         Self::new(Protocol::Delta, head.encode_to_vec(), updated)
     }
 
     /// Creates a SotW `DiscoveryResponse` with all resources of the type.
-    pub(crate) fn state(resource_type: ResourceType, all: Vec<NamedResource>, nonce: String) -> Self {
+    pub(crate) fn state(resource_type: ResourceType, all: Vec<NamedResource>, stamp: ResponseStamp<'_>) -> Self {
         let head = DiscoveryResponse {
-            version_info: nonce.clone(),
+            version_info: stamp.nonce.clone(),
             type_url: resource_type.type_url(),
-            nonce,
-            control_plane: Some(ControlPlane { identifier: CONTROL_PLANE.to_owned() }),
+            nonce: stamp.nonce,
+            control_plane: Some(control_plane(stamp.mesh)),
             ..DiscoveryResponse::default()
         };
         Self::new(Protocol::StateOfTheWorld, head.encode_to_vec(), all)
@@ -156,12 +163,16 @@ mod tests {
         (0..count).map(one).collect()
     }
 
+    fn stamp(nonce: &str) -> ResponseStamp<'static> {
+        ResponseStamp { nonce: nonce.to_owned(), mesh: Some("a") }
+    }
+
     #[test]
     fn chunks_concatenate_to_the_encoding_of_prost() {
         for count in [0, 1, 3, 500] {
             let put = resources(count);
             let removed = [Arc::from("gone")];
-            let mut response = ChunkedResponse::delta(ResourceType::Cluster, put.clone(), &removed, "17".to_owned());
+            let mut response = ChunkedResponse::delta(ResourceType::Cluster, put.clone(), &removed, stamp("17"));
             let length = response.encoded_len();
             let mut bytes = Vec::new();
             while let Some(chunk) = response.next_chunk() {
@@ -179,7 +190,7 @@ mod tests {
             };
             assert_eq!(read.resources, put.clone().into_iter().map(resource).collect::<Vec<_>>());
 
-            let state = ChunkedResponse::state(ResourceType::Cluster, put.clone(), "18".to_owned());
+            let state = ChunkedResponse::state(ResourceType::Cluster, put.clone(), stamp("18"));
             let length = state.encoded_len();
             let bytes = state.into_bytes();
             assert_eq!(bytes.len(), length);

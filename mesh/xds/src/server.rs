@@ -22,7 +22,7 @@ pub use crate::protocol::{Protocol, RequestOutcome};
 use crate::report::Report;
 use crate::resource_set::{NamedResource, ResourceMap, ResourceSet};
 use crate::resource_type::ResourceType;
-use crate::response::ChunkedResponse;
+use crate::response::{ChunkedResponse, ResponseStamp};
 use crate::subscription::{PendingUpdate, ResponseContent, Subscription};
 
 /// The state of one stream.
@@ -31,6 +31,8 @@ use crate::subscription::{PendingUpdate, ResponseContent, Subscription};
 #[derive(Debug)]
 pub struct ServerState {
     protocol: Protocol,
+    /// The id of the mesh, sent as a part of `control_plane.identifier`.
+    mesh: Option<Arc<str>>,
     subscriptions: BTreeMap<ResourceType, Subscription>,
     /// The nonce of the last response, as a number.
     last_nonce: u64,
@@ -57,6 +59,7 @@ impl ServerState {
     pub fn new(protocol: Protocol) -> Self {
         Self {
             protocol,
+            mesh: None,
             subscriptions: ResourceType::ALL
                 .into_iter()
                 .map(|resource_type| (resource_type, Subscription::default()))
@@ -67,6 +70,12 @@ impl ServerState {
             is_reconnect: false,
             started_at: None,
         }
+    }
+
+    /// Sets the id of the mesh, by which a client recognizes its mesh.
+    #[must_use]
+    pub fn with_mesh(self, mesh: &Arc<str>) -> Self {
+        Self { mesh: Some(Arc::clone(mesh)), ..self }
     }
 
     /// Processes a request of a delta stream. Names of available resources share the memory of `resources`.
@@ -151,12 +160,13 @@ impl ServerState {
     /// Returns the next response; `None` when the client is in sync, must acknowledge first, or a wait is not over.
     pub fn next_response(&mut self, resources: &ResourceSet, now: Duration) -> Option<ChunkedResponse> {
         let Response { resource_type, content, nonce } = self.next(resources, now)?;
+        let stamp = ResponseStamp { nonce, mesh: self.mesh.as_deref() };
         Some(match self.protocol {
-            Protocol::Delta => ChunkedResponse::delta(resource_type, content.updated, &content.removed, nonce),
+            Protocol::Delta => ChunkedResponse::delta(resource_type, content.updated, &content.removed, stamp),
             Protocol::StateOfTheWorld => {
                 let all = self.subscriptions[&resource_type].client_versions.iter();
                 let all = all.map(|(name, resource)| (Arc::clone(name), Arc::clone(resource))).collect();
-                ChunkedResponse::state(resource_type, all, nonce)
+                ChunkedResponse::state(resource_type, all, stamp)
             }
         })
     }

@@ -50,6 +50,8 @@ pub enum ConfigSourceOptions {
         gateway: Option<String>,
         /// The file of the join token, for a proxy without a stored identity.
         join_token: Option<PathBuf>,
+        /// The id of another mesh that the proxy may change to.
+        accepted_mesh: Option<String>,
     },
 }
 

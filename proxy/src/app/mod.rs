@@ -235,7 +235,7 @@ fn init_identity(bootstrap: &Bootstrap, control_plane: Option<&Arc<ControlPlane>
     let Some(control_plane) = control_plane.filter(|control_plane| control_plane.is_mutual()) else {
         return Ok(identity);
     };
-    let ConfigSourceOptions::ControlPlane { urls, node, gateway, join_token } = &bootstrap.source else {
+    let ConfigSourceOptions::ControlPlane { urls, node, gateway, join_token, .. } = &bootstrap.source else {
         return Ok(identity);
     };
     let files = ReplicaFiles::new(&ReplicaFilesOptions {
@@ -270,7 +270,7 @@ async fn load_initial_config(
     xds: Option<XdsParts>,
 ) -> anyhow::Result<ConfigSource> {
     let path = match (&bootstrap.source, xds) {
-        (ConfigSourceOptions::ControlPlane { urls, node, gateway, .. }, Some(xds)) => {
+        (ConfigSourceOptions::ControlPlane { urls, node, gateway, accepted_mesh, .. }, Some(xds)) => {
             let last_known_good = LastKnownGood::open(ReplicaFiles::new(&ReplicaFilesOptions {
                 cache: &bootstrap.cache,
                 folder: "xds",
@@ -280,8 +280,8 @@ async fn load_initial_config(
                 gateway: gateway.as_deref(),
             }));
             let XdsParts { control_plane, identity, outcomes } = xds;
-            let (node, gateway) = (node.clone(), gateway.clone());
-            let options = XdsOptions { control_plane, node, gateway, identity };
+            let (node, gateway, accepted_mesh) = (node.clone(), gateway.clone(), accepted_mesh.clone());
+            let options = XdsOptions { control_plane, node, gateway, accepted_mesh, identity };
             return Ok(ConfigSource::ControlPlane(Box::new(XdsSource::new(options, last_known_good, outcomes))));
         }
         (ConfigSourceOptions::ControlPlane { .. }, None) => return Err(anyhow!("--xds names no control plane")),

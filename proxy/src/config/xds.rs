@@ -23,12 +23,12 @@ use tracing::{debug, info, warn};
 use weir_file_source::ConfigUpdate;
 use weir_model::{ContentHash, Rejection};
 use weir_resources::Compiled;
-use weir_xds::client::ParsedResponse;
+use weir_xds::client::{ParsedResponse, mesh_id};
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use weir_xds::{ClientState, PersistedResource, Report, ResourceCache, ResourceType};
 
-use crate::config::last_known_good::LastKnownGood;
+use crate::config::last_known_good::{AcceptedResources, LastKnownGood};
 use crate::config::state::UpdateOutcome;
 use crate::control_plane::{ControlPlane, ReplicaIndex};
 use crate::identity::Identity;
@@ -46,6 +46,8 @@ pub(crate) struct XdsOptions {
     pub(crate) node: String,
     /// The Gateway that this proxy serves (`Node.cluster`); `None` requests every Gateway.
     pub(crate) gateway: Option<String>,
+    /// The id of another mesh that this proxy may change to.
+    pub(crate) accepted_mesh: Option<String>,
     /// The identity of this proxy, for a control plane that demands mutual TLS.
     pub(crate) identity: Arc<Identity>,
 }
@@ -56,6 +58,8 @@ pub(crate) struct XdsSource {
     /// The replica that the last stream was opened to.
     replica: Option<ReplicaIndex>,
     client: ClientState,
+    /// The id of the mesh whose resources these are; `None` before the first response, or if the control plane sends none.
+    mesh: Option<String>,
     /// The decoded resources.
     resources: ResourceCache,
     /// The encoded form of every accepted resource, for the last known good file.
@@ -115,6 +119,7 @@ impl XdsSource {
             options,
             replica: None,
             client: ClientState::new(node),
+            mesh: None,
             resources: ResourceCache::default(),
             accepted: BTreeMap::new(),
             received_kinds: BTreeSet::new(),
@@ -198,7 +203,10 @@ impl XdsSource {
             let (missing_deadline, retry_at) = (self.missing_deadline, self.retry_at);
             tokio::select! {
                 response = responses.message() => match response {
-                    Ok(Some(response)) => self.on_response(response, &requests).await,
+                    Ok(Some(response)) => match self.check_mesh(&response) {
+                        Ok(()) => self.on_response(response, &requests).await,
+                        Err(reason) => return reason,
+                    },
                     Ok(None) => return "the control plane closed the stream".to_owned(),
                     Err(status) => return status_text(&status),
                 },
@@ -209,6 +217,22 @@ impl XdsSource {
             self.publish_update(updates);
             send(&requests, self.report()).await;
         }
+    }
+
+    /// Checks that a response is of the mesh whose configuration this proxy has. A control plane that has lost its store
+    /// and begins anew, or an address that leads to another mesh, would take away everything that serves.
+    fn check_mesh(&mut self, response: &DeltaDiscoveryResponse) -> Result<(), String> {
+        let Some(mesh) = mesh_id(response) else { return Ok(()) };
+        if let Some(known) = self.mesh.as_deref().filter(|known| *known != mesh)
+            && self.options.accepted_mesh.as_deref() != Some(mesh)
+        {
+            return Err(format!(
+                "it is of the mesh {mesh}, and this proxy serves the mesh {known}; restore the store of the control plane, or \
+                 start this proxy with --accept-mesh {mesh}"
+            ));
+        }
+        self.mesh = Some(mesh.to_owned());
+        Ok(())
     }
 
     /// Decodes a response, acknowledges it, and subscribes to the resources that it refers to.
@@ -294,7 +318,8 @@ impl XdsSource {
             Ok(snapshot) if self.published_version == Some(snapshot.version) => return,
             Ok(snapshot) => {
                 self.published_version = Some(snapshot.version);
-                self.last_known_good.save(self.accepted.values().cloned().collect());
+                let resources = self.accepted.values().cloned().collect();
+                self.last_known_good.save(AcceptedResources { mesh: self.mesh.clone(), resources });
                 Ok(Arc::new(Compiled::from_wire(snapshot)))
             }
             Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::wire_diagnostic).collect())),
@@ -367,10 +392,11 @@ impl XdsSource {
     /// Loads the last known good resources.
     fn restore(&mut self) {
         let saved = self.last_known_good.read();
-        if saved.is_empty() {
+        self.mesh = saved.mesh;
+        if saved.resources.is_empty() {
             return;
         }
-        for resource in saved {
+        for resource in saved.resources {
             let PersistedResource { resource_type: kind, name, version, resource: content } = &resource;
             match self.resources.upsert(*kind, name, content) {
                 Ok(()) => {

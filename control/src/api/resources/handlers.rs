@@ -17,7 +17,7 @@ use crate::api::resources::view::to_view;
 use crate::api::response::{ApiError, AuditDetails, JsonResponse};
 use crate::api::state::{ApiState, Principal, try_permit};
 use crate::limits::{MAX_DELETIONS, MAX_MESSAGE_CHARACTERS};
-use crate::publish::{Change, ChangeRequest, ChangeResult};
+use crate::publish::{Change, ChangeRequest, ChangeResult, ShrinkPolicy};
 use crate::status::StatusInputs;
 use crate::store::ObjectRef;
 
@@ -32,6 +32,9 @@ pub(crate) struct ChangeQuery {
     message: Option<String>,
     /// The revision that the change must follow. After another revision it is rejected.
     expected_revision: Option<u64>,
+    /// Make the change although it removes more than half, and at least 10, of the listeners or clusters.
+    #[serde(default, rename = "allowShrink")]
+    allow_shrink: bool,
     /// The file name of the body in diagnostics.
     path: Option<String>,
 }
@@ -166,6 +169,7 @@ pub(crate) async fn change(
         message: query.message,
         expected: query.expected_revision,
         is_dry_run: query.dry_run,
+        shrink: if query.allow_shrink { ShrinkPolicy::Allow } else { ShrinkPolicy::Reject },
         namespaces: token.namespaces,
     };
     let permit = try_permit(&api.permits.writers, "too many changes wait; try again soon")?;
