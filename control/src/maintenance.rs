@@ -113,8 +113,15 @@ fn write_backup(
 }
 
 fn restore(options: &StoreOptions, path: &Path, may_replace: bool) -> anyhow::Result<String> {
-    check_backup(path)?; // Nothing is deleted for a backup that cannot be read to its end.
-    let store = Maintenance::open(options, true)?;
+    let header = check_backup(path)?; // Nothing is deleted for a backup that cannot be read to its end.
+    let store = if may_replace { Maintenance::open_for_restore(options)? } else { Maintenance::open(options, true)? };
+    if let Some(id) = store.id()?.filter(|id| *id != header.store) {
+        bail!(
+            "the store {} is of the mesh {id}, and the backup of {}; nothing was changed",
+            options.location,
+            header.store
+        );
+    }
     if !may_replace && !store.is_empty()? {
         bail!("the store {} is not empty; --replace deletes what it has", options.location);
     }

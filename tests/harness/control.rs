@@ -1,7 +1,9 @@
 //! One running `weir-control` with its own folder: store, files and log. Also a client of its API, and the `weir` tool.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -30,6 +32,10 @@ pub struct ControlOptions {
     /// The admin token; `None` if this control plane creates it. A second replica of a store gets the first one's
     /// token.
     pub admin_token: Option<String>,
+    /// The folder of the store, and of the process's own files; `None` for one in the control plane's own folder.
+    pub store_folder: Option<PathBuf>,
+    /// The user that runs the process; `None` for the user of the test.
+    pub user: Option<u32>,
     /// More arguments.
     pub arguments: Vec<String>,
 }
@@ -50,6 +56,13 @@ struct Addresses {
     xds_mtls: SocketAddr,
 }
 
+impl Addresses {
+    fn free() -> Self {
+        let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { api: free_port, xds: free_port, xds_mtls: free_port }
+    }
+}
+
 impl ControlPlane {
     /// Starts a control plane with an empty store.
     pub async fn start() -> Self {
@@ -66,12 +79,22 @@ impl ControlPlane {
         if let Some(recorded) = &options.recorded_store {
             copy_private(recorded, &folder.path().join("store"));
         }
-        let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let addresses = Addresses { api: free_port, xds: free_port, xds_mtls: free_port };
+        if options.user.is_some() {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a temporary folder");
+        }
+        let addresses = Addresses::free();
         let child = command(folder.path(), &options, &addresses).spawn().expect("weir-control starts");
         let mut this = Self { child, folder, options, addresses };
         this.wait_for_addresses().await;
         this
+    }
+
+    /// Creates a control plane that has not started: its process has ended.
+    pub async fn not_started(options: ControlOptions) -> Self {
+        let folder = tempfile::Builder::new().prefix("weir-test-").tempdir().expect("a temporary folder");
+        let mut child = Command::new("true").spawn().expect("true starts");
+        child.wait().await.expect("a child can be waited for");
+        Self { child, folder, options, addresses: Addresses::free() }
     }
 
     /// Kills the process, as a crash would.
@@ -92,6 +115,58 @@ impl ControlPlane {
     pub fn try_restart(&mut self) {
         let mut command = command(self.folder.path(), &self.options, &self.addresses);
         self.child = command.spawn().expect("weir-control starts");
+    }
+
+    /// Starts the process at the same addresses when it must refuse. Returns what it has logged since.
+    pub async fn fail_to_restart(&mut self) -> String {
+        let before = self.log().len();
+        self.try_restart();
+        let status = self.wait_for_exit().await;
+        assert!(!status.success(), "weir-control has ended with {status}");
+        self.log()[before..].to_owned()
+    }
+
+    /// Ends the process with SIGTERM, and waits for its exit.
+    pub async fn stop(&mut self) {
+        let id = i32::try_from(self.id()).expect("a process id");
+        let process = rustix::process::Pid::from_raw(id).expect("a process id");
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("a child can be ended");
+        self.wait_for_exit().await;
+    }
+
+    /// Returns the status and the text of its readiness probe.
+    pub async fn readiness(&self) -> (u16, String) {
+        let response = Client::http1(self.addresses.api).await.get("/ready").await;
+        (response.status, response.text())
+    }
+
+    /// Waits until it is not ready, and returns the reason.
+    pub async fn wait_until_unready(&self) -> String {
+        wait_until("weir-control not to be ready", async || {
+            let (status, text) = self.readiness().await;
+            (status == 503).then_some(text)
+        })
+        .await
+    }
+
+    /// Waits until it is ready.
+    pub async fn wait_until_ready(&self) {
+        wait_until("weir-control to be ready", async || (self.readiness().await.0 == 200).then_some(())).await;
+    }
+
+    /// Runs `weir-control COMMAND` on its store. Returns true if it succeeded, and what it printed.
+    pub async fn maintain(&self, command: &[&str]) -> (bool, String) {
+        let mut process = Command::new(program("weir-control"));
+        process.args(command).args(store_arguments(self.folder.path(), &self.options));
+        process.current_dir(self.folder.path()).stdin(Stdio::null());
+        let output = with_deadline("weir-control", process.output()).await.expect("weir-control runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Returns the folder in which [`ControlPlane::maintain`] and `weir` run.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Waits until the process exits.
@@ -122,7 +197,7 @@ impl ControlPlane {
 
     /// Returns the folder of its store, and of its state if the store is etcd.
     pub fn store(&self) -> PathBuf {
-        self.folder.path().join("store")
+        store_folder(self.folder.path(), &self.options)
     }
 
     /// Returns the address of its API.
@@ -283,13 +358,33 @@ fn json(response: &ClientResponse) -> Value {
     serde_json::from_str(&response.text()).unwrap_or_else(|error| panic!("{error}: {}", response.text()))
 }
 
+fn store_folder(folder: &Path, options: &ControlOptions) -> PathBuf {
+    options.store_folder.clone().unwrap_or_else(|| folder.join("store"))
+}
+
+fn store_arguments(folder: &Path, options: &ControlOptions) -> Vec<OsString> {
+    let store = store_folder(folder, options).into_os_string();
+    match &options.store {
+        None => vec!["--store".into(), store],
+        Some(url) => vec!["--store".into(), url.into(), "--state".into(), store],
+    }
+}
+
 fn command(folder: &Path, options: &ControlOptions, addresses: &Addresses) -> Command {
     let Addresses { api, xds, xds_mtls } = addresses;
-    let mut command = Command::new(program("weir-control"));
-    match &options.store {
-        None => command.arg("--store").arg(folder.join("store")),
-        Some(store) => command.args(["--store", store, "--state"]).arg(folder.join("store")),
+    let mut command = match options.user {
+        None => Command::new(program("weir-control")),
+        Some(user) => {
+            let user = user.to_string();
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(program("weir-control"));
+            command
+        }
     };
+    command.args(store_arguments(folder, options));
+    if options.store.is_some() && options.admin_token.is_none() {
+        command.arg("--init");
+    }
     command.arg("--plugins").arg(shipped_modules());
     command.args(["--api", &api.to_string(), "--xds", &xds.to_string(), "--modules", "127.0.0.1:0"]);
     command.args(["--xds-mtls", &xds_mtls.to_string()]).args(&options.arguments).arg("--cache").arg(module_cache());

@@ -8,12 +8,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use http::Request;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::addresses::own_address;
-use crate::body::{Body, empty};
+use crate::body::{Body, empty, full};
 use crate::client::{Client, read};
 use crate::wait::wait_until;
 
@@ -22,6 +23,7 @@ use crate::wait::wait_until;
 pub struct Etcd {
     members: Vec<Member>,
     folder: TempDir,
+    arguments: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -40,16 +42,22 @@ struct MemberAddresses {
 impl Etcd {
     /// Starts a cluster of `members` members, and waits until each serves.
     pub async fn start(members: usize) -> Self {
+        Self::start_with(members, &[]).await
+    }
+
+    /// Starts a cluster as [`Etcd::start`] does, with more arguments for each member.
+    pub async fn start_with(members: usize, arguments: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("etcd-test-").tempdir().expect("a temporary folder");
         let addresses: Vec<_> =
             (0..members).map(|_| MemberAddresses { clients: own_address(), peers: own_address() }).collect();
         let cluster = cluster(&addresses);
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut members = Vec::new();
         for (index, addresses) in addresses.iter().enumerate() {
-            let child = spawn(folder.path(), index, addresses, &cluster);
+            let child = spawn(folder.path(), index, addresses, &cluster, &arguments);
             members.push(Member { child, addresses: *addresses });
         }
-        let mut etcd = Self { members, folder };
+        let mut etcd = Self { members, folder, arguments };
         for index in 0..etcd.members.len() {
             etcd.wait_for(index).await;
         }
@@ -60,6 +68,15 @@ impl Etcd {
     pub fn url(&self) -> String {
         let members: Vec<_> = self.members.iter().map(|member| member.addresses.clients.to_string()).collect();
         format!("etcd://{}/test", members.join(","))
+    }
+
+    /// Sends a request to the JSON gateway of the first member: `/v3/kv/deleterange`.
+    pub async fn call(&self, path: &str, body: &Value) -> Value {
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(full(body.to_string().into_bytes())).expect("a valid request");
+        let response = Client::http1(self.members[0].addresses.clients).await.send(request).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
+        serde_json::from_str(&response.text()).expect("JSON")
     }
 
     /// Kills a member, as a crash would.
@@ -86,7 +103,8 @@ impl Etcd {
     /// Starts a member again at its addresses with its data, and waits until it serves.
     pub async fn restart(&mut self, index: usize) {
         let addresses: Vec<_> = self.members.iter().map(|member| member.addresses).collect();
-        self.members[index].child = spawn(self.folder.path(), index, &addresses[index], &cluster(&addresses));
+        self.members[index].child =
+            spawn(self.folder.path(), index, &addresses[index], &cluster(&addresses), &self.arguments);
         self.wait_for(index).await;
     }
 
@@ -123,7 +141,7 @@ fn cluster(addresses: &[MemberAddresses]) -> String {
     members.collect::<Vec<_>>().join(",")
 }
 
-fn spawn(folder: &Path, index: usize, addresses: &MemberAddresses, cluster: &str) -> Child {
+fn spawn(folder: &Path, index: usize, addresses: &MemberAddresses, cluster: &str, arguments: &[String]) -> Child {
     let MemberAddresses { clients, peers } = addresses;
     let log = File::options().create(true).append(true).open(folder.join(format!("{index}.log")));
     let log = log.expect("a temporary folder can be written");
@@ -134,6 +152,6 @@ fn spawn(folder: &Path, index: usize, addresses: &MemberAddresses, cluster: &str
     command.args(["--advertise-client-urls", &format!("http://{clients}")]);
     command.args(["--listen-peer-urls", &format!("http://{peers}")]);
     command.args(["--initial-advertise-peer-urls", &format!("http://{peers}")]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
     command.spawn().expect("etcd starts: `cargo xtask test` installs it")
 }

@@ -4,6 +4,7 @@
 use std::io::{BufRead, Write};
 use std::path::Path;
 
+use tracing::warn;
 use weir_model::write_private;
 
 use super::backup::{AUTHORITY, BackupHeader, BackupWriter, read_backup};
@@ -12,6 +13,7 @@ use super::kv::KvStore;
 use super::lineage::{IDENTITY, SeenStore, StoreIdentity};
 use super::location::StoreLocation;
 use super::records::{BUNDLE_SET_VERSION, CHECKPOINT, HEAD, Head, from_bytes, parse_head, to_bytes};
+use super::redb::RedbKv;
 use super::txn::{KeyRange, Put, Txn};
 use super::verified_kv::StoreOptions;
 use crate::limits::{MAX_ETCD_OPERATIONS, RECORD_PART_BYTES};
@@ -45,6 +47,29 @@ impl Maintenance {
     /// The store cannot be read or written, is damaged, or is a folder that another process has open.
     pub fn open(options: &StoreOptions, may_create: bool) -> Result<Self, StoreError> {
         Ok(Self { kv: KvStore::open(&options.location, may_create)?, options: options.clone() })
+    }
+
+    /// Opens a store to restore a backup into it. A file that is damaged is moved aside, to `weir.redb.damaged`.
+    ///
+    /// # Errors
+    /// The store cannot be read or written, or is a folder that another process has open.
+    pub fn open_for_restore(options: &StoreOptions) -> Result<Self, StoreError> {
+        match (Self::open(options, true), &options.location) {
+            (Err(StoreError::Damaged(reason)), StoreLocation::Folder(folder)) => {
+                RedbKv::move_aside(folder)?;
+                warn!(reason, "the damaged file was renamed to weir.redb.damaged");
+                Self::open(options, true)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    /// Returns the id of the store; `None` if it has none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn id(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.identity()?.map(|identity| identity.id))
     }
 
     /// Writes a backup of the store. Returns its header.

@@ -74,6 +74,12 @@ impl RedbKv {
         Self::with(folder, database)
     }
 
+    /// Renames the file of a folder, so that another one can be created.
+    pub(super) fn move_aside(folder: &Path) -> Result<(), StoreError> {
+        let renamed = fs::rename(folder.join(FILE), folder.join(format!("{FILE}.damaged")));
+        renamed.map_err(|error| unavailable_in(folder, "cannot be written", &error))
+    }
+
     /// Opens the existing store of a folder, and reads all of it once, to find damage before anything is served.
     ///
     /// # Errors

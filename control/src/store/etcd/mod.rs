@@ -389,6 +389,12 @@ fn is_definitive(status: &Status) -> bool {
 }
 
 fn unavailable(reason: &str) -> StoreError {
+    if reason.contains("database space exceeded") {
+        return StoreError::Unavailable(format!(
+            "etcd accepts no writes: {reason}; compact and defragment it, or raise --quota-backend-bytes, and disarm its \
+             alarm (`etcdctl alarm disarm`)"
+        ));
+    }
     StoreError::Unavailable(format!("etcd cannot be read or written: {reason}"))
 }
 
