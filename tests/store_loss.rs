@@ -563,7 +563,9 @@ async fn full_etcd_rejects_changes_until_it_has_room() {
     let revision = etcd.call("/v3/kv/range", &json!({"key": "eA=="})).await["header"]["revision"].clone();
     etcd.call("/v3/kv/compaction", &json!({"revision": revision, "physical": true})).await;
     etcd.call("/v3/maintenance/defragment", &json!({})).await;
-    etcd.call("/v3/maintenance/alarm", &json!({"action": "DEACTIVATE", "alarm": "NOSPACE"})).await;
+    let alarms = etcd.call("/v3/maintenance/alarm", &json!({"action": "GET"})).await;
+    let member = &alarms["alarms"][0]["memberID"];
+    etcd.call("/v3/maintenance/alarm", &json!({"action": "DEACTIVATE", "alarm": "NOSPACE", "memberID": member})).await;
     let created = mesh.control.maintain(&["recover", "admin-token"]).await;
     assert!(created.0, "{}", created.1);
     wait_until("the new token", async || (mesh.control.request("GET", "tokens", "").await.status == 200).then_some(()))
