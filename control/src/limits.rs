@@ -115,6 +115,17 @@ pub const MAX_LEASE: Duration = Duration::from_secs(3_600);
 /// The interval between two searches for expired leases.
 pub const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The time from a renewal at one replica until another one has read it from the store, beyond the half of a lease that
+/// a renewal is not written for.
+pub const RENEWAL_WRITE_TIME: Duration = Duration::from_secs(1);
+
+/// The time since the last read of a shared store, after which leases of workloads begin again with the next read: three
+/// of its intervals.
+pub const MAX_STORE_SILENCE: Duration = Duration::from_secs(15);
+
+/// The shortest jump of the wall clock that is logged. NTP corrects less by a change of speed.
+pub const MIN_CLOCK_JUMP: Duration = Duration::from_secs(3);
+
 // The API.
 
 /// Bytes of one request. The same as for a resource file.
