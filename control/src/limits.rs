@@ -21,7 +21,7 @@ pub const MAX_SHOWN_REJECTION_CHARACTERS: usize = 1_000;
 /// Rejected resources of one proxy that are stored, each with its last reason.
 pub const MAX_SHOWN_REJECTIONS: usize = 100;
 
-/// Warnings about Envoys in the status of one object.
+/// Warnings about Envoys in the status of one object, and as many about matches that another route overrides.
 pub const MAX_WARNINGS: usize = 10;
 
 /// Generations that a proxy has acknowledged and not reported on. Older ones are dropped without a serving status.
