@@ -384,3 +384,55 @@ async fn cli_accepts_former_verbs_without_listing_them() {
         assert!(!help.lines().any(|line| line.trim_start().starts_with(former)), "{former} in {help}");
     }
 }
+
+/// Equal matches within one second: the revision decides, and the position in a request, not the time or the name.
+#[tokio::test]
+async fn route_of_earlier_revision_wins_over_equal_match() {
+    let (first, second) = (Origin::text("first").await, Origin::text("second").await);
+    let mut control = ControlPlane::start().await;
+    let services = Resources::new().service("first", &[first.address()]).service("second", &[second.address()]);
+    control.apply(&services).await;
+    let add = |resources: Resources, name: &str, service: &str| {
+        resources.route(name, &format!("rules: [{{backendRefs: [{{name: {service}, port: 80}}]}}]"))
+    };
+    let one = |name: &str, service: &str| add(Resources::empty(), name, service);
+    control.apply(&one("zz", "first")).await;
+    control.apply(&one("aa", "second")).await;
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "first").await;
+    let notes = async |control: &ControlPlane, name: &str| {
+        let object = control.get(&format!("resources/HTTPRoute/default/{name}")).await;
+        object["status"]["notes"].as_array().cloned().unwrap_or_default()
+    };
+    assert!(notes(&control, "zz").await.is_empty());
+    let of_loser = json!(notes(&control, "aa").await).to_string();
+    assert!(of_loser.contains("HTTPRoute default/zz has an equal match and precedes it"), "{of_loser}");
+
+    // An update, a rollback and a restart do not change the order.
+    control.apply(&one("zz", "second")).await;
+    control.apply(&one("zz", "first")).await;
+    let delete = async |control: &ControlPlane, name: &str| {
+        let path = format!("resources/HTTPRoute/default/{name}");
+        assert_eq!(control.request("DELETE", &path, "").await.status, 200);
+    };
+    delete(&control, "zz").await;
+    wait_for_text(&proxy, "/", "second").await;
+    let last = control.get("revisions").await[0]["id"].as_u64().unwrap();
+    let back = control.request("POST", &format!("revisions/{}/rollback", last - 1), "").await;
+    assert_eq!(back.status, 200, "{}", back.text());
+    wait_for_text(&proxy, "/", "first").await;
+    control.kill().await;
+    control.restart().await;
+    wait_for_text(&control.proxy("p2", &[]).await, "/", "first").await;
+
+    // An object that is created again is the younger one.
+    delete(&control, "zz").await;
+    control.apply(&one("zz", "first")).await;
+    let proxy = control.proxy("p3", &[]).await;
+    wait_for_text(&proxy, "/", "second").await;
+    assert!(!notes(&control, "zz").await.is_empty());
+    delete(&control, "zz").await;
+    delete(&control, "aa").await;
+    control.apply(&add(one("zz", "first"), "aa", "second")).await;
+    wait_for_text(&proxy, "/", "first").await;
+}

@@ -34,6 +34,7 @@ mod control_api; // The control plane's API and the `weir` tool.
 mod release_upgrade; // Folders that an older release wrote.
 mod bundles; // Bundles in the control plane: pushed, signed, used, deleted.
 mod authorization_policy; // AuthorizationPolicies.
+mod revoked_access; // AuthorizationPolicies that end streams in flight.
 mod https; // Certificates by host.
 mod identity; // Workload identities and mutual TLS.
 mod api_tls; // The control plane's API by TLS.

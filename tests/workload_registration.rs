@@ -1,6 +1,7 @@
 //! Workloads that register themselves as endpoints, for as long as they renew their lease.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use harness::{ClientResponse, ControlPlane, Origin, Proxy, Resources, wait_until};
 use serde_json::{Value, json};
@@ -145,4 +146,21 @@ async fn registration_requires_matching_identity() {
         response.status,
         response.text()
     );
+}
+
+/// A lease is measured from the start of the control plane, not from a time that was stored before.
+#[tokio::test]
+async fn restarted_control_plane_gives_one_more_lease() {
+    let origin = Origin::text("one").await;
+    let mut control = ControlPlane::start().await;
+    control.apply(&empty_service()).await;
+    let token = control.admin_token();
+    let lease = registration(origin.address(), 4);
+    assert_eq!(register(&control, &token, "default/origin/one", &lease).await.status, 200);
+    let stored = Instant::now();
+    control.kill().await;
+    wait_until("the end of the stored lease", async || (stored.elapsed() > Duration::from_secs(4)).then_some(())).await;
+    control.restart().await;
+    assert_eq!(control.get("workloads").await.as_array().unwrap().len(), 1);
+    wait_until("the end of the new lease", async || (control.get("workloads").await == json!([])).then_some(())).await;
 }

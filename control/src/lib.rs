@@ -62,6 +62,9 @@ pub mod access;
 // Revisions and records, in redb or etcd.
 pub mod store;
 
+// The monotonic clock and the wall clock.
+mod clock;
+
 // Accepts TLS connections.
 mod tls_accept;
 

@@ -21,7 +21,7 @@ pub const MAX_SHOWN_REJECTION_CHARACTERS: usize = 1_000;
 /// Rejected resources of one proxy that are stored, each with its last reason.
 pub const MAX_SHOWN_REJECTIONS: usize = 100;
 
-/// Warnings about Envoys in the status of one object.
+/// Warnings about Envoys in the status of one object, and as many about matches that another route overrides.
 pub const MAX_WARNINGS: usize = 10;
 
 /// Generations that a proxy has acknowledged and not reported on. Older ones are dropped without a serving status.
@@ -114,6 +114,17 @@ pub const MAX_LEASE: Duration = Duration::from_secs(3_600);
 
 /// The interval between two searches for expired leases.
 pub const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The time from a renewal at one replica until another one has read it from the store, beyond the half of a lease that
+/// a renewal is not written for.
+pub const RENEWAL_WRITE_TIME: Duration = Duration::from_secs(1);
+
+/// The time since the last read of a shared store, after which leases of workloads begin again with the next read: three
+/// of its intervals.
+pub const MAX_STORE_SILENCE: Duration = Duration::from_secs(15);
+
+/// The shortest jump of the wall clock that is logged. NTP corrects less by a change of speed.
+pub const MIN_CLOCK_JUMP: Duration = Duration::from_secs(3);
 
 // The API.
 

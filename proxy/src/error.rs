@@ -95,6 +95,11 @@ pub(crate) enum ProxyError {
         /// The plugin.
         plugin: String,
     },
+    /// A changed AuthorizationPolicy denies a request that an earlier configuration allowed.
+    AccessRevoked {
+        /// The plugin of the policy.
+        plugin: String,
+    },
     /// A limit on what is in flight was reached; the text names the limit.
     Overflow(&'static str),
 }
@@ -293,6 +298,14 @@ impl ProxyError {
             Self::FilterClosed { .. } => {
                 row("filter_closed_stream", Filter, StatusCode::BAD_GATEWAY, "FF", false, "a filter closed the stream")
             }
+            Self::AccessRevoked { .. } => row(
+                "access_revoked",
+                Downstream,
+                StatusCode::FORBIDDEN,
+                "-",
+                false,
+                "an AuthorizationPolicy was changed and denies the request",
+            ),
             Self::Overflow(_) => row(
                 "overflow",
                 Proxy,
@@ -307,9 +320,10 @@ impl ProxyError {
     /// Returns the plugin that caused the failure; `None` when no plugin did.
     pub(crate) fn plugin(&self) -> Option<&str> {
         match self {
-            Self::FilterFailed { plugin, .. } | Self::FilterOutput { plugin } | Self::FilterClosed { plugin } => {
-                Some(plugin)
-            }
+            Self::FilterFailed { plugin, .. }
+            | Self::FilterOutput { plugin }
+            | Self::FilterClosed { plugin }
+            | Self::AccessRevoked { plugin } => Some(plugin),
             _ => None,
         }
     }
@@ -323,9 +337,10 @@ impl ProxyError {
             | Self::ConnectFailed(text)
             | Self::UpstreamReset(text)
             | Self::UpstreamProtocol(text) => Some(text),
-            Self::FilterFailed { plugin, .. } | Self::FilterOutput { plugin } | Self::FilterClosed { plugin } => {
-                Some(plugin)
-            }
+            Self::FilterFailed { plugin, .. }
+            | Self::FilterOutput { plugin }
+            | Self::FilterClosed { plugin }
+            | Self::AccessRevoked { plugin } => Some(plugin),
             Self::Malformed(rejection) => Some(rejection.reason()),
             Self::ExpectationFailed
             | Self::Misdirected
@@ -385,6 +400,7 @@ mod tests {
             ProxyError::FilterFailed { plugin: plugin(), detail: "filter_…" },
             ProxyError::FilterOutput { plugin: plugin() },
             ProxyError::FilterClosed { plugin: plugin() },
+            ProxyError::AccessRevoked { plugin: plugin() },
             ProxyError::Overflow(""),
         ]
     }

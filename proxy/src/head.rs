@@ -32,6 +32,19 @@ pub(crate) struct RequestHead {
 }
 
 impl RequestHead {
+    /// Returns a copy without the headers. Costs no allocation.
+    pub(crate) fn without_headers(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            scheme: self.scheme,
+            authority: self.authority.clone(),
+            path: self.path.clone(),
+            headers: HeaderMap::new(),
+            sent_names: None,
+            version: self.version,
+        }
+    }
+
     /// Returns the placeholder head of a TCP connection.
     pub(crate) fn for_tcp() -> Self {
         Self {

@@ -231,6 +231,16 @@ pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Time between two checks of a worker's timeouts. Timeouts are exact to this.
 pub(crate) const TIMEOUT_SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Streams whose access a worker checks again before it serves others. Each check calls a filter: some microseconds.
+pub(crate) const ACCESS_RECHECK_BATCH: usize = 32;
+
+/// Time between two checks of streams whose access is undecided.
+pub(crate) const ACCESS_RECHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Time after which a stream ends whose access cannot be decided. With two intervals, streams without access end within
+/// the 5 s that the documentation states.
+pub(crate) const MAX_ACCESS_UNDECIDED: Duration = Duration::from_secs(4);
+
 // Modules.
 
 /// Bytes of one module: the Wasm host's own limit.

@@ -37,6 +37,7 @@ use crate::api::{ApiState, RequestPermits, serve_api};
 use crate::app::store_watch::StoreFollowers;
 use crate::bundle_store::{BundleStore, TrustedSigners};
 use crate::ca::{CaFiles, CaOptions, CaStorage, CertificateAuthority};
+use crate::clock::{Clock, ClockJumpDetector};
 use crate::filter_validation::FilterValidator;
 use crate::health::Health;
 use crate::limits::{ENDPOINT_DEBOUNCE, EXPIRY_INTERVAL};
@@ -215,10 +216,12 @@ fn startup_error(source: &str, diagnostics: &[Diagnostic]) -> anyhow::Error {
     anyhow!("{source} rejected, with the {} errors above; nothing was published", diagnostics.len())
 }
 
-/// Removes workloads whose lease has expired, every [`EXPIRY_INTERVAL`].
+/// Removes workloads whose lease has expired, every [`EXPIRY_INTERVAL`]. Logs jumps of the wall clock.
 async fn expire_workloads(publisher: Arc<Publisher>) {
+    let mut jumps = ClockJumpDetector::new(Clock::System.read());
     loop {
         sleep(EXPIRY_INTERVAL).await;
+        jumps.check(Clock::System.read());
         if !publisher.workloads().has_expired_leases() {
             continue;
         }

@@ -45,19 +45,36 @@ pub(super) fn set_namespace(id: &ObjectId, value: &mut Value) {
     }
 }
 
-/// Sets `metadata.creationTimestamp`: the stored value of an existing object, else the present time.
+/// The place of an object in the order of creation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CreationOrder {
+    /// The revision that creates it.
+    pub(super) revision: u64,
+    /// The position among the objects of its request, from 0.
+    pub(super) index: usize,
+}
+
+/// Sets `metadata.creationTimestamp`, `creationRevision` and `creationIndex`: the stored values of an existing object,
+/// else the present time and `order`. An object that an older release created has no revision.
 ///
-/// Only the control plane sets it, because the older object wins between equal matches (Gateway API). The value of a
-/// request is ignored, as in Kubernetes, so that an object that was printed can be applied, also to another mesh.
-pub(super) fn set_creation(before: Option<&Value>, after: &mut Value) {
-    const FIELD: &str = "creationTimestamp";
-    let known = before.and_then(|before| before.get("metadata")?.get(FIELD).cloned());
+/// Only the control plane sets them, because the older object wins between equal matches (Gateway API). A time alone
+/// would not decide: two objects may have one second, and the clock may be set back. The values of a request are
+/// ignored, as in Kubernetes, so that an object that was printed can be applied, also to another mesh.
+pub(super) fn set_creation(before: Option<&Value>, after: &mut Value, order: CreationOrder) {
+    const TIME: &str = "creationTimestamp";
+    let known = |field: &str| before.and_then(|before| before.get("metadata")?.get(field).cloned());
     let Some(metadata) = after.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let now = || {
         let now = jiff::Timestamp::now();
         json!(now.round(jiff::Unit::Second).unwrap_or(now).to_string())
     };
-    metadata.insert(FIELD.to_owned(), known.unwrap_or_else(now));
+    metadata.insert(TIME.to_owned(), known(TIME).unwrap_or_else(now));
+    for (field, new) in [("creationRevision", json!(order.revision)), ("creationIndex", json!(order.index))] {
+        match if before.is_some() { known(field) } else { Some(new) } {
+            Some(value) => drop(metadata.insert(field.to_owned(), value)),
+            None => drop(metadata.remove(field)),
+        }
+    }
 }
 
 /// Rejects stored Filters that name a module file. A stored Filter has no folder that the path could be relative to,
@@ -82,4 +99,30 @@ pub(super) fn check_modules(compiled: &Compiled) -> Result<(), EncodeError> {
         })
         .collect();
     if rejections.is_empty() { Ok(()) } else { Err(EncodeError::Rejected(rejections)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn creation_is_set_once_and_values_of_requests_are_ignored() {
+        let requested = json!({"metadata": {"name": "a", "creationTimestamp": "1970-01-01T00:00:00Z",
+            "creationRevision": 1, "creationIndex": 1}});
+        let mut created = requested.clone();
+        set_creation(None, &mut created, CreationOrder { revision: 7, index: 2 });
+        let order = |object: &Value| {
+            (object["metadata"]["creationRevision"].as_u64(), object["metadata"]["creationIndex"].as_u64())
+        };
+        assert_eq!(order(&created), (Some(7), Some(2)));
+        assert_ne!(created["metadata"]["creationTimestamp"], requested["metadata"]["creationTimestamp"]);
+        let mut updated = requested.clone();
+        set_creation(Some(&created), &mut updated, CreationOrder { revision: 9, index: 0 });
+        assert_eq!(updated, created);
+        // An older release has stored no revision.
+        let old = json!({"metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+        let mut updated = requested;
+        set_creation(Some(&old), &mut updated, CreationOrder { revision: 9, index: 0 });
+        assert_eq!(updated, old);
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use weir_resources::{BundleCatalog, Compiled, Compiler, Diagnostic, ObjectId, SourceFile, parse_objects};
 
-use crate::publish::admission::{set_creation, set_namespace};
+use crate::publish::admission::{CreationOrder, set_creation, set_namespace};
 use crate::publish::change::{Change, ChangeRequest, STORED};
 use crate::publish::error::ChangeError;
 use crate::store::{
@@ -99,12 +99,12 @@ impl WriterState {
             return Err(ChangeError::Invalid(self.compile_as_written(file, bundles).unwrap_or(written.diagnostics)));
         }
         let mut changes: Vec<ObjectChange> = Vec::with_capacity(written.objects.len());
-        for object in written.objects {
+        for (index, object) in written.objects.into_iter().enumerate() {
             self.check_not_in_file(&object.id)?;
             let before = self.state.objects.get(&object.id).map(|stored| Arc::clone(&stored.value));
             let mut after = object.value;
             set_namespace(&object.id, &mut after);
-            set_creation(before.as_deref(), &mut after);
+            set_creation(before.as_deref(), &mut after, CreationOrder { revision: self.state.revision + 1, index });
             changes.push(ObjectChange { object: (&object.id).into(), before, after: Some(Arc::new(after)) });
         }
         let mut names: Vec<_> = changes.iter().map(|change| &change.object).collect();

@@ -1,5 +1,7 @@
 //! The status of an object: accepted, references resolved, and programmed on how many proxies.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -8,12 +10,15 @@ use weir_xds::ClientType;
 
 use crate::limits::MAX_WARNINGS;
 use crate::snapshot_cache::{ScopedSnapshot, ScopedSnapshots, SnapshotCache};
+use crate::status::overridden::overridden_routes;
 use crate::status::proxies::{ConnectedProxies, ProxyState};
 
 /// All proxies and their scoped snapshots, at one moment.
 pub struct StatusInputs {
     proxies: Vec<ProxyState>,
     snapshots: ScopedSnapshots,
+    /// Notes on matches of HTTPRoutes that another route overrides.
+    overridden: BTreeMap<ObjectId, Vec<String>>,
 }
 
 impl StatusInputs {
@@ -21,7 +26,7 @@ impl StatusInputs {
     pub fn now(proxies: &ConnectedProxies, snapshot_cache: &SnapshotCache) -> Self {
         let proxies = proxies.all();
         let snapshots = snapshot_cache.for_clients(proxies.iter().map(|proxy| (&proxy.scope, proxy.client_type)));
-        Self { proxies, snapshots }
+        Self { proxies, snapshots, overridden: overridden_routes(&snapshot_cache.current().snapshot) }
     }
 
     /// Returns the proxies whose scope contains an object. gRPC clients are left out: they subscribe only to what they
@@ -44,7 +49,7 @@ pub struct ObjectStatus {
     pub resolved_refs: Condition,
     /// The proxies that serve the object.
     pub programmed: Programmed,
-    /// Fields that Envoys in scope cannot apply.
+    /// Fields that Envoys in scope cannot apply, and matches that receive no request because another route precedes.
     #[serde(rename = "notes", skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -82,7 +87,9 @@ impl ObjectStatus {
     pub(crate) fn new(object: &ObjectId, since: u64, value: Option<&Value>, inputs: &StatusInputs) -> Self {
         let met = || Condition { status: true, reason: None };
         let programmed = Programmed::count(object, since, inputs);
-        Self { accepted: met(), resolved_refs: met(), programmed, warnings: warnings(object, value, inputs) }
+        let mut warnings = warnings(object, value, inputs);
+        warnings.extend(inputs.overridden.get(object).into_iter().flatten().cloned());
+        Self { accepted: met(), resolved_refs: met(), programmed, warnings }
     }
 }
 

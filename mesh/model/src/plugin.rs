@@ -265,7 +265,17 @@ pub struct Plugin {
     pub capabilities: PluginCapabilities,
 }
 
+/// The prefix of the plugin names of AuthorizationPolicies, after the namespace: `shop/access:reviews`. No Filter can have
+/// such a name, since `:` is not valid in an object name.
+pub const ACCESS_POLICY_PREFIX: &str = "access:";
+
 impl Plugin {
+    /// Returns true if the plugin is an AuthorizationPolicy.
+    pub fn is_access_policy(&self) -> bool {
+        let name = self.name.as_str().split_once('/').map_or("", |(_, name)| name);
+        name.starts_with(ACCESS_POLICY_PREFIX)
+    }
+
     /// Returns a plugin with this module and configuration; every other setting has its default.
     pub fn new(name: PluginName, module: ModuleSource, configuration: Arc<[u8]>) -> Self {
         Self {

@@ -3,9 +3,8 @@
 
 use std::path::Path;
 
-use weir_model::{ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
+use weir_model::{ACCESS_POLICY_PREFIX, ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
 
-use crate::compile::plugins::POLICY;
 use crate::diagnostic::Diagnostic;
 use crate::resource::{ObjectId, Resource};
 use crate::source::Sources;
@@ -111,7 +110,7 @@ pub fn source_object(resource: &ResourceId) -> Option<ObjectId> {
         ResourceKind::Listener | ResourceKind::RouteTable => (Kind::Gateway, rest.split_once('/')?.0),
         ResourceKind::Cluster => (Kind::ServiceEntry, rest.split_once(':')?.0),
         ResourceKind::Secret => (Kind::Secret, rest),
-        ResourceKind::Plugin => match rest.strip_prefix(POLICY) {
+        ResourceKind::Plugin => match rest.strip_prefix(ACCESS_POLICY_PREFIX) {
             Some(policy) => (Kind::AuthorizationPolicy, policy),
             None => (Kind::Filter, rest),
         },

@@ -34,6 +34,6 @@ mod chain; // The state machine of a chain.
 
 pub(crate) use chain::{Direction, EndOfStream, Event, Exchange, HeadChange, LocalReply, OutputFrame};
 pub(crate) use instance::{
-    ActivePlugin, FilterStream, PluginHandle, SharedPluginState, SharedStream, VmPoolOptions, VmStartRequest,
+    ActivePlugin, FilterStream, PluginHandle, PluginId, SharedPluginState, SharedStream, VmPoolOptions, VmStartRequest,
 };
 pub(crate) use worker_plugins::WorkerPlugins;

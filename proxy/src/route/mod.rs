@@ -74,6 +74,11 @@ impl RouteTable {
         Some(&self.routes[index])
     }
 
+    /// Returns the route of a name, by linear search.
+    pub(crate) fn named(&self, name: &RouteName) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| route.model.name == *name)
+    }
+
     /// Returns the only route of a TCP listener's table.
     pub(crate) fn tcp_route(&self) -> Option<&Arc<Route>> {
         self.routes.first()

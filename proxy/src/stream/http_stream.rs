@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::SizeHint;
 use tokio::time::Instant;
 use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
@@ -19,12 +19,13 @@ use crate::filter::{Direction, Event, Exchange, FilterStream, HeadChange, LocalR
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::incoming::InformationalSink;
 use crate::route::Route;
+use crate::stream::access::{AccessDecision, AccessState, InFlightRequest};
 use crate::stream::body_source::BodyMode;
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
 use crate::telemetry::HttpLogFields;
 use crate::upstream::Cluster;
-use crate::worker::{HasTimeout, Worker, WorkerConfig};
+use crate::worker::{AccessCheck, HasTimeout, Worker, WorkerConfig};
 
 /// One request and its response, in flight.
 pub(super) struct HttpStream {
@@ -53,6 +54,7 @@ pub(super) struct HttpStream {
     deadline: Cell<Option<Instant>>,
     last_activity: Cell<Instant>,
     timeout_key: Cell<usize>,
+    access: AccessState,
     finished: Cell<bool>,
 }
 
@@ -63,6 +65,21 @@ struct OriginalRequest {
     path: http::uri::PathAndQuery,
     version: Version,
     request_id: Option<HeaderValue>,
+}
+
+impl OriginalRequest {
+    /// Returns the request's head without headers.
+    fn head(&self, scheme: &'static str) -> RequestHead {
+        RequestHead {
+            method: self.method.clone(),
+            scheme,
+            authority: self.authority.clone(),
+            path: self.path.clone(),
+            headers: HeaderMap::new(),
+            sent_names: None,
+            version: self.version,
+        }
+    }
 }
 
 /// A request with all that was decided before its stream starts.
@@ -135,6 +152,7 @@ impl HttpStream {
             deadline: Cell::new(deadline),
             last_activity: Cell::new(started),
             timeout_key: Cell::new(0),
+            access: AccessState::default(),
             finished: Cell::new(false),
         });
         let weak: Weak<dyn HasTimeout> = Rc::downgrade(&stream) as Weak<dyn HasTimeout>;
@@ -366,6 +384,23 @@ impl HasTimeout for HttpStream {
             self.abort(&ProxyError::RequestTimeout);
         } else if exceeds(self.connection.options.stream_idle_timeout, now.duration_since(self.last_activity.get())) {
             self.abort(&ProxyError::StreamIdle);
+        }
+    }
+
+    fn recheck_access(&self, now: Instant) -> AccessCheck {
+        let config = self.worker.config(&self.connection.listener.name);
+        if self.finished.get() || Rc::ptr_eq(&config, &self.config) {
+            return AccessCheck::Done;
+        }
+        let target = self.original.head(self.with_request(|request| request.scheme));
+        let request = InFlightRequest { cell: &self.cell, connection: &self.connection, config: &config, target };
+        match self.access.check(&request, now) {
+            AccessDecision::Allowed => AccessCheck::Done,
+            AccessDecision::Undecided => AccessCheck::Again,
+            AccessDecision::Denied(plugin) => {
+                self.abort(&ProxyError::AccessRevoked { plugin });
+                AccessCheck::Done
+            }
         }
     }
 }

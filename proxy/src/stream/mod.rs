@@ -11,6 +11,7 @@ mod response_body; // The response body that the codec sends downstream.
 mod await_head; // Waits until a head has left its filters.
 mod body; // The body of one direction.
 mod http_stream; // State of a request in flight, and its end.
+mod access; // Access of a request in flight, after a change.
 mod response_source; // The body and the upstream connection of a response.
 mod body_source; // The incoming body of one direction.
 mod received; // A request as the codec has read it.

@@ -2,7 +2,8 @@
 //! needs from here, without a lock. `app` creates one on each worker thread; `listener`, `connection` and `stream` use
 //! it.
 
-mod timeouts;
+mod access_recheck; // Ends streams that lose their access.
+mod timeouts; // Idle and request timeouts.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,12 +13,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+use tokio::sync::Notify;
 use weir_identity::ServerConfig;
 use weir_model::{DownstreamProtocolOptions, Isolation, Listener, ListenerName, ListenerProtocol};
 
 use crate::active::ActiveConfig;
 use crate::fast_hash::FastMap;
-use crate::filter::{PluginHandle, WorkerPlugins};
+use crate::filter::{ActivePlugin, PluginHandle, WorkerPlugins};
 use crate::identity::Identity;
 use crate::limits::REMOVED_LISTENER_RETENTION;
 use crate::route::{Route, RouteTable};
@@ -25,7 +27,7 @@ use crate::task;
 use crate::telemetry::{AccessLog, WorkerMetrics};
 use crate::upstream::Upstreams;
 
-pub(crate) use timeouts::{HasTimeout, TimeoutSweeper};
+pub(crate) use timeouts::{AccessCheck, HasTimeout, TimeoutSweeper};
 
 /// Parameters of a worker.
 pub(crate) struct WorkerOptions {
@@ -57,6 +59,8 @@ pub(crate) struct Worker {
     pub(crate) timeouts: Rc<TimeoutSweeper>,
     active: Arc<ArcSwap<ActiveConfig>>,
     current: RefCell<Rc<WorkerConfig>>,
+    /// Notified when the configuration has changed and has AuthorizationPolicies.
+    policies_changed: Rc<Notify>,
     /// The last configuration of each removed listener.
     removed_listeners: Rc<RefCell<HashMap<ListenerName, Rc<WorkerConfig>>>>,
     filters: Rc<WorkerPlugins>,
@@ -72,6 +76,7 @@ pub(crate) struct WorkerConfig {
     chains: RefCell<FastMap<usize, Rc<[PluginHandle]>>>,
     no_filters: Rc<[PluginHandle]>,
     has_tls_listeners: bool,
+    has_access_policies: bool,
 }
 
 impl Worker {
@@ -86,6 +91,9 @@ impl Worker {
         let (access_log, deadlines) = (Rc::new(access_log), Rc::<TimeoutSweeper>::default());
         task::spawn_local("access-log-flush", Rc::clone(&access_log).flush_forever());
         task::spawn_local("deadlines", Rc::clone(&deadlines).sweep_forever());
+        let policies_changed = Rc::<Notify>::default();
+        let recheck = access_recheck::recheck_forever(Rc::clone(&deadlines), Rc::clone(&policies_changed));
+        task::spawn_local("access-recheck", recheck);
         Rc::new(Self {
             index,
             upstreams,
@@ -95,6 +103,7 @@ impl Worker {
             timeouts: deadlines,
             active,
             current: RefCell::new(current),
+            policies_changed,
             removed_listeners: Rc::default(),
             filters,
             rng: RefCell::new(SmallRng::from_os_rng()),
@@ -126,6 +135,9 @@ impl Worker {
         }
         let config = WorkerConfig::new(active, &self.filters);
         self.upstreams.retain(&config.active.clusters);
+        if config.has_access_policies {
+            self.policies_changed.notify_one();
+        }
         let old = self.current.replace(config);
         self.retain_removed_listeners(&old);
     }
@@ -160,7 +172,15 @@ impl WorkerConfig {
         filters.apply_config(active.plugins.values(), &active.clusters);
         let (filters, no_filters) = (Rc::clone(filters), Rc::from([]));
         let has_tls_listeners = active.snapshot.listeners.values().any(|listener| listener.tls.is_some());
-        Rc::new(Self { active, filters, chains: RefCell::default(), no_filters, has_tls_listeners })
+        let has_access_policies = active.plugins.values().any(|plugin| plugin.model.is_access_policy());
+        Rc::new(Self {
+            active,
+            filters,
+            chains: RefCell::default(),
+            no_filters,
+            has_tls_listeners,
+            has_access_policies,
+        })
     }
 
     /// Returns the routes of a listener; `None` if the configuration has no such listener.
@@ -191,6 +211,19 @@ impl WorkerConfig {
     /// Returns true if any listener requires TLS.
     pub(crate) fn has_tls_listeners(&self) -> bool {
         self.has_tls_listeners
+    }
+
+    /// Returns the AuthorizationPolicies of a route's chain, in request order. `route` must belong to this configuration.
+    pub(crate) fn access_policies(&self, route: &Route) -> Vec<ActivePlugin> {
+        let plugins = route.model.chain.plugins().iter().filter_map(|name| self.active.plugins.get(name));
+        let is_policy =
+            |plugin: &&ActivePlugin| plugin.model.is_access_policy() && plugin.model.isolation != Isolation::Singleton;
+        plugins.filter(is_policy).cloned().collect()
+    }
+
+    /// Returns a chain of these plugins alone.
+    pub(crate) fn chain_of(&self, plugins: &[ActivePlugin]) -> Rc<[PluginHandle]> {
+        self.filters.chain(plugins)
     }
 
     /// Returns the plugins of a route's chain, in request order. `route` must belong to this configuration.

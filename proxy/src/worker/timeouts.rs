@@ -14,6 +14,20 @@ use crate::limits::TIMEOUT_SWEEP_INTERVAL;
 pub(crate) trait HasTimeout {
     /// Compares the timeouts with `now`, and closes or aborts what has timed out.
     fn check_timeout(&self, now: Instant);
+
+    /// Aborts a stream that the AuthorizationPolicies of the active configuration deny.
+    fn recheck_access(&self, _now: Instant) -> AccessCheck {
+        AccessCheck::Done
+    }
+}
+
+/// The result of checking access again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AccessCheck {
+    /// The stream has access, or was aborted.
+    Done,
+    /// Undecided: the check is repeated.
+    Again,
 }
 
 /// The connections and streams that are checked. Bounded by the limits of both.
@@ -49,10 +63,14 @@ impl TimeoutSweeper {
         }
     }
 
+    /// Returns all that is checked.
+    pub(super) fn all(&self) -> Vec<Weak<dyn HasTimeout>> {
+        self.registered.borrow().iter().map(|(_, timeout)| Weak::clone(timeout)).collect()
+    }
+
     fn sweep(&self, now: Instant) {
         // A timeout may unregister others, so nothing is borrowed during the checks.
-        let timeouts: Vec<_> = self.registered.borrow().iter().map(|(_, timeout)| Weak::clone(timeout)).collect();
-        for timeout in timeouts {
+        for timeout in self.all() {
             if let Some(timeout) = timeout.upgrade() {
                 timeout.check_timeout(now);
             }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_model::{ModuleSource, Plugin, PluginName, PluginRole};
+use weir_model::{ACCESS_POLICY_PREFIX, ModuleSource, Plugin, PluginName, PluginRole};
 
 use crate::bundle_catalog::Manifest;
 use crate::resolve::ObjectIndex;
@@ -42,12 +42,9 @@ pub(crate) fn plugins(sources: &Sources, objects: &ObjectIndex<'_>) -> Vec<Plugi
 
 /// Returns the plugin name of an AuthorizationPolicy. No Filter can have it, since `:` is not valid in an object name.
 pub(crate) fn policy_name(id: &ObjectId) -> PluginName {
-    PluginName::new(&format!("{}/{POLICY}{}", id.namespace, id.name))
+    PluginName::new(&format!("{}/{ACCESS_POLICY_PREFIX}{}", id.namespace, id.name))
         .expect("namespace and policy are RFC 1123 names, which are short and without white space")
 }
-
-/// The prefix of the plugin names of AuthorizationPolicies.
-pub(crate) const POLICY: &str = "access:";
 
 /// Returns the plugin name of a Filter: `namespace/filter`.
 pub(crate) fn plugin_name(id: &ObjectId) -> PluginName {

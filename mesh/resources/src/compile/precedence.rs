@@ -7,35 +7,27 @@ use std::sync::Arc;
 
 use weir_model::{PathMatch, Route, RouteMatch};
 
-use crate::resource::ObjectId;
+use crate::resource::{Creation, ObjectId};
 
 /// A route of a host, with the properties that decide its rank.
 #[derive(Debug, Clone)]
 pub(crate) struct RankedRoute<'a> {
     /// The route.
     pub(crate) route: Arc<Route>,
-    /// The creation time of its HTTPRoute.
-    pub(crate) created: Option<&'a str>,
+    /// The creation of its HTTPRoute.
+    pub(crate) creation: &'a Creation,
     /// The identity of its HTTPRoute.
     pub(crate) id: &'a ObjectId,
     /// Its index among the matches of the HTTPRoute.
     pub(crate) match_index: usize,
 }
 
-/// Compares two routes; `Less` for the route that is matched first.
+/// Compares two routes; `Less` for the route that is matched first. Routes of two HTTPRoutes are never equal.
 pub(crate) fn compare(left: &RankedRoute<'_>, right: &RankedRoute<'_>) -> Ordering {
     let by_match = specificity(&left.route.matches).cmp(&specificity(&right.route.matches));
     by_match.then_with(|| {
-        // An object without creation time counts as younger.
-        let key = |ranked: &RankedRoute<'_>| (ranked.created.is_none(), ranked.match_index);
-        let (left_key, right_key) = (key(left), key(right));
-        (left_key.0, left.created, &left.id.namespace, &left.id.name, left_key.1).cmp(&(
-            right_key.0,
-            right.created,
-            &right.id.namespace,
-            &right.id.name,
-            right_key.1,
-        ))
+        let left_key = (left.creation, &left.id.namespace, &left.id.name, left.match_index);
+        left_key.cmp(&(right.creation, &right.id.namespace, &right.id.name, right.match_index))
     })
 }
 
@@ -60,11 +52,26 @@ mod tests {
     use super::*;
     use crate::spec::Kind;
 
-    /// The inputs of a route: path kind and length, method, headers, query, time, name, index.
-    type Parts = (u8, usize, bool, usize, usize, Option<u8>, u8, usize);
+    /// The inputs of a route: path kind and length, method, headers, query, creation, name, index.
+    type Parts = (u8, usize, bool, usize, usize, u8, u8, usize);
+
+    /// Creations, the oldest first.
+    fn creation(number: u8) -> Creation {
+        let time = |day: u8| Creation::Time(format!("2026-01-0{day}T00:00:00Z"));
+        let revision = |revision, index| Creation::Revision { revision, index };
+        match number {
+            0 => time(1),
+            1 => time(2),
+            2 => revision(9, 0),
+            3 => revision(9, 2),
+            4 => revision(9, 10),
+            5 => revision(10, 0),
+            _ => Creation::Unknown,
+        }
+    }
 
     fn parts() -> impl Strategy<Value = Parts> {
-        (0..3_u8, 0..3_usize, any::<bool>(), 0..3_usize, 0..3_usize, prop::option::of(0..3_u8), 0..3_u8, 0..4_usize)
+        (0..3_u8, 0..3_usize, any::<bool>(), 0..3_usize, 0..3_usize, 0..7_u8, 0..3_u8, 0..4_usize)
     }
 
     fn route(parts: &Parts) -> Arc<Route> {
@@ -107,7 +114,7 @@ mod tests {
         retain_best(&mut left, |parts| !parts.2); // One with a method.
         retain_best(&mut left, |parts| 100 - parts.3); // The most headers.
         retain_best(&mut left, |parts| 100 - parts.4); // The most query parameters.
-        retain_best(&mut left, |parts| parts.5.map_or(u8::MAX, |time| time)); // The oldest.
+        retain_best(&mut left, |parts| parts.5); // The oldest.
         retain_best(&mut left, |parts| parts.6); // The first by name.
         retain_best(&mut left, |parts| parts.7); // The first written.
         left[0].0
@@ -124,14 +131,13 @@ mod tests {
                     name: format!("r{}", parts.6).into(),
                 })
                 .collect();
-            let times: Vec<Option<String>> =
-                all.iter().map(|parts| parts.5.map(|day| format!("2026-01-0{}T00:00:00Z", day + 1))).collect();
+            let creations: Vec<Creation> = all.iter().map(|parts| creation(parts.5)).collect();
             let mut sorted: Vec<(usize, RankedRoute<'_>)> = all
                 .iter()
                 .enumerate()
                 .map(|(index, parts)| {
-                    let (created, id) = (times[index].as_deref(), &ids[index]);
-                    (index, RankedRoute { route: route(parts), created, id, match_index: parts.7 })
+                    let (creation, id) = (&creations[index], &ids[index]);
+                    (index, RankedRoute { route: route(parts), creation, id, match_index: parts.7 })
                 })
                 .collect();
             sorted.sort_by(|(_, left), (_, right)| compare(left, right));

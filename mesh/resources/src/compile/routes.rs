@@ -167,9 +167,13 @@ impl<'c> RouteTableBuilder<'_, '_, 'c> {
         let routes: Routes = self
             .cache
             .routes(source.key(), &chains, &versions, || routes(id, &document.metadata, route, &chains, &versions));
-        let created = document.created.as_deref();
-        let ranked =
-            |(match_index, route): (usize, &Arc<Route>)| RankedRoute { route: route.clone(), created, id, match_index };
+        let creation = &document.creation;
+        let ranked = |(match_index, route): (usize, &Arc<Route>)| RankedRoute {
+            route: route.clone(),
+            creation,
+            id,
+            match_index,
+        };
         routes.iter().enumerate().map(ranked).collect()
     }
 }

@@ -73,8 +73,8 @@ pub(crate) struct Document {
     pub(crate) id: Option<ObjectId>,
     /// The object's name in diagnostics.
     pub(crate) label: Option<String>,
-    /// The creation time, if `metadata` has one.
-    pub(crate) created: Option<String>,
+    /// The creation, as far as `metadata` has it.
+    pub(crate) creation: Creation,
     /// The labels and annotations, which filters can read.
     pub(crate) metadata: weir_model::Metadata,
     /// The typed value; `None` if the document has errors.
@@ -83,6 +83,23 @@ pub(crate) struct Document {
     pub(crate) start: Position,
     /// The errors, in the order found.
     pub(crate) errors: Vec<LocatedFieldError>,
+}
+
+/// The creation of an object. The smaller one is older.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Creation {
+    /// At a time: an object of Kubernetes, or one that an older release has stored.
+    Time(String),
+    /// By a revision of the control plane.
+    Revision {
+        /// The revision.
+        revision: u64,
+        /// The position among the objects that the revision applied.
+        index: u64,
+    },
+    /// Unknown, as for most objects in files.
+    #[default]
+    Unknown,
 }
 
 /// An error with its position.
@@ -108,11 +125,11 @@ pub(crate) fn read_document(parsed: ParsedDocument) -> Document {
     let kind = type_meta::kind(&node, &mut errors);
     let id = kind.and_then(|kind| object(&node, kind));
     let mut resource = None;
-    let (mut created, mut metadata) = (None, weir_model::Metadata::default());
+    let (mut creation, mut metadata) = (Creation::Unknown, weir_model::Metadata::default());
     if let Some(kind) = kind {
         schema::check(&node, schema::kind_schema(kind), &FieldPathRef::ROOT, &mut errors);
         if errors.is_empty() {
-            (created, metadata) = check_metadata(&node, kind, &mut errors).unwrap_or_default();
+            (creation, metadata) = check_metadata(&node, kind, &mut errors).unwrap_or_default();
             resource = check_spec(&node, kind, &mut errors);
         }
     }
@@ -129,14 +146,15 @@ pub(crate) fn read_document(parsed: ParsedDocument) -> Document {
         hint: error.hint,
     };
     let errors = errors.into_vec().into_iter().map(locate).collect();
-    Document { kind, id, label, created, metadata, resource, start: node.position, errors }
+    Document { kind, id, label, creation, metadata, resource, start: node.position, errors }
 }
 
-fn check_metadata(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<(Option<String>, weir_model::Metadata)> {
+fn check_metadata(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<(Creation, weir_model::Metadata)> {
     let root = FieldPathRef::ROOT;
     let at = root.field("metadata");
     let metadata = typed(node.field("metadata")?, &at, errors)?;
-    let Metadata { name, namespace, labels, annotations, creation_timestamp } = metadata;
+    let Metadata { name, namespace, labels, annotations, creation_timestamp, creation_revision, creation_index } =
+        metadata;
     errors.check(&at.field("name"), syntax::name::object_name(&name));
     match namespace {
         Some(_) if !kind.is_namespaced() => {
@@ -163,7 +181,12 @@ fn check_metadata(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<(
         let reason = format!("labels and annotations of {bytes} bytes");
         errors.add(&at, reason, format!("use at most {MAX_METADATA_BYTES}: filters can read them"));
     }
-    Some((creation_timestamp, filter_metadata(labels, annotations)))
+    let creation = match (creation_revision, creation_timestamp) {
+        (Some(revision), _) => Creation::Revision { revision, index: creation_index.unwrap_or_default() },
+        (None, Some(time)) => Creation::Time(time),
+        (None, None) => Creation::Unknown,
+    };
+    Some((creation, filter_metadata(labels, annotations)))
 }
 
 /// The annotation in which kubectl stores the whole object. Filters do not receive it.

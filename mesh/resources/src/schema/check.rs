@@ -145,10 +145,11 @@ fn expectation(schema: &Schema) -> String {
 }
 
 fn range_hint(min: i64, max: i64) -> String {
-    if min == i64::MIN || max == i64::MAX {
-        return "write it without a fraction".to_owned();
+    match (min, max) {
+        (i64::MIN, _) => "write it without a fraction".to_owned(),
+        (_, i64::MAX) => format!("use {min} or more, without a fraction"),
+        _ => format!("use one between {min} and {max}"),
     }
-    format!("use one between {min} and {max}")
 }
 
 #[cfg(test)]

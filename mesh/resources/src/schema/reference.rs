@@ -94,8 +94,11 @@ fn introduction(kind: Kind) -> String {
              without host name. A request that matches none of the host's routes is answered with 404. Of the routes \
              of a host the most specific match wins: an exact path, then a regular expression (longer ones first), \
              then the longest prefix; then a match on the method, more headers, more query parameters; then the older \
-             object, the namespace and name in alphabetical order, and the order in the document. A route that \
-             attaches to no listener is rejected. A rule whose weights are all 0 answers with 500."
+             object, the namespace and name in alphabetical order, and the order in the document. Of two objects that \
+             were applied, the older one is that of the earlier revision, then the first of its request, whatever the \
+             clock was; objects with a `creationTimestamp` alone are older, those in files without one are younger. The \
+             `status.notes` of an HTTPRoute name the route that wins over an equal match. A route that attaches to no \
+             listener is rejected. A rule whose weights are all 0 answers with 500."
         }
         Kind::ReferenceGrant => {
             "Permits HTTPRoutes or TCPRoutes of another namespace to refer to Services of its own namespace. A \

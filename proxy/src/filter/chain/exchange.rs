@@ -11,6 +11,7 @@ use crate::error::ProxyError;
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::packed_headers::PackedHeaders;
 use crate::stream_info::StreamInfo;
+use crate::telemetry::StreamProperty;
 
 /// One request and its response.
 pub(crate) struct Exchange {
@@ -30,11 +31,34 @@ pub(crate) struct Exchange {
     pub(crate) chain: ChainState,
     /// Addresses, route, sizes and times of the stream, which properties expose.
     pub(crate) stream_info: StreamInfo,
+    /// The request as the first AuthorizationPolicy saw it; `None` before, and for a chain without one.
+    pub(crate) policy_input: Option<Box<PolicyInput>>,
     request_changes: RequestChanges,
     /// Bytes that filters have added to headers since the headers were last measured.
     pub(crate) uncounted_header_bytes: usize,
     /// The first error of the stream, if it failed.
     pub(crate) error: Option<ProxyError>,
+}
+
+/// A request as its first AuthorizationPolicy saw it. After a change of policies it is decided on again.
+pub(crate) struct PolicyInput {
+    /// The head without its headers.
+    target: RequestHead,
+    headers: PackedHeaders,
+    /// The properties that filters had set.
+    pub(crate) properties: Vec<StreamProperty>,
+}
+
+impl PolicyInput {
+    /// Returns the head without its headers, which costs no allocation.
+    pub(crate) fn target(&self) -> RequestHead {
+        self.target.clone()
+    }
+
+    /// Returns the headers.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        self.headers.to_map()
+    }
 }
 
 /// Changes that filters have made to the request's head.
@@ -70,6 +94,7 @@ impl Exchange {
             forwarded_headers: [None, None],
             chain,
             stream_info,
+            policy_input: None,
             request_changes: RequestChanges::default(),
             uncounted_header_bytes: 0,
             error: None,
@@ -79,6 +104,17 @@ impl Exchange {
     /// Returns the exchange of a TCP connection before any filter has run.
     pub(crate) fn new_tcp(chain: ChainState, stream_info: StreamInfo) -> Self {
         Self { is_tcp: true, ..Self::new(RequestHead::for_tcp(), chain, stream_info) }
+    }
+
+    /// Stores the request for later decisions, before its first AuthorizationPolicy is called. Later calls do nothing.
+    pub(crate) fn store_policy_input(&mut self) {
+        if self.policy_input.is_none() {
+            self.policy_input = Some(Box::new(PolicyInput {
+                target: self.request.without_headers(),
+                headers: PackedHeaders::new(&self.request.headers),
+                properties: self.stream_info.properties.clone(),
+            }));
+        }
     }
 
     /// Returns the trailers of a direction.

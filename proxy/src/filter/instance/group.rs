@@ -32,6 +32,15 @@ pub(crate) struct ActivePlugin {
     pub(crate) index: usize,
 }
 
+/// The identity of a started plugin in this process. A plugin whose resource was changed has another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PluginId {
+    /// The id of its group's VMs.
+    pub(super) pool: u64,
+    /// The index in its group.
+    pub(super) index: usize,
+}
+
 /// One plugin of a group, for all workers.
 pub(crate) struct GroupPlugin {
     /// The plugin as the snapshot defines it.
@@ -130,6 +139,11 @@ impl ActivePlugin {
     /// Returns the spare VMs of the group.
     pub(crate) fn pool(&self) -> &Arc<VmPool> {
         &self.group.pool
+    }
+
+    /// Returns the identity of the plugin.
+    pub(crate) fn id(&self) -> PluginId {
+        PluginId { pool: self.group.pool.id, index: self.index }
     }
 
     /// Returns the callbacks that the plugin's module exports.

@@ -37,7 +37,7 @@ mod group; // Started plugins that share VMs, for all workers.
 mod vm_pool; // Started spare VMs of a group.
 mod shared_state; // State that plugins share within the process.
 
-pub(crate) use group::ActivePlugin;
+pub(crate) use group::{ActivePlugin, PluginId};
 pub(crate) use handle::{PluginHandle, VmHandle, VmHandleOptions};
 pub(crate) use lifecycle::PluginPhase;
 pub(crate) use queue_notifications::QueueNotifications;

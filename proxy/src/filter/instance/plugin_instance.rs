@@ -24,6 +24,8 @@ pub(crate) struct PluginInstance {
     exports: Exports,
     /// True for the role `Filter`. An access log plugin is called at the end of a stream only.
     pub(crate) is_stream_filter: bool,
+    /// True for an AuthorizationPolicy.
+    pub(crate) is_access_policy: bool,
     /// Phase, and the streams that use the plugin here.
     pub(crate) lifecycle: PluginLifecycle,
     /// Health of the plugin on this worker, shared by its VMs.
@@ -55,6 +57,7 @@ impl PluginInstance {
         Self {
             exports: plugin.exports(),
             is_stream_filter: plugin.model.role == PluginRole::Filter,
+            is_access_policy: plugin.model.is_access_policy(),
             plugin,
             lifecycle: PluginLifecycle::new(),
             health,

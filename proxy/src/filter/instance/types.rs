@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use weir_host_abi::shared::MetricTable;
 use weir_host_abi::{ContextId, ContextTable, Exports, Vm};
 
+use super::group::PluginId;
 use super::plugin_instance::PluginInstance;
 use super::shared_state::StreamVmPermit;
 use super::vm_pool::VmPool;
@@ -144,6 +145,13 @@ impl Deref for PluginRef {
 
     fn deref(&self) -> &PluginInstance {
         &self.vm.plugins[self.index]
+    }
+}
+
+impl PluginRef {
+    /// Returns the identity of the plugin.
+    pub(crate) fn id(&self) -> PluginId {
+        PluginId { pool: self.vm.pool.id, index: self.index }
     }
 }
 

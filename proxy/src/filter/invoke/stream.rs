@@ -12,7 +12,9 @@ use crate::filter::chain::{
     Callback, ChainDriver, ChainFilters, ChainState, Direction, Event, Exchange, FilterFailure, FilterStatus,
 };
 use crate::filter::host::{CallScope, CurrentStream, ProxyHost};
-use crate::filter::instance::{FilterStream, PluginHandle, SharedStream, StreamContext, StreamFilter, StreamRef};
+use crate::filter::instance::{
+    FilterStream, PluginHandle, PluginId, SharedStream, StreamContext, StreamFilter, StreamRef,
+};
 use crate::head::RequestHead;
 use crate::stream_info::StreamInfo;
 
@@ -47,6 +49,11 @@ impl FilterStream {
         let stream = Rc::new(RefCell::new(Self { exchange, filters, exports, this: Weak::new() }));
         stream.borrow_mut().this = Rc::downgrade(&stream);
         stream
+    }
+
+    /// Returns the AuthorizationPolicies of the chain.
+    pub(crate) fn access_policies(&self) -> impl Iterator<Item = PluginId> {
+        self.filters.iter().filter(|filter| filter.plugin.is_access_policy).map(|filter| filter.plugin.id())
     }
 
     /// Applies an event. What may leave the chain is in the outputs afterwards.
@@ -112,6 +119,10 @@ impl ChainFilters for StreamInvoker<'_> {
         exchange: &mut Exchange,
     ) -> Result<FilterStatus, FilterFailure> {
         let is_tcp = self.is_tcp;
+        if matches!(callback, Callback::Headers(Direction::Request, _)) && self.filters[filter].plugin.is_access_policy
+        {
+            exchange.store_policy_input();
+        }
         self.call_in_context(filter, exchange, |vm, host, context| match is_tcp {
             true => tcp::call(vm, host, context, callback),
             false => http::call(vm, host, context, callback),
