@@ -26,7 +26,7 @@ pub mod peer;
 
 pub mod base64;
 pub mod json;
-pub mod path;
+pub mod query;
 
 use std::time::UNIX_EPOCH;
 

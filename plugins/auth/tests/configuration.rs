@@ -60,7 +60,7 @@ fn every_error_is_reported() {
             "rules[1].name: is required",
             "rules[1].anonymous: is for allow rules; a deny rule applies to every consumer",
             "rules[1].paths[0]: must begin with /",
-            "rules[1].paths[1]: must be in normal form: without %XX, //, /./, /../, ; and \\",
+            "rules[1].paths[1]: must be in normal form: without %XX, //, /./, /../, ;, \\ and spaces at the ends of a segment",
             "rules[1].paths[2]: needs exactly one of exact, prefix",
             "rules[1].paths[2].regex: unknown field; known are: exact, prefix",
             "rules[2].paths[0]: is compared without the query, so it must not hold ? or #",

@@ -120,6 +120,10 @@ fn deny_rule_matches_any_reading_of_a_path() {
         "/status",
         "/status/",
         "/status;x",
+        "/;/admin",
+        "/admin%20",
+        "/%09status%00",
+        "/x/.%252e/admin",
     ] {
         check(path, &[MOBILE], "403 auth_rule_deny_admin");
         check(path, &[], "403 auth_rule_deny_admin");
