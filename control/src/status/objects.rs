@@ -44,7 +44,7 @@ pub struct ObjectStatus {
     pub resolved_refs: Condition,
     /// The proxies that serve the object.
     pub programmed: Programmed,
-    /// Fields that Envoys in scope cannot apply.
+    /// The compiler's warnings, and fields that Envoys in scope cannot apply.
     #[serde(rename = "notes", skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
