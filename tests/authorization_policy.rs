@@ -173,3 +173,98 @@ async fn filter_cannot_forge_peer_identity() {
     assert_eq!(proxy.get("/").await.status, 403);
     assert_eq!(origin.count(), 0);
 }
+
+/// Spellings of `/admin` that the route for `/admin` does not match.
+const SPELLINGS: [&str; 4] = ["/admin;x", "/;/admin", "/%2561dmin", "/admin%20"];
+
+/// Returns a Service with a route for `/admin`, a route for the rest, and a policy of `target` that denies `/admin`.
+fn two_routes(origin: &Origin, target: &str) -> Resources {
+    let rules = "rules: [{name: closed, action: Deny, paths: [{prefix: /admin}]}]";
+    Resources::new()
+        .service("shop", &[origin.address()])
+        .route("admin", "rules: [{matches: [{path: {value: /admin}}], backendRefs: [{name: shop, port: 80}]}]")
+        .route("rest", "rules: [{backendRefs: [{name: shop, port: 80}]}]")
+        .yaml(&policy("closed", &format!("targetRefs: [{target}], {rules}")))
+}
+
+/// Runs `weir-proxy validate` on the proxy's resources, which are valid. Returns its standard error.
+fn validate(proxy: &Proxy) -> String {
+    let mut command = std::process::Command::new(harness::binary());
+    command.arg("validate").arg(proxy.config()).args(harness::shared_folder_args());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn policy_of_a_route_is_warned_about_and_policy_of_the_service_holds_for_every_spelling() {
+    let origin = Origin::text("here").await;
+    let proxy = Proxy::start(&two_routes(&origin, "{kind: HTTPRoute, name: admin}")).await;
+    let mut client = proxy.client().await;
+    assert_eq!(client.get("/admin").await.status, 403);
+    for spelling in SPELLINGS {
+        assert_eq!(client.get(spelling).await.status, 200, "{spelling}");
+    }
+    let line = proxy.wait_for_log("configuration warning").await;
+    for text in [&*line, &*validate(&proxy)] {
+        assert!(
+            text.contains("AuthorizationPolicy default/closed: spec.targetRefs[0]: HTTPRoute default/rest"),
+            "{text}"
+        );
+        assert!(text.contains("`/admin;x`") && text.contains("Service `shop` or Gateway `edge`"), "{text}");
+    }
+    for target in ["{kind: Service, name: shop}", "{kind: Gateway, name: edge}"] {
+        proxy.apply_and_wait(&two_routes(&origin, target)).await;
+        let mut client = proxy.client().await;
+        let count = origin.count();
+        for spelling in SPELLINGS.iter().chain(&["/admin"]) {
+            assert_eq!(client.get(spelling).await.status, 403, "{target} {spelling}");
+        }
+        assert_eq!(origin.count(), count);
+        assert_eq!(client.get("/administrator").await.status, 200);
+        assert_eq!(validate(&proxy), "");
+    }
+    assert_eq!(proxy.log().matches("configuration warning").count(), 1);
+}
+
+#[tokio::test]
+async fn control_plane_warns_of_a_route_that_bypasses_a_policy() {
+    let origin = Origin::text("here").await;
+    let control = ControlPlane::start().await;
+    let guarded = two_routes(&origin, "{kind: HTTPRoute, name: admin}");
+    // The warning comes with the policy, with its dry run, and again with each change of the policy.
+    let preview = control.request("POST", "apply?dry_run=true", guarded.text()).await.text();
+    assert!(
+        preview.contains("HTTPRoute default/rest forwards to Service default/shop without this policy"),
+        "{preview}"
+    );
+    let applied = control.apply(&guarded).await;
+    let warning = &applied["warnings"][0];
+    assert_eq!(warning["object"], "AuthorizationPolicy default/closed", "{applied}");
+    assert_eq!((&warning["field"], &warning["file"]), (&json!("spec.targetRefs[0]"), &json!("")));
+    assert_eq!(applied["warnings"].as_array().unwrap().len(), 1);
+    assert_eq!(control.apply(&guarded).await["warnings"], applied["warnings"]);
+    let object = control.get("resources/AuthorizationPolicy/default/closed").await;
+    let notes = object["status"]["notes"].to_string();
+    assert!(notes.contains("HTTPRoute default/rest") && notes.contains("hint: target Service `shop`"), "{object}");
+    assert!(control.log().contains("HTTPRoute default/rest forwards"), "{}", control.log());
+    // A change of another object does not repeat it.
+    let other = Resources::empty().service("other", &[origin.address()]);
+    assert_eq!(control.apply(&other).await["warnings"], json!(null));
+    // A change of another object that causes it has it.
+    assert_eq!(control.request("DELETE", "resources/HTTPRoute/default/rest", "").await.status, 200);
+    let object = control.get("resources/AuthorizationPolicy/default/closed").await;
+    assert_eq!(object["status"]["notes"], json!(null), "{object}");
+    control.write(
+        "rest.yaml",
+        Resources::empty().route("rest", "rules: [{backendRefs: [{name: shop, port: 80}]}]").text(),
+    );
+    let (is_good, output, errors) = control.weir(&["apply", "-f", "rest.yaml"]).await;
+    assert!(
+        is_good && output.contains("warning: AuthorizationPolicy default/closed: spec.targetRefs[0]"),
+        "{output}{errors}"
+    );
+    control.write("all.yaml", guarded.text());
+    let (is_good, output, _) = control.weir(&["validate", "-f", "all.yaml"]).await;
+    assert!(is_good && output.contains("warning: ") && output.contains("all.yaml:"), "{output}");
+}

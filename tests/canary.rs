@@ -68,6 +68,14 @@ async fn routing_filter_picks_only_targets_of_its_route() {
     }
     let line = proxy.access_log_line(|line| line["response_code_details"] == "routing_mark_unknown").await;
     assert_eq!((&line["cause"], &line["response_flags"]), (&json!("default/strange:80"), &json!("FF")));
+    for (field, lacks) in
+        [("rules[3]", "lacks the backend `default/strange:80`"), ("rules[4]", "lacks the version `v9`")]
+    {
+        let warning =
+            format!("Filter default/canary: spec.config.{field}.to: rule 0 of HTTPRoute default/everything {lacks}");
+        proxy.wait_for_log(&warning).await;
+    }
+    assert_eq!(proxy.log().matches("configuration warning").count(), 2);
 }
 
 #[tokio::test]

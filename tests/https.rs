@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use harness::{Certificate, Codec, ControlPlane, Filter, Origin, Proxy, Resources, wait_until};
+use harness::{Certificate, Codec, ControlPlane, Filter, Module, Origin, Proxy, Resources, wait_until};
 use http::Request;
 use serde_json::json;
 
@@ -64,6 +64,29 @@ async fn certificate_is_selected_by_sni() {
     let dump = harness::Client::http1(proxy.admin()).await.get("/config_dump").await.text();
     assert!(dump.contains("BEGIN CERTIFICATE") && !dump.contains("PRIVATE KEY"), "{dump}");
     assert!(!proxy.log().contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn sticky_cookie_is_secure_over_https_only() {
+    let origin = Origin::text("here").await;
+    let certificate = Certificate::for_host("a.example");
+    let config = json!({"rules": [{"name": "all", "sticky": {"cookie": "group", "sameSite": "Strict"},
+        "split": [{"percent": 100, "to": "default/origin:80"}]}]});
+    let routing = || Filter { config: config.clone(), ..Filter::new("sticky", Module::Builtin("routing")) };
+    let https = resources(origin.address(), &[("a", "a.example")])
+        .filter(routing())
+        .yaml(&certificate.secret("a"))
+        .bind("default/edge/a");
+    let proxy = Proxy::start(&https).await;
+    let at = proxy.listener("default/edge/a").await;
+    let mut client = certificate.connect(at, "a.example", Codec::Http2).await.unwrap();
+    let response = client.send(for_host("a.example")).await;
+    let cookie = response.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("group=") && cookie.ends_with("; HttpOnly; SameSite=Strict; Secure"), "{cookie}");
+    let plain = Proxy::start(&Resources::forward_to(origin.address()).filter(routing())).await;
+    let response = plain.get("/").await;
+    let cookie = response.header("set-cookie").unwrap();
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Strict"), "{cookie}");
 }
 
 #[tokio::test]

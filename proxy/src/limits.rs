@@ -331,7 +331,7 @@ pub(crate) const LISTEN_BACKLOG: i32 = 4_096;
 /// core.
 pub(crate) const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Rejections of one update that are logged, in lines. `/config_dump` shows all of them.
+/// Rejections of one update that are logged, in lines. `/config_dump` shows all of them. Warnings have the same limit.
 pub(crate) const MAX_LOGGED_REJECTIONS: usize = 100;
 
 // Admin.

@@ -30,6 +30,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
@@ -150,11 +151,29 @@ impl FieldReader {
 
     /// Reads an optional boolean; false when absent.
     pub fn flag(&mut self, name: &'static str) -> bool {
-        match self.take(name) {
-            None => false,
-            Some(Value::Bool(flag)) => flag,
-            Some(other) => self.wrong_type(name, "true or false", &other).unwrap_or_default(),
+        self.flag_or(name, false)
+    }
+
+    /// Reads an optional boolean; `default` when absent.
+    pub fn flag_or(&mut self, name: &'static str, default: bool) -> bool {
+        self.optional_flag(name).unwrap_or(default)
+    }
+
+    /// Reads an optional boolean; `None` when absent.
+    pub fn optional_flag(&mut self, name: &'static str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(flag) => Some(flag),
+            other => self.wrong_type(name, "true or false", &other),
         }
+    }
+
+    /// Reads an optional integer in a range; `default` when absent.
+    pub fn number_in(&mut self, name: &'static str, range: RangeInclusive<u64>, default: u64) -> u64 {
+        let number = self.number(name).unwrap_or(default);
+        if !range.contains(&number) {
+            self.report(name, &format!("must be from {} to {}", range.start(), range.end()));
+        }
+        number
     }
 
     /// Reads a list of strings; empty when absent.
@@ -290,6 +309,16 @@ mod tests {
                 "words[1]: must be a text, not a number",
             ]
         );
+    }
+
+    #[test]
+    fn absent_and_wrong_values_are_the_default() {
+        let mut root = FieldReader::root(serde_json::json!({"on": 1, "small": 1, "large": 9}));
+        assert!(root.flag_or("on", true) && root.flag_or("absent", true) && !root.flag("off"));
+        assert_eq!(root.number_in("fits", 2..=8, 5), 5);
+        assert_eq!((root.number_in("small", 2..=8, 5), root.number_in("large", 2..=9, 5)), (1, 9));
+        let errors = root.finish().unwrap_err();
+        assert_eq!(errors.errors(), ["on: must be true or false, not a number", "small: must be from 2 to 8"]);
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub mod reply;
 
 pub mod clock;
 pub mod matching;
+pub mod path;
 pub mod config;
 pub mod access_log;
 pub mod metrics;

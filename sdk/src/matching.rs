@@ -1,6 +1,9 @@
 //! Matchers of requests that filters read from their configuration: methods, paths, header names.
 
 use crate::config::FieldReader;
+use crate::path::{self, lenient, without_end_slash};
+
+pub use crate::path::without_query;
 
 /// A path matcher. The query is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +55,28 @@ impl PathMatch {
             }
         }
     }
-}
 
-/// Returns the path up to its query.
-pub fn without_query(path: &[u8]) -> &[u8] {
-    let end = path.iter().position(|byte| b"?#".contains(byte)).unwrap_or(path.len());
-    &path[..end]
+    /// True if a path without query matches, where `/admin/` equals `/admin`, since many upstreams treat them alike.
+    pub fn matches_loosely(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => without_end_slash(path) == without_end_slash(exact.as_bytes()),
+            Self::Prefix(_) => self.matches(path),
+        }
+    }
+
+    /// Returns the matcher of the configured path's lenient reading ([`lenient`]). `None` if the configured path has
+    /// one reading, or if its lenient reading is not UTF-8.
+    pub fn lenient(&self) -> Option<Self> {
+        let text = self.as_str();
+        if path::has_one_reading(text.as_bytes()) {
+            return None;
+        }
+        let text = String::from_utf8(lenient(text.as_bytes()).into_owned()).ok()?;
+        Some(match self {
+            Self::Exact(_) => Self::Exact(text),
+            Self::Prefix(_) => Self::Prefix(text),
+        })
+    }
 }
 
 /// Reads the list `methods`.

@@ -147,7 +147,10 @@ fn validate(paths: &[PathBuf]) -> anyhow::Result<String> {
     let mut compiler = Compiler::new();
     compiler.set_bundles(&Arc::new(BundleCatalog::unchecked()));
     match compiler.compile(&files) {
-        Ok(compiled) => Ok(format!("valid: {} objects\n", compiled.objects().count())),
+        Ok(compiled) => {
+            let warnings: String = compiled.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+            Ok(format!("{warnings}valid: {} objects\n", compiled.objects().count()))
+        }
         Err(diagnostics) => {
             let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
             bail!("invalid: {} errors\n{}", diagnostics.len(), texts.join("\n"))
@@ -253,7 +256,17 @@ fn proxies(connected: &Value) -> String {
 fn changes(response: &Value) -> String {
     let line = |change| format!("{} {}\n", object_name(change), str_field(change, "effect"));
     let lines: String = items(&response["changes"]).map(line).collect();
-    format!("{lines}revision {}\n", response["revision"])
+    format!("{lines}revision {}\n{}", response["revision"], warnings(response))
+}
+
+/// Returns the warnings of a change, each with its hint on a second line.
+fn warnings(response: &Value) -> String {
+    let line = |warning: &Value| {
+        let [object, field, reason, hint] = ["object", "field", "reason", "hint"].map(|name| str_field(warning, name));
+        let hint = if hint.is_empty() { hint } else { format!("  hint: {hint}\n") };
+        format!("warning: {object}: {field}: {reason}\n{hint}")
+    };
+    items(&response["warnings"]).map(line).collect()
 }
 
 fn differences(response: &Value) -> String {
@@ -262,6 +275,7 @@ fn differences(response: &Value) -> String {
         let (effect, diff) = (str_field(change, "effect"), str_field(change, "diff"));
         text.push_str(&format!("{} would be {effect}\n{}", object_name(change), indent(&diff)));
     }
+    text.push_str(&warnings(response));
     for scope in items(&response["scopes"]) {
         let gateway = scope["gateway"].as_str().map_or("every Gateway".to_owned(), |name| format!("Gateway {name}"));
         let nodes: Vec<&str> = items(&scope["proxies"]).filter_map(Value::as_str).collect();

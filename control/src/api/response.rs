@@ -78,10 +78,10 @@ pub(crate) struct ApiErrorBody {
     diagnostics: Vec<Diagnostic>,
 }
 
-/// One fault of a resource.
+/// One fault of a resource, or a warning about it.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "the schema of `weir_resources::Diagnostic`, for the description of the API")]
-struct DiagnosticSchema {
+pub(crate) struct DiagnosticSchema {
     /// The file, as the request names it; `stored` for an object that was applied before.
     file: String,
     /// The line, from 1; 0 for a fault without a position.

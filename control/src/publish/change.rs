@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_resources::SourceFile;
+use weir_resources::{Diagnostic, SourceFile};
 
 use crate::publish::shrink::ShrinkPolicy;
 use crate::snapshot_cache::EncodedSnapshot;
@@ -46,6 +46,8 @@ pub struct ChangeResult {
     pub revision: u64,
     /// The value of each named object before and after; both are equal for an unchanged object.
     pub changes: Vec<ObjectChange>,
+    /// The warnings about the changed objects, and those about other objects that the change has caused.
+    pub warnings: Vec<Diagnostic>,
     /// The snapshots before and after, for a dry run only.
     pub dry_run: Option<DryRun>,
 }

@@ -36,6 +36,9 @@ mod publisher;
 // Errors, with positions in the requester's text.
 mod diagnostics;
 
+// The compiler's warnings, for the author of a change and the status of objects.
+mod warnings;
+
 // The state under the lock, and how a request changes its objects.
 mod state;
 

@@ -28,6 +28,7 @@ use crate::publish::change::{Change, ChangeRequest, ChangeResult, DryRun};
 use crate::publish::diagnostics::to_change_error;
 use crate::publish::error::{ChangeError, conflict_error};
 use crate::publish::state::{ActiveObject, ReadView, WriterState};
+use crate::publish::warnings::warnings_by_object;
 use crate::snapshot_cache::{EncodedSnapshot, SnapshotCache};
 use crate::store::{CommitOutcome, ObjectSet, ResourceStore, StoreError};
 use crate::workload_registry::WorkloadRegistry;
@@ -171,13 +172,14 @@ impl Publisher {
             let advice = "if this is intended, repeat it with `allowShrink=true` (`weir --allow-shrink`)";
             return Err(ChangeError::Conflict(format!("the change {reason}; {advice}")));
         }
+        let warnings = writer.change_warnings(&compiled, &changes);
         if request.is_dry_run {
             let dry_run = Some(DryRun { before: self.snapshot_cache.current(), after: encoded });
-            return Ok(Some(ChangeResult { revision: writer.state.revision, changes, dry_run }));
+            return Ok(Some(ChangeResult { revision: writer.state.revision, changes, warnings, dry_run }));
         }
         // Objects that do not differ are no revision.
         if revision.changes.is_empty() {
-            return Ok(Some(ChangeResult { revision: writer.state.revision, changes, dry_run: None }));
+            return Ok(Some(ChangeResult { revision: writer.state.revision, changes, warnings, dry_run: None }));
         }
         let stored_texts = writer.texts_for(&next); // Lets the next compilation reuse objects that did not change.
         match store.commit(&mut writer.state, &revision, &bundle_version)? {
@@ -191,7 +193,7 @@ impl Publisher {
         if let Err(error) = store.checkpoint_if_due(&writer.state) {
             warn!(%error, "checkpoint failed; no data is lost, the next start takes longer");
         }
-        Ok(Some(ChangeResult { revision: id, changes, dry_run: None }))
+        Ok(Some(ChangeResult { revision: id, changes, warnings, dry_run: None }))
     }
 
     /// Compiles and publishes the current state again, after the bytes of a bundle or the registered endpoints have
@@ -218,11 +220,15 @@ impl Publisher {
     pub(super) fn publish(&self, writer: &mut WriterState, compiled: &Compiled, encoded: EncodedSnapshot) {
         let generation = encoded.generation; // The number of the snapshot since this process started.
         let mut active = BTreeMap::new();
+        let mut notes = warnings_by_object(compiled);
         // An object with the same text keeps the generation that it is served since.
         for (id, path, hash) in compiled.objects() {
             let before = writer.active.get(id).filter(|before| before.hash == hash);
             let since_generation = before.map_or(generation, |before| before.since_generation);
-            active.insert(id.clone(), ActiveObject { path: path.to_owned(), hash, since_generation });
+            let warnings = if notes.is_empty() { None } else { notes.remove(&id.to_string()) };
+            let warnings = warnings.unwrap_or_default();
+            writer.log_new_warnings(id, &warnings);
+            active.insert(id.clone(), ActiveObject { path: path.to_owned(), hash, since_generation, warnings });
         }
         writer.active = active;
         writer.published_bundle_version = self.bundles.version();

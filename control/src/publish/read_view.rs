@@ -23,6 +23,8 @@ pub struct PublishedObject {
     pub file: Option<PathBuf>,
     /// The first generation with the present value.
     pub since_generation: u64,
+    /// The compiler's warnings, each on one line.
+    pub warnings: Vec<String>,
 }
 
 impl Publisher {
@@ -52,6 +54,7 @@ impl Publisher {
                 revision: stored.map(|stored| stored.revision),
                 file: stored.is_none().then(|| active.path.clone()),
                 since_generation: active.since_generation,
+                warnings: active.warnings.clone(),
             }
         };
         view.active.iter().map(object).collect()

@@ -37,6 +37,8 @@ pub(super) struct ActiveObject {
     pub(super) path: PathBuf,
     pub(super) hash: [u8; 32],
     pub(super) since_generation: u64,
+    /// The compiler's warnings, each on one line.
+    pub(super) warnings: Vec<String>,
 }
 
 /// A copy of the state for readers.

@@ -49,7 +49,8 @@ pub struct ObjectStatus {
     pub resolved_refs: Condition,
     /// The proxies that serve the object.
     pub programmed: Programmed,
-    /// Fields that Envoys in scope cannot apply, and matches that receive no request because another route precedes.
+    /// The compiler's warnings, fields that Envoys in scope cannot apply, and matches that receive no request because
+    /// another route precedes.
     #[serde(rename = "notes", skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -11,22 +11,24 @@ use crate::source::Sources;
 use crate::spec::Kind;
 use crate::yaml::{FieldPath, FieldStep};
 
-/// A snapshot and its source positions.
+/// A snapshot, its warnings, and its source positions.
 #[derive(Debug, Clone)]
 pub struct Compiled {
     /// The compiled snapshot.
     pub snapshot: Snapshot,
+    /// Warnings about valid resources, ordered by file, line and column. Empty for a snapshot received over xDS.
+    pub warnings: Vec<Diagnostic>,
     sources: Sources,
 }
 
 impl Compiled {
-    pub(crate) const fn new(snapshot: Snapshot, sources: Sources) -> Self {
-        Self { snapshot, sources }
+    pub(crate) const fn new(snapshot: Snapshot, warnings: Vec<Diagnostic>, sources: Sources) -> Self {
+        Self { snapshot, warnings, sources }
     }
 
     /// Creates a `Compiled` without source positions, for a snapshot received over xDS.
     pub fn from_wire(snapshot: Snapshot) -> Self {
-        Self { snapshot, sources: Sources::default() }
+        Self { snapshot, warnings: Vec::new(), sources: Sources::default() }
     }
 
     /// Returns each object with the path of its file and the hash of its text.

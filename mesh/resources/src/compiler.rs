@@ -11,7 +11,8 @@ use crate::compiled::Compiled;
 use crate::diagnostic::Diagnostic;
 use crate::registered_endpoints::RegisteredEndpoints;
 use crate::resolve::{ObjectIndex, ReferenceErrors, resolve};
-use crate::source::{ChunkCache, SourceFile, Sources};
+use crate::source::{ChunkCache, SortKey, SourceFile, Sources};
+use crate::warnings;
 
 /// Compiles files to snapshots. Caches parsed documents and built routes by content, so that a small change costs
 /// little. The caches are bounded by the content of the last compilations.
@@ -49,17 +50,18 @@ impl Compiler {
         let objects = ObjectIndex::new(&sources, &self.bundles, &self.registered, &mut errors);
         let resolved = resolve(&objects, &mut errors); // Checks references between objects.
         compile::check(&objects, &resolved, &mut errors);
-        let diagnostics = all_diagnostics(&sources, &errors);
+        let diagnostics = ordered(&sources, sources.document_diagnostics(), &errors);
         if !diagnostics.is_empty() {
             self.chunks.commit_invalid();
             return Err(diagnostics);
         }
         match compile::compile(&sources, &objects, &resolved, &mut self.cache) {
             Ok(snapshot) => {
+                let warnings = ordered(&sources, Vec::new(), &warnings::check(&objects, &resolved));
                 drop(resolved);
                 drop(objects);
                 self.chunks.commit_valid();
-                Ok(Compiled::new(snapshot, sources))
+                Ok(Compiled::new(snapshot, warnings, sources))
             }
             Err(rejections) => {
                 self.chunks.commit_invalid();
@@ -69,9 +71,8 @@ impl Compiler {
     }
 }
 
-/// Returns all errors as diagnostics, ordered by file, line and column.
-fn all_diagnostics(sources: &Sources, errors: &ReferenceErrors) -> Vec<Diagnostic> {
-    let mut located = sources.document_diagnostics();
+/// Returns all errors, or all warnings, as diagnostics, ordered by file, line and column.
+fn ordered(sources: &Sources, mut located: Vec<(SortKey, Diagnostic)>, errors: &ReferenceErrors) -> Vec<Diagnostic> {
     let reference_errors =
         errors.0.iter().map(|error| sources.diagnostic(error.document, &error.path, &error.reason, &error.hint));
     located.extend(reference_errors);

@@ -1,4 +1,4 @@
-//! Diagnostics: errors of a compilation with file, line and column. `weir-proxy validate`, the log and `/config_dump`
+//! Diagnostics: errors and warnings of a compilation with file, line and column. `weir-proxy validate`, the log and `/config_dump`
 //! show them. Created by [`Compiler`](crate::Compiler) and [`Compiled`](crate::Compiled); the text format is stable.
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-/// The error of one field of one object. An unknown part is empty, 0 or `None`, and is not printed.
+/// The error of one field of one object, or a warning about it. An unknown part is empty, 0 or `None`, and is not printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// The path of the file, as the user named it.
@@ -31,6 +31,11 @@ impl Diagnostic {
     pub fn without_position(reason: impl Into<String>, hint: impl Into<String>) -> Self {
         let (file, object, field) = (PathBuf::new(), None, String::new());
         Self { file, line: 0, column: 0, object, field, reason: reason.into(), hint: hint.into() }
+    }
+
+    /// Returns the diagnostic on one line, as for a log message.
+    pub fn one_line(&self) -> String {
+        self.to_string().replace("\n  hint: ", "; hint: ").replace('\n', " ")
     }
 }
 
@@ -84,6 +89,7 @@ mod tests {
             "shop.yaml:14:9: HTTPRoute default/api: spec.rules[0].backendRefs[0].name: \
              no Service `reviewz` in namespace `default`\n  hint: did you mean `reviews`?"
         );
+        assert!(full.one_line().ends_with("in namespace `default`; hint: did you mean `reviews`?"));
         let reason =
             Diagnostic { file: PathBuf::new(), object: None, field: String::new(), hint: String::new(), ..full };
         assert_eq!(reason.to_string(), "no Service `reviewz` in namespace `default`");

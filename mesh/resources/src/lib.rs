@@ -23,6 +23,9 @@ pub mod raw_object;
 // Stored objects with former names, converted to the current ones.
 mod upgrade;
 
+// Warnings about valid resources.
+mod warnings;
+
 // Resolved references to a snapshot.
 mod compile;
 

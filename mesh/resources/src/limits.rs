@@ -71,3 +71,12 @@ pub const MAX_HINT_CHOICES: usize = 16;
 
 /// Longest user text quoted in a diagnostic, in characters.
 pub const MAX_QUOTED_CHARACTERS: usize = 80;
+
+/// Warnings of one compilation; each costs the parsing of a document for its position.
+pub const MAX_WARNINGS: usize = 100;
+
+/// Routes that one warning names; more would be hard to read.
+pub const MAX_NAMED_ROUTES: usize = 3;
+
+/// Targets of one `routing` Filter that are compared with its routes; a Filter of 64 rules has room for four each.
+pub const MAX_CHECKED_TARGETS: usize = 256;

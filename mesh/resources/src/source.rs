@@ -68,7 +68,7 @@ pub(crate) struct Sources {
 }
 
 /// The order of a diagnostic: file index, line, column.
-type SortKey = (usize, u32, u32);
+pub(crate) type SortKey = (usize, u32, u32);
 
 impl Sources {
     /// Parses one file without a cache.

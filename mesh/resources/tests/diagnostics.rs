@@ -1,5 +1,5 @@
 //! Invalid resources: each folder of `diagnostics/` contains files, and in `expected.txt` the exact output of
-//! `weir-proxy validate`. The expected texts are written by hand, before the code that prints them.
+//! `weir-proxy validate`. The folders of `warnings/` contain valid resources and their warnings. The expected texts are written by hand, before the code that prints them.
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its own functions too")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use weir_resources::{Compiler, SourceFile};
 
 fn folders() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics");
+    folders_of("tests/diagnostics")
+}
+
+fn folders_of(root: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     folders
@@ -41,6 +45,25 @@ fn invalid_files_have_exactly_the_expected_diagnostics() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     assert!(folders().len() >= 40, "{} cases", folders().len());
+}
+
+#[test]
+fn valid_files_have_exactly_the_expected_warnings() {
+    let mut wrong = String::new();
+    for folder in folders_of("tests/warnings") {
+        let expected = std::fs::read_to_string(folder.join("expected.txt")).unwrap();
+        let mut compiler = Compiler::new();
+        let compiled = compiler.compile(&files(&folder)).unwrap();
+        let found: String = compiled.warnings.iter().map(|warning| format!("{warning}\n")).collect();
+        if found != expected {
+            wrong.push_str(&format!("== {}\nexpected:\n{expected}found:\n{found}\n", folder.display()));
+        }
+        let again = compiler.compile(&files(&folder)).unwrap();
+        assert_eq!(again.warnings, compiled.warnings, "cached documents have the same warnings");
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    let good = [SourceFile { path: PathBuf::from("good.yaml"), text: GOOD.into() }];
+    assert_eq!(Compiler::new().compile(&good).unwrap().warnings, []);
 }
 
 const GOOD: &str = include_str!("good.yaml");

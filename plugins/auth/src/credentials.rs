@@ -7,12 +7,13 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use sha2::{Digest, Sha256};
+use weir_sdk::path::hex_byte;
 
 use crate::base64;
 use crate::identity_match::Identity;
 use crate::jwt::Jwt;
 use crate::key_cache::{VerifiedKeyCache, equal_in_constant_time};
-use crate::path;
+use crate::query;
 use crate::request::Request;
 
 /// SHA-256 of a secret.
@@ -147,7 +148,7 @@ impl ApiKeys {
             presented.push(Cow::Borrowed(value.trim_ascii()));
         }
         if let Some(name) = &self.query {
-            for value in path::query_values(path::query(request.path), name) {
+            for value in query::query_values(query::query(request.path), name) {
                 presented.push(Cow::Owned(value));
             }
         }
@@ -212,7 +213,7 @@ pub fn digest_from_hex(hex: &str) -> Option<Sha256Digest> {
         return None;
     }
     for (byte, pair) in digest.iter_mut().zip(hex.chunks_exact(2)) {
-        *byte = path::hex_byte(pair[0], pair[1])?;
+        *byte = hex_byte(pair[0], pair[1])?;
     }
     Some(digest)
 }

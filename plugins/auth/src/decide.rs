@@ -42,6 +42,15 @@ pub struct Denial {
     pub text: String,
     /// The `www-authenticate` values of a 401: the accepted credentials.
     pub challenges: Vec<String>,
+    /// The limit of the filter that the credentials exceed, with the name of its option.
+    pub limit: Option<String>,
+}
+
+impl Denial {
+    /// Returns the reason for the log, with the exceeded limit.
+    pub fn log_reason(&self) -> String {
+        self.limit.as_ref().map_or_else(|| self.details.clone(), |limit| format!("{} ({limit})", self.details))
+    }
 }
 
 /// Decides on one request.
@@ -55,8 +64,8 @@ pub fn decide<'a>(config: &'a Config, request: &Request<'_>) -> Decision<'a> {
         AuthOutcome::Valid(identity) => Some(identity),
         AuthOutcome::NotConfigured => None,
         _ if allowed_anonymously() => return allow(config, request, None),
-        AuthOutcome::Missing => return Decision::Deny(unauthorized(config, "auth_missing_credentials")),
-        AuthOutcome::Invalid(reason) => return Decision::Deny(unauthorized(config, reason)),
+        AuthOutcome::Missing => return Decision::Deny(unauthorized(config, "auth_missing_credentials", request)),
+        AuthOutcome::Invalid(reason) => return Decision::Deny(unauthorized(config, reason, request)),
     };
     let needs_identity = |rule: &&Rule| !rule.identity.is_empty();
     if let Some(rule) = config.deny.iter().filter(needs_identity).find(|rule| rule.denies(request, identity.as_ref())) {
@@ -68,6 +77,7 @@ pub fn decide<'a>(config: &'a Config, request: &Request<'_>) -> Decision<'a> {
             details: "auth_no_allow_rule".to_owned(),
             text: "forbidden: no rule allows this request\n".to_owned(),
             challenges: Vec::new(),
+            limit: None,
         });
     }
     allow(config, request, identity)
@@ -87,15 +97,18 @@ fn forbidden_by(rule: &Rule) -> Denial {
         details: format!("auth_rule_{}", rule.name.replace('-', "_")),
         text: format!("forbidden by rule {}\n", rule.name),
         challenges: Vec::new(),
+        limit: None,
     }
 }
 
-fn unauthorized(config: &Config, reason: &str) -> Denial {
-    let words = reason.trim_start_matches("auth_").replace('_', " ");
+fn unauthorized(config: &Config, reason: &'static str, request: &Request<'_>) -> Denial {
+    let limit = config.credentials.jwt.as_ref().and_then(|jwt| jwt.exceeded_limit(reason, request));
+    let words = limit.clone().unwrap_or_else(|| reason.trim_start_matches("auth_").replace('_', " "));
     Denial {
         status: 401,
         details: reason.to_owned(),
         text: format!("unauthorized: {words}\n"),
         challenges: config.credentials.challenges(reason),
+        limit,
     }
 }

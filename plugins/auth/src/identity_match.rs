@@ -19,12 +19,26 @@ pub enum Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// Returns the consumer, which the upstream receives in `x-auth-consumer`.
-    pub fn consumer(&self) -> &str {
+    /// Returns the consumer. `None` for a token without a subject.
+    pub fn consumer(&self) -> Option<&str> {
         match self {
-            Self::Named(name) => name,
-            Self::Token(token) => &token.consumer,
+            Self::Named(name) => Some(name),
+            Self::Token(token) => token.consumer.as_deref(),
         }
+    }
+
+    /// Returns the consumer as the upstream receives it in `x-auth-consumer`: `%` and all bytes that are not visible ASCII
+    /// are percent-encoded (RFC 3986 §2.1), so that different consumers have different headers.
+    pub fn consumer_header(&self) -> Option<String> {
+        let mut header = String::new();
+        for byte in self.consumer()?.bytes() {
+            match byte {
+                b'%' => header.push_str("%25"),
+                _ if byte.is_ascii_graphic() => header.push(char::from(byte)),
+                _ => header.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        Some(header)
     }
 
     /// Returns the token. `None` for other credentials.
@@ -90,7 +104,8 @@ impl IdentityMatch {
         let Some(identity) = identity else { return false };
         let is_among = |names: &[String], name: &str| names.iter().any(|listed| listed == name);
         let token = identity.token();
-        (self.consumers.is_empty() || is_among(&self.consumers, identity.consumer()))
+        let is_wanted = |consumer: &str| is_among(&self.consumers, consumer);
+        (self.consumers.is_empty() || identity.consumer().is_some_and(is_wanted))
             && (self.issuers.is_empty() || token.is_some_and(|token| is_among(&self.issuers, &token.issuer)))
             && self.claims.iter().all(|claim| token.is_some_and(|token| claim_matches(claim, token)))
     }

@@ -12,26 +12,42 @@ use serde_json::{Map, Value};
 /// The maximum depth of nested objects and lists.
 const MAX_DEPTH: usize = 8;
 
-/// The maximum number of values in a document, without the names.
-const MAX_VALUES: usize = 1024;
+/// The fault of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonError {
+    /// The document is not JSON, is not an object, has a name twice, or is too deep.
+    Malformed,
+    /// The document has more values than allowed.
+    TooManyValues,
+}
 
-/// Parses an object. Returns `None` if `text` is not JSON, is not an object, or has a name twice.
-pub fn object(text: &[u8]) -> Option<Map<String, Value>> {
-    let values_left = Cell::new(MAX_VALUES);
-    let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(text).ok()?);
-    let value = Strict { depth: MAX_DEPTH, values_left: &values_left }.deserialize(&mut deserializer).ok()?;
-    deserializer.end().ok()?;
-    match value {
-        Value::Object(object) => Some(object),
-        _ => None,
+/// Parses an object of at most `max_values` values, without the names.
+///
+/// # Errors
+/// Returns the fault of the document.
+pub fn object(text: &[u8], max_values: usize) -> Result<Map<String, Value>, JsonError> {
+    let text = std::str::from_utf8(text).map_err(|_| JsonError::Malformed)?;
+    let values = Values { left: Cell::new(max_values), exceeded: Cell::new(false) };
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Strict { depth: MAX_DEPTH, values: &values }.deserialize(&mut deserializer);
+    match (value, deserializer.end()) {
+        _ if values.exceeded.get() => Err(JsonError::TooManyValues),
+        (Ok(Value::Object(object)), Ok(())) => Ok(object),
+        _ => Err(JsonError::Malformed),
     }
+}
+
+/// The values that a document may still have.
+struct Values {
+    left: Cell<usize>,
+    exceeded: Cell<bool>,
 }
 
 /// The seed that reads one value, with the rest of the limits.
 #[derive(Clone, Copy)]
 struct Strict<'c> {
     depth: usize,
-    values_left: &'c Cell<usize>,
+    values: &'c Values,
 }
 
 impl Strict<'_> {
@@ -45,8 +61,11 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let left = self.values_left.get().checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
-        self.values_left.set(left);
+        let Some(left) = self.values.left.get().checked_sub(1) else {
+            self.values.exceeded.set(true);
+            return Err(D::Error::custom("too many values"));
+        };
+        self.values.left.set(left);
         deserializer.deserialize_any(self)
     }
 }

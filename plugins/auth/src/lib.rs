@@ -26,7 +26,7 @@ pub mod peer;
 
 pub mod base64;
 pub mod json;
-pub mod path;
+pub mod query;
 
 use std::time::UNIX_EPOCH;
 
@@ -97,9 +97,11 @@ impl HttpFilter for Auth {
                     headers.remove(name);
                 }
                 if let Some(identity) = identity {
-                    headers.set(CONSUMER_HEADER, identity.consumer());
-                    if let Err(error) = AUTHENTICATED_CONSUMER.set(identity.consumer().as_bytes()) {
-                        log::debug!("a later `auth` filter will remove the consumer header: {error}");
+                    if let Some(consumer) = identity.consumer_header() {
+                        headers.set(CONSUMER_HEADER, &consumer);
+                        if let Err(error) = AUTHENTICATED_CONSUMER.set(consumer.as_bytes()) {
+                            log::debug!("a later `auth` filter will remove the consumer header: {error}");
+                        }
                     }
                     for (name, value) in identity.token().iter().flat_map(|token| &token.headers) {
                         headers.set(name, value);
@@ -131,7 +133,7 @@ fn report_dry_run_denial(request: &Request<'_>, denial: &Denial) {
     DRY_RUN_DENIED.add(1);
     let _ = DRY_RUN_FIELD.set(denial.details.as_bytes()); // If it fails, the counter and the log still report it.
     let path = without_query(request.path);
-    log::info!("dry run: would deny with {}: {} for {}", denial.status, denial.details, path.escape_ascii());
+    log::info!("dry run: would deny with {}: {} for {}", denial.status, denial.log_reason(), path.escape_ascii());
 }
 
 fn unix_seconds() -> u64 {
@@ -144,7 +146,7 @@ fn deny(request: &Request<'_>, denial: &Denial) -> Action {
     log::info!(
         "denied with {}: {} for {} {}",
         denial.status,
-        denial.details,
+        denial.log_reason(),
         request.method.escape_ascii(),
         path.escape_ascii()
     );

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use crate::path;
+use weir_sdk::path;
+
 use crate::peer::Peer;
 
 /// A request as it arrived. Values are bytes, since HTTP allows values that are not UTF-8.

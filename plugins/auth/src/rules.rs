@@ -56,7 +56,7 @@ impl Rule {
     /// Returns whether this rule matches the request, as a deny rule.
     pub fn denies(&self, request: &Request<'_>, identity: Option<&Identity<'_>>) -> bool {
         let method = |method: &String| method.as_bytes().eq_ignore_ascii_case(request.method);
-        let path = |reading: &Cow<'_, [u8]>| self.paths.iter().any(|path| matches_loosely(path, reading));
+        let path = |reading: &Cow<'_, [u8]>| self.paths.iter().any(|path| path.matches_loosely(reading));
         (self.methods.is_empty() || self.methods.iter().any(method))
             && (self.paths.is_empty() || request.path_readings().iter().any(path))
             && self.headers.iter().all(|header| header.denies(request))
@@ -83,18 +83,6 @@ impl Rule {
         (self.principals.is_empty() || self.principals.iter().any(is_principal))
             && (self.ip_blocks.is_empty() || self.ip_blocks.iter().any(is_in_block))
     }
-}
-
-/// Compares like [`PathMatch::matches`], but `/admin/` equals `/admin`, since many upstreams treat them alike.
-fn matches_loosely(wanted: &PathMatch, path: &[u8]) -> bool {
-    match wanted {
-        PathMatch::Exact(exact) => without_end_slash(path) == without_end_slash(exact.as_bytes()),
-        PathMatch::Prefix(_) => wanted.matches(path),
-    }
-}
-
-fn without_end_slash(path: &[u8]) -> &[u8] {
-    path.strip_suffix(b"/").unwrap_or(path)
 }
 
 impl HeaderMatch {

@@ -60,7 +60,7 @@ fn every_error_is_reported() {
             "rules[1].name: is required",
             "rules[1].anonymous: is for allow rules; a deny rule applies to every consumer",
             "rules[1].paths[0]: must begin with /",
-            "rules[1].paths[1]: must be in normal form: without %XX, //, /./, /../, ; and \\",
+            "rules[1].paths[1]: must be in normal form: without %XX, //, /./, /../, ;, \\ and spaces at the ends of a segment",
             "rules[1].paths[2]: needs exactly one of exact, prefix",
             "rules[1].paths[2].regex: unknown field; known are: exact, prefix",
             "rules[2].paths[0]: is compared without the query, so it must not hold ? or #",
@@ -149,7 +149,7 @@ fn every_error_of_tokens_is_reported() {
             "jwt.providers[2].issuer: is required",
             "jwt.providers[2].keys: needs 1 to 8 keys",
             "jwt.providers[2].name: unknown field; known are: issuer, audiences, anyAudience, keys, claimsToHeaders",
-            "jwt.provider: unknown field; known are: header, prefix, query, forward, leewaySeconds, providers",
+            "jwt.provider: unknown field; known are: header, prefix, query, forward, leewaySeconds, requireSubject, maxTokenBytes, maxClaimValues, maxHeaderBytes, providers",
             "rules[0].anonymous: requires no credentials, so it cannot be combined with consumers, issuers or claims",
             "rules[1].headers[0].name: is removed from every request; match on consumers or claims in its place",
             "rules[1].issuers[0]: is the issuer of no provider",
@@ -262,6 +262,21 @@ fn former_field_names_are_rejected_with_the_current_ones() {
             "rules[0].networks: unknown field; known are: name, action, anonymous, methods, paths, headers, principals, ipBlocks, consumers, issuers, claims",
             "rules[0].workloads: unknown field; known are: name, action, anonymous, methods, paths, headers, principals, ipBlocks, consumers, issuers, claims",
             "shadow: unknown field; known are: realm, dryRun, jwt, apiKeys, basic, rules",
+        ],
+    );
+}
+
+#[test]
+fn options_of_tokens_are_checked() {
+    check(
+        r#"{"jwt": {"requireSubject": 1, "maxTokenBytes": 65537, "maxClaimValues": 15, "maxHeaderBytes": "1",
+            "providers": [{"issuer": "a", "anyAudience": true, "keys": [
+            {"alg": "HS256", "secret": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}]}}"#,
+        &[
+            "jwt.requireSubject: must be true or false, not a number",
+            "jwt.maxTokenBytes: must be from 256 to 65536",
+            "jwt.maxClaimValues: must be from 16 to 16384",
+            "jwt.maxHeaderBytes: must be a whole number that is not negative, not a text",
         ],
     );
 }

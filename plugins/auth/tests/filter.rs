@@ -188,3 +188,38 @@ fn claim_rule_denies_and_valid_token_is_forwarded() -> Result<(), Error> {
     assert_eq!(upstream.values("authorization").collect::<Vec<String>>(), [right]);
     Ok(())
 }
+
+#[test]
+fn options_of_tokens_apply_and_the_exceeded_limit_is_named() -> Result<(), Error> {
+    let config = |options: &str| {
+        let secret = base64url(SECRETS[0]);
+        format!(
+            r#"{{"jwt": {{{options} "providers": [{{"issuer": "a", "audiences": ["shop"],
+                "keys": [{{"alg": "HS256", "secret": "{secret}"}}]}}]}}}}"#
+        )
+    };
+    let long = claims(&"x".repeat(9000));
+    let bearer = |claims: &str| format!("Bearer {}", hs256(SECRETS[0], r#"{"alg":"HS256"}"#, claims));
+    let harness = start(&config(""))?;
+    let answer = harness.get("/").header("authorization", bearer(&long)).send()?;
+    let limit = format!("the token has {} bytes; `maxTokenBytes` of the filter is 8192", bearer(&long).len() - 7);
+    assert_eq!((answer.status(), answer.text()), (401, format!("unauthorized: {limit}\n")));
+    harness.proxy().wait_until("the limit is logged", |proxy| proxy.log().contains(&limit))?;
+    assert_eq!(
+        harness.get("/").header("authorization", bearer(&claims("a").replace(r#""sub":"ann","#, ""))).send()?.status(),
+        401
+    );
+
+    let harness = start(&config(r#""maxTokenBytes": 16384, "requireSubject": false,"#))?;
+    for (claims, consumer) in [
+        (long, vec!["ann".to_owned()]),
+        (claims("a").replace(r#""sub":"ann","#, ""), vec![]),
+        (claims("a").replace("ann", "änn smith"), vec!["%C3%A4nn%20smith".to_owned()]),
+    ] {
+        let answer = harness.get("/").header("authorization", bearer(&claims)).send()?;
+        assert_eq!(answer.status(), 200, "{consumer:?}");
+        let upstream = answer.upstream().expect("must reach the upstream");
+        assert_eq!(upstream.values("x-auth-consumer").collect::<Vec<String>>(), consumer);
+    }
+    Ok(())
+}

@@ -66,7 +66,7 @@ fn headers(path: &str, more: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 fn outcome(config: &Config, now: u64, headers: &[(String, Vec<u8>)]) -> String {
     match decide(config, &Request::from_headers(headers, now)) {
         Decision::Allow { identity, .. } => {
-            format!("200 {}", identity.as_ref().map_or("-", |identity| identity.consumer()))
+            format!("200 {}", identity.as_ref().map_or("-", |identity| identity.consumer().unwrap_or_default()))
         }
         Decision::Deny(denial) => format!("{} {}", denial.status, denial.details),
     }
@@ -165,6 +165,96 @@ fn claims_become_headers_for_the_upstream() {
         assert!(config.removes_header(name.as_bytes()), "{name}");
     }
     assert!(!config.removes_header(b"x-emails") && !config.removes_header(b"authorization"));
+}
+
+fn with_options(options: serde_json::Value) -> Config {
+    let mut jwt = json!({"providers": [{"issuer": "a", "anyAudience": true,
+        "keys": [{"alg": "HS256", "secret": base64url(SECRETS[0])}],
+        "claimsToHeaders": [{"claim": "groups", "header": "x-groups"}]}]});
+    for (name, value) in options.as_object().unwrap() {
+        jwt[name] = value.clone();
+    }
+    let rules = json!([
+        {"name": "no-eve", "action": "deny", "consumers": ["ann eve"]},
+        {"name": "all", "action": "allow"},
+    ]);
+    config(&[("jwt", jwt), ("rules", rules)])
+}
+
+/// Returns a token with this `sub` as JSON, or without one.
+fn of_subject(subject: Option<&str>) -> String {
+    let subject = subject.map_or(String::new(), |subject| format!(r#""sub":{subject},"#));
+    hs256(SECRETS[0], HS, &format!(r#"{{"iss":"a",{subject}"exp":1700000600}}"#))
+}
+
+#[test]
+fn subject_of_any_text_is_sent_percent_encoded() {
+    let config = with_options(json!({}));
+    for (subject, expected) in [
+        (r#""auth0|ann@a.b""#, "auth0|ann@a.b"),
+        (r#""ann smith""#, "ann%20smith"),
+        (r#""ann%20smith""#, "ann%2520smith"),
+        (r#"" ann ""#, "%20ann%20"),
+        (r#""änn""#, "%C3%A4nn"),
+        (r#""安""#, "%E5%AE%89"),
+    ] {
+        let headers = headers("/", &[("authorization", &format!("Bearer {}", of_subject(Some(subject))))]);
+        let Decision::Allow { identity: Some(identity), .. } = decide(&config, &Request::from_headers(&headers, NOW))
+        else {
+            panic!("{subject} must be allowed")
+        };
+        assert_eq!(identity.consumer_header().as_deref(), Some(expected), "{subject}");
+        assert_eq!(identity.consumer().map(|consumer| json!(consumer).to_string()).as_deref(), Some(subject));
+    }
+    let headers = headers("/", &[("authorization", &format!("Bearer {}", of_subject(Some(r#""ann eve""#))))]);
+    assert_eq!(outcome(&config, NOW, &headers), "403 auth_rule_no_eve", "rules compare the subject itself");
+}
+
+#[test]
+fn token_without_subject_is_valid_if_none_is_required() {
+    for (options, expected) in [
+        (json!({}), ["401 auth_jwt_missing_subject", "401 auth_jwt_wrong_claim", "401 auth_jwt_wrong_claim"]),
+        (json!({"requireSubject": false}), ["200 ", "200 ", "200 "]),
+    ] {
+        let config = with_options(options);
+        for (subject, expected) in [None, Some("null"), Some(r#""""#)].into_iter().zip(expected) {
+            let headers = headers("/", &[("authorization", &format!("Bearer {}", of_subject(subject)))]);
+            assert_eq!(outcome(&config, NOW, &headers), expected, "{subject:?}");
+        }
+        let number = headers("/", &[("authorization", &format!("Bearer {}", of_subject(Some("7"))))]);
+        assert_eq!(outcome(&config, NOW, &number), "401 auth_jwt_wrong_claim");
+    }
+}
+
+#[test]
+fn exceeded_limit_is_named_and_can_be_raised() {
+    let groups: Vec<String> = (0..1100).map(|number| format!("g{number}")).collect();
+    let many = of_a(&format!(r#","groups":{}"#, json!(groups)));
+    let long = of_a(&format!(r#","x":"{}""#, "x".repeat(9000)));
+    let wide = of_a(&format!(r#","groups":"{}""#, "x".repeat(3000)));
+    let of = |options: &serde_json::Value, token: &str| {
+        let headers = headers("/", &[("authorization", &format!("Bearer {token}"))]);
+        match decide(&with_options(options.clone()), &Request::from_headers(&headers, NOW)) {
+            Decision::Allow { .. } => "allowed".to_owned(),
+            Decision::Deny(denial) => {
+                let limit = denial.limit.clone().unwrap_or_default();
+                assert_eq!(denial.text, format!("unauthorized: {limit}\n"));
+                assert_eq!(denial.log_reason(), format!("{} ({limit})", denial.details));
+                limit
+            }
+        }
+    };
+    let none = json!({});
+    let bytes = long.len();
+    assert_eq!(of(&none, &long), format!("the token has {bytes} bytes; `maxTokenBytes` of the filter is 8192"));
+    let values = "the token has more values than `maxClaimValues` of the filter, which is 1024";
+    assert_eq!(of(&json!({"maxTokenBytes": 32768}), &many), values);
+    let claim = "a claim has more bytes than `maxHeaderBytes` of the filter, which is 2048";
+    assert_eq!(of(&none, &wide), claim);
+    let raised = json!({"maxTokenBytes": 32768, "maxClaimValues": 2000, "maxHeaderBytes": 8192});
+    for token in [&many, &long, &wide] {
+        assert_eq!(of(&raised, token), "allowed");
+    }
 }
 
 #[test]

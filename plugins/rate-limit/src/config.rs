@@ -203,13 +203,16 @@ fn read_match(mut fields: FieldReader) -> Match {
     if methods.is_empty() && objects.is_empty() {
         fields.report_self("needs methods or paths; leave it out for a limit on every request");
     }
-    let paths = objects.into_iter().filter_map(read_path).collect();
+    let paths = objects.into_iter().flat_map(read_path).collect();
     fields.close();
     Match { methods, paths }
 }
 
-fn read_path(mut fields: FieldReader) -> Option<PathMatch> {
+/// Reads a path. A path with several readings becomes two: the configured spelling, and the lenient reading, which other
+/// spellings have.
+fn read_path(mut fields: FieldReader) -> impl Iterator<Item = PathMatch> {
     let path = PathMatch::read(&mut fields);
     fields.close();
-    path
+    let lenient = path.as_ref().and_then(PathMatch::lenient);
+    path.into_iter().chain(lenient)
 }

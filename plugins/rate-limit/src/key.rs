@@ -3,7 +3,7 @@
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
-use weir_sdk::matching::without_query;
+use weir_sdk::path::{lenient, without_end_slash};
 
 use crate::host::Host;
 use crate::seed::Seed;
@@ -16,7 +16,7 @@ pub enum KeyPart {
     Address,
     /// The first value of a header. The consumer and claims are headers, too: `auth` sets them.
     Header(String),
-    /// The path without the query.
+    /// The path without the query, as the most lenient upstream reads it: all spellings of a path share a bucket.
     Path,
 }
 
@@ -63,10 +63,7 @@ impl KeyPart {
         match self {
             Self::Address => host.address().map(|address| network(&address)),
             Self::Header(name) => host.header(name),
-            Self::Path => host.header(":path").map(|mut path| {
-                path.truncate(without_query(&path).len());
-                path
-            }),
+            Self::Path => host.header(":path").map(|path| without_end_slash(&lenient(&path)).to_vec()),
         }
     }
 }

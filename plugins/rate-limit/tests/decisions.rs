@@ -99,6 +99,57 @@ fn clock_set_back_adds_no_tokens() {
 }
 
 #[test]
+fn spellings_of_a_path_are_counted_together() {
+    // A limit on one path, on a prefix, on a path with a space, and one that counts each path apart.
+    let exact = r#""match": {"paths": [{"exact": "/login"}]}"#;
+    let prefix = r#""match": {"paths": [{"prefix": "/login"}]}"#;
+    let by_path = r#""key": [{"path": true}]"#;
+    let limit =
+        |condition: &str| format!(r#"{{"limits": [{{"name": "a", "requests": 1, "per": "hour", {condition}}}]}}"#);
+    for condition in [exact, prefix, by_path] {
+        for spelling in [
+            "/login",
+            "/login/",
+            "/login?x=1",
+            "/login;x",
+            "/login;/",
+            "/;/login",
+            "/%6cogin",
+            "/%256cogin",
+            "/login%20",
+            "/login%2f",
+            "//login",
+            "/x/../login",
+            "/x/..;/login",
+            "/x\\..\\login",
+        ] {
+            let data = Data::default();
+            let of = |path| Fake::new(&data).with(":path", path);
+            check(&limit(condition), &[(of("/login"), "0 of 1, reset 3600"), (of(spelling), "a wait 3600")]);
+        }
+    }
+    let data = Data::default();
+    let of = |path| Fake::new(&data).with(":path", path);
+    let others = ["/loginx", "/x/login", "/", "*", "/login%2fx"].map(|other| (of(other), "free"));
+    check(&limit(exact), &others);
+    check(&limit(prefix), &others[..4]);
+    let escaped = r#""match": {"paths": [{"exact": "/log%20in"}]}"#;
+    for spelling in ["/log%20in", "/log%2520in", "/log%20in;x"] {
+        let data = Data::default();
+        let of = |path| Fake::new(&data).with(":path", path);
+        check(&limit(escaped), &[(of(spelling), "0 of 1, reset 3600"), (of("/log%20in"), "a wait 3600")]);
+    }
+}
+
+#[test]
+fn methods_are_counted_in_any_case() {
+    let data = Data::default();
+    let json = r#"{"limits": [{"name": "a", "requests": 1, "per": "hour", "match": {"methods": ["POST"]}}]}"#;
+    let of = |method| Fake::new(&data).with(":method", method);
+    check(json, &[(of("post"), "0 of 1, reset 3600"), (of("POST"), "a wait 3600"), (of("GET"), "free")]);
+}
+
+#[test]
 fn each_key_has_its_own_bucket() {
     let data = Data::default();
     let json = r#"{"limits": [{"name": "a", "requests": 2, "per": "hour", "key": [

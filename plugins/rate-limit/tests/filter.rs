@@ -71,6 +71,20 @@ fn each_value_of_a_key_has_its_own_bucket() -> Result<(), Error> {
 }
 
 #[test]
+fn spellings_of_a_limited_path_are_counted() -> Result<(), Error> {
+    let harness = start(
+        r#"{"limits": [{"name": "login", "requests": 1, "per": "hour", "match": {"paths": [{"exact": "/login"}]}}]}"#,
+    )?;
+    assert_eq!(harness.get("/login").send()?.status(), 200);
+    for spelling in ["/login;x", "/login/", "/%256cogin", "/login%20", "/;/login"] {
+        let answer = harness.get(spelling).send()?;
+        assert_eq!((answer.status(), answer.upstream().is_none()), (429, true), "{spelling}");
+    }
+    assert_eq!(harness.get("/logins").send()?.status(), 200);
+    Ok(())
+}
+
+#[test]
 fn missing_value_is_shared_skipped_or_rejected() -> Result<(), Error> {
     let config = |policy: &str| {
         format!(

@@ -59,8 +59,41 @@ pub enum Split {
 pub struct Sticky {
     /// The source of the user's id.
     pub by: Source,
-    /// The lifetime of a cookie that the filter sets.
+    /// The attributes of a cookie that the filter sets.
+    pub attributes: CookieAttributes,
+}
+
+/// The attributes of a cookie that the filter sets (RFC 6265bis §4.1.2).
+#[derive(Debug, PartialEq, Eq)]
+pub struct CookieAttributes {
+    /// The lifetime.
     pub max_age_seconds: u64,
+    /// The requests of other sites that have the cookie.
+    pub same_site: SameSite,
+    /// True for a cookie that browsers send over TLS only. `None` if the request decides.
+    pub secure: Option<bool>,
+}
+
+/// The attribute `SameSite` of a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Requests of the same site.
+    Strict,
+    /// Requests of the same site, and navigation from other ones.
+    Lax,
+    /// All requests. Browsers accept it with `Secure` only.
+    None,
+}
+
+impl SameSite {
+    /// Returns the value of the attribute.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "Strict",
+            Self::Lax => "Lax",
+            Self::None => "None",
+        }
+    }
 }
 
 /// The source of a user's id.
@@ -152,8 +185,23 @@ fn read_match(mut fields: FieldReader) -> ValueMatch {
 fn read_sticky(mut fields: FieldReader) -> Sticky {
     let (cookie, header, address) = (fields.text("cookie"), fields.text("header"), fields.flag("address"));
     let max_age = fields.number("maxAgeSeconds");
-    if max_age.is_some() && cookie.is_none() {
-        fields.report("maxAgeSeconds", "is for cookies");
+    let (same_site, secure) = (fields.text("sameSite"), fields.optional_flag("secure"));
+    let for_cookies =
+        [("maxAgeSeconds", max_age.is_some()), ("sameSite", same_site.is_some()), ("secure", secure.is_some())];
+    for (field, _) in for_cookies.iter().filter(|(_, is_set)| *is_set && cookie.is_none()) {
+        fields.report(field, "is for cookies");
+    }
+    let same_site = match same_site.as_deref() {
+        None | Some("Lax") => SameSite::Lax,
+        Some("Strict") => SameSite::Strict,
+        Some("None") => SameSite::None,
+        Some(_) => {
+            fields.report("sameSite", "must be Strict, Lax or None");
+            SameSite::Lax
+        }
+    };
+    if same_site == SameSite::None && secure == Some(false) {
+        fields.report("secure", "must not be false with sameSite: None, which browsers accept with Secure only");
     }
     if max_age.is_some_and(|seconds| seconds == 0 || seconds > MAX_MAX_AGE_SECONDS) {
         fields.report("maxAgeSeconds", &format!("must be 1 to {MAX_MAX_AGE_SECONDS}"));
@@ -174,7 +222,10 @@ fn read_sticky(mut fields: FieldReader) -> Sticky {
         }
     };
     fields.close();
-    Sticky { by, max_age_seconds: max_age.unwrap_or(DEFAULT_MAX_AGE_SECONDS) }
+    let max_age_seconds = max_age.unwrap_or(DEFAULT_MAX_AGE_SECONDS);
+    // Browsers drop a cookie of `SameSite=None` without `Secure`.
+    let secure = if same_site == SameSite::None { Some(true) } else { secure };
+    Sticky { by, attributes: CookieAttributes { max_age_seconds, same_site, secure } }
 }
 
 fn read_shares(rule: &FieldReader, entries: Vec<FieldReader>) -> Vec<(u32, String)> {

@@ -12,6 +12,9 @@ pub trait RequestView {
     fn cookies(&self) -> Vec<u8>;
     /// Returns the address of the downstream, with its port.
     fn address(&self) -> Option<String>;
+    /// Returns whether the client has sent the request over TLS. False if another workload of the mesh has forwarded it:
+    /// that workload knows how the client is connected.
+    fn is_https(&self) -> bool;
     /// Returns the time since 1970, which makes the ids of new users distinct.
     fn nanoseconds(&self) -> u128;
 }
@@ -90,7 +93,7 @@ fn user_id(
                 request.nanoseconds().to_le_bytes().to_vec(),
             ];
             let id = bucket::hash(salt, &unique.concat());
-            *set_cookie = Some(cookie::set_cookie(name, id, sticky.max_age_seconds));
+            *set_cookie = Some(cookie::set_cookie(name, id, &sticky.attributes, request.is_https()));
             Some(format!("{id:016x}").into_bytes())
         }
     }

@@ -23,6 +23,7 @@ use config::{Config, TARGET_HEADER};
 use decide::RequestView;
 
 const COOKIES: Path = Path::from_nul_separated("request\0headers\0cookie");
+const MTLS: Path = Path::from_nul_separated("connection\0mtls");
 const ADDRESS: Path = Path::from_nul_separated("source\0address");
 
 /// The filter.
@@ -77,6 +78,11 @@ impl RequestView for SdkRequest<'_> {
 
     fn address(&self) -> Option<String> {
         ADDRESS.text()
+    }
+
+    fn is_https(&self) -> bool {
+        let is_mesh_peer = MTLS.bytes().is_some_and(|mtls| mtls == [1]);
+        !is_mesh_peer && self.headers.first(":scheme").is_some_and(|scheme| scheme == b"https")
     }
 
     fn nanoseconds(&self) -> u128 {

@@ -9,7 +9,7 @@ fn errors(json: &str) -> Vec<String> {
 #[test]
 fn every_error_is_reported() {
     const TARGET: &str = "must be namespace/service:port, namespace/service:port@version or @version";
-    let rows: [(&str, &[&str]); 14] = [
+    let rows: [(&str, &[&str]); 17] = [
         (r"{}", &["rules: needs at least one rule; without one the filter does nothing"]),
         (r#"{"rules": [{"to": "@v2"}]}"#, &["rules[0].name: is required"]),
         (r#"{"rules": [{"name": "a"}]}"#, &["rules[0]: needs either `to`, or `sticky` and `split`"]),
@@ -43,6 +43,21 @@ fn every_error_is_reported() {
         (
             r#"{"rules": [{"name": "a", "sticky": {"cookie": "x", "maxAgeSeconds": 0}, "split": [{"percent": 1, "to": "@v2"}]}]}"#,
             &["rules[0].sticky.maxAgeSeconds: must be 1 to 34560000"],
+        ),
+        (
+            r#"{"rules": [{"name": "a", "sticky": {"address": true, "sameSite": "Lax", "secure": true}, "split": [{"percent": 1, "to": "@v2"}]}]}"#,
+            &["rules[0].sticky.sameSite: is for cookies", "rules[0].sticky.secure: is for cookies"],
+        ),
+        (
+            r#"{"rules": [{"name": "a", "sticky": {"cookie": "x", "sameSite": "none", "secure": "no"}, "split": [{"percent": 1, "to": "@v2"}]}]}"#,
+            &[
+                "rules[0].sticky.secure: must be true or false, not a text",
+                "rules[0].sticky.sameSite: must be Strict, Lax or None",
+            ],
+        ),
+        (
+            r#"{"rules": [{"name": "a", "sticky": {"cookie": "x", "sameSite": "None", "secure": false}, "split": [{"percent": 1, "to": "@v2"}]}]}"#,
+            &["rules[0].sticky.secure: must not be false with sameSite: None, which browsers accept with Secure only"],
         ),
         (
             r#"{"rules": [{"name": "a", "sticky": {"header": "x"}, "split": [{"to": "@v2"}, {"percent": "5", "to": "@v2"}]}]}"#,

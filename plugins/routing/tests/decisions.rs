@@ -12,6 +12,7 @@ struct Request {
     headers: HashMap<String, Vec<u8>>,
     cookies: Vec<u8>,
     address: Option<String>,
+    is_https: bool,
     time: u128,
 }
 
@@ -26,6 +27,10 @@ impl RequestView for Request {
 
     fn address(&self) -> Option<String> {
         self.address.clone()
+    }
+
+    fn is_https(&self) -> bool {
+        self.is_https
     }
 
     fn nanoseconds(&self) -> u128 {
@@ -140,6 +145,26 @@ fn user_without_cookie_gets_one_that_keeps_the_target() {
     }
     assert_eq!(sides.len(), 3);
     assert!(sides[&None].abs_diff(4_000) < 250 && sides[&Some("@v2".to_owned())].abs_diff(3_000) < 250, "{sides:?}");
+}
+
+#[test]
+fn cookie_is_secure_over_tls_and_as_configured() {
+    for (options, is_https, expected) in [
+        ("", false, "SameSite=Lax"),
+        ("", true, "SameSite=Lax; Secure"),
+        (r#", "secure": true"#, false, "SameSite=Lax; Secure"),
+        (r#", "secure": false"#, true, "SameSite=Lax"),
+        (r#", "sameSite": "Strict""#, true, "SameSite=Strict; Secure"),
+        (r#", "sameSite": "None""#, false, "SameSite=None; Secure"),
+    ] {
+        let config = config(&format!(
+            r#"{{"rules": [{{"name": "a", "sticky": {{"cookie": "group", "maxAgeSeconds": 60{options}}},
+                "split": [{{"percent": 50, "to": "@v2"}}]}}]}}"#
+        ));
+        let cookie = decide(&config, &Request { is_https, ..Request::default() }).set_cookie.unwrap();
+        let (_, attributes) = cookie.split_once("; ").unwrap();
+        assert_eq!(attributes, format!("Path=/; Max-Age=60; HttpOnly; {expected}"), "{options} {is_https}");
+    }
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub(super) async fn validate(options: ValidateOptions) -> anyhow::Result<ExitCod
     };
     match outcome {
         Ok(compiled) => {
+            for warning in &compiled.warnings {
+                writeln!(io::stderr(), "warning: {warning}").context("standard error is closed")?;
+            }
             writeln!(io::stdout(), "{}", summary(&options, &compiled)).context("standard output is closed")?;
             Ok(ExitCode::SUCCESS)
         }

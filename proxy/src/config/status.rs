@@ -88,6 +88,13 @@ impl ConfigStatus {
         info!(%version, listeners, clusters, plugins, "configuration serves");
     }
 
+    /// Logs the warnings about a configuration that serves now.
+    pub(super) fn warn(&self, warnings: &[Diagnostic]) {
+        for warning in warnings.iter().take(MAX_LOGGED_REJECTIONS) {
+            warn!("configuration warning: {}", warning.one_line());
+        }
+    }
+
     /// Records that the newest configuration of the source serves.
     pub(super) fn confirm_in_sync(&self) {
         self.set_out_of_sync(false);
@@ -96,7 +103,7 @@ impl ConfigStatus {
     /// Records and logs a rejected change.
     pub(super) fn reject(&self, diagnostics: &Arc<Vec<Diagnostic>>) {
         for diagnostic in diagnostics.iter().take(MAX_LOGGED_REJECTIONS) {
-            warn!("configuration rejected: {}", one_line(diagnostic));
+            warn!("configuration rejected: {}", diagnostic.one_line());
         }
         if diagnostics.len() > MAX_LOGGED_REJECTIONS {
             let more = diagnostics.len() - MAX_LOGGED_REJECTIONS;
@@ -142,11 +149,6 @@ fn set_time(metric: &AtomicU64, time: SystemTime) {
 /// Returns all diagnostics as text of several lines, for operators.
 pub(crate) fn format_diagnostics(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
-}
-
-/// Returns a diagnostic on one line, because a log message is one line.
-fn one_line(diagnostic: &Diagnostic) -> String {
-    diagnostic.to_string().replace("\n  hint: ", "; hint: ").replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weir_resources::{ObjectId, SourceFile, parse_objects};
+use weir_resources::{Diagnostic, ObjectId, SourceFile, parse_objects};
 
 use crate::api::blocking::blocking;
 use crate::api::diff::{ChangeType, ObjectDiff, ScopeDiff, scope_diffs};
 use crate::api::resources::view::to_view;
-use crate::api::response::{ApiError, AuditDetails, JsonResponse};
+use crate::api::response::{ApiError, AuditDetails, DiagnosticSchema, JsonResponse};
 use crate::api::state::{ApiState, Principal, try_permit};
 use crate::limits::{MAX_DELETIONS, MAX_MESSAGE_CHARACTERS};
 use crate::publish::{Change, ChangeRequest, ChangeResult, ShrinkPolicy};
@@ -59,6 +59,10 @@ pub(crate) struct ApplyResponse {
     dry_run: bool,
     /// The changes of the named objects.
     changes: Vec<ObjectDiff>,
+    /// The warnings about these objects, and those about other objects that the change causes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<DiagnosticSchema>")]
+    warnings: Vec<Diagnostic>,
     /// The effect on the proxies of each scope, for a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     scopes: Option<Vec<ScopeDiff>>,
@@ -191,9 +195,10 @@ fn change_response(api: &ApiState, result: &ChangeResult) -> Response {
     let objects: Vec<String> = changed
         .map(|ObjectDiff { object: ObjectRef { kind, namespace, name }, .. }| format!("{kind} {namespace}/{name}"))
         .collect();
+    let warnings = result.warnings.clone();
     let new_revision = (!dry_run && !objects.is_empty()).then_some(revision);
     let details = AuditDetails { revision: new_revision, objects, ..AuditDetails::default() };
-    let mut response = JsonResponse(ApplyResponse { revision, dry_run, changes, scopes }).into_response();
+    let mut response = JsonResponse(ApplyResponse { revision, dry_run, changes, warnings, scopes }).into_response();
     response.extensions_mut().insert(details);
     response
 }

@@ -21,7 +21,9 @@ pub(crate) fn to_view(principal: &Principal, object: &PublishedObject, inputs: &
         Some(written) if may_change => written.clone(),
         Some(written) => redact(written),
     };
-    let mut status = json!(ObjectStatus::new(&object.id, object.since_generation, written, inputs));
+    let mut status = ObjectStatus::new(&object.id, object.since_generation, written, inputs);
+    status.warnings.extend_from_slice(&object.warnings);
+    let mut status = json!(status);
     status["revision"] = json!(object.revision);
     status["file"] = json!(object.file.as_ref().map(|file| file.display().to_string()));
     status["generation"] = json!(object.since_generation);

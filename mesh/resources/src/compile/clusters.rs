@@ -61,6 +61,14 @@ impl<'a> ServiceEndpoints<'a> {
         self.endpoints(port).filter_map(|endpoint| endpoint.version.as_ref()).collect()
     }
 
+    /// Returns false if workloads may still register all endpoints: none is listed, and none is registered.
+    pub(crate) fn are_known(self) -> bool {
+        match &self.service.endpoints {
+            Endpoints::Listed(endpoints) => !(endpoints.is_empty() && self.registered.is_empty()),
+            Endpoints::Dns { .. } => true,
+        }
+    }
+
     /// Returns the endpoints of a port: the listed ones, then the registered ones. Returns none for a ServiceEntry with
     /// `dns`.
     fn endpoints(self, port: &'a ServicePort) -> impl Iterator<Item = &'a Endpoint> {

@@ -32,6 +32,11 @@ impl ReferenceErrors {
         self.0.push(ReferenceError { document, path, reason, hint });
     }
 
+    /// Adds an error of an owned path.
+    pub(crate) fn add_at(&mut self, document: usize, path: FieldPath, reason: String, hint: String) {
+        self.0.push(ReferenceError { document, path, reason, hint });
+    }
+
     /// Adds the errors of one document.
     pub(crate) fn add_field_errors(&mut self, document: usize, errors: FieldErrors) {
         let reference_error =

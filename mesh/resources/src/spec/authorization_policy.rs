@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct AuthorizationPolicySpec {
     /// The policy's targets, in its own namespace: a Gateway (all its requests), an HTTPRoute (the requests that it
     /// matches), or a Service (the requests of every rule, in any namespace, that forwards or mirrors to it). Default:
-    /// the whole mesh.
+    /// the whole mesh. To guard paths of a Service, target the Service or the Gateway: a spelling like `/admin;x` may take
+    /// another HTTPRoute to the same Service, without the policy of the HTTPRoute for `/admin`.
     pub(crate) target_refs: Option<Vec<AuthorizationTargetRef>>,
     /// The effect on a request that the policy rejects. Default: `Enforce`.
     pub(crate) mode: Option<PolicyMode>,

@@ -1,10 +1,12 @@
 //! Reads the issuers of tokens and their keys from the configuration.
 
+use std::ops::RangeInclusive;
+
 use weir_sdk::config::FieldReader;
 
 use super::names::{CONSUMER_HEADER, check_header_name, is_same_name};
 use crate::base64;
-use crate::jwt::{Algorithm, ClaimHeader, Jwt, Key, KeyError, Provider, TokenLocation};
+use crate::jwt::{Algorithm, ClaimHeader, Jwt, Key, KeyError, Provider, SubjectPolicy, TokenLocation, TokenPolicy};
 
 const DEFAULT_HEADER: &str = "authorization";
 const DEFAULT_PREFIX: &str = "Bearer";
@@ -13,6 +15,15 @@ const DEFAULT_LEEWAY_SECONDS: u64 = 60;
 
 /// The maximum of `leewaySeconds`. A larger difference between clocks is a fault, and would keep expired tokens valid.
 const MAX_LEEWAY_SECONDS: u64 = 300;
+
+/// The range of `maxTokenBytes`. The largest head of a request that Envoy accepts by default has 60 KiB.
+const TOKEN_BYTES: RangeInclusive<u64> = 256..=64 * 1024;
+
+/// The range of `maxClaimValues`. So many values take about 1 MiB of the VM's memory while a token is parsed.
+const CLAIM_VALUES: RangeInclusive<u64> = 16..=16 * 1024;
+
+/// The range of `maxHeaderBytes`. Many servers reject longer headers.
+const HEADER_BYTES: RangeInclusive<u64> = 64..=16 * 1024;
 
 /// The maximum number of keys of one issuer. A token may cost one signature for each before it is denied.
 const MAX_KEYS: usize = 8;
@@ -55,6 +66,7 @@ pub(super) fn read_jwt(mut fields: FieldReader) -> Jwt {
     if leeway_seconds > MAX_LEEWAY_SECONDS {
         fields.report("leewaySeconds", "must be 300 at most");
     }
+    let policy = read_policy(&mut fields);
     let mut providers: Vec<Provider> = Vec::new();
     for mut provider in fields.objects("providers") {
         let read = read_provider(&mut provider);
@@ -71,7 +83,25 @@ pub(super) fn read_jwt(mut fields: FieldReader) -> Jwt {
     }
     fields.close();
     let location = TokenLocation { header, prefix, query };
-    Jwt { location, forward, leeway_seconds, providers, ..Jwt::default() }
+    Jwt { location, forward, leeway_seconds, policy, providers, ..Jwt::default() }
+}
+
+fn read_policy(fields: &mut FieldReader) -> TokenPolicy {
+    let default = TokenPolicy::default();
+    let subject = match fields.flag_or("requireSubject", true) {
+        true => SubjectPolicy::Required,
+        false => SubjectPolicy::Optional,
+    };
+    let mut read = |name, range, default: usize| {
+        let number = fields.number_in(name, range, default as u64);
+        usize::try_from(number).unwrap_or(default)
+    };
+    TokenPolicy {
+        token_bytes: read("maxTokenBytes", TOKEN_BYTES, default.token_bytes),
+        claim_values: read("maxClaimValues", CLAIM_VALUES, default.claim_values),
+        header_bytes: read("maxHeaderBytes", HEADER_BYTES, default.header_bytes),
+        subject,
+    }
 }
 
 fn read_provider(fields: &mut FieldReader) -> Provider {

@@ -2,10 +2,10 @@
 
 use weir_sdk::config::FieldReader;
 use weir_sdk::matching::{self, PathMatch};
+use weir_sdk::path;
 
 use super::names::check_header_name;
 use crate::identity_match::{ClaimMatch, ClaimValue, IdentityMatch};
-use crate::path;
 use crate::peer::{IpBlock, PrincipalMatch};
 use crate::rules::{HeaderMatch, Rule, ValueMatch};
 
@@ -69,9 +69,11 @@ fn report_error<T>(fields: &FieldReader, name: &str, read: Result<T, &'static st
 
 fn read_path(mut fields: FieldReader) -> Option<PathMatch> {
     let path = PathMatch::read(&mut fields);
-    let is_plain = |text: &str| text.contains(['?', '#']) || path::readings(text.as_bytes()).len() == 1;
+    let is_plain = |text: &str| text.contains(['?', '#']) || path::has_one_reading(text.as_bytes());
     if !path.as_ref().is_none_or(|path| is_plain(path.as_str())) {
-        fields.report_self("must be in normal form: without %XX, //, /./, /../, ; and \\");
+        fields.report_self(
+            "must be in normal form: without %XX, //, /./, /../, ;, \\ and spaces at the ends of a segment",
+        );
     }
     fields.close();
     path

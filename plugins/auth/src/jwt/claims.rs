@@ -2,22 +2,20 @@
 
 use serde_json::{Map, Value};
 
+use super::policy::{SubjectPolicy, TokenPolicy};
 use super::provider::Provider;
-use super::reason::DenyReason;
+use super::reason::{CLAIM_TOO_LONG, DenyReason};
 
 /// The end of the year 9999, in seconds since 1970. A later time is invalid.
 const MAX_SECONDS: u64 = 253_402_300_799;
-
-/// The longest value of a header that is set from a claim, in bytes.
-const MAX_HEADER_BYTES: usize = 2048;
 
 /// A token with a valid signature, issuer and audience.
 #[derive(Debug)]
 pub struct Verified {
     /// The issuer: `iss`.
     pub issuer: String,
-    /// The subject: `sub`.
-    pub consumer: String,
+    /// The subject: `sub`. `None` if the token has none and none is required.
+    pub consumer: Option<String>,
     /// Names and values of the headers for the upstream.
     pub headers: Vec<(String, String)>,
     claims: Map<String, Value>,
@@ -34,23 +32,34 @@ struct Times {
 
 impl Verified {
     /// Reads the claims of a token whose signature is verified.
-    pub(super) fn from_claims(claims: Map<String, Value>, provider: &Provider) -> Result<Self, DenyReason> {
+    pub(super) fn from_claims(
+        claims: Map<String, Value>,
+        provider: &Provider,
+        policy: &TokenPolicy,
+    ) -> Result<Self, DenyReason> {
         check_audience(&claims, &provider.audiences)?;
         let times = Times {
             expires: seconds(&claims, "exp")?.ok_or("auth_jwt_missing_expiry")?,
             not_before: seconds(&claims, "nbf")?,
             issued: seconds(&claims, "iat")?,
         };
-        let consumer = match claims.get("sub") {
-            None => return Err("auth_jwt_missing_subject"),
-            Some(Value::String(subject)) if is_consumer(subject) => subject.clone(),
-            Some(_) => return Err("auth_jwt_wrong_claim"),
+        let max_bytes = policy.header_bytes;
+        let consumer = match (claims.get("sub"), policy.subject) {
+            (None, SubjectPolicy::Required) => return Err("auth_jwt_missing_subject"),
+            (None | Some(Value::Null), SubjectPolicy::Optional) => None,
+            (Some(Value::String(subject)), SubjectPolicy::Optional) if subject.is_empty() => None,
+            (Some(Value::String(subject)), _) if subject.len() > max_bytes => return Err(CLAIM_TOO_LONG),
+            (Some(Value::String(subject)), _) if is_consumer(subject) => Some(subject.clone()),
+            (Some(_), _) => return Err("auth_jwt_wrong_claim"),
         };
         let mut headers = Vec::new();
         for wanted in &provider.headers {
             let mut readings = readings(&claims, &wanted.claim);
             if let Some(value) = readings.next() {
                 let text = header_value(value).ok_or("auth_jwt_wrong_claim")?;
+                if text.len() > max_bytes {
+                    return Err(CLAIM_TOO_LONG);
+                }
                 headers.push((wanted.header.clone(), text));
             }
             if readings.next().is_some() {
@@ -111,9 +120,9 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, DenyR
     seconds.filter(|&seconds| seconds <= MAX_SECONDS).map(Some).ok_or("auth_jwt_wrong_claim")
 }
 
-/// Returns whether a subject can be the value of the consumer header.
+/// Returns whether a subject can name a consumer: text without control characters.
 fn is_consumer(subject: &str) -> bool {
-    !subject.is_empty() && subject.len() <= MAX_HEADER_BYTES && subject.bytes().all(|byte| byte.is_ascii_graphic())
+    !subject.is_empty() && !subject.chars().any(char::is_control)
 }
 
 /// Returns a claim as the value of a header: a string, number or boolean, or a list of them joined by commas.
@@ -133,7 +142,7 @@ fn header_value(value: &Value) -> Option<String> {
         other => scalar(other)?,
     };
     // RFC 9110 §5.5: text outside ASCII is `obs-text`; it is sent upstream as UTF-8.
-    let legal = text.len() <= MAX_HEADER_BYTES && text.trim_ascii() == text && !text.chars().any(char::is_control);
+    let legal = text.trim_ascii() == text && !text.chars().any(char::is_control);
     legal.then_some(text)
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::reason::DenyReason;
-use crate::path;
+use crate::query;
 use crate::request::Request;
 
 /// The location of the token in a request.
@@ -28,7 +28,7 @@ impl TokenLocation {
         }
         let mut in_query = Vec::new();
         if let Some(name) = &self.query {
-            in_query = path::query_values(path::query(request.path), name);
+            in_query = query::query_values(query::query(request.path), name);
         }
         let token: Cow<'_, [u8]> = match (in_header, in_query.len()) {
             (None, 0) => return Ok(None),

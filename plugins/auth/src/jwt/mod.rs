@@ -15,6 +15,7 @@ mod provider;
 mod token;
 mod key;
 mod rsa;
+mod policy;
 mod reason;
 
 use std::cell::RefCell;
@@ -27,13 +28,13 @@ pub use cache::MAX_TOKENS;
 pub use claims::{Verified, scalar};
 pub use extract::TokenLocation;
 pub use key::{Algorithm, Key};
+pub use policy::{SubjectPolicy, TokenPolicy};
 pub use provider::{ClaimHeader, Provider};
 pub use reason::{DenyReason, KeyError};
 
-use crate::request::Request;
+use reason::{CLAIM_TOO_LONG, TOO_LONG, TOO_MANY_VALUES};
 
-/// The longest token, in bytes. Many servers reject headers that are longer.
-pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+use crate::request::Request;
 
 /// The accepted tokens.
 #[derive(Debug, Default)]
@@ -44,6 +45,8 @@ pub struct Jwt {
     pub forward: bool,
     /// The accepted difference between clocks, in seconds.
     pub leeway_seconds: u64,
+    /// The conditions on a token.
+    pub policy: TokenPolicy,
     /// The accepted issuers.
     pub providers: Vec<Provider>,
     /// The tokens that have been verified.
@@ -61,8 +64,8 @@ impl Jwt {
     /// Returns the reason when the token is ambiguous, invalid, or not valid now.
     pub fn check(&self, request: &Request<'_>) -> Result<Option<Rc<Verified>>, DenyReason> {
         let Some(token) = self.location.token(request)? else { return Ok(None) };
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err("auth_jwt_too_long");
+        if token.len() > self.policy.token_bytes {
+            return Err(TOO_LONG);
         }
         if request.now == 0 {
             return Err("auth_jwt_no_clock"); // Every token would be valid in 1970.
@@ -82,7 +85,7 @@ impl Jwt {
     }
 
     fn verify(&self, token: &[u8]) -> Result<Verified, DenyReason> {
-        let token = token::parse(token)?;
+        let token = token::parse(token, self.policy.claim_values)?;
         let issuer = match token.claims.get("iss") {
             None => return Err("auth_jwt_unknown_issuer"),
             Some(Value::String(issuer)) => issuer,
@@ -91,6 +94,24 @@ impl Jwt {
         let provider = self.providers.iter().find(|provider| provider.issuer == *issuer);
         let provider = provider.ok_or("auth_jwt_unknown_issuer")?;
         provider.check_signature(&token)?;
-        Verified::from_claims(token.claims, provider)
+        Verified::from_claims(token.claims, provider, &self.policy)
+    }
+
+    /// Returns the limit that a token exceeds, with the name of its option. `None` for other reasons.
+    pub fn exceeded_limit(&self, reason: DenyReason, request: &Request<'_>) -> Option<String> {
+        let TokenPolicy { token_bytes, claim_values, header_bytes, .. } = self.policy;
+        match reason {
+            TOO_LONG => {
+                let length = self.location.token(request).ok().flatten().map_or(0, |token| token.len());
+                Some(format!("the token has {length} bytes; `maxTokenBytes` of the filter is {token_bytes}"))
+            }
+            TOO_MANY_VALUES => {
+                Some(format!("the token has more values than `maxClaimValues` of the filter, which is {claim_values}"))
+            }
+            CLAIM_TOO_LONG => {
+                Some(format!("a claim has more bytes than `maxHeaderBytes` of the filter, which is {header_bytes}"))
+            }
+            _ => None,
+        }
     }
 }

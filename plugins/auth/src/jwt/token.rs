@@ -3,8 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::key::Algorithm;
-use super::reason::DenyReason;
-use crate::{base64, json};
+use super::reason::{DenyReason, TOO_MANY_VALUES};
+use crate::base64;
+use crate::json::{self, JsonError};
 
 /// The parts of an unverified token.
 pub(super) struct Token<'t> {
@@ -17,8 +18,8 @@ pub(super) struct Token<'t> {
 }
 
 /// Parses a token. The header's `jwk`, `jku`, `x5u` and `x5c` are ignored, since they name keys that the sender of the
-/// token chose.
-pub(super) fn parse(token: &[u8]) -> Result<Token<'_>, DenyReason> {
+/// token chose. Header and claims may have `max_values` values each.
+pub(super) fn parse(token: &[u8], max_values: usize) -> Result<Token<'_>, DenyReason> {
     let mut dots = token.iter().enumerate().filter(|&(_, &byte)| byte == b'.').map(|(at, _)| at);
     let (header_end, claims_end) = match [dots.next(), dots.next(), dots.next(), dots.next(), dots.next()] {
         [Some(first), Some(second), None, ..] => (first, second),
@@ -26,8 +27,14 @@ pub(super) fn parse(token: &[u8]) -> Result<Token<'_>, DenyReason> {
         _ => return Err("auth_jwt_malformed"),
     };
     let decode = |part: &[u8]| base64::decode_url(part).ok_or("auth_jwt_malformed");
-    let mut header = json::object(&decode(&token[..header_end])?).ok_or("auth_jwt_malformed")?;
-    let claims = json::object(&decode(&token[header_end + 1..claims_end])?).ok_or("auth_jwt_malformed")?;
+    let object = |part: &[u8]| {
+        json::object(&decode(part)?, max_values).map_err(|error| match error {
+            JsonError::Malformed => "auth_jwt_malformed",
+            JsonError::TooManyValues => TOO_MANY_VALUES,
+        })
+    };
+    let mut header = object(&token[..header_end])?;
+    let claims = object(&token[header_end + 1..claims_end])?;
     let signature = decode(&token[claims_end + 1..])?;
 
     if header.contains_key("crit") {
