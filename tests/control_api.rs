@@ -250,6 +250,41 @@ async fn failure_after_ack_is_shown_in_status() {
 }
 
 #[tokio::test]
+async fn filter_with_fail_open_that_does_not_load_is_skipped_and_reported() {
+    let origin = Origin::text("origin").await;
+    let control = ControlPlane::start().await;
+    let good = Resources::forward_to(origin.address());
+    // The control plane does not start a filter with such a long start timeout.
+    let filter = |name: &str, fields: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: {name}, namespace: default}}\n\
+             spec: {{module: {{builtin: auth}}, phase: Authn, limits: {{startTimeout: 6s}}, {fields}}}\n"
+        )
+    };
+    let broken = filter("lost", "failurePolicy: FailOpen, config: {rulez: []}");
+    let guard = filter(
+        "guard",
+        "config: {rules: [{name: no, action: deny, paths: [{prefix: /guarded}]}, {name: all, action: allow}]}",
+    );
+    control.apply(&good.clone().yaml(&broken).yaml(&guard)).await;
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "origin").await;
+    assert_eq!(proxy.get("/guarded").await.status, 403, "the other filters of the chain run");
+    let object = wait_until_programmed(&control, "Filter/default/lost", "0/1 proxies, 1 rejected: p1: ").await;
+    assert!(object["status"]["programmed"]["message"].as_str().unwrap().contains("rulez"), "{object}");
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "1/1 proxies").await;
+    assert!(proxy.metric("weir_filter_skipped_streams_total{filter=\"default/lost\"}").await >= 2.0);
+    let plugins = proxy.json("/plugins").await;
+    let entry = plugins.as_array().unwrap().iter().find(|plugin| plugin["name"] == "default/lost").unwrap().clone();
+    assert_eq!((&entry["state"], &entry["failurePolicy"]), (&json!("notLoaded"), &json!("Open")), "{entry}");
+
+    let fixed = filter("lost", "failurePolicy: FailOpen, config: {rules: [{name: all, action: deny}]}");
+    control.apply(&good.yaml(&fixed).yaml(&guard)).await;
+    wait_until_programmed(&control, "Filter/default/lost", "1/1 proxies").await;
+    wait_until("the filter that loads by now", async || (proxy.get("/").await.status == 403).then_some(())).await;
+}
+
+#[tokio::test]
 async fn restart_preserves_acknowledged_revisions() {
     let (first, second) = (Origin::text("first").await, Origin::text("second").await);
     let mut control = ControlPlane::start().await;

@@ -47,7 +47,7 @@ pub use metadata::{Metadata, MetadataGroup};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
 pub use net::is_loopback_host;
 pub use plugin::{
-    BundleName, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin,
+    BundleName, FailedPlugin, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin,
     PluginCapabilities, PluginLimits, PluginRole, RecyclePolicy, RemoteModule, VmConfig,
 };
 pub use protocol_options::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};

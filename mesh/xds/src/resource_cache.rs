@@ -11,17 +11,18 @@
 //! and that does not exist has no endpoints (503, as in Envoy).
 //!
 //! An accepted resource may fail afterwards: a module does not load, an address is in use. Then its last good version
-//! takes its place. Without one, routes through a failed plugin answer 503, and a failed listener is left out. So a
-//! failed resource does not keep others from changing.
+//! takes its place. Without one, routes through a failed plugin answer 503, or skip it if its failure policy is Open,
+//! and a failed listener is left out. So a failed resource does not keep others from changing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
 use weir_model::{
-    Cluster, ClusterName, DirectResponse, Discovery, DownstreamTls, Endpoint, FilterChain, LbPolicy, Listener,
-    Metadata, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName,
-    Secret, SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol, UpstreamProtocolOptions, VirtualHost,
+    Cluster, ClusterName, DirectResponse, Discovery, DownstreamTls, Endpoint, FailedPlugin, FailurePolicy, FilterChain,
+    LbPolicy, Listener, Metadata, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction,
+    RouteTable, RouteTableName, Secret, SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol,
+    UpstreamProtocolOptions, VirtualHost,
 };
 
 use crate::decode::{
@@ -42,8 +43,8 @@ pub struct ResourceCache {
     route_tables: BTreeMap<String, DecodedRouteTable>,
     /// Subscribed to by name, and known not to exist.
     absent: BTreeSet<(ResourceType, String)>,
-    /// Plugins and listeners that failed after they were accepted.
-    failed: BTreeSet<(ResourceType, String)>,
+    /// Plugins and listeners that failed after they were accepted, with the reason.
+    failed: BTreeMap<(ResourceType, String), Arc<str>>,
     /// The previous versions that did not fail.
     last_good_plugins: BTreeMap<String, Arc<Plugin>>,
     last_good_listeners: BTreeMap<String, DecodedListener>,
@@ -202,14 +203,16 @@ impl ResourceCache {
     }
 
     /// Marks a plugin or listener as failed. Returns false when it was already, and for other kinds of resources.
-    pub fn mark_failed(&mut self, resource: &ResourceId) -> bool {
+    pub fn mark_failed(&mut self, rejection: &Rejection) -> bool {
+        let Rejection { resource, field, reason, .. } = rejection;
         let resource_type = match resource.kind {
             ResourceKind::Plugin => ResourceType::Plugin,
             ResourceKind::Listener => ResourceType::Listener,
             ResourceKind::Cluster | ResourceKind::RouteTable | ResourceKind::Secret => return false,
         };
         self.built.tables.clear();
-        self.failed.insert((resource_type, resource.name.clone()))
+        let reason = Arc::from(format!("{field}: {reason}"));
+        self.failed.insert((resource_type, resource.name.clone()), reason).is_none()
     }
 
     /// Clears all failures, so that the next snapshot tries these resources again. Returns false when there were none.
@@ -218,9 +221,9 @@ impl ResourceCache {
         !std::mem::take(&mut self.failed).is_empty()
     }
 
-    /// Returns the failed resources.
-    pub fn failed(&self) -> &BTreeSet<(ResourceType, String)> {
-        &self.failed
+    /// Returns whether a resource is marked as failed.
+    pub fn is_failed(&self, resource: &(ResourceType, String)) -> bool {
+        self.failed.contains_key(resource)
     }
 
     /// Builds the snapshot. Call it when [`ResourceCache::unresolved`] is empty.
@@ -235,12 +238,15 @@ impl ResourceCache {
                 self.built.clusters.entry(name.clone()).or_insert_with(|| with_endpoints(cluster, &self.endpoints));
             builder.put_cluster(Arc::clone(built));
         }
-        let mut failed_plugins = BTreeSet::new();
+        let mut blocking_plugins = BTreeSet::new();
         for (name, plugin) in &self.plugins {
+            let failed = self.failed_plugin(plugin);
             match self.effective(ResourceType::Plugin, name, plugin, &self.last_good_plugins) {
                 Some(plugin) => builder.put_plugin(Arc::clone(plugin)),
-                None => drop(failed_plugins.insert(plugin.name.clone())),
+                None if plugin.failure == FailurePolicy::Open => {}
+                None => drop(blocking_plugins.insert(plugin.name.clone())),
             }
+            failed.into_iter().for_each(|failed| builder.put_failed_plugin(plugin.name.clone(), failed));
         }
         for (name, decoded) in &self.listeners {
             let Some(decoded) = self.effective(ResourceType::Listener, name, decoded, &self.last_good_listeners) else {
@@ -259,14 +265,18 @@ impl ResourceCache {
             let Some(secrets) = secrets else { continue };
             secrets.into_iter().for_each(|secret| builder.put_secret(Arc::clone(secret)));
             for plugin in &decoded.plugins {
-                match self.failed.contains(&(ResourceType::Plugin, plugin.name.to_string())) {
-                    true => drop(failed_plugins.insert(plugin.name.clone())),
-                    false => builder.put_plugin(Arc::new(plugin.clone())),
+                let Some(failed) = self.failed_plugin(plugin) else {
+                    builder.put_plugin(Arc::new(plugin.clone()));
+                    continue;
+                };
+                if failed.failure == FailurePolicy::Closed {
+                    blocking_plugins.insert(plugin.name.clone());
                 }
+                builder.put_failed_plugin(plugin.name.clone(), failed);
             }
             let table = match self.built.tables.get(name) {
                 Some(built) => Arc::clone(built),
-                None => Arc::new(build_route_table(decoded, &self.route_tables, &failed_plugins)?),
+                None => Arc::new(build_route_table(decoded, &self.route_tables, &blocking_plugins)?),
             };
             for route in table.virtual_hosts.iter().flat_map(|host| &host.routes) {
                 referenced.extend(referenced_clusters(route));
@@ -296,12 +306,18 @@ impl ResourceCache {
         current: &'a T,
         last_good: &'a BTreeMap<String, T>,
     ) -> Option<&'a T> {
-        if self.failed.contains(&(resource_type, name.to_owned())) { last_good.get(name) } else { Some(current) }
+        if self.failed.contains_key(&(resource_type, name.to_owned())) { last_good.get(name) } else { Some(current) }
+    }
+
+    /// Returns the failure of the current version of a plugin; `None` when it has not failed.
+    fn failed_plugin(&self, plugin: &Plugin) -> Option<FailedPlugin> {
+        let reason = self.failed.get(&(ResourceType::Plugin, plugin.name.to_string()))?;
+        Some(FailedPlugin { failure: plugin.failure, reason: Arc::clone(reason) })
     }
 
     /// Returns the secrets that listeners refer to, including the last good versions of failed listeners.
     fn referenced_secrets(&self) -> impl Iterator<Item = &SecretName> {
-        let has_failed = |name: &String| self.failed.contains(&(ResourceType::Listener, name.clone()));
+        let has_failed = |name: &String| self.failed.contains_key(&(ResourceType::Listener, name.clone()));
         let last_good = self.last_good_listeners.iter().filter(move |(name, _)| has_failed(name));
         self.listeners
             .values()
@@ -318,7 +334,7 @@ impl ResourceCache {
             tls.is_some_and(|tls| tls.secrets().any(|name| name.as_str() == secret))
         };
         let count = self.failed.len();
-        self.failed.retain(|(resource_type, name)| *resource_type != ResourceType::Listener || !refers(name));
+        self.failed.retain(|(resource_type, name), _| *resource_type != ResourceType::Listener || !refers(name));
         if self.failed.len() < count {
             self.built.tables.clear();
         }
@@ -326,7 +342,7 @@ impl ResourceCache {
 
     /// Clears the failure of a resource that changed. Returns true when it had failed.
     fn clear_failure(&mut self, resource_type: ResourceType, name: &str) -> bool {
-        let had_failed = self.failed.remove(&(resource_type, name.to_owned()));
+        let had_failed = self.failed.remove(&(resource_type, name.to_owned())).is_some();
         if had_failed {
             self.built.tables.clear();
         }
@@ -392,10 +408,11 @@ fn empty_cluster(name: ClusterName) -> Cluster {
 }
 
 /// Builds the route table of a listener. It has the listener's name, because equal routes under other filters differ.
+/// Routes through a plugin of `blocking_plugins` answer 503.
 fn build_route_table(
     listener: &DecodedListener,
     tables: &BTreeMap<String, DecodedRouteTable>,
-    failed_plugins: &BTreeSet<PluginName>,
+    blocking_plugins: &BTreeSet<PluginName>,
 ) -> Result<RouteTable, Vec<Rejection>> {
     let decoded = match &listener.routes {
         RouteSource::Inline(table) => Some(table),
@@ -416,7 +433,7 @@ fn build_route_table(
             Some(known) => known,
             None => routes
                 .iter()
-                .map(|route| with_filter_chain(route, listener, failed_plugins))
+                .map(|route| with_filter_chain(route, listener, blocking_plugins))
                 .collect::<Result<_, _>>()?,
         };
         shared.push((address, routes.clone()));
@@ -429,7 +446,7 @@ fn build_route_table(
 fn with_filter_chain(
     decoded: &DecodedRoute,
     listener: &DecodedListener,
-    failed_plugins: &BTreeSet<PluginName>,
+    blocking_plugins: &BTreeSet<PluginName>,
 ) -> Result<Arc<Route>, Vec<Rejection>> {
     let unknown = decoded.filters.keys().find(|name| !listener.filters.iter().any(|entry| entry.name == **name));
     let name = decoded.route.name.as_str();
@@ -440,13 +457,13 @@ fn with_filter_chain(
     }
     let runs = |entry: &&FilterEntry| decoded.filters.get(&entry.name).copied().unwrap_or(!entry.disabled);
     let plugins = listener.filters.iter().filter(runs).map(|entry| entry.plugin.clone());
-    let (failed, plugins): (Vec<_>, Vec<_>) = plugins.partition(|plugin| failed_plugins.contains(plugin));
+    let (blocking, plugins): (Vec<_>, Vec<_>) = plugins.partition(|plugin| blocking_plugins.contains(plugin));
     let chain = FilterChain::new(plugins).map_err(|count| {
         let reason = format!("route {name} has {count} filters, which are too many");
         vec![rejection(ResourceType::Listener, listener.name.as_str(), &reason)]
     })?;
     let mut route = Route { chain, ..decoded.route.clone() };
-    if !failed.is_empty() {
+    if !blocking.is_empty() {
         // A request never bypasses a failed filter (I9). The other filters still see it.
         route.action = RouteAction::Respond(DirectResponse { status: 503, detail: "filter_not_loaded".into() });
     }

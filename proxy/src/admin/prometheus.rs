@@ -28,6 +28,7 @@ pub(super) fn metrics(state: &AdminState, _query: &str) -> AdminResponse {
     let mut exposition = Exposition::default();
     exposition.data_plane(&state.metrics);
     clusters(state, &mut exposition);
+    failed_plugins(state, &mut exposition);
     plugins(&state.plugin_state, &mut exposition);
     content_of_type(StatusCode::OK, CONTENT_TYPE, exposition.finish())
 }
@@ -69,6 +70,15 @@ fn clusters(state: &AdminState, exposition: &mut Exposition) {
         for (cluster, counts) in &counts {
             exposition.sample(family.name, &[("cluster", cluster.as_str())], read(counts));
         }
+    }
+}
+
+fn failed_plugins(state: &AdminState, exposition: &mut Exposition) {
+    let help = "1 for each filter whose newest version does not load.";
+    let family = Family::gauge("weir_filter_not_loaded", help);
+    exposition.family(&family);
+    for plugin in state.active.load().failed_plugins.keys() {
+        exposition.sample(family.name, &[("filter", plugin.as_str())], 1);
     }
 }
 

@@ -26,7 +26,7 @@ use weir_model::write_atomic;
 pub use crate::telemetry::LogFormat;
 pub use bootstrap::{AgentOptions, Bootstrap, CompileOptions, ConfigSourceOptions, ValidateOptions};
 
-use crate::active::{AuthenticatedControlPlane, ModuleLoader, ModuleLoaderOptions, Warmer, WarmerOptions};
+use crate::active::{AuthenticatedControlPlane, ModuleLoader, ModuleLoaderOptions, OpenFailure, Warmer, WarmerOptions};
 use crate::admin::{AdminServer, AdminState, ShutdownMode};
 use crate::app::shutdown::Shutdown;
 use crate::app::signals::{SignalAction, SignalListener};
@@ -218,7 +218,11 @@ fn warmer(
             });
         }
     });
-    Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers })
+    let open_failure = match &bootstrap.source {
+        ConfigSourceOptions::Files(_) => OpenFailure::Skip,
+        ConfigSourceOptions::ControlPlane { .. } => OpenFailure::Reject, // `XdsSource` marks the plugin as failed.
+    };
+    Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers, open_failure })
 }
 
 /// Returns the control plane of the bootstrap; `None` if the configuration comes from files.

@@ -342,12 +342,12 @@ impl XdsSource {
     fn on_outcome(&mut self, outcome: UpdateOutcome) {
         if outcome.rejections.is_empty() {
             self.active_update = outcome.number;
-            let failed = self.resources.failed();
-            self.apply_errors.retain(|resource, _| failed.contains(resource));
+            let resources = &self.resources;
+            self.apply_errors.retain(|resource, _| resources.is_failed(resource));
         }
         for rejection in outcome.rejections {
             let resource = &rejection.resource;
-            if self.resources.mark_failed(resource) {
+            if self.resources.mark_failed(&rejection) {
                 let retry_s = REJECTED_RETRY_INTERVAL.as_secs();
                 warn!(%resource, retry_s, "left out until it changes or is retried; its previous version serves");
                 self.retry_at.get_or_insert_with(|| Instant::now() + REJECTED_RETRY_INTERVAL);
