@@ -320,6 +320,50 @@ async fn certificates_survive_control_plane_outage() {
 }
 
 #[tokio::test]
+async fn proxy_with_ended_certificate_is_not_ready_until_it_is_renewed() {
+    let origin = Origin::text("here").await;
+    let arguments = ["--certificate-lifetime", "6s"].map(str::to_owned).to_vec();
+    let mut control = ControlPlane::start_with(ControlOptions { arguments, ..ControlOptions::default() }).await;
+    let mesh = MeshPair::start(&control, origin.address()).await;
+    let expiry = "weir_certificate_expiry_seconds";
+    for proxy in [&mesh.edge, &mesh.inner] {
+        assert_eq!(proxy.page("/ready").await.status, 200);
+        assert!(proxy.metric(expiry).await > 0.0);
+    }
+    control.kill().await;
+    // `inner` has a listener that needs a certificate, `edge` a cluster.
+    for (proxy, name, user) in
+        [(&mesh.inner, "inner", "1 listeners and 0 clusters"), (&mesh.edge, "edge", "0 listeners and 1 clusters")]
+    {
+        let page = wait_until("the end of the certificate", async || {
+            let page = proxy.page("/ready").await;
+            (page.status == 503).then_some(page)
+        })
+        .await;
+        let text = page.text();
+        for expected in [
+            &format!(
+                "mutual TLS of {user} fails: the certificate of spiffe://weir.local/ns/default/sa/{name} has ended at "
+            ),
+            "and this machine's clock is ",
+            &format!("Check that the control plane https://{} is reachable", control.xds_mtls()),
+        ] {
+            assert!(text.contains(expected), "{expected:?} in {text}");
+        }
+        proxy.wait_for_log("mutual TLS fails: the certificate of ").await;
+        assert!(proxy.metric(expiry).await <= 0.0);
+        assert!(proxy.metric("weir_certificate_renewal_failures_total").await > 0.0);
+    }
+    assert_eq!(mesh.edge.get("/").await.status, 503);
+
+    control.restart().await;
+    for proxy in [&mesh.edge, &mesh.inner] {
+        wait_until("the proxy to be ready", async || (proxy.page("/ready").await.status == 200).then_some(())).await;
+    }
+    mesh.wait_until_it_serves().await;
+}
+
+#[tokio::test]
 async fn new_join_token_replaces_stored_identity() {
     let control = ControlPlane::start().await;
     let origin = Origin::text("here").await;

@@ -125,6 +125,7 @@ impl App {
             listeners: listeners.statuses(),
             metrics: Arc::clone(&metrics),
             plugin_state: Arc::clone(&plugin_state),
+            identity: Arc::clone(&identity),
             log_level,
             drain: drain_watcher,
             shutdown_requests: shutdown_sender,
@@ -235,13 +236,13 @@ fn control_plane(source: &ConfigSourceOptions) -> anyhow::Result<Option<Arc<Cont
 
 /// Returns the identity of the proxy, and starts its renewal. Without mutual TLS, it stays empty.
 fn init_identity(bootstrap: &Bootstrap, control_plane: Option<&Arc<ControlPlane>>) -> anyhow::Result<Arc<Identity>> {
-    let identity = Identity::empty();
     let Some(control_plane) = control_plane.filter(|control_plane| control_plane.is_mutual()) else {
-        return Ok(identity);
+        return Ok(Identity::empty());
     };
     let ConfigSourceOptions::ControlPlane { urls, node, gateway, join_token } = &bootstrap.source else {
-        return Ok(identity);
+        return Ok(Identity::empty());
     };
+    let identity = Identity::issued_by(control_plane);
     let files = ReplicaFiles::new(&ReplicaFilesOptions {
         cache: &bootstrap.cache,
         folder: "identity",

@@ -94,7 +94,8 @@ pub(crate) async fn renew_forever(options: IdentityOptions, identity: Arc<Identi
                     break;
                 }
                 Err(reason) => {
-                    log_failure(&options, identity.get().as_deref(), &reason);
+                    identity.record_renewal_failure(&reason);
+                    log_failure(&options, &identity, &reason);
                 }
             }
             let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
@@ -199,14 +200,17 @@ fn token_hash(token: &str) -> String {
     weir_model::ContentHash::of(&token.trim()).to_string()
 }
 
-fn log_failure(options: &IdentityOptions, current: Option<&CurrentIdentity>, reason: &str) {
+fn log_failure(options: &IdentityOptions, identity: &Identity, reason: &str) {
     let control_plane = &options.control_plane;
-    match current {
-        Some(current) => {
+    match (identity.get(), identity.outage()) {
+        (Some(current), _) => {
             let left_s = remaining_lifetime(&current.identity).as_secs();
             warn!(%control_plane, left_s, "the certificate is not renewed yet; the current one serves: {reason}");
         }
-        None => error!(%control_plane, "this proxy has no identity, and mutual TLS fails without one: {reason}"),
+        (None, Some(outage)) => error!(%control_plane, "mutual TLS fails: {outage}"),
+        (None, None) => {
+            error!(%control_plane, "this proxy has no identity, and mutual TLS fails without one: {reason}")
+        }
     }
 }
 
