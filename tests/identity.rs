@@ -158,13 +158,20 @@ impl Signer {
 
     /// Signs a certificate with these URIs. It expires after the duration of `Ok`, or expired before that of `Err`.
     fn sign(&self, uris: &[&str], ends: Result<Duration, Duration>) -> PresentedCert {
+        let (now, two_hours) = (SystemTime::now(), Duration::from_secs(7_200));
+        let not_after = ends.map_or_else(|ago| now - ago, |left| now + left);
+        let lifetime = not_after.duration_since(now - two_hours).unwrap();
+        self.sign_from(uris, now - two_hours, lifetime)
+    }
+
+    /// Signs a certificate with these URIs that is valid from a time on.
+    fn sign_from(&self, uris: &[&str], not_before: SystemTime, lifetime: Duration) -> PresentedCert {
         let key = KeyPair::generate().unwrap();
-        let now = SystemTime::now();
         let mut params = CertificateParams::default();
         params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = (now - Duration::from_secs(7_200)).into();
-        params.not_after = ends.map_or_else(|ago| now - ago, |left| now + left).into();
+        params.not_before = not_before.into();
+        params.not_after = (not_before + lifetime).into();
         PresentedCert(params.signed_by(&key, &self.0).unwrap().der().clone(), key.serialize_der())
     }
 }
@@ -186,6 +193,11 @@ async fn invalid_peer_certificates_are_rejected_with_reason() {
     let unknown = Signer::unknown();
     let bad = [
         (own.sign(&[me], Err(hour)), format!("the certificate of {me} is not valid: it has expired at ")),
+        (own.sign(&[me], Err(hour)), ", and this machine's clock is 2".to_owned()),
+        (
+            own.sign_from(&[me], SystemTime::now() + hour, hour),
+            format!("the certificate of {me} is not valid: it is valid from "),
+        ),
         (
             unknown.sign(&["spiffe://other.example/ns/a/sa/b"], Ok(hour)),
             "spiffe://other.example/ns/a/sa/b is of another trust domain than weir.local".to_owned(),

@@ -67,6 +67,8 @@ pub struct Bootstrap {
     pub trust_domain: TrustDomain,
     /// The validity of a certificate.
     pub certificate_lifetime: Duration,
+    /// The largest difference between the clocks of the mesh, at most half of the lifetime of a certificate.
+    pub clock_skew: Duration,
     /// The files of an external CA, if any.
     pub ca: Option<CaFiles>,
     /// The address of modules.
@@ -122,6 +124,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         external: bootstrap.ca.clone(),
         domain: bootstrap.trust_domain.clone(),
         lifetime: bootstrap.certificate_lifetime,
+        clock_skew: bootstrap.clock_skew,
     })?);
     let listeners = Listeners::bind(&bootstrap).await?;
     let bundles = Arc::new(BundleStore::open(Arc::clone(&store), bootstrap.trusted_signers.clone())?);

@@ -176,7 +176,7 @@ async fn renew_certificate(options: &IdentityOptions, current: &CurrentIdentity)
     let config = current.identity.client_config(&control_plane_workload(), b"h2");
     let (channel, replica) = options.control_plane.connect(Some(&config)).await?;
     let signed = request.sign(channel, None).await;
-    let identity = signed.inspect_err(|_| options.control_plane.demote(replica))?;
+    let identity = signed.inspect_err(|_| options.control_plane.demote(replica)).and_then(check_issued)?;
     if identity.id != current.identity.id {
         return Err(format!("the control plane has signed {}, not {}", identity.id, current.identity.id));
     }
@@ -191,8 +191,17 @@ async fn join(options: &IdentityOptions, path: &Path) -> Result<IssuedIdentity, 
     let token = token.map_err(|reason| format!("--join-token-path {}: this {reason}", path.display()))?;
     let (channel, replica) = options.control_plane.connect(Some(&token.client_config())).await?;
     let signed = request.sign(channel, Some(&token)).await;
-    let identity = signed.inspect_err(|_| options.control_plane.demote(replica))?;
+    let identity = signed.inspect_err(|_| options.control_plane.demote(replica)).and_then(check_issued)?;
     Ok(IssuedIdentity { identity, joined_by: Some(token_hash(&text)) })
+}
+
+/// Returns the identity if its certificate is valid by this machine's clock. Peers would reject it otherwise, and the
+/// current one serves on.
+fn check_issued(identity: WorkloadIdentity) -> Result<WorkloadIdentity, String> {
+    match identity.check() {
+        Ok(()) => Ok(identity),
+        Err(error) => Err(format!("the control plane has issued a certificate that is of no use here: {error}")),
+    }
 }
 
 /// Returns the hash that identifies a join token in the file. The token itself is not stored.
