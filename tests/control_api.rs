@@ -285,6 +285,71 @@ async fn filter_with_fail_open_that_does_not_load_is_skipped_and_reported() {
 }
 
 #[tokio::test]
+async fn last_good_filter_serves_after_restart_of_proxy() {
+    let origin = Origin::text("origin").await;
+    let mut control = ControlPlane::start().await;
+    let with_guard = |config: &str| {
+        // The control plane does not start a filter with such a long start timeout.
+        Resources::forward_to(origin.address()).yaml(&format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: guard, namespace: default}}\n\
+             spec: {{module: {{builtin: auth}}, phase: Authn, limits: {{startTimeout: 6s}}, config: {config}}}\n"
+        ))
+    };
+    let good = "{rules: [{name: no, action: deny, paths: [{prefix: /guarded}]}, {name: all, action: allow}]}";
+    control.apply(&with_guard(good)).await;
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "origin").await;
+    assert_eq!(proxy.get("/guarded").await.status, 403);
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "1/1 proxies").await;
+
+    control.apply(&with_guard("{rulez: []}")).await;
+    wait_until_programmed(&control, "Filter/default/guard", "0/1 proxies, 1 rejected: p1: ").await;
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "1/1 proxies").await;
+    assert_eq!((proxy.get("/").await.status, proxy.get("/guarded").await.status), (200, 403));
+    let folder = control.store().parent().unwrap().join("cache-p1/xds");
+    wait_until("both versions on disk", async || {
+        let file = std::fs::read_dir(&folder).ok()?.next()?.ok()?;
+        let text = String::from_utf8_lossy(&std::fs::read(file.path()).ok()?).into_owned();
+        (text.contains("rulez") && text.contains("/guarded")).then_some(())
+    })
+    .await;
+
+    // With and without the control plane, the version serves that served before the restart.
+    drop(proxy);
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "origin").await;
+    assert_eq!(proxy.get("/guarded").await.status, 403);
+    wait_until_programmed(&control, "Filter/default/guard", "0/1 proxies, 1 rejected: p1: ").await;
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "1/1 proxies").await;
+    let plugins = proxy.json("/plugins").await;
+    assert!(plugins[0]["loadFailure"].as_str().is_some_and(|reason| reason.contains("rulez")), "{plugins}");
+    control.kill().await;
+    drop(proxy);
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "origin").await;
+    assert_eq!(proxy.get("/guarded").await.status, 403);
+    control.restart().await;
+
+    // A proxy that has never loaded the filter does not serve the route, and does not count.
+    let other = control.proxy("p2", &[]).await;
+    wait_until("503 without the filter", async || {
+        other.find_listener("default/edge/http").await?;
+        (other.get("/").await.status == 503).then_some(())
+    })
+    .await;
+    let expected = "1/2 proxies, 1 rejected: p2: the filter default/guard is not loaded: ";
+    wait_until_programmed(&control, "HTTPRoute/default/everything", expected).await;
+
+    // The next version that loads serves on both.
+    control.apply(&with_guard("{rules: [{name: all, action: allow}]}")).await;
+    wait_until_programmed(&control, "Filter/default/guard", "2/2 proxies").await;
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "2/2 proxies").await;
+    for proxy in [&proxy, &other] {
+        wait_until("the new version", async || (proxy.get("/guarded").await.status == 200).then_some(())).await;
+    }
+}
+
+#[tokio::test]
 async fn restart_preserves_acknowledged_revisions() {
     let (first, second) = (Origin::text("first").await, Origin::text("second").await);
     let mut control = ControlPlane::start().await;

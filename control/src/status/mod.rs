@@ -2,6 +2,7 @@
 //! object.
 
 mod objects;
+mod blocked;
 mod proxies;
 
 pub use objects::{Condition, ObjectStatus, Programmed, StatusInputs};

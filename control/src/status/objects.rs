@@ -8,12 +8,14 @@ use weir_xds::ClientType;
 
 use crate::limits::MAX_WARNINGS;
 use crate::snapshot_cache::{ScopedSnapshot, ScopedSnapshots, SnapshotCache};
+use crate::status::blocked::BlockedRoutesByFailures;
 use crate::status::proxies::{ConnectedProxies, ProxyState};
 
 /// All proxies and their scoped snapshots, at one moment.
 pub struct StatusInputs {
     proxies: Vec<ProxyState>,
     snapshots: ScopedSnapshots,
+    blocked: BlockedRoutesByFailures,
 }
 
 impl StatusInputs {
@@ -21,7 +23,13 @@ impl StatusInputs {
     pub fn now(proxies: &ConnectedProxies, snapshot_cache: &SnapshotCache) -> Self {
         let proxies = proxies.all();
         let snapshots = snapshot_cache.for_clients(proxies.iter().map(|proxy| (&proxy.scope, proxy.client_type)));
-        Self { proxies, snapshots }
+        let blocked = BlockedRoutesByFailures::new(&proxies, &snapshot_cache.current().snapshot);
+        Self { proxies, snapshots, blocked }
+    }
+
+    /// Returns the reason for which a proxy does not serve an object, with its node id. `None` if no failure is known.
+    fn failure(&self, proxy: &ProxyState, object: &ObjectId) -> Option<String> {
+        proxy.rejection_reason(object).or_else(|| proxy.blocking_reason(self.blocked.find(proxy, object)?))
     }
 
     /// Returns the proxies whose scope contains an object. gRPC clients are left out: they subscribe only to what they
@@ -70,7 +78,8 @@ pub struct Programmed {
     pub proxies: usize,
     /// The proxies in scope that serve the object.
     pub programmed: usize,
-    /// The proxies in scope that reject the object or fail to apply it.
+    /// The proxies in scope that reject the object or fail to apply it. A proxy that has not loaded a filter of a route
+    /// fails to apply the route, too.
     #[serde(rename = "refused")]
     pub rejected: usize,
     /// A summary: `41/42 proxies, 1 rejected: edge-7: …`.
@@ -127,7 +136,7 @@ impl Programmed {
         let mut text = None;
         for proxy in inputs.proxies_in_scope(object) {
             counts.proxies += 1;
-            match proxy.rejection_reason(object) {
+            match inputs.failure(proxy, object) {
                 Some(reason) => {
                     counts.rejected += 1;
                     text = Some(reason);

@@ -1,6 +1,6 @@
 //! Connected proxies and their progress. Each ADS stream updates its entry; the API reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use weir_model::{ResourceId, SpiffeId};
 use weir_resources::{ObjectId, source_object};
-use weir_xds::{ClientType, Report, ResourceType};
+use weir_xds::{ClientType, Report, ReportedFailure, ResourceType};
 
 use crate::limits::{MAX_SHOWN_REJECTION_CHARACTERS, MAX_SHOWN_REJECTIONS, MAX_STREAMS};
 use crate::scope::Scope;
@@ -42,6 +42,8 @@ pub struct ProxyState {
     serving_generation: Option<u64>,
     /// Resources that it has rejected or failed to apply, with the reason, until they are sent again.
     rejected: BTreeMap<(ResourceType, String), String>,
+    /// Those of them without which it does not serve the routes that need them.
+    blocking: BTreeSet<(ResourceType, String)>,
     last_rejection: Option<(jiff::Timestamp, String)>,
     /// The time since it lags behind the current generation. `None` if it does not.
     pub(crate) lagging_since: Option<jiff::Timestamp>,
@@ -154,6 +156,7 @@ impl ProxyState {
             acked_generation: 0,
             serving_generation: None,
             rejected: BTreeMap::new(),
+            blocking: BTreeSet::new(),
             last_rejection: None,
             lagging_since: None,
         }
@@ -167,7 +170,10 @@ impl ProxyState {
     /// Records that resources were accepted.
     pub(crate) fn record_accepted(&mut self, resource_type: ResourceType, names: &[Arc<str>]) {
         if !self.rejected.is_empty() {
-            names.iter().for_each(|name| drop(self.rejected.remove(&(resource_type, name.as_ref().to_owned()))));
+            for resource in names.iter().map(|name| (resource_type, name.as_ref().to_owned())) {
+                self.rejected.remove(&resource);
+                self.blocking.remove(&resource);
+            }
         }
     }
 
@@ -188,9 +194,13 @@ impl ProxyState {
             self.record_serving(generation);
         }
         self.rejected.clear(); // Rejected resources are in the report, or were sent again since.
-        for (resource_type, name, reason) in report.failed {
+        self.blocking.clear();
+        for ReportedFailure { resource_type, name, reason, is_blocking } in report.failed {
             let reason: String = reason.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
             self.last_rejection = Some((jiff::Timestamp::now(), format!("{resource_type:?} {name}: {reason}")));
+            if is_blocking {
+                self.blocking.insert((resource_type, name.clone()));
+            }
             self.rejected.insert((resource_type, name), reason);
         }
     }
@@ -234,6 +244,22 @@ impl ProxyState {
         };
         let (_, reason) = self.rejected.iter().find(|(key, _)| is_of_object(key))?;
         Some(format!("{}: {reason}", self.node))
+    }
+
+    /// Returns the failed resources without which it does not serve the routes that need them.
+    pub(crate) fn blocking_resources(&self) -> BTreeSet<(ResourceType, String)> {
+        self.blocking.clone()
+    }
+
+    /// Returns the reason that routes do not work which need a failed resource, with its node id. `None` if the resource
+    /// has not failed.
+    pub(crate) fn blocking_reason(&self, failed: &(ResourceType, String)) -> Option<String> {
+        let (resource_type, name) = failed;
+        let what = match resource_type {
+            ResourceType::Plugin => "the filter",
+            _ => "the listener",
+        };
+        Some(format!("{}: {what} {name} is not loaded: {}", self.node, self.rejected.get(failed)?))
     }
 
     /// Returns the status for the API. `newest` is the current generation.

@@ -144,6 +144,9 @@ pub(crate) struct FailedResource {
     /// The reason of the failure, for operators.
     #[prost(string, tag = "3")]
     pub(crate) reason: String,
+    /// True if requests that need the resource fail.
+    #[prost(bool, tag = "4")]
+    pub(crate) is_blocking: bool,
 }
 
 impl Name for ReportMessage {

@@ -11,7 +11,7 @@ use weir_model::{
     RemoteModule, ResourceId, ResourceKind, Route, RouteAction, RouteMatch, RouteName, RouteTable, RouteTableName,
     Snapshot, SnapshotBuilder, VirtualHost,
 };
-use weir_xds::{ClientType, EncodeOptions, ResourceCache, ResourceSet, ResourceType};
+use weir_xds::{ClientType, EncodeOptions, FailedVersion, ResourceCache, ResourceSet, ResourceType};
 
 fn name(text: &str) -> PluginName {
     PluginName::new(text).unwrap()
@@ -67,6 +67,10 @@ fn failure(plugin: &str) -> Rejection {
     Rejection { resource, field: "module".to_owned(), reason: "does not start".to_owned(), hint: String::new() }
 }
 
+fn first() -> (ResourceType, String) {
+    (ResourceType::Plugin, "n/first".to_owned())
+}
+
 /// Returns the chain of the route, and the status of its response.
 fn route(snapshot: &Snapshot) -> (Vec<String>, u16) {
     let table = snapshot.route_tables.values().next().unwrap();
@@ -82,7 +86,8 @@ fn failed_plugin_blocks_its_routes_if_closed_and_is_skipped_if_open() {
     {
         let mut cache = ResourceCache::default();
         receive(&mut cache, &resources(policy, "1"));
-        assert!(cache.mark_failed(&failure("n/first")));
+        assert_eq!(cache.mark_failed(&failure("n/first"), 1, 1), Some(FailedVersion::Newest));
+        assert_eq!(cache.is_blocking(&first()), policy == FailurePolicy::Closed);
         let snapshot = cache.snapshot().unwrap();
         assert_eq!(route(&snapshot), (chain.iter().map(|name| (*name).to_owned()).collect(), status));
         let failed = &snapshot.failed_plugins[&name("n/first")];
@@ -104,11 +109,34 @@ fn previous_version_of_failed_plugin_serves() {
         receive(&mut cache, &resources(policy, "1"));
         cache.snapshot().unwrap();
         receive(&mut cache, &resources(policy, "2"));
-        assert!(cache.mark_failed(&failure("n/first")));
+        assert_eq!(cache.mark_failed(&failure("n/first"), 2, 2), Some(FailedVersion::Newest));
+        assert!(!cache.is_blocking(&first()));
         let snapshot = cache.snapshot().unwrap();
         assert_eq!(route(&snapshot), (vec!["n/first".to_owned(), "n/second".to_owned()], 204));
         assert_eq!(&*snapshot.plugins[&name("n/first")].configuration, b"1");
         assert_eq!(&*snapshot.plugins[&name("n/second")].configuration, b"2");
         assert!(snapshot.failed_plugins.contains_key(&name("n/first")));
     }
+}
+
+#[test]
+fn last_good_version_is_that_which_has_served() {
+    let closed = |configuration: &str| resources(FailurePolicy::Closed, configuration);
+    let mut cache = ResourceCache::default();
+    receive(&mut cache, &closed("1"));
+    receive(&mut cache, &closed("2")); // Never served.
+    let served = closed("0");
+    let served = &served.of_type(ResourceType::Plugin)["n/first"].resource;
+    cache.set_last_good_plugin("n/first", served).unwrap();
+    receive(&mut cache, &closed("3"));
+    assert_eq!(cache.mark_failed(&failure("n/first"), 1, 1), Some(FailedVersion::Newest));
+    assert_eq!(&*cache.snapshot().unwrap().plugins[&name("n/first")].configuration, b"0");
+
+    // If it fails, too, nothing of the filter serves until the next retry.
+    assert_eq!(cache.mark_failed(&failure("n/first"), 1, 2), None, "update 1 had the newest version");
+    assert_eq!(cache.mark_failed(&failure("n/first"), 2, 2), Some(FailedVersion::LastGood));
+    assert!(cache.is_blocking(&first()));
+    assert_eq!(route(&cache.snapshot().unwrap()).1, 503);
+    assert!(cache.retry_failed());
+    assert_eq!(&*cache.snapshot().unwrap().plugins[&name("n/first")].configuration, b"3");
 }

@@ -26,8 +26,9 @@ use weir_resources::Compiled;
 use weir_xds::client::ParsedResponse;
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use weir_xds::{ClientState, PersistedResource, Report, ResourceCache, ResourceType};
+use weir_xds::{ClientState, FailedVersion, PersistedResource, Report, ReportedFailure, ResourceCache, ResourceType};
 
+use crate::config::accepted::{AcceptedResources, PluginVersions};
 use crate::config::last_known_good::LastKnownGood;
 use crate::config::state::UpdateOutcome;
 use crate::control_plane::{ControlPlane, ReplicaIndex};
@@ -59,7 +60,7 @@ pub(crate) struct XdsSource {
     /// The decoded resources.
     resources: ResourceCache,
     /// The encoded form of every accepted resource, for the last known good file.
-    accepted: BTreeMap<(ResourceType, String), Arc<PersistedResource>>,
+    accepted: AcceptedResources,
     /// Kinds with at least one response. Before the first response of a wildcard kind, its set is not complete.
     received_kinds: BTreeSet<ResourceType>,
     /// The time from which resources that are referenced but not received are treated as absent.
@@ -89,6 +90,8 @@ struct LatestUpdate {
     number: u64,
     /// The ADS nonce of the newest response that it contains; `None` before the first response of this stream.
     nonce: Option<u64>,
+    /// The newest versions of plugins in it, without those that have failed.
+    plugins: PluginVersions,
 }
 
 /// The request side of a stream.
@@ -116,7 +119,7 @@ impl XdsSource {
             replica: None,
             client: ClientState::new(node),
             resources: ResourceCache::default(),
-            accepted: BTreeMap::new(),
+            accepted: AcceptedResources::default(),
             received_kinds: BTreeSet::new(),
             missing_deadline: None,
             published_version: None,
@@ -232,6 +235,7 @@ impl XdsSource {
     fn apply(&mut self, changes: &ParsedResponse) -> BTreeMap<String, Vec<Rejection>> {
         let mut rejected = BTreeMap::new();
         for (name, version, resource) in &changes.updated {
+            let replaces_failed = self.resources.is_failed(&(changes.resource_type, name.clone()));
             match self.resources.upsert(changes.resource_type, name, resource) {
                 Ok(()) => {
                     let (kind, resource) = (changes.resource_type, resource.clone());
@@ -241,7 +245,7 @@ impl XdsSource {
                         version: version.clone(),
                         resource,
                     };
-                    self.accepted.insert((kind, name.clone()), Arc::new(saved));
+                    self.accepted.insert(saved, replaces_failed);
                 }
                 Err(rejections) => {
                     rejected.insert(name.clone(), rejections);
@@ -250,7 +254,7 @@ impl XdsSource {
         }
         for name in &changes.removed {
             self.resources.remove(changes.resource_type, name);
-            self.accepted.remove(&(changes.resource_type, name.clone()));
+            self.accepted.remove(changes.resource_type, name);
         }
         rejected
     }
@@ -273,7 +277,7 @@ impl XdsSource {
     fn required_names(&mut self, kind: ResourceType) -> BTreeSet<String> {
         let required = self.resources.prune_and_list_required(kind);
         if !kind.is_wildcard() {
-            self.accepted.retain(|(other, name), _| *other != kind || required.contains(name));
+            self.accepted.retain(kind, &required);
         }
         required
     }
@@ -294,7 +298,9 @@ impl XdsSource {
             Ok(snapshot) if self.published_version == Some(snapshot.version) => return,
             Ok(snapshot) => {
                 self.published_version = Some(snapshot.version);
-                self.last_known_good.save(self.accepted.values().cloned().collect());
+                let resources = &self.resources;
+                self.latest.plugins = self.accepted.working_plugins(|resource| resources.is_failed(resource));
+                self.last_known_good.save(self.accepted.to_store());
                 Ok(Arc::new(Compiled::from_wire(snapshot)))
             }
             Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::wire_diagnostic).collect())),
@@ -306,12 +312,23 @@ impl XdsSource {
     /// Returns the report of active and failed resources, if it differs from the last one and the control plane
     /// supports reports.
     fn report(&mut self) -> Option<DeltaDiscoveryRequest> {
-        let LatestUpdate { number, nonce } = self.latest;
+        let LatestUpdate { number, nonce, .. } = self.latest;
         let reported = self.last_report.as_ref().map_or(0, |report| report.nonce);
         let nonce = nonce.filter(|_| self.active_update == number).unwrap_or(reported);
         self.client.report_nonce()?;
-        let failed = self.decode_errors.iter().chain(&self.apply_errors);
-        let failed = failed.map(|((kind, name), reason)| (*kind, name.clone(), reason.clone()));
+        let failure = |resource: &(ResourceType, String), reason: &String, is_blocking| ReportedFailure {
+            resource_type: resource.0,
+            name: resource.1.clone(),
+            reason: reason.clone(),
+            is_blocking,
+        };
+        let decode_errors = self.decode_errors.iter();
+        let invalid =
+            decode_errors.map(|(resource, reason)| failure(resource, reason, !self.accepted.contains(resource)));
+        let apply_errors = self.apply_errors.iter();
+        let failed =
+            apply_errors.map(|(resource, reason)| failure(resource, reason, self.resources.is_blocking(resource)));
+        let failed = invalid.chain(failed);
         let report = Report { nonce, failed: failed.collect() };
         if self.last_report.as_ref() == Some(&report) {
             return None;
@@ -344,17 +361,47 @@ impl XdsSource {
             self.active_update = outcome.number;
             let resources = &self.resources;
             self.apply_errors.retain(|resource, _| resources.is_failed(resource));
+            if outcome.number == self.latest.number {
+                self.confirm_plugins();
+            }
         }
         for rejection in outcome.rejections {
-            let resource = &rejection.resource;
-            if self.resources.mark_failed(&rejection) {
-                let retry_s = REJECTED_RETRY_INTERVAL.as_secs();
-                warn!(%resource, retry_s, "left out until it changes or is retried; its previous version serves");
+            let failed = self.resources.mark_failed(&rejection, outcome.number, self.latest.number);
+            let Rejection { resource, field, reason, .. } = rejection;
+            let retry_s = REJECTED_RETRY_INTERVAL.as_secs();
+            if failed.is_some() {
                 self.retry_at.get_or_insert_with(|| Instant::now() + REJECTED_RETRY_INTERVAL);
             }
-            let Rejection { resource, field, reason, .. } = rejection;
-            self.apply_errors
-                .insert((ResourceType::from_resource_kind(resource.kind), resource.name), format!("{field}: {reason}"));
+            let key = (ResourceType::from_resource_kind(resource.kind), resource.name.clone());
+            match failed {
+                Some(FailedVersion::Newest) => {
+                    warn!(%resource, retry_s, "left out until it changes or is retried; its previous version serves");
+                    self.apply_errors.insert(key, format!("{field}: {reason}"));
+                }
+                Some(FailedVersion::LastGood) => {
+                    warn!(%resource, retry_s, "its previous version cannot be applied, either: {field}: {reason}");
+                }
+                None => drop(self.apply_errors.entry(key).or_insert_with(|| format!("{field}: {reason}"))),
+            }
+        }
+    }
+
+    /// Records the plugins of the newest update, which serves, as the last good ones.
+    fn confirm_plugins(&mut self) {
+        let changed = self.accepted.confirm(&self.latest.plugins);
+        if changed.is_empty() {
+            return;
+        }
+        self.set_last_good_plugins(&changed);
+        self.last_known_good.save(self.accepted.to_store());
+    }
+
+    fn set_last_good_plugins(&mut self, plugins: &PluginVersions) {
+        for (name, plugin) in plugins {
+            if let Err(rejections) = self.resources.set_last_good_plugin(name, &plugin.resource) {
+                warn!(name, ?rejections, "the last good version of a filter is not valid any more");
+                self.accepted.remove_good_plugin(name);
+            }
         }
     }
 
@@ -370,24 +417,26 @@ impl XdsSource {
         if saved.is_empty() {
             return;
         }
-        for resource in saved {
-            let PersistedResource { resource_type: kind, name, version, resource: content } = &resource;
+        self.accepted = AcceptedResources::restore(saved);
+        for resource in self.accepted.newest() {
+            let PersistedResource { resource_type: kind, name, version, resource: content } = &*resource;
             match self.resources.upsert(*kind, name, content) {
-                Ok(()) => {
-                    self.client.restore(*kind, name, version);
-                    self.accepted.insert((*kind, name.clone()), Arc::new(resource));
+                Ok(()) => self.client.restore(*kind, name, version),
+                Err(rejections) => {
+                    // An older proxy accepted it. The control plane sends it again.
+                    warn!(?kind, name, ?rejections, "a stored resource is not valid any more");
+                    self.accepted.remove(*kind, name);
                 }
-                // An older proxy accepted it. The control plane sends it again.
-                Err(rejections) => warn!(?kind, name, ?rejections, "a stored resource is not valid any more"),
             }
         }
+        self.set_last_good_plugins(&self.accepted.good_plugins());
         for kind in ResourceType::ALL {
             let required = self.required_names(kind);
             // The requests are sent when the stream opens.
             drop(self.client.subscribe(kind, required));
         }
         self.received_kinds.extend([ResourceType::Cluster, ResourceType::Listener]);
-        info!(resources = self.accepted.len(), "starting with the last known good configuration");
+        info!(resources = self.accepted.newest().len(), "starting with the last known good configuration");
     }
 }
 
