@@ -45,6 +45,8 @@ pub struct ProxyState {
     /// Those of them without which it does not serve the routes that need them.
     blocking: BTreeSet<(ResourceType, String)>,
     last_rejection: Option<(jiff::Timestamp, String)>,
+    /// The reason for which its certificate is not renewed.
+    certificate_failure: Option<String>,
     /// The time since it lags behind the current generation. `None` if it does not.
     pub(crate) lagging_since: Option<jiff::Timestamp>,
 }
@@ -78,6 +80,10 @@ pub struct ProxyStatus {
     pub failed: Vec<FailedResource>,
     /// Its last rejection, even if it has accepted the resource since.
     pub last_refusal: Option<String>,
+    /// The reason for which its certificate is not renewed; absent if it is. Without a new one the proxy serves no
+    /// mutual TLS once the certificate has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_failure: Option<String>,
 }
 
 /// A resource that a proxy has rejected or failed to apply.
@@ -158,6 +164,7 @@ impl ProxyState {
             rejected: BTreeMap::new(),
             blocking: BTreeSet::new(),
             last_rejection: None,
+            certificate_failure: None,
             lagging_since: None,
         }
     }
@@ -194,6 +201,8 @@ impl ProxyState {
             self.record_serving(generation);
         }
         self.rejected.clear(); // Rejected resources are in the report, or were sent again since.
+        let shorten = |text: String| text.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
+        self.certificate_failure = report.certificate_failure.map(shorten);
         self.blocking.clear();
         for ReportedFailure { resource_type, name, reason, is_blocking } in report.failed {
             let reason: String = reason.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
@@ -288,6 +297,7 @@ impl ProxyState {
             lag_ms: if self.effective_generation() < newest { lag_ms.unwrap_or(0) } else { 0 },
             failed: failed.collect(),
             last_refusal: self.last_rejection.as_ref().map(|(time, text)| format!("{time}: {text}")),
+            certificate_failure: self.certificate_failure.clone(),
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Report {
     pub nonce: u64,
     /// The resources that failed. All others serve.
     pub failed: Vec<ReportedFailure>,
+    /// The reason for which the certificate of the proxy is not renewed; `None` if the last renewal succeeded.
+    pub certificate_failure: Option<String>,
 }
 
 /// A resource that failed.
@@ -42,7 +44,12 @@ impl Report {
             reason: failure.reason.chars().take(MAX_ERROR_BYTES / 4).collect(),
             is_blocking: failure.is_blocking,
         });
-        let message = ReportMessage { nonce: self.nonce.to_string(), failed: failed.collect() };
+        let certificate_failure = self.certificate_failure.as_deref().unwrap_or_default();
+        let message = ReportMessage {
+            nonce: self.nonce.to_string(),
+            failed: failed.collect(),
+            certificate_failure: certificate_failure.chars().take(MAX_ERROR_BYTES / 4).collect(),
+        };
         DeltaDiscoveryRequest {
             type_url: type_url::<ReportMessage>(),
             error_detail: Some(Status { details: vec![pack(&message)], ..Status::default() }),
@@ -56,14 +63,16 @@ impl Report {
             return None;
         }
         let detail = request.error_detail.as_ref()?.details.first()?;
-        let ReportMessage { nonce, failed } = ReportMessage::decode(&*detail.value).ok()?;
+        let ReportMessage { nonce, failed, certificate_failure } = ReportMessage::decode(&*detail.value).ok()?;
         let failed = failed.into_iter().take(MAX_REPORTED_FAILURES).filter_map(|failed| {
             let FailedResource { type_url, name, reason, is_blocking } = failed;
             let resource_type = ResourceType::from_type_url(&type_url)?;
             let reason = reason.chars().take(MAX_ERROR_BYTES).collect();
             Some(ReportedFailure { resource_type, name, reason, is_blocking })
         });
-        Some(Self { nonce: nonce.parse().ok()?, failed: failed.collect() })
+        let certificate_failure: String = certificate_failure.chars().take(MAX_ERROR_BYTES).collect();
+        let certificate_failure = Some(certificate_failure).filter(|reason| !reason.is_empty());
+        Some(Self { nonce: nonce.parse().ok()?, failed: failed.collect(), certificate_failure })
     }
 }
 
@@ -79,8 +88,11 @@ mod tests {
             reason: "the module traps at its start".to_owned(),
             is_blocking,
         };
-        let report = Report { nonce: 17, failed: vec![failure(true), failure(false)] };
-        assert_eq!(Report::from_request(&report.to_request()), Some(report));
+        let failed = vec![failure(true), failure(false)];
+        for certificate_failure in [None, Some("the control plane does not respond".to_owned())] {
+            let report = Report { nonce: 17, failed: failed.clone(), certificate_failure };
+            assert_eq!(Report::from_request(&report.to_request()), Some(report));
+        }
         assert_eq!(Report::from_request(&DeltaDiscoveryRequest::default()), None);
         let broken = DeltaDiscoveryRequest { error_detail: None, ..Report::default().to_request() };
         assert_eq!(Report::from_request(&broken), None);

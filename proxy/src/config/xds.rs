@@ -28,8 +28,8 @@ use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use weir_xds::{ClientState, FailedVersion, PersistedResource, Report, ReportedFailure, ResourceCache, ResourceType};
 
-use crate::config::accepted::{AcceptedResources, PluginVersions};
 use crate::config::last_known_good::LastKnownGood;
+use crate::config::resource_versions::{PluginVersions, ResourceVersions};
 use crate::config::state::UpdateOutcome;
 use crate::control_plane::{ControlPlane, ReplicaIndex};
 use crate::identity::Identity;
@@ -60,7 +60,7 @@ pub(crate) struct XdsSource {
     /// The decoded resources.
     resources: ResourceCache,
     /// The encoded form of every accepted resource, for the last known good file.
-    accepted: AcceptedResources,
+    accepted: ResourceVersions,
     /// Kinds with at least one response. Before the first response of a wildcard kind, its set is not complete.
     received_kinds: BTreeSet<ResourceType>,
     /// The time from which resources that are referenced but not received are treated as absent.
@@ -119,7 +119,7 @@ impl XdsSource {
             replica: None,
             client: ClientState::new(node),
             resources: ResourceCache::default(),
-            accepted: AcceptedResources::default(),
+            accepted: ResourceVersions::default(),
             received_kinds: BTreeSet::new(),
             missing_deadline: None,
             published_version: None,
@@ -183,6 +183,7 @@ impl XdsSource {
             Err(reason) => return reason,
         };
         self.replica = Some(replica);
+        let mut renewals = self.options.identity.renewals();
         let (requests, receiver) = mpsc::channel(XDS_REQUEST_QUEUE);
         self.last_report = None;
         self.latest.nonce = None; // Nonces of the previous stream mean nothing on this one.
@@ -206,6 +207,7 @@ impl XdsSource {
                     Err(status) => return status_text(&status),
                 },
                 () = sleep_until(missing_deadline) => self.on_missing_timeout(),
+                Ok(()) = renewals.changed() => {} // The report has the failure, if there is one.
                 Some(outcome) = self.outcomes.recv() => self.on_outcome(outcome),
                 () = sleep_until(retry_at) => self.retry_rejected(),
             }
@@ -300,7 +302,7 @@ impl XdsSource {
                 self.published_version = Some(snapshot.version);
                 let resources = &self.resources;
                 self.latest.plugins = self.accepted.working_plugins(|resource| resources.is_failed(resource));
-                self.last_known_good.save(self.accepted.to_store());
+                self.save();
                 Ok(Arc::new(Compiled::from_wire(snapshot)))
             }
             Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::wire_diagnostic).collect())),
@@ -329,7 +331,8 @@ impl XdsSource {
         let failed =
             apply_errors.map(|(resource, reason)| failure(resource, reason, self.resources.is_blocking(resource)));
         let failed = invalid.chain(failed);
-        let report = Report { nonce, failed: failed.collect() };
+        let certificate_failure = self.options.identity.renewals().borrow().clone();
+        let report = Report { nonce, failed: failed.collect(), certificate_failure };
         if self.last_report.as_ref() == Some(&report) {
             return None;
         }
@@ -393,6 +396,11 @@ impl XdsSource {
             return;
         }
         self.set_last_good_plugins(&changed);
+        self.save();
+    }
+
+    /// Stores the accepted resources for the next start.
+    fn save(&self) {
         self.last_known_good.save(self.accepted.to_store());
     }
 
@@ -417,7 +425,7 @@ impl XdsSource {
         if saved.is_empty() {
             return;
         }
-        self.accepted = AcceptedResources::restore(saved);
+        self.accepted = ResourceVersions::restore(saved);
         for resource in self.accepted.newest() {
             let PersistedResource { resource_type: kind, name, version, resource: content } = &*resource;
             match self.resources.upsert(*kind, name, content) {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_identity::trust_bundle::control_plane_workload;
 use weir_identity::{ClientAuth, ClientConfig, ServerConfig, WorkloadIdentity};
@@ -21,7 +20,7 @@ pub(crate) struct Identity {
     /// The control plane that issues certificates; `None` if this proxy gets none.
     issuer: Option<String>,
     /// The reason for which the last attempt to obtain a certificate failed; `None` after a success.
-    renewal_failure: Mutex<Option<String>>,
+    renewal_failure: watch::Sender<Option<String>>,
     renewal_failures: AtomicU64,
 }
 
@@ -62,7 +61,20 @@ impl Identity {
     /// Records a failed attempt to obtain a certificate.
     pub(crate) fn record_renewal_failure(&self, reason: &str) {
         self.renewal_failures.fetch_add(1, Ordering::Relaxed);
-        *self.renewal_failure.lock() = Some(reason.to_owned());
+        self.set_renewal_failure(Some(reason.to_owned()));
+    }
+
+    /// Returns a receiver of the reason for which the last attempt to obtain a certificate failed; `None` after a success.
+    pub(crate) fn renewals(&self) -> watch::Receiver<Option<String>> {
+        self.renewal_failure.subscribe()
+    }
+
+    fn set_renewal_failure(&self, failure: Option<String>) {
+        self.renewal_failure.send_if_modified(|last| {
+            let is_new = *last != failure;
+            *last = failure;
+            is_new
+        });
     }
 
     /// Returns the reason for which mutual TLS fails now, in one line with what to do. `None` while the certificate is
@@ -78,7 +90,7 @@ impl Identity {
                 rfc3339(SystemTime::now())
             ),
         };
-        let failure = self.renewal_failure.lock().clone();
+        let failure = self.renewal_failure.borrow().clone();
         let failure =
             failure.map_or_else(|| "none is issued yet".to_owned(), |reason| format!("none is issued: {reason}"));
         Some(format!(
@@ -101,7 +113,7 @@ impl Identity {
     pub(crate) fn set(&self, identity: WorkloadIdentity) {
         let server = identity.server_config(&[b"h2", b"http/1.1"], ClientAuth::Required);
         self.current.store(Some(Arc::new(CurrentIdentity { identity, server })));
-        *self.renewal_failure.lock() = None;
+        self.set_renewal_failure(None);
         self.changed.send_modify(|count| *count += 1);
     }
 }

@@ -9,15 +9,15 @@ use weir_xds::{PersistedResource, ResourceType};
 /// Versions of plugins, by name.
 pub(super) type PluginVersions = BTreeMap<String, Arc<PersistedResource>>;
 
-/// The accepted resources.
+/// The versions of accepted resources.
 #[derive(Debug, Default)]
-pub(super) struct AcceptedResources {
+pub(super) struct ResourceVersions {
     newest: BTreeMap<(ResourceType, String), Arc<PersistedResource>>,
     /// The version of each plugin that has served last, or else the one before the newest.
     good_plugins: PluginVersions,
 }
 
-impl AcceptedResources {
+impl ResourceVersions {
     /// Returns stored resources. Of two versions of one plugin the first is the last good one.
     pub(super) fn restore(stored: Vec<PersistedResource>) -> Self {
         let mut restored = Self::default();
@@ -31,7 +31,7 @@ impl AcceptedResources {
         restored
     }
 
-    /// Returns the resources to store, in the order that [`AcceptedResources::restore`] expects.
+    /// Returns the resources to store, in the order that [`ResourceVersions::restore`] expects.
     pub(super) fn to_store(&self) -> Vec<Arc<PersistedResource>> {
         let is_newest = |(name, good): &(&String, &Arc<PersistedResource>)| {
             self.newest.get(&(ResourceType::Plugin, (*name).clone())) == Some(*good)
@@ -117,14 +117,14 @@ mod tests {
         PersistedResource { resource_type, name: "a".to_owned(), version: version.to_owned(), resource }
     }
 
-    fn stored(accepted: &AcceptedResources) -> Vec<String> {
+    fn stored(accepted: &ResourceVersions) -> Vec<String> {
         accepted.to_store().iter().map(|resource| resource.version.clone()).collect()
     }
 
     #[test]
     fn last_good_version_of_plugin_is_stored_before_newest() {
         let plugin = |text| version(ResourceType::Plugin, text);
-        let mut accepted = AcceptedResources::default();
+        let mut accepted = ResourceVersions::default();
         accepted.insert(plugin("1"), false);
         assert_eq!(stored(&accepted), ["1"]);
         let serving = accepted.working_plugins(|_| false);
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(stored(&accepted), ["1", "3"]);
 
         let copies = accepted.to_store().iter().map(|resource| PersistedResource::clone(resource)).collect();
-        let mut restored = AcceptedResources::restore(copies);
+        let mut restored = ResourceVersions::restore(copies);
         assert_eq!(restored.newest()[0].version, "3");
         assert_eq!(restored.good_plugins()["a"].version, "1");
         let serving = restored.working_plugins(|_| false);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn other_resources_have_one_version() {
-        let mut accepted = AcceptedResources::default();
+        let mut accepted = ResourceVersions::default();
         accepted.insert(version(ResourceType::Cluster, "1"), false);
         accepted.insert(version(ResourceType::Cluster, "2"), false);
         assert_eq!(stored(&accepted), ["2"]);
