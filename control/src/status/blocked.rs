@@ -62,3 +62,67 @@ fn failed_filter(route: &Route, failed: &BTreeSet<BlockingResource>) -> Option<B
     let filters = route.chain.plugins().iter().map(|plugin| (ResourceType::Plugin, plugin.to_string()));
     filters.into_iter().find(|filter| failed.contains(filter))
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_model::{FilterChain, Listener, ListenerName, ListenerProtocol, Plugin, PluginName, RouteName};
+    use weir_model::{HostMatch, ModuleSource, RouteTable, RouteTableName, SnapshotBuilder, VirtualHost};
+    use weir_xds::{ClientType, Report, ReportedFailure};
+
+    use super::*;
+    use crate::scope::Scope;
+
+    /// Two routes on one listener; the first has a filter.
+    fn snapshot() -> Snapshot {
+        let filter = PluginName::new("shop/guard").unwrap();
+        let mut builder = SnapshotBuilder::default();
+        let module = ModuleSource::Builtin("auth".into());
+        builder.put_plugin(Arc::new(Plugin::new(filter.clone(), module, Arc::default())));
+        let route = |name: &str, filters| {
+            let chain = FilterChain::new(filters).unwrap();
+            Arc::new(Route::tcp(RouteName::new(name).unwrap(), chain, Vec::new()))
+        };
+        let routes = vec![route("shop/guarded/0/0", vec![filter]), route("shop/open/0/0", Vec::new())];
+        let route_table = RouteTableName::new("shop/edge/http").unwrap();
+        let virtual_hosts = vec![VirtualHost { host: HostMatch::Any, routes }];
+        builder.put_route_table(Arc::new(RouteTable { name: route_table.clone(), virtual_hosts }));
+        builder.put_listener(Arc::new(Listener {
+            name: ListenerName::new("shop/edge/http").unwrap(),
+            address: "127.0.0.1:80".parse().unwrap(),
+            protocol: ListenerProtocol::Http,
+            route_table,
+            tls: None,
+            options: weir_model::DownstreamProtocolOptions::default(),
+        }));
+        builder.complete().unwrap()
+    }
+
+    fn proxy(resource_type: ResourceType, name: &str, is_blocking: bool) -> ProxyState {
+        let (node, program) = ("p1".to_owned(), "weir-proxy".to_owned());
+        let mut proxy = ProxyState::new(node, Scope::Everything, ClientType::Weir, program, "delta");
+        let (name, reason) = (name.to_owned(), "traps".to_owned());
+        let failed = vec![ReportedFailure { resource_type, name, reason, is_blocking }];
+        proxy.record_report(Report { nonce: 1, failed, certificate_failure: None }, Some(1));
+        proxy
+    }
+
+    #[test]
+    fn routes_of_failed_filter_or_listener_are_blocked() {
+        let routes = ["guarded", "open"].map(|name| ObjectId::new("HTTPRoute", "shop", name).unwrap());
+        for (resource_type, name, is_blocking, expected) in [
+            (ResourceType::Plugin, "shop/guard", true, [true, false]),
+            (ResourceType::Plugin, "shop/guard", false, [false, false]),
+            (ResourceType::Plugin, "shop/other", true, [false, false]),
+            (ResourceType::Listener, "shop/edge/http", true, [true, true]),
+        ] {
+            let proxies = [proxy(resource_type, name, is_blocking)];
+            let blocked = BlockedRoutesByFailures::new(&proxies, &snapshot());
+            let found = routes.each_ref().map(|route| blocked.find(&proxies[0], route));
+            assert_eq!(found.map(|cause| cause.is_some()), expected, "{name}");
+            if let Some(cause) = found[0] {
+                let reason = proxies[0].blocking_reason(cause).unwrap();
+                assert!(reason.starts_with("p1: the ") && reason.ends_with(" is not loaded: traps"), "{reason}");
+            }
+        }
+    }
+}

@@ -42,8 +42,9 @@ pub struct ProxyState {
     serving_generation: Option<u64>,
     /// Resources that it has rejected or failed to apply, with the reason, until they are sent again.
     rejected: BTreeMap<(ResourceType, String), String>,
-    /// Those of them without which it does not serve the routes that need them.
-    blocking: BTreeSet<(ResourceType, String)>,
+    /// Failed resources without which it does not serve the routes that need them, with the reason, until its next
+    /// report.
+    blocking: BTreeMap<(ResourceType, String), String>,
     last_rejection: Option<(jiff::Timestamp, String)>,
     /// The reason for which its certificate is not renewed.
     certificate_failure: Option<String>,
@@ -162,7 +163,7 @@ impl ProxyState {
             acked_generation: 0,
             serving_generation: None,
             rejected: BTreeMap::new(),
-            blocking: BTreeSet::new(),
+            blocking: BTreeMap::new(),
             last_rejection: None,
             certificate_failure: None,
             lagging_since: None,
@@ -177,10 +178,7 @@ impl ProxyState {
     /// Records that resources were accepted.
     pub(crate) fn record_accepted(&mut self, resource_type: ResourceType, names: &[Arc<str>]) {
         if !self.rejected.is_empty() {
-            for resource in names.iter().map(|name| (resource_type, name.as_ref().to_owned())) {
-                self.rejected.remove(&resource);
-                self.blocking.remove(&resource);
-            }
+            names.iter().for_each(|name| drop(self.rejected.remove(&(resource_type, name.as_ref().to_owned()))));
         }
     }
 
@@ -208,7 +206,7 @@ impl ProxyState {
             let reason: String = reason.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
             self.last_rejection = Some((jiff::Timestamp::now(), format!("{resource_type:?} {name}: {reason}")));
             if is_blocking {
-                self.blocking.insert((resource_type, name.clone()));
+                self.blocking.insert((resource_type, name.clone()), reason.clone());
             }
             self.rejected.insert((resource_type, name), reason);
         }
@@ -257,7 +255,7 @@ impl ProxyState {
 
     /// Returns the failed resources without which it does not serve the routes that need them.
     pub(crate) fn blocking_resources(&self) -> BTreeSet<(ResourceType, String)> {
-        self.blocking.clone()
+        self.blocking.keys().cloned().collect()
     }
 
     /// Returns the reason that routes do not work which need a failed resource, with its node id. `None` if the resource
@@ -268,7 +266,7 @@ impl ProxyState {
             ResourceType::Plugin => "the filter",
             _ => "the listener",
         };
-        Some(format!("{}: {what} {name} is not loaded: {}", self.node, self.rejected.get(failed)?))
+        Some(format!("{}: {what} {name} is not loaded: {}", self.node, self.blocking.get(failed)?))
     }
 
     /// Returns the status for the API. `newest` is the current generation.

@@ -74,13 +74,21 @@ pub(crate) struct XdsSource {
     /// The number of the update that serves.
     active_update: u64,
     /// Resources that cannot be applied, and the reasons.
-    apply_errors: BTreeMap<(ResourceType, String), String>,
+    apply_errors: BTreeMap<(ResourceType, String), ApplyError>,
     /// Resources whose last received version is invalid, and the reasons.
     decode_errors: BTreeMap<(ResourceType, String), String>,
     /// The last report sent on this stream.
     last_report: Option<Report>,
     /// The time of the next retry of resources that could not be applied.
     retry_at: Option<Instant>,
+}
+
+/// The reason for which a resource cannot be applied.
+#[derive(Debug)]
+struct ApplyError {
+    reason: String,
+    /// True if requests that need the resource fail.
+    is_blocking: bool,
 }
 
 /// The last update passed to the configuration walk.
@@ -328,8 +336,7 @@ impl XdsSource {
         let invalid =
             decode_errors.map(|(resource, reason)| failure(resource, reason, !self.accepted.contains(resource)));
         let apply_errors = self.apply_errors.iter();
-        let failed =
-            apply_errors.map(|(resource, reason)| failure(resource, reason, self.resources.is_blocking(resource)));
+        let failed = apply_errors.map(|(resource, error)| failure(resource, &error.reason, error.is_blocking));
         let failed = invalid.chain(failed);
         let certificate_failure = self.options.identity.renewals().borrow().clone();
         let report = Report { nonce, failed: failed.collect(), certificate_failure };
@@ -376,15 +383,18 @@ impl XdsSource {
                 self.retry_at.get_or_insert_with(|| Instant::now() + REJECTED_RETRY_INTERVAL);
             }
             let key = (ResourceType::from_resource_kind(resource.kind), resource.name.clone());
+            let is_blocking = self.resources.is_blocking(&key);
+            let error = ApplyError { reason: format!("{field}: {reason}"), is_blocking };
             match failed {
                 Some(FailedVersion::Newest) => {
                     warn!(%resource, retry_s, "left out until it changes or is retried; its previous version serves");
-                    self.apply_errors.insert(key, format!("{field}: {reason}"));
+                    self.apply_errors.insert(key, error);
                 }
                 Some(FailedVersion::LastGood) => {
                     warn!(%resource, retry_s, "its previous version cannot be applied, either: {field}: {reason}");
+                    self.apply_errors.entry(key).or_insert(error).is_blocking = is_blocking;
                 }
-                None => drop(self.apply_errors.entry(key).or_insert_with(|| format!("{field}: {reason}"))),
+                None => drop(self.apply_errors.entry(key).or_insert(error)),
             }
         }
     }
