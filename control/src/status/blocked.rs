@@ -4,18 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_model::{Route, Snapshot};
+use weir_model::{PluginName, Route, Snapshot};
 use weir_resources::ObjectId;
 use weir_xds::ResourceType;
 
 use crate::snapshot_cache::route_object;
-use crate::status::proxies::ProxyState;
+use crate::status::proxies::{BlockingResource, ProxyState};
 
 /// The routes that are not served while a set of resources has failed, each with one of these resources.
 pub(crate) type BlockedRoutes = BTreeMap<ObjectId, BlockingResource>;
-
-/// A failed resource without which no request is served.
-pub(crate) type BlockingResource = (ResourceType, String);
 
 /// The blocked routes of every proxy. Proxies on which the same resources have failed share them.
 #[derive(Default)]
@@ -47,7 +44,7 @@ impl BlockedRoutesByFailures {
 fn blocked_routes(snapshot: &Snapshot, failed: &BTreeSet<BlockingResource>) -> BlockedRoutes {
     let mut blocked = BlockedRoutes::new();
     for listener in snapshot.listeners.values() {
-        let own = (ResourceType::Listener, listener.name.to_string());
+        let own = BlockingResource { resource_type: ResourceType::Listener, name: listener.name.to_string() };
         let own = failed.contains(&own).then_some(own);
         let hosts = snapshot.route_tables.get(&listener.route_table).map(|table| &*table.virtual_hosts);
         for route in hosts.into_iter().flatten().flat_map(|host| &host.routes) {
@@ -59,13 +56,14 @@ fn blocked_routes(snapshot: &Snapshot, failed: &BTreeSet<BlockingResource>) -> B
 }
 
 fn failed_filter(route: &Route, failed: &BTreeSet<BlockingResource>) -> Option<BlockingResource> {
-    let filters = route.chain.plugins().iter().map(|plugin| (ResourceType::Plugin, plugin.to_string()));
-    filters.into_iter().find(|filter| failed.contains(filter))
+    let resource =
+        |plugin: &PluginName| BlockingResource { resource_type: ResourceType::Plugin, name: plugin.to_string() };
+    route.chain.plugins().iter().map(resource).find(|filter| failed.contains(filter))
 }
 
 #[cfg(test)]
 mod tests {
-    use weir_model::{FilterChain, Listener, ListenerName, ListenerProtocol, Plugin, PluginName, RouteName};
+    use weir_model::{FilterChain, Listener, ListenerName, ListenerProtocol, Plugin, RouteName};
     use weir_model::{HostMatch, ModuleSource, RouteTable, RouteTableName, SnapshotBuilder, VirtualHost};
     use weir_xds::{ClientType, Report, ReportedFailure};
 

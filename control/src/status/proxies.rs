@@ -44,12 +44,21 @@ pub struct ProxyState {
     rejected: BTreeMap<(ResourceType, String), String>,
     /// Failed resources without which it does not serve the routes that need them, with the reason, until its next
     /// report.
-    blocking: BTreeMap<(ResourceType, String), String>,
+    blocking: BTreeMap<BlockingResource, String>,
     last_rejection: Option<(jiff::Timestamp, String)>,
     /// The reason for which its certificate is not renewed.
     certificate_failure: Option<String>,
     /// The time since it lags behind the current generation. `None` if it does not.
     pub(crate) lagging_since: Option<jiff::Timestamp>,
+}
+
+/// A failed resource without which a proxy does not serve the routes that need it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BlockingResource {
+    /// The type of the resource: a plugin or a listener.
+    pub(crate) resource_type: ResourceType,
+    /// The name of the resource.
+    pub(crate) name: String,
 }
 
 /// The status of one proxy in the API.
@@ -206,7 +215,7 @@ impl ProxyState {
             let reason: String = reason.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
             self.last_rejection = Some((jiff::Timestamp::now(), format!("{resource_type:?} {name}: {reason}")));
             if is_blocking {
-                self.blocking.insert((resource_type, name.clone()), reason.clone());
+                self.blocking.insert(BlockingResource { resource_type, name: name.clone() }, reason.clone());
             }
             self.rejected.insert((resource_type, name), reason);
         }
@@ -254,14 +263,14 @@ impl ProxyState {
     }
 
     /// Returns the failed resources without which it does not serve the routes that need them.
-    pub(crate) fn blocking_resources(&self) -> BTreeSet<(ResourceType, String)> {
+    pub(crate) fn blocking_resources(&self) -> BTreeSet<BlockingResource> {
         self.blocking.keys().cloned().collect()
     }
 
     /// Returns the reason that routes do not work which need a failed resource, with its node id. `None` if the resource
     /// has not failed.
-    pub(crate) fn blocking_reason(&self, failed: &(ResourceType, String)) -> Option<String> {
-        let (resource_type, name) = failed;
+    pub(crate) fn blocking_reason(&self, failed: &BlockingResource) -> Option<String> {
+        let BlockingResource { resource_type, name } = failed;
         let what = match resource_type {
             ResourceType::Plugin => "the filter",
             _ => "the listener",

@@ -33,14 +33,16 @@ impl Failures {
     /// newest update so far. Returns the failed version; `None` when its failure is known.
     pub(crate) fn record(
         &mut self,
-        resource: (ResourceType, String),
+        resource_type: ResourceType,
+        name: &str,
         reason: &str,
         failed_in: u64,
         newest_update: u64,
     ) -> Option<FailedVersion> {
-        let Some(failure) = self.0.get_mut(&resource) else {
+        let key = (resource_type, name.to_owned());
+        let Some(failure) = self.0.get_mut(&key) else {
             let failure = Failure { reason: reason.into(), last_update: newest_update, last_good_failed: false };
-            self.0.insert(resource, failure);
+            self.0.insert(key, failure);
             return Some(FailedVersion::Newest);
         };
         if failed_in <= failure.last_update || failure.last_good_failed {
@@ -51,23 +53,23 @@ impl Failures {
     }
 
     /// Returns the reason for which the newest version has failed; `None` when it has not.
-    pub(crate) fn reason(&self, resource: &(ResourceType, String)) -> Option<&Arc<str>> {
-        self.0.get(resource).map(|failure| &failure.reason)
+    pub(crate) fn reason(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<str>> {
+        self.0.get(&(resource_type, name.to_owned())).map(|failure| &failure.reason)
     }
 
     /// Returns true if the newest version has failed.
-    pub(crate) fn contains(&self, resource: &(ResourceType, String)) -> bool {
-        self.0.contains_key(resource)
+    pub(crate) fn contains(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.0.contains_key(&(resource_type, name.to_owned()))
     }
 
     /// Returns true if the last good version has failed, too.
-    pub(crate) fn has_last_good_failed(&self, resource: &(ResourceType, String)) -> bool {
-        self.0.get(resource).is_some_and(|failure| failure.last_good_failed)
+    pub(crate) fn has_last_good_failed(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.0.get(&(resource_type, name.to_owned())).is_some_and(|failure| failure.last_good_failed)
     }
 
     /// Clears the failure of a resource. Returns true when it had failed.
-    pub(crate) fn clear(&mut self, resource: &(ResourceType, String)) -> bool {
-        self.0.remove(resource).is_some()
+    pub(crate) fn clear(&mut self, resource_type: ResourceType, name: &str) -> bool {
+        self.0.remove(&(resource_type, name.to_owned())).is_some()
     }
 
     /// Clears the failures for which `is_cleared` is true. Returns true when there was one.
@@ -84,17 +86,17 @@ mod tests {
 
     #[test]
     fn failure_of_later_update_is_that_of_last_good_version() {
-        let guard = || (ResourceType::Plugin, "default/guard".to_owned());
+        let (plugin, name) = (ResourceType::Plugin, "default/guard");
         let mut failures = Failures::default();
-        assert_eq!(failures.record(guard(), "traps", 3, 5), Some(FailedVersion::Newest));
+        assert_eq!(failures.record(plugin, name, "traps", 3, 5), Some(FailedVersion::Newest));
         // The updates 4 and 5 still had the newest version.
-        assert_eq!(failures.record(guard(), "traps", 5, 6), None);
-        assert!(!failures.has_last_good_failed(&guard()));
-        assert_eq!(failures.record(guard(), "cannot be fetched", 6, 6), Some(FailedVersion::LastGood));
-        assert!(failures.has_last_good_failed(&guard()));
-        assert_eq!(failures.record(guard(), "cannot be fetched", 7, 7), None);
-        assert_eq!(failures.reason(&guard()).map(|reason| &**reason), Some("traps"));
-        assert!(failures.clear_if(|_, _| true) && !failures.contains(&guard()));
-        assert_eq!(failures.record(guard(), "traps", 8, 8), Some(FailedVersion::Newest));
+        assert_eq!(failures.record(plugin, name, "traps", 5, 6), None);
+        assert!(!failures.has_last_good_failed(plugin, name));
+        assert_eq!(failures.record(plugin, name, "cannot be fetched", 6, 6), Some(FailedVersion::LastGood));
+        assert!(failures.has_last_good_failed(plugin, name));
+        assert_eq!(failures.record(plugin, name, "cannot be fetched", 7, 7), None);
+        assert_eq!(failures.reason(plugin, name).map(|reason| &**reason), Some("traps"));
+        assert!(failures.clear_if(|_, _| true) && !failures.contains(plugin, name));
+        assert_eq!(failures.record(plugin, name, "traps", 8, 8), Some(FailedVersion::Newest));
     }
 }

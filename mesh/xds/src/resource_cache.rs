@@ -223,8 +223,8 @@ impl ResourceCache {
             ResourceKind::Cluster | ResourceKind::RouteTable | ResourceKind::Secret => return None,
         };
         self.built.tables.clear();
-        let resource = (resource_type, resource.name.clone());
-        self.failures.record(resource, &format!("{field}: {reason}"), failed_in, newest_update)
+        let reason = format!("{field}: {reason}");
+        self.failures.record(resource_type, &resource.name, &reason, failed_in, newest_update)
     }
 
     /// Clears all failures, so that the next snapshot tries these resources again. Returns false when there were none.
@@ -234,21 +234,20 @@ impl ResourceCache {
     }
 
     /// Returns whether a resource is marked as failed.
-    pub fn is_failed(&self, resource: &(ResourceType, String)) -> bool {
-        self.failures.contains(resource)
+    pub fn is_failed(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.failures.contains(resource_type, name)
     }
 
     /// Returns whether requests that need a failed resource fail: no earlier version of it serves, and it is no plugin
     /// that they can skip.
-    pub fn is_blocking(&self, resource: &(ResourceType, String)) -> bool {
-        let (resource_type, name) = resource;
+    pub fn is_blocking(&self, resource_type: ResourceType, name: &str) -> bool {
         match resource_type {
             ResourceType::Plugin => self.plugins.get(name).is_some_and(|plugin| {
-                let serves = self.effective(*resource_type, name, plugin, &self.last_good_plugins).is_some();
+                let serves = self.effective(resource_type, name, plugin, &self.last_good_plugins).is_some();
                 !serves && plugin.failure == FailurePolicy::Closed
             }),
             ResourceType::Listener => self.listeners.get(name).is_some_and(|listener| {
-                self.effective(*resource_type, name, listener, &self.last_good_listeners).is_none()
+                self.effective(resource_type, name, listener, &self.last_good_listeners).is_none()
             }),
             _ => false,
         }
@@ -334,22 +333,21 @@ impl ResourceCache {
         current: &'a T,
         last_good: &'a BTreeMap<String, T>,
     ) -> Option<&'a T> {
-        let resource = (resource_type, name.to_owned());
-        match self.failures.contains(&resource) {
+        match self.failures.contains(resource_type, name) {
             false => Some(current),
-            true => last_good.get(name).filter(|_| !self.failures.has_last_good_failed(&resource)),
+            true => last_good.get(name).filter(|_| !self.failures.has_last_good_failed(resource_type, name)),
         }
     }
 
     /// Returns the failure of the current version of a plugin; `None` when it has not failed.
     fn failed_plugin(&self, plugin: &Plugin) -> Option<FailedPlugin> {
-        let reason = self.failures.reason(&(ResourceType::Plugin, plugin.name.to_string()))?;
+        let reason = self.failures.reason(ResourceType::Plugin, plugin.name.as_str())?;
         Some(FailedPlugin { failure: plugin.failure, reason: Arc::clone(reason) })
     }
 
     /// Returns the secrets that listeners refer to, including the last good versions of failed listeners.
     fn referenced_secrets(&self) -> impl Iterator<Item = &SecretName> {
-        let has_failed = |name: &String| self.failures.contains(&(ResourceType::Listener, name.clone()));
+        let has_failed = |name: &String| self.failures.contains(ResourceType::Listener, name);
         let last_good = self.last_good_listeners.iter().filter(move |(name, _)| has_failed(name));
         self.listeners
             .values()
@@ -372,7 +370,7 @@ impl ResourceCache {
 
     /// Clears the failure of a resource that changed. Returns true when it had failed.
     fn clear_failure(&mut self, resource_type: ResourceType, name: &str) -> bool {
-        let had_failed = self.failures.clear(&(resource_type, name.to_owned()));
+        let had_failed = self.failures.clear(resource_type, name);
         if had_failed {
             self.built.tables.clear();
         }

@@ -67,10 +67,6 @@ fn failure(plugin: &str) -> Rejection {
     Rejection { resource, field: "module".to_owned(), reason: "does not start".to_owned(), hint: String::new() }
 }
 
-fn first() -> (ResourceType, String) {
-    (ResourceType::Plugin, "n/first".to_owned())
-}
-
 /// Returns the chain of the route, and the status of its response.
 fn route(snapshot: &Snapshot) -> (Vec<String>, u16) {
     let table = snapshot.route_tables.values().next().unwrap();
@@ -87,7 +83,7 @@ fn failed_plugin_blocks_its_routes_if_closed_and_is_skipped_if_open() {
         let mut cache = ResourceCache::default();
         receive(&mut cache, &resources(policy, "1"));
         assert_eq!(cache.mark_failed(&failure("n/first"), 1, 1), Some(FailedVersion::Newest));
-        assert_eq!(cache.is_blocking(&first()), policy == FailurePolicy::Closed);
+        assert_eq!(cache.is_blocking(ResourceType::Plugin, "n/first"), policy == FailurePolicy::Closed);
         let snapshot = cache.snapshot().unwrap();
         assert_eq!(route(&snapshot), (chain.iter().map(|name| (*name).to_owned()).collect(), status));
         let failed = &snapshot.failed_plugins[&name("n/first")];
@@ -110,7 +106,7 @@ fn previous_version_of_failed_plugin_serves() {
         cache.snapshot().unwrap();
         receive(&mut cache, &resources(policy, "2"));
         assert_eq!(cache.mark_failed(&failure("n/first"), 2, 2), Some(FailedVersion::Newest));
-        assert!(!cache.is_blocking(&first()));
+        assert!(!cache.is_blocking(ResourceType::Plugin, "n/first"));
         let snapshot = cache.snapshot().unwrap();
         assert_eq!(route(&snapshot), (vec!["n/first".to_owned(), "n/second".to_owned()], 204));
         assert_eq!(&*snapshot.plugins[&name("n/first")].configuration, b"1");
@@ -135,7 +131,7 @@ fn last_good_version_is_that_which_has_served() {
     // If it fails, too, nothing of the filter serves until the next retry.
     assert_eq!(cache.mark_failed(&failure("n/first"), 1, 2), None, "update 1 had the newest version");
     assert_eq!(cache.mark_failed(&failure("n/first"), 2, 2), Some(FailedVersion::LastGood));
-    assert!(cache.is_blocking(&first()));
+    assert!(cache.is_blocking(ResourceType::Plugin, "n/first"));
     assert_eq!(route(&cache.snapshot().unwrap()).1, 503);
     assert!(cache.retry_failed());
     assert_eq!(&*cache.snapshot().unwrap().plugins[&name("n/first")].configuration, b"3");

@@ -76,8 +76,8 @@ impl ResourceVersions {
     }
 
     /// Returns true if a version of the resource was accepted.
-    pub(super) fn contains(&self, resource: &(ResourceType, String)) -> bool {
-        self.newest.contains_key(resource)
+    pub(super) fn contains(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.newest.contains_key(&(resource_type, name.to_owned()))
     }
 
     /// Returns the last good versions of plugins.
@@ -86,8 +86,9 @@ impl ResourceVersions {
     }
 
     /// Returns the newest versions of the plugins that have not failed.
-    pub(super) fn working_plugins(&self, has_failed: impl Fn(&(ResourceType, String)) -> bool) -> PluginVersions {
-        let plugins = self.newest.iter().filter(|(key, _)| key.0 == ResourceType::Plugin && !has_failed(key));
+    pub(super) fn working_plugins(&self, has_failed: impl Fn(&str) -> bool) -> PluginVersions {
+        let is_working = |name: &String| !has_failed(name);
+        let plugins = self.newest.iter().filter(|(key, _)| key.0 == ResourceType::Plugin && is_working(&key.1));
         plugins.map(|((_, name), plugin)| (name.clone(), Arc::clone(plugin))).collect()
     }
 

@@ -245,7 +245,7 @@ impl XdsSource {
     fn apply(&mut self, changes: &ParsedResponse) -> BTreeMap<String, Vec<Rejection>> {
         let mut rejected = BTreeMap::new();
         for (name, version, resource) in &changes.updated {
-            let replaces_failed = self.resources.is_failed(&(changes.resource_type, name.clone()));
+            let replaces_failed = self.resources.is_failed(changes.resource_type, name);
             match self.resources.upsert(changes.resource_type, name, resource) {
                 Ok(()) => {
                     let (kind, resource) = (changes.resource_type, resource.clone());
@@ -309,7 +309,8 @@ impl XdsSource {
             Ok(snapshot) => {
                 self.published_version = Some(snapshot.version);
                 let resources = &self.resources;
-                self.latest.plugins = self.accepted.working_plugins(|resource| resources.is_failed(resource));
+                self.latest.plugins =
+                    self.accepted.working_plugins(|name| resources.is_failed(ResourceType::Plugin, name));
                 self.save();
                 Ok(Arc::new(Compiled::from_wire(snapshot)))
             }
@@ -326,17 +327,18 @@ impl XdsSource {
         let reported = self.last_report.as_ref().map_or(0, |report| report.nonce);
         let nonce = nonce.filter(|_| self.active_update == number).unwrap_or(reported);
         self.client.report_nonce()?;
-        let failure = |resource: &(ResourceType, String), reason: &String, is_blocking| ReportedFailure {
-            resource_type: resource.0,
-            name: resource.1.clone(),
+        let failure = |kind: ResourceType, name: &String, reason: &String, is_blocking| ReportedFailure {
+            resource_type: kind,
+            name: name.clone(),
             reason: reason.clone(),
             is_blocking,
         };
-        let decode_errors = self.decode_errors.iter();
-        let invalid =
-            decode_errors.map(|(resource, reason)| failure(resource, reason, !self.accepted.contains(resource)));
-        let apply_errors = self.apply_errors.iter();
-        let failed = apply_errors.map(|(resource, error)| failure(resource, &error.reason, error.is_blocking));
+        let invalid = self.decode_errors.iter().map(|((kind, name), reason)| {
+            let is_blocking = !self.accepted.contains(*kind, name);
+            failure(*kind, name, reason, is_blocking)
+        });
+        let failed = self.apply_errors.iter();
+        let failed = failed.map(|((kind, name), error)| failure(*kind, name, &error.reason, error.is_blocking));
         let failed = invalid.chain(failed);
         let certificate_failure = self.options.identity.renewals().borrow().clone();
         let report = Report { nonce, failed: failed.collect(), certificate_failure };
@@ -370,7 +372,7 @@ impl XdsSource {
         if outcome.rejections.is_empty() {
             self.active_update = outcome.number;
             let resources = &self.resources;
-            self.apply_errors.retain(|resource, _| resources.is_failed(resource));
+            self.apply_errors.retain(|(kind, name), _| resources.is_failed(*kind, name));
             if outcome.number == self.latest.number {
                 self.confirm_plugins();
             }
@@ -383,7 +385,7 @@ impl XdsSource {
                 self.retry_at.get_or_insert_with(|| Instant::now() + REJECTED_RETRY_INTERVAL);
             }
             let key = (ResourceType::from_resource_kind(resource.kind), resource.name.clone());
-            let is_blocking = self.resources.is_blocking(&key);
+            let is_blocking = self.resources.is_blocking(key.0, &key.1);
             let error = ApplyError { reason: format!("{field}: {reason}"), is_blocking };
             match failed {
                 Some(FailedVersion::Newest) => {

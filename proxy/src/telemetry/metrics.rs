@@ -146,7 +146,8 @@ impl Metrics {
     pub(crate) fn remove_unused(&self, snapshot: &Snapshot) {
         for worker in &self.workers {
             retain(&worker.listeners, |name| snapshot.listeners.contains_key(name));
-            let is_used = |name: &_| snapshot.plugins.contains_key(name) || snapshot.failed_plugins.contains_key(name);
+            let is_used =
+                |name: &PluginName| snapshot.plugins.contains_key(name) || snapshot.failed_plugins.contains_key(name);
             retain(&worker.plugins, is_used);
         }
     }
