@@ -250,6 +250,106 @@ async fn failure_after_ack_is_shown_in_status() {
 }
 
 #[tokio::test]
+async fn filter_with_fail_open_that_does_not_load_is_skipped_and_reported() {
+    let origin = Origin::text("origin").await;
+    let control = ControlPlane::start().await;
+    let good = Resources::forward_to(origin.address());
+    // The control plane does not start a filter with such a long start timeout.
+    let filter = |name: &str, fields: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: {name}, namespace: default}}\n\
+             spec: {{module: {{builtin: auth}}, phase: Authn, limits: {{startTimeout: 6s}}, {fields}}}\n"
+        )
+    };
+    let broken = filter("lost", "failurePolicy: FailOpen, config: {rulez: []}");
+    let guard = filter(
+        "guard",
+        "config: {rules: [{name: no, action: deny, paths: [{prefix: /guarded}]}, {name: all, action: allow}]}",
+    );
+    control.apply(&good.clone().yaml(&broken).yaml(&guard)).await;
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "origin").await;
+    assert_eq!(proxy.get("/guarded").await.status, 403, "the other filters of the chain run");
+    let object = wait_until_programmed(&control, "Filter/default/lost", "0/1 proxies, 1 rejected: p1: ").await;
+    assert!(object["status"]["programmed"]["message"].as_str().unwrap().contains("rulez"), "{object}");
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "1/1 proxies").await;
+    assert!(proxy.metric("weir_filter_skipped_streams_total{filter=\"default/lost\"}").await >= 2.0);
+    let plugins = proxy.json("/plugins").await;
+    let entry = plugins.as_array().unwrap().iter().find(|plugin| plugin["name"] == "default/lost").unwrap().clone();
+    assert_eq!((&entry["state"], &entry["failurePolicy"]), (&json!("notLoaded"), &json!("Open")), "{entry}");
+
+    let fixed = filter("lost", "failurePolicy: FailOpen, config: {rules: [{name: all, action: deny}]}");
+    control.apply(&good.yaml(&fixed).yaml(&guard)).await;
+    wait_until_programmed(&control, "Filter/default/lost", "1/1 proxies").await;
+    wait_until("the filter that loads by now", async || (proxy.get("/").await.status == 403).then_some(())).await;
+}
+
+#[tokio::test]
+async fn last_good_filter_serves_after_restart_of_proxy() {
+    let origin = Origin::text("origin").await;
+    let mut control = ControlPlane::start().await;
+    let with_guard = |config: &str| {
+        // The control plane does not start a filter with such a long start timeout.
+        Resources::forward_to(origin.address()).yaml(&format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Filter\nmetadata: {{name: guard, namespace: default}}\n\
+             spec: {{module: {{builtin: auth}}, phase: Authn, limits: {{startTimeout: 6s}}, config: {config}}}\n"
+        ))
+    };
+    let good = "{rules: [{name: no, action: deny, paths: [{prefix: /guarded}]}, {name: all, action: allow}]}";
+    control.apply(&with_guard(good)).await;
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "origin").await;
+    assert_eq!(proxy.get("/guarded").await.status, 403);
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "1/1 proxies").await;
+
+    control.apply(&with_guard("{rulez: []}")).await;
+    wait_until_programmed(&control, "Filter/default/guard", "0/1 proxies, 1 rejected: p1: ").await;
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "1/1 proxies").await;
+    assert_eq!((proxy.get("/").await.status, proxy.get("/guarded").await.status), (200, 403));
+    let folder = control.store().parent().unwrap().join("cache-p1/xds");
+    wait_until("both versions on disk", async || {
+        let file = std::fs::read_dir(&folder).ok()?.next()?.ok()?;
+        let text = String::from_utf8_lossy(&std::fs::read(file.path()).ok()?).into_owned();
+        (text.contains("rulez") && text.contains("/guarded")).then_some(())
+    })
+    .await;
+
+    // With and without the control plane, the version serves that served before the restart.
+    drop(proxy);
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "origin").await;
+    assert_eq!(proxy.get("/guarded").await.status, 403);
+    wait_until_programmed(&control, "Filter/default/guard", "0/1 proxies, 1 rejected: p1: ").await;
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "1/1 proxies").await;
+    let plugins = proxy.json("/plugins").await;
+    assert!(plugins[0]["loadFailure"].as_str().is_some_and(|reason| reason.contains("rulez")), "{plugins}");
+    control.kill().await;
+    drop(proxy);
+    let proxy = control.proxy("p1", &[]).await;
+    wait_for_text(&proxy, "/", "origin").await;
+    assert_eq!(proxy.get("/guarded").await.status, 403);
+    control.restart().await;
+
+    // A proxy that has never loaded the filter does not serve the route, and does not count.
+    let other = control.proxy("p2", &[]).await;
+    wait_until("503 without the filter", async || {
+        other.find_listener("default/edge/http").await?;
+        (other.get("/").await.status == 503).then_some(())
+    })
+    .await;
+    let expected = "1/2 proxies, 1 rejected: p2: the filter default/guard is not loaded: ";
+    wait_until_programmed(&control, "HTTPRoute/default/everything", expected).await;
+
+    // The next version that loads serves on both.
+    control.apply(&with_guard("{rules: [{name: all, action: allow}]}")).await;
+    wait_until_programmed(&control, "Filter/default/guard", "2/2 proxies").await;
+    wait_until_programmed(&control, "HTTPRoute/default/everything", "2/2 proxies").await;
+    for proxy in [&proxy, &other] {
+        wait_until("the new version", async || (proxy.get("/guarded").await.status == 200).then_some(())).await;
+    }
+}
+
+#[tokio::test]
 async fn restart_preserves_acknowledged_revisions() {
     let (first, second) = (Origin::text("first").await, Origin::text("second").await);
     let mut control = ControlPlane::start().await;

@@ -1,7 +1,7 @@
 //! Filters that trap, loop, allocate too much, pass invalid pointers or flood the log. Their streams follow the failure
 //! policy, other streams are unaffected, and a new VM serves later requests.
 
-use harness::{Filter, Origin, Proxy, Resources, full};
+use harness::{Filter, Module, Origin, Proxy, ProxyOptions, Resources, full};
 use http::Request;
 use serde_json::{Value, json};
 
@@ -136,4 +136,90 @@ async fn paused_streams_of_failed_vm_follow_failure_policy() {
         let statuses = harness::with_deadline("every stream", waiting.join_all()).await;
         assert_eq!(statuses, vec![expected; 20]);
     }
+}
+
+/// The filter `good` sets a response header. The filter `lost` does not load.
+fn with_lost_filter(origin: &Origin, lost: Filter) -> Resources {
+    let kind = json!({"response_headers": [{"do": "set", "name": "x-kind", "value": "yes"}]});
+    Resources::forward_to(origin.address()).filter(lost).filter(Filter::test("good", kind))
+}
+
+/// Returns filters that do not load: no module, an invalid module, a module that does not start, a rejected
+/// configuration.
+fn filters_that_do_not_load(fields: &'static str) -> [Filter; 4] {
+    let trap = harness::wasm_from_wat(
+        "(module (memory (export \"memory\") 1) (func (export \"proxy_abi_version_0_2_1\")) (func (export \
+         \"proxy_on_memory_allocate\") (param i32) (result i32) i32.const 1024) (func (export \"proxy_on_vm_start\") \
+         (param i32 i32) (result i32) unreachable))",
+    );
+    let rejected = json!({"configure": [{"do": "reject_configuration"}]});
+    [
+        Filter::new("lost", Module::Builtin("nowhere")),
+        Filter::new("lost", Module::Bytes("lost.wasm", b"no module".to_vec())),
+        Filter::new("lost", Module::Bytes("lost.wasm", trap)),
+        Filter::test("lost", rejected),
+    ]
+    .map(|filter| filter.with_fields(fields))
+}
+
+#[tokio::test]
+async fn filter_with_fail_open_that_does_not_load_is_skipped() {
+    let origin = Origin::text("here").await;
+    let skipped = "weir_filter_skipped_streams_total{filter=\"default/lost\"}";
+    for lost in filters_that_do_not_load("failurePolicy: FailOpen") {
+        let what = format!("{:?}", lost.module);
+        let proxy = Proxy::start(&with_lost_filter(&origin, lost)).await;
+        let response = proxy.get("/").await;
+        assert_eq!((response.status, response.header("x-kind")), (200, Some("yes")), "{what}: the other filter runs");
+        assert_eq!(proxy.metric(skipped).await, 1.0, "{what}");
+        assert_eq!(proxy.metric("weir_filter_not_loaded{filter=\"default/lost\"}").await, 1.0, "{what}");
+        let plugins = proxy.json("/plugins").await;
+        let entry = plugins.as_array().unwrap().iter().find(|plugin| plugin["name"] == "default/lost").unwrap();
+        assert_eq!((&entry["state"], &entry["skippedStreams"]), (&json!("notLoaded"), &json!(1)), "{entry}");
+        assert!(entry["loadFailure"].as_str().is_some_and(|reason| reason.len() > 10), "{entry}");
+        proxy.wait_for_log("a filter with FailOpen does not load").await;
+
+        // Once it loads, it serves.
+        let works = Filter::test("lost", json!({"response_headers": [{"do": "set", "name": "x-lost", "value": "1"}]}));
+        proxy.apply_and_wait(&with_lost_filter(&origin, works.with_fields("failurePolicy: FailOpen"))).await;
+        assert_eq!(proxy.get("/").await.header("x-lost"), Some("1"), "{what}");
+        assert_eq!(proxy.metric("weir_filter_not_loaded{filter=\"default/lost\"}").await, 0.0, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn filter_with_fail_closed_that_does_not_load_rejects_files() {
+    let origin = Origin::text("here").await;
+    for lost in filters_that_do_not_load("") {
+        let resources = with_lost_filter(&origin, lost);
+        let (status, log) = Proxy::fail_to_start(&resources, ProxyOptions::default()).await;
+        assert!(!status.success() && log.contains("configuration rejected"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn module_that_appears_later_is_loaded() {
+    let origin = Origin::text("here").await;
+    let bad = Filter::new("lost", Module::Bytes("lost.wasm", b"no module".to_vec()));
+    let config = json!({"response_headers": [{"do": "set", "name": "x-lost", "value": "1"}]});
+    let resources = with_lost_filter(&origin, Filter { config, ..bad }.with_fields("failurePolicy: FailOpen"));
+    let proxy = Proxy::start(&resources).await;
+    assert_eq!(proxy.get("/").await.header("x-lost"), None);
+    proxy.write("lost.wasm", std::fs::read(harness::test_filter()).unwrap());
+    harness::wait_until("the filter", async || proxy.get("/").await.header("x-lost").map(drop)).await;
+}
+
+#[tokio::test]
+async fn previous_version_of_filter_with_fail_open_serves() {
+    let origin = Origin::text("here").await;
+    let version =
+        |config| with_lost_filter(&origin, Filter::test("lost", config).with_fields("failurePolicy: FailOpen"));
+    let stamp = json!({"response_headers": [{"do": "set", "name": "x-lost", "value": "1"}]});
+    let proxy = Proxy::start(&version(stamp)).await;
+    assert_eq!(proxy.get("/").await.header("x-lost"), Some("1"));
+    proxy.apply_and_wait(&version(json!({"configure": [{"do": "reject_configuration"}]}))).await;
+    assert_eq!(proxy.get("/").await.header("x-lost"), Some("1"), "the previous version serves");
+    let plugins = proxy.json("/plugins").await;
+    let entry = plugins.as_array().unwrap().iter().find(|plugin| plugin["name"] == "default/lost").unwrap();
+    assert!(entry["loadFailure"].as_str().is_some_and(|reason| reason.contains("configuration")), "{entry}");
 }

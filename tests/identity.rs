@@ -158,13 +158,20 @@ impl Signer {
 
     /// Signs a certificate with these URIs. It expires after the duration of `Ok`, or expired before that of `Err`.
     fn sign(&self, uris: &[&str], ends: Result<Duration, Duration>) -> PresentedCert {
+        let (now, two_hours) = (SystemTime::now(), Duration::from_secs(7_200));
+        let not_after = ends.map_or_else(|ago| now - ago, |left| now + left);
+        let lifetime = not_after.duration_since(now - two_hours).unwrap();
+        self.sign_from(uris, now - two_hours, lifetime)
+    }
+
+    /// Signs a certificate with these URIs that is valid from a time on.
+    fn sign_from(&self, uris: &[&str], not_before: SystemTime, lifetime: Duration) -> PresentedCert {
         let key = KeyPair::generate().unwrap();
-        let now = SystemTime::now();
         let mut params = CertificateParams::default();
         params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = (now - Duration::from_secs(7_200)).into();
-        params.not_after = ends.map_or_else(|ago| now - ago, |left| now + left).into();
+        params.not_before = not_before.into();
+        params.not_after = (not_before + lifetime).into();
         PresentedCert(params.signed_by(&key, &self.0).unwrap().der().clone(), key.serialize_der())
     }
 }
@@ -186,6 +193,11 @@ async fn invalid_peer_certificates_are_rejected_with_reason() {
     let unknown = Signer::unknown();
     let bad = [
         (own.sign(&[me], Err(hour)), format!("the certificate of {me} is not valid: it has expired at ")),
+        (own.sign(&[me], Err(hour)), ", and this machine's clock is 2".to_owned()),
+        (
+            own.sign_from(&[me], SystemTime::now() + hour, hour),
+            format!("the certificate of {me} is not valid: it is valid from "),
+        ),
         (
             unknown.sign(&["spiffe://other.example/ns/a/sa/b"], Ok(hour)),
             "spiffe://other.example/ns/a/sa/b is of another trust domain than weir.local".to_owned(),
@@ -317,6 +329,50 @@ async fn certificates_survive_control_plane_outage() {
     .await;
     assert!(proxies.to_string().contains("spiffe://weir.local/ns/default/sa/edge"));
     assert_eq!(mesh.edge.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn proxy_with_ended_certificate_is_not_ready_until_it_is_renewed() {
+    let origin = Origin::text("here").await;
+    let arguments = ["--certificate-lifetime", "6s"].map(str::to_owned).to_vec();
+    let mut control = ControlPlane::start_with(ControlOptions { arguments, ..ControlOptions::default() }).await;
+    let mesh = MeshPair::start(&control, origin.address()).await;
+    let expiry = "weir_certificate_expiry_seconds";
+    for proxy in [&mesh.edge, &mesh.inner] {
+        assert_eq!(proxy.page("/ready").await.status, 200);
+        assert!(proxy.metric(expiry).await > 0.0);
+    }
+    control.kill().await;
+    // `inner` has a listener that needs a certificate, `edge` a cluster.
+    for (proxy, name, user) in
+        [(&mesh.inner, "inner", "1 listeners and 0 clusters"), (&mesh.edge, "edge", "0 listeners and 1 clusters")]
+    {
+        let page = wait_until("the end of the certificate", async || {
+            let page = proxy.page("/ready").await;
+            (page.status == 503).then_some(page)
+        })
+        .await;
+        let text = page.text();
+        for expected in [
+            &format!(
+                "mutual TLS of {user} fails: the certificate of spiffe://weir.local/ns/default/sa/{name} has ended at "
+            ),
+            "and this machine's clock is ",
+            &format!("Check that the control plane https://{} is reachable", control.xds_mtls()),
+        ] {
+            assert!(text.contains(expected), "{expected:?} in {text}");
+        }
+        proxy.wait_for_log("mutual TLS fails: the certificate of ").await;
+        assert!(proxy.metric(expiry).await <= 0.0);
+        assert!(proxy.metric("weir_certificate_renewal_failures_total").await > 0.0);
+    }
+    assert_eq!(mesh.edge.get("/").await.status, 503);
+
+    control.restart().await;
+    for proxy in [&mesh.edge, &mesh.inner] {
+        wait_until("the proxy to be ready", async || (proxy.page("/ready").await.status == 200).then_some(())).await;
+    }
+    mesh.wait_until_it_serves().await;
 }
 
 #[tokio::test]

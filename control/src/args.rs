@@ -12,7 +12,8 @@ use crate::app::{Bootstrap, LogFormat};
 use crate::bundle_store::TrustedSigners;
 use crate::ca::CaFiles;
 use crate::limits::{
-    DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_ETCD_PREFIX, MAX_CERTIFICATE_LIFETIME, MIN_CERTIFICATE_LIFETIME,
+    DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_CLOCK_SKEW, DEFAULT_ETCD_PREFIX, MAX_CERTIFICATE_LIFETIME, MAX_CLOCK_SKEW,
+    MIN_CERTIFICATE_LIFETIME,
 };
 use crate::maintenance::MaintenanceTask;
 use crate::store::{EtcdKeyPair, EtcdOptions, EtcdTls, StoreLocation, StoreOptions};
@@ -151,6 +152,10 @@ struct RunArgs {
     /// Validity of a certificate, 4s to 720h; proxies renew at half of it [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = parse_lifetime)]
     certificate_lifetime: Option<Duration>,
+    /// Largest difference between the clocks of the mesh, 0s to 10m: certificates are valid that much earlier than they
+    /// are signed; at most half of --certificate-lifetime [default: 30s, or half of the lifetime]
+    #[arg(long, value_name = "DURATION", value_parser = parse_clock_skew)]
+    clock_skew: Option<Duration>,
     /// External CA: certificate (PEM) that signs identities, followed by its intermediates; replaces the built-in root
     #[arg(long, value_name = "FILE", requires_all = ["ca_key", "ca_root"])]
     ca_cert: Option<PathBuf>,
@@ -255,6 +260,20 @@ impl StoreArgs {
 }
 
 impl RunArgs {
+    /// Returns the lifetime of certificates, and the clock skew.
+    fn certificate_times(&self) -> Result<(Duration, Duration), String> {
+        let lifetime = self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME);
+        let most = lifetime / 2;
+        match self.clock_skew {
+            None => Ok((lifetime, DEFAULT_CLOCK_SKEW.min(most))),
+            Some(skew) if skew <= most => Ok((lifetime, skew)),
+            Some(skew) => {
+                let (skew, lifetime) = (GatewayDuration(skew), GatewayDuration(lifetime));
+                Err(format!("--clock-skew {skew} is more than half of --certificate-lifetime, which is {lifetime}"))
+            }
+        }
+    }
+
     fn bootstrap(self) -> Result<Bootstrap, String> {
         let has_tls = self.api_tls_cert.is_some();
         for (flag, address) in [("--api", self.api), ("--xds", self.xds), ("--modules", self.modules)] {
@@ -266,6 +285,7 @@ impl RunArgs {
         if self.init && !self.store.is_etcd() {
             return Err("--init goes with --store etcd://: a folder shows by itself whether it is new".to_owned());
         }
+        let (certificate_lifetime, clock_skew) = self.certificate_times()?;
         let store = self.store.options(self.init)?;
         let beside_program = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("plugins"));
         Ok(Bootstrap {
@@ -276,7 +296,8 @@ impl RunArgs {
             xds: self.xds,
             xds_mtls: self.xds_mtls,
             trust_domain: self.trust_domain,
-            certificate_lifetime: self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME),
+            certificate_lifetime,
+            clock_skew,
             ca: self.ca_cert.zip(self.ca_key).zip(self.ca_root).map(|((certificates, key), roots)| CaFiles {
                 certificates,
                 key,
@@ -339,6 +360,14 @@ fn parse_lifetime(text: &str) -> Result<Duration, String> {
     Err(format!("a certificate is valid for {shortest} to {longest}"))
 }
 
+fn parse_clock_skew(text: &str) -> Result<Duration, String> {
+    let GatewayDuration(skew) = text.parse().map_err(|error: UnitError| error.to_string())?;
+    if skew <= MAX_CLOCK_SKEW {
+        return Ok(skew);
+    }
+    Err(format!("clocks may differ by 0s to {}; set the clocks of the machines", GatewayDuration(MAX_CLOCK_SKEW)))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -365,6 +394,27 @@ mod tests {
             (["--trust-domain", "Mesh"], "is not a trust domain"),
         ] {
             let error = bootstrap(&arguments).err().unwrap();
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn clock_skew_is_at_most_half_of_certificate_lifetime() {
+        let skew = |arguments: &[&str]| bootstrap(arguments).map(|bootstrap| bootstrap.clock_skew.as_secs());
+        assert_eq!(skew(&[]), Ok(30));
+        assert_eq!(skew(&["--certificate-lifetime", "10s"]), Ok(5));
+        assert_eq!(skew(&["--clock-skew", "0s"]), Ok(0));
+        assert_eq!(skew(&["--clock-skew", "10m"]), Ok(600));
+        assert_eq!(skew(&["--clock-skew", "2m", "--certificate-lifetime", "4m"]), Ok(120));
+        for (arguments, expected) in [
+            (&["--clock-skew", "601s"][..], "clocks may differ by 0s to 10m"),
+            (&["--clock-skew", "soon"], "--clock-skew"),
+            (
+                &["--clock-skew", "2m", "--certificate-lifetime", "3m"],
+                "--clock-skew 2m is more than half of --certificate-lifetime, which is 3m",
+            ),
+        ] {
+            let error = skew(arguments).unwrap_err();
             assert!(error.contains(expected), "{arguments:?}: {error}");
         }
     }

@@ -60,8 +60,13 @@ pub const MIN_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(4);
 /// The longest validity of a certificate, because certificates cannot be revoked.
 pub const MAX_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// The largest difference between the clocks of a mesh.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
+/// The default of the largest difference between the clocks of a mesh: certificates are valid that much earlier than
+/// they are signed. At most half of the certificate lifetime.
+pub const DEFAULT_CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+/// The largest configurable difference between the clocks of a mesh. Larger ones are a fault of a machine. Roots are
+/// valid that much earlier.
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
 
 /// The validity of a root that is not rotated.
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(3_650 * 24 * 3_600);

@@ -14,7 +14,7 @@ use crate::access::TokenStore;
 use crate::app::create_admin_token;
 use crate::bundle_store::{BundleStore, TrustedSigners};
 use crate::ca::{CaOptions, CaStorage, CertificateAuthority};
-use crate::limits::DEFAULT_CERTIFICATE_LIFETIME;
+use crate::limits::{DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_CLOCK_SKEW};
 use crate::store::{BackupHeader, Maintenance, ResourceStore, StoreOptions, read_backup};
 use crate::workload_registry::WorkloadRegistry;
 
@@ -197,6 +197,7 @@ fn create_root(options: &StoreOptions, domain: TrustDomain) -> anyhow::Result<St
         external: None,
         domain,
         lifetime: DEFAULT_CERTIFICATE_LIFETIME,
+        clock_skew: DEFAULT_CLOCK_SKEW,
         may_create_root: true,
     })?;
     Ok(format!("created the root {root}; create a join token for each workload, and start it with the token"))

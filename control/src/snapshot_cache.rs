@@ -15,7 +15,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_model::{
-    ClusterName, ModuleHash, ModuleSource, Plugin, Rejection, RemoteModule, ResourceId, ResourceKind, Secret, Snapshot,
+    ClusterName, ModuleHash, ModuleSource, Plugin, Rejection, RemoteModule, ResourceId, ResourceKind, Route, Secret,
+    Snapshot,
 };
 use weir_resources::{ObjectId, source_object};
 use weir_xds::{ClientType, EncodeOptions, ResourceSet};
@@ -249,6 +250,16 @@ impl SnapshotCache {
     }
 }
 
+/// Returns the object that a route was compiled from.
+pub(crate) fn route_object(route: &Route) -> Option<ObjectId> {
+    let parts: Vec<&str> = route.name.as_str().split('/').collect();
+    match parts[..] {
+        [namespace, name, _rule, _match] => ObjectId::new("HTTPRoute", namespace, name),
+        [namespace, name, _rule] => ObjectId::new("TCPRoute", namespace, name),
+        _ => None,
+    }
+}
+
 /// Returns the objects that the resources of a snapshot were compiled from.
 fn source_objects(snapshot: &Snapshot) -> BTreeSet<ObjectId> {
     let id = |kind: ResourceKind, name: &str| source_object(&ResourceId { kind, name: name.to_owned() });
@@ -257,13 +268,6 @@ fn source_objects(snapshot: &Snapshot) -> BTreeSet<ObjectId> {
     let plugins = snapshot.plugins.keys().filter_map(|name| id(ResourceKind::Plugin, name.as_str()));
     let secrets = snapshot.secrets.keys().filter_map(|name| id(ResourceKind::Secret, name.as_str()));
     let routes = snapshot.route_tables.values().flat_map(|table| &table.virtual_hosts).flat_map(|host| &host.routes);
-    let routes = routes.filter_map(|route| {
-        let parts: Vec<&str> = route.name.as_str().split('/').collect();
-        match parts[..] {
-            [namespace, name, _rule, _match] => ObjectId::new("HTTPRoute", namespace, name),
-            [namespace, name, _rule] => ObjectId::new("TCPRoute", namespace, name),
-            _ => None,
-        }
-    });
+    let routes = routes.filter_map(|route| route_object(route));
     listeners.chain(clusters).chain(plugins).chain(secrets).chain(routes).collect()
 }

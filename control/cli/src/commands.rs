@@ -242,6 +242,10 @@ fn proxies(connected: &Value) -> String {
             (0, false) => format!("{} ms behind", proxy["lagMs"]),
             (count, _) => format!("rejects {count}: {}", str_field(&proxy["failed"][0], "reason")),
         };
+        let state = match proxy["certificateFailure"].as_str() {
+            Some(reason) => format!("{state}; its certificate is not renewed: {reason}"),
+            None => state,
+        };
         vec![
             str_field(proxy, "node"),
             gateway,

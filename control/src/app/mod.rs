@@ -69,6 +69,8 @@ pub struct Bootstrap {
     pub trust_domain: TrustDomain,
     /// The validity of a certificate.
     pub certificate_lifetime: Duration,
+    /// The largest difference between the clocks of the mesh, at most half of the lifetime of a certificate.
+    pub clock_skew: Duration,
     /// The files of an external CA, if any.
     pub ca: Option<CaFiles>,
     /// The address of modules.
@@ -119,6 +121,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         domain: bootstrap.trust_domain.clone(),
         lifetime: bootstrap.certificate_lifetime,
         may_create_root: !store.is_initialized(),
+        clock_skew: bootstrap.clock_skew,
     })?);
     if !tokens.has_admin() {
         create_first_token(folder, &tokens, &store)?;

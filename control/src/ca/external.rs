@@ -12,7 +12,7 @@ use weir_model::TrustDomain;
 
 use crate::ca::error::CaError;
 use crate::ca::root::{Root, Validity};
-use crate::limits::MIN_CERTIFICATE_LIFETIME;
+use crate::limits::{DEFAULT_CLOCK_SKEW, MIN_CERTIFICATE_LIFETIME};
 
 /// The files of an external CA, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,8 @@ impl ExternalCa {
     /// Signs a certificate and verifies its chain against the anchor.
     fn check_trust(&self, domain: &TrustDomain) -> Result<(), String> {
         let key = KeyPair::generate().map_err(|error| error.to_string())?;
-        let validity = Validity { from: Timestamp::now(), lifetime: MIN_CERTIFICATE_LIFETIME };
+        let (from, clock_skew) = (Timestamp::now(), DEFAULT_CLOCK_SKEW);
+        let validity = Validity { from, lifetime: MIN_CERTIFICATE_LIFETIME, clock_skew };
         let id = domain.id(&control_plane_workload());
         let leaf = self.signer.sign(&key, &id, validity).map_err(|error| error.to_string())?;
         let chain = [std::slice::from_ref(&leaf), self.chain.as_slice()].concat();

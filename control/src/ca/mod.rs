@@ -36,7 +36,6 @@ use weir_model::{SpiffeId, TrustDomain, hex};
 use crate::ca::external::ExternalCa;
 use crate::ca::root::{Root, Validity, signed};
 use crate::ca::storage::RECOVERY;
-use crate::limits::CLOCK_SKEW;
 use crate::store::StoreError;
 
 pub use error::CaError;
@@ -55,6 +54,8 @@ pub struct CaOptions {
     pub lifetime: Duration,
     /// True if the mesh is new, so that a storage without roots has not lost them.
     pub may_create_root: bool,
+    /// The largest difference between the clocks of the mesh.
+    pub clock_skew: Duration,
 }
 
 /// The certificate authority of a trust domain.
@@ -231,7 +232,7 @@ impl CertificateAuthority {
         let now = Timestamp::now();
         let state = self.state.lock();
         let signer = self.signing_chain(&state, now)?;
-        let validity = Validity { from: now, lifetime: self.options.lifetime };
+        let validity = Validity { from: now, lifetime: self.options.lifetime, clock_skew: self.options.clock_skew };
         let certificate = signer.root.sign(&request.public_key, id, validity)?;
         let bytes = |certificates: &[CertificateDer<'_>]| certificates.iter().map(|der| der.to_vec()).collect();
         Ok(SignResponse { chain: bytes(&[&[certificate], signer.chain].concat()), roots: bytes(&signer.roots) })
@@ -257,7 +258,7 @@ impl CertificateAuthority {
         }
         let key = KeyPair::generate()?;
         let id = self.options.domain.id(&control_plane_workload());
-        let validity = Validity { from: now, lifetime: self.options.lifetime };
+        let validity = Validity { from: now, lifetime: self.options.lifetime, clock_skew: self.options.clock_skew };
         let certificate = signer.root.sign(&key, &id, validity)?;
         let chain = [&[certificate], signer.chain, &[signer.anchor]].concat();
         let identity = WorkloadIdentity::new(chain, key.serialize_der(), TrustBundle::new(signer.roots))
@@ -300,7 +301,7 @@ impl CertificateAuthority {
             return Err(CaError::RotationInProgress(expires));
         }
         let longest = Duration::from_secs(ca.longest_lifetime_seconds).max(self.options.lifetime);
-        let lifetime = signed(longest) + signed(CLOCK_SKEW.min(longest / 4));
+        let lifetime = signed(longest) + signed(self.options.clock_skew.min(longest / 4));
         roots.iter_mut().for_each(|root| root.expires = Some(now + lifetime + lifetime));
         roots.push(Root::new(&self.options.domain, now + lifetime)?);
         self.replace(CaState { roots, ..ca })
@@ -446,7 +447,8 @@ mod tests {
         let domain = TrustDomain::new(domain).unwrap();
         let storage = CaStorage::File(folder.join("authority.json"));
         let may_create_root = !folder.join("used").exists();
-        CertificateAuthority::open(CaOptions { storage, external: None, domain, lifetime, may_create_root })
+        let clock_skew = lifetime / 2;
+        CertificateAuthority::open(CaOptions { storage, external: None, domain, lifetime, clock_skew, may_create_root })
     }
 
     fn request() -> Vec<u8> {
@@ -521,7 +523,8 @@ mod tests {
         let mut root = Root::new(&domain, now).unwrap();
         root.expires = Some(now + jiff::SignedDuration::from_secs(10));
         let id = domain.id(&control_plane_workload());
-        let validity = Validity { from: now, lifetime: Duration::from_secs(3_600) };
+        let clock_skew = Duration::from_secs(600);
+        let validity = Validity { from: now, lifetime: Duration::from_secs(3_600), clock_skew };
         let signed = root.sign(&KeyPair::generate().unwrap(), &id, validity).unwrap();
         let end = Timestamp::try_from(not_after(&signed).unwrap()).unwrap();
         assert!(end <= now + jiff::SignedDuration::from_secs(10), "{end}");

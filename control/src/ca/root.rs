@@ -12,7 +12,7 @@ use weir_identity::pki_types::CertificateDer;
 use weir_identity::pki_types::pem::PemObject;
 use weir_model::{SpiffeId, TrustDomain};
 
-use crate::limits::{CLOCK_SKEW, ROOT_LIFETIME};
+use crate::limits::{MAX_CLOCK_SKEW, ROOT_LIFETIME};
 
 /// A root with its key, as it is stored.
 #[derive(Clone, Serialize, Deserialize)]
@@ -35,13 +35,16 @@ pub(super) struct Root {
 pub(super) struct Validity {
     pub(super) from: Timestamp,
     pub(super) lifetime: Duration,
+    /// The time before `from` at which the certificate becomes valid, for peers whose clocks are slow.
+    pub(super) clock_skew: Duration,
 }
 
 impl Root {
     /// Creates a root of a trust domain, which signs from `active_from` on.
     pub(super) fn new(domain: &TrustDomain, active_from: Timestamp) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
-        let mut params = params(Validity { from: Timestamp::now(), lifetime: ROOT_LIFETIME });
+        let validity = Validity { from: Timestamp::now(), lifetime: ROOT_LIFETIME, clock_skew: MAX_CLOCK_SKEW };
+        let mut params = params(validity);
         params.distinguished_name.push(DnType::CommonName, format!("root of {domain}"));
         params.subject_alt_names = vec![SanType::URI(format!("spiffe://{domain}").try_into()?)];
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -84,13 +87,12 @@ impl Root {
     }
 }
 
-/// Returns parameters with the validity. The certificate is valid `CLOCK_SKEW` earlier, for peers whose clocks are
-/// slow.
-fn params(Validity { from, lifetime }: Validity) -> CertificateParams {
+/// Returns parameters with the validity.
+fn params(Validity { from, lifetime, clock_skew }: Validity) -> CertificateParams {
     let time = |time: Timestamp| std::time::SystemTime::from(time).into();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.not_before = time(from - signed(CLOCK_SKEW));
+    params.not_before = time(from - signed(clock_skew));
     params.not_after = time(from + signed(lifetime));
     params
 }
@@ -98,4 +100,21 @@ fn params(Validity { from, lifetime }: Validity) -> CertificateParams {
 /// Converts a duration to one that can be added to a [`Timestamp`].
 pub(super) fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificate_is_valid_earlier_by_clock_skew() {
+        let from = Timestamp::now();
+        for seconds in [0, 30, 600] {
+            let clock_skew = Duration::from_secs(seconds);
+            let params = params(Validity { from, lifetime: Duration::from_secs(3_600), clock_skew });
+            let not_before = params.not_before.unix_timestamp();
+            assert_eq!(not_before, from.as_second() - i64::try_from(seconds).unwrap());
+            assert_eq!(params.not_after.unix_timestamp(), from.as_second() + 3_600);
+        }
+    }
 }

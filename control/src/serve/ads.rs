@@ -27,7 +27,7 @@ use weir_identity::ca_proto::CertificateServiceServer;
 use weir_model::SpiffeId;
 use weir_xds::proto::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
 use weir_xds::server::{Protocol, RequestOutcome};
-use weir_xds::{ChunkedResponse, ClientType, Report, ResourceSet, ServerState};
+use weir_xds::{ChunkedResponse, ClientType, Report, ReportedFailure, ResourceSet, ServerState};
 
 use crate::ca::CertificateAuthority;
 use crate::limits::{
@@ -321,7 +321,7 @@ impl<P: AdsProtocol> AdsStream<P> {
             serving = Some(generation);
         }
         if let Some(proxy) = &self.proxy {
-            for (resource_type, name, reason) in &report.failed {
+            for ReportedFailure { resource_type, name, reason, .. } in &report.failed {
                 warn!(node = proxy.node, ?resource_type, name, "proxy failed to apply resource: {reason}");
             }
             proxy.entry.lock().record_report(report, serving);

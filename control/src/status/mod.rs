@@ -3,6 +3,7 @@
 
 mod objects;
 mod overridden;
+mod blocked;
 mod proxies;
 
 pub use objects::{Condition, ObjectStatus, Programmed, StatusInputs};

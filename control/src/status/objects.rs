@@ -10,6 +10,7 @@ use weir_xds::ClientType;
 
 use crate::limits::MAX_WARNINGS;
 use crate::snapshot_cache::{ScopedSnapshot, ScopedSnapshots, SnapshotCache};
+use crate::status::blocked::BlockedRoutesByFailures;
 use crate::status::overridden::overridden_routes;
 use crate::status::proxies::{ConnectedProxies, ProxyState};
 
@@ -19,6 +20,7 @@ pub struct StatusInputs {
     snapshots: ScopedSnapshots,
     /// Notes on matches of HTTPRoutes that another route overrides.
     overridden: BTreeMap<ObjectId, Vec<String>>,
+    blocked: BlockedRoutesByFailures,
 }
 
 impl StatusInputs {
@@ -26,7 +28,14 @@ impl StatusInputs {
     pub fn now(proxies: &ConnectedProxies, snapshot_cache: &SnapshotCache) -> Self {
         let proxies = proxies.all();
         let snapshots = snapshot_cache.for_clients(proxies.iter().map(|proxy| (&proxy.scope, proxy.client_type)));
-        Self { proxies, snapshots, overridden: overridden_routes(&snapshot_cache.current().snapshot) }
+        let overridden = overridden_routes(&snapshot_cache.current().snapshot);
+        let blocked = BlockedRoutesByFailures::new(&proxies, &snapshot_cache.current().snapshot);
+        Self { proxies, snapshots, overridden, blocked }
+    }
+
+    /// Returns the reason for which a proxy does not serve an object, with its node id. `None` if no failure is known.
+    fn failure(&self, proxy: &ProxyState, object: &ObjectId) -> Option<String> {
+        proxy.rejection_reason(object).or_else(|| proxy.blocking_reason(self.blocked.find(proxy, object)?))
     }
 
     /// Returns the proxies whose scope contains an object. gRPC clients are left out: they subscribe only to what they
@@ -76,7 +85,8 @@ pub struct Programmed {
     pub proxies: usize,
     /// The proxies in scope that serve the object.
     pub programmed: usize,
-    /// The proxies in scope that reject the object or fail to apply it.
+    /// The proxies in scope that reject the object or fail to apply it. A proxy that has not loaded a filter of a route
+    /// fails to apply the route, too.
     #[serde(rename = "refused")]
     pub rejected: usize,
     /// A summary: `41/42 proxies, 1 rejected: edge-7: …`.
@@ -135,7 +145,7 @@ impl Programmed {
         let mut text = None;
         for proxy in inputs.proxies_in_scope(object) {
             counts.proxies += 1;
-            match proxy.rejection_reason(object) {
+            match inputs.failure(proxy, object) {
                 Some(reason) => {
                     counts.rejected += 1;
                     text = Some(reason);

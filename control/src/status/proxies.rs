@@ -1,6 +1,6 @@
 //! Connected proxies and their progress. Each ADS stream updates its entry; the API reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use weir_model::{ResourceId, SpiffeId};
 use weir_resources::{ObjectId, source_object};
-use weir_xds::{ClientType, Report, ResourceType};
+use weir_xds::{ClientType, Report, ReportedFailure, ResourceType};
 
 use crate::limits::{MAX_SHOWN_REJECTION_CHARACTERS, MAX_SHOWN_REJECTIONS, MAX_STREAMS};
 use crate::scope::Scope;
@@ -42,9 +42,23 @@ pub struct ProxyState {
     serving_generation: Option<u64>,
     /// Resources that it has rejected or failed to apply, with the reason, until they are sent again.
     rejected: BTreeMap<(ResourceType, String), String>,
+    /// Failed resources without which it does not serve the routes that need them, with the reason, until its next
+    /// report.
+    blocking: BTreeMap<BlockingResource, String>,
     last_rejection: Option<(jiff::Timestamp, String)>,
+    /// The reason for which its certificate is not renewed.
+    certificate_failure: Option<String>,
     /// The time since it lags behind the current generation. `None` if it does not.
     pub(crate) lagging_since: Option<jiff::Timestamp>,
+}
+
+/// A failed resource without which a proxy does not serve the routes that need it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BlockingResource {
+    /// The type of the resource: a plugin or a listener.
+    pub(crate) resource_type: ResourceType,
+    /// The name of the resource.
+    pub(crate) name: String,
 }
 
 /// The status of one proxy in the API.
@@ -76,6 +90,10 @@ pub struct ProxyStatus {
     pub failed: Vec<FailedResource>,
     /// Its last rejection, even if it has accepted the resource since.
     pub last_refusal: Option<String>,
+    /// The reason for which its certificate is not renewed; absent if it is. Without a new one the proxy serves no
+    /// mutual TLS once the certificate has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_failure: Option<String>,
 }
 
 /// A resource that a proxy has rejected or failed to apply.
@@ -154,7 +172,9 @@ impl ProxyState {
             acked_generation: 0,
             serving_generation: None,
             rejected: BTreeMap::new(),
+            blocking: BTreeMap::new(),
             last_rejection: None,
+            certificate_failure: None,
             lagging_since: None,
         }
     }
@@ -188,9 +208,15 @@ impl ProxyState {
             self.record_serving(generation);
         }
         self.rejected.clear(); // Rejected resources are in the report, or were sent again since.
-        for (resource_type, name, reason) in report.failed {
+        let shorten = |text: String| text.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
+        self.certificate_failure = report.certificate_failure.map(shorten);
+        self.blocking.clear();
+        for ReportedFailure { resource_type, name, reason, is_blocking } in report.failed {
             let reason: String = reason.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
             self.last_rejection = Some((jiff::Timestamp::now(), format!("{resource_type:?} {name}: {reason}")));
+            if is_blocking {
+                self.blocking.insert(BlockingResource { resource_type, name: name.clone() }, reason.clone());
+            }
             self.rejected.insert((resource_type, name), reason);
         }
     }
@@ -236,6 +262,22 @@ impl ProxyState {
         Some(format!("{}: {reason}", self.node))
     }
 
+    /// Returns the failed resources without which it does not serve the routes that need them.
+    pub(crate) fn blocking_resources(&self) -> BTreeSet<BlockingResource> {
+        self.blocking.keys().cloned().collect()
+    }
+
+    /// Returns the reason that routes do not work which need a failed resource, with its node id. `None` if the resource
+    /// has not failed.
+    pub(crate) fn blocking_reason(&self, failed: &BlockingResource) -> Option<String> {
+        let BlockingResource { resource_type, name } = failed;
+        let what = match resource_type {
+            ResourceType::Plugin => "the filter",
+            _ => "the listener",
+        };
+        Some(format!("{}: {what} {name} is not loaded: {}", self.node, self.blocking.get(failed)?))
+    }
+
     /// Returns the status for the API. `newest` is the current generation.
     pub fn status(&self, newest: u64) -> ProxyStatus {
         let failed = self.rejected.iter().map(|((resource_type, name), reason)| FailedResource {
@@ -262,6 +304,7 @@ impl ProxyState {
             lag_ms: if self.effective_generation() < newest { lag_ms.unwrap_or(0) } else { 0 },
             failed: failed.collect(),
             last_refusal: self.last_rejection.as_ref().map(|(time, text)| format!("{time}: {text}")),
+            certificate_failure: self.certificate_failure.clone(),
         }
     }
 }

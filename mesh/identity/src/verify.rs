@@ -87,7 +87,7 @@ pub fn handshake_error(error: &io::Error) -> String {
         Some(rustls::Error::General(text)) if text.starts_with("no server certificate chain resolved") => {
             "there is no certificate for the requested host (SNI)".to_owned()
         }
-        Some(rustls::Error::AlertReceived(alert)) => format!("it has refused us: {alert:?}"),
+        Some(rustls::Error::AlertReceived(alert)) => format!("it has refused us: {alert:?}; its log has the reason"),
         Some(error) => error.to_string(),
         None => error.to_string(),
     }
@@ -188,8 +188,12 @@ impl PeerVerifier {
         let PeerChain { id, certificate, others } = *chain;
         let not_valid = |error: webpki::Error| {
             let reason = match error {
-                webpki::Error::CertExpired { not_after, .. } => format!("it has expired at {}", time(not_after)),
-                webpki::Error::CertNotValidYet { not_before, .. } => format!("it begins at {}", time(not_before)),
+                webpki::Error::CertExpired { not_after, .. } => {
+                    with_clock(&format!("it has expired at {}", time(not_after)), now)
+                }
+                webpki::Error::CertNotValidYet { not_before, .. } => {
+                    with_clock(&format!("it is valid from {}", time(not_before)), now)
+                }
                 // The second error is that of an issuer with a trusted root's name and another key.
                 webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
                     format!("no root of {} has signed it", id.domain)
@@ -203,6 +207,11 @@ impl PeerVerifier {
         let verified = entity.verify_for_usage(self.algorithms.all, &anchors, others, now, usage, None, None).map(drop);
         verified.map_err(not_valid)
     }
+}
+
+/// Returns a fault with the clock that it was found by: the certificate's times are those of the signer's clock.
+fn with_clock(fault: &str, now: UnixTime) -> String {
+    format!("{fault}, and this machine's clock is {}; check the clocks of both", time(now))
 }
 
 fn time(time: UnixTime) -> String {
@@ -290,5 +299,63 @@ impl ClientCertVerifier for PeerVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+
+    use super::*;
+
+    const ID: &str = "spiffe://mesh.example/ns/shop/sa/edge";
+
+    fn at(text: &str) -> SystemTime {
+        SystemTime::from(text.parse::<jiff::Timestamp>().unwrap())
+    }
+
+    fn unix(text: &str) -> UnixTime {
+        UnixTime::since_unix_epoch(at(text).duration_since(SystemTime::UNIX_EPOCH).unwrap())
+    }
+
+    /// Returns the root, and a certificate of it that is valid from 10:00 to 11:00.
+    fn issue() -> (CertificateDer<'static>, CertificateDer<'static>) {
+        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut root = CertificateParams::default();
+        root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(ID.try_into().unwrap())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = at("2026-11-30T10:00:00Z").into();
+        params.not_after = at("2026-11-30T11:00:00Z").into();
+        let anchor = root.self_signed(&root_key).unwrap().der().clone();
+        let certificate = params.signed_by(&key, &Issuer::new(root, root_key)).unwrap();
+        (anchor, certificate.der().clone())
+    }
+
+    #[test]
+    fn rejection_by_time_names_both_clocks() {
+        let (root, certificate) = issue();
+        let domain = TrustDomain::new("mesh.example").unwrap();
+        let bundle = Arc::new(TrustBundle::new(vec![root]));
+        let trust = TrustSource::Domain { bundle, domain, expected: None };
+        let verifier = PeerVerifier::new(trust, ClientAuth::Required);
+        let verify = |now: &str| verifier.verify(&certificate, &[], unix(now), KeyUsage::server_auth());
+        assert_eq!(verify("2026-11-30T10:30:00Z"), Ok(()));
+        for (now, expected) in [
+            (
+                "2026-11-30T09:58:00Z",
+                "it is valid from 2026-11-30T10:00:00Z, and this machine's clock is 2026-11-30T09:58:00Z; check the \
+                 clocks of both",
+            ),
+            (
+                "2026-11-30T11:02:00Z",
+                "it has expired at 2026-11-30T11:00:00Z, and this machine's clock is 2026-11-30T11:02:00Z; check the \
+                 clocks of both",
+            ),
+        ] {
+            let error = verify(now).unwrap_err().to_string();
+            assert_eq!(error, format!("the certificate of {ID} is not valid: {expected}"));
+        }
     }
 }

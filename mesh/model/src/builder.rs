@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 use crate::listener::Listener;
 use crate::name::{ClusterName, ListenerName, PluginName, RouteTableName, SecretName};
-use crate::plugin::Plugin;
+use crate::plugin::{FailedPlugin, FailurePolicy, Plugin};
 use crate::rejection::{Rejection, ResourceId, ResourceKind};
 use crate::route::{Route, RouteAction, RouteTable};
 use crate::secret::Secret;
@@ -21,6 +21,7 @@ pub struct SnapshotBuilder {
     clusters: BTreeMap<ClusterName, Arc<Cluster>>,
     plugins: BTreeMap<PluginName, Arc<Plugin>>,
     secrets: BTreeMap<SecretName, Arc<Secret>>,
+    failed_plugins: BTreeMap<PluginName, FailedPlugin>,
 }
 
 impl SnapshotBuilder {
@@ -42,6 +43,11 @@ impl SnapshotBuilder {
     /// Adds or replaces a plugin.
     pub fn put_plugin(&mut self, plugin: Arc<Plugin>) {
         self.plugins.insert(plugin.name.clone(), plugin);
+    }
+
+    /// Adds or replaces a plugin whose newest version does not load. Chains may name it if its failure policy is Open.
+    pub fn put_failed_plugin(&mut self, name: PluginName, failed: FailedPlugin) {
+        self.failed_plugins.insert(name, failed);
     }
 
     /// Adds or replaces a secret.
@@ -76,15 +82,18 @@ impl SnapshotBuilder {
         if !missing.is_empty() {
             return Err(missing);
         }
-        let version =
-            ContentHash::of(&(&self.listeners, &self.route_tables, &self.clusters, &self.plugins, &self.secrets));
-        let Self { listeners, route_tables, clusters, plugins, secrets } = self;
-        Ok(Snapshot { version, listeners, route_tables, clusters, plugins, secrets })
+        let version = ContentHash::of(&(
+            (&self.listeners, &self.route_tables, &self.clusters, &self.plugins, &self.secrets),
+            &self.failed_plugins,
+        ));
+        let Self { listeners, route_tables, clusters, plugins, secrets, failed_plugins } = self;
+        Ok(Snapshot { version, listeners, route_tables, clusters, plugins, secrets, failed_plugins })
     }
 
     fn check_route(&self, table: &RouteTable, route: &Route, field: &str, missing: &mut Vec<Rejection>) {
         for (index, plugin) in route.chain.plugins().iter().enumerate() {
-            if !self.plugins.contains_key(plugin) {
+            let is_skipped = |failed: &FailedPlugin| failed.failure == FailurePolicy::Open;
+            if !self.plugins.contains_key(plugin) && !self.failed_plugins.get(plugin).is_some_and(is_skipped) {
                 let field = format!("{field}.chain[{index}]");
                 missing.push(dangling(ResourceKind::RouteTable, &table.name, &field, plugin));
             }

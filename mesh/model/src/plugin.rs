@@ -304,6 +304,17 @@ impl Plugin {
     }
 }
 
+/// A plugin whose newest version does not load: its module cannot be fetched or compiled, its VM does not start, or it
+/// rejects its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedPlugin {
+    /// The failure policy of that version.
+    pub failure: FailurePolicy,
+    /// The reason of the failure.
+    pub reason: Arc<str>,
+}
+
 /// The plugins of a route: requests pass them in this order, responses in reverse.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(transparent)]

@@ -38,6 +38,9 @@ impl Snapshot {
             clusters.extend(self.clusters_named_in(plugin));
             builder.put_plugin(Arc::clone(plugin));
         }
+        for (name, failed) in self.failed_plugins.iter().filter(|(name, _)| plugins.contains(name)) {
+            builder.put_failed_plugin(name.clone(), failed.clone());
+        }
         for cluster in clusters.iter().filter_map(|name| self.clusters.get(name)) {
             builder.put_cluster(Arc::clone(cluster));
         }

@@ -12,7 +12,7 @@ use crate::cluster::Cluster;
 use crate::hex;
 use crate::listener::Listener;
 use crate::name::{ClusterName, ListenerName, PluginName, RouteTableName, SecretName};
-use crate::plugin::Plugin;
+use crate::plugin::{FailedPlugin, Plugin};
 use crate::route::RouteTable;
 use crate::secret::Secret;
 
@@ -50,6 +50,10 @@ pub struct Snapshot {
     pub plugins: BTreeMap<PluginName, Arc<Plugin>>,
     /// Secrets by name. Serialization leaves their private keys out.
     pub secrets: BTreeMap<SecretName, Arc<Secret>>,
+    /// Plugins whose newest version does not load. If `plugins` has the name, too, that is the last good version.
+    /// Otherwise requests skip the plugin in every chain that names it; its failure policy is Open.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed_plugins: BTreeMap<PluginName, FailedPlugin>,
 }
 
 impl Snapshot {
@@ -57,7 +61,15 @@ impl Snapshot {
     pub fn empty() -> Self {
         let version = ContentHash::of(&());
         let (listeners, route_tables, clusters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { version, listeners, route_tables, clusters, plugins: BTreeMap::new(), secrets: BTreeMap::new() }
+        Self {
+            version,
+            listeners,
+            route_tables,
+            clusters,
+            plugins: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            failed_plugins: BTreeMap::new(),
+        }
     }
 }
 

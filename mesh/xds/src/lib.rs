@@ -54,6 +54,12 @@ pub mod client;
 // Accepted resources, and the snapshot that they make up.
 pub mod resource_cache;
 
+// The routes of a listener, with their filter chains.
+mod listener_routes;
+
+// Accepted resources that failed afterwards: which version, and why.
+mod failures;
+
 // Accepted resources as bytes, for a start without the control plane.
 pub mod persist;
 
@@ -83,8 +89,9 @@ pub mod limits;
 pub use client::ClientState;
 pub use client_type::{ClientType, EncodeOptions};
 pub use encode::workload_secrets;
+pub use failures::FailedVersion;
 pub use persist::PersistedResource;
-pub use report::Report;
+pub use report::{Report, ReportedFailure};
 pub use resource_cache::ResourceCache;
 pub use resource_set::ResourceSet;
 pub use resource_type::ResourceType;

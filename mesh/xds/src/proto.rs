@@ -130,6 +130,9 @@ pub(crate) struct ReportMessage {
     /// The failed resources.
     #[prost(message, repeated, tag = "2")]
     pub(crate) failed: Vec<FailedResource>,
+    /// The reason for which the certificate of the proxy is not renewed, for operators; empty if it is.
+    #[prost(string, tag = "3")]
+    pub(crate) certificate_failure: String,
 }
 
 /// A resource that was accepted and failed afterwards.
@@ -144,6 +147,9 @@ pub(crate) struct FailedResource {
     /// The reason of the failure, for operators.
     #[prost(string, tag = "3")]
     pub(crate) reason: String,
+    /// True if requests that need the resource fail.
+    #[prost(bool, tag = "4")]
+    pub(crate) is_blocking: bool,
 }
 
 impl Name for ReportMessage {

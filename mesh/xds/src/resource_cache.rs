@@ -11,23 +11,22 @@
 //! and that does not exist has no endpoints (503, as in Envoy).
 //!
 //! An accepted resource may fail afterwards: a module does not load, an address is in use. Then its last good version
-//! takes its place. Without one, routes through a failed plugin answer 503, and a failed listener is left out. So a
-//! failed resource does not keep others from changing.
+//! takes its place. Without one, routes through a failed plugin answer 503, or skip it if its failure policy is Open,
+//! and a failed listener is left out. So a failed resource does not keep others from changing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
 use weir_model::{
-    Cluster, ClusterName, DirectResponse, Discovery, DownstreamTls, Endpoint, FilterChain, LbPolicy, Listener,
-    Metadata, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction, RouteTable, RouteTableName,
-    Secret, SecretName, Snapshot, SnapshotBuilder, UpstreamProtocol, UpstreamProtocolOptions, VirtualHost,
+    Cluster, ClusterName, Discovery, DownstreamTls, Endpoint, FailedPlugin, FailurePolicy, LbPolicy, Listener,
+    Metadata, Plugin, PluginName, Rejection, ResourceKind, RouteTable, RouteTableName, Secret, SecretName, Snapshot,
+    SnapshotBuilder, UpstreamProtocol, UpstreamProtocolOptions,
 };
 
-use crate::decode::{
-    self, DecodedCluster, DecodedHost, DecodedListener, DecodedRoute, DecodedRouteTable, EndpointSource, FilterEntry,
-    RouteSource,
-};
+use crate::decode::{self, DecodedCluster, DecodedListener, DecodedRouteTable, EndpointSource, RouteSource};
+use crate::failures::{FailedVersion, Failures};
+use crate::listener_routes::{build_route_table, referenced_clusters, rejection};
 use crate::proto::Any;
 use crate::resource_type::ResourceType;
 
@@ -43,8 +42,9 @@ pub struct ResourceCache {
     /// Subscribed to by name, and known not to exist.
     absent: BTreeSet<(ResourceType, String)>,
     /// Plugins and listeners that failed after they were accepted.
-    failed: BTreeSet<(ResourceType, String)>,
-    /// The previous versions that did not fail.
+    failures: Failures,
+    /// Plugins: the versions that have served last, or else the previous ones. Listeners: the previous versions that did
+    /// not fail.
     last_good_plugins: BTreeMap<String, Arc<Plugin>>,
     last_good_listeners: BTreeMap<String, DecodedListener>,
     built: BuiltParts,
@@ -82,11 +82,12 @@ impl ResourceCache {
                 self.endpoints.insert(name.to_owned(), endpoints);
             }
             ResourceType::Plugin => {
-                let plugin = decode::extension(name, bytes)?;
-                check_name(resource_type, name, plugin.name.as_str())?;
+                let plugin = decode_plugin(name, resource)?;
                 let previous = self.plugins.insert(name.to_owned(), Arc::new(plugin));
-                if !self.clear_failure(resource_type, name) {
-                    previous.map(|previous| self.last_good_plugins.insert(name.to_owned(), previous));
+                if !self.clear_failure(resource_type, name)
+                    && let Some(previous) = previous
+                {
+                    self.last_good_plugins.entry(name.to_owned()).or_insert(previous);
                 }
             }
             ResourceType::Secret => {
@@ -201,26 +202,55 @@ impl ResourceCache {
         missing.into_iter().collect()
     }
 
-    /// Marks a plugin or listener as failed. Returns false when it was already, and for other kinds of resources.
-    pub fn mark_failed(&mut self, resource: &ResourceId) -> bool {
+    /// Records the version of a plugin that has served last. It takes the place of a newer one that fails.
+    ///
+    /// # Errors
+    /// Returns a rejection for each field that is invalid or not supported.
+    pub fn set_last_good_plugin(&mut self, name: &str, resource: &Any) -> Result<(), Vec<Rejection>> {
+        let plugin = decode_plugin(name, resource)?;
+        self.last_good_plugins.insert(name.to_owned(), Arc::new(plugin));
+        Ok(())
+    }
+
+    /// Marks the version of a plugin or listener as failed that the update of number `failed_in` had. `newest_update` is
+    /// the number of the newest update so far. Returns that version; `None` when it was marked already, and for other
+    /// kinds of resources.
+    pub fn mark_failed(&mut self, rejection: &Rejection, failed_in: u64, newest_update: u64) -> Option<FailedVersion> {
+        let Rejection { resource, field, reason, .. } = rejection;
         let resource_type = match resource.kind {
             ResourceKind::Plugin => ResourceType::Plugin,
             ResourceKind::Listener => ResourceType::Listener,
-            ResourceKind::Cluster | ResourceKind::RouteTable | ResourceKind::Secret => return false,
+            ResourceKind::Cluster | ResourceKind::RouteTable | ResourceKind::Secret => return None,
         };
         self.built.tables.clear();
-        self.failed.insert((resource_type, resource.name.clone()))
+        let reason = format!("{field}: {reason}");
+        self.failures.record(resource_type, &resource.name, &reason, failed_in, newest_update)
     }
 
     /// Clears all failures, so that the next snapshot tries these resources again. Returns false when there were none.
     pub fn retry_failed(&mut self) -> bool {
         self.built.tables.clear();
-        !std::mem::take(&mut self.failed).is_empty()
+        self.failures.clear_if(|_, _| true)
     }
 
-    /// Returns the failed resources.
-    pub fn failed(&self) -> &BTreeSet<(ResourceType, String)> {
-        &self.failed
+    /// Returns whether a resource is marked as failed.
+    pub fn is_failed(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.failures.contains(resource_type, name)
+    }
+
+    /// Returns whether requests that need a failed resource fail: no earlier version of it serves, and it is no plugin
+    /// that they can skip.
+    pub fn is_blocking(&self, resource_type: ResourceType, name: &str) -> bool {
+        match resource_type {
+            ResourceType::Plugin => self.plugins.get(name).is_some_and(|plugin| {
+                let serves = self.effective(resource_type, name, plugin, &self.last_good_plugins).is_some();
+                !serves && plugin.failure == FailurePolicy::Closed
+            }),
+            ResourceType::Listener => self.listeners.get(name).is_some_and(|listener| {
+                self.effective(resource_type, name, listener, &self.last_good_listeners).is_none()
+            }),
+            _ => false,
+        }
     }
 
     /// Builds the snapshot. Call it when [`ResourceCache::unresolved`] is empty.
@@ -235,12 +265,15 @@ impl ResourceCache {
                 self.built.clusters.entry(name.clone()).or_insert_with(|| with_endpoints(cluster, &self.endpoints));
             builder.put_cluster(Arc::clone(built));
         }
-        let mut failed_plugins = BTreeSet::new();
+        let mut blocking_plugins = BTreeSet::new();
         for (name, plugin) in &self.plugins {
+            let failed = self.failed_plugin(plugin);
             match self.effective(ResourceType::Plugin, name, plugin, &self.last_good_plugins) {
                 Some(plugin) => builder.put_plugin(Arc::clone(plugin)),
-                None => drop(failed_plugins.insert(plugin.name.clone())),
+                None if plugin.failure == FailurePolicy::Open => {}
+                None => drop(blocking_plugins.insert(plugin.name.clone())),
             }
+            failed.into_iter().for_each(|failed| builder.put_failed_plugin(plugin.name.clone(), failed));
         }
         for (name, decoded) in &self.listeners {
             let Some(decoded) = self.effective(ResourceType::Listener, name, decoded, &self.last_good_listeners) else {
@@ -259,14 +292,18 @@ impl ResourceCache {
             let Some(secrets) = secrets else { continue };
             secrets.into_iter().for_each(|secret| builder.put_secret(Arc::clone(secret)));
             for plugin in &decoded.plugins {
-                match self.failed.contains(&(ResourceType::Plugin, plugin.name.to_string())) {
-                    true => drop(failed_plugins.insert(plugin.name.clone())),
-                    false => builder.put_plugin(Arc::new(plugin.clone())),
+                let Some(failed) = self.failed_plugin(plugin) else {
+                    builder.put_plugin(Arc::new(plugin.clone()));
+                    continue;
+                };
+                if failed.failure == FailurePolicy::Closed {
+                    blocking_plugins.insert(plugin.name.clone());
                 }
+                builder.put_failed_plugin(plugin.name.clone(), failed);
             }
             let table = match self.built.tables.get(name) {
                 Some(built) => Arc::clone(built),
-                None => Arc::new(build_route_table(decoded, &self.route_tables, &failed_plugins)?),
+                None => Arc::new(build_route_table(decoded, &self.route_tables, &blocking_plugins)?),
             };
             for route in table.virtual_hosts.iter().flat_map(|host| &host.routes) {
                 referenced.extend(referenced_clusters(route));
@@ -296,12 +333,21 @@ impl ResourceCache {
         current: &'a T,
         last_good: &'a BTreeMap<String, T>,
     ) -> Option<&'a T> {
-        if self.failed.contains(&(resource_type, name.to_owned())) { last_good.get(name) } else { Some(current) }
+        match self.failures.contains(resource_type, name) {
+            false => Some(current),
+            true => last_good.get(name).filter(|_| !self.failures.has_last_good_failed(resource_type, name)),
+        }
+    }
+
+    /// Returns the failure of the current version of a plugin; `None` when it has not failed.
+    fn failed_plugin(&self, plugin: &Plugin) -> Option<FailedPlugin> {
+        let reason = self.failures.reason(ResourceType::Plugin, plugin.name.as_str())?;
+        Some(FailedPlugin { failure: plugin.failure, reason: Arc::clone(reason) })
     }
 
     /// Returns the secrets that listeners refer to, including the last good versions of failed listeners.
     fn referenced_secrets(&self) -> impl Iterator<Item = &SecretName> {
-        let has_failed = |name: &String| self.failed.contains(&(ResourceType::Listener, name.clone()));
+        let has_failed = |name: &String| self.failures.contains(ResourceType::Listener, name);
         let last_good = self.last_good_listeners.iter().filter(move |(name, _)| has_failed(name));
         self.listeners
             .values()
@@ -317,16 +363,14 @@ impl ResourceCache {
             let tls = listeners.get(name).and_then(|listener| listener.tls.as_ref());
             tls.is_some_and(|tls| tls.secrets().any(|name| name.as_str() == secret))
         };
-        let count = self.failed.len();
-        self.failed.retain(|(resource_type, name)| *resource_type != ResourceType::Listener || !refers(name));
-        if self.failed.len() < count {
+        if self.failures.clear_if(|resource_type, name| resource_type == ResourceType::Listener && refers(name)) {
             self.built.tables.clear();
         }
     }
 
     /// Clears the failure of a resource that changed. Returns true when it had failed.
     fn clear_failure(&mut self, resource_type: ResourceType, name: &str) -> bool {
-        let had_failed = self.failed.remove(&(resource_type, name.to_owned()));
+        let had_failed = self.failures.clear(resource_type, name);
         if had_failed {
             self.built.tables.clear();
         }
@@ -346,6 +390,12 @@ impl ResourceCache {
             |name: &String| listeners.get(name).and_then(rds_name).is_some_and(|name| name.as_str() == table);
         self.built.tables.retain(|name, _| !uses_table(name));
     }
+}
+
+fn decode_plugin(name: &str, resource: &Any) -> Result<Plugin, Vec<Rejection>> {
+    let plugin = decode::extension(name, &resource.value)?;
+    check_name(ResourceType::Plugin, name, plugin.name.as_str())?;
+    Ok(plugin)
 }
 
 fn eds_name(cluster: &DecodedCluster) -> Option<&str> {
@@ -391,83 +441,9 @@ fn empty_cluster(name: ClusterName) -> Cluster {
     }
 }
 
-/// Builds the route table of a listener. It has the listener's name, because equal routes under other filters differ.
-fn build_route_table(
-    listener: &DecodedListener,
-    tables: &BTreeMap<String, DecodedRouteTable>,
-    failed_plugins: &BTreeSet<PluginName>,
-) -> Result<RouteTable, Vec<Rejection>> {
-    let decoded = match &listener.routes {
-        RouteSource::Inline(table) => Some(table),
-        RouteSource::Named(name) => tables.get(name.as_str()),
-    };
-    let name = match &listener.routes {
-        RouteSource::Named(name) if name.as_str() == listener.name.as_str() => Ok(name.clone()),
-        RouteSource::Named(_) | RouteSource::Inline(_) => RouteTableName::new(listener.name.as_str()),
-    };
-    let name =
-        name.map_err(|error| vec![rejection(ResourceType::Listener, listener.name.as_str(), &error.to_string())])?;
-    let mut shared: Vec<(*const DecodedRoute, Vec<Arc<Route>>)> = Vec::new();
-    let mut virtual_hosts = Vec::new();
-    for DecodedHost { host, routes } in decoded.iter().flat_map(|table| &table.hosts) {
-        let address = routes.as_ptr();
-        let known = shared.iter().find(|(known, _)| std::ptr::eq(*known, address)).map(|(_, routes)| routes.clone());
-        let routes = match known.filter(|known| known.len() == routes.len()) {
-            Some(known) => known,
-            None => routes
-                .iter()
-                .map(|route| with_filter_chain(route, listener, failed_plugins))
-                .collect::<Result<_, _>>()?,
-        };
-        shared.push((address, routes.clone()));
-        virtual_hosts.push(VirtualHost { host: host.clone(), routes });
-    }
-    Ok(RouteTable { name, virtual_hosts })
-}
-
-/// Returns the route with the filters that are enabled on it, in the listener's order.
-fn with_filter_chain(
-    decoded: &DecodedRoute,
-    listener: &DecodedListener,
-    failed_plugins: &BTreeSet<PluginName>,
-) -> Result<Arc<Route>, Vec<Rejection>> {
-    let unknown = decoded.filters.keys().find(|name| !listener.filters.iter().any(|entry| entry.name == **name));
-    let name = decoded.route.name.as_str();
-    if let Some(unknown) = unknown {
-        let reason =
-            format!("route {name} enables or disables the filter `{unknown}`, which the listener does not have");
-        return Err(vec![rejection(ResourceType::Listener, listener.name.as_str(), &reason)]);
-    }
-    let runs = |entry: &&FilterEntry| decoded.filters.get(&entry.name).copied().unwrap_or(!entry.disabled);
-    let plugins = listener.filters.iter().filter(runs).map(|entry| entry.plugin.clone());
-    let (failed, plugins): (Vec<_>, Vec<_>) = plugins.partition(|plugin| failed_plugins.contains(plugin));
-    let chain = FilterChain::new(plugins).map_err(|count| {
-        let reason = format!("route {name} has {count} filters, which are too many");
-        vec![rejection(ResourceType::Listener, listener.name.as_str(), &reason)]
-    })?;
-    let mut route = Route { chain, ..decoded.route.clone() };
-    if !failed.is_empty() {
-        // A request never bypasses a failed filter (I9). The other filters still see it.
-        route.action = RouteAction::Respond(DirectResponse { status: 503, detail: "filter_not_loaded".into() });
-    }
-    Ok(Arc::new(route))
-}
-
-fn referenced_clusters(route: &Route) -> Vec<ClusterName> {
-    let RouteAction::Forward(forward) = &route.action else { return Vec::new() };
-    let targets = forward.targets.iter().map(|target| &target.cluster);
-    let versions = forward.versions.iter().map(|version| &version.cluster);
-    targets.chain(versions).chain(forward.mirrors.iter().map(|mirror| &mirror.cluster)).cloned().collect()
-}
-
 fn check_name(resource_type: ResourceType, expected: &str, found: &str) -> Result<(), Vec<Rejection>> {
     if expected == found {
         return Ok(());
     }
     Err(vec![rejection(resource_type, expected, &format!("has the name `{found}` in its message"))])
-}
-
-fn rejection(resource_type: ResourceType, name: &str, reason: &str) -> Rejection {
-    let resource = ResourceId { kind: resource_type.resource_kind(), name: name.to_owned() };
-    Rejection { resource, field: String::new(), reason: reason.to_owned(), hint: String::new() }
 }

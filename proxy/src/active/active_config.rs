@@ -1,11 +1,11 @@
 //! The active configuration: one immutable value that every request reads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_host_abi::ModuleHash;
 use weir_identity::ServerConfig;
-use weir_model::{ClusterName, ListenerName, PluginName, Snapshot, SnapshotBuilder};
+use weir_model::{ClusterName, FailedPlugin, FailurePolicy, ListenerName, PluginName, Snapshot, SnapshotBuilder};
 
 use crate::fast_hash::FastMap;
 use crate::filter::ActivePlugin;
@@ -22,6 +22,9 @@ pub(crate) struct ActiveConfig {
     pub(crate) clusters: HashMap<ClusterName, Arc<Cluster>>,
     /// The started plugins; unchanged ones are shared with the previous configuration.
     pub(crate) plugins: HashMap<PluginName, ActivePlugin>,
+    /// Plugins whose newest version does not load. If `plugins` has the name, too, an earlier version serves. Otherwise
+    /// requests skip the plugin if its failure policy is Open; no chain names a plugin that is Closed.
+    pub(crate) failed_plugins: BTreeMap<PluginName, FailedPlugin>,
     /// The TLS settings of HTTPS listeners; unchanged ones are shared with the previous configuration.
     pub(crate) https: FastMap<ListenerName, Arc<ServerConfig>>,
     /// The module of each plugin: the content of a module file may change under the same path.
@@ -37,13 +40,22 @@ impl ActiveConfig {
             route_tables: FastMap::default(),
             clusters: HashMap::new(),
             plugins: HashMap::new(),
+            failed_plugins: BTreeMap::new(),
             https: FastMap::default(),
             modules: HashMap::new(),
         }
     }
 
-    /// Returns true if both have equal resources and equal module code.
+    /// Returns true if both have equal resources and equal module code, and the same plugins have failed.
     pub(crate) fn serves_same(&self, other: &Self) -> bool {
-        self.snapshot.version == other.snapshot.version && self.modules == other.modules
+        self.snapshot.version == other.snapshot.version
+            && self.modules == other.modules
+            && self.failed_plugins == other.failed_plugins
+    }
+
+    /// Returns true if requests skip a plugin that a chain names.
+    pub(crate) fn skips(&self, plugin: &PluginName) -> bool {
+        let is_open = |failed: &FailedPlugin| failed.failure == FailurePolicy::Open;
+        !self.plugins.contains_key(plugin) && self.failed_plugins.get(plugin).is_some_and(is_open)
     }
 }

@@ -18,4 +18,4 @@ pub(crate) use active_config::ActiveConfig;
 pub(crate) use build::prepare;
 pub(crate) use fetch::AuthenticatedControlPlane;
 pub(crate) use module_loader::{ModuleLoader, ModuleLoaderOptions};
-pub(crate) use warm::{Warmer, WarmerOptions};
+pub(crate) use warm::{OpenFailure, Warmer, WarmerOptions};

@@ -1,7 +1,7 @@
 //! Warming: loads modules, starts plugins and waits for first DNS answers, while the active configuration serves.
 //! Called by `config`, which aborts the warming of a superseded change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -9,8 +9,8 @@ use tracing::{info, warn};
 use weir_host_abi::{Module, ModuleHash};
 use weir_loader::ModuleLoadError;
 use weir_model::{
-    Isolation, ModuleSource, Plugin, PluginCapabilities, PluginLimits, PluginName, PluginRole, RecyclePolicy,
-    Rejection, ResourceId, ResourceKind, VmConfig,
+    FailedPlugin, FailurePolicy, Isolation, ModuleSource, Plugin, PluginCapabilities, PluginLimits, PluginName,
+    PluginRole, RecyclePolicy, Rejection, ResourceId, ResourceKind, VmConfig,
 };
 
 use crate::active::active_config::ActiveConfig;
@@ -32,6 +32,17 @@ pub(crate) struct WarmerOptions {
     pub(crate) restarts: mpsc::Sender<VmStartRequest>,
     /// The number of workers.
     pub(crate) workers: usize,
+    /// The result of warming if a plugin with the failure policy Open does not load.
+    pub(crate) open_failure: OpenFailure,
+}
+
+/// The result of warming if a plugin with the failure policy Open does not load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenFailure {
+    /// A rejection, so that the source can replace the plugin or mark it as failed.
+    Reject,
+    /// A configuration with the previous version of the plugin, or without the plugin.
+    Skip,
 }
 
 /// Turns prepared configurations into active ones.
@@ -60,11 +71,17 @@ impl Warmer {
         &self.options.modules
     }
 
+    /// Returns true if a configuration serves without plugins that do not load and whose failure policy is Open.
+    pub(crate) fn skips_failed_plugins(&self) -> bool {
+        self.options.open_failure == OpenFailure::Skip
+    }
+
     /// Loads modules, starts plugins, and resolves DNS names of a prepared configuration. Plugins whose settings and
     /// code are equal in `previous` are shared with it.
     ///
     /// # Errors
-    /// A rejection for every plugin that does not load or start, and for every listener with invalid certificates.
+    /// A rejection for every plugin that does not load or start, and for every listener with invalid certificates. With
+    /// [`OpenFailure::Skip`], plugins whose failure policy is Open are not rejected.
     pub(crate) async fn warm(
         self: Arc<Self>,
         prepared: PreparedConfig,
@@ -74,13 +91,23 @@ impl Warmer {
         let started = self.start_plugins(&prepared, &modules, &previous).await;
         let mut rejections = Vec::new();
         let (mut plugins, mut hashes) = (HashMap::new(), HashMap::new());
+        let mut failed_plugins: BTreeMap<PluginName, FailedPlugin> = prepared.snapshot.failed_plugins.clone();
         for (name, outcome) in started {
             match outcome {
                 Ok(started) => {
                     plugins.insert(name.clone(), started.plugin);
                     hashes.insert(name, started.module);
                 }
-                Err(rejection) => rejections.push(rejection),
+                Err(rejection) => match prepared.snapshot.plugins.get(&name).filter(|plugin| self.can_skip(plugin)) {
+                    None => rejections.push(rejection),
+                    Some(plugin) => {
+                        let running = running_version(&name, &previous);
+                        let failed = failed_plugin(plugin, &rejection, running.is_some());
+                        failed_plugins.insert(name.clone(), failed);
+                        plugins.extend(running.iter().map(|running| (name.clone(), running.plugin.clone())));
+                        hashes.extend(running.map(|running| (name, running.module)));
+                    }
+                },
             }
         }
         let https = certificates::https_configs(&prepared.snapshot, &previous, &mut rejections);
@@ -90,7 +117,12 @@ impl Warmer {
         }
         resolve_new(&prepared.new_clusters).await;
         let PreparedConfig { snapshot, route_tables, clusters, .. } = prepared;
-        Ok(ActiveConfig { snapshot, route_tables, clusters, plugins, https, modules: hashes })
+        Ok(ActiveConfig { snapshot, route_tables, clusters, plugins, failed_plugins, https, modules: hashes })
+    }
+
+    /// Returns true if a configuration serves although the plugin does not load.
+    fn can_skip(&self, plugin: &Plugin) -> bool {
+        self.skips_failed_plugins() && plugin.failure == FailurePolicy::Open
     }
 
     /// Loads each module once, for all plugins that run it.
@@ -152,12 +184,28 @@ impl Warmer {
         outcomes
     }
 
-    /// Starts the VMs of one plugin, or of several that share VMs. If a plugin of the group fails to start, the result
-    /// has its rejection only: the other plugins of the group do not run either.
-    async fn start_group(&self, models: Vec<Arc<Plugin>>, module: Module) -> Vec<StartResult> {
-        let names: Vec<PluginName> = models.iter().map(|model| model.name.clone()).collect();
-        let hash = module.hash();
+    /// Starts the VMs of one plugin, or of several that share VMs. If a plugin of the group fails to start and cannot be
+    /// skipped, the result has its rejection only: the other plugins of the group do not run either. If it can, the
+    /// others start without it.
+    async fn start_group(&self, mut models: Vec<Arc<Plugin>>, module: Module) -> Vec<StartResult> {
         let _permit = self.starts.acquire().await; // The semaphore is never closed.
+        let mut results = Vec::new();
+        loop {
+            let mut started = self.start_together(&models, &module).await;
+            let has_failed = |model: &Arc<Plugin>| matches!(&*started, [(name, Err(_))] if *name == model.name);
+            let failed = models.iter().position(has_failed);
+            results.append(&mut started);
+            match failed.filter(|index| models.len() > 1 && self.can_skip(&models[*index])) {
+                Some(index) => drop(models.remove(index)),
+                None => return results,
+            }
+        }
+    }
+
+    /// Starts the VMs of plugins that share them, or returns the rejection of the first one that fails.
+    async fn start_together(&self, models: &[Arc<Plugin>], module: &Module) -> Vec<StartResult> {
+        let names: Vec<PluginName> = models.iter().map(|model| model.name.clone()).collect();
+        let (hash, module, models) = (module.hash(), module.clone(), models.to_vec());
         let options = VmPoolOptions {
             workers: self.options.workers,
             state: Arc::clone(&self.options.state),
@@ -244,6 +292,20 @@ fn unchanged(models: &[Arc<Plugin>], module: &Module, previous: &ActiveConfig) -
         pool.plugin_count() == running.len() && running.iter().all(|plugin| Arc::ptr_eq(plugin.pool(), pool));
     let started = |plugin: ActivePlugin| (plugin.model.name.clone(), Ok(StartedPlugin { plugin, module: hash }));
     is_complete.then(|| running.into_iter().map(started).collect())
+}
+
+/// Returns the running version of a plugin that can serve in place of a newer one. A plugin that shares its VM cannot,
+/// because that VM would run the former versions of the other plugins, too.
+fn running_version(name: &PluginName, previous: &ActiveConfig) -> Option<StartedPlugin> {
+    let plugin = previous.plugins.get(name).filter(|plugin| plugin.pool().plugin_count() == 1)?;
+    Some(StartedPlugin { plugin: plugin.clone(), module: *previous.modules.get(name)? })
+}
+
+/// Logs and returns the failure of a plugin that is skipped, or replaced by its previous version.
+fn failed_plugin(plugin: &Plugin, rejection: &Rejection, previous_serves: bool) -> FailedPlugin {
+    let Rejection { field, reason, hint, .. } = rejection;
+    warn!(plugin = %plugin.name, previous_serves, hint, "a filter with FailOpen does not load: {field}: {reason}");
+    FailedPlugin { failure: plugin.failure, reason: Arc::from(format!("{field}: {reason}")) }
 }
 
 fn rejection(plugin: &PluginName, field: &str, reason: String, hint: String) -> Rejection {

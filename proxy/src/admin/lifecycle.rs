@@ -1,22 +1,38 @@
 //! `/ready`, `/drain`, `/quit`, `/logging`: readiness, shutdown, and the level of the process log.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use tracing::info;
 use tracing::level_filters::LevelFilter;
+use weir_model::{DownstreamTls, Listener};
 
 use crate::admin::response::{AdminResponse, text};
 use crate::admin::state::{AdminState, ShutdownMode};
 
-/// `GET /ready`: 200 once a configuration serves; 503 before that, and while draining, so that load balancers stop
-/// sending.
+/// `GET /ready`: 200 once a configuration serves; 503 before that, while draining, and while the proxy lacks the
+/// certificate that its listeners or clusters need, so that load balancers stop sending.
 pub(super) fn ready(state: &AdminState, _query: &str) -> AdminResponse {
     if state.drain.is_draining() {
         text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else if state.status.is_ready() {
-        text(StatusCode::OK, "ready\n")
-    } else {
+    } else if !state.status.is_ready() {
         text(StatusCode::SERVICE_UNAVAILABLE, "no configuration serves yet\n")
+    } else if let Some(reason) = certificate_outage(state) {
+        text(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n"))
+    } else {
+        text(StatusCode::OK, "ready\n")
     }
+}
+
+/// Returns the reason for which mutual TLS fails, if a listener or a cluster of the active configuration uses it.
+fn certificate_outage(state: &AdminState) -> Option<String> {
+    let outage = state.identity.outage()?;
+    let active = state.active.load();
+    let needs_mutual_tls = |listener: &&Arc<Listener>| matches!(listener.tls, Some(DownstreamTls::Mesh { .. }));
+    let listeners = active.snapshot.listeners.values().filter(needs_mutual_tls).count();
+    let clusters = active.snapshot.clusters.values().filter(|cluster| cluster.tls.is_some()).count();
+    (listeners + clusters > 0)
+        .then(|| format!("mutual TLS of {listeners} listeners and {clusters} clusters fails: {outage}"))
 }
 
 /// `POST /drain`: starts a graceful shutdown.

@@ -3,7 +3,7 @@
 //!
 //! | page | method | |
 //! |---|---|---|
-//! | `/ready` | GET | 200 once a configuration serves, 503 before that and while draining |
+//! | `/ready` | GET | 200 once a configuration serves, 503 before that, while draining, and without the certificate that its mutual TLS needs |
 //! | `/stats/prometheus` | GET | metrics |
 //! | `/config_dump` | GET | the active configuration and the last rejection |
 //! | `/clusters`, `/listeners`, `/plugins` | GET | state of each |

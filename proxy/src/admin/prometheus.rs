@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use http::StatusCode;
 use weir_host_abi::abi::metric::MetricKind;
@@ -17,6 +18,7 @@ use weir_host_abi::shared::Metric;
 use crate::admin::response::{AdminResponse, content_of_type};
 use crate::admin::state::AdminState;
 use crate::filter::SharedPluginState;
+use crate::identity::Identity;
 use crate::telemetry::{Exposition, Family};
 use crate::upstream::ClusterCounts;
 
@@ -28,6 +30,8 @@ pub(super) fn metrics(state: &AdminState, _query: &str) -> AdminResponse {
     let mut exposition = Exposition::default();
     exposition.data_plane(&state.metrics);
     clusters(state, &mut exposition);
+    failed_plugins(state, &mut exposition);
+    certificate(&state.identity, &mut exposition);
     plugins(&state.plugin_state, &mut exposition);
     content_of_type(StatusCode::OK, CONTENT_TYPE, exposition.finish())
 }
@@ -69,6 +73,31 @@ fn clusters(state: &AdminState, exposition: &mut Exposition) {
         for (cluster, counts) in &counts {
             exposition.sample(family.name, &[("cluster", cluster.as_str())], read(counts));
         }
+    }
+}
+
+fn failed_plugins(state: &AdminState, exposition: &mut Exposition) {
+    let help = "1 for each filter whose newest version does not load.";
+    let family = Family::gauge("weir_filter_not_loaded", help);
+    exposition.family(&family);
+    for plugin in state.active.load().failed_plugins.keys() {
+        exposition.sample(family.name, &[("filter", plugin.as_str())], 1);
+    }
+}
+
+/// Writes the remaining time of the workload certificate. A proxy that never had one has no sample.
+fn certificate(identity: &Identity, exposition: &mut Exposition) {
+    let help = "Seconds until the workload certificate ends; negative once it has ended.";
+    let family = Family::gauge("weir_certificate_expiry_seconds", help);
+    if let Some(not_after) = identity.not_after() {
+        let left = match not_after.duration_since(SystemTime::now()) {
+            Ok(left) => left.as_secs_f64(),
+            Err(ended) => -ended.duration().as_secs_f64(),
+        };
+        exposition.single(&family, format_args!("{left:.3}"));
+        let help = "Failed attempts to obtain the workload certificate.";
+        let family = Family::counter("weir_certificate_renewal_failures_total", help);
+        exposition.single(&family, identity.renewal_failures());
     }
 }
 

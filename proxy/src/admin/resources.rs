@@ -124,6 +124,39 @@ struct PluginStatus<'a> {
     limits: &'a PluginLimits,
     restart_failures: u64,
     last_failure: Option<String>,
+    /// The reason why a newer version of the plugin does not load. This version serves.
+    load_failure: Option<&'a str>,
+}
+
+/// A plugin of which no version is loaded.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FailedPluginStatus<'a> {
+    name: &'a PluginName,
+    failure_policy: FailurePolicy,
+    /// `notLoaded`.
+    state: &'static str,
+    /// Streams that went on without the plugin.
+    skipped_streams: u64,
+    /// The reason why the plugin does not load.
+    load_failure: &'a str,
+}
+
+/// One entry of `/plugins`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum PluginEntry<'a> {
+    Loaded(Box<PluginStatus<'a>>),
+    Failed(FailedPluginStatus<'a>),
+}
+
+impl PluginEntry<'_> {
+    fn name(&self) -> &PluginName {
+        match self {
+            Self::Loaded(status) => status.name,
+            Self::Failed(status) => status.name,
+        }
+    }
 }
 
 /// `GET /plugins`: the plugins of the active configuration.
@@ -142,7 +175,7 @@ pub(super) fn plugins(state: &AdminState, _query: &str) -> AdminResponse {
             limited.insert("sharedData", evicted);
         }
         let (vms, pause) = (plugin.stats.vms.load(Ordering::Relaxed), plugin.stats.breaker_pause());
-        plugins.push(PluginStatus {
+        plugins.push(PluginEntry::Loaded(Box::new(PluginStatus {
             state: match pause {
                 Some(_) => "policy",
                 None if vms == 0 && plugin.model.isolation != Isolation::Stream => "starting",
@@ -166,9 +199,20 @@ pub(super) fn plugins(state: &AdminState, _query: &str) -> AdminResponse {
             breaker_opened: sum(|metrics| metrics.breaker_opened.value()),
             restart_failures: plugin.pool().restart_failures.load(Ordering::Relaxed),
             last_failure: plugin.stats.last_failure(),
-        });
+            load_failure: active.failed_plugins.get(name).map(|failed| &*failed.reason),
+        })));
     }
-    plugins.sort_by_key(|plugin| plugin.name);
+    for (name, failed) in active.failed_plugins.iter().filter(|(name, _)| !active.plugins.contains_key(name)) {
+        let workers = state.metrics.workers.iter();
+        plugins.push(PluginEntry::Failed(FailedPluginStatus {
+            name,
+            failure_policy: failed.failure,
+            state: "notLoaded",
+            skipped_streams: workers.map(|worker| worker.plugin(name).skipped.value()).sum(),
+            load_failure: &failed.reason,
+        }));
+    }
+    plugins.sort_by(|one, other| one.name().cmp(other.name()));
     json(&plugins)
 }
 

@@ -143,7 +143,7 @@ fn respond(state: &AdminState, method: &Method, uri: &Uri, headers: &HeaderMap) 
 }
 
 static PAGES: [Page; 10] = [
-    Page::get("/ready", "200 once a configuration serves", lifecycle::ready),
+    Page::get("/ready", "200 while the proxy can serve, else 503 and the reason", lifecycle::ready),
     Page::get("/stats/prometheus", "metrics", prometheus::metrics),
     Page::get("/config_dump", "active configuration, and the last rejection", config_dump::config_dump),
     Page::get("/clusters", "clusters, their endpoints and counts", resources::clusters),

@@ -9,6 +9,7 @@ use crate::active::ActiveConfig;
 use crate::config::ConfigStatus;
 use crate::drain::DrainWatcher;
 use crate::filter::SharedPluginState;
+use crate::identity::Identity;
 use crate::listener::ListenerStatus;
 use crate::telemetry::{LogLevelHandle, Metrics};
 
@@ -24,6 +25,8 @@ pub(crate) struct AdminState {
     pub(crate) metrics: Arc<Metrics>,
     /// The metrics that plugins define.
     pub(crate) plugin_state: Arc<SharedPluginState>,
+    /// The workload identity of the proxy.
+    pub(crate) identity: Arc<Identity>,
     /// The level of the process log; `None` if this process does not own its log.
     pub(crate) log_level: Option<LogLevelHandle>,
     /// The state of the graceful shutdown.

@@ -17,7 +17,7 @@ use crate::task;
 pub(super) async fn run(options: AgentOptions) -> anyhow::Result<()> {
     let AgentOptions { urls, node, join_token, socket, cache, log_format: _ } = options;
     let control_plane = ControlPlane::new(&urls).map_err(|reason| anyhow!("--xds {reason}"))?;
-    let identity = Identity::empty();
+    let identity = Identity::issued_by(&control_plane);
     let files = ReplicaFiles::new(&ReplicaFilesOptions {
         cache: &cache,
         folder: "identity",

@@ -26,7 +26,7 @@ use weir_model::write_atomic;
 pub use crate::telemetry::LogFormat;
 pub use bootstrap::{AgentOptions, Bootstrap, CompileOptions, ConfigSourceOptions, ValidateOptions};
 
-use crate::active::{AuthenticatedControlPlane, ModuleLoader, ModuleLoaderOptions, Warmer, WarmerOptions};
+use crate::active::{AuthenticatedControlPlane, ModuleLoader, ModuleLoaderOptions, OpenFailure, Warmer, WarmerOptions};
 use crate::admin::{AdminServer, AdminState, ShutdownMode};
 use crate::app::shutdown::Shutdown;
 use crate::app::signals::{SignalAction, SignalListener};
@@ -125,6 +125,7 @@ impl App {
             listeners: listeners.statuses(),
             metrics: Arc::clone(&metrics),
             plugin_state: Arc::clone(&plugin_state),
+            identity: Arc::clone(&identity),
             log_level,
             drain: drain_watcher,
             shutdown_requests: shutdown_sender,
@@ -218,7 +219,11 @@ fn warmer(
             });
         }
     });
-    Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers })
+    let open_failure = match &bootstrap.source {
+        ConfigSourceOptions::Files(_) => OpenFailure::Skip,
+        ConfigSourceOptions::ControlPlane { .. } => OpenFailure::Reject, // `XdsSource` marks the plugin as failed.
+    };
+    Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers, open_failure })
 }
 
 /// Returns the control plane of the bootstrap; `None` if the configuration comes from files.
@@ -231,13 +236,13 @@ fn control_plane(source: &ConfigSourceOptions) -> anyhow::Result<Option<Arc<Cont
 
 /// Returns the identity of the proxy, and starts its renewal. Without mutual TLS, it stays empty.
 fn init_identity(bootstrap: &Bootstrap, control_plane: Option<&Arc<ControlPlane>>) -> anyhow::Result<Arc<Identity>> {
-    let identity = Identity::empty();
     let Some(control_plane) = control_plane.filter(|control_plane| control_plane.is_mutual()) else {
-        return Ok(identity);
+        return Ok(Identity::empty());
     };
     let ConfigSourceOptions::ControlPlane { urls, node, gateway, join_token, .. } = &bootstrap.source else {
-        return Ok(identity);
+        return Ok(Identity::empty());
     };
+    let identity = Identity::issued_by(control_plane);
     let files = ReplicaFiles::new(&ReplicaFilesOptions {
         cache: &bootstrap.cache,
         folder: "identity",

@@ -11,7 +11,7 @@ use weir_file_source::{FileSource, default_compiler};
 use weir_loader::CompilerProcess;
 use weir_resources::{Compiled, Diagnostic};
 
-use crate::active::{ActiveConfig, ModuleLoader, ModuleLoaderOptions, Warmer, WarmerOptions, prepare};
+use crate::active::{ActiveConfig, ModuleLoader, ModuleLoaderOptions, OpenFailure, Warmer, WarmerOptions, prepare};
 use crate::app::bootstrap::ValidateOptions;
 use crate::config::{diagnostics, format_diagnostics};
 use crate::filter::SharedPluginState;
@@ -49,7 +49,8 @@ async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<
     };
     let modules = ModuleLoader::new(modules, Arc::new(Metrics::new(1)));
     let (restarts, _unused) = mpsc::channel(1);
-    let warmer = Warmer::new(WarmerOptions { modules, state: SharedPluginState::new(""), restarts, workers: 1 });
+    let (state, open_failure) = (SharedPluginState::new(""), OpenFailure::Reject);
+    let warmer = Warmer::new(WarmerOptions { modules, state, restarts, workers: 1, open_failure });
     let previous = Arc::new(ActiveConfig::empty());
     let prepared = prepare(Arc::new(compiled.snapshot.clone()), &previous);
     match warmer.warm(prepared, previous).await {

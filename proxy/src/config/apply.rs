@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use weir_file_source::ConfigUpdate;
 
 use crate::config::state::ConfigState;
@@ -26,6 +27,7 @@ pub(crate) async fn apply_updates(
     drain_timeout: Duration,
 ) {
     loop {
+        let retry_at = state.retry_at();
         tokio::select! {
             Ok(()) = updates.changed() => {
                 let Some(update) = updates.borrow_and_update().clone() else { continue };
@@ -34,7 +36,16 @@ pub(crate) async fn apply_updates(
             warmed = state.warmed() => {
                 state.publish(warmed); // Modules and plugins are ready: the one swap.
             }
+            () = sleep_until_some(retry_at) => state.retry(), // A filter that was skipped may load by now.
             () = drain.signaled() => return state.drain(drain_timeout),
         }
+    }
+}
+
+/// Waits until a time; `None` is never.
+async fn sleep_until_some(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

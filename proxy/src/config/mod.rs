@@ -20,6 +20,7 @@ mod state;
 mod candidate;
 mod publish;
 mod status;
+mod resource_versions;
 mod last_known_good;
 
 pub(crate) use apply::apply_updates;

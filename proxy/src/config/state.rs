@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 use weir_file_source::ConfigUpdate;
 use weir_model::{Discovery, Rejection};
@@ -15,6 +16,7 @@ use crate::active::{ActiveConfig, Warmer, prepare};
 use crate::config::candidate::{Candidate, Candidates, WarmedCandidate, Warming};
 use crate::config::publish::Publisher;
 use crate::config::status::ConfigStatus;
+use crate::limits::REJECTED_RETRY_INTERVAL;
 use crate::listener::ListenerSet;
 use crate::task;
 use crate::telemetry::Metrics;
@@ -53,6 +55,14 @@ pub(crate) struct ConfigState {
     latest_number: u64,
     /// The last reported rejection of the newest update; an equal one is not reported again.
     last_rejection: Option<Arc<Vec<Diagnostic>>>,
+    /// The newest change, if it serves without the newest version of some plugins, and the time of its next retry.
+    retry: Option<RetryOfSkipped>,
+}
+
+/// A change that serves without the newest version of some plugins.
+struct RetryOfSkipped {
+    compiled: Arc<Compiled>,
+    at: Instant,
 }
 
 /// The result of applying a change.
@@ -69,7 +79,7 @@ pub(crate) enum ApplyResult {
 impl ConfigState {
     /// Returns a state with an empty active configuration.
     pub(crate) fn new(options: ConfigStateOptions) -> Self {
-        Self { options, candidates: Candidates::default(), latest_number: 0, last_rejection: None }
+        Self { options, candidates: Candidates::default(), latest_number: 0, last_rejection: None, retry: None }
     }
 
     /// Applies the first configuration and waits for the result.
@@ -84,7 +94,7 @@ impl ConfigState {
     /// Builds routes and clusters, binds new listeners, and starts warming. Does not wait. Returns `Rejected` if a step
     /// fails, else `None`. Older candidates continue: they are valid configurations, too.
     pub(crate) fn prepare(&mut self, update: ConfigUpdate) -> Option<ApplyResult> {
-        self.latest_number = update.number;
+        (self.latest_number, self.retry) = (update.number, None);
         let compiled = match update.outcome {
             Ok(compiled) => compiled,
             Err(diagnostics) => return Some(self.reject_diagnostics(diagnostics)),
@@ -100,6 +110,19 @@ impl ConfigState {
         let warming = Warming(task::spawn("warm configuration", warming));
         self.candidates.push(Candidate { number: self.latest_number, compiled, listeners, warming });
         None
+    }
+
+    /// Returns the time of the next retry of a change that serves without some plugins; `None` without such a change.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.retry.as_ref().map(|retry| retry.at)
+    }
+
+    /// Applies the change again that serves without some plugins.
+    pub(crate) fn retry(&mut self) {
+        if let Some(RetryOfSkipped { compiled, .. }) = self.retry.take() {
+            let (number, files) = (self.latest_number, Arc::default());
+            self.prepare(ConfigUpdate { number, outcome: Ok(compiled), files });
+        }
     }
 
     /// Waits for the next candidate whose warming has finished, with success or failure. Cancel-safe.
@@ -120,6 +143,10 @@ impl ConfigState {
             Some(Err(rejections)) => return self.reject_resources(&compiled, &rejections),
             None => return self.reject_diagnostics(Arc::new(vec![bug()])),
         };
+        if is_newest && self.options.warmer.skips_failed_plugins() && !next.failed_plugins.is_empty() {
+            self.retry =
+                Some(RetryOfSkipped { compiled: Arc::clone(&compiled), at: Instant::now() + REJECTED_RETRY_INTERVAL });
+        }
         let current = self.options.publisher.current();
         let unchanged = self.options.status.is_ready() && next.serves_same(&current);
         if !unchanged {

@@ -26,9 +26,11 @@ use weir_resources::Compiled;
 use weir_xds::client::{ParsedResponse, mesh_id};
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use weir_xds::{ClientState, PersistedResource, Report, ResourceCache, ResourceType};
+use weir_xds::{ClientState, FailedVersion, PersistedResource, Report, ReportedFailure, ResourceCache, ResourceType};
 
 use crate::config::last_known_good::{AcceptedResources, LastKnownGood};
+use crate::config::last_known_good::{AcceptedResources, LastKnownGood};
+use crate::config::resource_versions::{PluginVersions, ResourceVersions};
 use crate::config::state::UpdateOutcome;
 use crate::control_plane::{ControlPlane, ReplicaIndex};
 use crate::identity::Identity;
@@ -63,7 +65,7 @@ pub(crate) struct XdsSource {
     /// The decoded resources.
     resources: ResourceCache,
     /// The encoded form of every accepted resource, for the last known good file.
-    accepted: BTreeMap<(ResourceType, String), Arc<PersistedResource>>,
+    accepted: ResourceVersions,
     /// Kinds with at least one response. Before the first response of a wildcard kind, its set is not complete.
     received_kinds: BTreeSet<ResourceType>,
     /// The time from which resources that are referenced but not received are treated as absent.
@@ -77,13 +79,21 @@ pub(crate) struct XdsSource {
     /// The number of the update that serves.
     active_update: u64,
     /// Resources that cannot be applied, and the reasons.
-    apply_errors: BTreeMap<(ResourceType, String), String>,
+    apply_errors: BTreeMap<(ResourceType, String), ApplyError>,
     /// Resources whose last received version is invalid, and the reasons.
     decode_errors: BTreeMap<(ResourceType, String), String>,
     /// The last report sent on this stream.
     last_report: Option<Report>,
     /// The time of the next retry of resources that could not be applied.
     retry_at: Option<Instant>,
+}
+
+/// The reason for which a resource cannot be applied.
+#[derive(Debug)]
+struct ApplyError {
+    reason: String,
+    /// True if requests that need the resource fail.
+    is_blocking: bool,
 }
 
 /// The last update passed to the configuration walk.
@@ -93,6 +103,8 @@ struct LatestUpdate {
     number: u64,
     /// The ADS nonce of the newest response that it contains; `None` before the first response of this stream.
     nonce: Option<u64>,
+    /// The newest versions of plugins in it, without those that have failed.
+    plugins: PluginVersions,
 }
 
 /// The request side of a stream.
@@ -121,7 +133,7 @@ impl XdsSource {
             client: ClientState::new(node),
             mesh: None,
             resources: ResourceCache::default(),
-            accepted: BTreeMap::new(),
+            accepted: ResourceVersions::default(),
             received_kinds: BTreeSet::new(),
             missing_deadline: None,
             published_version: None,
@@ -185,6 +197,7 @@ impl XdsSource {
             Err(reason) => return reason,
         };
         self.replica = Some(replica);
+        let mut renewals = self.options.identity.renewals();
         let (requests, receiver) = mpsc::channel(XDS_REQUEST_QUEUE);
         self.last_report = None;
         self.latest.nonce = None; // Nonces of the previous stream mean nothing on this one.
@@ -211,6 +224,7 @@ impl XdsSource {
                     Err(status) => return status_text(&status),
                 },
                 () = sleep_until(missing_deadline) => self.on_missing_timeout(),
+                Ok(()) = renewals.changed() => {} // The report has the failure, if there is one.
                 Some(outcome) = self.outcomes.recv() => self.on_outcome(outcome),
                 () = sleep_until(retry_at) => self.retry_rejected(),
             }
@@ -256,6 +270,7 @@ impl XdsSource {
     fn apply(&mut self, changes: &ParsedResponse) -> BTreeMap<String, Vec<Rejection>> {
         let mut rejected = BTreeMap::new();
         for (name, version, resource) in &changes.updated {
+            let replaces_failed = self.resources.is_failed(changes.resource_type, name);
             match self.resources.upsert(changes.resource_type, name, resource) {
                 Ok(()) => {
                     let (kind, resource) = (changes.resource_type, resource.clone());
@@ -265,7 +280,7 @@ impl XdsSource {
                         version: version.clone(),
                         resource,
                     };
-                    self.accepted.insert((kind, name.clone()), Arc::new(saved));
+                    self.accepted.insert(saved, replaces_failed);
                 }
                 Err(rejections) => {
                     rejected.insert(name.clone(), rejections);
@@ -274,7 +289,7 @@ impl XdsSource {
         }
         for name in &changes.removed {
             self.resources.remove(changes.resource_type, name);
-            self.accepted.remove(&(changes.resource_type, name.clone()));
+            self.accepted.remove(changes.resource_type, name);
         }
         rejected
     }
@@ -297,7 +312,7 @@ impl XdsSource {
     fn required_names(&mut self, kind: ResourceType) -> BTreeSet<String> {
         let required = self.resources.prune_and_list_required(kind);
         if !kind.is_wildcard() {
-            self.accepted.retain(|(other, name), _| *other != kind || required.contains(name));
+            self.accepted.retain(kind, &required);
         }
         required
     }
@@ -318,8 +333,10 @@ impl XdsSource {
             Ok(snapshot) if self.published_version == Some(snapshot.version) => return,
             Ok(snapshot) => {
                 self.published_version = Some(snapshot.version);
-                let resources = self.accepted.values().cloned().collect();
-                self.last_known_good.save(AcceptedResources { mesh: self.mesh.clone(), resources });
+                let resources = &self.resources;
+                self.latest.plugins =
+                    self.accepted.working_plugins(|name| resources.is_failed(ResourceType::Plugin, name));
+                self.save();
                 Ok(Arc::new(Compiled::from_wire(snapshot)))
             }
             Err(rejections) => Err(Arc::new(rejections.into_iter().map(Compiled::wire_diagnostic).collect())),
@@ -331,13 +348,25 @@ impl XdsSource {
     /// Returns the report of active and failed resources, if it differs from the last one and the control plane
     /// supports reports.
     fn report(&mut self) -> Option<DeltaDiscoveryRequest> {
-        let LatestUpdate { number, nonce } = self.latest;
+        let LatestUpdate { number, nonce, .. } = self.latest;
         let reported = self.last_report.as_ref().map_or(0, |report| report.nonce);
         let nonce = nonce.filter(|_| self.active_update == number).unwrap_or(reported);
         self.client.report_nonce()?;
-        let failed = self.decode_errors.iter().chain(&self.apply_errors);
-        let failed = failed.map(|((kind, name), reason)| (*kind, name.clone(), reason.clone()));
-        let report = Report { nonce, failed: failed.collect() };
+        let failure = |kind: ResourceType, name: &String, reason: &String, is_blocking| ReportedFailure {
+            resource_type: kind,
+            name: name.clone(),
+            reason: reason.clone(),
+            is_blocking,
+        };
+        let invalid = self.decode_errors.iter().map(|((kind, name), reason)| {
+            let is_blocking = !self.accepted.contains(*kind, name);
+            failure(*kind, name, reason, is_blocking)
+        });
+        let failed = self.apply_errors.iter();
+        let failed = failed.map(|((kind, name), error)| failure(*kind, name, &error.reason, error.is_blocking));
+        let failed = invalid.chain(failed);
+        let certificate_failure = self.options.identity.renewals().borrow().clone();
+        let report = Report { nonce, failed: failed.collect(), certificate_failure };
         if self.last_report.as_ref() == Some(&report) {
             return None;
         }
@@ -367,19 +396,58 @@ impl XdsSource {
     fn on_outcome(&mut self, outcome: UpdateOutcome) {
         if outcome.rejections.is_empty() {
             self.active_update = outcome.number;
-            let failed = self.resources.failed();
-            self.apply_errors.retain(|resource, _| failed.contains(resource));
+            let resources = &self.resources;
+            self.apply_errors.retain(|(kind, name), _| resources.is_failed(*kind, name));
+            if outcome.number == self.latest.number {
+                self.confirm_plugins();
+            }
         }
         for rejection in outcome.rejections {
-            let resource = &rejection.resource;
-            if self.resources.mark_failed(resource) {
-                let retry_s = REJECTED_RETRY_INTERVAL.as_secs();
-                warn!(%resource, retry_s, "left out until it changes or is retried; its previous version serves");
+            let failed = self.resources.mark_failed(&rejection, outcome.number, self.latest.number);
+            let Rejection { resource, field, reason, .. } = rejection;
+            let retry_s = REJECTED_RETRY_INTERVAL.as_secs();
+            if failed.is_some() {
                 self.retry_at.get_or_insert_with(|| Instant::now() + REJECTED_RETRY_INTERVAL);
             }
-            let Rejection { resource, field, reason, .. } = rejection;
-            self.apply_errors
-                .insert((ResourceType::from_resource_kind(resource.kind), resource.name), format!("{field}: {reason}"));
+            let key = (ResourceType::from_resource_kind(resource.kind), resource.name.clone());
+            let is_blocking = self.resources.is_blocking(key.0, &key.1);
+            let error = ApplyError { reason: format!("{field}: {reason}"), is_blocking };
+            match failed {
+                Some(FailedVersion::Newest) => {
+                    warn!(%resource, retry_s, "left out until it changes or is retried; its previous version serves");
+                    self.apply_errors.insert(key, error);
+                }
+                Some(FailedVersion::LastGood) => {
+                    warn!(%resource, retry_s, "its previous version cannot be applied, either: {field}: {reason}");
+                    self.apply_errors.entry(key).or_insert(error).is_blocking = is_blocking;
+                }
+                None => drop(self.apply_errors.entry(key).or_insert(error)),
+            }
+        }
+    }
+
+    /// Records the plugins of the newest update, which serves, as the last good ones.
+    fn confirm_plugins(&mut self) {
+        let changed = self.accepted.confirm(&self.latest.plugins);
+        if changed.is_empty() {
+            return;
+        }
+        self.set_last_good_plugins(&changed);
+        self.save();
+    }
+
+    /// Stores the accepted resources for the next start.
+    fn save(&self) {
+        let resources = self.accepted.to_store();
+        self.last_known_good.save(AcceptedResources { mesh: self.mesh.clone(), resources });
+    }
+
+    fn set_last_good_plugins(&mut self, plugins: &PluginVersions) {
+        for (name, plugin) in plugins {
+            if let Err(rejections) = self.resources.set_last_good_plugin(name, &plugin.resource) {
+                warn!(name, ?rejections, "the last good version of a filter is not valid any more");
+                self.accepted.remove_good_plugin(name);
+            }
         }
     }
 
@@ -396,24 +464,26 @@ impl XdsSource {
         if saved.resources.is_empty() {
             return;
         }
-        for resource in saved.resources {
-            let PersistedResource { resource_type: kind, name, version, resource: content } = &resource;
+        self.accepted = ResourceVersions::restore(saved.resources);
+        for resource in self.accepted.newest() {
+            let PersistedResource { resource_type: kind, name, version, resource: content } = &*resource;
             match self.resources.upsert(*kind, name, content) {
-                Ok(()) => {
-                    self.client.restore(*kind, name, version);
-                    self.accepted.insert((*kind, name.clone()), Arc::new(resource));
+                Ok(()) => self.client.restore(*kind, name, version),
+                Err(rejections) => {
+                    // An older proxy accepted it. The control plane sends it again.
+                    warn!(?kind, name, ?rejections, "a stored resource is not valid any more");
+                    self.accepted.remove(*kind, name);
                 }
-                // An older proxy accepted it. The control plane sends it again.
-                Err(rejections) => warn!(?kind, name, ?rejections, "a stored resource is not valid any more"),
             }
         }
+        self.set_last_good_plugins(&self.accepted.good_plugins());
         for kind in ResourceType::ALL {
             let required = self.required_names(kind);
             // The requests are sent when the stream opens.
             drop(self.client.subscribe(kind, required));
         }
         self.received_kinds.extend([ResourceType::Cluster, ResourceType::Listener]);
-        info!(resources = self.accepted.len(), "starting with the last known good configuration");
+        info!(resources = self.accepted.newest().len(), "starting with the last known good configuration");
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use weir_model::{ClusterName, Isolation};
+use weir_model::{ClusterName, Isolation, PluginName};
 
 use crate::filter::callout::ClusterMap;
 use crate::filter::instance::{ActivePlugin, EffectQueue, PluginHandle, VmHandle, VmHandleOptions};
 use crate::filter::tasks;
-use crate::telemetry::WorkerMetrics;
+use crate::telemetry::{PluginMetrics, WorkerMetrics};
 use crate::upstream::{Cluster, Upstreams};
 
 /// The plugins of one worker.
@@ -35,6 +35,11 @@ impl WorkerPlugins {
     /// Returns the plugins of a chain, in request order.
     pub(crate) fn chain(&self, plugins: &[ActivePlugin]) -> Rc<[PluginHandle]> {
         plugins.iter().map(|plugin| PluginHandle::new(&self.vm(plugin), plugin)).collect()
+    }
+
+    /// Returns the metrics of a plugin on this worker. Takes a lock.
+    pub(crate) fn metrics(&self, plugin: &PluginName) -> Arc<PluginMetrics> {
+        self.metrics.plugin(plugin)
     }
 
     /// Returns the VM of a plugin's group.

@@ -94,7 +94,8 @@ pub(crate) async fn renew_forever(options: IdentityOptions, identity: Arc<Identi
                     break;
                 }
                 Err(reason) => {
-                    log_failure(&options, identity.get().as_deref(), &reason);
+                    identity.record_renewal_failure(&reason);
+                    log_failure(&options, &identity, &reason);
                 }
             }
             let jitter = SmallRng::from_os_rng().random_range(0.5..1.0);
@@ -175,7 +176,7 @@ async fn renew_certificate(options: &IdentityOptions, current: &CurrentIdentity)
     let config = current.identity.client_config(&control_plane_workload(), b"h2");
     let (channel, replica) = options.control_plane.connect(Some(&config)).await?;
     let signed = request.sign(channel, None).await;
-    let identity = signed.inspect_err(|_| options.control_plane.demote(replica))?;
+    let identity = signed.inspect_err(|_| options.control_plane.demote(replica)).and_then(check_issued)?;
     if identity.id != current.identity.id {
         return Err(format!("the control plane has signed {}, not {}", identity.id, current.identity.id));
     }
@@ -190,8 +191,17 @@ async fn join(options: &IdentityOptions, path: &Path) -> Result<IssuedIdentity, 
     let token = token.map_err(|reason| format!("--join-token-path {}: this {reason}", path.display()))?;
     let (channel, replica) = options.control_plane.connect(Some(&token.client_config())).await?;
     let signed = request.sign(channel, Some(&token)).await;
-    let identity = signed.inspect_err(|_| options.control_plane.demote(replica))?;
+    let identity = signed.inspect_err(|_| options.control_plane.demote(replica)).and_then(check_issued)?;
     Ok(IssuedIdentity { identity, joined_by: Some(token_hash(&text)) })
+}
+
+/// Returns the identity if its certificate is valid by this machine's clock. Peers would reject it otherwise, and the
+/// current one serves on.
+fn check_issued(identity: WorkloadIdentity) -> Result<WorkloadIdentity, String> {
+    match identity.check() {
+        Ok(()) => Ok(identity),
+        Err(error) => Err(format!("the control plane has issued a certificate that is of no use here: {error}")),
+    }
 }
 
 /// Returns the hash that identifies a join token in the file. The token itself is not stored.
@@ -199,14 +209,17 @@ fn token_hash(token: &str) -> String {
     weir_model::ContentHash::of(&token.trim()).to_string()
 }
 
-fn log_failure(options: &IdentityOptions, current: Option<&CurrentIdentity>, reason: &str) {
+fn log_failure(options: &IdentityOptions, identity: &Identity, reason: &str) {
     let control_plane = &options.control_plane;
-    match current {
-        Some(current) => {
+    match (identity.get(), identity.outage()) {
+        (Some(current), _) => {
             let left_s = remaining_lifetime(&current.identity).as_secs();
             warn!(%control_plane, left_s, "the certificate is not renewed yet; the current one serves: {reason}");
         }
-        None => error!(%control_plane, "this proxy has no identity, and mutual TLS fails without one: {reason}"),
+        (None, Some(outage)) => error!(%control_plane, "mutual TLS fails: {outage}"),
+        (None, None) => {
+            error!(%control_plane, "this proxy has no identity, and mutual TLS fails without one: {reason}")
+        }
     }
 }
 

@@ -48,6 +48,8 @@ impl ListenerMetrics {
 pub(crate) struct PluginMetrics {
     /// Streams that passed the plugin.
     pub(crate) streams: Counter,
+    /// Streams that went on without the plugin, because it is not loaded and its failure policy is Open.
+    pub(crate) skipped: Counter,
     /// Failures of its VM by kind (`filter_trap`, `filter_deadline`, …).
     pub(crate) failures: CounterByKind,
     /// The number of times the breaker opened.
@@ -144,7 +146,9 @@ impl Metrics {
     pub(crate) fn remove_unused(&self, snapshot: &Snapshot) {
         for worker in &self.workers {
             retain(&worker.listeners, |name| snapshot.listeners.contains_key(name));
-            retain(&worker.plugins, |name| snapshot.plugins.contains_key(name));
+            let is_used =
+                |name: &PluginName| snapshot.plugins.contains_key(name) || snapshot.failed_plugins.contains_key(name);
+            retain(&worker.plugins, is_used);
         }
     }
 }

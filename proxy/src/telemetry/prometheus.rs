@@ -182,6 +182,9 @@ impl Exposition {
         let plugins = WorkerTotals::collect("filter", metrics, |worker| &worker.plugins);
         let counter = Family::counter("weir_filter_streams_total", "Streams that went through the plugin.");
         self.totals(&counter, &plugins, |plugin: &PluginMetrics| plugin.streams.value());
+        let help = "Streams that went on without the plugin: it is not loaded, and its failure policy is FailOpen.";
+        let counter = Family::counter("weir_filter_skipped_streams_total", help);
+        self.totals(&counter, &plugins, |plugin| plugin.skipped.value());
         let counter = Family::counter("weir_filter_failures_total", "Failures of the plugin's VM, by what failed.");
         self.family(&counter);
         for (plugin, handles) in &plugins.handles {

@@ -24,7 +24,7 @@ use crate::identity::Identity;
 use crate::limits::REMOVED_LISTENER_RETENTION;
 use crate::route::{Route, RouteTable};
 use crate::task;
-use crate::telemetry::{AccessLog, WorkerMetrics};
+use crate::telemetry::{AccessLog, PluginMetrics, WorkerMetrics};
 use crate::upstream::Upstreams;
 
 pub(crate) use timeouts::{AccessCheck, HasTimeout, TimeoutSweeper};
@@ -72,11 +72,19 @@ pub(crate) struct Worker {
 pub(crate) struct WorkerConfig {
     active: Arc<ActiveConfig>,
     filters: Rc<WorkerPlugins>,
-    /// The plugins of each route's chain, by the route's address. Filled by the route's first request.
-    chains: RefCell<FastMap<usize, Rc<[PluginHandle]>>>,
+    /// The chain of each route, by the route's address. Filled by the route's first request.
+    chains: RefCell<FastMap<usize, Rc<WorkerChain>>>,
     no_filters: Rc<[PluginHandle]>,
     has_tls_listeners: bool,
     has_access_policies: bool,
+}
+
+/// A route's chain on one worker.
+struct WorkerChain {
+    /// The plugins that streams pass, in request order.
+    plugins: Rc<[PluginHandle]>,
+    /// The metrics of the plugins that streams skip: they are not loaded, and their failure policy is Open.
+    skipped: Box<[Arc<PluginMetrics>]>,
 }
 
 impl Worker {
@@ -226,22 +234,31 @@ impl WorkerConfig {
         self.filters.chain(plugins)
     }
 
-    /// Returns the plugins of a route's chain, in request order. `route` must belong to this configuration.
+    /// Returns the plugins of a route's chain for a new stream, in request order, and counts the stream for each plugin
+    /// that it skips. `route` must belong to this configuration.
     pub(crate) fn chain(&self, route: &Arc<Route>) -> Rc<[PluginHandle]> {
-        let plugins = route.model.chain.plugins();
-        if plugins.is_empty() {
+        if route.model.chain.plugins().is_empty() {
             return Rc::clone(&self.no_filters);
         }
         let address = Arc::as_ptr(route) as usize;
-        if let Some(chain) = self.chains.borrow().get(&address) {
-            return Rc::clone(chain);
-        }
-        // A snapshot contains every plugin that its chains refer to. No stream passes through a singleton.
-        let plugins = plugins.iter().filter_map(|name| self.active.plugins.get(name));
+        let known = self.chains.borrow().get(&address).map(Rc::clone);
+        let chain = known.unwrap_or_else(|| {
+            let chain = Rc::new(self.new_chain(route));
+            self.chains.borrow_mut().insert(address, Rc::clone(&chain));
+            chain
+        });
+        chain.skipped.iter().for_each(|metrics| metrics.skipped.increment());
+        Rc::clone(&chain.plugins)
+    }
+
+    fn new_chain(&self, route: &Route) -> WorkerChain {
+        let names = route.model.chain.plugins();
+        // A configuration has every plugin that its chains name, except those that are skipped (invariant I9). No stream
+        // passes through a singleton.
+        let plugins = names.iter().filter_map(|name| self.active.plugins.get(name));
         let plugins: Vec<_> =
             plugins.filter(|plugin| plugin.model.isolation != Isolation::Singleton).cloned().collect();
-        let chain = self.filters.chain(&plugins);
-        self.chains.borrow_mut().insert(address, Rc::clone(&chain));
-        chain
+        let skipped = names.iter().filter(|name| self.active.skips(name)).map(|name| self.filters.metrics(name));
+        WorkerChain { plugins: self.filters.chain(&plugins), skipped: skipped.collect() }
     }
 }
