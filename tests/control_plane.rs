@@ -39,7 +39,9 @@ impl ControlPlane {
             ads: ads.local_addr().unwrap(),
             modules: modules.local_addr().unwrap(),
         };
-        spawn_background(async move { serve_ads(ads, snapshot_cache, ConnectedProxies::new()).await.unwrap() });
+        spawn_background(async move {
+            serve_ads(ads, snapshot_cache, ConnectedProxies::new(), "test".into()).await.unwrap()
+        });
         spawn_background(async move { serve_modules(modules, store).await.unwrap() });
         this
     }

@@ -1,8 +1,8 @@
 //! Changes of AuthorizationPolicies that take away access: streams in flight that are denied now end, others go on.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use harness::{
     BodySender, Client, Codec, ControlPlane, MeshPair, Origin, Proxy, Resources, body_channel, with_deadline,
@@ -10,7 +10,9 @@ use harness::{
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::Instant;
 
 /// The documented 5 s, and as much for a busy machine.
 const MAX_TIME: Duration = Duration::from_secs(10);
@@ -27,7 +29,7 @@ impl EventOrigin {
         let by_path = Arc::clone(&senders);
         let origin = Origin::start(Codec::Http1, move |request: Request<Incoming>| {
             let (sender, body) = body_channel();
-            by_path.lock().unwrap().insert(request.uri().path().to_owned(), sender);
+            by_path.lock().insert(request.uri().path().to_owned(), sender);
             async { Ok(Response::new(body)) }
         })
         .await;
@@ -35,7 +37,7 @@ impl EventOrigin {
     }
 
     fn sender(&self, path: &str) -> BodySender {
-        self.senders.lock().unwrap()[path].clone()
+        self.senders.lock()[path].clone()
     }
 
     /// Returns resources that forward everything here, without a request timeout.

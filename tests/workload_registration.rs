@@ -1,10 +1,11 @@
 //! Workloads that register themselves as endpoints, for as long as they renew their lease.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::{ClientResponse, ControlPlane, Origin, Proxy, Resources, wait_until};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// Returns a ServiceEntry without endpoints, behind the Gateway.
 fn empty_service() -> Resources {

@@ -1,9 +1,10 @@
 //! The two clocks of the process. Durations are measured by the monotonic clock, which cannot be set. Times
 //! for operators and other machines are those of the wall clock.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::limits::MIN_CLOCK_JUMP;

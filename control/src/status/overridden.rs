@@ -31,6 +31,7 @@ pub(super) fn overridden_routes(snapshot: &Snapshot) -> BTreeMap<ObjectId, Vec<S
     notes
 }
 
+#[expect(clippy::mutable_key_type, reason = "the compiled form of a pattern is a cache, which is no part of its value")]
 fn add_notes(listener: &ListenerName, host: &VirtualHost, notes: &mut BTreeMap<ObjectId, Vec<String>>) {
     let mut first: HashMap<RouteMatch, &Route> = HashMap::with_capacity(host.routes.len());
     for route in &host.routes {

@@ -234,7 +234,8 @@ fn create_identity(
         );
         return Err(StoreError::Lost(reason));
     }
-    if !is_older_release && !(is_empty && may_init) {
+    let is_new = is_empty && may_init;
+    if !is_older_release && !is_new {
         return Err(lost());
     }
     let identity = to_bytes(&StoreIdentity::new()?)?;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weir_model::Rejection;
 
 use crate::limits::{MAX_ERROR_BYTES, MAX_RESOURCES};
-use crate::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status, mesh_of};
+use crate::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status, is_weir, mesh_of};
 use crate::resource_type::ResourceType;
 
 /// gRPC's `INVALID_ARGUMENT`: the status code of every NACK.
@@ -34,7 +34,7 @@ pub struct ClientState {
 /// Returns the id of the mesh whose control plane has sent a response. `None` if the response has no id: other control
 /// planes send none, or one of each replica.
 pub fn mesh_id(response: &DeltaDiscoveryResponse) -> Option<&str> {
-    mesh_of(response.control_plane.as_ref()?)?
+    mesh_of(response.control_plane.as_ref()?)
 }
 
 /// The subscription to one resource type.
@@ -115,7 +115,7 @@ impl ClientState {
     /// Parses a response. Resources without a subscription are ignored. Returns `None` for an unknown type, which gets
     /// no ACK or NACK.
     pub fn on_response(&mut self, response: DeltaDiscoveryResponse) -> Option<ParsedResponse> {
-        if response.control_plane.as_ref().and_then(mesh_of).is_some() {
+        if response.control_plane.as_ref().is_some_and(is_weir) {
             self.report_nonce = response.nonce.parse().ok();
         }
         let resource_type = ResourceType::from_type_url(&response.type_url)?;

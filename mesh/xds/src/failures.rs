@@ -28,24 +28,31 @@ struct Failure {
     last_good_failed: bool,
 }
 
+/// The numbers of two updates.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UpdateNumbers {
+    /// The update in which a resource has failed.
+    pub(crate) failed: u64,
+    /// The newest update so far.
+    pub(crate) newest: u64,
+}
+
 impl Failures {
-    /// Records that a resource has failed in the update of number `failed_in`. `newest_update` is the number of the
-    /// newest update so far. Returns the failed version; `None` when its failure is known.
+    /// Records that a resource has failed in an update. Returns the failed version; `None` when its failure is known.
     pub(crate) fn record(
         &mut self,
         resource_type: ResourceType,
         name: &str,
         reason: &str,
-        failed_in: u64,
-        newest_update: u64,
+        updates: UpdateNumbers,
     ) -> Option<FailedVersion> {
         let key = (resource_type, name.to_owned());
         let Some(failure) = self.0.get_mut(&key) else {
-            let failure = Failure { reason: reason.into(), last_update: newest_update, last_good_failed: false };
+            let failure = Failure { reason: reason.into(), last_update: updates.newest, last_good_failed: false };
             self.0.insert(key, failure);
             return Some(FailedVersion::Newest);
         };
-        if failed_in <= failure.last_update || failure.last_good_failed {
+        if updates.failed <= failure.last_update || failure.last_good_failed {
             return None;
         }
         failure.last_good_failed = true;
@@ -88,15 +95,24 @@ mod tests {
     fn failure_of_later_update_is_that_of_last_good_version() {
         let (plugin, name) = (ResourceType::Plugin, "default/guard");
         let mut failures = Failures::default();
-        assert_eq!(failures.record(plugin, name, "traps", 3, 5), Some(FailedVersion::Newest));
+        assert_eq!(
+            failures.record(plugin, name, "traps", UpdateNumbers { failed: 3, newest: 5 }),
+            Some(FailedVersion::Newest)
+        );
         // The updates 4 and 5 still had the newest version.
-        assert_eq!(failures.record(plugin, name, "traps", 5, 6), None);
+        assert_eq!(failures.record(plugin, name, "traps", UpdateNumbers { failed: 5, newest: 6 }), None);
         assert!(!failures.has_last_good_failed(plugin, name));
-        assert_eq!(failures.record(plugin, name, "cannot be fetched", 6, 6), Some(FailedVersion::LastGood));
+        assert_eq!(
+            failures.record(plugin, name, "cannot be fetched", UpdateNumbers { failed: 6, newest: 6 }),
+            Some(FailedVersion::LastGood)
+        );
         assert!(failures.has_last_good_failed(plugin, name));
-        assert_eq!(failures.record(plugin, name, "cannot be fetched", 7, 7), None);
+        assert_eq!(failures.record(plugin, name, "cannot be fetched", UpdateNumbers { failed: 7, newest: 7 }), None);
         assert_eq!(failures.reason(plugin, name).map(|reason| &**reason), Some("traps"));
         assert!(failures.clear_if(|_, _| true) && !failures.contains(plugin, name));
-        assert_eq!(failures.record(plugin, name, "traps", 8, 8), Some(FailedVersion::Newest));
+        assert_eq!(
+            failures.record(plugin, name, "traps", UpdateNumbers { failed: 8, newest: 8 }),
+            Some(FailedVersion::Newest)
+        );
     }
 }

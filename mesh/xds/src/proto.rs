@@ -171,13 +171,14 @@ pub(crate) fn control_plane(mesh: Option<&str>) -> ControlPlane {
     ControlPlane { identifier }
 }
 
-/// Returns the id of the mesh in the identifier of a `weir-control`: `Some(None)` if it has none. `None` for other
-/// control planes.
-pub(crate) fn mesh_of(control_plane: &ControlPlane) -> Option<Option<&str>> {
-    match control_plane.identifier.strip_prefix(CONTROL_PLANE)? {
-        "" => Some(None),
-        rest => rest.strip_prefix('/').map(Some),
-    }
+/// Returns the id of the mesh in the identifier of a `weir-control`. `None` if it has none, and for other control planes.
+pub(crate) fn mesh_of(control_plane: &ControlPlane) -> Option<&str> {
+    control_plane.identifier.strip_prefix(CONTROL_PLANE)?.strip_prefix('/')
+}
+
+/// Returns true for a `weir-control`.
+pub(crate) fn is_weir(control_plane: &ControlPlane) -> bool {
+    control_plane.identifier == CONTROL_PLANE || mesh_of(control_plane).is_some()
 }
 
 /// Returns the type URL of a message, `type.googleapis.com/` and its full name.

@@ -25,7 +25,7 @@ use weir_model::{
 };
 
 use crate::decode::{self, DecodedCluster, DecodedListener, DecodedRouteTable, EndpointSource, RouteSource};
-use crate::failures::{FailedVersion, Failures};
+use crate::failures::{FailedVersion, Failures, UpdateNumbers};
 use crate::listener_routes::{build_route_table, referenced_clusters, rejection};
 use crate::proto::Any;
 use crate::resource_type::ResourceType;
@@ -224,7 +224,8 @@ impl ResourceCache {
         };
         self.built.tables.clear();
         let reason = format!("{field}: {reason}");
-        self.failures.record(resource_type, &resource.name, &reason, failed_in, newest_update)
+        let updates = UpdateNumbers { failed: failed_in, newest: newest_update };
+        self.failures.record(resource_type, &resource.name, &reason, updates)
     }
 
     /// Clears all failures, so that the next snapshot tries these resources again. Returns false when there were none.

@@ -99,9 +99,7 @@ impl HttpFilter for Auth {
                 if let Some(identity) = identity {
                     if let Some(consumer) = identity.consumer_header() {
                         headers.set(CONSUMER_HEADER, &consumer);
-                        if let Err(error) = AUTHENTICATED_CONSUMER.set(consumer.as_bytes()) {
-                            log::debug!("a later `auth` filter will remove the consumer header: {error}");
-                        }
+                        mark_consumer(&consumer);
                     }
                     for (name, value) in identity.token().iter().flat_map(|token| &token.headers) {
                         headers.set(name, value);
@@ -111,6 +109,13 @@ impl HttpFilter for Auth {
             }
             Decision::Deny(denial) => deny(&request, &denial),
         }
+    }
+}
+
+/// Marks the consumer header as set by an `auth` filter, so that a later one does not remove it.
+fn mark_consumer(consumer: &str) {
+    if let Err(error) = AUTHENTICATED_CONSUMER.set(consumer.as_bytes()) {
+        log::debug!("a later `auth` filter will remove the consumer header: {error}");
     }
 }
 

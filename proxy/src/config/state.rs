@@ -157,7 +157,7 @@ impl ConfigState {
             self.swap(next, &current);
             self.options.listeners.publish(listeners);
             self.warn_of_unused_overrides();
-            self.options.status.warn(&compiled.warnings);
+            ConfigStatus::warn(&compiled.warnings);
         }
         if is_newest {
             self.last_rejection = None;

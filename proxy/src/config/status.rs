@@ -89,7 +89,7 @@ impl ConfigStatus {
     }
 
     /// Logs the warnings about a configuration that serves now.
-    pub(super) fn warn(&self, warnings: &[Diagnostic]) {
+    pub(super) fn warn(warnings: &[Diagnostic]) {
         for warning in warnings.iter().take(MAX_LOGGED_REJECTIONS) {
             warn!("configuration warning: {}", warning.one_line());
         }

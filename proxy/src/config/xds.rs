@@ -29,7 +29,6 @@ use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, D
 use weir_xds::{ClientState, FailedVersion, PersistedResource, Report, ReportedFailure, ResourceCache, ResourceType};
 
 use crate::config::last_known_good::{AcceptedResources, LastKnownGood};
-use crate::config::last_known_good::{AcceptedResources, LastKnownGood};
 use crate::config::resource_versions::{PluginVersions, ResourceVersions};
 use crate::config::state::UpdateOutcome;
 use crate::control_plane::{ControlPlane, ReplicaIndex};

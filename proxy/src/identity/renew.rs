@@ -218,7 +218,7 @@ fn log_failure(options: &IdentityOptions, identity: &Identity, reason: &str) {
         }
         (None, Some(outage)) => error!(%control_plane, "mutual TLS fails: {outage}"),
         (None, None) => {
-            error!(%control_plane, "this proxy has no identity, and mutual TLS fails without one: {reason}")
+            error!(%control_plane, "this proxy has no identity, and mutual TLS fails without one: {reason}");
         }
     }
 }
