@@ -40,7 +40,7 @@ impl ControlPlane {
             modules: modules.local_addr().unwrap(),
         };
         spawn_background(async move {
-            serve_ads(ads, snapshot_cache, ConnectedProxies::new(), "test".into()).await.unwrap()
+            serve_ads(ads, snapshot_cache, ConnectedProxies::new(), "test".into()).await.unwrap();
         });
         spawn_background(async move { serve_modules(modules, store).await.unwrap() });
         this

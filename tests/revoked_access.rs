@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// The documented 5 s, and as much for a busy machine.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
-/// An origin whose responses send an event when the test says so, and have no end.
+/// An origin whose responses send an event on request, and have no end.
 struct EventOrigin {
     origin: Origin,
     senders: Arc<Mutex<HashMap<String, BodySender>>>,

@@ -1,5 +1,5 @@
 //! The loss of the control plane's store, in every way that an operator meets. Under a running control plane and at its
-//! start, no proxy loses a request or a listener, the message says what to do, and the documented recovery works.
+//! start, no proxy loses a request or a listener, the message has the remedy, and the documented recovery works.
 //!
 //! Needs etcd and root (a small file system is mounted); see `cargo xtask test`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -233,7 +233,7 @@ async fn lost_file_is_never_served_and_is_restored() {
     }
 }
 
-/// Restores the backup as `docs/operations.md` says, and changes the mesh again.
+/// Restores the backup as in `docs/operations.md`, and changes the mesh again.
 async fn restore(mesh: &mut Mesh, name: &str) {
     if name == "store of another mesh" {
         let refused = mesh.control.maintain(&["restore", "--replace", "all.backup"]).await;
@@ -255,7 +255,7 @@ async fn restore(mesh: &mut Mesh, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepted_loss_is_an_empty_mesh_that_says_so() {
+async fn accepted_loss_is_an_empty_mesh() {
     let mut mesh = Mesh::start(ControlOptions::default()).await;
     mesh.control.kill().await;
     fs::remove_file(mesh.file()).unwrap();

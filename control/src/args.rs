@@ -67,7 +67,7 @@ enum CommandArgs {
     },
     /// Accepts a loss, after which a control plane starts again
     Recover {
-        /// What was lost
+        /// The part of the state that was lost
         part: RecoverPart,
         #[command(flatten)]
         store: StoreArgs,

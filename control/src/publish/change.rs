@@ -33,7 +33,7 @@ pub struct ChangeRequest {
     pub expected: Option<u64>,
     /// Validates the change without committing it.
     pub is_dry_run: bool,
-    /// Whether the change may take away most of the mesh.
+    /// The policy for a change that takes away most of the mesh.
     pub shrink: ShrinkPolicy,
     /// The namespaces that the token may change; all when `None`.
     pub namespaces: Option<Vec<String>>,

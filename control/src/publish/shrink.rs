@@ -7,7 +7,7 @@ use weir_model::Snapshot;
 
 use crate::limits::MIN_SHRINK;
 
-/// Whether a change may take away most of the listeners or clusters.
+/// The policy for changes that take away most of the listeners or clusters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ShrinkPolicy {
     /// A change that takes away more than half, and at least [`MIN_SHRINK`], of the listeners or clusters is rejected.

@@ -45,7 +45,7 @@ impl StoreIdentity {
     }
 }
 
-/// What a control plane has seen last in its store.
+/// The last state of the store that a control plane has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SeenStore {
@@ -60,7 +60,7 @@ pub(super) struct SeenStore {
 }
 
 impl SeenStore {
-    /// Reads the file of a state folder; `None` if there is none.
+    /// Reads the file of a state folder; `None` if it is absent.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, StoreError> {
         let path = folder.join(SEEN_FILE);
         let failed = |error: &dyn std::fmt::Display| {

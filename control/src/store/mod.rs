@@ -63,6 +63,7 @@ pub use location::StoreLocation;
 pub use maintenance::{Maintenance, RecoveredStore};
 pub use object_set::{ObjectSet, StoredObject};
 pub(crate) use records::BlobRef;
+pub use records::BundleSetVersion;
 pub use revision::{ObjectChange, ObjectRef, Revision, RevisionAction, RevisionMeta};
 pub(crate) use upgrade::upgrade_change;
 pub use verified_kv::StoreOptions;
@@ -70,8 +71,8 @@ pub use verified_kv::StoreOptions;
 use crate::limits::{CHECKPOINT_INTERVAL, MAX_CONFLICTS, MAX_REVISIONS, MAX_TOKENS, RECORD_PART_BYTES};
 use object_set::CheckpointObject;
 use records::{
-    BUNDLE_SET_VERSION, CHECKPOINT, Checkpoint, HEAD, Head, RevisionEntry, from_bytes, parse_head, part_key, random,
-    revision_key, to_bytes,
+    BUNDLE_SET_VERSION, CHECKPOINT, Checkpoint, HEAD, Head, RevisionEntry, from_bytes, head_precondition, parse_head,
+    part_key, random, revision_key, to_bytes,
 };
 use txn::{KeyRange, Order, Precondition, Put, Txn};
 use upgrade::object_id;
@@ -94,21 +95,6 @@ pub enum CommitOutcome {
 #[derive(Debug)]
 pub struct ResourceStore {
     kv: VerifiedKv,
-}
-
-/// The version of the set of bundles: a random value that every change of the bundles replaces. Used for optimistic
-/// concurrency.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BundleSetVersion(Option<Vec<u8>>);
-
-impl BundleSetVersion {
-    fn precondition(&self) -> Precondition<'_> {
-        Precondition { key: BUNDLE_SET_VERSION, value: self.0.as_deref() }
-    }
-}
-
-const fn head_precondition(head: Option<&[u8]>) -> Precondition<'_> {
-    Precondition { key: HEAD, value: head }
 }
 
 impl ResourceStore {

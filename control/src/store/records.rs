@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::revision::RevisionMeta;
+use super::txn::Precondition;
 
 /// The value of `head`: the last revision.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -39,6 +40,23 @@ pub(crate) struct BlobRef {
 pub(super) struct Checkpoint {
     pub(super) revision: u64,
     pub(super) record: BlobRef,
+}
+
+/// The version of the set of bundles: a random value that every change of the bundles replaces. Used for optimistic
+/// concurrency.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleSetVersion(pub(super) Option<Vec<u8>>);
+
+impl BundleSetVersion {
+    /// Returns the precondition that the set of bundles has this version.
+    pub(super) fn precondition(&self) -> Precondition<'_> {
+        Precondition { key: BUNDLE_SET_VERSION, value: self.0.as_deref() }
+    }
+}
+
+/// Returns the precondition that the head has this value.
+pub(super) const fn head_precondition(head: Option<&[u8]>) -> Precondition<'_> {
+    Precondition { key: HEAD, value: head }
 }
 
 /// The key of [`Checkpoint`].

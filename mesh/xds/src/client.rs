@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weir_model::Rejection;
 
 use crate::limits::{MAX_ERROR_BYTES, MAX_RESOURCES};
-use crate::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status, is_weir, mesh_of};
+use crate::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status, is_weir};
 use crate::resource_type::ResourceType;
 
 /// gRPC's `INVALID_ARGUMENT`: the status code of every NACK.
@@ -29,12 +29,6 @@ pub struct ClientState {
     subscriptions: BTreeMap<ResourceType, ClientSubscription>,
     /// The nonce of the last response of `weir-control`, which accepts reports. `None` for other control planes.
     report_nonce: Option<u64>,
-}
-
-/// Returns the id of the mesh whose control plane has sent a response. `None` if the response has no id: other control
-/// planes send none, or one of each replica.
-pub fn mesh_id(response: &DeltaDiscoveryResponse) -> Option<&str> {
-    mesh_of(response.control_plane.as_ref()?)
 }
 
 /// The subscription to one resource type.

@@ -2,8 +2,7 @@
 
 use prost::Message;
 
-use crate::client::mesh_id;
-use crate::proto::{Any, DeltaDiscoveryResponse, Resource, control_plane};
+use crate::proto::{Any, DeltaDiscoveryResponse, Resource, control_plane, mesh_id};
 use crate::resource_type::ResourceType;
 
 /// One accepted resource, as it was received.

@@ -3,8 +3,7 @@
 
 use prost::Name;
 
-pub(crate) use envoy_types::pb::envoy::config::core::v3::ControlPlane;
-pub use envoy_types::pb::envoy::config::core::v3::Node;
+pub use envoy_types::pb::envoy::config::core::v3::{ControlPlane, Node};
 pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 pub use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -174,6 +173,12 @@ pub(crate) fn control_plane(mesh: Option<&str>) -> ControlPlane {
 /// Returns the id of the mesh in the identifier of a `weir-control`. `None` if it has none, and for other control planes.
 pub(crate) fn mesh_of(control_plane: &ControlPlane) -> Option<&str> {
     control_plane.identifier.strip_prefix(CONTROL_PLANE)?.strip_prefix('/')
+}
+
+/// Returns the id of the mesh whose control plane has sent a response. `None` if the response has no id: other control
+/// planes send none, or one of each replica.
+pub fn mesh_id(response: &DeltaDiscoveryResponse) -> Option<&str> {
+    mesh_of(response.control_plane.as_ref()?)
 }
 
 /// Returns true for a `weir-control`.

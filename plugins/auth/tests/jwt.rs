@@ -167,11 +167,11 @@ fn claims_become_headers_for_the_upstream() {
     assert!(!config.removes_header(b"x-emails") && !config.removes_header(b"authorization"));
 }
 
-fn with_options(options: serde_json::Value) -> Config {
+fn with_options(options: &serde_json::Value) -> Config {
     let mut jwt = json!({"providers": [{"issuer": "a", "anyAudience": true,
         "keys": [{"alg": "HS256", "secret": base64url(SECRETS[0])}],
         "claimsToHeaders": [{"claim": "groups", "header": "x-groups"}]}]});
-    for (name, value) in options.as_object().unwrap() {
+    for (name, value) in options.as_object().expect("options are an object") {
         jwt[name] = value.clone();
     }
     let rules = json!([
@@ -189,7 +189,7 @@ fn of_subject(subject: Option<&str>) -> String {
 
 #[test]
 fn subject_of_any_text_is_sent_percent_encoded() {
-    let config = with_options(json!({}));
+    let config = with_options(&json!({}));
     for (subject, expected) in [
         (r#""auth0|ann@a.b""#, "auth0|ann@a.b"),
         (r#""ann smith""#, "ann%20smith"),
@@ -216,7 +216,7 @@ fn token_without_subject_is_valid_if_none_is_required() {
         (json!({}), ["401 auth_jwt_missing_subject", "401 auth_jwt_wrong_claim", "401 auth_jwt_wrong_claim"]),
         (json!({"requireSubject": false}), ["200 ", "200 ", "200 "]),
     ] {
-        let config = with_options(options);
+        let config = with_options(&options);
         for (subject, expected) in [None, Some("null"), Some(r#""""#)].into_iter().zip(expected) {
             let headers = headers("/", &[("authorization", &format!("Bearer {}", of_subject(subject)))]);
             assert_eq!(outcome(&config, NOW, &headers), expected, "{subject:?}");
@@ -234,7 +234,7 @@ fn exceeded_limit_is_named_and_can_be_raised() {
     let wide = of_a(&format!(r#","groups":"{}""#, "x".repeat(3000)));
     let of = |options: &serde_json::Value, token: &str| {
         let headers = headers("/", &[("authorization", &format!("Bearer {token}"))]);
-        match decide(&with_options(options.clone()), &Request::from_headers(&headers, NOW)) {
+        match decide(&with_options(options), &Request::from_headers(&headers, NOW)) {
             Decision::Allow { .. } => "allowed".to_owned(),
             Decision::Deny(denial) => {
                 let limit = denial.limit.clone().unwrap_or_default();

@@ -11,10 +11,11 @@
 
 pub mod decide;
 
+pub mod cookie;
+
 pub mod config;
 
 pub mod bucket;
-pub mod cookie;
 
 use weir_sdk::property::Path;
 use weir_sdk::{Action, HttpFilter, Rc, RequestHeaders, ResponseHeaders, clock};

@@ -1,8 +1,8 @@
 //! Configuration sources, and the steps from an update to the active configuration. **`apply.rs` has the configuration
 //! walk.**
 //!
-//! ```format_diagnostics
-//! files, watched (crate `weir-file-source`) ───────┐
+//! ```text
+//! files, watched (crate `weir-file-source`) ┐
 //! control plane ─► xds (decode, complete) ──┴─► state: prepare ─► warm ─► publish ─► workers
 //!                            │                        │            │
 //!                            └────────────────────────┴────────────┴─► rejected: status (log, /config_dump, metrics)
@@ -21,6 +21,7 @@ mod candidate;
 mod publish;
 mod status;
 mod resource_versions;
+mod mesh_guard;
 mod last_known_good;
 
 pub(crate) use apply::apply_updates;

@@ -170,7 +170,7 @@ mod tests {
             reason: "is missing".to_owned(),
             hint: "write it".to_owned(),
         };
-        assert_eq!(one_line(&diagnostic), "a.yaml:3:5: spec: is missing; hint: write it");
+        assert_eq!(diagnostic.one_line(), "a.yaml:3:5: spec: is missing; hint: write it");
         status.reject(&Arc::new(vec![diagnostic]));
         assert!(!status.is_ready() && !status.report().in_sync);
         status.accept(&weir_model::SnapshotBuilder::default().complete().unwrap());

@@ -23,12 +23,13 @@ use tracing::{debug, info, warn};
 use weir_file_source::ConfigUpdate;
 use weir_model::{ContentHash, Rejection};
 use weir_resources::Compiled;
-use weir_xds::client::{ParsedResponse, mesh_id};
+use weir_xds::client::ParsedResponse;
 use weir_xds::limits::MAX_MESSAGE_BYTES;
 use weir_xds::proto::{AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use weir_xds::{ClientState, FailedVersion, PersistedResource, Report, ReportedFailure, ResourceCache, ResourceType};
 
 use crate::config::last_known_good::{AcceptedResources, LastKnownGood};
+use crate::config::mesh_guard::MeshGuard;
 use crate::config::resource_versions::{PluginVersions, ResourceVersions};
 use crate::config::state::UpdateOutcome;
 use crate::control_plane::{ControlPlane, ReplicaIndex};
@@ -59,8 +60,8 @@ pub(crate) struct XdsSource {
     /// The replica that the last stream was opened to.
     replica: Option<ReplicaIndex>,
     client: ClientState,
-    /// The id of the mesh whose resources these are; `None` before the first response, or if the control plane sends none.
-    mesh: Option<String>,
+    /// The mesh whose resources these are.
+    mesh: MeshGuard,
     /// The decoded resources.
     resources: ResourceCache,
     /// The encoded form of every accepted resource, for the last known good file.
@@ -126,11 +127,12 @@ impl XdsSource {
             user_agent_name: "weir-proxy".to_owned(),
             ..Node::default()
         };
+        let mesh = MeshGuard::new(options.accepted_mesh.clone());
         let mut source = Self {
             options,
             replica: None,
             client: ClientState::new(node),
-            mesh: None,
+            mesh,
             resources: ResourceCache::default(),
             accepted: ResourceVersions::default(),
             received_kinds: BTreeSet::new(),
@@ -215,7 +217,7 @@ impl XdsSource {
             let (missing_deadline, retry_at) = (self.missing_deadline, self.retry_at);
             tokio::select! {
                 response = responses.message() => match response {
-                    Ok(Some(response)) => match self.check_mesh(&response) {
+                    Ok(Some(response)) => match self.mesh.check(&response) {
                         Ok(()) => self.on_response(response, &requests).await,
                         Err(reason) => return reason,
                     },
@@ -230,22 +232,6 @@ impl XdsSource {
             self.publish_update(updates);
             send(&requests, self.report()).await;
         }
-    }
-
-    /// Checks that a response is of the mesh whose configuration this proxy has. A control plane that has lost its store
-    /// and begins anew, or an address that leads to another mesh, would take away everything that serves.
-    fn check_mesh(&mut self, response: &DeltaDiscoveryResponse) -> Result<(), String> {
-        let Some(mesh) = mesh_id(response) else { return Ok(()) };
-        if let Some(known) = self.mesh.as_deref().filter(|known| *known != mesh)
-            && self.options.accepted_mesh.as_deref() != Some(mesh)
-        {
-            return Err(format!(
-                "it is of the mesh {mesh}, and this proxy serves the mesh {known}; restore the store of the control plane, or \
-                 start this proxy with --accept-mesh {mesh}"
-            ));
-        }
-        self.mesh = Some(mesh.to_owned());
-        Ok(())
     }
 
     /// Decodes a response, acknowledges it, and subscribes to the resources that it refers to.
@@ -438,7 +424,7 @@ impl XdsSource {
     /// Stores the accepted resources for the next start.
     fn save(&self) {
         let resources = self.accepted.to_store();
-        self.last_known_good.save(AcceptedResources { mesh: self.mesh.clone(), resources });
+        self.last_known_good.save(AcceptedResources { mesh: self.mesh.id(), resources });
     }
 
     fn set_last_good_plugins(&mut self, plugins: &PluginVersions) {
@@ -459,7 +445,7 @@ impl XdsSource {
     /// Loads the last known good resources.
     fn restore(&mut self) {
         let saved = self.last_known_good.read();
-        self.mesh = saved.mesh;
+        self.mesh.restore(saved.mesh);
         if saved.resources.is_empty() {
             return;
         }
