@@ -536,3 +536,95 @@ async fn route_of_earlier_revision_wins_over_equal_match() {
     control.apply(&add(one("zz", "first"), "aa", "second")).await;
     wait_for_text(&proxy, "/", "first").await;
 }
+
+/// Fifteen ServiceEntries, each a cluster.
+fn services(names: std::ops::Range<usize>) -> String {
+    names
+        .map(|number| {
+            format!(
+                "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {{name: s{number}}}\nspec: {{ports: [{{name: http, \
+                 port: 80, protocol: HTTP}}], endpoints: [{{address: \"127.0.0.1:1\"}}]}}\n---\n"
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn change_that_removes_most_clusters_needs_to_allow_it() {
+    let control = ControlPlane::start().await;
+    assert_eq!(control.request("POST", "apply", &services(0..15)).await.status, 200);
+    let names = |names: std::ops::Range<usize>| {
+        let name = |number| json!({"kind": "ServiceEntry", "namespace": "default", "name": format!("s{number}")});
+        Value::from(names.map(name).collect::<Vec<_>>()).to_string()
+    };
+    let rejected = control.request("POST", "delete", &names(0..15)).await;
+    assert_eq!(rejected.status, 409, "{}", rejected.text());
+    for expected in ["would remove 15 of 15 clusters", "allowShrink=true"] {
+        assert!(rejected.text().contains(expected), "{}", rejected.text());
+    }
+    // A dry run shows what would change, and a small change is made.
+    assert_eq!(control.request("POST", "delete?dry_run=true", &names(0..15)).await.status, 200);
+    assert_eq!(control.request("POST", "delete", &names(0..7)).await.status, 200);
+    let rolled_back = control.request("POST", "revisions/0/rollback", "").await;
+    assert_eq!(rolled_back.status, 200, "eight of eight are less than ten: {}", rolled_back.text());
+    assert_eq!(control.request("POST", "apply", &services(0..15)).await.status, 200);
+    assert_eq!(control.request("POST", "revisions/0/rollback", "").await.status, 409);
+    control.write("all.yaml", services(0..15));
+    let (deleted, _, error) = control.weir(&["delete", "-f", "all.yaml"]).await;
+    assert!(!deleted && error.contains("--allow-shrink"), "{error}");
+    let (deleted, _, error) = control.weir(&["delete", "-f", "all.yaml", "--allow-shrink"]).await;
+    assert!(deleted, "{error}");
+    assert_eq!(control.get("resources").await, json!([]));
+}
+
+#[tokio::test]
+async fn files_that_lose_most_of_the_mesh_are_published_after_a_while() {
+    let files = Resources::empty().yaml(&services(0..15));
+    let control = ControlPlane::start_with(ControlOptions { files: Some(files), ..ControlOptions::default() }).await;
+    let entries = async || control.get("resources?kind=ServiceEntry").await.as_array().unwrap().len();
+    assert_eq!(entries().await, 15);
+    let emptied = tokio::time::Instant::now();
+    for entry in std::fs::read_dir(control.config()).unwrap() {
+        std::fs::write(entry.unwrap().path(), "").unwrap();
+    }
+    control.wait_for_log("would remove 15 of 15 clusters").await;
+    assert_eq!(entries().await, 15, "the last configuration stays");
+    wait_until("most of the delay", async || (emptied.elapsed().as_secs() > 20).then_some(())).await;
+    control.wait_for_log("files published although most of the mesh is gone from them").await;
+    assert_eq!(entries().await, 0);
+    assert!(emptied.elapsed() >= std::time::Duration::from_secs(29), "{:?}", emptied.elapsed());
+}
+
+#[tokio::test]
+async fn running_control_plane_is_backed_up_and_restored_elsewhere() {
+    let control = ControlPlane::start().await;
+    assert_eq!(control.request("POST", "apply", &services(0..3)).await.status, 200);
+    let (written, shown, error) = control.weir(&["backup", "all.backup"]).await;
+    assert!(written && shown.contains("weir-control check --backup all.backup"), "{error}");
+    let file = control.folder().join("all.backup");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let viewer = control.request("POST", "tokens", r#"{"name": "v", "role": "viewer"}"#).await;
+    let viewer: Value = serde_json::from_str(&viewer.text()).unwrap();
+    assert_eq!(control.request_as(viewer["secret"].as_str(), "GET", "backup", "").await.status, 403);
+    let checked = control.maintain(&["check", "--backup", "all.backup"]).await;
+    assert!(checked.0 && checked.1.contains("at revision 1"), "{}", checked.1);
+
+    let options = ControlOptions { admin_token: Some(control.admin_token()), ..ControlOptions::default() };
+    let mut other = ControlPlane::not_started(options).await;
+    let restored = other.maintain(&["restore", file.to_str().unwrap()]).await;
+    assert!(restored.0, "{}", restored.1);
+    other.restart().await;
+    let roots = async |control: &ControlPlane| control.get("authority").await["roots"].clone();
+    assert_eq!(roots(&other).await, roots(&control).await);
+    let names = async |control: &ControlPlane| {
+        let found = control.get("resources").await;
+        found.as_array().unwrap().iter().map(|object| object["metadata"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&other).await, names(&control).await);
+    // A cut file is never restored.
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let refused = other.maintain(&["restore", "--replace", file.to_str().unwrap()]).await;
+    assert!(!refused.0 && refused.1.contains("the backup is incomplete"), "{}", refused.1);
+}

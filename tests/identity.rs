@@ -376,6 +376,57 @@ async fn proxy_with_ended_certificate_is_not_ready_until_it_is_renewed() {
 }
 
 #[tokio::test]
+async fn proxy_that_starts_during_outage_serves_until_its_certificate_ends() {
+    let origin = Origin::text("here").await;
+    let arguments = ["--certificate-lifetime", "16s"].map(str::to_owned).to_vec();
+    let mut control = ControlPlane::start_with(ControlOptions { arguments, ..ControlOptions::default() }).await;
+    let MeshPair { edge, inner } = MeshPair::start(&control, origin.address()).await;
+    control.kill().await;
+    let expiry = "weir_certificate_expiry_seconds";
+    edge.wait_for_metric(expiry, |left| left < 7.0).await; // Past half of its life: its renewals fail.
+    assert_eq!((edge.get("/").await.status, edge.page("/ready").await.status), (200, 200));
+    drop(edge);
+    // A new process has the identity, the configuration and the modules of its cache.
+    let useless = format!("weir_0_0.{}", "0".repeat(64));
+    let edge = control.mesh_proxy_with(&useless, "edge", &EDGE_ARGS).await;
+    wait_until("a response of the new process", async || {
+        edge.find_listener("default/edge/http").await?;
+        (edge.get("/").await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(edge.page("/ready").await.status, 200);
+    wait_until("the end of the certificates", async || {
+        let ready = [edge.page("/ready").await.status, inner.page("/ready").await.status];
+        (ready == [503, 503] && edge.get("/").await.status == 503).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn root_is_renewed_before_its_end() {
+    let origin = Origin::text("here").await;
+    let arguments = ["--certificate-lifetime", "4s", "--root-lifetime", "24s"].map(str::to_owned).to_vec();
+    let control = ControlPlane::start_with(ControlOptions { arguments, ..ControlOptions::default() }).await;
+    let mesh = MeshPair::start(&control, origin.address()).await;
+    let first = control.get("authority").await["roots"][0].clone();
+    let (_, shown, _) = control.weir(&["ca", "status"]).await;
+    let end = first["certificateEnds"].as_str().unwrap();
+    assert!(shown.contains(end), "{shown}");
+    let name = format!("weir_control_root_expiry_timestamp_seconds{{sha256={}}}", first["sha256"]);
+    let metrics = control.page("/metrics").await.text();
+    assert!(metrics.contains(&name), "{metrics}");
+    control.wait_for_log("a rotation to a new one has begun").await;
+    wait_until("the first root to be replaced", async || {
+        assert_eq!(mesh.edge.get("/").await.status, 200);
+        let roots = control.get("authority").await["roots"].clone();
+        let is_gone = roots.as_array()?.iter().all(|root| root["sha256"] != first["sha256"]);
+        is_gone.then_some(())
+    })
+    .await;
+    assert_eq!(mesh.edge.get("/").await.status, 200);
+}
+
+#[tokio::test]
 async fn new_join_token_replaces_stored_identity() {
     let control = ControlPlane::start().await;
     let origin = Origin::text("here").await;

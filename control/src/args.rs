@@ -13,7 +13,7 @@ use crate::bundle_store::TrustedSigners;
 use crate::ca::CaFiles;
 use crate::limits::{
     DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_CLOCK_SKEW, DEFAULT_ETCD_PREFIX, MAX_CERTIFICATE_LIFETIME, MAX_CLOCK_SKEW,
-    MIN_CERTIFICATE_LIFETIME,
+    MIN_CERTIFICATE_LIFETIME, MIN_ROOT_LIFETIME_FACTOR, ROOT_LIFETIME,
 };
 use crate::maintenance::MaintenanceTask;
 use crate::store::{EtcdKeyPair, EtcdOptions, EtcdTls, StoreLocation, StoreOptions};
@@ -156,6 +156,10 @@ struct RunArgs {
     /// are signed; at most half of --certificate-lifetime [default: 30s, or half of the lifetime]
     #[arg(long, value_name = "DURATION", value_parser = parse_clock_skew)]
     clock_skew: Option<Duration>,
+    /// Validity of a root certificate, at least six times --certificate-lifetime; it is rotated before its end [default:
+    /// 87600h]
+    #[arg(long, value_name = "DURATION", conflicts_with = "ca_cert")]
+    root_lifetime: Option<GatewayDuration>,
     /// External CA: certificate (PEM) that signs identities, followed by its intermediates; replaces the built-in root
     #[arg(long, value_name = "FILE", requires_all = ["ca_key", "ca_root"])]
     ca_cert: Option<PathBuf>,
@@ -286,6 +290,12 @@ impl RunArgs {
             return Err("--init goes with --store etcd://: a folder shows by itself whether it is new".to_owned());
         }
         let (certificate_lifetime, clock_skew) = self.certificate_times()?;
+        let root_lifetime = self.root_lifetime.map_or(ROOT_LIFETIME, |GatewayDuration(lifetime)| lifetime);
+        if !(certificate_lifetime * MIN_ROOT_LIFETIME_FACTOR..=ROOT_LIFETIME).contains(&root_lifetime) {
+            let (least, most) =
+                (GatewayDuration(certificate_lifetime * MIN_ROOT_LIFETIME_FACTOR), GatewayDuration(ROOT_LIFETIME));
+            return Err(format!("--root-lifetime is {least} to {most} with this --certificate-lifetime"));
+        }
         let store = self.store.options(self.init)?;
         let beside_program = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("plugins"));
         Ok(Bootstrap {
@@ -297,6 +307,7 @@ impl RunArgs {
             xds_mtls: self.xds_mtls,
             trust_domain: self.trust_domain,
             certificate_lifetime,
+            root_lifetime,
             clock_skew,
             ca: self.ca_cert.zip(self.ca_key).zip(self.ca_root).map(|((certificates, key), roots)| CaFiles {
                 certificates,

@@ -68,7 +68,16 @@ pub const DEFAULT_CLOCK_SKEW: Duration = Duration::from_secs(30);
 /// valid that much earlier.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
 
-/// The validity of a root that is not rotated.
+/// The time before the end of a certificate of an external CA at which warnings about it begin.
+pub const EXTERNAL_CA_WARNING: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// The shortest lifetime of a root, in certificate lifetimes: a rotation takes two, and begins three before the end.
+pub const MIN_ROOT_LIFETIME_FACTOR: u32 = 6;
+
+/// The interval of checks whether a root must be renewed.
+pub const ROOT_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The default validity of a root. It is renewed before its end.
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
 // Bundles.
@@ -144,6 +153,15 @@ pub const MAX_WAITING_WRITERS: usize = 64;
 
 /// Concurrent pushes of bundles. Each may be as large as a module, and is compiled.
 pub const MAX_PUSHES: usize = 4;
+
+/// Concurrent backups over the API. Each reads all of the store.
+pub const MAX_BACKUPS: usize = 1;
+
+/// Bytes of one chunk of a backup.
+pub const BACKUP_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Chunks of a backup that wait for the client.
+pub const BACKUP_QUEUE: usize = 4;
 
 /// Characters of the message of a revision.
 pub const MAX_MESSAGE_CHARACTERS: usize = 1_000;

@@ -14,7 +14,7 @@ use crate::access::TokenStore;
 use crate::app::create_admin_token;
 use crate::bundle_store::{BundleStore, TrustedSigners};
 use crate::ca::{CaOptions, CaStorage, CertificateAuthority};
-use crate::limits::{DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_CLOCK_SKEW};
+use crate::limits::{DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_CLOCK_SKEW, MAX_PAGE, ROOT_LIFETIME};
 use crate::store::{BackupHeader, Maintenance, ResourceStore, StoreOptions, read_backup};
 use crate::workload_registry::WorkloadRegistry;
 
@@ -139,7 +139,7 @@ fn check(options: &StoreOptions) -> anyhow::Result<String> {
     let mut history = 0;
     let mut before = None;
     loop {
-        let page = store.revisions(before, crate::limits::MAX_PAGE)?;
+        let page = store.revisions(before, MAX_PAGE)?;
         let Some(last) = page.last() else { break };
         before = Some(last.id);
         for meta in &page {
@@ -198,6 +198,7 @@ fn create_root(options: &StoreOptions, domain: TrustDomain) -> anyhow::Result<St
         domain,
         lifetime: DEFAULT_CERTIFICATE_LIFETIME,
         clock_skew: DEFAULT_CLOCK_SKEW,
+        root_lifetime: ROOT_LIFETIME,
         may_create_root: true,
     })?;
     Ok(format!("created the root {root}; create a join token for each workload, and start it with the token"))

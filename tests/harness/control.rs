@@ -245,6 +245,19 @@ impl ControlPlane {
         fs::read_to_string(self.folder.path().join("control.log")).unwrap_or_default()
     }
 
+    /// Waits until its log contains a text.
+    pub async fn wait_for_log(&self, text: &str) {
+        wait_until(&format!("`{text}` in the log of weir-control"), async || self.log().contains(text).then_some(()))
+            .await;
+    }
+
+    /// Sends a GET request to its API with the admin token, to a path outside of `/api/v1`.
+    pub async fn page(&self, path: &str) -> ClientResponse {
+        let request = Request::get(path).header("authorization", format!("Bearer {}", self.admin_token()));
+        let request = request.body(full(Vec::new())).expect("a valid request");
+        Client::http1(self.addresses.api).await.send(request).await
+    }
+
     /// Starts a proxy that follows the control plane, with its listener `default/edge/http` on a free port.
     pub async fn proxy(&self, node: &str, arguments: &[&str]) -> Proxy {
         let own = ["--node", node, "--bind", "default/edge/http=127.0.0.1:0"];

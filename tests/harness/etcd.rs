@@ -1,6 +1,7 @@
 //! A real etcd of one or several members, the store that replicas of the control plane share. `cargo xtask test`
 //! installs it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,6 +25,7 @@ pub struct Etcd {
     members: Vec<Member>,
     folder: TempDir,
     arguments: Vec<String>,
+    partitioned: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Etcd {
             let child = spawn(folder.path(), index, addresses, &cluster, &arguments);
             members.push(Member { child, addresses: *addresses });
         }
-        let mut etcd = Self { members, folder, arguments };
+        let mut etcd = Self { members, folder, arguments, partitioned: BTreeSet::new() };
         for index in 0..etcd.members.len() {
             etcd.wait_for(index).await;
         }
@@ -94,6 +96,34 @@ impl Etcd {
         self.signal(member, "-CONT").await;
     }
 
+    /// Cuts a member off: packets to its addresses are lost. Needs root.
+    pub fn partition(&mut self, member: usize) {
+        if self.partitioned.insert(member) {
+            self.filter(member, "-I");
+        }
+    }
+
+    /// Ends [`Etcd::partition`].
+    pub fn reconnect(&mut self, member: usize) {
+        if self.partitioned.remove(&member) {
+            self.filter(member, "-D");
+        }
+    }
+
+    /// Adds or removes the packet filter of a member.
+    fn filter(&self, member: usize, action: &str) {
+        let MemberAddresses { clients, peers } = self.members[member].addresses;
+        for address in [clients, peers] {
+            let (host, port) = (address.ip().to_string(), address.port().to_string());
+            for direction in [["-d", &host, "--dport", &port], ["-s", &host, "--sport", &port]] {
+                let mut command = std::process::Command::new("iptables");
+                command.args(["-w", action, "INPUT", "-p", "tcp"]).args(direction).args(["-j", "DROP"]);
+                let status = command.status().expect("iptables runs");
+                assert!(status.success(), "iptables: {status}");
+            }
+        }
+    }
+
     async fn signal(&self, member: usize, signal: &str) {
         let id = self.members[member].child.id().expect("it runs").to_string();
         let status = Command::new("kill").args([signal, &id]).status().await.expect("kill runs");
@@ -128,6 +158,9 @@ impl Etcd {
 impl Drop for Etcd {
     fn drop(&mut self) {
         self.members.iter_mut().for_each(|member| drop(member.child.start_kill()));
+        for member in std::mem::take(&mut self.partitioned) {
+            self.filter(member, "-D");
+        }
     }
 }
 

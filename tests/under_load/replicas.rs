@@ -1,5 +1,5 @@
 //! Acceptance test of the shared store. One of three control planes is killed repeatedly while changes are applied
-//! through the others; now and then a member of the etcd cluster is killed, too. No acknowledged change may be lost, no
+//! through the others; now and then a member of the etcd cluster is killed, paused or cut off from the network, in turn. No acknowledged change may be lost, no
 //! change may be applied in part, and the proxy, which has all three as xDS servers by mutual TLS, must serve without
 //! interruption.
 //!
@@ -11,14 +11,35 @@ use std::time::Duration;
 use harness::{ControlOptions, ControlPlane, Etcd, Origin, Proxy, ProxyOptions, Resources, wait_until};
 use tokio::sync::watch;
 
-use crate::store_kills::{Traffic, apply, random_below, versions};
+use crate::store_kills::{TokenChanges, Traffic, apply, random_below, versions};
 use crate::{lock_machine, number_from_env};
 
 /// Acknowledged applies by default.
 const APPLIES: usize = 200;
 
-/// Rounds between two kills of a member of the etcd cluster.
+/// Rounds between two faults of a member of the etcd cluster.
 const ROUNDS_FOR_EACH_MEMBER: usize = 4;
+
+/// A fault of one member of the etcd cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MemberFault {
+    /// The process is killed and started again.
+    Killed,
+    /// The process is stopped and continued: it accepts connections, and does not respond.
+    Paused,
+    /// The network of the member loses all packets.
+    Partitioned,
+}
+
+/// A fault, and the member that has it.
+#[derive(Debug, Clone, Copy)]
+struct FaultOfMember {
+    fault: MemberFault,
+    member: usize,
+}
+
+/// The faults, one at a time in turn.
+const MEMBER_FAULTS: [MemberFault; 3] = [MemberFault::Killed, MemberFault::Paused, MemberFault::Partitioned];
 
 #[tokio::test]
 async fn replica_kills_lose_no_acknowledged_apply() {
@@ -38,12 +59,14 @@ async fn replica_kills_lose_no_acknowledged_apply() {
     let traffic = Traffic::start(proxy.address().await);
 
     let (mut applied, mut rounds) = (AppliedChanges::default(), 0);
+    let mut tokens = TokenChanges::default();
     while applied.count < applies {
         let apis: Vec<_> = replicas.iter().map(ControlPlane::api).collect();
-        let member = (rounds % ROUNDS_FOR_EACH_MEMBER == 0).then_some(rounds / ROUNDS_FOR_EACH_MEMBER % 3);
+        let turn = rounds / ROUNDS_FOR_EACH_MEMBER;
+        let fault = (rounds % ROUNDS_FOR_EACH_MEMBER == 0).then_some(FaultOfMember { fault: MEMBER_FAULTS[turn % 3], member: turn / 3 % 3 });
         let (stop, stopped) = watch::channel(false);
         let kills = async {
-            kill_and_restart(&mut replicas[rounds % 3], &mut etcd, member).await;
+            kill_and_restart(&mut replicas[rounds % 3], &mut etcd, fault).await;
             stop.send_replace(true);
         };
         tokio::join!(apply_until_stopped(&mut applied, &apis, &token, stopped), kills);
@@ -51,6 +74,15 @@ async fn replica_kills_lose_no_acknowledged_apply() {
         for replica in &replicas {
             wait_for_all_changes(replica, &applied).await;
         }
+        // A token that one control plane creates is valid at all.
+        applied.count += usize::from(tokens.change(replicas[rounds % 3].api(), &token).await);
+        for replica in &replicas {
+            tokens.wait_for(replica).await;
+        }
+    }
+    let revisions = async |replica: &ControlPlane| replica.get("revisions").await;
+    for replica in &replicas[1..] {
+        assert_eq!(revisions(replica).await, revisions(&replicas[0]).await, "the replicas differ");
     }
     let count = applied.count;
     let (responses, wrong) = traffic.stop();
@@ -90,16 +122,23 @@ async fn apply_until_stopped(
     }
 }
 
-/// Kills a control plane, and a member of the etcd cluster if one is chosen, and restarts both after a random delay.
-async fn kill_and_restart(replica: &mut ControlPlane, etcd: &mut Etcd, member: Option<usize>) {
+/// Kills a control plane, and lets a member of the etcd cluster fail if one is chosen. Ends both faults after a random
+/// delay.
+async fn kill_and_restart(replica: &mut ControlPlane, etcd: &mut Etcd, failing: Option<FaultOfMember>) {
     tokio::time::sleep(Duration::from_micros(random_below(60_000))).await;
     replica.kill().await;
-    if let Some(member) = member {
-        etcd.kill(member).await;
+    match failing {
+        Some(FaultOfMember { fault: MemberFault::Killed, member }) => etcd.kill(member).await,
+        Some(FaultOfMember { fault: MemberFault::Paused, member }) => etcd.pause(member).await,
+        Some(FaultOfMember { fault: MemberFault::Partitioned, member }) => etcd.partition(member),
+        None => {}
     }
     tokio::time::sleep(Duration::from_micros(random_below(300_000))).await;
-    if let Some(member) = member {
-        etcd.restart(member).await;
+    match failing {
+        Some(FaultOfMember { fault: MemberFault::Killed, member }) => etcd.restart(member).await,
+        Some(FaultOfMember { fault: MemberFault::Paused, member }) => etcd.resume(member).await,
+        Some(FaultOfMember { fault: MemberFault::Partitioned, member }) => etcd.reconnect(member),
+        None => {}
     }
     replica.restart().await;
 }

@@ -1,7 +1,8 @@
 //! Acceptance test of the store. The control plane is killed at random moments while changes are applied. Every
 //! acknowledged change must be stored, no change may be applied in part, and the proxy must serve without interruption.
+//! Tokens are created and revoked in between.
 //!
-//! The suite applies 300 changes; `WEIR_APPLIES=1000` applies 1,000.
+//! The suite makes 300 changes; `WEIR_APPLIES=1000` makes 1,000.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,12 +39,17 @@ async fn acknowledged_apply_survives_kills_and_is_atomic() {
 
     let token = control.admin_token();
     let (mut attempted, mut acknowledged, mut count, mut kills, mut unacknowledged) = (0, 0, 0, 0, 0);
+    let mut tokens = TokenChanges::default();
     while count < applies {
         let api = control.api();
         let writes = async {
             while apply(api, &token, attempted + 1).await {
                 attempted += 1;
                 acknowledged = attempted;
+                count += 1;
+                if !tokens.change(api, &token).await {
+                    break;
+                }
                 count += 1;
             }
             attempted += 1;
@@ -59,6 +65,7 @@ async fn acknowledged_apply_survives_kills_and_is_atomic() {
         assert!(found.iter().all(|version| *version == found[0]), "a change is applied in part: {found:?}");
         assert!((acknowledged..=attempted).contains(&found[0]), "{acknowledged} was acknowledged, there is {found:?}");
         unacknowledged += usize::from(found[0] > acknowledged);
+        tokens.check(&control).await;
     }
     let (responses, wrong) = traffic.stop();
     println!(
@@ -66,6 +73,65 @@ async fn acknowledged_apply_survives_kills_and_is_atomic() {
     );
     println!("{responses} requests through the proxy meanwhile, {wrong} wrong");
     assert!(responses > 0 && wrong == 0);
+}
+
+/// The acknowledged changes of tokens.
+#[derive(Default)]
+pub(crate) struct TokenChanges {
+    /// The secrets of tokens whose creation was acknowledged.
+    valid: Vec<(String, String)>,
+    /// The secrets of tokens whose revocation was acknowledged.
+    revoked: Vec<String>,
+}
+
+impl TokenChanges {
+    /// Creates a token, or revokes one if there are many. Returns false if the change was not acknowledged.
+    pub(crate) async fn change(&mut self, api: SocketAddr, admin: &str) -> bool {
+        if self.valid.len() > 3 {
+            let (id, secret) = self.valid.remove(0);
+            // Without an acknowledgement the token may be revoked or not.
+            let is_revoked = send(api, admin, "DELETE", &format!("tokens/{id}"), "").await.is_some();
+            if is_revoked {
+                self.revoked.push(secret);
+            }
+            return is_revoked;
+        }
+        let Some(body) = send(api, admin, "POST", "tokens", r#"{"name": "t", "role": "viewer"}"#).await else {
+            return false;
+        };
+        let created: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let field = |name: &str| created[name].as_str().unwrap_or_default().to_owned();
+        self.valid.push((field("id"), field("secret")));
+        true
+    }
+
+    /// Waits until every acknowledged change is in force at a replica.
+    pub(crate) async fn wait_for(&self, control: &ControlPlane) {
+        let status = async |secret: &str| control.request_as(Some(secret), "GET", "status", "").await.status;
+        wait_until("the tokens of another replica", async || {
+            for (_, secret) in &self.valid {
+                if status(secret).await != 200 {
+                    return None;
+                }
+            }
+            match self.revoked.last() {
+                Some(secret) if status(secret).await != 401 => None,
+                _ => Some(()),
+            }
+        })
+        .await;
+    }
+
+    /// Checks that every acknowledged change is in force.
+    pub(crate) async fn check(&self, control: &ControlPlane) {
+        let status = async |secret: &str| control.request_as(Some(secret), "GET", "status", "").await.status;
+        for (id, secret) in &self.valid {
+            assert_eq!(status(secret).await, 200, "the token {id} was created");
+        }
+        for secret in self.revoked.iter().rev().take(5) {
+            assert_eq!(status(secret).await, 401, "a revoked token is valid");
+        }
+    }
 }
 
 /// Returns the version of each of [`OBJECTS`], 0 if it does not exist. `None` if the control plane does not list them.
@@ -88,9 +154,15 @@ pub(crate) async fn apply(api: SocketAddr, token: &str, version: u64) -> bool {
         )
     };
     let body = OBJECTS.iter().map(object).collect::<Vec<_>>().join("---\n");
+    send(api, token, "POST", "apply", &body).await.is_some()
+}
+
+/// Sends a change to the API. Returns the body of the acknowledgement; `None` if there was none, and the change may have
+/// been made or not.
+async fn send(api: SocketAddr, token: &str, method: &str, path: &str, body: &str) -> Option<String> {
     let length = body.len();
     let request = format!(
-        "POST /api/v1/apply HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\
+        "{method} /api/v1/{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\
          content-length: {length}\r\n\r\n{body}"
     );
     let exchange = async {
@@ -101,16 +173,18 @@ pub(crate) async fn apply(api: SocketAddr, token: &str, version: u64) -> bool {
         Ok::<_, std::io::Error>(response)
     };
     match exchange.await {
-        Ok(response) if response.starts_with("HTTP/1.1 200") => true,
+        Ok(response) if response.starts_with("HTTP/1.1 200") => {
+            response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        }
         Ok(response) => {
             let is_store_unavailable = response.starts_with("HTTP/1.1 503");
             assert!(
                 response.is_empty() || is_store_unavailable,
                 "a complete response that is no acknowledgement: {response}"
             );
-            false
+            None
         }
-        Err(_) => false,
+        Err(_) => None,
     }
 }
 

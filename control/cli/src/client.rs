@@ -1,8 +1,10 @@
 //! The client of the control API. An error contains every diagnostic with its position, as `weir-proxy validate` prints
 //! it.
 
-use std::path::PathBuf;
-use std::{env, fs};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
@@ -61,6 +63,36 @@ impl Client {
         spans: &[FileSpan],
     ) -> anyhow::Result<Value> {
         self.run(method, path, body.into_bytes(), spans)
+    }
+
+    /// Writes the body of a GET response to a file, which exists when the response is complete and is readable by this user
+    /// only.
+    pub(crate) fn download(&self, path: &str, file: &Path) -> anyhow::Result<()> {
+        let url = format!("{}/api/v1/{path}", self.url);
+        let request = Request::get(&url).header("authorization", format!("Bearer {}", self.token)).body(())?;
+        let result = self.agent.run(request);
+        let mut response = result.with_context(|| format!("{url} cannot be reached; is weir-control running?"))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(api_error(status.as_u16(), read(response)?, &[]));
+        }
+        let mut draft = file.as_os_str().to_owned();
+        draft.push(".part");
+        let failed = || format!("{} cannot be written", file.display());
+        let mut output = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)
+            .with_context(failed)?;
+        let copied = io::copy(&mut response.body_mut().with_config().limit(u64::MAX).reader(), &mut output)
+            .context("the response is incomplete; try again")
+            .and_then(|_| output.sync_all().and_then(|()| fs::rename(&draft, file)).with_context(failed));
+        if copied.is_err() {
+            drop(fs::remove_file(&draft)); // The first error is the one that is reported.
+        }
+        copied
     }
 
     fn run(&self, method: &str, path: &str, body: Vec<u8>, spans: &[FileSpan]) -> anyhow::Result<Value> {

@@ -44,7 +44,8 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
     let client = Client::new(&connection)?;
     match command {
         Command::Apply(args) => {
-            let response = apply(&client, &args.files.files, args.message.as_deref(), false)?;
+            let change = ApplyQuery { message: args.message.clone(), is_dry_run: false, allow_shrink: args.allow_shrink };
+            let response = apply(&client, &args.files.files, change)?;
             if args.wait {
                 wait_for_proxies(&client)?;
             }
@@ -52,7 +53,8 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
             Ok(render(output, &response, |response| changes(response) + waited))
         }
         Command::Diff(args) => {
-            let response = apply(&client, &args.files, None, true)?;
+            let change = ApplyQuery { message: None, is_dry_run: true, allow_shrink: false };
+            let response = apply(&client, &args.files, change)?;
             Ok(render(output, &response, differences))
         }
         Command::Get { kind, name: Some(name), namespace } => {
@@ -66,23 +68,30 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
             let found = client.get(&format!("resources{}", query(&[("kind", kind), ("namespace", namespace)])))?;
             Ok(render(output, &found, objects))
         }
-        Command::Delete { kind: Some(kind), name: Some(name), namespace, message, .. } => {
-            let path = format!("resources/{kind}/{namespace}/{name}{}", query(&[("message", message)]));
+        Command::Delete { kind: Some(kind), name: Some(name), namespace, message, allow_shrink, .. } => {
+            let query = query(&[("message", message), flag("allowShrink", allow_shrink)]);
+            let path = format!("resources/{kind}/{namespace}/{name}{query}");
             Ok(render(output, &client.request("DELETE", &path, String::new())?, changes))
         }
-        Command::Delete { files, message, .. } => {
-            let response = delete_files(&client, &files, message)?;
+        Command::Delete { files, message, allow_shrink, .. } => {
+            let query = query(&[("message", message), flag("allowShrink", allow_shrink)]);
+            let response = delete_files(&client, &files, &query)?;
             Ok(render(output, &response, changes))
         }
         Command::History { revision: None } => Ok(render(output, &client.get("revisions")?, revisions)),
         Command::History { revision: Some(id) } => {
             Ok(render(output, &client.get(&format!("revisions/{id}"))?, revision))
         }
-        Command::Rollback { to, revision, dry_run, message } => {
+        Command::Rollback { to, revision, dry_run, message, allow_shrink } => {
             let id = to.or(revision).context("`rollback` needs --to REVISION")?;
-            let query = query(&[("message", message), ("dry_run", dry_run.then(|| "true".to_owned()))]);
+            let query =
+                query(&[("message", message), flag("dry_run", dry_run), flag("allowShrink", allow_shrink)]);
             let response = client.request("POST", &format!("revisions/{id}/rollback{query}"), String::new())?;
             Ok(render(output, &response, if dry_run { differences } else { changes }))
+        }
+        Command::Backup { file } => {
+            client.download("backup", &file)?;
+            Ok(format!("wrote {}; check it with `weir-control check --backup {}`\n", file.display(), file.display()))
         }
         Command::Status => status(&client, output),
         Command::Proxies => Ok(render(output, &client.get("proxies")?, proxies)),
@@ -93,13 +102,26 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
     }
 }
 
-fn apply(client: &Client, paths: &[PathBuf], message: Option<&str>, dry_run: bool) -> anyhow::Result<Value> {
+/// The query of an apply.
+struct ApplyQuery {
+    message: Option<String>,
+    is_dry_run: bool,
+    allow_shrink: bool,
+}
+
+fn flag(name: &'static str, is_set: bool) -> (&'static str, Option<String>) {
+    (name, is_set.then(|| "true".to_owned()))
+}
+
+fn apply(client: &Client, paths: &[PathBuf], change: ApplyQuery) -> anyhow::Result<Value> {
+    let ApplyQuery { message, is_dry_run, allow_shrink } = change;
     let files = input::read(paths)?;
     let (text, spans) = input::concat(&files);
     let query = query(&[
         ("path", Some(input::COMBINED.to_owned())),
-        ("message", message.map(str::to_owned)),
-        ("dry_run", dry_run.then(|| "true".to_owned())),
+        ("message", message),
+        flag("dry_run", is_dry_run),
+        flag("allowShrink", allow_shrink),
     ]);
     client.request_with_files("POST", &format!("apply{query}"), text, &spans)
 }
@@ -124,7 +146,7 @@ fn wait_for_proxies(client: &Client) -> anyhow::Result<()> {
     }
 }
 
-fn delete_files(client: &Client, paths: &[PathBuf], message: Option<String>) -> anyhow::Result<Value> {
+fn delete_files(client: &Client, paths: &[PathBuf], query: &str) -> anyhow::Result<Value> {
     let files = input::read(paths)?;
     let written: Vec<_> = files.iter().map(parse_objects).collect();
     if let Some(diagnostic) = written.iter().flat_map(|written| &written.diagnostics).next() {
@@ -139,7 +161,7 @@ fn delete_files(client: &Client, paths: &[PathBuf], message: Option<String>) -> 
     if names.is_empty() {
         bail!("the files name no object");
     }
-    client.request("POST", &format!("delete{}", query(&[("message", message)])), Value::from(names).to_string())
+    client.request("POST", &format!("delete{query}"), Value::from(names).to_string())
 }
 
 fn validate(paths: &[PathBuf]) -> anyhow::Result<String> {
@@ -184,12 +206,14 @@ fn ca(client: &Client, output: Output, command: Option<&CaCommand>) -> anyhow::R
     Ok(render(output, &status, |status| {
         let roots = items(&status["roots"]).map(|root| {
             let signs = if root["signs"] == true { "active" } else { "" };
-            vec![str_field(root, "sha256"), signs.to_owned(), str_field(root, "signsFrom"), str_field(root, "ends")]
+            let [sha256, from, trusted, end] =
+                ["sha256", "signsFrom", "ends", "certificateEnds"].map(|name| str_field(root, name));
+            vec![sha256, signs.to_owned(), from, trusted, end]
         });
         let ttl = Duration::from_secs(status["certificateLifetimeSeconds"].as_u64().unwrap_or_default());
         let domain = str_field(status, "trustDomain");
         let head = format!("trust domain {domain}; certificates expire after {}\n", GatewayDuration(ttl));
-        head + &table(&["ROOT", "", "ACTIVE FROM", "EXPIRES"], &roots.collect::<Vec<_>>())
+        head + &table(&["ROOT", "", "ACTIVE FROM", "TRUSTED UNTIL", "CERTIFICATE ENDS"], &roots.collect::<Vec<_>>())
     }))
 }
 

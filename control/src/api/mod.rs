@@ -3,6 +3,12 @@
 
 // From the top: each module uses only those below it. (The blank lines keep the formatter from sorting them.)
 
+// A backup of the store.
+mod backup;
+
+// Metrics for Prometheus.
+mod metrics;
+
 // Readiness and liveness, without a token.
 mod health;
 

@@ -16,7 +16,7 @@ use crate::api::response::JsonResponse;
 use crate::api::revisions::{PageQuery, RevisionDetail};
 use crate::api::state::ApiState;
 use crate::api::tokens::CreatedToken;
-use crate::api::{bundles, ca, proxies, resources, revisions, tokens, watch, workloads};
+use crate::api::{backup, bundles, ca, metrics, proxies, resources, revisions, tokens, watch, workloads};
 use crate::bundle_store::StoredBundle;
 use crate::ca::CaStatus;
 use crate::status::ProxyStatus;
@@ -167,10 +167,12 @@ fn status_operations() -> Vec<Operation> {
     let summary = "Returns the state of the mesh in numbers.";
     let events = "Streams changes as server-sent events.";
     let description = "Returns this description.";
+    let in_prometheus = "Returns metrics in the Prometheus text format.";
     vec![
         get_route("/api/v1/proxies", proxies, schema::<Vec<ProxyStatus>>, routing::get(proxies::list)),
         get_route("/api/v1/status", summary, schema::<StatusSummary>, routing::get(proxies::summary)),
         get_route("/api/v1/watch", events, schema::<String>, routing::get(watch::watch)),
+        get_route("/metrics", in_prometheus, schema::<String>, routing::get(metrics::get)),
         get_route("/api/v1/openapi.json", description, schema::<Value>, routing::get(async || JsonResponse(openapi()))),
     ]
 }
@@ -179,7 +181,9 @@ fn ca_operations() -> Vec<Operation> {
     let status = "Returns the certificate authority's trust domain and roots.";
     let rotates = "Starts a rotation of the root, which takes two certificate lifetimes.";
     let response: SchemaFn = schema::<CaStatus>;
+    let backs_up = "Returns a backup of the store, with the keys of the roots. It is complete if its last line is there.";
     vec![
+        admin_route(endpoint("get", "/api/v1/backup"), backs_up, schema::<String>, routing::get(backup::get)),
         get_route("/api/v1/authority", status, response, routing::get(ca::get)),
         admin_route(endpoint("post", "/api/v1/authority/rotation"), rotates, response, routing::post(ca::rotate)),
     ]
@@ -248,7 +252,9 @@ mod tests {
             ("get", "/api/v1/proxies", Role::Viewer),
             ("get", "/api/v1/status", Role::Viewer),
             ("get", "/api/v1/watch", Role::Viewer),
+            ("get", "/metrics", Role::Viewer),
             ("get", "/api/v1/openapi.json", Role::Viewer),
+            ("get", "/api/v1/backup", Role::Admin),
             ("get", "/api/v1/authority", Role::Viewer),
             ("post", "/api/v1/authority/rotation", Role::Admin),
             ("get", "/api/v1/tokens", Role::Admin),

@@ -8,7 +8,7 @@ use crate::access::{AuditLog, Token, TokenStore};
 use crate::api::response::ApiError;
 use crate::ca::CertificateAuthority;
 use crate::health::Health;
-use crate::limits::{MAX_PUSHES, MAX_REGISTRATIONS, MAX_WAITING_WRITERS, MAX_WATCHERS};
+use crate::limits::{MAX_BACKUPS, MAX_PUSHES, MAX_REGISTRATIONS, MAX_WAITING_WRITERS, MAX_WATCHERS};
 use crate::publish::Publisher;
 use crate::snapshot_cache::SnapshotCache;
 use crate::status::ConnectedProxies;
@@ -42,6 +42,8 @@ pub struct RequestPermits {
     pub(crate) registrations: Arc<Semaphore>,
     /// Bundles that are pushed.
     pub(crate) pushes: Arc<Semaphore>,
+    /// Backups of the store.
+    pub(crate) backups: Arc<Semaphore>,
     /// Watches of the change feed.
     pub(crate) watchers: Arc<Semaphore>,
 }
@@ -53,6 +55,7 @@ impl Default for RequestPermits {
             writers: semaphore(MAX_WAITING_WRITERS),
             registrations: semaphore(MAX_REGISTRATIONS),
             pushes: semaphore(MAX_PUSHES),
+            backups: semaphore(MAX_BACKUPS),
             watchers: semaphore(MAX_WATCHERS),
         }
     }

@@ -9,6 +9,8 @@
 
 mod files;
 
+mod roots;
+
 mod store_watch;
 
 use std::fs;
@@ -69,6 +71,8 @@ pub struct Bootstrap {
     pub trust_domain: TrustDomain,
     /// The validity of a certificate.
     pub certificate_lifetime: Duration,
+    /// The validity of a root.
+    pub root_lifetime: Duration,
     /// The largest difference between the clocks of the mesh, at most half of the lifetime of a certificate.
     pub clock_skew: Duration,
     /// The files of an external CA, if any.
@@ -120,6 +124,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         external: bootstrap.ca.clone(),
         domain: bootstrap.trust_domain.clone(),
         lifetime: bootstrap.certificate_lifetime,
+        root_lifetime: bootstrap.root_lifetime,
         may_create_root: !store.is_initialized(),
         clock_skew: bootstrap.clock_skew,
     })?);
@@ -148,6 +153,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         StoreFollowers { publisher: Arc::clone(&publisher), tokens: Arc::clone(&tokens), ca: Arc::clone(&ca) };
     task::spawn("leases", expire_workloads(Arc::clone(&publisher)));
     task::spawn("registered endpoints", publish_endpoints(Arc::clone(&publisher)));
+    task::spawn("roots", roots::renew(Arc::clone(&ca)));
     let health = Arc::new(Health::default());
     task::spawn("store watch", store_watch::run(Arc::clone(&store), followers, Arc::clone(&health)));
     let proxies = ConnectedProxies::new();

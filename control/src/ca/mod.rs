@@ -22,7 +22,7 @@ mod error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use rcgen::{CertificateSigningRequestParams, KeyPair};
 use schemars::JsonSchema;
@@ -36,6 +36,7 @@ use weir_model::{SpiffeId, TrustDomain, hex};
 use crate::ca::external::ExternalCa;
 use crate::ca::root::{Root, Validity, signed};
 use crate::ca::storage::RECOVERY;
+use crate::limits::EXTERNAL_CA_WARNING;
 use crate::store::StoreError;
 
 pub use error::CaError;
@@ -52,6 +53,8 @@ pub struct CaOptions {
     pub domain: TrustDomain,
     /// The lifetime of a certificate.
     pub lifetime: Duration,
+    /// The lifetime of a root.
+    pub root_lifetime: Duration,
     /// True if the mesh is new, so that a storage without roots has not lost them.
     pub may_create_root: bool,
     /// The largest difference between the clocks of the mesh.
@@ -119,6 +122,10 @@ pub struct CaRootStatus {
     /// The time from which the root signs.
     #[schemars(with = "String")]
     pub signs_from: Timestamp,
+    /// The end of the root's certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub certificate_ends: Option<Timestamp>,
     /// The time from which the root is not trusted any more; absent for a root that no rotation replaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -191,6 +198,12 @@ impl CertificateAuthority {
         }
         self.reload_state()?;
         self.record_max_ttl()
+    }
+
+    /// Returns the state as it is stored in a file of its own; `None` if it is in a shared store or of an external CA.
+    pub fn stored_file(&self) -> Option<Vec<u8>> {
+        let is_file = self.external.is_none() && matches!(self.options.storage, CaStorage::File(_));
+        is_file.then(|| self.state.lock().bytes.clone())
     }
 
     /// Checks that the roots are stored as this process knows them. Blocks on the storage.
@@ -303,8 +316,51 @@ impl CertificateAuthority {
         let longest = Duration::from_secs(ca.longest_lifetime_seconds).max(self.options.lifetime);
         let lifetime = signed(longest) + signed(self.options.clock_skew.min(longest / 4));
         roots.iter_mut().for_each(|root| root.expires = Some(now + lifetime + lifetime));
-        roots.push(Root::new(&self.options.domain, now + lifetime)?);
+        roots.push(Root::new(&self.options.domain, now + lifetime, self.options.root_lifetime)?);
         self.replace(CaState { roots, ..ca })
+    }
+
+    /// Starts a rotation if the newest root ends so soon that its successor must be trusted by then. Returns true if it did.
+    /// The roots of an external CA are renewed by its owner. Blocks on the storage.
+    ///
+    /// # Errors
+    /// See [`CertificateAuthority::rotate`].
+    pub fn renew_root_if_due(&self) -> Result<bool, CaError> {
+        let is_due = {
+            let state = self.state.lock();
+            let newest = state.ca.roots.last().filter(|_| self.external.is_none());
+            let end = newest.and_then(|root| certificate_end(&root.certificate().ok()?));
+            end.is_some_and(|end| end.duration_since(Timestamp::now()) < self.root_renewal())
+        };
+        if !is_due {
+            return Ok(false);
+        }
+        match self.rotate() {
+            Ok(_) => Ok(true),
+            Err(CaError::RotationInProgress(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the time before the end of a root at which it is replaced: a tenth of its lifetime, and at least the time of
+    /// a whole rotation and one more certificate lifetime.
+    fn root_renewal(&self) -> SignedDuration {
+        let lifetime = self.options.lifetime + self.options.clock_skew;
+        signed((self.options.root_lifetime / 10).max(3 * lifetime))
+    }
+
+    /// Returns a warning for each certificate of the CA that ends soon and that nothing renews; empty if there is none.
+    pub fn warnings(&self) -> Vec<String> {
+        let Some(external) = &self.external else { return Vec::new() };
+        let now = Timestamp::now();
+        let signer = external.signer.expires.map(|end| ("the certificate of --ca-cert", end));
+        let roots = external.roots.iter().filter_map(|root| Some(("a root of --ca-root", certificate_end(root)?)));
+        let is_soon = |end: Timestamp| end.duration_since(now) < signed(EXTERNAL_CA_WARNING);
+        let text = |(what, end): (&str, Timestamp)| {
+            let days = end.duration_since(now).as_hours() / 24;
+            format!("{what} ends at {end}, in {days} days: replace the files of the CA and restart the control planes")
+        };
+        signer.into_iter().chain(roots).filter(|(_, end)| is_soon(*end)).map(text).collect()
     }
 
     /// Returns the state for the API.
@@ -316,7 +372,8 @@ impl CertificateAuthority {
             let root = |root: &CertificateDer<'_>| CaRootStatus {
                 sha256: hex_fingerprint(root),
                 signs_from: Timestamp::UNIX_EPOCH,
-                ends: not_after(root).ok().and_then(|end| Timestamp::try_from(end).ok()),
+                certificate_ends: certificate_end(root),
+                ends: certificate_end(root),
                 signs: *root == external.anchor,
             };
             let roots = external.roots.iter().map(root).collect();
@@ -326,6 +383,7 @@ impl CertificateAuthority {
         let roots = state.ca.trusted_roots(now).map(|root| CaRootStatus {
             sha256: root.certificate().map(|certificate| hex_fingerprint(&certificate)).unwrap_or_default(),
             signs_from: root.active_from,
+            certificate_ends: root.certificate().ok().and_then(|certificate| certificate_end(&certificate)),
             ends: root.expires,
             signs: std::ptr::eq(root, active),
         });
@@ -382,7 +440,7 @@ impl CaOptions {
     /// Creates and stores the first root in place of `before`, and returns the stored bytes: those of another replica if it
     /// wrote first.
     fn create_root(&self, before: Option<&[u8]>) -> Result<Vec<u8>, CaError> {
-        let root = Root::new(&self.domain, Timestamp::now())?;
+        let root = Root::new(&self.domain, Timestamp::now(), self.root_lifetime)?;
         let trust_domain = self.domain.to_string();
         let ca = CaState { trust_domain, roots: vec![root], longest_lifetime_seconds: self.lifetime.as_secs() };
         let bytes = to_bytes(&ca)?;
@@ -426,6 +484,10 @@ fn active_root(ca: &CaState, now: Timestamp) -> &Root {
     active.or(ca.roots.first()).expect("there is always a root")
 }
 
+fn certificate_end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    Timestamp::try_from(not_after(certificate).ok()?).ok()
+}
+
 fn to_bytes(ca: &CaState) -> Result<Vec<u8>, CaError> {
     serde_json::to_vec_pretty(ca).map_err(|error| StoreError::Unavailable(error.to_string()).into())
 }
@@ -442,13 +504,22 @@ mod tests {
     use weir_model::Workload;
 
     use super::*;
+    use crate::limits::ROOT_LIFETIME;
 
     fn open(folder: &Path, domain: &str, lifetime: Duration) -> Result<CertificateAuthority, CaError> {
         let domain = TrustDomain::new(domain).unwrap();
         let storage = CaStorage::File(folder.join("authority.json"));
         let may_create_root = !folder.join("used").exists();
         let clock_skew = lifetime / 2;
-        CertificateAuthority::open(CaOptions { storage, external: None, domain, lifetime, clock_skew, may_create_root })
+        CertificateAuthority::open(CaOptions {
+            storage,
+            external: None,
+            domain,
+            lifetime,
+            clock_skew,
+            root_lifetime: ROOT_LIFETIME,
+            may_create_root,
+        })
     }
 
     fn request() -> Vec<u8> {
@@ -520,7 +591,7 @@ mod tests {
     #[test]
     fn certificate_does_not_outlive_its_root() {
         let (domain, now) = (TrustDomain::new("mesh.example").unwrap(), Timestamp::now());
-        let mut root = Root::new(&domain, now).unwrap();
+        let mut root = Root::new(&domain, now, ROOT_LIFETIME).unwrap();
         root.expires = Some(now + jiff::SignedDuration::from_secs(10));
         let id = domain.id(&control_plane_workload());
         let clock_skew = Duration::from_secs(600);

@@ -12,7 +12,7 @@ use weir_identity::pki_types::CertificateDer;
 use weir_identity::pki_types::pem::PemObject;
 use weir_model::{SpiffeId, TrustDomain};
 
-use crate::limits::{MAX_CLOCK_SKEW, ROOT_LIFETIME};
+use crate::limits::MAX_CLOCK_SKEW;
 
 /// A root with its key, as it is stored.
 #[derive(Clone, Serialize, Deserialize)]
@@ -41,9 +41,9 @@ pub(super) struct Validity {
 
 impl Root {
     /// Creates a root of a trust domain, which signs from `active_from` on.
-    pub(super) fn new(domain: &TrustDomain, active_from: Timestamp) -> Result<Self, rcgen::Error> {
+    pub(super) fn new(domain: &TrustDomain, active_from: Timestamp, lifetime: Duration) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
-        let validity = Validity { from: Timestamp::now(), lifetime: ROOT_LIFETIME, clock_skew: MAX_CLOCK_SKEW };
+        let validity = Validity { from: Timestamp::now(), lifetime, clock_skew: MAX_CLOCK_SKEW };
         let mut params = params(validity);
         params.distinguished_name.push(DnType::CommonName, format!("root of {domain}"));
         params.subject_alt_names = vec![SanType::URI(format!("spiffe://{domain}").try_into()?)];
