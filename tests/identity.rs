@@ -358,7 +358,7 @@ async fn proxy_with_ended_certificate_is_not_ready_until_it_is_renewed() {
                 "mutual TLS of {user} fails: the certificate of spiffe://weir.local/ns/default/sa/{name} has ended at "
             ),
             "and this machine's clock is ",
-            &format!("Check that the control plane https://{} is reachable", control.xds_mtls()),
+            &format!("Check that the control plane {} is reachable", control.xds_mtls()),
         ] {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }

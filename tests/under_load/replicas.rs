@@ -63,7 +63,8 @@ async fn replica_kills_lose_no_acknowledged_apply() {
     while applied.count < applies {
         let apis: Vec<_> = replicas.iter().map(ControlPlane::api).collect();
         let turn = rounds / ROUNDS_FOR_EACH_MEMBER;
-        let fault = (rounds % ROUNDS_FOR_EACH_MEMBER == 0).then_some(FaultOfMember { fault: MEMBER_FAULTS[turn % 3], member: turn / 3 % 3 });
+        let fault = (rounds % ROUNDS_FOR_EACH_MEMBER == 0)
+            .then_some(FaultOfMember { fault: MEMBER_FAULTS[turn % 3], member: turn / 3 % 3 });
         let (stop, stopped) = watch::channel(false);
         let kills = async {
             kill_and_restart(&mut replicas[rounds % 3], &mut etcd, fault).await;

@@ -46,11 +46,7 @@ async fn acknowledged_apply_survives_kills_and_is_atomic() {
             while apply(api, &token, attempted + 1).await {
                 attempted += 1;
                 acknowledged = attempted;
-                count += 1;
-                if !tokens.change(api, &token).await {
-                    break;
-                }
-                count += 1;
+                count += 1 + usize::from(tokens.change(api, &token).await);
             }
             attempted += 1;
         };

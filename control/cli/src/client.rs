@@ -79,13 +79,8 @@ impl Client {
         let mut draft = file.as_os_str().to_owned();
         draft.push(".part");
         let failed = || format!("{} cannot be written", file.display());
-        let mut output = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)
-            .with_context(failed)?;
+        let mut output =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).with_context(failed)?;
         let copied = io::copy(&mut response.body_mut().with_config().limit(u64::MAX).reader(), &mut output)
             .context("the response is incomplete; try again")
             .and_then(|_| output.sync_all().and_then(|()| fs::rename(&draft, file)).with_context(failed));

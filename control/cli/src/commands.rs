@@ -44,7 +44,8 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
     let client = Client::new(&connection)?;
     match command {
         Command::Apply(args) => {
-            let change = ApplyQuery { message: args.message.clone(), is_dry_run: false, allow_shrink: args.allow_shrink };
+            let change =
+                ApplyQuery { message: args.message.clone(), is_dry_run: false, allow_shrink: args.allow_shrink };
             let response = apply(&client, &args.files.files, change)?;
             if args.wait {
                 wait_for_proxies(&client)?;
@@ -84,8 +85,7 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<String> {
         }
         Command::Rollback { to, revision, dry_run, message, allow_shrink } => {
             let id = to.or(revision).context("`rollback` needs --to REVISION")?;
-            let query =
-                query(&[("message", message), flag("dry_run", dry_run), flag("allowShrink", allow_shrink)]);
+            let query = query(&[("message", message), flag("dry_run", dry_run), flag("allowShrink", allow_shrink)]);
             let response = client.request("POST", &format!("revisions/{id}/rollback{query}"), String::new())?;
             Ok(render(output, &response, if dry_run { differences } else { changes }))
         }

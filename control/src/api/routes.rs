@@ -181,7 +181,8 @@ fn ca_operations() -> Vec<Operation> {
     let status = "Returns the certificate authority's trust domain and roots.";
     let rotates = "Starts a rotation of the root, which takes two certificate lifetimes.";
     let response: SchemaFn = schema::<CaStatus>;
-    let backs_up = "Returns a backup of the store, with the keys of the roots. It is complete if its last line is there.";
+    let backs_up =
+        "Returns a backup of the store, with the keys of the roots. It is complete if its last line is there.";
     vec![
         admin_route(endpoint("get", "/api/v1/backup"), backs_up, schema::<String>, routing::get(backup::get)),
         get_route("/api/v1/authority", status, response, routing::get(ca::get)),

@@ -349,7 +349,7 @@ impl CertificateAuthority {
         signed((self.options.root_lifetime / 10).max(3 * lifetime))
     }
 
-    /// Returns a warning for each certificate of the CA that ends soon and that nothing renews; empty if there is none.
+    /// Returns a warning for each certificate of the CA that ends soon and that nothing renews; empty if none ends soon.
     pub fn warnings(&self) -> Vec<String> {
         let Some(external) = &self.external else { return Vec::new() };
         let now = Timestamp::now();
@@ -585,20 +585,20 @@ mod tests {
         let authority = open(folder.path(), "mesh.example", Duration::from_secs(60)).unwrap();
         let status = authority.rotate().unwrap();
         let waits = status.roots[1].signs_from.duration_since(Timestamp::now());
-        assert!(waits > jiff::SignedDuration::from_secs(3_500), "{waits:?}");
+        assert!(waits > SignedDuration::from_secs(3_500), "{waits:?}");
     }
 
     #[test]
     fn certificate_does_not_outlive_its_root() {
         let (domain, now) = (TrustDomain::new("mesh.example").unwrap(), Timestamp::now());
         let mut root = Root::new(&domain, now, ROOT_LIFETIME).unwrap();
-        root.expires = Some(now + jiff::SignedDuration::from_secs(10));
+        root.expires = Some(now + SignedDuration::from_secs(10));
         let id = domain.id(&control_plane_workload());
         let clock_skew = Duration::from_secs(600);
         let validity = Validity { from: now, lifetime: Duration::from_secs(3_600), clock_skew };
         let signed = root.sign(&KeyPair::generate().unwrap(), &id, validity).unwrap();
         let end = Timestamp::try_from(not_after(&signed).unwrap()).unwrap();
-        assert!(end <= now + jiff::SignedDuration::from_secs(10), "{end}");
+        assert!(end <= now + SignedDuration::from_secs(10), "{end}");
     }
 
     #[test]

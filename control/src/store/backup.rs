@@ -152,7 +152,9 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Result<(BackupHeader, Vec<(String, Vec<u8>)>), String> {
+    type Entries = Vec<(String, Vec<u8>)>;
+
+    fn read(bytes: &[u8]) -> Result<(BackupHeader, Entries), String> {
         let mut entries = Vec::new();
         let header = read_backup(bytes, |key, value| {
             entries.push((key.to_owned(), value));
