@@ -214,7 +214,7 @@ async fn policy_of_a_route_is_warned_about_and_policy_of_the_service_holds_for_e
         assert!(text.contains("`/admin;x`") && text.contains("Service `shop` or Gateway `edge`"), "{text}");
     }
     for target in ["{kind: Service, name: shop}", "{kind: Gateway, name: edge}"] {
-        proxy.apply_and_wait(&two_routes(&origin, target)).await;
+        let proxy = Proxy::start(&two_routes(&origin, target)).await;
         let mut client = proxy.client().await;
         let count = origin.count();
         for spelling in SPELLINGS.iter().chain(&["/admin"]) {
@@ -223,6 +223,7 @@ async fn policy_of_a_route_is_warned_about_and_policy_of_the_service_holds_for_e
         assert_eq!(origin.count(), count);
         assert_eq!(client.get("/administrator").await.status, 200);
         assert_eq!(validate(&proxy), "");
+        assert!(!proxy.log().contains("configuration warning"), "{}", proxy.log());
     }
     assert_eq!(proxy.log().matches("configuration warning").count(), 1);
 }

@@ -626,5 +626,5 @@ async fn running_control_plane_is_backed_up_and_restored_elsewhere() {
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     let refused = other.maintain(&["restore", "--replace", file.to_str().unwrap()]).await;
-    assert!(!refused.0 && refused.1.contains("the backup is incomplete"), "{}", refused.1);
+    assert!(!refused.0 && refused.1.contains("of the backup is damaged"), "{}", refused.1);
 }

@@ -144,9 +144,8 @@ fn with_lost_filter(origin: &Origin, lost: Filter) -> Resources {
     Resources::forward_to(origin.address()).filter(lost).filter(Filter::test("good", kind))
 }
 
-/// Returns filters that do not load: no module, an invalid module, a module that does not start, a rejected
-/// configuration.
-fn filters_that_do_not_load(fields: &'static str) -> [Filter; 4] {
+/// Returns filters that do not load: an invalid module, a module that does not start, a rejected configuration.
+fn filters_that_do_not_load(fields: &'static str) -> [Filter; 3] {
     let trap = harness::wasm_from_wat(
         "(module (memory (export \"memory\") 1) (func (export \"proxy_abi_version_0_2_1\")) (func (export \
          \"proxy_on_memory_allocate\") (param i32) (result i32) i32.const 1024) (func (export \"proxy_on_vm_start\") \
@@ -154,7 +153,6 @@ fn filters_that_do_not_load(fields: &'static str) -> [Filter; 4] {
     );
     let rejected = json!({"configure": [{"do": "reject_configuration"}]});
     [
-        Filter::new("lost", Module::Builtin("nowhere")),
         Filter::new("lost", Module::Bytes("lost.wasm", b"no module".to_vec())),
         Filter::new("lost", Module::Bytes("lost.wasm", trap)),
         Filter::test("lost", rejected),
