@@ -46,7 +46,7 @@ impl LogWriter {
         let queued_bytes = Arc::clone(&writer.queued_bytes);
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_lines(output, &commands, &queued_bytes))?;
+            .spawn(move || write_lines(output, commands, &queued_bytes))?;
         Ok(writer)
     }
 
@@ -93,12 +93,13 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-fn write_lines(mut output: impl Write, commands: &Receiver<WriterCommand>, queued_bytes: &AtomicUsize) {
+fn write_lines(mut output: impl Write, commands: Receiver<WriterCommand>, queued_bytes: &AtomicUsize) {
     let mut reported = 0;
     while let Ok(command) = commands.recv() {
         let line = match command {
             WriterCommand::Line(line) => line,
             WriterCommand::Close(done) => {
+                drop(commands); // From here on each line is counted as dropped.
                 let _ = done.try_send(()); // Fails only if `close` has timed out.
                 return;
             }
