@@ -42,9 +42,6 @@ mod operation;
 // Diffs of objects and of snapshots.
 mod diff;
 
-// Removes secrets from objects.
-mod redact;
-
 // Runs blocking work of a handler.
 mod blocking;
 
