@@ -1,23 +1,10 @@
 //! Errors between documents. Their positions are looked up at the end.
 
-use crate::yaml::{FieldError, FieldErrors, FieldPath, FieldPathRef};
+use crate::yaml::{FieldError, FieldErrors, FieldPathRef};
 
-/// An error in one field of one document.
-#[derive(Debug)]
-pub(crate) struct ReferenceError {
-    /// The index of the document.
-    pub(crate) document: usize,
-    /// The field.
-    pub(crate) path: FieldPath,
-    /// The reason.
-    pub(crate) reason: String,
-    /// The hint.
-    pub(crate) hint: String,
-}
-
-/// The errors found so far.
+/// The errors found so far, each with the index of its document.
 #[derive(Debug, Default)]
-pub(crate) struct ReferenceErrors(pub(crate) Vec<ReferenceError>);
+pub(crate) struct ReferenceErrors(pub(crate) Vec<(usize, FieldError)>);
 
 impl ReferenceErrors {
     /// Adds an error.
@@ -29,13 +16,11 @@ impl ReferenceErrors {
         hint: impl Into<String>,
     ) {
         let (path, reason, hint) = (path.to_field_path(), reason.into(), hint.into());
-        self.0.push(ReferenceError { document, path, reason, hint });
+        self.0.push((document, FieldError { path, position: None, reason, hint }));
     }
 
     /// Adds the errors of one document.
     pub(crate) fn add_field_errors(&mut self, document: usize, errors: FieldErrors) {
-        let reference_error =
-            |FieldError { path, position: _, reason, hint }| ReferenceError { document, path, reason, hint };
-        self.0.extend(errors.into_vec().into_iter().map(reference_error));
+        self.0.extend(errors.into_vec().into_iter().map(|error| (document, error)));
     }
 }
