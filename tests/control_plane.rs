@@ -39,8 +39,8 @@ impl ControlPlane {
             ads: ads.local_addr().unwrap(),
             modules: modules.local_addr().unwrap(),
         };
-        spawn_background(async move { serve_ads(ads, snapshot_cache, ConnectedProxies::new()).await.unwrap() });
-        spawn_background(async move { serve_modules(modules, store).await.unwrap() });
+        spawn_background(async move { serve_ads(ads, 100, snapshot_cache, ConnectedProxies::new()).await.unwrap() });
+        spawn_background(serve_modules(modules, 100, store));
         this
     }
 

@@ -56,8 +56,8 @@ pub mod access;
 // Revisions and records, in redb or etcd.
 pub mod store;
 
-// Accepts TLS connections.
-mod tls_accept;
+// Listeners with bounds, and the HTTP server.
+mod net;
 
 // Named tasks.
 mod task;

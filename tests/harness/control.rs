@@ -32,6 +32,8 @@ pub struct ControlOptions {
     pub admin_token: Option<String>,
     /// More arguments.
     pub arguments: Vec<String>,
+    /// The hard limit on its open files; `None` for that of the test.
+    pub file_descriptors: Option<u64>,
 }
 
 /// A control plane process. Dropping it kills the process.
@@ -48,6 +50,7 @@ struct Addresses {
     api: SocketAddr,
     xds: SocketAddr,
     xds_mtls: SocketAddr,
+    modules: SocketAddr,
 }
 
 impl ControlPlane {
@@ -67,7 +70,7 @@ impl ControlPlane {
             copy_private(recorded, &folder.path().join("store"));
         }
         let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let addresses = Addresses { api: free_port, xds: free_port, xds_mtls: free_port };
+        let addresses = Addresses { api: free_port, xds: free_port, xds_mtls: free_port, modules: free_port };
         let child = command(folder.path(), &options, &addresses).spawn().expect("weir-control starts");
         let mut this = Self { child, folder, options, addresses };
         this.wait_for_addresses().await;
@@ -108,7 +111,8 @@ impl ControlPlane {
         })
         .await;
         let address = |name: &str| listening[name].as_str().and_then(|text| text.parse().ok()).expect("an address");
-        self.addresses = Addresses { api: address("api"), xds: address("xds"), xds_mtls: address("xdsMtls") };
+        let (api, xds) = (address("api"), address("xds"));
+        self.addresses = Addresses { api, xds, xds_mtls: address("xdsMtls"), modules: address("modules") };
     }
 
     fn address_path(&self) -> PathBuf {
@@ -133,6 +137,11 @@ impl ControlPlane {
     /// Returns the address of its plaintext xDS server.
     pub fn xds(&self) -> SocketAddr {
         self.addresses.xds
+    }
+
+    /// Returns the address of its plaintext module server.
+    pub fn modules(&self) -> SocketAddr {
+        self.addresses.modules
     }
 
     /// Returns its resident memory in bytes.
@@ -284,8 +293,15 @@ fn json(response: &ClientResponse) -> Value {
 }
 
 fn command(folder: &Path, options: &ControlOptions, addresses: &Addresses) -> Command {
-    let Addresses { api, xds, xds_mtls } = addresses;
-    let mut command = Command::new(program("weir-control"));
+    let Addresses { api, xds, xds_mtls, modules: _ } = addresses; // A proxy learns the address of modules by xDS.
+    let mut command = match options.file_descriptors {
+        None => Command::new(program("weir-control")),
+        Some(limit) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(program("weir-control"));
+            shell
+        }
+    };
     match &options.store {
         None => command.arg("--store").arg(folder.join("store")),
         Some(store) => command.args(["--store", store, "--state"]).arg(folder.join("store")),

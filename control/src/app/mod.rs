@@ -38,6 +38,7 @@ use crate::ca::{CaFiles, CaOptions, CaStorage, CertificateAuthority};
 use crate::filter_validation::FilterValidator;
 use crate::limits::{ENDPOINT_DEBOUNCE, EXPIRY_INTERVAL};
 use crate::module_store::ModuleStore;
+use crate::net::ConnectionShares;
 use crate::publish::{ChangeError, Publisher, PublisherDeps};
 use crate::serve::{CaService, MtlsServices, serve_ads, serve_modules, serve_mtls};
 use crate::snapshot_cache::SnapshotCache;
@@ -107,6 +108,7 @@ pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
 }
 
 async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
+    let shares = ConnectionShares::raise_limit();
     let store = Arc::new(ResourceStore::open(&bootstrap.store)?);
     let tokens = Arc::new(TokenStore::load(&store)?);
     make_folder(&bootstrap.folder)?;
@@ -146,7 +148,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let proxies = ConnectedProxies::new();
     listeners.log_addresses(&bootstrap)?;
     let Listeners { api, xds, xds_mtls, modules } = listeners;
-    let ads = serve_ads(xds, Arc::clone(&snapshot_cache), Arc::clone(&proxies));
+    let ads = serve_ads(xds, shares.xds, Arc::clone(&snapshot_cache), Arc::clone(&proxies));
     let services = MtlsServices {
         snapshot_cache: Arc::clone(&snapshot_cache),
         proxies: Arc::clone(&proxies),
@@ -154,16 +156,16 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         ca_service: CaService::new(Arc::clone(&ca), Arc::clone(&tokens)),
         modules: Arc::clone(&module_store),
     };
-    let ads_mtls = serve_mtls(xds_mtls, services);
-    let permits = RequestPermits::default();
+    let ads_mtls = serve_mtls(xds_mtls, shares.xds_mtls, services);
+    let permits = RequestPermits::new(shares.api);
     let state = Arc::new(ApiState { publisher, snapshot_cache, proxies, tokens, ca, audit, permits });
-    let api = serve_api(api, api_tls(&bootstrap)?, state);
-    let modules = serve_modules(modules, module_store);
+    let api = serve_api(api, shares.api, api_tls(&bootstrap)?, state);
+    let modules = serve_modules(modules, shares.modules, module_store);
     tokio::select! {
         ended = ads => ended.context("the xDS server stopped"),
         ended = ads_mtls => ended.context("the xDS mTLS server stopped"),
-        ended = api => ended.context("the API server stopped"),
-        ended = modules => ended.context("the module server stopped"),
+        () = api => Err(anyhow!("the API server stopped")),
+        () = modules => Err(anyhow!("the module server stopped")),
         ended = shutdown_signal(files) => ended,
     }
 }
