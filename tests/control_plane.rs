@@ -40,9 +40,9 @@ impl ControlPlane {
             modules: modules.local_addr().unwrap(),
         };
         spawn_background(async move {
-            serve_ads(ads, snapshot_cache, ConnectedProxies::new(), "test".into()).await.unwrap();
+            serve_ads(ads, 100, snapshot_cache, ConnectedProxies::new(), "test".into()).await.unwrap();
         });
-        spawn_background(async move { serve_modules(modules, store).await.unwrap() });
+        spawn_background(serve_modules(modules, 100, store));
         this
     }
 

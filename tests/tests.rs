@@ -31,6 +31,10 @@ mod xds_removal; // Listeners that the control plane removes.
 mod admin; // Admin pages, and errors of the command line.
 mod rejections; // Rejections that depend on modules, filters and sockets.
 mod control_api; // The control plane's API and the `weir` tool.
+mod api_bounds; // Bounds of the control plane's listeners.
+mod api_errors; // Errors of the API.
+mod api_round_trip; // Printed objects that are applied again.
+mod api_secrets; // Secrets of objects in the API.
 mod release_upgrade; // Folders that an older release wrote.
 mod bundles; // Bundles in the control plane: pushed, signed, used, deleted.
 mod authorization_policy; // AuthorizationPolicies.

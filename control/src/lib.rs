@@ -65,8 +65,8 @@ pub mod store;
 // The monotonic clock and the wall clock.
 mod clock;
 
-// Accepts TLS connections.
-mod tls_accept;
+// Listeners with bounds, and the HTTP server.
+mod net;
 
 // Named tasks.
 mod task;

@@ -33,7 +33,7 @@ pub const MAX_STREAMS: usize = 20_000;
 /// Scopes whose encoded resources are cached. With more Gateways, some are encoded again at each change.
 pub const MAX_SCOPES: usize = 1_000;
 
-/// Concurrent TLS handshakes. More wait in the kernel's accept queue.
+/// Concurrent TLS handshakes of the xDS listener. More wait in the kernel's accept queue.
 pub const MAX_HANDSHAKES: usize = 256;
 
 /// The duration of a TLS handshake.
@@ -47,6 +47,18 @@ pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The pause after `accept` failed, usually because no file descriptor is free.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The time for the first bytes of an xDS connection: its HTTP/2 preface. Pings follow it.
+pub const XDS_PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The interval of log lines about connections that a listener has closed. One line has their number.
+pub const CLOSURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// File descriptors that a start warns below: fewer leave a listener less than 32 connections.
+pub const MIN_FILE_DESCRIPTORS: usize = 256;
+
+/// Concurrent connections to the plaintext listener of modules. A proxy opens one for a new module.
+pub const MAX_MODULE_CONNECTIONS: usize = 1_024;
 
 // The CA.
 
@@ -181,10 +193,19 @@ pub const MAX_WATCHERS: usize = 1_000;
 /// The interval of keepalive comments in the change feed.
 pub const WATCH_KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Concurrent TLS connections to the API.
+/// Bytes of the text of an error response that becomes the detail of a problem.
+pub const MAX_ERROR_TEXT_BYTES: usize = 16 * 1024;
+
+/// Concurrent connections to the API. Fewer if they were more than a quarter of the file descriptors.
 pub const MAX_API_CONNECTIONS: usize = 1_024;
 
-/// The idle time of a TLS connection to the API. Longer than any response takes.
+/// Concurrent connections of one remote address to the API: a machine with many pipelines.
+pub const MAX_API_CONNECTIONS_PER_CLIENT: usize = 128;
+
+/// The time for the head of a request, and the idle time of an HTTP/1 connection. A head is sent at once.
+pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time without a byte in either direction, after which a connection is closed. Longer than any response takes.
 pub const API_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Tokens, of operators and pipelines.

@@ -38,6 +38,8 @@ pub struct ControlOptions {
     pub user: Option<u32>,
     /// More arguments.
     pub arguments: Vec<String>,
+    /// The hard limit on its open files; `None` for that of the test.
+    pub file_descriptors: Option<u64>,
 }
 
 /// A control plane process. Dropping it kills the process.
@@ -54,12 +56,13 @@ struct Addresses {
     api: SocketAddr,
     xds: SocketAddr,
     xds_mtls: SocketAddr,
+    modules: SocketAddr,
 }
 
 impl Addresses {
     fn free() -> Self {
         let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { api: free_port, xds: free_port, xds_mtls: free_port }
+        Self { api: free_port, xds: free_port, xds_mtls: free_port, modules: free_port }
     }
 }
 
@@ -183,7 +186,8 @@ impl ControlPlane {
         })
         .await;
         let address = |name: &str| listening[name].as_str().and_then(|text| text.parse().ok()).expect("an address");
-        self.addresses = Addresses { api: address("api"), xds: address("xds"), xds_mtls: address("xdsMtls") };
+        let (api, xds) = (address("api"), address("xds"));
+        self.addresses = Addresses { api, xds, xds_mtls: address("xdsMtls"), modules: address("modules") };
     }
 
     fn address_path(&self) -> PathBuf {
@@ -208,6 +212,11 @@ impl ControlPlane {
     /// Returns the address of its plaintext xDS server.
     pub fn xds(&self) -> SocketAddr {
         self.addresses.xds
+    }
+
+    /// Returns the address of its plaintext module server.
+    pub fn modules(&self) -> SocketAddr {
+        self.addresses.modules
     }
 
     /// Returns its resident memory in bytes.
@@ -384,15 +393,20 @@ fn store_arguments(folder: &Path, options: &ControlOptions) -> Vec<OsString> {
 }
 
 fn command(folder: &Path, options: &ControlOptions, addresses: &Addresses) -> Command {
-    let Addresses { api, xds, xds_mtls } = addresses;
-    let mut command = match options.user {
-        None => Command::new(program("weir-control")),
-        Some(user) => {
+    let Addresses { api, xds, xds_mtls, modules: _ } = addresses; // A proxy learns the address of modules by xDS.
+    let mut command = match (options.user, options.file_descriptors) {
+        (Some(user), _) => {
             let user = user.to_string();
             let mut command = Command::new("setpriv");
             command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(program("weir-control"));
             command
         }
+        (None, Some(limit)) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(program("weir-control"));
+            shell
+        }
+        (None, None) => Command::new(program("weir-control")),
     };
     command.args(store_arguments(folder, options));
     if options.store.is_some() && options.admin_token.is_none() {

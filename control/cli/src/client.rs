@@ -123,7 +123,9 @@ fn read(mut response: Response<ureq::Body>) -> anyhow::Result<Value> {
 
 /// Returns the error of a response, with all its diagnostics.
 fn api_error(status: u16, mut response: Value, spans: &[FileSpan]) -> anyhow::Error {
-    let mut text = response["error"].as_str().unwrap_or("the response has no reason").to_owned();
+    // `error` is the field of an older weir-control.
+    let reason = response["detail"].as_str().or(response["error"].as_str());
+    let mut text = reason.unwrap_or("the response has no reason").to_owned();
     for diagnostic in response["refusals"].as_array_mut().into_iter().flatten() {
         input::relocate(diagnostic, spans);
         text.push('\n');

@@ -10,12 +10,11 @@ use serde::Deserialize;
 use tracing::debug;
 
 use crate::access::{AuditEntry, Role, Token, bearer_token};
-use crate::api::body_timeout;
 use crate::api::operation::Operation;
 use crate::api::response::{ApiError, AuditDetails};
 use crate::api::state::{ApiState, Principal};
-use crate::api::tls_listener::ClientAddr;
-use crate::limits::{MAX_AUDITED_PATH, REQUEST_BODY_TIMEOUT};
+use crate::limits::MAX_AUDITED_PATH;
+use crate::net::ClientAddr;
 use crate::task;
 
 /// The rules of one operation.
@@ -82,7 +81,7 @@ pub(crate) async fn authorize(
         }
         response
     });
-    response.await.unwrap_or_else(|| ApiError::busy("this failed by a bug of weir-control").into_response())
+    response.await.unwrap_or_else(|| ApiError::internal().into_response())
 }
 
 async fn run(token: &Token, role: Role, mut request: Request, next: Next) -> Response {
@@ -92,7 +91,6 @@ async fn run(token: &Token, role: Role, mut request: Request, next: Next) -> Res
         return ApiError::forbidden(reason).into_response();
     }
     request.extensions_mut().insert(Principal(token.clone()));
-    let request = request.map(|body| body_timeout::with_timeout(body, REQUEST_BODY_TIMEOUT));
     next.run(request).await
 }
 

@@ -8,5 +8,5 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let result = task::blocking(work).await;
-    result.unwrap_or_else(|| Err(ApiError::busy("this failed by a bug of weir-control; see its log")))
+    result.unwrap_or_else(|| Err(ApiError::internal()))
 }

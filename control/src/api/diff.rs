@@ -10,7 +10,7 @@ use similar::TextDiff;
 use weir_model::Snapshot;
 use weir_resources::to_yaml;
 
-use crate::api::redact::redact;
+use crate::access::redact;
 use crate::limits::MAX_DIFF_LINES;
 use crate::scope::Scope;
 use crate::status::ProxyState;

@@ -42,6 +42,9 @@ mod watch;
 // The OpenAPI description of the operations.
 mod openapi;
 
+// The form of every error response.
+mod problem_layer;
+
 // Authenticates, authorizes and audits each request.
 mod audit_layer;
 
@@ -50,9 +53,6 @@ mod operation;
 
 // Diffs of objects and of snapshots.
 mod diff;
-
-// Removes secrets from objects.
-mod redact;
 
 // Runs blocking work of a handler.
 mod blocking;
@@ -63,17 +63,11 @@ mod state;
 // JSON responses and errors.
 mod response;
 
-// Bodies with a deadline.
-mod body_timeout;
-
-// Accepts TLS connections for axum.
-mod tls_listener;
-
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use weir_identity::ServerConfig;
@@ -83,23 +77,14 @@ pub use state::{ApiState, RequestPermits};
 
 use crate::api::audit_layer::RoutePolicy;
 use crate::api::response::ApiError;
-use crate::api::tls_listener::{ClientAddr, TlsListener};
 use crate::limits::MAX_REQUEST_BYTES;
+use crate::net::{ConnectionLimits, HttpServer};
 
-/// Serves the API until the process exits; with TLS if there is a configuration for it.
-///
-/// # Errors
-/// The listener failed.
-pub async fn serve_api(
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    api: Arc<ApiState>,
-) -> std::io::Result<()> {
-    let service = router(&api).into_make_service_with_connect_info::<ClientAddr>();
-    match tls {
-        None => axum::serve(listener, service).await,
-        Some(config) => axum::serve(TlsListener::new(listener, config)?, service).await,
-    }
+/// Serves the API on at most `connections` connections until the process exits; with TLS if there is a configuration
+/// for it.
+pub async fn serve_api(listener: TcpListener, connections: usize, tls: Option<Arc<ServerConfig>>, api: Arc<ApiState>) {
+    let limits = ConnectionLimits::for_http("api", connections);
+    HttpServer { limits, tls, router: router(&api) }.serve(listener).await;
 }
 
 fn router(api: &Arc<ApiState>) -> Router {
@@ -114,5 +99,6 @@ fn router(api: &Arc<ApiState>) -> Router {
         .route("/live", get(health::live))
         .fallback(|| async { ApiError::not_found("there is nothing here; /api/v1/openapi.json lists all operations") })
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES)) // Bundles have a limit of their own.
+        .layer(from_fn(problem_layer::convert_errors))
         .with_state(Arc::clone(api))
 }

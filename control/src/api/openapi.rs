@@ -4,7 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::operation::{Operation, RequestBody, schema};
-use crate::api::response::ApiErrorBody;
+use crate::api::response::{ApiErrorBody, PROBLEM_JSON};
 use crate::status::ObjectStatus;
 
 /// An object as it was written, with its status.
@@ -56,7 +56,10 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         "parameters": parameters(operation, generator),
         "responses": {
             "200": {"description": "Success.", "content": {"application/json": {"schema": response}}},
-            "default": {"description": "An error.", "content": {"application/json": {"schema": error}}},
+            "default": {
+                "description": "An error, as problem details (RFC 9457).",
+                "content": {PROBLEM_JSON: {"schema": error}},
+            },
         },
     });
     let content = match operation.body {

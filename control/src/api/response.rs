@@ -1,4 +1,4 @@
-//! Responses: values as JSON, and errors with a status, a reason, and the diagnostics of the request's resources.
+//! Responses: values as JSON, and errors as problem details (RFC 9457) with the diagnostics of the request's resources.
 
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -67,10 +67,28 @@ pub(crate) struct ApiError {
     body: ApiErrorBody,
 }
 
-/// The body of an error response.
+/// The media type of an error response.
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The type of a problem that its status describes (RFC 9457 §4.2.1).
+const BY_STATUS: &str = "about:blank";
+
+/// The type of a problem with diagnostics in `refusals`.
+const INVALID_RESOURCES: &str = "urn:weir:problem:invalid-resources";
+
+/// The body of an error response: problem details (RFC 9457).
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ApiErrorBody {
+    /// The type of the problem: `about:blank`, or `urn:weir:problem:invalid-resources` if `refusals` has the reasons.
+    #[serde(rename = "type")]
+    problem_type: &'static str,
+    /// The type in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
     /// The error, and what to do about it.
+    detail: String,
+    /// The same as `detail`.
     error: String,
     /// The faults of the request's resources.
     #[serde(rename = "refusals", skip_serializing_if = "Vec::is_empty")]
@@ -99,8 +117,32 @@ pub(crate) struct DiagnosticSchema {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, body: ApiErrorBody { error: error.into(), diagnostics: Vec::new() } }
+    /// Returns an error with a status and a reason.
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        let detail = error.into();
+        let body = ApiErrorBody {
+            problem_type: BY_STATUS,
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            error: detail.clone(),
+            detail,
+            diagnostics: Vec::new(),
+        };
+        Self { status, body }
+    }
+
+    /// Returns an error for the faults of resources.
+    fn invalid(detail: String, diagnostics: Vec<Diagnostic>) -> Self {
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        error.body.problem_type = INVALID_RESOURCES;
+        error.body.title = "Invalid resources";
+        error.body.diagnostics = diagnostics;
+        error
+    }
+
+    /// Returns the error for a panic.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "this failed by a bug of weir-control; see its log")
     }
 
     pub(crate) fn bad_request(error: impl Into<String>) -> Self {
@@ -131,6 +173,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, JsonResponse(self.body)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(PROBLEM_JSON));
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
@@ -148,8 +191,10 @@ impl From<ChangeError> for ApiError {
             ChangeError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let text = error.to_string();
-        let diagnostics = if let ChangeError::Invalid(diagnostics) = error { diagnostics } else { Vec::new() };
-        Self { status, body: ApiErrorBody { error: text, diagnostics } }
+        match error {
+            ChangeError::Invalid(diagnostics) => Self::invalid(text, diagnostics),
+            _ => Self::new(status, text),
+        }
     }
 }
 

@@ -48,15 +48,16 @@ pub struct RequestPermits {
     pub(crate) watchers: Arc<Semaphore>,
 }
 
-impl Default for RequestPermits {
-    fn default() -> Self {
+impl RequestPermits {
+    /// Returns the permits of an API with at most `connections` connections. Watches may use half of them.
+    pub fn new(connections: usize) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
             writers: semaphore(MAX_WAITING_WRITERS),
             registrations: semaphore(MAX_REGISTRATIONS),
             pushes: semaphore(MAX_PUSHES),
             backups: semaphore(MAX_BACKUPS),
-            watchers: semaphore(MAX_WATCHERS),
+            watchers: semaphore(MAX_WATCHERS.min((connections / 2).max(1))),
         }
     }
 }

@@ -44,6 +44,7 @@ use crate::filter_validation::FilterValidator;
 use crate::health::Health;
 use crate::limits::{ENDPOINT_DEBOUNCE, EXPIRY_INTERVAL};
 use crate::module_store::ModuleStore;
+use crate::net::ConnectionShares;
 use crate::publish::{ChangeError, FilesError, Publisher, PublisherDeps, ShrinkPolicy};
 use crate::serve::{CaService, MtlsServices, serve_ads, serve_modules, serve_mtls};
 use crate::snapshot_cache::SnapshotCache;
@@ -115,6 +116,7 @@ pub fn run(bootstrap: Bootstrap) -> anyhow::Result<()> {
 }
 
 async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
+    let shares = ConnectionShares::raise_limit();
     let folder = &bootstrap.store.folder;
     let store = Arc::new(ResourceStore::open(&bootstrap.store)?);
     let tokens = Arc::new(TokenStore::load(&store)?);
@@ -160,7 +162,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
     listeners.log_addresses(&bootstrap)?;
     let Listeners { api, xds, xds_mtls, modules } = listeners;
     let mesh: Arc<str> = Arc::from(store.id());
-    let ads = serve_ads(xds, Arc::clone(&snapshot_cache), Arc::clone(&proxies), Arc::clone(&mesh));
+    let ads = serve_ads(xds, shares.xds, Arc::clone(&snapshot_cache), Arc::clone(&proxies), Arc::clone(&mesh));
     let services = MtlsServices {
         snapshot_cache: Arc::clone(&snapshot_cache),
         proxies: Arc::clone(&proxies),
@@ -169,16 +171,16 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         modules: Arc::clone(&module_store),
         mesh,
     };
-    let ads_mtls = serve_mtls(xds_mtls, services);
-    let permits = RequestPermits::default();
+    let ads_mtls = serve_mtls(xds_mtls, shares.xds_mtls, services);
+    let permits = RequestPermits::new(shares.api);
     let state = Arc::new(ApiState { publisher, snapshot_cache, proxies, tokens, ca, audit, permits, health });
-    let api = serve_api(api, api_tls(&bootstrap)?, state);
-    let modules = serve_modules(modules, module_store);
+    let api = serve_api(api, shares.api, api_tls(&bootstrap)?, state);
+    let modules = serve_modules(modules, shares.modules, module_store);
     tokio::select! {
         ended = ads => ended.context("the xDS server stopped"),
         ended = ads_mtls => ended.context("the xDS mTLS server stopped"),
-        ended = api => ended.context("the API server stopped"),
-        ended = modules => ended.context("the module server stopped"),
+        () = api => Err(anyhow!("the API server stopped")),
+        () = modules => Err(anyhow!("the module server stopped")),
         ended = shutdown_signal(files) => ended,
     }
 }

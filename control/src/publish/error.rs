@@ -1,6 +1,6 @@
 //! The error of the publisher's operations.
 
-use weir_resources::Diagnostic;
+use weir_resources::{Diagnostic, ObjectId, SourceFile};
 
 use crate::limits::MAX_CONFLICTS;
 use crate::store::StoreError;
@@ -40,4 +40,13 @@ pub enum FilesError {
 /// Returns the error for a change that lost against other replicas [`MAX_CONFLICTS`] times.
 pub(super) fn conflict_error() -> ChangeError {
     ChangeError::Conflict(format!("other replicas committed first {MAX_CONFLICTS} times; try again"))
+}
+
+/// Returns the error for a field with the text that is printed in place of a secret.
+pub(super) fn hidden_secret_error(file: &SourceFile, object: &ObjectId, field: String) -> ChangeError {
+    let reason = "the secret was left out when the object was printed, and the object has other changes, or is new";
+    let hint = "write the secret, or a `secretRef`";
+    let diagnostic = Diagnostic::without_position(reason, hint);
+    let (file, object) = (file.path.clone(), Some(object.to_string()));
+    ChangeError::Invalid(vec![Diagnostic { file, object, field, ..diagnostic }])
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use weir_resources::{BundleCatalog, Compiled, Compiler, Diagnostic, ObjectId, SourceFile, parse_objects};
 
+use crate::access::restore;
 use crate::publish::admission::{CreationOrder, set_creation, set_namespace};
 use crate::publish::change::{Change, ChangeRequest, STORED};
-use crate::publish::error::ChangeError;
+use crate::publish::error::{ChangeError, hidden_secret_error};
 use crate::store::{
     BundleSetVersion, ObjectChange, ObjectRef, ObjectSet, ResourceStore, Revision, RevisionAction, RevisionMeta,
     StoredObject, upgrade_change,
@@ -107,7 +108,9 @@ impl WriterState {
             let mut after = object.value;
             set_namespace(&object.id, &mut after);
             set_creation(before.as_deref(), &mut after, CreationOrder { revision: self.state.revision + 1, index });
-            changes.push(ObjectChange { object: (&object.id).into(), before, after: Some(Arc::new(after)) });
+            let restored = restore(before.as_ref(), Arc::new(after));
+            let after = restored.map_err(|field| hidden_secret_error(file, &object.id, field))?;
+            changes.push(ObjectChange { object: (&object.id).into(), before, after: Some(after) });
         }
         let mut names: Vec<_> = changes.iter().map(|change| &change.object).collect();
         names.sort_unstable();

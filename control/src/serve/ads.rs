@@ -18,7 +18,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Request, Status, Streaming};
@@ -36,28 +35,26 @@ use crate::limits::{
 use crate::module_store::ModuleStore;
 use crate::scope::Scope;
 use crate::serve::modules::modules_for_workloads;
-use crate::serve::{CaService, mtls};
+use crate::serve::{CaService, mtls, plaintext};
 use crate::snapshot_cache::SnapshotCache;
 use crate::status::{ConnectedProxies, ProxyState};
 use crate::task;
 
-/// Serves ADS over plaintext, until the process ends. Every client is trusted, so the listener must be on loopback.
+/// Serves ADS over plaintext on at most `connections` connections, until the process ends. Every client is trusted, so
+/// the listener must be on loopback.
 ///
 /// # Errors
-/// The listener fails.
+/// The server fails.
 pub async fn serve_ads(
     listener: TcpListener,
+    connections: usize,
     snapshot_cache: Arc<SnapshotCache>,
     proxies: Arc<ConnectedProxies>,
     mesh: Arc<str>,
 ) -> Result<(), tonic::transport::Error> {
-    // tonic sets this only on sockets that it accepts itself. Without it a response may wait for the ACK of another.
-    let connections = TcpListenerStream::new(listener).map(|accepted| {
-        accepted.inspect(|socket| drop(socket.set_nodelay(true))) // A failure only costs latency.
-    });
     server()
         .add_service(AdsServer { snapshot_cache, proxies, mesh, requires_identity: false })
-        .serve_with_incoming(connections)
+        .serve_with_incoming(plaintext::accept(listener, connections))
         .await
 }
 
@@ -77,17 +74,22 @@ pub struct MtlsServices {
     pub mesh: Arc<str>,
 }
 
-/// Serves ADS and modules to authenticated workloads, and `Certificates/Sign` to every client, until the process ends.
+/// Serves ADS and modules to authenticated workloads, and `Certificates/Sign` to every client, on at most `connections`
+/// connections, until the process ends.
 ///
 /// # Errors
-/// The listener fails.
-pub async fn serve_mtls(listener: TcpListener, services: MtlsServices) -> Result<(), tonic::transport::Error> {
+/// The server fails.
+pub async fn serve_mtls(
+    listener: TcpListener,
+    connections: usize,
+    services: MtlsServices,
+) -> Result<(), tonic::transport::Error> {
     let MtlsServices { snapshot_cache, proxies, ca, ca_service, modules, mesh } = services;
     let mut routes = Routes::builder();
     routes.add_service(AdsServer { snapshot_cache, proxies, mesh, requires_identity: true });
     routes.add_service(CertificateServiceServer::new(ca_service));
     let routes = routes.routes().into_axum_router().merge(modules_for_workloads(modules));
-    server().add_routes(Routes::from(routes)).serve_with_incoming(mtls::accept(listener, ca)).await
+    server().add_routes(Routes::from(routes)).serve_with_incoming(mtls::accept(listener, connections, ca)).await
 }
 
 fn server() -> Server {

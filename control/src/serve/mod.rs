@@ -5,6 +5,7 @@ mod ca_service;
 mod ads_grpc;
 mod modules;
 mod mtls;
+mod plaintext;
 
 pub use ads::{AdsServer, MtlsServices, serve_ads, serve_mtls};
 pub use ca_service::CaService;

@@ -12,16 +12,16 @@ use tokio::net::TcpListener;
 use weir_model::ModuleHash;
 
 use crate::module_store::ModuleStore;
+use crate::net::{ConnectionLimits, HttpServer};
 use crate::serve::mtls::PeerIdentity;
 
 const PATH: &str = "/modules/{name}";
 
-/// Serves modules over plaintext, until the process ends.
-///
-/// # Errors
-/// The listener fails.
-pub async fn serve_modules(listener: TcpListener, modules: Arc<ModuleStore>) -> std::io::Result<()> {
-    axum::serve(listener, Router::new().route(PATH, get(module)).with_state(modules)).await
+/// Serves modules over plaintext on at most `connections` connections, until the process ends.
+pub async fn serve_modules(listener: TcpListener, connections: usize, modules: Arc<ModuleStore>) {
+    let limits = ConnectionLimits::for_http("modules", connections);
+    let router = Router::new().route(PATH, get(module)).with_state(modules);
+    HttpServer { limits, tls: None, router }.serve(listener).await;
 }
 
 /// Returns the routes for mTLS connections. They require a valid workload certificate.

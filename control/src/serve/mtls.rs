@@ -23,8 +23,8 @@ use weir_identity::{ClientAuth, handshake_error, not_after, spiffe_id};
 use weir_model::SpiffeId;
 
 use crate::ca::CertificateAuthority;
-use crate::limits::{MAX_STREAMS, MAX_UNAUTHENTICATED, UNAUTHENTICATED_TIMEOUT};
-use crate::tls_accept;
+use crate::limits::{MAX_UNAUTHENTICATED, UNAUTHENTICATED_TIMEOUT};
+use crate::net::{ConnectionLimits, Connections, PrefaceStream, accept_tls};
 
 /// The remote side of a connection.
 #[derive(Debug, Clone)]
@@ -47,20 +47,23 @@ impl PeerIdentity {
 /// A TLS connection after its handshake.
 #[derive(Debug)]
 pub(super) struct MtlsStream {
-    stream: TlsStream<TcpStream>,
+    stream: PrefaceStream<TlsStream<TcpStream>>,
     peer: PeerIdentity,
     /// The end of a connection without a certificate, long enough to have one signed.
     auth_deadline: Option<Pin<Box<Sleep>>>,
-    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Returns the connections of a listener whose handshakes succeed.
+/// Returns the connections of a listener whose handshakes succeed, at most `connections` at the same time. Those without
+/// a certificate are at most half of them.
 pub(super) fn accept(
     listener: TcpListener,
+    connections: usize,
     ca: Arc<CertificateAuthority>,
 ) -> impl Stream<Item = io::Result<MtlsStream>> {
-    let unauthenticated = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED));
-    let accepted = tls_accept::accept(listener, MAX_STREAMS, move |socket, address| {
+    let unauthenticated = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED.min((connections / 2).max(1))));
+    let connections = Connections::new(ConnectionLimits::for_xds("xds-mtls", connections));
+    let accepted = accept_tls(listener, connections, move |socket, address| {
         let (ca, unauthenticated) = (Arc::clone(&ca), Arc::clone(&unauthenticated));
         async move {
             let (stream, peer) = handshake(socket, address, &ca).await?;
@@ -79,7 +82,8 @@ pub(super) fn accept(
     });
     ReceiverStream::new(accepted).map(|((stream, peer, permit), connection)| {
         let auth_deadline = permit.as_ref().map(|_| Box::pin(tokio::time::sleep(UNAUTHENTICATED_TIMEOUT)));
-        Ok(MtlsStream { stream, peer, auth_deadline, _permits: (connection, permit) })
+        let stream = PrefaceStream::new(stream, connection);
+        Ok(MtlsStream { stream, peer, auth_deadline, _permit: permit })
     })
 }
 

@@ -7,9 +7,9 @@ use weir_model::{ACCESS_POLICY_PREFIX, ModuleSource, PluginName, Rejection, Reso
 
 use crate::diagnostic::Diagnostic;
 use crate::resource::{ObjectId, Resource};
-use crate::source::Sources;
+use crate::source::{LastChunk, Sources};
 use crate::spec::Kind;
-use crate::yaml::{FieldPath, FieldStep};
+use crate::yaml::{FieldError, FieldPath, FieldStep};
 
 /// A snapshot, its warnings, and its source positions.
 #[derive(Debug, Clone)]
@@ -46,7 +46,9 @@ impl Compiled {
             return Self::wire_diagnostic(rejection.clone());
         };
         let path = self.field(document, id, rejection);
-        self.sources.diagnostic(document, &path, &rejection.reason, &rejection.hint).1
+        let (reason, hint) = (rejection.reason.clone(), rejection.hint.clone());
+        let error = FieldError { path, position: None, reason, hint };
+        self.sources.diagnostic(document, &error, &mut LastChunk::default()).1
     }
 
     /// Converts a rejection of a resource without source, received over xDS.

@@ -11,7 +11,7 @@ use crate::compiled::Compiled;
 use crate::diagnostic::Diagnostic;
 use crate::registered_endpoints::RegisteredEndpoints;
 use crate::resolve::{ObjectIndex, ReferenceErrors, resolve};
-use crate::source::{ChunkCache, SortKey, SourceFile, Sources};
+use crate::source::{ChunkCache, LastChunk, SortKey, SourceFile, Sources};
 use crate::warnings;
 
 /// Compiles files to snapshots. Caches parsed documents and built routes by content, so that a small change costs
@@ -73,9 +73,8 @@ impl Compiler {
 
 /// Returns all errors, or all warnings, as diagnostics, ordered by file, line and column.
 fn ordered(sources: &Sources, mut located: Vec<(SortKey, Diagnostic)>, errors: &ReferenceErrors) -> Vec<Diagnostic> {
-    let reference_errors =
-        errors.0.iter().map(|error| sources.diagnostic(error.document, &error.path, &error.reason, &error.hint));
-    located.extend(reference_errors);
+    let mut last = LastChunk::default();
+    located.extend(errors.0.iter().map(|(document, error)| sources.diagnostic(*document, error, &mut last)));
     // The sort is stable: errors at one position keep the order in which they were found.
     located.sort_by_key(|(key, _)| *key);
     let mut diagnostics: Vec<Diagnostic> = located.into_iter().map(|(_, diagnostic)| diagnostic).collect();

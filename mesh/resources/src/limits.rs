@@ -12,6 +12,9 @@ pub const MAX_DOCUMENTS: usize = 20_000;
 /// Values (texts, numbers, lists, maps) in one document, aliases expanded: a plugin configuration of 1 MiB fits.
 pub const MAX_VALUES: usize = 100_000;
 
+/// Values in one list of objects: [`MAX_DOCUMENTS`] of 100 values each, which `weir get -o yaml` prints.
+pub const MAX_LIST_VALUES: usize = 2_000_000;
+
 /// Nested lists and maps: the deepest field of any kind is at level 12.
 pub const MAX_DEPTH: usize = 64;
 

@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
-use crate::resource::{ObjectId, read_document};
+use crate::resource::{ObjectId, parse_resources, read_document};
 use crate::source::{SourceFile, Sources};
-use crate::yaml::{chunks, parse};
+use crate::yaml::chunks;
 
 /// An object as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub struct RawObjects {
 pub fn parse_objects(file: &SourceFile) -> RawObjects {
     let mut written = RawObjects::default();
     for chunk in chunks(&file.text) {
-        for parsed in parse(chunk.text).documents {
+        for parsed in parse_resources(chunk.text).documents {
             let value = parsed.root.value.to_json();
             if let Some(id) = read_document(parsed).id {
                 written.objects.push(RawObject { id, value });
@@ -67,7 +67,7 @@ mod tests {
     fn to_yaml_round_trips() {
         let value = serde_json::json!({"a": "yes", "b": ["1", 1, 1.5, true, null], "c": {"x": "a\nb\n", "y": ""}});
         let text = to_yaml(&value);
-        let read = parse(&text).documents.remove(0).root.value.to_json();
+        let read = crate::yaml::parse(&text).documents.remove(0).root.value.to_json();
         assert_eq!(read, value, "{text}");
     }
 }

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::diagnostic::Diagnostic;
 use crate::limits::{MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_TOTAL_BYTES};
-use crate::resource::{Document, LocatedFieldError, read_document};
-use crate::yaml::{FieldPath, Position, chunks, parse};
+use crate::resource::{Document, LocatedFieldError, parse_resources, read_document};
+use crate::yaml::{FieldError, FieldPath, ParsedDocument, Position, chunks};
 
 /// A source file.
 #[derive(Debug, Clone)]
@@ -67,6 +67,13 @@ pub(crate) struct Sources {
     unreadable: Vec<(usize, u32, LocatedFieldError)>,
 }
 
+/// The nodes of the chunk that was parsed last to locate an error. A chunk may be a list with thousands of errors.
+#[derive(Debug, Default)]
+pub(crate) struct LastChunk {
+    hash: Option<ChunkHash>,
+    documents: Vec<ParsedDocument>,
+}
+
 /// The order of a diagnostic: file index, line, column.
 pub(crate) type SortKey = (usize, u32, u32);
 
@@ -117,29 +124,33 @@ impl Sources {
             .collect()
     }
 
-    /// Returns the diagnostic of an error in a field of a document, with its sort key.
+    /// Returns the diagnostic of an error in a field of a document, with its sort key. `last` speeds up the next error
+    /// of the same chunk.
     pub(crate) fn diagnostic(
         &self,
         document: usize,
-        path: &FieldPath,
-        reason: &str,
-        hint: &str,
+        error: &FieldError,
+        last: &mut LastChunk,
     ) -> (SortKey, Diagnostic) {
+        let FieldError { path, position: _, reason, hint } = error;
         let source = &self.documents[document];
-        let error = LocatedFieldError {
-            position: self.locate(source, path).unwrap_or(source.document.start),
+        let located = LocatedFieldError {
+            position: self.locate(source, path, last).unwrap_or(source.document.start),
             field: path.to_string(),
-            reason: reason.to_owned(),
-            hint: hint.to_owned(),
+            reason: reason.clone(),
+            hint: hint.clone(),
         };
-        self.to_diagnostic(source.file, source.lines_before, source.document.label.as_ref(), &error)
+        self.to_diagnostic(source.file, source.lines_before, source.document.label.as_ref(), &located)
     }
 
     // The nodes are not stored after validation: they would be most of the memory. Only an error needs them again, so
     // the chunk is parsed again here.
-    fn locate(&self, source: &SourceDocument, path: &FieldPath) -> Option<Position> {
-        let text = self.files[source.file].text.get(source.start..source.end)?;
-        parse(text).documents.get(source.index_in_chunk).map(|document| document.root.locate(path))
+    fn locate(&self, source: &SourceDocument, path: &FieldPath, last: &mut LastChunk) -> Option<Position> {
+        if last.hash != Some(source.hash) {
+            let text = self.files[source.file].text.get(source.start..source.end)?;
+            *last = LastChunk { hash: Some(source.hash), documents: parse_resources(text).documents };
+        }
+        last.documents.get(source.index_in_chunk).map(|document| document.root.locate(path))
     }
 
     fn to_diagnostic(
@@ -246,7 +257,7 @@ impl ChunkCache {
 }
 
 fn parse_chunk(text: &str) -> ChunkContent {
-    let parsed = parse(text);
+    let parsed = parse_resources(text);
     let parse_error = parsed.parse_error.map(|error| LocatedFieldError {
         position: error.position.unwrap_or(Position { line: 1, column: 1 }),
         field: error.path.to_string(),

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 use weir_resources::Kind;
 
-use crate::access::Role;
-use crate::api::redact::redact;
+use crate::access::{Role, redact};
 use crate::api::state::Principal;
 use crate::publish::PublishedObject;
 use crate::status::{ObjectStatus, StatusInputs};

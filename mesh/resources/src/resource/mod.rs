@@ -6,6 +6,7 @@
 //!             └──────────┴─────────────┴──────────────┴─► field errors, all of them, with positions
 //! ```
 
+pub(crate) mod list;
 pub(crate) mod type_meta;
 pub(crate) mod authorization_policy;
 pub(crate) mod filter;
@@ -42,6 +43,7 @@ pub(crate) use gateway::{AllowedNamespaces, Gateway, GatewayListener, ListenerTl
 pub(crate) use grants::{GatewayClass, ReferenceGrant};
 pub(crate) use http_route::{BackendRef, HttpRoute, ParentRef, Rule, RuleAction};
 pub use id::ObjectId;
+pub(crate) use list::parse_resources;
 pub(crate) use mesh::Mesh;
 pub(crate) use secret::Secret;
 pub(crate) use service_entry::{ServiceEntry, ServicePort};

@@ -9,6 +9,9 @@ use crate::yaml::{FieldErrors, FieldPathRef, Node, Value};
 /// Returns the document's kind, if kind and version are known.
 pub(crate) fn kind(node: &Node, errors: &mut FieldErrors) -> Option<Kind> {
     let root = FieldPathRef::ROOT;
+    if matches!(node.value, Value::Error) {
+        return None; // The error is reported already.
+    }
     if !matches!(node.value, Value::Map(_)) {
         errors.add(
             &root,

@@ -12,8 +12,8 @@ use weir_model::limits::{
 use weir_model::{ByteSize, GatewayDuration};
 
 use crate::limits::{
-    MAX_DEPTH, MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_HOSTNAMES, MAX_LISTENERS, MAX_RULE_MATCHES, MAX_RULES,
-    MAX_TOTAL_BYTES, MAX_VALUES,
+    MAX_DEPTH, MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_HOSTNAMES, MAX_LIST_VALUES, MAX_LISTENERS, MAX_RULE_MATCHES,
+    MAX_RULES, MAX_TOTAL_BYTES, MAX_VALUES,
 };
 use crate::schema::definition::{Field, Schema};
 use crate::schema::gateway_api_docs;
@@ -28,13 +28,17 @@ This page is generated from the code (`mesh/resources/src/spec`, and description
 the code and run `UPDATE_DOCS=1 cargo test -p weir-resources --test documentation`.
 
 `weir-proxy --config PATH` reads the `.yaml`, `.yml` and `.json` files of a folder, or one file. A file contains
-documents with `---` between them. The files are accepted or rejected as a whole. On errors the proxy reports all of
+documents with `---` between them. A document is one object, or a list of objects: a list at the top, as `weir get -o
+yaml` prints, or `apiVersion: v1`, `kind: List` with `items`, as kubectl prints. The files are accepted or rejected as a whole. On errors the proxy reports all of
 them with file, line, column, field, reason and hint, and the previous configuration stays active. An unknown or
 unsupported field is rejected, never ignored. `weir-proxy validate PATH` reports the same errors without starting a
 proxy.
 
 The default namespace of an object is `default`. YAML is read as version 1.2: `yes` and `on` are texts, `0755` is a
 decimal number. Anchors and aliases are supported; merge keys (`<<`), tags and directives (`%`) are not.
+
+What a control plane or a cluster writes is ignored, so that a printed object can be applied: `status`, and `uid`,
+`resourceVersion`, `generation` and `managedFields` of `metadata`.
 ";
 
 const HOW_TO_READ: &str = "\
@@ -183,7 +187,8 @@ fn describe_limits(text: &mut String) {
         ("a file", size(MAX_FILE_BYTES)),
         ("all files together", size(MAX_TOTAL_BYTES)),
         ("documents in a file", MAX_DOCUMENTS.to_string()),
-        ("values in a document, aliases expanded", MAX_VALUES.to_string()),
+        ("values in a document, or in an entry of a list of objects, aliases expanded", MAX_VALUES.to_string()),
+        ("values in a list of objects", MAX_LIST_VALUES.to_string()),
         ("nested lists and maps", MAX_DEPTH.to_string()),
         ("listeners of a Gateway", MAX_LISTENERS.to_string()),
         ("host names of an HTTPRoute", MAX_HOSTNAMES.to_string()),

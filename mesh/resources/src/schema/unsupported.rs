@@ -16,16 +16,10 @@ const fn entry(path: &'static str, hint: &'static str) -> Unsupported {
     Unsupported { path, hint }
 }
 
-const STATUS: Unsupported = entry("status", "remove it: controllers write `status`");
-
 const CLUSTER_ONLY: &str = "remove it: it is used inside a Kubernetes cluster only";
 
-/// Metadata written by a cluster.
-const METADATA: [Unsupported; 8] = [
-    entry("metadata.uid", CLUSTER_ONLY),
-    entry("metadata.resourceVersion", CLUSTER_ONLY),
-    entry("metadata.generation", CLUSTER_ONLY),
-    entry("metadata.managedFields", CLUSTER_ONLY),
+/// Metadata for a cluster.
+const METADATA: [Unsupported; 4] = [
     entry("metadata.ownerReferences", CLUSTER_ONLY),
     entry("metadata.finalizers", CLUSTER_ONLY),
     entry("metadata.selfLink", CLUSTER_ONLY),
@@ -103,7 +97,7 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
         Kind::BackendTrafficPolicy => [&BACKEND_POLICY, &[]],
         Kind::ClientTrafficPolicy | Kind::AuthorizationPolicy | Kind::Secret | Kind::Mesh => [&[], &[]],
     };
-    own.into_iter().flatten().chain(std::iter::once(&STATUS)).chain(&METADATA)
+    own.into_iter().flatten().chain(&METADATA)
 }
 
 /// Upstream kinds that are known but not supported, with the alternative.
@@ -123,7 +117,7 @@ pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 13] = [
     ("EndpointSlice", "write the addresses into `endpoints` of a ServiceEntry"),
     ("Namespace", "remove it: namespaces need no object"),
     ("Deployment", "remove it: the proxy starts no workloads"),
-    ("List", "write each object as a separate document, with `---` between them"),
+    ("List", "a List cannot be inside another one: write its `items` into the outer one"),
 ];
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(crate) mod node;
 pub(crate) mod path;
 
 pub(crate) use errors::{FieldError, FieldErrors};
-pub(crate) use node::{Node, Position, Value};
-pub(crate) use parse::{ParsedDocument, parse};
+pub(crate) use node::{Key, Node, Position, Value};
+pub(crate) use parse::{Parsed, ParsedDocument, parse};
 pub(crate) use path::{FieldPath, FieldPathRef, FieldStep};
 pub(crate) use split::chunks;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, ScalarStyle, StrInput, Tag};
 
-use crate::limits::{MAX_DEPTH, MAX_VALUES};
+use crate::limits::{MAX_DEPTH, MAX_LIST_VALUES, MAX_VALUES};
 use crate::suggest::quoted;
 use crate::yaml::errors::FieldError;
 use crate::yaml::node::{Key, Node, Position, Value};
@@ -111,7 +111,12 @@ struct NodeBuilder {
     stack: Vec<Frame>,
     root: Option<Node>,
     anchors: HashMap<usize, (Node, usize)>,
+    /// The values of the document, or of the present entry of a list of objects.
     values: usize,
+    /// The values of the document that are copies for aliases.
+    copied: usize,
+    /// All values of the document.
+    all_values: usize,
     errors: Vec<FieldError>,
 }
 
@@ -185,6 +190,7 @@ impl NodeBuilder {
             let reason = format!("more than {MAX_VALUES} values in one document, aliases expanded");
             return Err(self.error(position, reason, "write fewer aliases of aliases"));
         }
+        self.copied += values;
         let mut node = node.clone();
         if is_key {
             node.position = position;
@@ -204,12 +210,20 @@ impl NodeBuilder {
             let reason = format!("more than {MAX_VALUES} values in one document");
             return Err(self.error(position, reason, "split it into several documents"));
         }
+        self.all_values = self.all_values.saturating_add(values);
+        if self.all_values > MAX_LIST_VALUES {
+            let reason = format!("more than {MAX_LIST_VALUES} values in one list");
+            return Err(self.error(position, reason, "split it into several lists"));
+        }
         Ok(())
     }
 
     fn attach(&mut self, node: Node, anchor: usize, values: usize) -> Result<(), FieldError> {
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), values));
+        }
+        if self.is_list_of_objects() {
+            self.values = self.copied; // The next entry is a document of its own.
         }
         let key_mark = match self.stack.last_mut() {
             None => {
@@ -240,6 +254,18 @@ impl NodeBuilder {
             }
         };
         Err(self.error(key_mark, "the name of a field must be a text".to_owned(), "write `name: value`"))
+    }
+
+    /// Returns true if the innermost open container is a list at the top, or the field `items` of a map at the top.
+    fn is_list_of_objects(&self) -> bool {
+        match self.stack.as_slice() {
+            [Frame { container: Container::List(_), .. }] => true,
+            [
+                Frame { container: Container::Map { key: Some(key), .. }, .. },
+                Frame { container: Container::List(_), .. },
+            ] => key.text == "items",
+            _ => false,
+        }
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, position: Position) -> Value {

@@ -9,6 +9,9 @@ use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
+/// The error of a body that is late.
+pub(crate) const BODY_TIMEOUT_REASON: &str = "the body takes too long";
+
 /// Returns a body that fails if it is not complete after `timeout`.
 pub(crate) fn with_timeout(body: Body, timeout: Duration) -> Body {
     Body::new(TimedBody { body, deadline: Box::pin(sleep(timeout)) })
@@ -29,7 +32,7 @@ impl HttpBody for TimedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         if frame.is_pending() && self.deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(axum::Error::new("the body takes too long"))));
+            return Poll::Ready(Some(Err(axum::Error::new(BODY_TIMEOUT_REASON))));
         }
         frame
     }
