@@ -75,7 +75,7 @@ async fn silent_xds_and_module_connections_keep_out_no_client() {
 }
 
 #[tokio::test]
-async fn kept_connection_serves_several_requests() {
+async fn connection_serves_several_requests() {
     let control = ControlPlane::start().await;
     let token = control.admin_token();
     let mut connection = RawConnection::connect(control.api()).await;

@@ -1,4 +1,4 @@
-//! What `weir get` prints can be applied: here, in another mesh, and from a file.
+//! The output of `weir get` can be applied: here, in another mesh, and from a file.
 
 use harness::{ControlPlane, Origin, Resources};
 

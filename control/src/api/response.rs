@@ -88,7 +88,7 @@ pub(crate) struct ApiErrorBody {
     status: u16,
     /// The error, and what to do about it.
     detail: String,
-    /// The same as `detail`.
+    /// The text of `detail`, for clients of earlier releases.
     error: String,
     /// The faults of the request's resources.
     #[serde(rename = "refusals", skip_serializing_if = "Vec::is_empty")]

@@ -3,7 +3,6 @@
 //! request, keeps out no other client.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -225,13 +224,11 @@ impl ClosureLog {
         task::spawn("closed connections", log.follow());
     }
 
-    fn follow(self: Arc<Self>) -> impl Future<Output = ()> {
-        async move {
-            loop {
-                sleep(CLOSURE_LOG_INTERVAL).await;
-                if !self.write() {
-                    return;
-                }
+    async fn follow(self: Arc<Self>) {
+        loop {
+            sleep(CLOSURE_LOG_INTERVAL).await;
+            if !self.write() {
+                return;
             }
         }
     }
@@ -277,12 +274,12 @@ mod tests {
         let busy = connections.admit(LOCAL).await.unwrap();
         let request = busy.begin_request();
         let idle = connections.admit(LOCAL).await.unwrap();
-        let closes = tokio::spawn(async move {
+        let closes = async {
             idle.evicted().await;
             drop(idle);
-        });
-        let third = connections.admit(LOCAL).await.unwrap();
-        closes.await.unwrap();
+        };
+        let (third, ()) = tokio::join!(connections.admit(LOCAL), closes);
+        let third = third.unwrap();
         assert!(!is_evicted(&busy).await && !is_evicted(&third).await);
         let other_request = third.begin_request();
         assert!(connections.admit(LOCAL).await.is_none(), "every connection has a request");
