@@ -49,7 +49,8 @@ async fn printed_objects_can_be_applied_here_and_elsewhere() {
         item["metadata"]["generation"] = 3.into();
         item["metadata"]["managedFields"] = serde_json::json!([{"manager": "kubectl"}]);
     }
-    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items});
+    let list =
+        serde_json::json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items});
     check_round_trip(&control, &list.to_string(), "list.json").await;
 }
 

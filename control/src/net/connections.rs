@@ -3,7 +3,6 @@
 //! request, keeps out no other client.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -225,13 +224,11 @@ impl ClosureLog {
         task::spawn("closed connections", log.follow());
     }
 
-    fn follow(self: Arc<Self>) -> impl Future<Output = ()> {
-        async move {
-            loop {
-                sleep(CLOSURE_LOG_INTERVAL).await;
-                if !self.write() {
-                    return;
-                }
+    async fn follow(self: Arc<Self>) {
+        loop {
+            sleep(CLOSURE_LOG_INTERVAL).await;
+            if !self.write() {
+                return;
             }
         }
     }
@@ -301,13 +298,12 @@ mod tests {
         let other = connections.admit(remote(2)).await.unwrap();
         let first = connections.admit(remote(1)).await.unwrap();
         let second = connections.admit(remote(1)).await.unwrap();
-        let third = connections.register(remote(1)).unwrap();
+        let third = connections.admit(remote(1)).await.unwrap();
         assert!(is_evicted(&first).await && !is_evicted(&second).await && !is_evicted(&other).await);
-        drop(third);
-        let _request =
-            (second.begin_request(), connections.open.lock().by_id.values_mut().for_each(|o| o.requests = 1));
-        assert!(connections.register(remote(1)).is_none(), "its connections have requests");
-        assert!(connections.register(remote(3)).is_some(), "another client has room");
+        drop(first);
+        let _requests = [second.begin_request(), third.begin_request()];
+        assert!(connections.admit(remote(1)).await.is_none(), "its connections have requests");
+        assert!(connections.admit(remote(3)).await.is_some(), "another client has room");
     }
 
     #[test]

@@ -8,21 +8,21 @@ use crate::limits::{MAX_API_CONNECTIONS, MAX_MODULE_CONNECTIONS, MAX_STREAMS, MI
 
 /// The maximum number of connections of each listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectionShares {
+pub(crate) struct ConnectionShares {
     /// The API: a quarter of the file descriptors, at most [`MAX_API_CONNECTIONS`].
-    pub api: usize,
+    pub(crate) api: usize,
     /// The plaintext listener of modules: an eighth, at most [`MAX_MODULE_CONNECTIONS`].
-    pub modules: usize,
+    pub(crate) modules: usize,
     /// The plaintext xDS listener: a quarter, at most [`MAX_STREAMS`].
-    pub xds: usize,
+    pub(crate) xds: usize,
     /// The xDS listener with mutual TLS: a quarter, at most [`MAX_STREAMS`]. An eighth is left for files, the store and
     /// compiling processes.
-    pub xds_mtls: usize,
+    pub(crate) xds_mtls: usize,
 }
 
 impl ConnectionShares {
     /// Raises the soft limit of this process to the hard limit, and returns the shares of it.
-    pub fn raise_limit() -> Self {
+    pub(crate) fn raise_limit() -> Self {
         let limit = getrlimit(Resource::Nofile);
         let mut current = limit.current;
         if limit.current != limit.maximum {

@@ -30,7 +30,7 @@ mod file_descriptors;
 
 pub(crate) use accept::{accept_next, accept_tls};
 pub(crate) use body_timeout::BODY_TIMEOUT_REASON;
-pub(crate) use connections::{ActiveRequest, Connection, ConnectionLimits, Connections};
-pub use file_descriptors::ConnectionShares;
+pub(crate) use connections::{ConnectionLimits, Connections};
+pub(crate) use file_descriptors::ConnectionShares;
 pub(crate) use http_server::{ClientAddr, HttpServer};
 pub(crate) use preface::PrefaceStream;

@@ -126,7 +126,12 @@ impl Sources {
 
     /// Returns the diagnostic of an error in a field of a document, with its sort key. `last` speeds up the next error
     /// of the same chunk.
-    pub(crate) fn diagnostic(&self, document: usize, error: &FieldError, last: &mut LastChunk) -> (SortKey, Diagnostic) {
+    pub(crate) fn diagnostic(
+        &self,
+        document: usize,
+        error: &FieldError,
+        last: &mut LastChunk,
+    ) -> (SortKey, Diagnostic) {
         let FieldError { path, position: _, reason, hint } = error;
         let source = &self.documents[document];
         let located = LocatedFieldError {
