@@ -35,6 +35,8 @@ mod api_bounds; // Bounds of the control plane's listeners.
 mod api_errors; // Errors of the API.
 mod api_round_trip; // Printed objects that are applied again.
 mod api_secrets; // Secrets of objects in the API.
+mod cli_output; // Output of the `weir` tool.
+mod secret_refs; // Values of Secrets in Filters and AuthorizationPolicies.
 mod release_upgrade; // Folders that an older release wrote.
 mod bundles; // Bundles in the control plane: pushed, signed, used, deleted.
 mod authorization_policy; // AuthorizationPolicies.

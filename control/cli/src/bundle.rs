@@ -167,10 +167,10 @@ fn push_result(response: &Value, dry_run: bool) -> String {
         (false, true) => "is stored",
         (false, false) => "was there already",
     };
-    let imports: Vec<&str> = items(&response["unknownImports"]).filter_map(Value::as_str).collect();
-    let warning = match imports.as_slice() {
-        [] => String::new(),
-        imports => format!("warning: no proxy has {}: calls of it fail\n", imports.join(", ")),
+    let imports = join_items(&response["unknownImports"], ", ");
+    let warning = match imports.as_str() {
+        "" => String::new(),
+        imports => format!("warning: no proxy has {imports}: calls of it fail\n"),
     };
     let hint = format!("use it in a Filter: module: {{bundle: {name}, version: \"{version}\"}}\n");
     format!("{name} {version} {result}: it starts with its example\n{warning}{hint}")
@@ -187,7 +187,7 @@ fn bundles(found: &Value) -> String {
             bundle["bytes"].to_string(),
             signers.join(","),
             str_field(bundle, "author"),
-            join_items(&bundle["usedBy"]),
+            join_items(&bundle["usedBy"], ","),
         ]
     });
     table(&["NAME", "VERSION", "ABI", "BYTES", "SIGNED BY", "PUSHED BY", "USED BY"], &rows.collect::<Vec<_>>())

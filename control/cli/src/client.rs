@@ -11,14 +11,19 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Request, Response, Uri};
 use weir_model::net::is_loopback_host;
+use weir_model::printable;
 use weir_model::state_dir::state_dir;
 
 use crate::args::ConnectionArgs;
 use crate::input::{self, FileSpan};
+use crate::output::{str_field, text};
 use crate::tls;
 
 /// The maximum size of a response, in bytes.
 const MAX_RESPONSE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The characters of a foreign response that an error shows.
+const MAX_SHOWN_CHARACTERS: usize = 300;
 
 /// A client of the control API, with a token.
 pub(crate) struct Client {
@@ -118,36 +123,39 @@ fn check_url(url: &str) -> anyhow::Result<()> {
 fn read(mut response: Response<ureq::Body>) -> anyhow::Result<Value> {
     let bytes = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).read_to_vec()?;
     let text = String::from_utf8_lossy(&bytes);
-    serde_json::from_str(&text).with_context(|| format!("this is no response of a weir-control: {text}"))
+    serde_json::from_str(&text).with_context(|| {
+        let start: String = text.chars().take(MAX_SHOWN_CHARACTERS).collect();
+        format!("this is no response of a weir-control: {}", printable(&start))
+    })
 }
 
 /// Returns the error of a response, with all its diagnostics.
 fn api_error(status: u16, mut response: Value, spans: &[FileSpan]) -> anyhow::Error {
     // `error` is the field of an older weir-control.
-    let reason = response["detail"].as_str().or(response["error"].as_str());
-    let mut text = reason.unwrap_or("the response has no reason").to_owned();
+    let reason = text(&response["detail"]).or_else(|| text(&response["error"]));
+    let mut message = reason.unwrap_or_else(|| "the response has no reason".to_owned());
     for diagnostic in response["refusals"].as_array_mut().into_iter().flatten() {
         input::relocate(diagnostic, spans);
-        text.push('\n');
-        text.push_str(&format_diagnostic(diagnostic));
+        message.push('\n');
+        message.push_str(&format_diagnostic(diagnostic));
     }
     if status == 401 {
-        text.push_str(
+        message.push_str(
             "\n  hint: set WEIR_TOKEN, or --token-file FILE; the first one lies in the store's folder, admin.token",
         );
     }
-    anyhow!(text)
+    anyhow!(message)
 }
 
 /// Formats a diagnostic as compilers do: `file:line:column: object: field: reason`, with the hint on the next line.
 fn format_diagnostic(diagnostic: &Value) -> String {
-    let part = |name: &str| diagnostic[name].as_str().unwrap_or_default();
+    let part = |name: &str| str_field(diagnostic, name);
     let line = diagnostic["line"].as_u64().unwrap_or_default();
     let column = diagnostic["column"].as_u64().unwrap_or_default();
-    let location = if line > 0 { format!("{}:{line}:{column}", part("file")) } else { part("file").to_owned() };
-    let parts = [location.as_str(), part("object"), part("field"), part("reason")];
-    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    match part("hint") {
+    let location = if line > 0 { format!("{}:{line}:{column}", part("file")) } else { part("file") };
+    let parts = [location, part("object"), part("field"), part("reason")];
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    match part("hint").as_str() {
         "" => parts.join(": "),
         hint => format!("{}\n  hint: {hint}", parts.join(": ")),
     }

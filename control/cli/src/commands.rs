@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use crate::args::{CaCommand, Command, CommandLine, Output, TokenCommand};
 use crate::client::Client;
-use crate::output::{indent, items, join_items, object_name, render, render_document, str_field};
+use crate::output::{indent_field, items, join_items, object_name, render, render_document, str_field, text};
 use crate::table::table;
 use crate::url::query;
 use crate::{bundle, input};
@@ -230,7 +230,7 @@ fn token(client: &Client, output: Output, command: TokenCommand) -> anyhow::Resu
         }
         TokenCommand::List => Ok(render(output, &client.get("tokens")?, |tokens| {
             let rows = items(tokens).map(|token| {
-                let namespaces = join_items(&token["namespaces"]);
+                let namespaces = join_items(&token["namespaces"], ",");
                 let fields = ["id", "name", "role"].map(|name| str_field(token, name));
                 let mut row = fields.to_vec();
                 row.push(if namespaces.is_empty() { "all".to_owned() } else { namespaces });
@@ -298,25 +298,25 @@ fn warnings(response: &Value) -> String {
 }
 
 fn differences(response: &Value) -> String {
-    let mut text = String::new();
+    let mut output = String::new();
     for change in items(&response["changes"]) {
-        let (effect, diff) = (str_field(change, "effect"), str_field(change, "diff"));
-        text.push_str(&format!("{} would be {effect}\n{}", object_name(change), indent(&diff)));
+        let effect = str_field(change, "effect");
+        output.push_str(&format!("{} would be {effect}\n{}", object_name(change), indent_field(change, "diff")));
     }
-    text.push_str(&warnings(response));
+    output.push_str(&warnings(response));
     for scope in items(&response["scopes"]) {
-        let gateway = scope["gateway"].as_str().map_or("every Gateway".to_owned(), |name| format!("Gateway {name}"));
-        let nodes: Vec<&str> = items(&scope["proxies"]).filter_map(Value::as_str).collect();
-        text.push_str(&format!("\nproxies of {gateway} ({}) would receive:\n", nodes.join(", ")));
+        let gateway = text(&scope["gateway"]).map_or("every Gateway".to_owned(), |name| format!("Gateway {name}"));
+        let nodes = join_items(&scope["proxies"], ", ");
+        output.push_str(&format!("\nproxies of {gateway} ({nodes}) would receive:\n"));
         for resource in items(&scope["resources"]) {
             let [kind, name, effect] = ["kind", "name", "effect"].map(|field| str_field(resource, field));
-            text.push_str(&format!("  {kind} {name} {effect}\n"));
+            output.push_str(&format!("  {kind} {name} {effect}\n"));
         }
         if items(&scope["resources"]).next().is_none() {
-            text.push_str("  no change\n");
+            output.push_str("  no change\n");
         }
     }
-    text
+    output
 }
 
 fn revisions(found: &Value) -> String {
@@ -340,8 +340,8 @@ fn revisions(found: &Value) -> String {
 fn revision(revision: &Value) -> String {
     let mut text = revisions(&json!([revision]));
     for change in items(&revision["changes"]) {
-        let (effect, diff) = (str_field(change, "effect"), str_field(change, "diff"));
-        text.push_str(&format!("\n{} {effect}\n{}", object_name(change), indent(&diff)));
+        let effect = str_field(change, "effect");
+        text.push_str(&format!("\n{} {effect}\n{}", object_name(change), indent_field(change, "diff")));
     }
     text
 }

@@ -16,6 +16,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use weir_model::printable_lines;
 
 use crate::args::CommandLine;
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         },
         Err(error) => {
             // If standard error is closed, the exit code is all that remains.
-            drop(writeln!(io::stderr(), "weir: {error:#}"));
+            drop(writeln!(io::stderr(), "weir: {}", printable_lines(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }

@@ -81,7 +81,7 @@ mod tests {
             .route("/bug", routing::get(async || StatusCode::INTERNAL_SERVER_ERROR))
             .layer(DefaultBodyLimit::max(10))
             .layer(from_fn(convert_errors));
-        let request = Request::builder().method(method).uri(uri).body(body).unwrap();
+        let request = http::Request::builder().method(method).uri(uri).body(body).unwrap();
         let response = router.call(request).await.unwrap();
         let status = response.status().as_u16();
         let content_type = response.headers().get(header::CONTENT_TYPE).unwrap().to_str().unwrap().to_owned();

@@ -298,13 +298,12 @@ mod tests {
         let other = connections.admit(remote(2)).await.unwrap();
         let first = connections.admit(remote(1)).await.unwrap();
         let second = connections.admit(remote(1)).await.unwrap();
-        let third = connections.register(remote(1)).unwrap();
+        let third = connections.admit(remote(1)).await.unwrap();
         assert!(is_evicted(&first).await && !is_evicted(&second).await && !is_evicted(&other).await);
-        drop(third);
-        let _request =
-            (second.begin_request(), connections.open.lock().by_id.values_mut().for_each(|o| o.requests = 1));
-        assert!(connections.register(remote(1)).is_none(), "its connections have requests");
-        assert!(connections.register(remote(3)).is_some(), "another client has room");
+        drop(first);
+        let _requests = [second.begin_request(), third.begin_request()];
+        assert!(connections.admit(remote(1)).await.is_none(), "its connections have requests");
+        assert!(connections.admit(remote(3)).await.is_some(), "another client has room");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tonic::transport::Server;
 use tonic::{Request, Status, Streaming};
 use tracing::{info, warn};
 use weir_identity::ca_proto::CertificateServiceServer;
-use weir_model::SpiffeId;
+use weir_model::{SpiffeId, printable};
 use weir_xds::proto::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
 use weir_xds::server::{Protocol, RequestOutcome};
 use weir_xds::{ChunkedResponse, ClientType, Report, ReportedFailure, ResourceSet, ServerState};
@@ -269,7 +269,7 @@ impl<P: AdsProtocol> AdsStream<P> {
             RequestOutcome::Ack(resource_type, names) => proxy.entry.lock().record_accepted(resource_type, &names),
             RequestOutcome::Nack(resource_type, names, text) => {
                 let shown: String = text.chars().take(MAX_SHOWN_REJECTION_CHARACTERS).collect();
-                warn!(node = self.node(), ?resource_type, "NACK: {shown}");
+                warn!(node = self.node(), ?resource_type, "NACK: {}", printable(&shown));
                 proxy.entry.lock().record_rejection(resource_type, &names, &text);
             }
             RequestOutcome::Report(report) => self.on_report(report),
@@ -324,6 +324,7 @@ impl<P: AdsProtocol> AdsStream<P> {
         }
         if let Some(proxy) = &self.proxy {
             for ReportedFailure { resource_type, name, reason, .. } in &report.failed {
+                let reason = printable(reason);
                 warn!(node = proxy.node, ?resource_type, name, "proxy failed to apply resource: {reason}");
             }
             proxy.entry.lock().record_report(report, serving);

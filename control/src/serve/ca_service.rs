@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tonic::{Request, Status};
 use tracing::{info, warn};
 use weir_identity::ca_proto::{CertificateService, SignRequest, SignResponse};
-use weir_model::{SpiffeId, Workload};
+use weir_model::{SpiffeId, Workload, printable};
 
 use crate::access::{TokenStore, bearer_token};
 use crate::ca::{CaError, CertificateAuthority};
@@ -57,7 +57,7 @@ impl CertificateService for CaService {
     async fn sign(&self, request: Request<SignRequest>) -> Result<SignResponse, Status> {
         let address = request.extensions().get::<PeerIdentity>().map(|peer| peer.address);
         let (id, proof) = self.attest(&request).inspect_err(|status| {
-            warn!(?address, "certificate request rejected: {}", status.message());
+            warn!(?address, "certificate request rejected: {}", printable(status.message()));
         })?;
         let (ca, subject) = (Arc::clone(&self.ca), id.clone());
         let bytes = request.into_inner().request;

@@ -20,7 +20,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 use tracing::{debug, error, info};
 use weir_identity::{ClientAuth, handshake_error, not_after, spiffe_id};
-use weir_model::SpiffeId;
+use weir_model::{SpiffeId, printable};
 
 use crate::ca::CertificateAuthority;
 use crate::limits::{MAX_UNAUTHENTICATED, UNAUTHENTICATED_TIMEOUT};
@@ -108,7 +108,7 @@ async fn handshake(
             Some((stream, PeerIdentity { address, spiffe_id, not_after }))
         }
         Err(error) => {
-            info!(%address, "TLS handshake failed: {}", handshake_error(&error));
+            info!(%address, "TLS handshake failed: {}", printable(&handshake_error(&error)));
             None
         }
     }

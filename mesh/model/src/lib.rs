@@ -9,7 +9,7 @@
 //! `validate()` here; constructors return a [`Rejection`] or a plain reason instead. A [`Snapshot`] is closed and
 //! immutable: every name in it resolves, and its version is the [`ContentHash`] of its content.
 //!
-//! The last modules are small things that several crates share: hexadecimal text, atomic file writes, the loopback
+//! The last modules are small things that several crates share: hexadecimal text, printable text, atomic file writes, the loopback
 //! check and the default state folder.
 
 pub mod scope;
@@ -32,6 +32,7 @@ pub mod name;
 pub mod units;
 pub mod limits;
 pub mod hex;
+pub mod printable;
 pub mod atomic_file;
 pub mod net;
 pub mod state_dir;
@@ -50,6 +51,7 @@ pub use plugin::{
     ACCESS_POLICY_PREFIX, BundleName, FailedPlugin, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash,
     ModuleSource, Plugin, PluginCapabilities, PluginLimits, PluginRole, RecyclePolicy, RemoteModule, VmConfig,
 };
+pub use printable::{is_unprintable, printable, printable_lines};
 pub use protocol_options::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};
 pub use rejection::{Rejection, ResourceId, ResourceKind};
 pub use rewrite::{HeaderModifier, HostRewrite, PathRewrite, Rewrite};

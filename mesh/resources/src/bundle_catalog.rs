@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::limits::MAX_FILE_BYTES;
 use crate::resource::field::typed;
 use crate::resource::filter_limits::{PartialLimits, check_limits};
+use crate::resource::secret_ref::is_reference;
 use crate::schema::renamed::{self, Renamed};
 use crate::schema::{self, Schema, manifest_schema};
 use crate::source::SourceFile;
@@ -153,11 +154,31 @@ impl Manifest {
         self.limits
     }
 
-    /// Validates a configuration (JSON text, or empty) with the manifest's schema.
+    /// Validates a configuration (JSON text, or empty) with the manifest's schema. References to Secrets stand for any
+    /// value: a message about the value itself would show it.
     pub(crate) fn check_configuration(&self, configuration: &[u8], path: &FieldPathRef<'_>, errors: &mut FieldErrors) {
         let Some(schema) = &self.schema else { return };
         let json = serde_json::from_slice(configuration).unwrap_or_else(|_| Json::Object(serde_json::Map::new()));
-        schema::check(&Node::from_json(&json), schema, path, errors);
+        let mut node = Node::from_json(&json);
+        hide_references(&json, &mut node);
+        schema::check(&node, schema, path, errors);
+    }
+}
+
+/// Replaces the references to Secrets in `node`, which is `json`, by values that no check looks at.
+fn hide_references(json: &Json, node: &mut Node) {
+    if is_reference(json) {
+        node.value = Value::Error;
+        return;
+    }
+    match (json, &mut node.value) {
+        (Json::Object(fields), Value::Map(entries)) => {
+            fields.values().zip(entries).for_each(|(json, (_, node))| hide_references(json, node));
+        }
+        (Json::Array(items), Value::List(entries)) => {
+            items.iter().zip(entries).for_each(|(json, node)| hide_references(json, node));
+        }
+        _ => {}
     }
 }
 

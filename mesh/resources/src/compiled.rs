@@ -6,10 +6,13 @@ use std::path::Path;
 use weir_model::{ACCESS_POLICY_PREFIX, ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
 
 use crate::diagnostic::Diagnostic;
-use crate::resource::{ObjectId, Resource};
+use crate::resource::{ObjectId, Resource, Secret};
 use crate::source::{LastChunk, Sources};
 use crate::spec::Kind;
 use crate::yaml::{FieldError, FieldPath, FieldStep};
+
+/// The text in place of a secret.
+const HIDDEN: &str = "<hidden>";
 
 /// A snapshot, its warnings, and its source positions.
 #[derive(Debug, Clone)]
@@ -46,9 +49,27 @@ impl Compiled {
             return Self::wire_diagnostic(rejection.clone());
         };
         let path = self.field(document, id, rejection);
-        let (reason, hint) = (rejection.reason.clone(), rejection.hint.clone());
+        let (reason, hint) = (self.hide_secrets(&rejection.reason), self.hide_secrets(&rejection.hint));
         let error = FieldError { path, position: None, reason, hint };
         self.sources.diagnostic(document, &error, &mut LastChunk::default()).1
+    }
+
+    /// Returns a text with `<hidden>` in place of the values of Secrets. A module that rejects its configuration may
+    /// repeat a value that a `secretRef` stands for.
+    fn hide_secrets(&self, text: &str) -> String {
+        let documents = self.sources.documents().iter();
+        let mut values: Vec<&str> = documents
+            .filter_map(|source| match &source.document.resource {
+                Some(Resource::Secret(Secret::Opaque(texts))) => Some(texts.values().map(|text| &**text)),
+                _ => None,
+            })
+            .flatten()
+            .filter(|value| !value.is_empty())
+            .collect();
+        values.sort_by_key(|value| std::cmp::Reverse(value.len())); // One value may be a part of another one.
+        values.iter().fold(text.to_owned(), |text, value| {
+            text.replace(value, HIDDEN).replace(&value.escape_debug().to_string(), HIDDEN)
+        })
     }
 
     /// Converts a rejection of a resource without source, received over xDS.

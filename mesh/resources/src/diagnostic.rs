@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
+use weir_model::printable;
 
 /// The error of one field of one object, or a warning about it. An unknown part is empty, 0 or `None`, and is not printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,21 +43,21 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.as_os_str().is_empty() {
-            write!(formatter, "{}:", self.file.display())?;
+            write!(formatter, "{}:", printable(&self.file.to_string_lossy()))?;
             if self.line > 0 {
                 write!(formatter, "{}:{}:", self.line, self.column)?;
             }
             formatter.write_str(" ")?;
         }
         if let Some(object) = &self.object {
-            write!(formatter, "{object}: ")?;
+            write!(formatter, "{}: ", printable(object))?;
         }
         if !self.field.is_empty() {
-            write!(formatter, "{}: ", self.field)?;
+            write!(formatter, "{}: ", printable(&self.field))?;
         }
-        formatter.write_str(&self.reason)?;
+        formatter.write_str(&printable(&self.reason))?;
         if !self.hint.is_empty() {
-            write!(formatter, "\n  hint: {}", self.hint)?;
+            write!(formatter, "\n  hint: {}", printable(&self.hint))?;
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ pub const MAX_SCHEMA_BYTES: usize = 512 * 1024;
 /// Longest object name, in bytes (RFC 1123 subdomain, as in Kubernetes).
 pub const MAX_OBJECT_NAME_BYTES: usize = 253;
 
+/// Texts of one Secret, in bytes (limit of Kubernetes).
+pub const MAX_SECRET_BYTES: usize = 1024 * 1024;
+
 /// Longest label of a DNS name, and longest namespace, listener and port name, in bytes (RFC 1123).
 pub const MAX_LABEL_BYTES: usize = 63;
 

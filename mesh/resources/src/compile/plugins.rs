@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_model::{ACCESS_POLICY_PREFIX, ModuleSource, Plugin, PluginName, PluginRole};
 
 use crate::bundle_catalog::Manifest;
-use crate::resolve::ObjectIndex;
+use crate::resolve::{NamespaceSecrets, ObjectIndex};
 use crate::resource::{AuthorizationPolicy, ObjectId};
 use crate::source::Sources;
 use crate::spec::Phase;
@@ -19,9 +19,9 @@ pub(crate) fn plugins(sources: &Sources, objects: &ObjectIndex<'_>) -> Vec<Plugi
             ModuleSource::File(file) => ModuleSource::File(resolve_relative(sources.path(document), file)),
             known => known.clone(),
         },
-        configuration: filter.configuration.clone(),
+        configuration: NamespaceSecrets::of(objects, id).filter_configuration(filter),
         root_id: Arc::clone(&filter.root_id),
-        vm: filter.vm.clone(),
+        vm: NamespaceSecrets::of(objects, id).vm(filter),
         failure: filter.failure,
         header_pause: filter.header_pause,
         role: match filter.phase.or_else(|| objects.manifest(filter).and_then(Manifest::phase)) {
@@ -35,7 +35,7 @@ pub(crate) fn plugins(sources: &Sources, objects: &ObjectIndex<'_>) -> Vec<Plugi
     };
     let policy_plugin = |(_, id, policy): (usize, &ObjectId, &AuthorizationPolicy)| {
         let module = ModuleSource::Builtin(Arc::from("auth"));
-        Plugin::new(policy_name(id), module, Arc::clone(&policy.configuration))
+        Plugin::new(policy_name(id), module, NamespaceSecrets::of(objects, id).policy_configuration(policy))
     };
     objects.filters().map(plugin).chain(objects.authorization_policies().map(policy_plugin)).collect()
 }

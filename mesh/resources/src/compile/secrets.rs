@@ -1,17 +1,22 @@
 //! Secrets of listeners. A Secret that no listener uses is not sent to any proxy.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use weir_model::{DownstreamTls, Listener, Secret, SecretName, SecretString};
 
 use crate::resolve::ObjectIndex;
+use crate::resource;
 
 /// Returns the Secrets with these names.
 pub(crate) fn secrets(objects: &ObjectIndex<'_>, used: &BTreeSet<SecretName>) -> Vec<Secret> {
-    let secrets = objects.secrets().map(|(_, id, secret)| Secret {
-        name: secret_name(&id.namespace, &id.name),
-        certificates: secret.certificates.clone(),
-        key: SecretString(secret.key.clone()),
+    let secrets = objects.secrets().filter_map(|(_, id, secret)| match secret {
+        resource::Secret::Certificate { certificates, key } => Some(Secret {
+            name: secret_name(&id.namespace, &id.name),
+            certificates: Arc::clone(certificates),
+            key: SecretString(Arc::clone(key)),
+        }),
+        resource::Secret::Opaque(_) => None,
     });
     secrets.filter(|secret| used.contains(&secret.name)).collect()
 }

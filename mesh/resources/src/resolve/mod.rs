@@ -9,6 +9,7 @@ pub(crate) mod attach;
 pub(crate) mod backends;
 pub(crate) mod client_policies;
 pub(crate) mod policy_targets;
+pub(crate) mod secret_refs;
 pub(crate) mod index;
 pub(crate) mod host;
 pub(crate) mod errors;
@@ -19,6 +20,7 @@ pub(crate) use client_policies::ClientPolicies;
 pub(crate) use errors::ReferenceErrors;
 pub(crate) use index::ObjectIndex;
 pub(crate) use policy_targets::TrafficPolicies;
+pub(crate) use secret_refs::NamespaceSecrets;
 
 /// The resolved references of all documents.
 #[derive(Debug, Default)]
@@ -39,6 +41,7 @@ pub(crate) fn resolve<'a>(objects: &ObjectIndex<'a>, errors: &mut ReferenceError
     backends::check_tcp_routes(objects, errors);
     policy_targets::check_filters(objects, errors);
     policy_targets::check_certificates(objects, errors);
+    secret_refs::check_secret_refs(objects, errors);
     let traffic_policies = policy_targets::traffic_policies(objects, errors);
     let client_policies = client_policies::client_policies(objects, errors);
     Resolved { attachments, traffic_policies, client_policies }

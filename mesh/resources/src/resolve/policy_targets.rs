@@ -7,7 +7,7 @@ use weir_model::ModuleSource;
 use crate::resolve::errors::ReferenceErrors;
 use crate::resolve::index::{Lookup, ObjectIndex};
 use crate::resource::backend_traffic_policy::BackendSettings;
-use crate::resource::{ListenerTls, ObjectId, TargetKind};
+use crate::resource::{ListenerTls, ObjectId, Resource, Secret, TargetKind};
 use crate::spec::Kind;
 use crate::suggest::quoted;
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -64,7 +64,7 @@ fn check_targets(
     }
 }
 
-/// Checks that the Secrets of Gateways exist.
+/// Checks that the Secrets of Gateways exist and have certificates.
 pub(crate) fn check_certificates(objects: &ObjectIndex<'_>, errors: &mut ReferenceErrors) {
     let root = FieldPathRef::ROOT;
     let spec = root.field("spec");
@@ -72,8 +72,18 @@ pub(crate) fn check_certificates(objects: &ObjectIndex<'_>, errors: &mut Referen
     for (document, id, gateway) in objects.gateways() {
         for (index, listener) in gateway.listeners.iter().enumerate() {
             let ListenerTls::Https(secret) = &listener.tls else { continue };
-            if objects.find(Kind::Secret, &id.namespace, secret) == Lookup::Missing {
-                let (reason, hint) = objects.missing(Kind::Secret, &id.namespace, secret);
+            let problem = match objects.find(Kind::Secret, &id.namespace, secret) {
+                Lookup::Missing => Some(objects.missing(Kind::Secret, &id.namespace, secret)),
+                Lookup::Document(found) => match &objects.document(found).resource {
+                    Some(Resource::Secret(Secret::Opaque(_))) => {
+                        let reason = format!("the Secret {} has no certificate", quoted(secret));
+                        Some((reason, "give it `type: kubernetes.io/tls`, `tls.crt` and `tls.key`".to_owned()))
+                    }
+                    _ => None,
+                },
+                Lookup::Unknown => None,
+            };
+            if let Some((reason, hint)) = problem {
                 let at = list.entry(index);
                 let tls = at.field("tls");
                 let certificates = tls.field("certificateRefs");

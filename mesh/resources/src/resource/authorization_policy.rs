@@ -9,6 +9,7 @@ use weir_model::limits::MAX_PLUGIN_CONFIGURATION_BYTES;
 use crate::limits::MAX_POLICY_RULES;
 use crate::resource::field::is_bounded;
 use crate::resource::filter::{TargetKind, check_targets};
+use crate::resource::secret_ref::SecretTemplate;
 use crate::spec::{
     AuthorizationAction, AuthorizationPolicySpec, AuthorizationRule, AuthorizationTargetRef, ClaimSpec, HeaderSpec,
     PathSpec, PolicyMode, Principal, TargetRef,
@@ -25,8 +26,10 @@ const MAX_RULE_NAME: usize = 63;
 pub(crate) struct AuthorizationPolicy {
     /// The targets; `None` for the whole mesh.
     pub(crate) targets: Option<Vec<(TargetKind, String)>>,
-    /// The configuration of the `auth` filter, as JSON text.
+    /// The configuration of the `auth` filter, as JSON text. References to Secrets are in it as written.
     pub(crate) configuration: Arc<[u8]>,
+    /// The configuration, if it has references to Secrets.
+    pub(crate) template: Option<SecretTemplate>,
 }
 
 /// Validates an AuthorizationPolicy of a namespace.
@@ -76,16 +79,18 @@ pub(crate) fn check(
     }
     let mut configuration =
         credentials.map_or_else(|| json!({}), |credentials| serde_json::to_value(credentials).unwrap_or_default());
+    let template = SecretTemplate::new(&configuration, &path.field("credentials"), errors);
     configuration["rules"] = Value::Array(written);
     if mode == Some(PolicyMode::DryRun) {
         configuration["dryRun"] = json!(true);
     }
+    let template = template.map(|template| template.with_fields(configuration.clone()));
     let configuration = configuration.to_string();
     if configuration.len() > MAX_PLUGIN_CONFIGURATION_BYTES {
         let reason = format!("{} bytes as JSON", configuration.len());
         errors.add(path, reason, format!("use at most {MAX_PLUGIN_CONFIGURATION_BYTES}"));
     }
-    Some(AuthorizationPolicy { targets, configuration: Arc::from(configuration.into_bytes()) })
+    Some(AuthorizationPolicy { targets, configuration: Arc::from(configuration.into_bytes()), template })
 }
 
 /// Settings of a policy that its rules depend on.

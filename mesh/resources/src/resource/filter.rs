@@ -8,7 +8,9 @@ use weir_model::{BundleName, FailurePolicy, HeaderPause, ModuleSource, PluginCap
 
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
-use crate::resource::filter_limits::{PartialLimits, check_allow, check_limits, check_recycling, check_vm};
+use crate::resource::filter_limits::{PartialLimits, check_allow, check_limits, check_recycling};
+use crate::resource::filter_vm::{CheckedVm, VmReferences, check_vm};
+use crate::resource::secret_ref::{SecretTemplate, SecretUse};
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, renamed_service_hint, service_group};
 use crate::spec::{FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, Kind, ModuleSpec, Phase, TargetRef};
 use crate::suggest::{hint, listing, quoted};
@@ -29,12 +31,16 @@ pub(crate) struct Filter {
     pub(crate) phase: Option<Phase>,
     /// The order within the phase: lower first.
     pub(crate) priority: i32,
-    /// The configuration: JSON text, other text, or empty.
+    /// The configuration: JSON text, other text, or empty. References to Secrets are in it as written.
     pub(crate) configuration: Arc<[u8]>,
+    /// The configuration, if it has references to Secrets.
+    pub(crate) template: Option<SecretTemplate>,
     /// The name of the filter within its module.
     pub(crate) root_id: Arc<str>,
-    /// Start parameters of the VMs.
+    /// Start parameters of the VMs, without the values of Secrets.
     pub(crate) vm: VmConfig,
+    /// The start parameters that are values of Secrets.
+    pub(crate) vm_references: VmReferences,
     /// The failure policy.
     pub(crate) failure: FailurePolicy,
     /// The effect of a pause in a headers callback.
@@ -47,6 +53,15 @@ pub(crate) struct Filter {
     pub(crate) allow: PluginCapabilities,
     /// The limits that the Filter sets.
     pub(crate) limits: PartialLimits,
+}
+
+impl Filter {
+    /// Returns all references to Secrets.
+    pub(crate) fn secret_uses(&self) -> impl Iterator<Item = &SecretUse> {
+        let template = self.template.iter().flat_map(SecretTemplate::uses);
+        let VmReferences { configuration, environment } = &self.vm_references;
+        template.chain(configuration).chain(environment.iter().map(|(_, reference)| reference))
+    }
 }
 
 /// A kind that a Filter or an AuthorizationPolicy can target.
@@ -97,13 +112,14 @@ pub(crate) fn check(spec: FilterSpec, path: &FieldPathRef<'_>, errors: &mut Fiel
     let module = check_module(module, &path.field("module"), errors);
     let limits = check_limits(limits, &path.field("limits"), errors);
     let recycling = check_recycling(recycle, &path.field("recycle"), errors);
-    let vm = check_vm(vm, &path.field("vm"), errors);
+    let CheckedVm { vm, references: vm_references } = check_vm(vm, &path.field("vm"), errors);
     let allow = check_allow(allow, &path.field("allow"), errors);
     if config.is_some() && config_string.is_some() {
         errors.add(&path.field("configString"), "both `config` and `configString`", "keep one of the two");
     }
-    let configuration = config.map(|config| serde_json::Value::Object(config).to_string());
-    let configuration = configuration.or(config_string).unwrap_or_default();
+    let config = config.map(serde_json::Value::Object);
+    let template = config.as_ref().and_then(|config| SecretTemplate::new(config, &path.field("config"), errors));
+    let configuration = config.map(|config| config.to_string()).or(config_string).unwrap_or_default();
     if configuration.len() > MAX_PLUGIN_CONFIGURATION_BYTES {
         let reason = format!("{} bytes", configuration.len());
         errors.add(&path.field("config"), reason, format!("use at most {MAX_PLUGIN_CONFIGURATION_BYTES}"));
@@ -114,8 +130,10 @@ pub(crate) fn check(spec: FilterSpec, path: &FieldPathRef<'_>, errors: &mut Fiel
         phase,
         priority: priority.unwrap_or_default(),
         configuration: Arc::from(configuration.into_bytes()),
+        template,
         root_id: Arc::from(root_id.unwrap_or_default()),
         vm,
+        vm_references,
         failure: match failure_policy {
             None | Some(FailurePolicySpec::FailClosed) => FailurePolicy::Closed,
             Some(FailurePolicySpec::FailOpen) => FailurePolicy::Open,

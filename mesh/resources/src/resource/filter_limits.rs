@@ -1,20 +1,18 @@
-//! Limits, VM settings and capabilities of a Filter or of a bundle's manifest.
+//! Limits and capabilities of a Filter or of a bundle's manifest.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use weir_model::limits::{
-    MAX_PLUGIN_BODY_BYTES, MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CALLOUTS, MAX_PLUGIN_CAPABILITIES,
-    MAX_PLUGIN_CONFIGURATION_BYTES, MAX_PLUGIN_CPU, MAX_PLUGIN_ENVIRONMENT, MAX_PLUGIN_HEAD_BYTES,
-    MAX_PLUGIN_LOG_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_METRICS, MAX_PLUGIN_SHARED_BYTES, MAX_PLUGIN_START_TIME,
-    MAX_PLUGIN_TABLE_ELEMENTS, MIN_PLUGIN_MEMORY_BYTES,
+    MAX_PLUGIN_BODY_BYTES, MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CALLOUTS, MAX_PLUGIN_CAPABILITIES, MAX_PLUGIN_CPU,
+    MAX_PLUGIN_HEAD_BYTES, MAX_PLUGIN_LOG_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_METRICS, MAX_PLUGIN_SHARED_BYTES,
+    MAX_PLUGIN_START_TIME, MAX_PLUGIN_TABLE_ELEMENTS, MIN_PLUGIN_MEMORY_BYTES,
 };
-use weir_model::{ByteSize, GatewayDuration, PluginCapabilities, PluginLimits, RecyclePolicy, VmConfig};
+use weir_model::{ByteSize, GatewayDuration, PluginCapabilities, PluginLimits, RecyclePolicy};
 
 use crate::resource::field::{check_size, duration, is_bounded};
-use crate::spec::{AllowSpec, LimitsSpec, RecycleSpec, VmSpec};
-use crate::syntax;
+use crate::spec::{AllowSpec, LimitsSpec, RecycleSpec};
 use crate::yaml::{FieldErrors, FieldPathRef};
 
 /// Limits, each optional.
@@ -128,32 +126,6 @@ pub(super) fn check_recycling(
     let allowed = ByteSize(MIN_PLUGIN_MEMORY_BYTES)..=ByteSize(MAX_PLUGIN_MEMORY_BYTES);
     let memory = memory.and_then(|text| check_size(&text, &allowed, &path.field("memory"), errors));
     RecyclePolicy { requests: requests.map(u64::from), age, memory }
-}
-
-/// Validates the start parameters of VMs.
-pub(super) fn check_vm(vm: Option<VmSpec>, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> VmConfig {
-    let Some(VmSpec { id, config, environment }) = vm else { return VmConfig::default() };
-    if let Some(id) = &id {
-        errors.check(&path.field("id"), syntax::name::object_name(id));
-    }
-    let configuration = config.unwrap_or_default().into_bytes();
-    if configuration.len() > MAX_PLUGIN_CONFIGURATION_BYTES {
-        let hint = format!("use at most {MAX_PLUGIN_CONFIGURATION_BYTES}");
-        errors.add(&path.field("config"), format!("{} bytes", configuration.len()), hint);
-    }
-    let environment: Vec<_> = environment.unwrap_or_default().into_iter().collect();
-    is_bounded(&environment, MAX_PLUGIN_ENVIRONMENT, &path.field("environment"), errors);
-    for (name, value) in &environment {
-        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            let hint = "a name has no `=`, and neither name nor value has a NUL";
-            errors.add(&path.field("environment").field(name), "is no environment variable", hint);
-        }
-    }
-    VmConfig {
-        id: Arc::from(id.unwrap_or_default()),
-        configuration: Arc::from(configuration),
-        environment: environment.into_iter().map(|(name, value)| (Arc::from(name), Arc::from(value))).collect(),
-    }
 }
 
 /// Validates the capabilities.

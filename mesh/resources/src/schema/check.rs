@@ -11,7 +11,7 @@ pub(crate) fn check(node: &Node, schema: &Schema, path: &FieldPathRef<'_>, error
     match (schema, &node.value) {
         (Schema::Any, _)
         | (_, Value::Error)
-        | (Schema::Text, Value::Text(_))
+        | (Schema::Text | Schema::TextOr(_), Value::Text(_))
         | (Schema::Boolean, Value::Boolean(_)) => {}
         (Schema::Number, Value::Number(_)) => {}
         (Schema::Integer { min, max }, Value::Number(number)) => {
@@ -19,6 +19,7 @@ pub(crate) fn check(node: &Node, schema: &Schema, path: &FieldPathRef<'_>, error
                 errors.add(path, format!("{number} is not a whole number that fits"), range_hint(*min, *max));
             }
         }
+        (Schema::TextOr(record), Value::Map(_)) => check(node, record, path, errors),
         (Schema::Enum(values), Value::Text(text)) => check_enum(text, values, path, errors),
         (Schema::List(element), Value::List(entries)) => {
             for (index, entry) in entries.iter().enumerate() {
@@ -106,7 +107,7 @@ fn mismatch(schema: &Schema, value: &Value) -> String {
 /// Returns the hint for a value of the wrong type. Omits the value, which may be a secret in the wrong place.
 fn mismatch_hint(schema: &Schema, value: &Value) -> String {
     match (schema, value) {
-        (Schema::Text, Value::Number(_) | Value::Boolean(_)) => "put it in quotes".to_owned(),
+        (Schema::Text | Schema::TextOr(_), Value::Number(_) | Value::Boolean(_)) => "put it in quotes".to_owned(),
         (Schema::Boolean, Value::Text(_)) => "write `true` or `false`, without quotes".to_owned(),
         (Schema::Integer { .. } | Schema::Number, Value::Text(_)) => "write a number, without quotes".to_owned(),
         (Schema::List(_), _) => "begin each entry with `- `, or write `[first, second]`".to_owned(),

@@ -27,6 +27,8 @@ pub(crate) enum Schema {
     Record(Vec<Field>),
     /// A map with these fields and possibly others.
     OpenRecord(Vec<Field>),
+    /// A text, or a map of this schema in its place.
+    TextOr(Box<Self>),
 }
 
 /// The support of a field or an enum value.
@@ -136,7 +138,7 @@ impl Schema {
     pub(crate) const fn type_name(&self) -> &'static str {
         match self {
             Self::Any => "anything",
-            Self::Text | Self::Enum(_) => "a text",
+            Self::Text | Self::TextOr(_) | Self::Enum(_) => "a text",
             Self::Boolean => "true or false",
             Self::Number => "a number",
             Self::Integer { .. } => "a whole number",
@@ -150,7 +152,7 @@ impl Schema {
 struct SchemaReader<'a> {
     root: &'a Json,
     /// True for a generated schema: every record is closed, and of several alternatives the first that is not null is
-    /// used.
+    /// used, and for a text also a map.
     is_generated: bool,
     /// The remaining size limit, in bytes of names and enum values, plus [`NODE_BYTES`] per node.
     remaining_bytes: usize,
@@ -182,7 +184,13 @@ impl SchemaReader<'_> {
             }
             let mut others = either.iter().filter(|schema| !is_null(schema));
             return match (others.next(), others.next()) {
-                (Some(only), second) if self.is_generated || second.is_none() => self.read(only, depth + 1),
+                (Some(first), Some(second)) if self.is_generated => {
+                    match (self.read(first, depth + 1), self.read(second, depth + 1)) {
+                        (Schema::Text, record @ Schema::Record(_)) => Schema::TextOr(Box::new(record)),
+                        (first, _) => first,
+                    }
+                }
+                (Some(only), None) => self.read(only, depth + 1),
                 _ => Schema::Any,
             };
         }
@@ -288,6 +296,7 @@ mod tests {
         match schema {
             Schema::Any => found.push(path.to_owned()),
             Schema::List(element) => any_paths(element, &format!("{path}[]"), found),
+            Schema::TextOr(record) => any_paths(record, path, found),
             Schema::Map(element) => any_paths(element, &format!("{path}{{}}"), found),
             Schema::Record(fields) => {
                 for field in fields.iter().filter(|field| field.support.is_supported()) {

@@ -132,6 +132,7 @@ fn describe_fields(kind: Kind, schema: &Schema, path: &str, text: &mut String) {
     match schema {
         Schema::List(element) => describe_fields(kind, element, &format!("{path}[]"), text),
         Schema::Map(element) => describe_fields(kind, element, &format!("{path}{{}}"), text),
+        Schema::TextOr(record) => describe_fields(kind, record, path, text),
         Schema::Record(fields) => {
             for field in fields.iter().filter(|field| field.support.is_supported()) {
                 let path = format!("{path}.{}", field.name);
@@ -169,6 +170,7 @@ fn value(schema: &Schema) -> String {
         },
         Schema::Record(_) | Schema::OpenRecord(_) | Schema::Map(_) => "map".to_owned(),
         Schema::Text => "text".to_owned(),
+        Schema::TextOr(_) => "text or map".to_owned(),
         other => other.type_name().to_owned(),
     }
 }

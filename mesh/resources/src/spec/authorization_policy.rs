@@ -18,7 +18,8 @@ pub(crate) struct AuthorizationPolicySpec {
     pub(crate) target_refs: Option<Vec<AuthorizationTargetRef>>,
     /// The effect on a request that the policy rejects. Default: `Enforce`.
     pub(crate) mode: Option<PolicyMode>,
-    /// The credentials that requests must present, in addition to the identity of the connection. Default: none.
+    /// The credentials that requests must present, in addition to the identity of the connection. A `secretRef` in place
+    /// of a text stands for a value of a Secret. Default: none.
     pub(crate) credentials: Option<CredentialsSpec>,
     /// The rules.
     pub(crate) rules: Option<Vec<AuthorizationRule>>,
@@ -47,7 +48,8 @@ pub(crate) enum PolicyMode {
     DryRun,
 }
 
-/// The credentials that requests must present. Each field has the format of the `auth` filter.
+/// The credentials that requests must present. Each field has the format of the `auth` filter. `{secretRef: {name: NAME,
+/// key: KEY}}` at any depth stands for a value of a Secret in the policy's namespace.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CredentialsSpec {

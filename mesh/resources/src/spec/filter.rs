@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::spec::secret_ref::SecretText;
+
 /// A Wasm module with its configuration, and the requests that it processes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -17,7 +19,7 @@ pub(crate) struct FilterSpec {
     /// The order within a phase: lower numbers first, then names in alphabetical order. Default: 0.
     pub(crate) priority: Option<i32>,
     /// The module's configuration, passed to it as JSON. The module defines its content; a bundle may have a schema for
-    /// it.
+    /// it. `{secretRef: {name: NAME, key: KEY}}` at any depth stands for a value of a Secret in the filter's namespace.
     pub(crate) config: Option<serde_json::Map<String, serde_json::Value>>,
     /// A configuration that is not JSON, passed to the module unchanged. Excludes `config`.
     pub(crate) config_string: Option<String>,
@@ -46,10 +48,10 @@ pub(crate) struct VmSpec {
     /// The VM id. Filters of one namespace with the same id share data, queues and metrics. Default: an id of the
     /// filter's own.
     pub(crate) id: Option<String>,
-    /// The VM configuration, which the module reads when its VM starts.
-    pub(crate) config: Option<String>,
-    /// Environment variables, by name.
-    pub(crate) environment: Option<std::collections::BTreeMap<String, String>>,
+    /// The VM configuration, which the module reads when its VM starts; may be a `secretRef`.
+    pub(crate) config: Option<SecretText>,
+    /// Environment variables, by name; a value may be a `secretRef`.
+    pub(crate) environment: Option<std::collections::BTreeMap<String, SecretText>>,
 }
 
 /// Conditions for the replacement of a VM; the first that is met applies.

@@ -9,6 +9,7 @@ pub(crate) mod backend_traffic_policy;
 pub(crate) mod client_traffic_policy;
 pub(crate) mod mesh;
 pub(crate) mod secret;
+pub(crate) mod secret_ref;
 pub(crate) mod metadata;
 pub(crate) mod service_entry;
 pub(crate) mod tcp_route;
@@ -29,6 +30,7 @@ pub(crate) use manifest::ManifestSpec;
 pub(crate) use mesh::{MeshSpec, MtlsMode, MtlsSpec};
 pub(crate) use metadata::Metadata;
 pub(crate) use secret::SecretDocument;
+pub(crate) use secret_ref::{SecretKeyRef, SecretReference, SecretText};
 pub(crate) use service_entry::{DnsSpec, EndpointSpec, IdentitySpec, PortSpec, Protocol, ServiceEntrySpec};
 pub(crate) use tcp_route::{TcpBackendSpec, TcpParentSpec, TcpRouteSpec, TcpRuleSpec};
 

@@ -3,7 +3,7 @@
 
 use crate::syntax::SyntaxError;
 use crate::yaml::node::Position;
-use crate::yaml::path::{FieldPath, FieldPathRef};
+use crate::yaml::path::{FieldPath, FieldPathRef, FieldStep};
 
 /// An error in one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,13 @@ impl FieldErrors {
             reason: reason.into(),
             hint: hint.into(),
         });
+    }
+
+    /// Adds an error of a field below an owned path.
+    pub(crate) fn add_below(&mut self, path: &FieldPath, fields: &[&str], reason: String, hint: String) {
+        let mut path = path.clone();
+        path.0.extend(fields.iter().map(|field| FieldStep::Field((*field).to_owned())));
+        self.0.push(FieldError { path, position: None, reason, hint });
     }
 
     /// Adds an error of a syntax check.
