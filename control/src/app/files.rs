@@ -32,12 +32,13 @@ pub(super) async fn follow(
         }
         let Some(update) = updates.borrow_and_update().clone() else { continue };
         let is_due = shrink_at.is_some_and(|at| at <= Instant::now());
-        let policy = if is_due { ShrinkPolicy::Allow } else { ShrinkPolicy::Reject };
-        match apply(&publisher, update, policy).await {
+        let mut result = apply(&publisher, update.clone(), ShrinkPolicy::Reject).await;
+        if is_due && matches!(result, Err(FilesError::Shrinks(_))) {
+            warn!("files published although most of the mesh is gone from them");
+            result = apply(&publisher, update, ShrinkPolicy::Allow).await;
+        }
+        match result {
             Ok(()) => {
-                if is_due {
-                    warn!("files published although most of the mesh is gone from them");
-                }
                 (shrink_at, is_requested) = (None, false);
                 info!("configuration published from files");
             }
