@@ -29,10 +29,10 @@ the code and run `UPDATE_DOCS=1 cargo test -p weir-resources --test documentatio
 
 `weir-proxy --config PATH` reads the `.yaml`, `.yml` and `.json` files of a folder, or one file. A file contains
 documents with `---` between them. A document is one object, or a list of objects: a list at the top, as `weir get -o
-yaml` prints, or `apiVersion: v1`, `kind: List` with `items`, as kubectl prints. The files are accepted or rejected as a whole. On errors the proxy reports all of
-them with file, line, column, field, reason and hint, and the previous configuration stays active. An unknown or
-unsupported field is rejected, never ignored. `weir-proxy validate PATH` reports the same errors without starting a
-proxy.
+yaml` prints, or `apiVersion: v1`, `kind: List` with `items`, as kubectl prints. The files are accepted or rejected as
+a whole. On errors the proxy reports all of them with file, line, column, field, reason and hint, and the previous
+configuration stays active. An unknown or unsupported field is rejected, never ignored. `weir-proxy validate PATH`
+reports the same errors without starting a proxy.
 
 The default namespace of an object is `default`. YAML is read as version 1.2: `yes` and `on` are texts, `0755` is a
 decimal number. Anchors and aliases are supported; merge keys (`<<`), tags and directives (`%`) are not.
