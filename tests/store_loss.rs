@@ -70,8 +70,10 @@ impl Mesh {
 
     /// Waits until the control plane reports a fault. Changes are rejected, and proxies serve what they have served.
     async fn expect_fault(&self, expected: &str) {
-        let reason = self.control.wait_until_unready().await;
-        assert!(reason.contains(expected), "{reason}");
+        wait_until(&format!("not ready: {expected}"), async || {
+            self.control.wait_until_unready().await.contains(expected).then_some(())
+        })
+        .await;
         let rejected = self.control.request("POST", "apply", &service("late")).await;
         assert_eq!(rejected.status, 503, "{}", rejected.text());
         self.expect_unchanged().await;
@@ -504,8 +506,10 @@ async fn etcd_that_was_set_back_is_not_served_until_an_operator_accepts_it() {
         etcd.call("/v3/kv/put", &json!({"key": entry["key"], "value": entry["value"]})).await;
     }
     mesh.expect_fault("was set back to an earlier state").await;
-    let reason = other.wait_until_unready().await;
-    assert!(reason.contains("weir-control recover store"), "{reason}");
+    wait_until("the same fault at the other one", async || {
+        other.wait_until_unready().await.contains("was set back to an earlier state").then_some(())
+    })
+    .await;
     let accepted = mesh.control.maintain(&["recover", "store"]).await;
     assert!(accepted.0, "{}", accepted.1);
     mesh.control.wait_until_ready().await;

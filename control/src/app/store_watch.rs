@@ -38,7 +38,9 @@ impl StoreFollowers {
         } else {
             vec![self.ca.check_storage().map_err(|error| error.to_string())]
         };
-        results.into_iter().filter_map(Result::err).collect()
+        let mut faults: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+        faults.dedup(); // A store that is lost in between is the same fault of each.
+        faults
     }
 }
 

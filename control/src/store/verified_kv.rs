@@ -106,15 +106,17 @@ impl VerifiedKv {
     pub(super) fn verify(&self) -> Result<(), StoreError> {
         self.kv.check_unchanged()?;
         let lost = |fault: StoreFault| fault.error(&self.location.to_string());
+        let mut seen = self.lineage.lock().seen.clone();
+        // The head first: of a store that is emptied in between, the identity is gone.
+        let head = self.kv.get(HEAD)?;
         let bytes = self.kv.get(IDENTITY)?.ok_or_else(|| lost(StoreFault::Empty))?;
         let identity: StoreIdentity = from_bytes(IDENTITY, &bytes)?;
-        let mut seen = self.lineage.lock().seen.clone();
         if seen.follow(&identity).map_err(lost)? {
             let StoreIdentity { id, incarnation, .. } = &identity;
             info!(id, incarnation, "an operator has recovered the store; its state is taken over");
             seen = SeenStore { id: id.clone(), incarnation: *incarnation, ..SeenStore::default() };
         }
-        let Head { revision, record } = parse_head(self.kv.get(HEAD)?.as_deref())?.unwrap_or_default();
+        let Head { revision, record } = parse_head(head.as_deref())?.unwrap_or_default();
         seen.check_head(revision, &record, || self.has_seen(&seen, revision))?.map_err(lost)?;
         let mut lineage = self.lineage.lock();
         (lineage.identity, lineage.is_initialized) = (bytes, identity.initialized);
