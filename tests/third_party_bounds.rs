@@ -29,6 +29,8 @@ async fn start(origin: &Origin, fields: &Value) -> (ThirdPartyXdsServer, Proxy) 
     server.command(json!({"put": {"edge": edge, "a": a}})).await;
     let mut proxy = Proxy::follow(server.port(), &ProxyOptions::default()).await;
     proxy.wait_until_ready().await;
+    // On a busy machine the proxy may be ready, without listeners, before the server has sent one.
+    wait_until("the listener", async || proxy.find_listener("edge").await).await;
     (server, proxy)
 }
 
