@@ -36,7 +36,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The text in place of a secret.
 const REDACTED: &str = "<hidden>";
 
-/// Returns the object with its secrets replaced by [`REDACTED`].
+/// Returns the object with its secrets replaced by `<hidden>`.
 pub fn redact(object: &Value) -> Value {
     let mut object = object.clone();
     let is_secret = object["kind"] == "Secret";
@@ -61,10 +61,10 @@ pub fn redact(object: &Value) -> Value {
 }
 
 /// Returns the object to store for an object that is applied: `before` if `after` equals it but for secrets that were
-/// printed as [`REDACTED`].
+/// printed as `<hidden>`.
 ///
 /// # Errors
-/// The field of a secret that was printed as [`REDACTED`], if the object differs from `before` in other fields. The
+/// The field of a secret that was printed as `<hidden>`, if the object differs from `before` in other fields. The
 /// secret of a changed object is unknown: the entry of a list may have moved.
 pub fn restore(before: Option<&Arc<Value>>, after: Arc<Value>) -> Result<Arc<Value>, String> {
     let Some(field) = redacted_field(&after) else { return Ok(after) };
@@ -74,7 +74,7 @@ pub fn restore(before: Option<&Arc<Value>>, after: Arc<Value>) -> Result<Arc<Val
     }
 }
 
-/// Returns true if `after` is `before`, or has [`REDACTED`] in place of some of its values.
+/// Returns true if `after` is `before`, or has `<hidden>` in place of some of its values.
 fn agrees(before: &Value, after: &Value) -> bool {
     match (before, after) {
         (_, Value::String(text)) if text == REDACTED => true,
@@ -89,7 +89,7 @@ fn agrees(before: &Value, after: &Value) -> bool {
     }
 }
 
-/// Returns the path of the first secret that is printed as [`REDACTED`]. The text is no secret in other places, such
+/// Returns the path of the first secret that is printed as `<hidden>`. The text is no secret in other places, such
 /// as a header value.
 fn redacted_field(object: &Value) -> Option<String> {
     let annotations = if object["kind"] == "Secret" { &["/metadata/annotations"][..] } else { &[] };
