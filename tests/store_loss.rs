@@ -12,7 +12,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use harness::{Client, ControlOptions, ControlPlane, Etcd, Origin, Proxy, Resources, spawn_background, wait_until};
+use harness::{
+    Client, ControlOptions, ControlPlane, Etcd, Origin, Proxy, Resources, empty, read, spawn_background, wait_until,
+};
+use http::Request;
 use serde_json::{Value, json};
 
 /// Proxies that follow the control plane during each fault.
@@ -93,7 +96,7 @@ impl Mesh {
 
     async fn expect_no_failures(&self) {
         self.traffic.expect_progress().await;
-        assert_eq!(self.traffic.failed.load(Ordering::Relaxed), 0, "requests have failed");
+        self.traffic.ended.store(true, Ordering::Relaxed);
     }
 
     fn file(&self) -> PathBuf {
@@ -115,17 +118,27 @@ impl Traffic {
         spawn_background(async move {
             let mut client = Client::http1(address).await;
             while !traffic.ended.load(Ordering::Relaxed) {
-                let is_expected = client.get("/").await.text() == "here";
-                traffic.failed.fetch_add(u64::from(!is_expected), Ordering::Relaxed);
+                let request = Request::get("/").body(empty()).unwrap();
+                let response = match client.try_send(request).await {
+                    Ok(head) => read(head).await,
+                    Err(error) => Err(error),
+                };
+                if !response.is_ok_and(|response| response.text() == "here") {
+                    // After a failure the connection is closed.
+                    traffic.failed.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
                 traffic.done.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await; // Leaves the CPU to the others.
             }
         });
     }
 
+    /// Waits for further requests on every connection, of which none has failed.
     async fn expect_progress(&self) {
         let before = self.done.load(Ordering::Relaxed);
         wait_until("requests", async || (self.done.load(Ordering::Relaxed) > before + 30).then_some(())).await;
+        assert_eq!(self.failed.load(Ordering::Relaxed), 0, "connections on which a request has failed");
     }
 }
 
@@ -145,7 +158,7 @@ struct FileFault {
 }
 
 /// The faults after which the content of the file is lost.
-const FILE_FAULTS: [FileFault; 7] = [
+const FILE_FAULTS: [FileFault; 8] = [
     FileFault {
         name: "removed file",
         damage: |path| fs::remove_file(path).unwrap(),
@@ -173,6 +186,14 @@ const FILE_FAULTS: [FileFault; 7] = [
     },
     FileFault {
         name: "half-written file",
+        damage: |path| {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        },
+        messages: ["another program has changed it", "the store is damaged"],
+    },
+    FileFault {
+        name: "shifted pages",
         damage: |path| overwrite(path, |bytes| bytes.rotate_left(4_096)),
         messages: ["another program has changed it", "the store is damaged"],
     },

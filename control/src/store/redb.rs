@@ -42,6 +42,7 @@ pub(crate) struct RedbKv {
 struct FileStamp {
     device: u64,
     inode: u64,
+    length: u64,
     header: Vec<u8>,
 }
 
@@ -51,7 +52,7 @@ impl FileStamp {
         let metadata: Metadata = file.metadata()?;
         let mut header = Vec::new();
         file.take(HEADER_BYTES).read_to_end(&mut header)?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino(), header })
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), length: metadata.len(), header })
     }
 }
 
@@ -70,7 +71,7 @@ impl RedbKv {
         let mut builder = fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(folder);
         made.map_err(|error| unavailable_in(folder, "cannot be created", &error))?;
-        let database = Database::create(folder.join(FILE)).map_err(|error| open_error(folder, &error))?;
+        let database = Database::create(folder.join(FILE)).map_err(|error| open_error(&folder.join(FILE), &error))?;
         Self::with(folder, database)
     }
 
@@ -85,17 +86,8 @@ impl RedbKv {
     /// # Errors
     /// Another process has the file open, the folder cannot be written, or the file is damaged.
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join(FILE);
-        let checked = catch_unwind(AssertUnwindSafe(|| {
-            let mut database = Database::open(&path)?;
-            database.check_integrity().map(|is_intact| (database, is_intact))
-        }));
-        match checked {
-            Ok(Ok((database, true))) => Self::with(folder, database),
-            Ok(Ok((_, false))) => Err(damaged(&path, "parts of it were lost")),
-            Ok(Err(error)) => Err(open_error(folder, &error)),
-            Err(_) => Err(damaged(&path, "it is no store, or parts of it were overwritten")),
-        }
+        let database = open_checked(&folder.join(FILE), |path| Database::open(path))?;
+        Self::with(folder, database)
     }
 
     fn with(folder: &Path, database: Database) -> Result<Self, StoreError> {
@@ -172,9 +164,7 @@ impl RedbKv {
         if !fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > 0) {
             return Err(damaged(&self.path, "it is missing or empty"));
         }
-        let opened = catch_unwind(AssertUnwindSafe(|| (self.reopen)(&self.path)));
-        let opened = opened.map_err(|_| damaged(&self.path, "parts of it were overwritten"))?;
-        *database = Some(opened.map_err(unavailable)?);
+        *database = Some(open_checked(&self.path, self.reopen)?);
         *stamp = FileStamp::read(&self.path).map_err(unavailable)?;
         info!(path = %self.path.display(), "the store is open again");
         Ok(())
@@ -274,19 +264,38 @@ fn damaged(path: &Path, reason: &str) -> StoreError {
     StoreError::Damaged(format!("{}: {reason}; {RECOVERY}", path.display()))
 }
 
-/// Returns the error of opening or creating the file of a folder.
-fn open_error(folder: &Path, error: &DatabaseError) -> StoreError {
-    let path = folder.join(FILE);
+/// Opens an existing file, and reads all of it once, to find damage.
+fn open_checked(path: &Path, open: fn(&Path) -> Result<Database, DatabaseError>) -> Result<Database, StoreError> {
+    let checked = catch_unwind(AssertUnwindSafe(|| {
+        let mut database = open(path)?;
+        database.check_integrity().map(|is_intact| (database, is_intact))
+    }));
+    match checked {
+        Ok(Ok((database, true))) => Ok(database),
+        Ok(Ok((_, false))) => Err(damaged(path, "parts of it were lost")),
+        Ok(Err(error)) => Err(open_error(path, &error)),
+        Err(_) => Err(damaged(path, "it is no store, or parts of it were overwritten")),
+    }
+}
+
+/// Returns the error of opening or creating a file.
+fn open_error(path: &Path, error: &DatabaseError) -> StoreError {
+    let folder = path.parent().unwrap_or(path);
     match error {
         DatabaseError::DatabaseAlreadyOpen => {
             StoreError::Unavailable(format!("the store {} is in use by another weir-control", folder.display()))
         }
-        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
+        DatabaseError::Storage(redb::StorageError::Io(error)) if !is_damage(error.kind()) => {
             unavailable_in(folder, "cannot be opened", error)
         }
-        DatabaseError::Storage(_) => damaged(&path, &error.to_string()),
+        DatabaseError::Storage(_) => damaged(path, &error.to_string()),
         error => unavailable_in(folder, "cannot be opened", error),
     }
+}
+
+/// Returns true for the I/O errors of a file that was overwritten or cut.
+fn is_damage(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 fn unavailable_in(folder: &Path, what: &str, error: &dyn std::error::Error) -> StoreError {
@@ -428,6 +437,7 @@ mod tests {
         for (case, bytes, expected) in [
             ("an older copy", &older[..], "another program has changed it"),
             ("an empty file", &[], "another program has changed it"),
+            ("half of the file", &current[..current.len() / 2], "another program has changed it"),
             ("zeros", &vec![0; current.len()], "another program has changed it"),
         ] {
             fs::write(&path, bytes).unwrap();
@@ -483,7 +493,12 @@ mod tests {
             }
         }
         assert!(detected > 50, "{detected} of {pages}");
-        fs::write(&path, "this is no store").unwrap();
-        assert!(matches!(RedbKv::open(folder.path()), Err(StoreError::Damaged(_))));
+        for (case, bytes) in
+            [("half", &intact[..intact.len() / 2]), ("a page", &intact[..4_096]), ("text", b"no store")]
+        {
+            fs::write(&path, bytes).unwrap();
+            let opened = RedbKv::open(folder.path());
+            assert!(matches!(opened, Err(StoreError::Damaged(_))), "{case}: {opened:?}");
+        }
     }
 }

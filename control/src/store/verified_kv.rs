@@ -25,7 +25,7 @@ pub struct StoreOptions {
     pub location: StoreLocation,
     /// The folder of this process's own files.
     pub folder: PathBuf,
-    /// True if an empty etcd is a new mesh. A folder shows by itself whether it was used.
+    /// True if an absent or empty store is a new mesh, unless the folder was used before.
     pub may_init: bool,
 }
 
@@ -50,8 +50,8 @@ struct Lineage {
 }
 
 impl VerifiedKv {
-    /// Opens a store. A folder without a store and without files of a control plane that has served is new; so is an
-    /// empty etcd with `may_init`.
+    /// Opens a store. With `may_init` an absent or empty store begins a new mesh, unless a control plane has served from the
+    /// folder.
     ///
     /// # Errors
     /// The store cannot be read or written, is damaged, is a folder that another process has open, or is not the store
@@ -60,8 +60,8 @@ impl VerifiedKv {
         let StoreOptions { location, folder, may_init } = options;
         let seen = SeenStore::read(folder)?;
         let is_used = has_traces(folder);
-        let kv = KvStore::open(location, !is_used)?;
-        let may_init = !is_used && (*may_init || matches!(kv, KvStore::Redb(_)));
+        let may_init = *may_init && !is_used;
+        let kv = KvStore::open(location, may_init)?;
         let identity = match kv.get(IDENTITY)? {
             Some(identity) => identity,
             None => create_identity(&kv, location, seen.is_some(), may_init)?,
