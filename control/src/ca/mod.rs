@@ -30,11 +30,11 @@ use serde::{Deserialize, Serialize};
 use weir_identity::ca_proto::SignResponse;
 use weir_identity::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use weir_identity::trust_bundle::{control_plane_workload, fingerprint};
-use weir_identity::{TrustBundle, WorkloadIdentity, not_after};
+use weir_identity::{TrustBundle, WorkloadIdentity};
 use weir_model::{SpiffeId, TrustDomain, hex};
 
 use crate::ca::external::ExternalCa;
-use crate::ca::root::{Root, Validity, signed};
+use crate::ca::root::{Root, Validity, certificate_end, signed};
 use crate::ca::storage::RECOVERY;
 use crate::limits::EXTERNAL_CA_WARNING;
 use crate::store::StoreError;
@@ -191,11 +191,6 @@ impl CertificateAuthority {
             return Ok(());
         }
         let _guard = self.write_lock.lock();
-        if self.options.storage.read()?.is_none() && self.options.storage.is_new_store() {
-            // An operator has accepted an empty store. The workloads trust the roots of this process.
-            let bytes = self.state.lock().bytes.clone();
-            self.options.storage.replace(None, &bytes)?;
-        }
         self.reload_state()?;
         self.record_max_ttl()
     }
@@ -428,7 +423,16 @@ impl CertificateAuthority {
     }
 
     fn reload_state(&self) -> Result<(), CaError> {
-        let bytes = self.options.storage.read()?.ok_or_else(|| self.options.storage.lost())?;
+        let storage = &self.options.storage;
+        let bytes = match storage.read()? {
+            Some(bytes) => bytes,
+            None if storage.is_new_store() => {
+                // An operator has accepted an empty store. The workloads trust the roots of this process.
+                storage.replace(None, &self.state.lock().bytes.clone())?;
+                storage.read()?.ok_or_else(|| storage.lost())?
+            }
+            None => return Err(storage.lost()),
+        };
         let ca = self.options.parse_state(&bytes)?;
         let mut state = self.state.lock();
         (state.ca, state.bytes) = (ca, bytes);
@@ -484,10 +488,6 @@ fn active_root(ca: &CaState, now: Timestamp) -> &Root {
     active.or(ca.roots.first()).expect("there is always a root")
 }
 
-fn certificate_end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    Timestamp::try_from(not_after(certificate).ok()?).ok()
-}
-
 fn to_bytes(ca: &CaState) -> Result<Vec<u8>, CaError> {
     serde_json::to_vec_pretty(ca).map_err(|error| StoreError::Unavailable(error.to_string()).into())
 }
@@ -505,6 +505,7 @@ mod tests {
 
     use super::*;
     use crate::limits::ROOT_LIFETIME;
+    use weir_identity::not_after;
 
     fn open(folder: &Path, domain: &str, lifetime: Duration) -> Result<CertificateAuthority, CaError> {
         let domain = TrustDomain::new(domain).unwrap();

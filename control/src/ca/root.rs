@@ -8,6 +8,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use serde::{Deserialize, Serialize};
+use weir_identity::not_after;
 use weir_identity::pki_types::CertificateDer;
 use weir_identity::pki_types::pem::PemObject;
 use weir_model::{SpiffeId, TrustDomain};
@@ -100,6 +101,11 @@ fn params(Validity { from, lifetime, clock_skew }: Validity) -> CertificateParam
 /// Converts a duration to one that can be added to a [`Timestamp`].
 pub(super) fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// Returns the end of a certificate's validity; `None` if it cannot be read.
+pub(super) fn certificate_end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    Timestamp::try_from(not_after(certificate).ok()?).ok()
 }
 
 #[cfg(test)]

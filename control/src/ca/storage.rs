@@ -8,12 +8,7 @@ use std::sync::Arc;
 use weir_model::atomic_file;
 
 use crate::ca::error::CaError;
-use crate::store::{ResourceStore, StoreError};
-
-/// The key of the state in the store.
-pub(crate) const KEY: &str = "authority";
-/// The name of the file of the state, in the folder of a store that is not shared.
-pub(crate) const FILE: &str = "authority.json";
+use crate::store::{AUTHORITY, AUTHORITY_FILE, ResourceStore, StoreError};
 
 /// The advice for roots that are lost or damaged, as the end of a message.
 pub(super) const RECOVERY: &str = "workloads keep their certificates until they end; restore a backup with `weir-control \
@@ -31,7 +26,7 @@ pub enum CaStorage {
 impl CaStorage {
     /// Returns the storage of a control plane: its store if others share it, else a file in its folder.
     pub fn of(store: &Arc<ResourceStore>, folder: &Path) -> Self {
-        if store.is_shared() { Self::Store(Arc::clone(store)) } else { Self::File(folder.join(FILE)) }
+        if store.is_shared() { Self::Store(Arc::clone(store)) } else { Self::File(folder.join(AUTHORITY_FILE)) }
     }
 
     /// Returns true for a shared store that an operator has accepted empty, without roots.
@@ -56,7 +51,7 @@ impl CaStorage {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(self.failed(&error)),
             },
-            Self::Store(store) => store.get_singleton(KEY),
+            Self::Store(store) => store.get_singleton(AUTHORITY),
         }
     }
 
@@ -67,7 +62,7 @@ impl CaStorage {
             Self::File(path) => {
                 atomic_file::write_private(path, after).map(|()| true).map_err(|error| self.failed(&error))
             }
-            Self::Store(store) => store.compare_and_swap(KEY, before, after),
+            Self::Store(store) => store.compare_and_swap(AUTHORITY, before, after),
         }
     }
 
