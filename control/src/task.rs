@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use tokio::time::Instant;
 use tracing::Instrument;
 
 /// Spawns a future on the runtime.
@@ -15,6 +16,14 @@ pub(crate) fn spawn(name: &'static str, future: impl Future<Output = ()> + Send 
 #[expect(clippy::disallowed_methods, reason = "the other place that spawns")]
 pub(crate) async fn run_detached<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Option<T> {
     tokio::spawn(future).await.ok()
+}
+
+/// Waits until a time; forever without one.
+pub(crate) async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Runs blocking work on a thread for blocking work. Returns `None` if it panicked, or if the runtime shuts down.

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::{info, warn};
 use weir_file_source::{ConfigUpdate, WatchSignal};
-use weir_resources::Diagnostic;
 
 use crate::limits::SHRINK_DELAY;
 use crate::publish::{FilesError, Publisher, ShrinkPolicy};
@@ -24,7 +23,7 @@ pub(super) async fn follow(
     loop {
         tokio::select! {
             changed = updates.changed() => if changed.is_err() { return },
-            () = wait_until(shrink_at), if !is_requested => {
+            () = task::sleep_until(shrink_at), if !is_requested => {
                 is_requested = true;
                 signal.request_rescan();
                 continue;
@@ -65,17 +64,9 @@ pub(super) async fn apply(
     policy: ShrinkPolicy,
 ) -> Result<(), FilesError> {
     if let Err(diagnostics) = update.outcome {
-        let diagnostics: Vec<Diagnostic> = diagnostics.to_vec();
-        return Err(FilesError::Invalid(diagnostics));
+        return Err(FilesError::Invalid(diagnostics.to_vec()));
     }
     let publisher = Arc::clone(publisher);
     let applied = task::blocking(move || publisher.apply_files(&update.files, policy)).await;
     applied.unwrap_or(Ok(())) // `None` if the process ends.
-}
-
-async fn wait_until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }

@@ -231,7 +231,7 @@ impl<P: AdsProtocol> AdsStream<P> {
             let deadline = self.state.next_deadline(self.started.elapsed()).map(|deadline| self.started + deadline);
             tokio::select! {
                 biased;
-                () = sleep_until(not_after) => {
+                () = task::sleep_until(not_after) => {
                     let status = Status::unauthenticated("the client certificate has expired; reconnect");
                     drop(self.responses.send(Err(status)).await);
                     break;
@@ -244,7 +244,7 @@ impl<P: AdsProtocol> AdsStream<P> {
                     Some(Err(_)) | None => break,
                 },
                 changed = changes.changed() => if changed.is_err() { break },
-                () = sleep_until(deadline) => {}
+                () = task::sleep_until(deadline) => {}
             }
             if self.push().await.is_none() {
                 break;
@@ -378,11 +378,4 @@ fn check_scope(id: &SpiffeId, scope: &Scope) -> Result<(), Status> {
     let reason =
         format!("{id} may follow the Gateways of its own namespace, not {requested}: set --gateway NAMESPACE/NAME");
     Err(Status::permission_denied(reason))
-}
-
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }
