@@ -296,7 +296,8 @@ impl RunArgs {
                 (GatewayDuration(certificate_lifetime * MIN_ROOT_LIFETIME_FACTOR), GatewayDuration(ROOT_LIFETIME));
             return Err(format!("--root-lifetime is {least} to {most} with this --certificate-lifetime"));
         }
-        let store = self.store.options(self.init)?;
+        let may_init = self.init || !self.store.is_etcd(); // A folder shows by itself whether it was used.
+        let store = self.store.options(may_init)?;
         let beside_program = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("plugins"));
         Ok(Bootstrap {
             config: self.config,

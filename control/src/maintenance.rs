@@ -1,21 +1,20 @@
 //! The commands `weir-control backup`, `restore`, `check` and `recover`. Each works on a store directly; a folder must not
 //! be in use by a running control plane.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use weir_model::TrustDomain;
+use weir_model::{TrustDomain, write_private_with};
 
 use crate::access::TokenStore;
 use crate::app::create_admin_token;
 use crate::bundle_store::{BundleStore, TrustedSigners};
 use crate::ca::{CaOptions, CaStorage, CertificateAuthority};
 use crate::limits::{DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_CLOCK_SKEW, MAX_PAGE, ROOT_LIFETIME};
-use crate::store::{BackupHeader, Maintenance, ResourceStore, StoreOptions, read_backup};
+use crate::store::{ADMIN_TOKEN_FILE, BackupHeader, Maintenance, ResourceStore, StoreOptions, read_backup};
 use crate::workload_registry::WorkloadRegistry;
 
 /// A command on a store.
@@ -87,29 +86,11 @@ impl MaintenanceTask {
 
 fn back_up(options: &StoreOptions, path: &Path) -> anyhow::Result<String> {
     let store = Maintenance::open(options, false)?;
-    let header = write_backup(path, |file| Ok(store.back_up(file)?))?;
-    Ok(describe(&header))
-}
-
-/// Writes a backup to a file, which exists when it is complete, and is readable by this user only.
-fn write_backup(
-    path: &Path,
-    write: impl FnOnce(&mut io::BufWriter<File>) -> anyhow::Result<BackupHeader>,
-) -> anyhow::Result<BackupHeader> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".part");
-    let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft);
-    let failed = || format!("{} cannot be written", path.display());
-    let mut file = io::BufWriter::new(open.with_context(failed)?);
-    let written = write(&mut file).and_then(|header| {
-        file.flush().and_then(|()| file.get_ref().sync_all()).with_context(failed)?;
-        fs::rename(&draft, path).with_context(failed)?;
-        Ok(header)
+    let header = write_private_with(path, |file| {
+        let mut output = io::BufWriter::new(file);
+        Ok::<_, anyhow::Error>(store.back_up(&mut output)?) // Flushes the output.
     });
-    if written.is_err() {
-        drop(fs::remove_file(&draft)); // The first error is the one that is reported.
-    }
-    written
+    header.map(|header| describe(&header)).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 fn restore(options: &StoreOptions, path: &Path, may_replace: bool) -> anyhow::Result<String> {
@@ -207,6 +188,6 @@ fn create_root(options: &StoreOptions, domain: TrustDomain) -> anyhow::Result<St
 fn create_token(options: &StoreOptions) -> anyhow::Result<String> {
     let store = ResourceStore::open(options)?;
     create_admin_token(&options.folder, &TokenStore::load(&store)?, &store)?;
-    let path = options.folder.join("admin.token");
+    let path = options.folder.join(ADMIN_TOKEN_FILE);
     Ok(format!("created an admin token in {}", path.display()))
 }

@@ -1,8 +1,6 @@
 //! The client of the control API. An error contains every diagnostic with its position, as `weir-proxy validate` prints
 //! it.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -11,8 +9,8 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Request, Response, Uri};
 use weir_model::net::is_loopback_host;
-use weir_model::printable;
 use weir_model::state_dir::state_dir;
+use weir_model::{printable, write_private_with};
 
 use crate::args::ConnectionArgs;
 use crate::input::{self, FileSpan};
@@ -73,37 +71,28 @@ impl Client {
     /// Writes the body of a GET response to a file, which exists when the response is complete and is readable by this user
     /// only.
     pub(crate) fn download(&self, path: &str, file: &Path) -> anyhow::Result<()> {
-        let url = format!("{}/api/v1/{path}", self.url);
-        let request = Request::get(&url).header("authorization", format!("Bearer {}", self.token)).body(())?;
-        let result = self.agent.run(request);
-        let mut response = result.with_context(|| format!("{url} cannot be reached; is weir-control running?"))?;
+        let mut response = self.send("GET", path, Vec::new())?;
         let status = response.status();
         if !status.is_success() {
             return Err(api_error(status.as_u16(), read(response)?, &[]));
         }
-        let mut draft = file.as_os_str().to_owned();
-        draft.push(".part");
-        let failed = || format!("{} cannot be written", file.display());
-        let mut output =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).with_context(failed)?;
-        let copied = io::copy(&mut response.body_mut().with_config().limit(u64::MAX).reader(), &mut output)
-            .context("the response is incomplete; try again")
-            .and_then(|_| output.sync_all().and_then(|()| fs::rename(&draft, file)).with_context(failed));
-        if copied.is_err() {
-            drop(fs::remove_file(&draft)); // The first error is the one that is reported.
-        }
-        copied
+        let mut body = response.body_mut().with_config().limit(u64::MAX).reader();
+        let copied: io::Result<u64> = write_private_with(file, |output| io::copy(&mut body, output));
+        copied.map(drop).with_context(|| format!("{} is not written, or the response is incomplete", file.display()))
     }
 
     fn run(&self, method: &str, path: &str, body: Vec<u8>, spans: &[FileSpan]) -> anyhow::Result<Value> {
-        let url = format!("{}/api/v1/{path}", self.url);
-        let request = Request::builder().method(method).uri(&url);
-        let request = request.header("authorization", format!("Bearer {}", self.token)).body(body)?;
-        let result = self.agent.run(request);
-        let response = result.with_context(|| format!("{url} cannot be reached; is weir-control running?"))?;
+        let response = self.send(method, path, body)?;
         let status = response.status();
         let response = read(response)?;
         if status.is_success() { Ok(response) } else { Err(api_error(status.as_u16(), response, spans)) }
+    }
+
+    fn send(&self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Response<ureq::Body>> {
+        let url = format!("{}/api/v1/{path}", self.url);
+        let request = Request::builder().method(method).uri(&url);
+        let request = request.header("authorization", format!("Bearer {}", self.token)).body(body)?;
+        self.agent.run(request).with_context(|| format!("{url} cannot be reached; is weir-control running?"))
     }
 }
 

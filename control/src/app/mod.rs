@@ -49,7 +49,7 @@ use crate::publish::{ChangeError, FilesError, Publisher, PublisherDeps, ShrinkPo
 use crate::serve::{CaService, MtlsServices, serve_ads, serve_modules, serve_mtls};
 use crate::snapshot_cache::SnapshotCache;
 use crate::status::ConnectedProxies;
-use crate::store::{ResourceStore, StoreOptions};
+use crate::store::{ADMIN_TOKEN_FILE, ResourceStore, StoreOptions};
 use crate::task;
 use crate::workload_registry::WorkloadRegistry;
 
@@ -277,7 +277,7 @@ pub(crate) fn create_admin_token(folder: &Path, tokens: &TokenStore, store: &Res
         expires_in_seconds: None,
     };
     let (token, text) = tokens.generate(new)?;
-    let path = folder.join("admin.token");
+    let path = folder.join(ADMIN_TOKEN_FILE);
     write_private(&path, format!("{text}\n").as_bytes())
         .with_context(|| format!("{} cannot be written", path.display()))?;
     tokens.insert(store, token)?;

@@ -19,7 +19,7 @@ use weir_model::hex;
 /// The version of the format.
 const VERSION: u32 = 1;
 /// The key of the roots of the CA.
-pub(super) const AUTHORITY: &str = "authority";
+pub(crate) const AUTHORITY: &str = "authority";
 
 /// The first line of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

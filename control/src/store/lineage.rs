@@ -21,8 +21,12 @@ use super::error::{RECOVERY, StoreError};
 pub(super) const IDENTITY: &str = "identity";
 /// The name of the file in the state folder that has what was seen last.
 pub(super) const SEEN_FILE: &str = "store.json";
+/// The file of the CA's roots in the folder of a store that is not shared.
+pub(crate) const AUTHORITY_FILE: &str = "authority.json";
+/// The file of the first admin token in the state folder.
+pub(crate) const ADMIN_TOKEN_FILE: &str = "admin.token";
 /// The files in the state folder of a control plane that has served. Beside one of them, an empty store is a lost one.
-const TRACES: [&str; 3] = [SEEN_FILE, "authority.json", "admin.token"];
+const TRACES: [&str; 3] = [SEEN_FILE, AUTHORITY_FILE, ADMIN_TOKEN_FILE];
 
 /// The identity of a store, stored in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use weir_model::write_private;
 use super::backup::{AUTHORITY, BackupHeader, BackupWriter, read_backup};
 use super::error::StoreError;
 use super::kv::KvStore;
-use super::lineage::{IDENTITY, SeenStore, StoreIdentity};
+use super::lineage::{AUTHORITY_FILE, IDENTITY, SeenStore, StoreIdentity};
 use super::location::StoreLocation;
 use super::records::{BUNDLE_SET_VERSION, CHECKPOINT, HEAD, Head, from_bytes, parse_head, to_bytes};
 use super::redb::RedbKv;
@@ -22,8 +22,6 @@ use crate::limits::{MAX_ETCD_OPERATIONS, RECORD_PART_BYTES};
 const ALL: KeyRange<'static> = KeyRange { from: "", to: "\u{7f}" };
 /// The keys that refer to others. A backup has them as of its beginning.
 const FIXED: [&str; 4] = [IDENTITY, HEAD, CHECKPOINT, BUNDLE_SET_VERSION];
-/// The file of the roots in the folder of a store that is not shared.
-const AUTHORITY_FILE: &str = "authority.json";
 
 /// A store without checks of its lineage.
 pub struct Maintenance {
@@ -79,7 +77,7 @@ impl Maintenance {
     /// time.
     pub fn back_up(&self, output: impl Write) -> Result<BackupHeader, StoreError> {
         let authority = match &self.options.location {
-            StoreLocation::Folder(folder) => std::fs::read(folder.join(AUTHORITY_FILE)).ok(),
+            StoreLocation::Folder(folder) => read_authority(folder)?,
             StoreLocation::Etcd(_) => None, // It is an entry of the store.
         };
         back_up(&self.kv, authority.as_deref(), output)
@@ -180,6 +178,16 @@ impl Maintenance {
     /// The store cannot be read.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
         Ok(self.kv.keys(ALL)?.iter().all(|key| key == IDENTITY))
+    }
+}
+
+/// Returns the roots of a folder; `None` without the file, which an external CA does not need.
+fn read_authority(folder: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let path = folder.join(AUTHORITY_FILE);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::Unavailable(format!("{} cannot be read: {error}", path.display()))),
     }
 }
 

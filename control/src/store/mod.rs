@@ -56,9 +56,11 @@ use tokio::sync::watch;
 use tracing::info;
 use weir_resources::ObjectId;
 
+pub(crate) use backup::AUTHORITY;
 pub use backup::{BackupHeader, read_backup};
 pub use error::StoreError;
 pub use etcd::{EtcdKeyPair, EtcdOptions, EtcdTls};
+pub(crate) use lineage::{ADMIN_TOKEN_FILE, AUTHORITY_FILE};
 pub use location::StoreLocation;
 pub use maintenance::{Maintenance, RecoveredStore};
 pub use object_set::{ObjectSet, StoredObject};
@@ -98,8 +100,8 @@ pub struct ResourceStore {
 }
 
 impl ResourceStore {
-    /// Opens a store. A folder without a store and without files of a control plane that has served is new; so is an
-    /// empty etcd with `may_init`.
+    /// Opens a store. With `may_init` an absent or empty store begins a new mesh, unless a control plane has served from the
+    /// folder.
     ///
     /// # Errors
     /// The store cannot be read or written, is damaged, is a folder that another process has open, or is not the store
@@ -207,7 +209,6 @@ impl ResourceStore {
 
     /// Returns the objects as of the last revision; `None` if `state` is as of that revision.
     pub fn load_if_newer(&self, state: &ObjectSet) -> Result<Option<ObjectSet>, StoreError> {
-        self.verify()?;
         let head = self.head()?;
         if head == state.head {
             return Ok(None);

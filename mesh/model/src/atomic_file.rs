@@ -27,18 +27,34 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         folder => folder,
     };
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    replace(path, |temporary| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    })?;
+    write_private_with(path, |file| file.write_all(bytes))?;
     File::open(folder)?.sync_all()
 }
 
-fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+/// Replaces a file that only this user may read (mode 0600) by what `write` writes. The folder must exist. Blocks until the
+/// content is on the disk. Returns the result of `write`.
+///
+/// # Errors
+/// The error of `write` or of the file system; an existing file is then unchanged.
+pub fn write_private_with<T, E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<T, E>,
+) -> Result<T, E> {
+    replace(path, |temporary| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+        let written = write(&mut file)?;
+        file.sync_all()?;
+        Ok(written)
+    })
+}
+
+fn replace<T, E: From<io::Error>>(path: &Path, write: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
     let temporary = temporary_path(path)?;
     drop(fs::remove_file(&temporary)); // A crashed process with the same id may have left one, with another mode.
-    let result = write(&temporary).and_then(|()| fs::rename(&temporary, path));
+    let result = write(&temporary).and_then(|written| {
+        fs::rename(&temporary, path)?;
+        Ok(written)
+    });
     if result.is_err() {
         drop(fs::remove_file(&temporary)); // The first error is the one that is reported.
     }

@@ -37,7 +37,7 @@ pub mod atomic_file;
 pub mod net;
 pub mod state_dir;
 
-pub use atomic_file::{write_atomic, write_private};
+pub use atomic_file::{write_atomic, write_private, write_private_with};
 pub use builder::SnapshotBuilder;
 pub use cluster::{Cluster, Discovery, LbPolicy, UpstreamProtocol};
 pub use endpoint::{Endpoint, ServiceVersion, Weight};
