@@ -22,7 +22,8 @@ mod identity; // The proxy's workload identity.
 mod control_plane; // Connections to the replicas of the control plane.
 mod stream_info; // Facts about a stream: addresses, route, sizes.
 mod telemetry; // Metrics, access log, process log.
-mod body; // The body type of every message that hyper sends.
+mod http2_writer; // Writes a body to a stream of an HTTP/2 connection.
+mod body; // The body type of every message that the proxy sends.
 mod incoming; // The body of every message that the proxy receives.
 mod head; // Heads of requests and responses.
 mod packed_headers; // A compact copy of a header map.

@@ -200,6 +200,13 @@ pub(crate) const MAX_STREAMS_PER_UPSTREAM_CONNECTION: u32 = 100;
 /// Send buffer of one upstream HTTP/2 stream, in bytes: as large as its flow-control window.
 pub(crate) const UPSTREAM_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Bytes of a response that an HTTP/2 stream buffers while its downstream does not read.
+pub(crate) const DOWNSTREAM_SEND_BUFFER_BYTES: usize = 400 * 1024;
+
+/// Bytes of a request's body that are retained until the response's head, for an HTTP/2 endpoint that refuses the
+/// request.
+pub(crate) const MAX_REPLAY_BYTES: usize = 64 * 1024;
+
 /// Time between two resolutions of a cluster's DNS name (Envoy's default).
 pub(crate) const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -225,6 +232,9 @@ pub(crate) const MAX_HOST_BYTES: usize = 264;
 
 /// Longest `x-request-id` that is accepted from the downstream, in bytes. A UUID has 36.
 pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// `cookie` headers of an HTTP/2 request, which browsers send in pieces. They count as one header.
+pub(crate) const MAX_COOKIE_HEADERS: usize = 512;
 
 // Configuration.
 

@@ -58,19 +58,6 @@ pub(crate) fn yield_turn() -> impl Future<Output = ()> {
     })
 }
 
-/// hyper's executor for HTTP/2: spawns on the caller's worker.
-#[derive(Clone, Copy)]
-pub(crate) struct LocalExecutor {
-    /// The name of the tasks.
-    pub(crate) task_name: &'static str,
-}
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        drop(spawn_local(self.task_name, future));
-    }
-}
-
 /// Tasks with one name on the main runtime. Dropping the set aborts those that have not finished.
 pub(crate) struct TaskSet<T> {
     name: &'static str,

@@ -8,7 +8,7 @@
 mod http1; // The HTTP/1 server.
 mod http1_exchange; // One request and its response, and what follows.
 mod http1_head; // The framing of a response, the target of a rejected request.
-mod http2; // hyper's HTTP/2 server.
+mod http2; // The HTTP/2 server.
 mod tcp; // A connection of a TCP listener.
 mod relay; // Bytes between a downstream and an endpoint.
 mod detect; // TLS and the HTTP codec, from the first bytes.
@@ -43,7 +43,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerInfo>, socket
     match established {
         Some(EstablishedConnection::Http(transport, codec)) => match codec {
             Codec::Http1 => http1::serve(&worker, &connection, transport).await,
-            Codec::Http2 => http2::serve(&worker, &connection, transport).await,
+            // On the heap, as TCP below.
+            Codec::Http2 => Box::pin(http2::serve(&worker, &connection, transport)).await,
         },
         // On the heap: otherwise every connection's task would reserve memory for TCP.
         Some(EstablishedConnection::Tcp(transport, config)) => {

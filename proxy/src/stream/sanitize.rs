@@ -2,13 +2,14 @@
 //! headers, and the headers that the proxy itself sets. Routes, filters and the endpoint see the same bytes.
 //! `stream::handle` calls it for each request, and `stream::forward` for each response of an endpoint.
 //!
-//! The HTTP/1 codec has already rejected ambiguous framing (`docs/http1.md`), and hyper what HTTP/2 forbids.
+//! The HTTP/1 codec has already rejected ambiguous framing (`docs/http1.md`), and h2 what HTTP/2 forbids.
 
 use std::cell::RefCell;
 use std::io::Write;
 use std::net::IpAddr;
 
-use http::header::{CONTENT_LENGTH, EXPECT, Entry, HOST, HeaderName, TE, UPGRADE};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, Entry, HOST, HeaderName, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
@@ -18,7 +19,7 @@ use weir_http1::{belongs_in_head, has_token};
 use super::normalize;
 use crate::error::ProxyError;
 use crate::head::{RequestHead, ResponseHead};
-use crate::limits::MAX_REQUEST_ID_BYTES;
+use crate::limits::{MAX_COOKIE_HEADERS, MAX_REQUEST_ID_BYTES};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -88,6 +89,9 @@ pub(crate) fn request(
 ) -> Result<RequestHead, ProxyError> {
     let request::Parts { method, uri, version, mut headers, mut extensions, .. } = parts;
     let RequestOrigin { peer, scheme, max_headers } = origin;
+    if version == Version::HTTP_2 {
+        join_cookies(&mut headers)?;
+    }
     if headers.len() > max_headers {
         return Err(ProxyError::HeadersTooLarge);
     }
@@ -124,6 +128,29 @@ pub(crate) fn request(
     }
     set_forwarded_headers(&mut headers, peer, scheme);
     Ok(RequestHead { method, scheme, authority, path, headers, sent_names: extensions.remove(), version })
+}
+
+/// Joins the `cookie` headers of HTTP/2 to one, before anything reads them (RFC 9113 §8.2.3).
+///
+/// # Errors
+/// More than [`MAX_COOKIE_HEADERS`].
+fn join_cookies(headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return Ok(()) };
+    let mut joined = first.as_bytes().to_vec();
+    let mut count = 1;
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+        count += 1;
+    }
+    if count > MAX_COOKIE_HEADERS {
+        return Err(ProxyError::HeadersTooLarge);
+    }
+    // Header values joined by text are a header value.
+    let joined = HeaderValue::from_maybe_shared(Bytes::from(joined)).map_err(|_| ProxyError::HeadersTooLarge)?;
+    headers.insert(COOKIE, joined);
+    Ok(())
 }
 
 /// Returns true for request headers that end here: hop-by-hop ones, `expect`, which the codec has recorded, and internal

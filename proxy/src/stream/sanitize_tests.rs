@@ -212,3 +212,26 @@ fn remaining_headers_have_their_order() {
     let order: Vec<_> = head.headers.keys().map(HeaderName::as_str).filter(|name| name.len() == 1).collect();
     assert_eq!(order, ["a", "c", "d", "e"]);
 }
+
+#[test]
+fn cookies_of_http2_are_joined() {
+    let cookies = |count: usize| -> Vec<(&str, &str)> { std::iter::repeat_n(("cookie", "a=b"), count).collect() };
+    let others: Vec<String> = (0..MAX_HEADERS - 1).map(|index| format!("x-{index}")).collect();
+    let full: Vec<_> = others.iter().map(|name| (name.as_str(), "1")).collect();
+    for (version, headers, expected) in [
+        (
+            Version::HTTP_2,
+            vec![("cookie", "a=b"), ("cookie", "canary=1"), ("cookie", "c=d")],
+            Ok(vec!["a=b; canary=1; c=d"]),
+        ),
+        (Version::HTTP_2, vec![("cookie", "a=b; c=d")], Ok(vec!["a=b; c=d"])),
+        (Version::HTTP_11, vec![("host", "a.com"), ("cookie", "a=b"), ("cookie", "c=d")], Ok(vec!["a=b", "c=d"])),
+        (Version::HTTP_2, [full.clone(), cookies(3)].concat(), Ok(vec!["a=b; a=b; a=b"])),
+        (Version::HTTP_2, [full, vec![("x-more", "1")], cookies(1)].concat(), Err(ProxyError::HeadersTooLarge)),
+        (Version::HTTP_2, cookies(MAX_COOKIE_HEADERS + 1), Err(ProxyError::HeadersTooLarge)),
+    ] {
+        let result = sanitized_as(version, "GET", "http://a.com/", &headers);
+        let joined = result.map(|head| head.headers.get_all("cookie").iter().cloned().collect::<Vec<_>>());
+        assert_eq!(joined, expected.map(|values| values.into_iter().map(HeaderValue::from_static).collect()));
+    }
+}

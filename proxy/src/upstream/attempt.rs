@@ -1,16 +1,15 @@
 //! One attempt at one endpoint: picks it, checks a connection out, sends the request, and waits for the response's
 //! head. `send` calls it, and decides whether another attempt follows.
 
-use std::error::Error as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::{Request, Response};
-use hyper::client::conn::TrySendError;
+use http::Response;
 
 use super::http1::Http1SendError;
+use super::http2::{self, Http2SendError, Resend};
 use super::pool::{Pool, PooledConnection};
-use super::retry::{ReplayableRequest, RetryDecision, RetryState};
+use super::retry::{RetryDecision, RetryState};
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::{Fault, ProxyError};
@@ -78,7 +77,8 @@ pub(super) async fn attempt(
     cluster: &WorkerCluster,
     retry: &mut RetryState,
 ) -> Result<(Response<Incoming>, Lease), AttemptError> {
-    let Some(pool) = upstreams.pick(cluster, retry.tried()) else {
+    let repeated = || retry.may_repeat_endpoint().then(|| upstreams.pick(cluster, &[])).flatten();
+    let Some(pool) = upstreams.pick(cluster, retry.tried()).or_else(repeated) else {
         return Err(AttemptError { error: ProxyError::NoEndpoint, decision: RetryDecision::Never });
     };
     let mut lease = Lease::new(pool);
@@ -86,7 +86,7 @@ pub(super) async fn attempt(
     match lease.pool.check_out(retry.reuse()).await {
         Ok(connection) => match send_request(&mut lease, connection, retry).await {
             Ok(response) => Ok((response, lease)),
-            Err(error) => Err(AttemptError::new(&lease, error, RetryDecision::NewConnection)),
+            Err(AttemptError { error, decision }) => Err(AttemptError::new(&lease, error, decision)),
         },
         Err(error) => {
             let decision = if error.info().retryable { RetryDecision::OtherEndpoint } else { RetryDecision::Never };
@@ -100,7 +100,7 @@ async fn send_request(
     lease: &mut Lease,
     connection: PooledConnection,
     retry: &mut RetryState,
-) -> Result<Response<Incoming>, ProxyError> {
+) -> Result<Response<Incoming>, AttemptError> {
     match lease.connection.insert(connection) {
         PooledConnection::Http1 { connection, reused } => {
             let replay = retry.replayable_request(*reused);
@@ -108,78 +108,29 @@ async fn send_request(
                 Ok(response) => Ok(response),
                 Err(Http1SendError { error, unsent, is_closed_unanswered }) => {
                     let replay = replay.filter(|_| is_closed_unanswered);
-                    let replay = replay.map(ReplayableRequest::into_request);
+                    let replay = replay.map(|replay| replay.into_request(Body::Empty));
                     retry.request = unsent.filter(|_| *reused).or(replay);
-                    Err(error)
+                    Err(AttemptError { error, decision: RetryDecision::NewConnection })
                 }
             }
         }
         PooledConnection::Http2 { stream, reused } => {
-            let replay = retry.replayable_request(*reused);
-            match stream.sender().try_send_request(retry.take_request()).await {
-                Ok(response) => Ok(response.map(Incoming::Http2)),
-                Err(mut error) => {
-                    if !is_stream_error(error.error()) {
-                        stream.retire();
-                    }
-                    let unprocessed = is_unprocessed(error.error());
-                    retry.request = resendable_request(&mut error, *reused, replay.filter(|_| unprocessed));
-                    Err(classify_error(&error.into_error()))
+            let request = retry.take_request();
+            // Boxed: it is larger than the rest of a request's future.
+            match Box::pin(http2::send(stream, request, retry.informational(), *reused)).await {
+                Ok(response) => Ok(response),
+                Err(Http2SendError { error, resend }) => {
+                    let (request, decision) = match resend {
+                        Resend::Never => (None, RetryDecision::Never),
+                        Resend::AfterClose(request) => (Some(request), RetryDecision::NewConnection),
+                        Resend::Unprocessed(request) => {
+                            (Some(request), RetryDecision::OtherConnection(Rc::clone(stream.connection())))
+                        }
+                    };
+                    retry.request = request;
+                    Err(AttemptError { error, decision })
                 }
             }
         }
     }
-}
-
-/// Returns the request that may be sent again; `None` when the endpoint may have acted on it.
-///
-/// hyper returns the request itself when it had not begun to write it. Otherwise the copy may be sent, if the endpoint
-/// has not processed the request.
-fn resendable_request(
-    error: &mut TrySendError<Request<Body>>,
-    reused: bool,
-    replay: Option<ReplayableRequest>,
-) -> Option<Request<Body>> {
-    error.take_message().filter(|_| reused).or_else(|| replay.map(ReplayableRequest::into_request))
-}
-
-/// Returns true if the connection was closed or reset while the request was in flight.
-fn is_closed(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || io.is_some()
-}
-
-fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source().and_then(|source| source.downcast_ref())
-}
-
-/// Returns true if only this stream has failed, not its connection.
-fn is_stream_error(error: &hyper::Error) -> bool {
-    error.is_user() || http2_error(error).is_some_and(h2::Error::is_reset)
-}
-
-/// Returns true if the endpoint has declared that it did not process the request (RFC 9113 §8.7), or the connection
-/// ended.
-fn is_unprocessed(error: &hyper::Error) -> bool {
-    match http2_error(error) {
-        Some(error) if error.is_reset() => error.reason() == Some(h2::Reason::REFUSED_STREAM),
-        Some(error) => error.is_io() || error.is_go_away() && error.is_remote(),
-        None => is_closed(error),
-    }
-}
-
-fn classify_error(error: &hyper::Error) -> ProxyError {
-    if error.is_user() {
-        // The request's body failed with its own error. A body without one was reset by the downstream.
-        return match error.source().and_then(|source| source.downcast_ref()) {
-            Some(ProxyError::UpstreamReset(_)) | None => ProxyError::DownstreamGone,
-            Some(cause) => cause.clone(),
-        };
-    }
-    let text = match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
-    let protocol = http2_error(error).is_some_and(|error| error.is_go_away() && error.is_library());
-    if error.is_parse() || protocol { ProxyError::UpstreamProtocol(text) } else { ProxyError::UpstreamReset(text) }
 }

@@ -1,25 +1,27 @@
 //! Opens a connection to an endpoint: TCP and TLS within the cluster's connect timeout, then the codec. `pool` calls it. A
 //! task runs an HTTP/2 connection until either side closes it. A connection counts as open until it is closed.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::client::conn::http2;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tracing::debug;
 use weir_model::Workload;
 
 use super::open_guard::OpenConnectionGuard;
-use crate::body::Body;
 use crate::error::ProxyError;
 use crate::identity::Identity;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES, UPSTREAM_UNACKED_TIMEOUT,
 };
-use crate::task::{self, LocalExecutor};
+use crate::task;
 use crate::tls::{self, Transport};
 
 /// The parameters of a connection to an endpoint.
@@ -53,23 +55,52 @@ pub(super) async fn http1(target: ConnectTarget<'_>, open: OpenConnectionGuard) 
     Ok(OpenTransport { transport: connect_transport(target, b"http/1.1").await?, open })
 }
 
+/// The value of `max_concurrent_send_streams` until the endpoint's settings arrive. No endpoint can set it.
+const UNKNOWN_STREAM_LIMIT: usize = usize::MAX - 1;
+
 /// Opens an HTTP/2 connection with prior knowledge, which counts in `open` until it is closed.
+///
+/// Completes when the endpoint's settings have arrived (RFC 9113 §3.4): a request must not exceed its
+/// `MAX_CONCURRENT_STREAMS`.
 pub(super) async fn http2(
     target: ConnectTarget<'_>,
     open: OpenConnectionGuard,
-) -> Result<http2::SendRequest<Body>, ProxyError> {
-    let max_head_bytes = target.max_head_bytes;
+) -> Result<SendRequest<Bytes>, ProxyError> {
+    let (max_head_bytes, timeout) = (target.max_head_bytes, target.timeout);
+    let started = Instant::now();
     let stream = connect_transport(target, b"h2").await?;
-    let (sender, connection) = http2::Builder::new(LocalExecutor { task_name: "upstream_http2_stream" })
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(max_head_bytes)
-        .max_send_buf_size(UPSTREAM_SEND_BUFFER_BYTES)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| ProxyError::ConnectFailed(error.to_string()))?;
+    let settled = async {
+        let (sender, mut connection) = client::Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_max_send_streams(UNKNOWN_STREAM_LIMIT)
+            .max_header_list_size(max_head_bytes)
+            .max_send_buffer_size(UPSTREAM_SEND_BUFFER_BYTES)
+            .enable_push(false)
+            .handshake(stream)
+            .await
+            .map_err(|error| handshake_error(&error))?;
+        poll_fn(|context| match Pin::new(&mut connection).poll(context) {
+            Poll::Ready(Ok(())) => Poll::Ready(Err(ProxyError::ConnectFailed("it closed the connection".into()))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(handshake_error(&error))),
+            Poll::Pending if sender.current_max_send_streams() == UNKNOWN_STREAM_LIMIT => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await?;
+        Ok((sender, connection))
+    };
+    let left = timeout.saturating_sub(started.elapsed());
+    let (sender, connection) = tokio::time::timeout(left, settled).await.unwrap_or(Err(ProxyError::ConnectTimeout))?;
     spawn_connection("upstream_http2", Box::pin(connection), open);
     Ok(sender)
+}
+
+/// Returns the error of an endpoint that does not begin as HTTP/2 requires, or closes the connection.
+fn handshake_error(error: &h2::Error) -> ProxyError {
+    match error.is_library() {
+        true => ProxyError::UpstreamProtocol(format!("it does not speak HTTP/2: {error}")),
+        false => ProxyError::ConnectFailed(error.to_string()),
+    }
 }
 
 /// Opens a connection without a codec, for a TCP relay. The caller keeps `open` alive while it uses the connection.
@@ -110,7 +141,7 @@ async fn connect_socket(address: SocketAddr) -> Result<TcpStream, ProxyError> {
 
 fn spawn_connection(
     name: &'static str,
-    mut connection: impl Future<Output = hyper::Result<()>> + Unpin + 'static,
+    mut connection: impl Future<Output = Result<(), h2::Error>> + Unpin + 'static,
     open: OpenConnectionGuard,
 ) {
     drop(task::spawn_local(name, async move {

@@ -14,14 +14,17 @@ mod mirror; // Request mirroring.
 mod send; // The attempt loop.
 mod tcp; // Connections for TCP relays.
 mod attempt; // One attempt at one endpoint.
-mod retry; // Retry decisions.
 mod worker; // A worker's clusters and pools.
 mod balance; // Load balancers.
+mod retry; // Retry decisions.
 mod pool; // Connections to one endpoint.
+mod http2; // An HTTP/2 connection, and one request on it.
 mod connect; // Opens a connection.
 mod http1; // An HTTP/1.1 connection.
 mod http1_request; // Writes a request to an HTTP/1.1 connection.
+mod replay; // Requests that may be sent again.
 mod open_guard; // Counts open connections.
+mod sweep_clock; // The time of a worker's pools.
 mod resolve; // Resolves endpoints by DNS.
 mod cluster; // A cluster's state that workers share.
 mod endpoints; // The endpoints of a cluster.
@@ -40,3 +43,5 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod connection_tests;
+#[cfg(test)]
+mod http2_tests;

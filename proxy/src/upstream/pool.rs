@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http2;
 use tokio::sync::watch;
 use weir_model::{UpstreamProtocol, UpstreamProtocolOptions};
 
@@ -19,34 +18,14 @@ use super::cluster::WorkerCounters;
 use super::connect::{self, ConnectTarget, UpstreamTlsContext};
 use super::endpoints::Endpoint;
 use super::http1::Http1Connection;
+use super::http2::{Http2Connection, Http2StreamPermit};
 use super::open_guard::OpenConnectionGuard;
-use crate::body::Body;
+use super::sweep_clock::SweepClock;
 use crate::error::ProxyError;
 use crate::identity::Identity;
-use crate::limits::{
-    MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, MAX_STREAMS_PER_UPSTREAM_CONNECTION, POOL_SWEEP_INTERVAL,
-};
+use crate::limits::{MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, POOL_SWEEP_INTERVAL};
 use crate::task;
 use crate::tls::Transport;
-
-/// Coarse clock: counts pool sweeps (500 ms each). Stamping an idle connection with it avoids a clock read per request.
-#[derive(Debug, Default)]
-pub(super) struct SweepClock(Cell<u32>);
-
-impl SweepClock {
-    pub(super) fn advance(&self) {
-        self.0.set(self.0.get().wrapping_add(1));
-    }
-
-    fn now(&self) -> u32 {
-        self.0.get()
-    }
-
-    /// Returns true if as many sweeps have passed since `since`; false without a limit.
-    fn has_passed(&self, since: u32, limit: Option<u32>) -> bool {
-        limit.is_some_and(|limit| self.0.get().wrapping_sub(since) >= limit)
-    }
-}
 
 /// Bounds and timeouts of the connections to one endpoint, with times as sweeps.
 #[derive(Debug, Clone, Copy)]
@@ -72,10 +51,13 @@ impl ConnectionBounds {
 }
 
 /// The permission of an attempt to use a connection that has served before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Default)]
 pub(super) enum ReusePolicy {
     /// Any connection.
+    #[default]
     Allowed,
+    /// Any connection but this one, on which the endpoint has refused the request.
+    AllBut(Rc<Http2Connection>),
     /// A new connection: the last one was already closed, so the other idle ones may be too.
     Forbidden,
 }
@@ -105,49 +87,12 @@ struct IdleConnection {
     since: u32,
 }
 
-/// An HTTP/2 connection.
-pub(super) struct Http2Connection {
-    sender: http2::SendRequest<Body>,
-    streams: Cell<u32>,
-    /// The number of requests that it was sent.
-    served: Cell<u32>,
-    /// The sweep at which it was opened.
-    opened: u32,
-    /// True if it accepts no new requests, because it is about to close.
-    is_retired: Cell<bool>,
-    idle_since: Cell<u32>,
-}
-
 /// A connection that is checked out for one request.
 pub(super) enum PooledConnection {
     /// An exclusive connection.
     Http1 { connection: Rc<Http1Connection>, reused: bool },
     /// One stream of a shared connection.
     Http2 { stream: Http2StreamPermit, reused: bool },
-}
-
-/// A permit for one stream of an HTTP/2 connection. Dropping it frees the stream.
-pub(super) struct Http2StreamPermit {
-    connection: Rc<Http2Connection>,
-    clock: Rc<SweepClock>,
-}
-
-impl Http2StreamPermit {
-    pub(super) fn sender(&self) -> http2::SendRequest<Body> {
-        self.connection.sender.clone()
-    }
-
-    /// Excludes the connection from new requests.
-    pub(super) fn retire(&self) {
-        self.connection.is_retired.set(true);
-    }
-}
-
-impl Drop for Http2StreamPermit {
-    fn drop(&mut self) {
-        self.connection.streams.set(self.connection.streams.get() - 1);
-        self.connection.idle_since.set(self.clock.now());
-    }
 }
 
 impl Pool {
@@ -196,15 +141,15 @@ impl Pool {
     }
 
     /// Returns an open or a new connection for one request.
-    pub(super) async fn check_out(self: &Rc<Self>, reuse: ReusePolicy) -> Result<PooledConnection, ProxyError> {
+    pub(super) async fn check_out(self: &Rc<Self>, reuse: &ReusePolicy) -> Result<PooledConnection, ProxyError> {
         match self.protocol {
             UpstreamProtocol::Http1 => self.check_out_http1(reuse).await,
-            UpstreamProtocol::Http2 => self.check_out_http2().await,
+            UpstreamProtocol::Http2 => self.check_out_http2(reuse).await,
         }
     }
 
-    async fn check_out_http1(&self, reuse: ReusePolicy) -> Result<PooledConnection, ProxyError> {
-        if reuse == ReusePolicy::Allowed
+    async fn check_out_http1(&self, reuse: &ReusePolicy) -> Result<PooledConnection, ProxyError> {
+        if matches!(reuse, ReusePolicy::Allowed)
             && let Some(IdleConnection { connection, .. }) = self.pop_idle()
         {
             return Ok(PooledConnection::Http1 { connection, reused: true });
@@ -255,17 +200,12 @@ impl Pool {
         Ok(OpenConnectionGuard::new(&self.open_connections, &self.counters))
     }
 
-    async fn check_out_http2(self: &Rc<Self>) -> Result<PooledConnection, ProxyError> {
+    async fn check_out_http2(self: &Rc<Self>, reuse: &ReusePolicy) -> Result<PooledConnection, ProxyError> {
         loop {
-            if let Some(connection) = self.with_capacity() {
-                connection.streams.set(connection.streams.get() + 1);
-                let served = connection.served.get();
-                connection.served.set(served.saturating_add(1));
-                let reused = served > 0;
-                return Ok(PooledConnection::Http2 {
-                    stream: Http2StreamPermit { connection, clock: Rc::clone(&self.clock) },
-                    reused,
-                });
+            if let Some(connection) = self.with_capacity(reuse) {
+                let reused = connection.served() > 0;
+                let stream = Http2StreamPermit::new(connection, Rc::clone(&self.clock));
+                return Ok(PooledConnection::Http2 { stream, reused });
             }
             let mut opening = self.http2_connect()?;
             if opening.changed().await.is_err() {
@@ -276,13 +216,17 @@ impl Pool {
         }
     }
 
-    fn with_capacity(&self) -> Option<Rc<Http2Connection>> {
+    /// Returns a connection with a free stream. Connections that accept no more requests are let go.
+    fn with_capacity(&self, reuse: &ReusePolicy) -> Option<Rc<Http2Connection>> {
         let mut connections = self.http2_connections.borrow_mut();
         connections.retain(|connection| {
-            let is_spent = self.bounds.is_last(connection.served.get()) || self.is_too_old(connection.opened);
-            !is_spent && !connection.is_retired.get() && !connection.sender.is_closed()
+            !self.bounds.is_last(connection.served()) && !self.is_too_old(connection.opened()) && connection.is_open()
         });
-        connections.iter().find(|connection| connection.streams.get() < MAX_STREAMS_PER_UPSTREAM_CONNECTION).cloned()
+        let may_use = |connection: &Rc<Http2Connection>| match reuse {
+            ReusePolicy::AllBut(refused_by) => !Rc::ptr_eq(connection, refused_by),
+            ReusePolicy::Allowed | ReusePolicy::Forbidden => true,
+        };
+        connections.iter().find(|connection| connection.has_capacity() && may_use(connection)).cloned()
     }
 
     /// Returns the outcome of the HTTP/2 connection that is being opened. Starts opening one if necessary.
@@ -301,8 +245,10 @@ impl Pool {
             let opened = connect::http2(pool.connect_target(), open).await;
             *pool.opening.borrow_mut() = None;
             let failure = match opened {
+                // Opening further ones would not help.
+                Ok(sender) if sender.current_max_send_streams() == 0 => Some(ProxyError::Overflow("upstream_streams")),
                 Ok(sender) => {
-                    pool.add_http2_connection(sender);
+                    pool.http2_connections.borrow_mut().push(Http2Connection::new(sender, pool.clock.now()));
                     None
                 }
                 Err(error) => {
@@ -313,17 +259,6 @@ impl Pool {
             done.send_replace(failure);
         }));
         Ok(opening)
-    }
-
-    fn add_http2_connection(&self, sender: http2::SendRequest<Body>) {
-        self.http2_connections.borrow_mut().push(Rc::new(Http2Connection {
-            sender,
-            streams: Cell::new(0),
-            served: Cell::new(0),
-            opened: self.clock.now(),
-            is_retired: Cell::new(false),
-            idle_since: Cell::new(self.clock.now()),
-        }));
     }
 
     /// Checks a connection in, or closes it if its request or response is incomplete.
@@ -344,9 +279,8 @@ impl Pool {
             .borrow_mut()
             .retain(|idle| !is_over(idle.since) && !self.is_spent(&idle.connection) && idle.connection.is_ready());
         self.http2_connections.borrow_mut().retain(|connection| {
-            let is_unused = connection.streams.get() == 0;
-            let is_over = is_over(connection.idle_since.get()) || self.is_too_old(connection.opened);
-            !(connection.sender.is_closed() || is_unused && is_over)
+            let is_over = |since| is_over(since) || self.is_too_old(connection.opened());
+            connection.is_open() && !connection.idle_since().is_some_and(is_over)
         });
         self.open_connections.get() > 0
     }

@@ -3,6 +3,8 @@
 //! By default only when no endpoint can have acted on the request, because repeating a `POST` could pay twice:
 //!
 //! - No connection could be opened: at another endpoint.
+//! - An HTTP/2 endpoint has declared that it did not process the request (RFC 9113 §8.7): at another endpoint if there
+//!   is one, else on another connection.
 //! - A connection that had served before was closed before the request was written: on a new connection.
 //! - The request was written on such a connection, which was then closed (the keep-alive race): on a new connection.
 //!   The request must have no body and an idempotent method (RFC 9110 §9.2.2), and no byte of a response must have
@@ -11,22 +13,23 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::{Method, Request, Uri};
-use http_body::Body as _;
+use http::Request;
 
+use super::http2::Http2Connection;
 use super::pool::ReusePolicy;
+use super::replay::{ReplayableRequest, is_replayable};
 use crate::body::Body;
 use crate::incoming::InformationalSink;
 use crate::limits::MAX_ATTEMPTS;
-use crate::packed_headers::PackedHeaders;
 
 /// The way in which another attempt may be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryDecision {
     /// No other attempt.
     Never,
     /// At an endpoint that has not been tried.
     OtherEndpoint,
+    /// At an endpoint that has not been tried, else at any, and not on this connection.
+    OtherConnection(Rc<Http2Connection>),
     /// At any endpoint, on a new connection.
     NewConnection,
 }
@@ -37,10 +40,10 @@ pub(super) struct RetryState {
     /// The request of the next attempt; `None` when it must not be sent again.
     pub(super) request: Option<Request<Body>>,
     attempts: u32,
-    /// Endpoints to which no connection could be opened.
+    /// Endpoints to which no connection could be opened, or which did not process the request.
     tried: Vec<SocketAddr>,
     current: Option<SocketAddr>,
-    new_connection: bool,
+    reuse: ReusePolicy,
     informational: Option<Rc<dyn InformationalSink>>,
 }
 
@@ -69,8 +72,13 @@ impl RetryState {
         self.current
     }
 
-    pub(super) fn reuse(&self) -> ReusePolicy {
-        if self.new_connection { ReusePolicy::Forbidden } else { ReusePolicy::Allowed }
+    pub(super) fn reuse(&self) -> &ReusePolicy {
+        &self.reuse
+    }
+
+    /// Returns true if the request may be sent to an endpoint that has been tried, when no other is left.
+    pub(super) fn may_repeat_endpoint(&self) -> bool {
+        matches!(self.reuse, ReusePolicy::AllBut(_))
     }
 
     /// Counts an attempt at an endpoint.
@@ -86,76 +94,27 @@ impl RetryState {
 
     /// Returns a copy of the request, if the connection has served before and the request may be replayed.
     pub(super) fn replayable_request(&self, reused: bool) -> Option<ReplayableRequest> {
-        self.request.as_ref().filter(|_| reused).and_then(ReplayableRequest::from_request)
+        self.request.as_ref().filter(|request| reused && is_replayable(request)).map(ReplayableRequest::from_request)
     }
 
     /// Prepares another attempt. Returns false if there is no request to send, or the attempts are exhausted.
     pub(super) fn prepare_retry(&mut self, decision: RetryDecision) -> bool {
         match decision {
             RetryDecision::OtherEndpoint => self.tried.extend(self.current),
-            RetryDecision::NewConnection => self.new_connection = true,
+            RetryDecision::OtherConnection(refused_by) => {
+                self.tried.extend(self.current);
+                self.reuse = ReusePolicy::AllBut(refused_by);
+            }
+            RetryDecision::NewConnection => self.reuse = ReusePolicy::Forbidden,
             RetryDecision::Never => return false,
         }
         self.request.is_some() && self.attempts < MAX_ATTEMPTS
     }
 }
 
-/// The copy of a request that may be sent again even though the first may have arrived.
-pub(super) struct ReplayableRequest {
-    method: Method,
-    uri: Uri,
-    headers: PackedHeaders,
-}
-
-impl ReplayableRequest {
-    /// Copies a request. Returns `None` if its method is not idempotent, or if it has a body, which can be read only
-    /// once.
-    pub(super) fn from_request(request: &Request<Body>) -> Option<Self> {
-        if !is_idempotent(request.method()) || !request.body().is_end_stream() {
-            return None;
-        }
-        let headers = PackedHeaders::new(request.headers());
-        Some(Self { method: request.method().clone(), uri: request.uri().clone(), headers })
-    }
-
-    /// Returns the request.
-    pub(super) fn into_request(self) -> Request<Body> {
-        let mut request = Request::new(Body::Empty);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers.to_map();
-        request
-    }
-}
-
-/// RFC 9110 §9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-
-    #[test]
-    fn only_idempotent_request_without_body_is_copied() {
-        for (method, body, expected) in [
-            (Method::GET, Body::Empty, true),
-            (Method::DELETE, Body::Empty, true),
-            (Method::PUT, Body::full(Bytes::from_static(b"x")), false),
-            (Method::POST, Body::Empty, false),
-            (Method::PATCH, Body::Empty, false),
-            (Method::from_bytes(b"PURGE").unwrap(), Body::Empty, false),
-        ] {
-            let mut request = Request::new(body);
-            *request.method_mut() = method.clone();
-            request.headers_mut().insert("a", http::HeaderValue::from_static("b"));
-            let copy = ReplayableRequest::from_request(&request).map(ReplayableRequest::into_request);
-            assert_eq!(copy.is_some(), expected, "{method}");
-            assert!(copy.is_none_or(|copy| copy.method() == method && copy.headers() == request.headers()));
-        }
-    }
 
     #[test]
     fn attempts_are_limited() {
@@ -169,8 +128,8 @@ mod tests {
                 break;
             }
         }
-        assert_eq!((attempts, retry.reuse()), (MAX_ATTEMPTS, ReusePolicy::Allowed));
+        assert!(attempts == MAX_ATTEMPTS && matches!(retry.reuse(), ReusePolicy::Allowed));
         retry.prepare_retry(RetryDecision::NewConnection);
-        assert_eq!(retry.reuse(), ReusePolicy::Forbidden);
+        assert!(matches!(retry.reuse(), ReusePolicy::Forbidden));
     }
 }

@@ -142,8 +142,10 @@ async fn run_attempts(
             Err(AttemptError { error: ProxyError::NoEndpoint, .. }) => {
                 return Err(last.unwrap_or(ProxyError::NoEndpoint));
             }
-            Err(AttemptError { error, decision }) if retry.prepare_retry(decision) => last = Some(error),
-            Err(AttemptError { error, .. }) => return Err(error),
+            Err(AttemptError { error, decision }) => match retry.prepare_retry(decision) {
+                true => last = Some(error),
+                false => return Err(error),
+            },
         }
     }
 }
