@@ -12,6 +12,7 @@ mod tcp; // TCP listeners and network filters.
 mod routing; // Weights, mirrors, redirects, timeouts.
 mod canary; // The routing filter: versions, weights, sticky users.
 mod no_bypass; // Invariant I9: no request bypasses the filters of its route.
+mod upgrades; // WebSockets and other protocols that a request switches to.
 mod failures; // Upstream and downstream failures: statuses, response flags, faults.
 mod filters; // Filters that edit requests and responses.
 mod filter_pause; // Filters that pause a stream.

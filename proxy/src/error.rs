@@ -44,6 +44,8 @@ pub(crate) enum ProxyError {
     ExpectationFailed,
     /// The target's scheme is `https`, and the connection is not secured.
     Misdirected,
+    /// The listener does not allow switching to the requested protocol; the text is its name.
+    UpgradeNotAllowed(String),
     /// The downstream did not send a complete request head in time.
     HeadTimeout,
     /// The request is malformed, ambiguous or not allowed; the text has the reason.
@@ -152,6 +154,14 @@ impl ProxyError {
                 "DPE",
                 false,
                 "the target is https, and the connection is not secured",
+            ),
+            Self::UpgradeNotAllowed(_) => row(
+                "upgrade_not_allowed",
+                Downstream,
+                StatusCode::FORBIDDEN,
+                "-",
+                false,
+                "the listener does not allow switching to the requested protocol",
             ),
             Self::HeadTimeout => row(
                 "request_head_timeout",
@@ -332,7 +342,8 @@ impl ProxyError {
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::BadRequest(text) | Self::Overflow(text) => Some(text),
-            Self::UnknownMark(text)
+            Self::UpgradeNotAllowed(text)
+            | Self::UnknownMark(text)
             | Self::NoTarget(text)
             | Self::ConnectFailed(text)
             | Self::UpstreamReset(text)
@@ -380,6 +391,7 @@ mod tests {
         vec![
             ProxyError::ExpectationFailed,
             ProxyError::Misdirected,
+            ProxyError::UpgradeNotAllowed(text()),
             ProxyError::HeadTimeout,
             ProxyError::BadRequest(""),
             ProxyError::HeadersTooLarge,

@@ -29,6 +29,8 @@ pub(crate) struct RequestHead {
     pub(crate) sent_names: Option<SentNames>,
     /// The downstream's protocol version.
     pub(crate) version: Version,
+    /// The protocol to which the request switches (RFC 9110 §7.8), which is also among the headers.
+    pub(crate) upgrade: Option<HeaderValue>,
 }
 
 impl RequestHead {
@@ -42,6 +44,7 @@ impl RequestHead {
             headers: HeaderMap::new(),
             sent_names: None,
             version: self.version,
+            upgrade: self.upgrade.clone(),
         }
     }
 
@@ -55,6 +58,7 @@ impl RequestHead {
             headers: HeaderMap::new(),
             sent_names: None,
             version: Version::HTTP_11,
+            upgrade: None,
         }
     }
 }

@@ -52,7 +52,7 @@ pub use plugin::{
     ModuleSource, Plugin, PluginCapabilities, PluginLimits, PluginRole, RecyclePolicy, RemoteModule, VmConfig,
 };
 pub use printable::{is_unprintable, printable, printable_lines};
-pub use protocol_options::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};
+pub use protocol_options::{DownstreamProtocolOptions, HeadLimits, UpgradeProtocol, UpstreamProtocolOptions};
 pub use rejection::{Rejection, ResourceId, ResourceKind};
 pub use rewrite::{HeaderModifier, HostRewrite, PathRewrite, Rewrite};
 pub use route::{

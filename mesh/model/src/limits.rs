@@ -157,3 +157,9 @@ pub const MAX_TARGETS: usize = 16;
 
 /// Most mirrors of one route: each adds a copy of the traffic.
 pub const MAX_MIRRORS: usize = 4;
+
+/// Protocols that the requests of a listener may switch to.
+pub const MAX_UPGRADES: usize = 16;
+
+/// Bytes of the name of such a protocol.
+pub const MAX_UPGRADE_BYTES: usize = 64;

@@ -1,17 +1,18 @@
 //! Bounds and timeouts of HTTP connections: those of a listener, and those of a cluster.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::limits::{
     DEFAULT_DOWNSTREAM_IDLE_TIMEOUT, DEFAULT_HEAD_BYTES, DEFAULT_HEAD_TIMEOUT, DEFAULT_HEADERS,
-    DEFAULT_STREAM_IDLE_TIMEOUT, DEFAULT_TARGET_BYTES, DEFAULT_UPSTREAM_IDLE_TIMEOUT,
+    DEFAULT_STREAM_IDLE_TIMEOUT, DEFAULT_TARGET_BYTES, DEFAULT_UPSTREAM_IDLE_TIMEOUT, MAX_UPGRADE_BYTES,
 };
 
 /// Bounds and timeouts of a listener's HTTP connections (Envoy's `HttpConnectionManager`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DownstreamProtocolOptions {
     /// Bounds of a request's head.
@@ -30,6 +31,15 @@ pub struct DownstreamProtocolOptions {
     pub idle_timeout: Option<Duration>,
     /// Age of a connection, after which it accepts no further request (`max_connection_duration`); `None` = no limit.
     pub max_age: Option<Duration>,
+    /// The protocols that a request may switch to (`upgrade_configs`).
+    pub upgrades: Arc<[UpgradeProtocol]>,
+}
+
+impl DownstreamProtocolOptions {
+    /// Returns true if a request may switch to a protocol, in any case of letters.
+    pub fn allows_upgrade(&self, protocol: &[u8]) -> bool {
+        self.upgrades.iter().any(|allowed| allowed.as_str().as_bytes().eq_ignore_ascii_case(protocol))
+    }
 }
 
 impl Default for DownstreamProtocolOptions {
@@ -43,7 +53,36 @@ impl Default for DownstreamProtocolOptions {
             stream_idle_timeout: Some(DEFAULT_STREAM_IDLE_TIMEOUT),
             idle_timeout: Some(DEFAULT_DOWNSTREAM_IDLE_TIMEOUT),
             max_age: None,
+            upgrades: [UpgradeProtocol::websocket()].into(),
         }
+    }
+}
+
+/// A protocol that a request may switch to (RFC 9110 §7.8), such as `websocket`: a token in lower case, of at most
+/// [`MAX_UPGRADE_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct UpgradeProtocol(Arc<str>);
+
+impl UpgradeProtocol {
+    /// Returns a protocol; `None` if it is not a token, or is a version of HTTP: `h2c` and `tls` would leave the proxy
+    /// without the requests that follow.
+    pub fn new(name: &str) -> Option<Self> {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
+        let is_valid = (1..=MAX_UPGRADE_BYTES).contains(&name.len()) && name.bytes().all(is_token);
+        let name = name.to_ascii_lowercase();
+        let is_http = name == "h2c" || name.starts_with("http/") || name.starts_with("tls/") || name == "connect";
+        (is_valid && !is_http).then(|| Self(name.into()))
+    }
+
+    /// Returns `websocket` (RFC 6455).
+    pub fn websocket() -> Self {
+        Self("websocket".into())
+    }
+
+    /// Returns the name, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

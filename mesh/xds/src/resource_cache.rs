@@ -315,7 +315,7 @@ impl ResourceCache {
                 protocol: decoded.protocol,
                 route_table: table.name.clone(),
                 tls: decoded.tls.clone(),
-                options: decoded.options,
+                options: decoded.options.clone(),
             }));
             builder.put_route_table(Arc::clone(&table));
             self.built.tables.insert(name.clone(), table);

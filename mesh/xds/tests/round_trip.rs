@@ -264,8 +264,9 @@ fn upstream_options() -> impl Strategy<Value = UpstreamProtocolOptions> {
 }
 
 fn downstream_options() -> impl Strategy<Value = DownstreamProtocolOptions> {
-    (upstream_options(), 1u32..=64_512, positive(), option::of(positive())).prop_map(
-        |(common, target_bytes, head_timeout, stream_idle_timeout)| DownstreamProtocolOptions {
+    let upgrades = vec("x-[a-z]{1,9}".prop_map(|name| UpgradeProtocol::new(&name).unwrap()), 0..3);
+    (upstream_options(), 1u32..=64_512, positive(), option::of(positive()), upgrades).prop_map(
+        |(common, target_bytes, head_timeout, stream_idle_timeout, upgrades)| DownstreamProtocolOptions {
             head: common.head,
             target_bytes,
             preserve_header_case: common.preserve_header_case,
@@ -274,6 +275,7 @@ fn downstream_options() -> impl Strategy<Value = DownstreamProtocolOptions> {
             stream_idle_timeout,
             idle_timeout: common.idle_timeout,
             max_age: common.max_age,
+            upgrades: upgrades.into(),
         },
     )
 }

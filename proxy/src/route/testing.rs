@@ -20,6 +20,7 @@ pub(crate) fn request(method: &str, authority: &str, path: &str, headers: &[(&st
         map.append(header(name), HeaderValue::from_str(value).unwrap());
     }
     RequestHead {
+        upgrade: None,
         method: Method::from_bytes(method.as_bytes()).unwrap(),
         scheme: "http",
         authority: HeaderValue::from_str(authority).unwrap(),

@@ -12,14 +12,16 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use http::header::{CONNECTION, DATE, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use tracing::debug;
 use weir_http1::encode::{self, BodyEncoder, Fields};
 use weir_http1::io::{MessageIo, ReadError};
-use weir_http1::{BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, RequestHead, SentNames};
+use weir_http1::{
+    BodyDecoder, BodyEvent, BodyLength, HeadDecoder, Limits, Rejection, RequestHead, SentNames, has_token,
+};
 
 use crate::body::{Body, encode_frame};
 use crate::connection::Connection;
@@ -182,6 +184,13 @@ impl DownstreamIo {
             let rejected = RejectedRequest { method, path: printable_target(&target), version, error };
             return (ReceivedRequest::Rejected(rejected), Exchange::rejected());
         };
+        // What follows a request that switches protocols is read only after the endpoint has agreed. An endpoint that
+        // does not may leave bytes of the other protocol behind (RFC 9110 §7.8).
+        let is_upgrade = version == Version::HTTP_11
+            && body == BodyLength::Exact(0)
+            && headers.contains_key(UPGRADE)
+            && !has_token(&headers, &UPGRADE, b"h2c");
+        let body = if is_upgrade { BodyLength::UntilClose } else { body };
         *self.body.borrow_mut() = BodyDecoder::new(body, self.limits).without_trailers(connection_fields);
         self.exchange.set(self.exchange.get().wrapping_add(1));
         self.is_responding.set(false);
@@ -190,7 +199,7 @@ impl DownstreamIo {
         let may_wait = has_body && version == Version::HTTP_11 && self.io.borrow_mut().input().is_empty();
         self.expects_continue.set(may_wait && headers.contains_key(EXPECT));
         // RFC 9931 §8: a client of CONNECT may send bytes of another protocol, whatever the response is.
-        let keep_alive = keep_alive && method != Method::CONNECT;
+        let keep_alive = keep_alive && method != Method::CONNECT && !is_upgrade;
         let exchange = Exchange { method: method.clone(), version, keep_alive };
         let incoming = match has_body {
             true => Incoming::Http1(Box::new(RequestBody { shared: Rc::clone(self), exchange: self.exchange.get() })),
@@ -235,7 +244,9 @@ impl DownstreamIo {
         let has_body =
             exchange.method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let mut headers = parts.headers;
+        let is_switched = status == StatusCode::SWITCHING_PROTOCOLS;
         let length = match has_body {
+            true if is_switched => BodyLength::UntilClose,
             true => set_framing(&mut headers, &body, exchange.version),
             false => {
                 headers.remove(TRANSFER_ENCODING);
@@ -258,10 +269,11 @@ impl DownstreamIo {
             let reason = parts.extensions.get::<ReasonPhrase>().map_or(&b""[..], ReasonPhrase::as_bytes);
             let sent_names = parts.extensions.get::<SentNames>();
             encode::response_head(out, status, reason, Fields { headers: &headers, sent_names });
-            if !headers.contains_key(DATE) {
+            if !is_switched && !headers.contains_key(DATE) {
                 write_date(out); // RFC 9110 §6.6.1.
             }
             match (keep_alive, exchange.version) {
+                _ if is_switched => encode::field(out, b"connection", b"upgrade"),
                 (false, Version::HTTP_11) => encode::field(out, b"connection", b"close"),
                 (true, Version::HTTP_10) => encode::field(out, b"connection", b"keep-alive"),
                 _ => {}

@@ -15,7 +15,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::server::{Connection as Http2Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep};
@@ -44,6 +44,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, tran
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .max_send_buffer_size(DOWNSTREAM_SEND_BUFFER_BYTES)
         .max_header_list_size(connection.options.head.bytes);
+    if !connection.options.upgrades.is_empty() {
+        builder.enable_connect_protocol(); // RFC 8441.
+    }
     // The first request has the time of a head; later ones begin with frames, and have the idle time.
     let established = tokio::select! {
         established = builder.handshake(transport) => established,
@@ -181,6 +184,11 @@ impl Http2Stream {
     async fn send(self, response: Response<Body>) {
         let (mut parts, body) = response.into_parts();
         let is_end_stream = body.is_end_stream();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            parts.status = StatusCode::OK; // RFC 8441 §5: the response to an extended CONNECT.
+            parts.headers.remove(UPGRADE);
+            parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+        }
         set_headers(&mut parts.headers, &body);
         let mut head = Response::new(());
         (*head.status_mut(), *head.headers_mut(), *head.version_mut()) = (parts.status, parts.headers, Version::HTTP_2);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 use weir_model::Forward;
@@ -20,7 +21,7 @@ use crate::stream::body_source::{BodyMode, BodySource};
 use crate::stream::http_stream::{HttpStream, request_timeout};
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
-use crate::stream::sanitize;
+use crate::stream::sanitize::{self, ResponseOrigin};
 use crate::upstream::{Cluster, SendError, SendOptions, UpstreamRequest, UpstreamResponse, mirror, send, tee};
 
 /// The outcome of forwarding.
@@ -75,8 +76,7 @@ pub(super) async fn forward(
         None => return Ok(ForwardOutcome::Replied),
     };
     stream.record_endpoint(Some(response.endpoint), response.attempts);
-    let max_headers = cluster.model().options.head.headers as usize;
-    begin_response(stream, route, response, max_headers)
+    begin_response(stream, route, response, cluster)
 }
 
 /// Returns the target that a filter's routing mark names, or a target picked by weight.
@@ -93,16 +93,21 @@ fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<C
     }
 }
 
-/// Passes the response's head, of at most `max_headers` headers, to the filters.
+/// Passes the head of a cluster's response to the filters.
 fn begin_response(
     stream: &Rc<HttpStream>,
     route: &Route,
     response: UpstreamResponse,
-    max_headers: usize,
+    cluster: &Cluster,
 ) -> Result<ForwardOutcome, ProxyError> {
     let UpstreamResponse { response, lease, .. } = response;
     let (parts, incoming) = response.into_parts();
-    let mut head = sanitize::response(parts, max_headers)?;
+    let upgrade = stream.with_request(|request| request.upgrade.clone());
+    let max_headers = cluster.model().options.head.headers as usize;
+    let mut head = sanitize::response(parts, ResponseOrigin { max_headers, upgrade: upgrade.as_ref() })?;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        stream.begin_tunnel();
+    }
     route.response_modifier().apply(&mut head.headers);
     let mode = stream.body_mode(Direction::Response);
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
@@ -132,6 +137,7 @@ fn build_upstream_request(stream: &HttpStream, route: &Route, body: Body) -> Ups
         path: route.rewritten_path(&request.path).unwrap_or_else(|| request.path.clone()),
         headers,
         sent_names: request.sent_names.clone(),
+        upgrade: request.upgrade.clone(),
         body,
     }
 }
@@ -139,7 +145,8 @@ fn build_upstream_request(stream: &HttpStream, route: &Route, body: Body) -> Ups
 /// Returns the request for the endpoint, and sends copies to the route's mirrors.
 fn start_mirrors(stream: &HttpStream, matched: MatchedRoute<'_>, body: Body) -> UpstreamRequest {
     let mut request = build_upstream_request(stream, matched.route, body);
-    if matched.forward.mirrors.is_empty() {
+    // The bytes of another protocol cannot be mirrored.
+    if matched.forward.mirrors.is_empty() || request.upgrade.is_some() {
         return request;
     }
     for (cluster, fraction) in matched.route.mirrors() {
@@ -155,6 +162,7 @@ fn start_mirrors(stream: &HttpStream, matched: MatchedRoute<'_>, body: Body) -> 
             path: request.path.clone(),
             headers: request.headers.clone(),
             sent_names: request.sent_names.clone(),
+            upgrade: None,
             body: copy,
         };
         mirror(&stream.worker.upstreams, cluster, copy);

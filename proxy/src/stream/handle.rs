@@ -135,7 +135,8 @@ fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseS
         response.extensions_mut().insert(names);
     }
     let is_last = stream.connection.listener.drain.is_draining() || stream.connection.is_spent();
-    if is_last && stream.is_http1() {
+    // A connection that has switched protocols has no further request.
+    if is_last && stream.is_http1() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     let end_of_stream = source.end_of_stream;

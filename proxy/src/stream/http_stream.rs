@@ -78,6 +78,7 @@ impl OriginalRequest {
             headers: HeaderMap::new(),
             sent_names: None,
             version: self.version,
+            upgrade: None,
         }
     }
 }
@@ -298,6 +299,11 @@ impl HttpStream {
         let info = &mut cell.exchange.stream_info;
         record_cluster(info, cluster);
         self.deadline.set(timeout.map(|timeout| info.started + timeout));
+    }
+
+    /// Ends the request timeout: the request has switched to another protocol. The idle timeout holds on.
+    pub(super) fn begin_tunnel(&self) {
+        self.deadline.set(None);
     }
 
     /// Records the endpoint of the last attempt.

@@ -77,8 +77,7 @@ pub(super) fn sanitize_received(received: ReceivedRequest, connection: &Connecti
     };
     let (parts, incoming) = request.into_parts();
     let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
-    let max_headers = connection.options.head.headers as usize;
-    let origin = RequestOrigin { peer: connection.peer.ip(), scheme, max_headers };
+    let origin = RequestOrigin { peer: connection.peer.ip(), scheme, options: &connection.options };
     let (head, rejected) = match sanitize::request(parts, host, origin) {
         Ok(head) => (head, None),
         Err(error) => {
@@ -91,6 +90,7 @@ pub(super) fn sanitize_received(received: ReceivedRequest, connection: &Connecti
                 headers: HeaderMap::new(),
                 sent_names: None,
                 version,
+                upgrade: None,
             };
             (head, Some(error))
         }

@@ -9,12 +9,14 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, Entry, HOST, HeaderName, TE, UPGRADE};
+use h2::ext::Protocol;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, HOST, HeaderName, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
 use weir_http1::{belongs_in_head, has_token};
+use weir_model::DownstreamProtocolOptions;
 
 use super::normalize;
 use crate::error::ProxyError;
@@ -67,36 +69,41 @@ impl SpecialHeaders {
 
 /// The properties of a connection that its requests are sanitized by.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestOrigin {
+pub(crate) struct RequestOrigin<'a> {
     /// The downstream's address.
     pub(crate) peer: IpAddr,
     /// The scheme of its requests.
     pub(crate) scheme: &'static str,
-    /// The largest number of headers of a request.
-    pub(crate) max_headers: usize,
+    /// Its bounds, and the protocols that a request may switch to.
+    pub(crate) options: &'a DownstreamProtocolOptions,
 }
 
 /// Makes a request's head unambiguous. `host` is the value of `host` that the codec has separated from the headers.
 ///
 /// # Errors
-/// `BadRequest` for a head that two parties could interpret differently, for `CONNECT` and for upgrades.
-/// `HeadersTooLarge` for more headers than allowed. `ExpectationFailed` for another expectation than `100-continue`,
+/// `BadRequest` for a head that two parties could interpret differently, and for `CONNECT`. `UpgradeNotAllowed` for
+/// a protocol that the listener does not allow. `HeadersTooLarge` for more headers than allowed. `ExpectationFailed` for another expectation than `100-continue`,
 /// `Misdirected` for an `https` target on a connection without TLS.
 pub(crate) fn request(
     parts: request::Parts,
     host: Option<HeaderValue>,
-    origin: RequestOrigin,
+    origin: RequestOrigin<'_>,
 ) -> Result<RequestHead, ProxyError> {
-    let request::Parts { method, uri, version, mut headers, mut extensions, .. } = parts;
-    let RequestOrigin { peer, scheme, max_headers } = origin;
+    let request::Parts { mut method, uri, version, mut headers, mut extensions, .. } = parts;
+    let RequestOrigin { peer, scheme, options } = origin;
     if version == Version::HTTP_2 {
         join_cookies(&mut headers)?;
     }
-    if headers.len() > max_headers {
+    if headers.len() > options.head.headers as usize {
         return Err(ProxyError::HeadersTooLarge);
     }
+    let extended = extensions.remove::<Protocol>();
     if method == Method::CONNECT {
-        return Err(ProxyError::BadRequest("CONNECT is not supported"));
+        let Some(protocol) = &extended else { return Err(ProxyError::BadRequest("CONNECT is not supported")) };
+        // Routes and filters see an upgrade, as in HTTP/1.1 and in Envoy.
+        method = Method::GET;
+        let protocol = HeaderValue::from_str(protocol.as_str());
+        headers.insert(UPGRADE, protocol.map_err(|_| ProxyError::BadRequest("the protocol is not valid"))?);
     }
     // RFC 9112 §3.2.3: a target in authority-form is for CONNECT alone.
     if uri.authority().is_some() && uri.scheme().is_none() {
@@ -112,9 +119,10 @@ pub(crate) fn request(
     if present.has(SpecialHeaders::EXPECT) {
         check_expectation(&headers)?;
     }
-    if present.has(SpecialHeaders::HOP_BY_HOP) {
-        reject_upgrade(&headers)?;
-    }
+    let upgrade = match present.has(SpecialHeaders::HOP_BY_HOP) {
+        true => requested_upgrade(&headers, options)?,
+        false => None,
+    };
     if present.has(SpecialHeaders::REMOVED) {
         let accepts_trailers = has_token(&headers, &TE, b"trailers");
         retain(&mut headers, |name| !is_removed(name.as_str()));
@@ -123,11 +131,18 @@ pub(crate) fn request(
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
+    if let Some(protocol) = &upgrade {
+        if headers.remove(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+            return Err(ProxyError::BadRequest("a request that switches protocols has a body"));
+        }
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol.clone());
+    }
     if present.has(SpecialHeaders::CONTENT_LENGTH) {
         check_content_length(&mut headers).map_err(ProxyError::BadRequest)?;
     }
     set_forwarded_headers(&mut headers, peer, scheme);
-    Ok(RequestHead { method, scheme, authority, path, headers, sent_names: extensions.remove(), version })
+    Ok(RequestHead { method, scheme, authority, path, headers, sent_names: extensions.remove(), version, upgrade })
 }
 
 /// Joins the `cookie` headers of HTTP/2 to one, before anything reads them (RFC 9113 §8.2.3).
@@ -182,14 +197,25 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
     }
 }
 
-/// Makes the head of an endpoint's response unambiguous. `max_headers` is the largest number of its headers.
+/// The properties of an exchange that its response is sanitized by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ResponseOrigin<'a> {
+    /// The largest number of headers of a response.
+    pub(crate) max_headers: usize,
+    /// The protocol that the request has asked for.
+    pub(crate) upgrade: Option<&'a HeaderValue>,
+}
+
+/// Makes the head of an endpoint's response unambiguous.
 ///
 /// # Errors
 /// `UpstreamProtocol` for a response that was not requested or that no downstream could interpret.
-pub(crate) fn response(parts: response::Parts, max_headers: usize) -> Result<ResponseHead, ProxyError> {
+pub(crate) fn response(parts: response::Parts, origin: ResponseOrigin<'_>) -> Result<ResponseHead, ProxyError> {
     let rejected = |reason: &str| ProxyError::UpstreamProtocol(reason.to_owned());
     let response::Parts { status, mut headers, mut extensions, .. } = parts;
-    if status.is_informational() {
+    let ResponseOrigin { max_headers, upgrade } = origin;
+    let switches_to = upgrade.filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
+    if status.is_informational() && switches_to.is_none() {
         return Err(rejected("it switched protocols without a request"));
     }
     if headers.len() > max_headers {
@@ -202,8 +228,12 @@ pub(crate) fn response(parts: response::Parts, max_headers: usize) -> Result<Res
     if present.has(SpecialHeaders::CONTENT_LENGTH) {
         check_content_length(&mut headers).map_err(rejected)?;
     }
-    if status == StatusCode::NO_CONTENT {
-        headers.remove(CONTENT_LENGTH); // RFC 9110 §8.6: never with 204.
+    if status == StatusCode::NO_CONTENT || switches_to.is_some() {
+        headers.remove(CONTENT_LENGTH); // RFC 9110 §8.6: never with 204 and 1xx.
+    }
+    if let Some(protocol) = switches_to {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol.clone());
     }
     let (reason, sent_names) = (extensions.remove(), extensions.remove());
     Ok(ResponseHead { status, reason, headers, sent_names })
@@ -287,15 +317,23 @@ fn is_host(authority: &[u8]) -> bool {
     valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
-/// Rejects an upgrade other than `h2c`.
+/// Returns the protocol that a request switches to, if its endpoint agrees.
 ///
 /// RFC 9110 §7.8 allows ignoring an upgrade. Ignoring `h2c` is harmless. A downstream that requests another protocol
 /// cannot continue without it, so it gets an error.
-fn reject_upgrade(headers: &HeaderMap) -> Result<(), ProxyError> {
-    if headers.contains_key(UPGRADE) && !has_token(headers, &UPGRADE, b"h2c") {
-        return Err(ProxyError::BadRequest("upgrades are not supported"));
+fn requested_upgrade(
+    headers: &HeaderMap,
+    options: &DownstreamProtocolOptions,
+) -> Result<Option<HeaderValue>, ProxyError> {
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let Some(protocol) = protocols.next() else { return Ok(None) };
+    if has_token(headers, &UPGRADE, b"h2c") {
+        return Ok(None);
     }
-    Ok(())
+    if protocols.next().is_some() || !options.allows_upgrade(protocol.as_bytes()) {
+        return Err(ProxyError::UpgradeNotAllowed(String::from_utf8_lossy(protocol.as_bytes()).into_owned()));
+    }
+    Ok(Some(protocol.clone()))
 }
 
 /// Reduces a repeated or listed `content-length` to one (RFC 9110 §8.6).

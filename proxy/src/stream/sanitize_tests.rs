@@ -18,7 +18,11 @@ fn sanitized_as(
     for (name, value) in headers {
         builder = builder.header(*name, *value);
     }
-    let origin = RequestOrigin { peer: "192.0.2.1".parse().unwrap(), scheme: "http", max_headers: MAX_HEADERS };
+    let origin = RequestOrigin {
+        peer: "192.0.2.1".parse().unwrap(),
+        scheme: "http",
+        options: &DownstreamProtocolOptions::default(),
+    };
     request(builder.body(()).unwrap().into_parts().0, None, origin)
 }
 
@@ -100,7 +104,12 @@ fn hop_by_hop_and_internal_headers_are_removed() {
 fn ambiguous_request_is_rejected() {
     for (method, target, headers, expected) in [
         ("CONNECT", "a.com:443", &[][..], "CONNECT is not supported"),
-        ("GET", "/", &[("connection", "upgrade"), ("upgrade", "websocket")], "upgrades are not supported"),
+        (
+            "POST",
+            "/",
+            &[("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "1")],
+            "a request that switches protocols has a body",
+        ),
         ("GET", "a.com", &[], "the target is a host"),
         ("GET", "a.com:80", &[], "the target is a host"),
         ("OPTIONS", "a.com:80", &[], "the target is a host"),
@@ -184,7 +193,8 @@ fn ambiguous_response_is_repaired_or_rejected() {
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        response(builder.body(()).unwrap().into_parts().0, MAX_HEADERS).map(|head| remaining(&head.headers))
+        response(builder.body(()).unwrap().into_parts().0, ResponseOrigin { max_headers: MAX_HEADERS, upgrade: None })
+            .map(|head| remaining(&head.headers))
     };
     for (status, headers, expected) in [
         (200, &[("connection", "x-a"), ("x-b", "2"), ("keep-alive", "timeout=5")][..], &["x-b: 2"][..]),
@@ -234,4 +244,16 @@ fn cookies_of_http2_are_joined() {
         let joined = result.map(|head| head.headers.get_all("cookie").iter().cloned().collect::<Vec<_>>());
         assert_eq!(joined, expected.map(|values| values.into_iter().map(HeaderValue::from_static).collect()));
     }
+}
+
+#[test]
+fn allowed_upgrade_is_retained() {
+    let upgrade = |protocol| [("host", "a.com"), ("connection", "Upgrade"), ("upgrade", protocol), ("keep-alive", "5")];
+    let head = sanitized("GET", "/", &upgrade("WebSocket")).unwrap();
+    assert_eq!(remaining(&head.headers), ["connection: upgrade", "upgrade: WebSocket"]);
+    assert_eq!(head.upgrade, Some(HeaderValue::from_static("WebSocket")));
+    let refused = sanitized("GET", "/", &upgrade("other")).unwrap_err();
+    assert_eq!(refused, ProxyError::UpgradeNotAllowed("other".to_owned()));
+    let ignored = sanitized("GET", "/", &upgrade("h2c")).unwrap();
+    assert!(ignored.upgrade.is_none() && remaining(&ignored.headers).is_empty());
 }

@@ -25,6 +25,7 @@ use weir_model::UpstreamProtocolOptions;
 use super::connect::OpenTransport;
 use super::http1_request::{RequestWriter, WriteError};
 use super::open_guard::OpenConnectionGuard;
+use super::tunnel::Tunnel;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::incoming::{Http1Body, Incoming, InformationalSink};
@@ -54,6 +55,8 @@ struct ConnectionState {
     write_error: Option<io::Error>,
     /// The method of the request, which decides whether its response has a body.
     method: Method,
+    /// The protocol that the request switches to.
+    tunnel: Option<Tunnel>,
     heads: HeadDecoder,
     informational: usize,
     /// The body of the response.
@@ -96,6 +99,7 @@ impl Http1Connection {
             writer: None,
             write_error: None,
             method: Method::GET,
+            tunnel: None,
             heads: HeadDecoder::new(limits).with_sent_names(options.preserve_header_case),
             informational: 0,
             body: BodyDecoder::new(BodyLength::Exact(0), limits),
@@ -159,9 +163,14 @@ impl Http1Connection {
         let state = &mut *self.state.borrow_mut();
         state.keep_alive = keep_alive;
         state.body = BodyDecoder::new(body, state.limits).without_trailers(connection_fields);
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            (state.keep_alive, state.body) = (false, BodyDecoder::new(BodyLength::UntilClose, state.limits));
+            state.request.as_mut().into_iter().for_each(RequestWriter::on_switched);
+        }
         // An endpoint that refuses a request is not sent the body that it has not asked for, and the connection closes.
         let is_refused = status.is_client_error() || status.is_server_error();
-        let rest = state.request.as_mut().filter(|request| !(is_refused && request.awaits_continue()));
+        let rest = state.request.as_mut();
+        let rest = rest.filter(|request| !(request.awaits_switch() || is_refused && request.awaits_endpoint()));
         if let Some(request) = rest.filter(|_| state.write_error.is_none()) {
             request.on_continue();
             state.writer = Some(self.spawn_writer());
@@ -213,6 +222,7 @@ impl ConnectionState {
         self.write_error = None;
         self.informational = 0;
         self.method = request.method().clone();
+        self.tunnel = request.extensions().get::<Tunnel>().cloned();
         self.progress = Progress::Unwritten;
         self.request = Some(RequestWriter::begin(request, &mut self.io));
     }
@@ -234,7 +244,8 @@ impl ConnectionState {
             self.write_more(context)?;
             let head = ready!(self.poll_head(context)).map_err(ReceiveError::Read)?;
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                return Poll::Ready(Err(ReceiveError::UnexpectedUpgrade));
+                let is_accepted = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_accepted(&head.headers));
+                return Poll::Ready(if is_accepted { Ok(head) } else { Err(ReceiveError::UnexpectedUpgrade) });
             }
             if !head.status.is_informational() {
                 return Poll::Ready(Ok(head));
@@ -330,7 +341,9 @@ impl From<ReceiveError> for ProxyError {
             // A body that fails without an error of its own was reset by the downstream.
             ReceiveError::Body(Self::UpstreamReset(_)) => Self::DownstreamGone,
             ReceiveError::Body(error) => error,
-            ReceiveError::UnexpectedUpgrade => Self::UpstreamProtocol("it switched protocols without a request".into()),
+            ReceiveError::UnexpectedUpgrade => {
+                Self::UpstreamProtocol("it switched to a protocol that was not requested".into())
+            }
             ReceiveError::TooManyInformational => Self::UpstreamProtocol("too many informational responses".into()),
         }
     }

@@ -15,6 +15,7 @@ use weir_http1::encode::{self, BodyEncoder, Fields, WrongLength};
 use weir_http1::io::MessageIo;
 use weir_http1::{BodyLength, SentNames};
 
+use super::tunnel::Tunnel;
 use crate::body::{Body, encode_frame};
 use crate::error::ProxyError;
 use crate::limits::CONTINUE_TIMEOUT;
@@ -26,10 +27,21 @@ pub(super) struct RequestWriter {
     encoder: BodyEncoder,
     /// True once the end of the body was encoded.
     is_encoded: bool,
-    /// The time for which the body waits for the endpoint's `100 Continue`; `None` when it does not wait.
-    expectation: Option<Pin<Box<Sleep>>>,
+    gate: BodyGate,
+    /// True for a request that switches to another protocol: the connection's side ends with its body.
+    is_tunnel: bool,
     /// The request as it was, until a byte of it was sent.
     unsent: Option<Box<UnsentRequest>>,
+}
+
+/// The condition for which the body waits.
+enum BodyGate {
+    /// None, or it is met.
+    Open,
+    /// The endpoint's `100 Continue`, or the end of the time for it.
+    Continue(Pin<Box<Sleep>>),
+    /// The endpoint's `101 Switching Protocols`.
+    Switch,
 }
 
 struct UnsentRequest {
@@ -60,11 +72,18 @@ impl RequestWriter {
         let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let fields = Fields { headers: &parts.headers, sent_names: parts.extensions.get::<SentNames>() };
         encode::request_head(io.encoded(), &parts.method, target.as_bytes(), fields);
-        let encoder = BodyEncoder::new(declared_length(&parts.headers));
-        let expects = !encoder.is_complete() && parts.headers.contains_key(EXPECT);
-        let expectation = expects.then(|| Box::pin(sleep(CONTINUE_TIMEOUT)));
+        let is_tunnel = parts.extensions.get::<Tunnel>().is_some();
+        let length = if is_tunnel { BodyLength::UntilClose } else { declared_length(&parts.headers) };
+        let encoder = BodyEncoder::new(length);
+        let gate = match () {
+            () if is_tunnel => BodyGate::Switch,
+            () if !encoder.is_complete() && parts.headers.contains_key(EXPECT) => {
+                BodyGate::Continue(Box::pin(sleep(CONTINUE_TIMEOUT)))
+            }
+            () => BodyGate::Open,
+        };
         let unsent = Some(Box::new(UnsentRequest { parts, first: None, has_trailers: false }));
-        Self { body, encoder, is_encoded: false, expectation, unsent }
+        Self { body, encoder, is_encoded: false, gate, is_tunnel, unsent }
     }
 
     /// Writes until the request has ended.
@@ -74,7 +93,7 @@ impl RequestWriter {
         context: &mut Context<'_>,
     ) -> Poll<Result<(), WriteError>> {
         loop {
-            let mut is_body_pending = self.poll_expectation(context).is_pending();
+            let mut is_body_pending = self.poll_gate(context).is_pending();
             while self.can_encode() && !is_body_pending && io.can_encode() {
                 is_body_pending = self.poll_encode(io, context)?.is_pending();
             }
@@ -85,6 +104,9 @@ impl RequestWriter {
             }
             ready!(flushed).map_err(WriteError::Io)?;
             if self.is_encoded {
+                if self.is_tunnel {
+                    ready!(io.poll_shutdown(context)).map_err(WriteError::Io)?;
+                }
                 return Poll::Ready(Ok(()));
             }
             if is_body_pending {
@@ -93,23 +115,37 @@ impl RequestWriter {
         }
     }
 
-    /// Waits for the endpoint's `100 Continue`, but not longer than [`CONTINUE_TIMEOUT`].
-    fn poll_expectation(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(expectation) = &mut self.expectation {
-            ready!(expectation.as_mut().poll(context));
-            self.expectation = None;
+    /// Waits for the endpoint's `100 Continue`, but not longer than [`CONTINUE_TIMEOUT`], or for its 101.
+    fn poll_gate(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.gate {
+            BodyGate::Open => {}
+            BodyGate::Continue(timeout) => ready!(timeout.as_mut().poll(context)),
+            BodyGate::Switch => return Poll::Pending,
         }
+        self.gate = BodyGate::Open;
         Poll::Ready(())
     }
 
     /// Sends the body: the endpoint has responded with `100 Continue`.
     pub(super) fn on_continue(&mut self) {
-        self.expectation = None;
+        if matches!(self.gate, BodyGate::Continue(_)) {
+            self.gate = BodyGate::Open;
+        }
+    }
+
+    /// Sends the body: the endpoint has switched to the requested protocol.
+    pub(super) fn on_switched(&mut self) {
+        self.gate = BodyGate::Open;
     }
 
     /// Returns true if the endpoint has not asked for the body.
-    pub(super) fn awaits_continue(&self) -> bool {
-        self.expectation.is_some()
+    pub(super) fn awaits_endpoint(&self) -> bool {
+        !matches!(self.gate, BodyGate::Open)
+    }
+
+    /// Returns true for a request that switches to another protocol, and awaits the endpoint's 101.
+    pub(super) fn awaits_switch(&self) -> bool {
+        matches!(self.gate, BodyGate::Switch)
     }
 
     /// Returns the request, if no byte of it was sent.

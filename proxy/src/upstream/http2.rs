@@ -17,12 +17,13 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, response};
 use http_body::Body as _;
 use tokio::task::AbortHandle;
 
 use super::replay::{ReplayableRequest, SentData, is_replayable};
 use super::sweep_clock::SweepClock;
+use super::tunnel::Tunnel;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::http2_writer::{Http2WriteError, Http2Writer};
@@ -132,9 +133,16 @@ pub(super) async fn send(
 ) -> Result<Response<Incoming>, Http2SendError> {
     let copy = ReplayableRequest::from_request(&request);
     let may_follow_close = reused && is_replayable(&request);
-    let (parts, body) = request.into_parts();
-    let is_end_stream = body.is_end_stream();
+    let (mut parts, body) = request.into_parts();
+    let tunnel = parts.extensions.remove::<Tunnel>();
     let mut sender = permit.connection.sender.clone();
+    if let Some(tunnel) = &tunnel {
+        let is_supported = sender.is_extended_connect_protocol_enabled();
+        let unsupported = || ProxyError::UpstreamProtocol("it does not support extended CONNECT (RFC 8441)".into());
+        let converted = if is_supported { tunnel.to_extended_connect(&mut parts) } else { Err(unsupported()) };
+        converted.map_err(|error| Http2SendError { error, resend: Resend::Never })?;
+    }
+    let is_end_stream = body.is_end_stream() && tunnel.is_none();
     let started = sender.send_request(Request::from_parts(parts, ()), is_end_stream);
     let (response, stream) = match started {
         Ok(started) => started,
@@ -145,18 +153,31 @@ pub(super) async fn send(
             return Err(Http2SendError { error: classify(&error), resend });
         }
     };
-    let writer = if is_end_stream { RequestWriter::Ended } else { RequestWriter::new(body, stream) };
+    let writer = match tunnel {
+        Some(_) => RequestWriter::AwaitsSwitch(Http2Writer::new(body, stream)),
+        None if is_end_stream => RequestWriter::Ended,
+        None => RequestWriter::Writing { writer: Http2Writer::new(body, stream), sent: SentData::default() },
+    };
     let mut exchange = Exchange { response, writer, informational: 0 };
     match poll_fn(|context| exchange.poll_head(informational, context)).await {
         Ok(head) => {
-            if let RequestWriter::Writing { mut writer, .. } = exchange.writer {
+            let (mut parts, stream) = head.into_parts();
+            let rest = match exchange.writer {
+                RequestWriter::Writing { writer, .. } => Some(writer),
+                RequestWriter::AwaitsSwitch(writer) if parts.status.is_success() => Some(writer),
+                _ => None,
+            };
+            if let Some(tunnel) = tunnel {
+                tunnel.from_extended_connect(&mut parts);
+            }
+            if let Some(mut writer) = rest {
                 let writing = async move {
                     // A failure shows in the response, too.
                     drop(poll_fn(|context| writer.poll_write(h2::Reason::CANCEL, |_| {}, context)).await);
                 };
                 *permit.writer.borrow_mut() = Some(task::spawn_local("upstream_http2_request", writing).abort_handle());
             }
-            Ok(into_response(head))
+            Ok(into_response(parts, stream))
         }
         Err(ReceiveError::Body(error)) => Err(Http2SendError { error, resend: Resend::Never }),
         Err(ReceiveError::TooManyInformational) => {
@@ -174,8 +195,7 @@ pub(super) async fn send(
     }
 }
 
-fn into_response(head: Response<h2::RecvStream>) -> Response<Incoming> {
-    let (parts, stream) = head.into_parts();
+fn into_response(parts: response::Parts, stream: h2::RecvStream) -> Response<Incoming> {
     let incoming = match stream.is_end_stream() {
         true => Incoming::Empty,
         false => Incoming::Http2(Http2Body::response(stream, &parts.headers)),
@@ -232,6 +252,8 @@ enum RequestWriter {
         writer: Http2Writer,
         sent: SentData,
     },
+    /// The request switches to another protocol, and the endpoint has not agreed.
+    AwaitsSwitch(Http2Writer),
     /// The endpoint has reset the stream, or the connection has failed. The response has the reason.
     Failed {
         writer: Http2Writer,
@@ -242,10 +264,6 @@ enum RequestWriter {
 }
 
 impl RequestWriter {
-    fn new(body: Body, stream: h2::SendStream<Bytes>) -> Self {
-        Self::Writing { writer: Http2Writer::new(body, stream), sent: SentData::default() }
-    }
-
     /// Writes as much as possible.
     ///
     /// # Errors
@@ -271,6 +289,7 @@ impl RequestWriter {
         match self {
             Self::Ended => Some(Body::Empty),
             Self::Writing { writer, sent } | Self::Failed { writer, sent } => sent.into_body(writer.into_rest()),
+            Self::AwaitsSwitch(writer) => Some(writer.into_rest()),
             Self::Written(sent) => sent?.into_body(Body::Empty),
         }
     }

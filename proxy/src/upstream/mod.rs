@@ -22,6 +22,7 @@ mod http2; // An HTTP/2 connection, and one request on it.
 mod connect; // Opens a connection.
 mod http1; // An HTTP/1.1 connection.
 mod http1_request; // Writes a request to an HTTP/1.1 connection.
+mod tunnel; // Requests that switch to another protocol.
 mod replay; // Requests that may be sent again.
 mod open_guard; // Counts open connections.
 mod sweep_clock; // The time of a worker's pools.

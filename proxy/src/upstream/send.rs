@@ -22,6 +22,7 @@ pub(crate) use super::attempt::Lease;
 use super::attempt::{AttemptError, attempt};
 use super::cluster::Cluster;
 use super::retry::RetryState;
+use super::tunnel::Tunnel;
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::ProxyError;
@@ -41,6 +42,8 @@ pub(crate) struct UpstreamRequest {
     pub(crate) headers: HeaderMap,
     /// The names of headers as sent, for an endpoint of HTTP/1.1.
     pub(crate) sent_names: Option<SentNames>,
+    /// The protocol that the request switches to: the body is what the downstream sends in it.
+    pub(crate) upgrade: Option<HeaderValue>,
     /// The body.
     pub(crate) body: Body,
 }
@@ -155,13 +158,21 @@ fn build_request(
     protocol: UpstreamProtocol,
     options: &SendOptions,
 ) -> Result<Request<Body>, ProxyError> {
-    let UpstreamRequest { method, scheme, authority, path, mut headers, sent_names, body } = request;
-    set_framing(&mut headers, &method, &body, protocol);
+    let UpstreamRequest { method, scheme, authority, path, mut headers, sent_names, upgrade, body } = request;
+    let tunnel = upgrade.map(|upgrade| Tunnel::new(upgrade, &headers));
+    match tunnel {
+        None => set_framing(&mut headers, &method, &body, protocol),
+        // RFC 9110 §8.6: what follows the head is no content.
+        Some(_) => [CONTENT_LENGTH, TRANSFER_ENCODING].iter().for_each(|name| drop(headers.remove(name))),
+    }
     let uri = match protocol {
         UpstreamProtocol::Http1 => {
             headers.insert(HOST, authority);
             if headers.contains_key(TE) {
                 headers.insert(CONNECTION, HeaderValue::from_static("te")); // RFC 9110 §10.1.4.
+            }
+            if let Some(tunnel) = &tunnel {
+                tunnel.set_headers(&mut headers);
             }
             if options.expects_continue {
                 headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
@@ -182,6 +193,9 @@ fn build_request(
     *request.headers_mut() = headers;
     if let Some(names) = sent_names {
         request.extensions_mut().insert(names);
+    }
+    if let Some(tunnel) = tunnel {
+        request.extensions_mut().insert(tunnel);
     }
     Ok(request)
 }

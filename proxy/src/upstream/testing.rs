@@ -177,6 +177,7 @@ pub(super) fn request(method: Method, body: Body) -> UpstreamRequest {
         path: "/path?query".parse().unwrap(),
         headers: HeaderMap::new(),
         sent_names: None,
+        upgrade: None,
         body,
     }
 }

@@ -203,7 +203,7 @@ impl WorkerConfig {
 
     /// Returns the bounds and timeouts of a listener's connections.
     pub(crate) fn options(&self, listener: &ListenerName) -> DownstreamProtocolOptions {
-        self.listener(listener).map(|listener| listener.options).unwrap_or_default()
+        self.listener(listener).map(|listener| listener.options.clone()).unwrap_or_default()
     }
 
     /// Returns the model of a listener; `None` if the configuration has no such listener.

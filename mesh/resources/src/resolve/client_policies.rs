@@ -37,7 +37,7 @@ impl ClientPolicies<'_> {
     pub(crate) fn options(&self, gateway: usize, port: u16) -> DownstreamProtocolOptions {
         let targets = [PolicyTarget::Port(gateway, port), PolicyTarget::Gateway(gateway), PolicyTarget::Mesh];
         let applied = targets.iter().find_map(|target| self.by_target.get(target));
-        applied.map(|applied| *applied.options).unwrap_or_default()
+        applied.map(|applied| applied.options.clone()).unwrap_or_default()
     }
 }
 

@@ -1,7 +1,9 @@
 //! `ClientTrafficPolicy`: validation.
 
-use weir_model::limits::MAX_TARGET_BYTES;
-use weir_model::{ByteSize, DownstreamProtocolOptions};
+use std::sync::Arc;
+
+use weir_model::limits::{MAX_TARGET_BYTES, MAX_UPGRADES};
+use weir_model::{ByteSize, DownstreamProtocolOptions, UpgradeProtocol};
 
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::{check_size, is_bounded};
@@ -34,7 +36,7 @@ pub(crate) fn check(
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<ClientTrafficPolicy> {
-    let ClientTrafficPolicySpec { target_refs, http1, timeouts } = spec;
+    let ClientTrafficPolicySpec { target_refs, http1, upgrades, timeouts } = spec;
     let targets = match target_refs {
         None => None,
         Some(targets) => Some(check_targets(targets, &path.field("targetRefs"), errors)?),
@@ -54,6 +56,10 @@ pub(crate) fn check(
         Some(text) => check_target_bytes(&text, &at.field("maxTargetBytes"), errors),
     };
     let max_requests = check_max_requests(max_requests_per_connection, &at, errors);
+    let upgrades = match upgrades {
+        None => Some(defaults.upgrades),
+        Some(names) => check_upgrades(&names, &path.field("upgrades"), errors),
+    };
     let at = path.field("timeouts");
     let ClientTimeouts { request_head, stream_idle, connection_idle, connection_age } = timeouts.unwrap_or_default();
     let head_timeout = match request_head {
@@ -72,8 +78,30 @@ pub(crate) fn check(
         stream_idle_timeout: stream_idle?.0,
         idle_timeout: idle?.0,
         max_age,
+        upgrades: upgrades?,
     };
     Some(ClientTrafficPolicy { targets, options })
+}
+
+fn check_upgrades(
+    names: &[String],
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<Arc<[UpgradeProtocol]>> {
+    if !is_bounded(names, MAX_UPGRADES, path, errors) {
+        return None;
+    }
+    let mut upgrades = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        match UpgradeProtocol::new(name) {
+            Some(protocol) => upgrades.push(protocol),
+            None => {
+                let reason = format!("{} is no protocol that a request can switch to", quoted(name));
+                errors.add(&path.entry(index), reason, "write its token, as in `websocket`");
+            }
+        }
+    }
+    (upgrades.len() == names.len()).then(|| upgrades.into())
 }
 
 fn check_target_bytes(text: &str, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<u32> {

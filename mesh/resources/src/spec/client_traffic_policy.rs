@@ -13,6 +13,9 @@ pub(crate) struct ClientTrafficPolicySpec {
     pub(crate) target_refs: Option<Vec<GatewayTargetRef>>,
     /// Bounds of requests and connections.
     pub(crate) http1: Option<ClientHttp1Spec>,
+    /// The protocols that a request may switch to by `Upgrade`, or by extended CONNECT of HTTP/2 (RFC 8441). A request
+    /// for another protocol is answered with 403. `[]` allows none. Default: `[websocket]`.
+    pub(crate) upgrades: Option<Vec<String>>,
     /// Timeouts of requests and connections.
     pub(crate) timeouts: Option<ClientTimeouts>,
 }

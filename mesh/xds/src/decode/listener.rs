@@ -288,13 +288,13 @@ fn connection_manager(
     let normalize_path = differs_from(normalize_path, true);
     let generate_request_id = differs_from(generate_request_id, true);
     unsupported!(cursor; codec_type, add_user_agent, tracing, http1_safe_max_connection_duration,
-        http2_protocol_options, http3_protocol_options, server_name,
+        http3_protocol_options, server_name,
         server_header_transformation, scheme_header_transformation, stream_flush_timeout, request_timeout, drain_timeout,
         drain_timeout_jitter, use_remote_address, xff_num_trusted_hops, original_ip_detection_extensions,
         early_header_mutation_extensions, internal_address_config, skip_xff_append, via, generate_request_id,
         preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
         set_current_client_cert_details, forward_client_cert_matcher, proxy_100_continue,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, upgrade_configs, normalize_path,
+        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, normalize_path,
         path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
         path_normalization_options, proxy_status_config, typed_header_validation_config, append_x_forwarded_port,
         append_local_overload, add_proxy_protocol_connection_state, forward_proto_config, strip_port_mode);
@@ -303,6 +303,8 @@ fn connection_manager(
     let options = DownstreamFields {
         common: common_http_protocol_options,
         http1: http_protocol_options,
+        http2: http2_protocol_options,
+        upgrade_configs,
         max_request_headers_kb,
         request_headers_timeout,
         stream_idle_timeout,

@@ -4,18 +4,21 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use prost::Message as _;
-use weir_model::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
-use weir_model::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};
+use weir_model::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, MAX_UPGRADES};
+use weir_model::{DownstreamProtocolOptions, HeadLimits, UpgradeProtocol, UpstreamProtocolOptions};
 
 use super::field_cursor::{FieldCursor, unsupported};
 use super::value::duration;
 use crate::encode::KIB;
+use crate::proto::hcm::http_connection_manager::UpgradeConfig;
 use crate::proto::{self, PreserveCaseFormatterConfig, core, protobuf};
 
 /// The fields of a connection manager that limit its connections.
 pub(super) struct DownstreamFields {
     pub(super) common: Option<core::HttpProtocolOptions>,
     pub(super) http1: Option<core::Http1ProtocolOptions>,
+    pub(super) http2: Option<core::Http2ProtocolOptions>,
+    pub(super) upgrade_configs: Vec<UpgradeConfig>,
     pub(super) max_request_headers_kb: Option<protobuf::UInt32Value>,
     pub(super) request_headers_timeout: Option<protobuf::Duration>,
     pub(super) stream_idle_timeout: Option<protobuf::Duration>,
@@ -26,6 +29,8 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
     let DownstreamFields {
         common,
         http1: http1_options,
+        http2: http2_options,
+        upgrade_configs,
         max_request_headers_kb,
         request_headers_timeout,
         stream_idle_timeout,
@@ -39,6 +44,8 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
     // All of them before the first `?`: every rejection is reported.
     let connection = connection_options(common, defaults.idle_timeout, &at);
     let preserve_header_case = http1(http1_options.unwrap_or_default(), &cursor.field("http_protocol_options"));
+    http2(http2_options.unwrap_or_default(), &cursor.field("http2_protocol_options"));
+    let upgrades = upgrades(upgrade_configs, &cursor.field("upgrade_configs"));
     let bytes = head_bytes(max_request_headers_kb, &cursor.field("max_request_headers_kb"));
     let head_timeout_at = cursor.field("request_headers_timeout");
     let head_timeout = match request_headers_timeout {
@@ -60,6 +67,7 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
         stream_idle_timeout: stream_idle_timeout?.0,
         idle_timeout,
         max_age,
+        upgrades: upgrades?.into(),
     })
 }
 
@@ -69,6 +77,39 @@ pub(super) fn upstream(
     cursor: &FieldCursor<'_>,
 ) -> Option<UpstreamProtocolOptions> {
     connection_options(options, UpstreamProtocolOptions::default().idle_timeout, cursor)
+}
+
+/// Decodes the protocols that requests may switch to.
+fn upgrades(configs: Vec<UpgradeConfig>, cursor: &FieldCursor<'_>) -> Option<Vec<UpgradeProtocol>> {
+    if configs.len() > MAX_UPGRADES {
+        return cursor.reject_value("has too many entries", &format!("{MAX_UPGRADES} at most"));
+    }
+    let mut upgrades = Vec::with_capacity(configs.len());
+    let mut is_valid = true;
+    for (index, config) in configs.into_iter().enumerate() {
+        let cursor = cursor.entry(index);
+        let UpgradeConfig { upgrade_type, filters, enabled } = config;
+        unsupported!(cursor; filters);
+        if enabled.is_some_and(|enabled| !enabled.value) {
+            continue;
+        }
+        match UpgradeProtocol::new(&upgrade_type) {
+            Some(protocol) => upgrades.push(protocol),
+            None => {
+                cursor.field("upgrade_type").reject("is no protocol to switch to", "a token such as `websocket`");
+                is_valid = false;
+            }
+        }
+    }
+    is_valid.then_some(upgrades)
+}
+
+/// Decodes the options of an HTTP/2 codec. The proxy always accepts extended CONNECT.
+pub(super) fn http2(options: core::Http2ProtocolOptions, cursor: &FieldCursor<'_>) {
+    let allow_connect = options.allow_connect;
+    if options != (core::Http2ProtocolOptions { allow_connect, ..core::Http2ProtocolOptions::default() }) {
+        cursor.reject("has options", "the proxy has its own; leave out all but `allow_connect`");
+    }
 }
 
 /// Decodes the options of an HTTP/1 codec. Returns true if the names of headers are forwarded as sent.

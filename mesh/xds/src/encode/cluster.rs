@@ -90,10 +90,10 @@ fn protocol_options(cluster: &Cluster) -> upstream_http::HttpProtocolOptions {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
 
-    use super::protocol_options::http1;
+    use super::protocol_options::{http1, http2};
     let config = match cluster.protocol {
         UpstreamProtocol::Http1 => ProtocolConfig::HttpProtocolOptions(http1(cluster.options.preserve_header_case)),
-        UpstreamProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()),
+        UpstreamProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(http2()),
     };
     let explicit = ExplicitHttpConfig { protocol_config: Some(config) };
     upstream_http::HttpProtocolOptions {

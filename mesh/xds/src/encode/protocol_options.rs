@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use weir_model::{DownstreamProtocolOptions, HeadLimits, UpstreamProtocolOptions};
+use weir_model::{DownstreamProtocolOptions, HeadLimits, UpgradeProtocol, UpstreamProtocolOptions};
 
 use super::{duration, uint32_value};
 use crate::proto::{PreserveCaseFormatterConfig, core, hcm, pack, protobuf};
@@ -29,7 +29,12 @@ pub(super) fn downstream(
         stream_idle_timeout,
         idle_timeout,
         max_age,
+        ref upgrades,
     } = *options;
+    let upgrade = |protocol: &UpgradeProtocol| hcm::http_connection_manager::UpgradeConfig {
+        upgrade_type: protocol.as_str().to_owned(),
+        ..hcm::http_connection_manager::UpgradeConfig::default()
+    };
     hcm::HttpConnectionManager {
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             idle_timeout: Some(optional(idle_timeout)),
@@ -39,6 +44,9 @@ pub(super) fn downstream(
             ..core::HttpProtocolOptions::default()
         }),
         http_protocol_options: preserve_header_case.then(|| http1(true)),
+        // RFC 8441: upgrades of HTTP/2.
+        http2_protocol_options: (!upgrades.is_empty()).then(http2),
+        upgrade_configs: upgrades.iter().map(upgrade).collect(),
         max_request_headers_kb: Some(uint32_value(bytes / KIB)),
         request_headers_timeout: Some(duration(head_timeout)),
         stream_idle_timeout: Some(optional(stream_idle_timeout)),
@@ -78,6 +86,11 @@ pub(super) fn http1(preserve_header_case: bool) -> core::Http1ProtocolOptions {
         header_key_format: Some(HeaderKeyFormat { header_format: Some(HeaderFormat::StatefulFormatter(formatter)) }),
         ..core::Http1ProtocolOptions::default()
     }
+}
+
+/// Encodes the options of an HTTP/2 codec: extended CONNECT (RFC 8441), with which requests switch to another protocol.
+pub(super) fn http2() -> core::Http2ProtocolOptions {
+    core::Http2ProtocolOptions { allow_connect: true, ..core::Http2ProtocolOptions::default() }
 }
 
 /// Encodes a timeout that 0 disables.

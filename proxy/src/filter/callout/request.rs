@@ -135,7 +135,7 @@ pub(crate) fn http_request(call: &HttpCall<'_>) -> Option<UpstreamRequest> {
     }
     let body = request_body(call)?;
     let (method, authority, path) = (method?, authority?, path?);
-    Some(UpstreamRequest { method, scheme: "http", authority, path, headers, sent_names: None, body })
+    Some(UpstreamRequest { method, scheme: "http", authority, path, headers, sent_names: None, upgrade: None, body })
 }
 
 /// Returns the body of a call, followed by its trailers if it has any. `None` if a trailer is invalid.
@@ -216,6 +216,7 @@ impl GrpcTarget {
             path: PathAndQuery::try_from(&path[..]).ok()?,
             headers,
             sent_names: None,
+            upgrade: None,
             body,
         })
     }
