@@ -15,6 +15,7 @@ use http::{Method, Request, Uri};
 use http_body::Body as _;
 
 use super::pool::ReusePolicy;
+use super::request_target::RequestTarget;
 use crate::body::Body;
 use crate::incoming::InformationalSink;
 use crate::limits::MAX_ATTEMPTS;
@@ -108,10 +109,11 @@ pub(super) struct ReplayableRequest {
 }
 
 impl ReplayableRequest {
-    /// Copies a request. Returns `None` if its method is not idempotent, or if it has a body, which can be read only
-    /// once.
+    /// Copies a request. Returns `None` if its method is not idempotent, if it has a body, which can be read only once,
+    /// and for a callout whose target is no path.
     pub(super) fn from_request(request: &Request<Body>) -> Option<Self> {
-        if !is_idempotent(request.method()) || !request.body().is_end_stream() {
+        let has_target = request.extensions().get::<RequestTarget>().is_some();
+        if !is_idempotent(request.method()) || !request.body().is_end_stream() || has_target {
             return None;
         }
         let headers = PackedHeaders::new(request.headers());

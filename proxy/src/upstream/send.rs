@@ -21,6 +21,7 @@ use weir_model::UpstreamProtocol;
 pub(crate) use super::attempt::Lease;
 use super::attempt::{AttemptError, attempt};
 use super::cluster::Cluster;
+use super::request_target::RequestTarget;
 use super::retry::RetryState;
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
@@ -54,6 +55,8 @@ pub(crate) struct SendOptions {
     pub(crate) expects_continue: bool,
     /// The receiver of informational responses. Without it they are dropped.
     pub(crate) informational: Option<Rc<dyn InformationalSink>>,
+    /// The target in place of the path. Without effect over HTTP/2.
+    pub(crate) target: Option<RequestTarget>,
 }
 
 /// A response from an upstream, whose body is still to be read.
@@ -180,6 +183,9 @@ fn build_request(
     *request.headers_mut() = headers;
     if let Some(names) = sent_names {
         request.extensions_mut().insert(names);
+    }
+    if let Some(target) = &options.target {
+        request.extensions_mut().insert(target.clone());
     }
     Ok(request)
 }
