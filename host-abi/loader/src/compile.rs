@@ -147,7 +147,8 @@ pub struct CompileRequest {
 /// # Errors
 /// The text is no duration, or out of bounds; the message is for the command line.
 pub fn parse_compile_timeout(text: &str) -> Result<Duration, String> {
-    let GatewayDuration(timeout) = text.parse().map_err(|error: UnitError| format!("{}; {}", error.reason, error.hint))?;
+    let GatewayDuration(timeout) =
+        text.parse().map_err(|error: UnitError| format!("{}; {}", error.reason, error.hint))?;
     if !(MIN_COMPILE_TIMEOUT..=MAX_COMPILE_TIMEOUT).contains(&timeout) {
         let (least, most) = (GatewayDuration(MIN_COMPILE_TIMEOUT), GatewayDuration(MAX_COMPILE_TIMEOUT));
         return Err(format!("{} is out of range: {least} to {most}", GatewayDuration(timeout)));

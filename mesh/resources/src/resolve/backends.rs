@@ -71,7 +71,8 @@ pub(crate) fn check_filter_clusters(objects: &ObjectIndex<'_>, errors: &mut Refe
             let Some(Resource::ServiceEntry(service)) = &objects.document(index).resource else { continue };
             match service.ports.iter().find(|port| port.port == cluster.port) {
                 Some(port) if port.is_tcp => {
-                    let reason = format!("port {} of ServiceEntry {} is for TCP only", port.port, quoted(&cluster.name));
+                    let reason =
+                        format!("port {} of ServiceEntry {} is for TCP only", port.port, quoted(&cluster.name));
                     errors.add(document, &at.field("port"), reason, "callouts use HTTP: name another port");
                 }
                 Some(_) => {}

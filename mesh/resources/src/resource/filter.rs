@@ -10,8 +10,8 @@ use weir_model::{BundleName, FailurePolicy, HeaderPause, ModuleSource, PluginCap
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
 use crate::resource::filter_limits::{PartialLimits, check_allow, check_limits, check_recycling};
-use crate::resource::id::ObjectId;
 use crate::resource::filter_vm::{CheckedVm, VmReferences, check_vm};
+use crate::resource::id::ObjectId;
 use crate::resource::secret_ref::{SecretTemplate, SecretUse};
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, renamed_service_hint, service_group};
 use crate::spec::{

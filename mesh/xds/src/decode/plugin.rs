@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use prost::Message;
 use weir_model::limits::{
-    MAX_CLUSTER_ALIAS_BYTES, MAX_CLUSTER_ALIASES,    MAX_PLUGIN_BODY_BYTES, MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CALLOUTS, MAX_PLUGIN_CONFIGURATION_BYTES, MAX_PLUGIN_CPU,
-    MAX_PLUGIN_ENVIRONMENT, MAX_PLUGIN_HEAD_BYTES, MAX_PLUGIN_LOG_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_METRICS,
-    MAX_PLUGIN_SHARED_BYTES, MAX_PLUGIN_START_TIME, MAX_PLUGIN_TABLE_ELEMENTS, MIN_PLUGIN_MEMORY_BYTES,
+    MAX_CLUSTER_ALIAS_BYTES, MAX_CLUSTER_ALIASES, MAX_PLUGIN_BODY_BYTES, MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CALLOUTS,
+    MAX_PLUGIN_CONFIGURATION_BYTES, MAX_PLUGIN_CPU, MAX_PLUGIN_ENVIRONMENT, MAX_PLUGIN_HEAD_BYTES,
+    MAX_PLUGIN_LOG_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_METRICS, MAX_PLUGIN_SHARED_BYTES, MAX_PLUGIN_START_TIME,
+    MAX_PLUGIN_TABLE_ELEMENTS, MIN_PLUGIN_MEMORY_BYTES,
 };
 use weir_model::{
-    ByteSize, ClusterAliases, ClusterName, FailurePolicy, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin, PluginCapabilities,
-    PluginLimits, PluginName, PluginRole, RecyclePolicy, Rejection, RemoteModule, ResourceId, ResourceKind, VmConfig,
+    ByteSize, ClusterAliases, ClusterName, FailurePolicy, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin,
+    PluginCapabilities, PluginLimits, PluginName, PluginRole, RecyclePolicy, Rejection, RemoteModule, ResourceId,
+    ResourceKind, VmConfig,
 };
 
 use super::decode_resource;

@@ -68,10 +68,7 @@ pub(crate) fn http_request(call: &HttpCall<'_>, protocol: UpstreamProtocol) -> R
 }
 
 /// Returns the path of a request, or the target in its place, which only an HTTP/1.1 endpoint can receive.
-fn target(
-    bytes: &[u8],
-    protocol: UpstreamProtocol,
-) -> Result<(PathAndQuery, Option<RequestTarget>), InvalidCallout> {
+fn target(bytes: &[u8], protocol: UpstreamProtocol) -> Result<(PathAndQuery, Option<RequestTarget>), InvalidCallout> {
     let target = RequestTarget::new(bytes).map_err(|byte| {
         InvalidCallout(match byte {
             Some(byte) => format!("the byte 0x{byte:02x} in :path would end it; percent-encode it"),
@@ -190,7 +187,8 @@ mod tests {
 
     #[test]
     fn every_target_is_unchanged_or_rejected() {
-        for bytes in [&b"/"[..], b"/a?b", b"*", b"x", b"http://a/b?c#d", b"?q", b"/a#f", b"/<", b"/\xff", b"/a b", b""] {
+        for bytes in [&b"/"[..], b"/a?b", b"*", b"x", b"http://a/b?c#d", b"?q", b"/a#f", b"/<", b"/\xff", b"/a b", b""]
+        {
             for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
                 let Ok((path, target)) = target(bytes, protocol) else { continue };
                 let sent = target.as_ref().map_or(path.as_str().as_bytes(), RequestTarget::as_bytes);

@@ -20,8 +20,8 @@ mod request; // Admitted callouts, the clusters that they may go to, and request
 mod http; // Requests of HTTP callouts.
 mod grpc; // gRPC framing, events and sent messages.
 
-pub(crate) use grpc::{FrameDecoder, GrpcEvent, GrpcSendStream, GrpcStatus, encode_frame};
 pub(crate) use self::http::{CalloutRequest, http_request};
+pub(crate) use grpc::{FrameDecoder, GrpcEvent, GrpcSendStream, GrpcStatus, encode_frame};
 pub(crate) use request::{
     CalloutResponse, ClusterMap, GrpcCallout, GrpcTarget, HttpCallout, UnknownCluster, allowed_cluster,
 };

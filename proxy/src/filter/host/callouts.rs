@@ -10,8 +10,8 @@ use weir_host_abi::{EndOfStream, Status};
 use super::scope::ProxyHost;
 use crate::body::Body;
 use crate::filter::callout::{
-    CalloutKind, CalloutPermit, CalloutRequest, GrpcCallout, GrpcSendError, GrpcSendStream, GrpcTarget, HttpCallout, UnknownCluster,
-    allowed_cluster, encode_frame, http_request,
+    CalloutKind, CalloutPermit, CalloutRequest, GrpcCallout, GrpcSendError, GrpcSendStream, GrpcTarget, HttpCallout,
+    UnknownCluster, allowed_cluster, encode_frame, http_request,
 };
 use crate::filter::instance::Effect;
 use crate::limits::{MAX_CALLOUT_REQUEST_BYTES, MAX_CALLOUT_TIMEOUT, MAX_HOST_BYTES};
