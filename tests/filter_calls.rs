@@ -191,16 +191,16 @@ async fn callout_trailers_reach_http1_endpoint() {
 }
 
 /// Returns a hostcall that sends a local reply with one header.
-fn reply(status: u16, header: (&str, &str)) -> String {
-    format!("proxy_send_local_response {status} \"\" \"text of {status}\" {} -1", pairs(&[header]))
+fn reply(status: u16, name: &str, value: &str) -> String {
+    format!("proxy_send_local_response {status} \"\" \"text of {status}\" {} -1", pairs(&[(name, value)]))
 }
 
 #[tokio::test]
 async fn reply_to_own_reply_replaces_it() {
     let script = format!(
         "/x request_headers {}\n/x request_headers return 1\n/x response_headers {}\n/x response_headers return 1\n",
-        reply(552, ("x-a", "1")),
-        reply(553, ("x-b", "2"))
+        reply(552, "x-a", "1"),
+        reply(553, "x-b", "2")
     );
     let (origin, proxy) = proxy_with(&script, |more| more).await;
     let mut wire = RawConnection::connect(proxy.address().await).await;
@@ -218,7 +218,7 @@ async fn reply_to_own_reply_replaces_it() {
 
 #[tokio::test]
 async fn reply_with_unknown_status_has_no_reason_phrase() {
-    let script = format!("/x request_headers {}\n/x request_headers return 1\n", reply(552, ("x-a", "1")));
+    let script = format!("/x request_headers {}\n/x request_headers return 1\n", reply(552, "x-a", "1"));
     let (_origin, proxy) = proxy_with(&script, |more| more).await;
     let mut wire = RawConnection::connect(proxy.address().await).await;
     wire.send("GET /x HTTP/1.1\r\nhost: a\r\n\r\n").await;
