@@ -16,6 +16,9 @@ mod upgrades; // WebSockets and other protocols that a request switches to.
 mod failures; // Upstream and downstream failures: statuses, response flags, faults.
 mod filters; // Filters that edit requests and responses.
 mod filter_pause; // Filters that pause a stream.
+#[path = "conformance/probe_script.rs"]
+mod probe_script; // The script and log of the probe.
+mod filter_calls; // Hostcalls that modules of other makers make.
 mod filter_failures; // Filters that fail.
 mod isolation; // One VM per request, VM recycling, limits of filters.
 mod shared_vm; // One VM for several filters, singleton filters, log filters.

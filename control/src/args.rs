@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use weir_loader::{CompileRequest, cache_folder};
+use weir_loader::limits::DEFAULT_COMPILE_TIMEOUT;
+use weir_loader::{CompileRequest, cache_folder, parse_compile_timeout};
 use weir_model::{ClusterName, GatewayDuration, TrustDomain, UnitError, is_loopback_host, state_dir};
 
 use crate::app::{Bootstrap, LogFormat};
@@ -38,6 +39,9 @@ enum CommandArgs {
         /// Folder of compiled modules
         #[arg(long, value_name = "DIR")]
         cache: PathBuf,
+        /// Time for compiling it, 1s to 1h [default: 1m]
+        #[arg(long, value_name = "DURATION", value_parser = parse_compile_timeout)]
+        compile_timeout: Option<Duration>,
     },
     /// Writes a backup of the store and of the CA's roots to a file; a folder must not be in use (`weir backup` asks a
     /// running control plane)
@@ -182,6 +186,9 @@ struct RunArgs {
     /// folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Time for compiling one module, 1s to 1h; three quarters of it as CPU time [default: 1m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_compile_timeout)]
+    compile_timeout: Option<Duration>,
     /// Public keys (PEM, Ed25519) of trusted bundle signers [default: every bundle is trusted, signed or not]
     #[arg(long, value_name = "FILE")]
     trusted_signers: Option<PathBuf>,
@@ -206,7 +213,10 @@ impl CommandLine {
     /// A flag is invalid; the text is one line.
     pub fn action(self) -> Result<Command, String> {
         match self.command {
-            Some(CommandArgs::Compile { module, cache }) => Ok(Command::Compile(CompileRequest { module, cache })),
+            Some(CommandArgs::Compile { module, cache, compile_timeout }) => {
+                let timeout = compile_timeout.unwrap_or(DEFAULT_COMPILE_TIMEOUT);
+                Ok(Command::Compile(CompileRequest { module, cache, timeout }))
+            }
             Some(CommandArgs::Backup { store, file }) => {
                 Ok(Command::Maintain(MaintenanceTask::BackUp { store: store.options(false)?, file }))
             }
@@ -319,6 +329,7 @@ impl RunArgs {
             module_cluster: self.module_cluster,
             plugins: self.plugins.or_else(beside_program).unwrap_or_else(|| PathBuf::from("plugins")),
             cache: cache_folder(self.cache)?,
+            compile_timeout: self.compile_timeout.unwrap_or(DEFAULT_COMPILE_TIMEOUT),
             trusted_signers: match &self.trusted_signers {
                 None => TrustedSigners::default(),
                 Some(path) => TrustedSigners::read(path)?,

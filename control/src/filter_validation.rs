@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::mem::take;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -81,14 +82,15 @@ impl From<ModuleLoadError> for FilterError {
 
 impl From<StartFailure> for FilterError {
     fn from(StartFailure { plugin: _, field, reason, hint }: StartFailure) -> Self {
-        Self { field, reason, hint: hint.to_owned() }
+        Self { field, reason, hint }
     }
 }
 
 impl FilterValidator {
-    /// Returns a validator without modules. Compiled modules are cached in the folder `cache`.
-    pub fn new(cache: PathBuf) -> Self {
-        let compiler = CompilerProcess::this_program();
+    /// Returns a validator without modules. Compiled modules are cached in the folder `cache`; compiling one takes at most
+    /// `compile_timeout`.
+    pub fn new(cache: PathBuf, compile_timeout: Duration) -> Self {
+        let compiler = CompilerProcess::this_program(compile_timeout);
         Self {
             cache,
             compiler,

@@ -41,6 +41,40 @@ impl FailureKind {
     }
 }
 
+/// A resource of a VM with a configurable limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitedResource {
+    /// Linear memory, in bytes.
+    Memory,
+    /// Elements of all tables.
+    TableElements,
+}
+
+/// A growth that a limit has rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RejectedGrowth {
+    /// The resource.
+    pub resource: LimitedResource,
+    /// The amount after the growth.
+    pub needed: usize,
+    /// The limit.
+    pub limit: usize,
+}
+
+impl fmt::Display for RejectedGrowth {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { needed, limit, .. } = self;
+        match self.resource {
+            LimitedResource::Memory => {
+                write!(formatter, "it needs {} KiB of memory, and the limit is {} KiB", needed >> 10, limit >> 10)
+            }
+            LimitedResource::TableElements => {
+                write!(formatter, "it needs {needed} table elements, and the limit is {limit}")
+            }
+        }
+    }
+}
+
 /// A call into a guest that did not return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -52,30 +86,36 @@ pub struct Failure {
     pub message: String,
     /// The guest's call stack, innermost function first, demangled; empty when no guest function was running.
     pub backtrace: Vec<String>,
+    /// The growth of memory or tables that a limit rejected before the failure, and that may have caused it.
+    pub rejected_growth: Option<RejectedGrowth>,
 }
 
 impl Failure {
     /// Creates the failure of a call into a dead VM.
     pub(crate) fn dead(callback: &'static str) -> Self {
         let message = "an earlier failure stopped this VM".to_owned();
-        Self { kind: FailureKind::Dead, callback, message, backtrace: Vec::new() }
+        Self { kind: FailureKind::Dead, callback, message, backtrace: Vec::new(), rejected_growth: None }
     }
 
     /// Creates the failure of a call for a context that is not in this VM. The VM stays alive.
     pub(crate) fn no_context(callback: &'static str, context: ContextId) -> Self {
         let message = format!("context {context} is not live in this VM");
-        Self { kind: FailureKind::Dead, callback, message, backtrace: Vec::new() }
+        Self { kind: FailureKind::Dead, callback, message, backtrace: Vec::new(), rejected_growth: None }
     }
 
-    /// Converts a wasmtime error. `growth_rejected` is true if a memory or table growth failed during the call.
-    pub(crate) fn from_engine(error: &wasmtime::Error, callback: &'static str, growth_rejected: bool) -> Self {
+    /// Converts a wasmtime error. `rejected_growth` is the growth of memory or tables that was rejected during the call.
+    pub(crate) fn from_engine(
+        error: &wasmtime::Error,
+        callback: &'static str,
+        rejected_growth: Option<RejectedGrowth>,
+    ) -> Self {
         let (kind, message) = classify(error);
-        let kind = if growth_rejected && matches!(kind, FailureKind::Trap | FailureKind::AbiViolation) {
-            FailureKind::OutOfMemory
-        } else {
-            kind
+        let may_be_caused = matches!(kind, FailureKind::Trap | FailureKind::AbiViolation | FailureKind::Exit);
+        let (kind, message) = match rejected_growth.filter(|_| may_be_caused) {
+            Some(growth) => (FailureKind::OutOfMemory, format!("{message}; {growth}")),
+            None => (kind, message),
         };
-        Self { kind, callback, message, backtrace: backtrace(error) }
+        Self { kind, callback, message, backtrace: backtrace(error), rejected_growth }
     }
 }
 

@@ -57,7 +57,7 @@ pub use abi::status::Status;
 pub use cache::{CacheError, ModuleCache};
 pub use context_table::ContextTable;
 pub use engine::{Engine, EngineError};
-pub use failure::{Failure, FailureKind};
+pub use failure::{Failure, FailureKind, LimitedResource, RejectedGrowth};
 pub use host::{EndOfStream, Host};
 pub use interface::Exports;
 pub use limits::Limits;

@@ -34,9 +34,9 @@ pub const MAX_PAIRS: u32 = 1024;
 /// Default limit of a VM's linear memory in bytes. Filters with a garbage collector need some 10 MiB.
 pub const DEFAULT_MEMORY: usize = 16 << 20;
 
-/// Default limit of the table elements of a VM, over all tables. One element is one function pointer; large Go modules
-/// have 10,000.
-pub const DEFAULT_TABLE_ELEMENTS: usize = 20_000;
+/// Default limit of the table elements of a VM, over all tables. One element is one function pointer, of 8 bytes; large
+/// Go modules have 20,000.
+pub const DEFAULT_TABLE_ELEMENTS: usize = 100_000;
 
 /// Tables of one VM. Compilers emit one; the rest is slack.
 pub const MAX_TABLES: usize = 8;

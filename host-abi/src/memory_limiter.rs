@@ -6,6 +6,7 @@
 
 use wasmtime::ResourceLimiter;
 
+use crate::failure::{LimitedResource, RejectedGrowth};
 use crate::limits::MAX_TABLES;
 
 /// Limits of a VM's memory and table elements, with what the tables use.
@@ -14,29 +15,30 @@ pub(crate) struct MemoryLimiter {
     memory: usize,
     table_elements: usize,
     elements_used: usize,
-    rejected: bool,
+    rejected: Option<RejectedGrowth>,
 }
 
 impl MemoryLimiter {
     pub(crate) const fn new(memory: usize, table_elements: usize) -> Self {
-        Self { memory, table_elements, elements_used: 0, rejected: false }
+        Self { memory, table_elements, elements_used: 0, rejected: None }
     }
 
-    /// Returns whether a growth was rejected since the start of the call.
-    pub(crate) const fn rejected_growth(&self) -> bool {
+    /// Returns the last growth that was rejected since the start of the call.
+    pub(crate) const fn rejected_growth(&self) -> Option<RejectedGrowth> {
         self.rejected
     }
 
     /// Resets the record at the start of a call.
     pub(crate) const fn begin(&mut self) {
-        self.rejected = false;
+        self.rejected = None;
     }
 }
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if desired > self.memory {
-            self.rejected = true;
+            let limit = self.memory;
+            self.rejected = Some(RejectedGrowth { resource: LimitedResource::Memory, needed: desired, limit });
             return Ok(false);
         }
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
@@ -45,7 +47,8 @@ impl ResourceLimiter for MemoryLimiter {
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let used = self.elements_used.saturating_add(desired.saturating_sub(current));
         if used > self.table_elements {
-            self.rejected = true;
+            let limit = self.table_elements;
+            self.rejected = Some(RejectedGrowth { resource: LimitedResource::TableElements, needed: used, limit });
             return Ok(false);
         }
         if maximum.is_some_and(|maximum| desired > maximum) {

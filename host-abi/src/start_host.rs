@@ -14,6 +14,7 @@ use crate::abi::pairs::Pairs;
 use crate::abi::property::PropertyValue;
 use crate::abi::status::Status;
 use crate::abi::stream::StreamKind;
+use crate::failure::{LimitedResource, RejectedGrowth};
 use crate::host::{BufferRange, Host, HttpCall, LocalReply};
 use crate::limits::{MAX_QUEUES, MAX_START_LOG_BYTES};
 use crate::plugin::Plugin;
@@ -43,7 +44,7 @@ pub struct StartFailure {
     /// Description of the failure, with the guest's log.
     pub reason: String,
     /// Advice for the operator.
-    pub hint: &'static str,
+    pub hint: String,
 }
 
 /// A started VM.
@@ -69,7 +70,12 @@ pub fn start(mut host: StartHost) -> Result<StartedVm, StartFailure> {
 }
 
 fn start_failure(error: &StartError, guest_log: &str) -> StartFailure {
+    let rejected_growth = match error {
+        StartError::Failed { failure, .. } => failure.rejected_growth,
+        StartError::Rejected { .. } | StartError::OutOfResources(_) => None,
+    };
     let (field, hint) = match error {
+        StartError::Failed { .. } if rejected_growth.is_some() => ("limits", ""),
         StartError::Failed { step: StartStep::Configure, .. }
         | StartError::Rejected { step: StartStep::Configure, .. } => {
             ("configuration", "check it against the filter's README")
@@ -84,7 +90,16 @@ fn start_failure(error: &StartError, guest_log: &str) -> StartFailure {
         StartError::Failed { plugin, .. } | StartError::Rejected { plugin, .. } => *plugin,
         StartError::OutOfResources(_) => 0,
     };
+    let hint = rejected_growth.map_or_else(|| hint.to_owned(), growth_hint);
     StartFailure { plugin, field, reason, hint }
+}
+
+/// Returns the setting that allows a growth. A guest with a garbage collector may need more afterwards.
+fn growth_hint(growth: RejectedGrowth) -> String {
+    match growth.resource {
+        LimitedResource::Memory => format!("set `limits.memory` to {}Mi or more", growth.needed.div_ceil(1 << 20)),
+        LimitedResource::TableElements => format!("set `limits.tableElements` to {} or more", growth.needed),
+    }
 }
 
 impl StartHost {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use weir_loader::cache_folder;
+use weir_loader::limits::DEFAULT_COMPILE_TIMEOUT;
+use weir_loader::{cache_folder, parse_compile_timeout};
 use weir_model::net::is_loopback_host;
 use weir_model::{GatewayDuration, ListenerName};
 
@@ -63,7 +64,7 @@ struct RunArgs {
     #[arg(long, value_name = "FILE")]
     admin_address_path: Option<PathBuf>,
     #[command(flatten)]
-    folders: FolderArgs,
+    modules: ModuleArgs,
     /// Format of the log on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormatArg,
@@ -79,13 +80,16 @@ struct RunArgs {
 }
 
 #[derive(Debug, Args)]
-struct FolderArgs {
+struct ModuleArgs {
     /// Folder of compiled modules [default: weir in the user's cache folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Folder of shipped modules [default: plugins beside this program]
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
+    /// Time for compiling one module, 1s to 1h; three quarters of it as CPU time [default: 1m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_compile_timeout)]
+    compile_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -93,7 +97,7 @@ struct ValidateArgs {
     /// File or folder of resources
     path: PathBuf,
     #[command(flatten)]
-    folders: FolderArgs,
+    modules: ModuleArgs,
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +154,9 @@ struct CompileArgs {
     /// Folder of compiled modules [default: weir in the user's cache folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Time for compiling it, 1s to 1h [default: 1m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_compile_timeout)]
+    compile_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -180,12 +187,15 @@ impl CommandLine {
         Ok(match self.command {
             Some(CommandArgs::Validate(args)) => Command::Validate(ValidateOptions {
                 config: args.path,
-                cache: args.folders.cache()?,
-                plugins: args.folders.plugins(),
+                cache: args.modules.cache()?,
+                plugins: args.modules.plugins(),
+                compile_timeout: args.modules.compile_timeout(),
             }),
             Some(CommandArgs::Compile(args)) => {
-                let folders = FolderArgs { cache: args.cache, plugins: None };
-                Command::Compile(CompileOptions { module: args.module, cache: folders.cache()? })
+                let CompileArgs { module, cache, compile_timeout } = args;
+                let modules = ModuleArgs { cache, plugins: None, compile_timeout };
+                let compile_timeout = modules.compile_timeout();
+                Command::Compile(CompileOptions { module, cache: modules.cache()?, compile_timeout })
             }
             Some(CommandArgs::Agent(args)) => Command::Agent(args.options()?),
             None => Command::Run(Box::new(self.run.bootstrap()?)),
@@ -236,8 +246,9 @@ impl RunArgs {
             workers,
             admin: self.admin,
             admin_address_path: self.admin_address_path,
-            cache: self.folders.cache()?,
-            plugins: self.folders.plugins(),
+            cache: self.modules.cache()?,
+            plugins: self.modules.plugins(),
+            compile_timeout: self.modules.compile_timeout(),
             log_format: self.log_format.into(),
             access_log: Some(self.access_log).filter(|path| path.as_os_str() != "-"),
             binds: self.bind.into_iter().collect(),
@@ -246,9 +257,13 @@ impl RunArgs {
     }
 }
 
-impl FolderArgs {
+impl ModuleArgs {
     fn cache(&self) -> Result<PathBuf, String> {
         cache_folder(self.cache.clone())
+    }
+
+    fn compile_timeout(&self) -> Duration {
+        self.compile_timeout.unwrap_or(DEFAULT_COMPILE_TIMEOUT)
     }
 
     fn plugins(&self) -> PathBuf {
@@ -409,6 +424,8 @@ mod tests {
             (&["--xds", "https://a:1,http://127.0.0.1:1", "--gateway", "a/b"], "use https://, or none"),
             (&["--xds", "http://127.0.0.1:1", "--node", "a b"], "plain characters"),
             (&["validate"], "<PATH>"),
+            (&["--config", "a", "--compile-timeout", "0s"], "1s to 1h"),
+            (&["--config", "a", "--compile-timeout", "2h"], "1s to 1h"),
         ] {
             let error = parse(arguments).unwrap_err();
             assert!(error.contains(expected), "{arguments:?}: {error}");
@@ -419,7 +436,9 @@ mod tests {
     fn subcommands_are_converted_to_options() {
         let Ok(Command::Validate(options)) = parse(&["validate", "conf", "--cache", "/c"]) else { panic!("valid") };
         assert_eq!((options.config, options.cache), (PathBuf::from("conf"), PathBuf::from("/c")));
-        let Ok(Command::Compile(options)) = parse(&["compile", "--cache", "/c", "-"]) else { panic!("valid") };
+        let compile = ["compile", "--cache", "/c", "--compile-timeout", "5m", "-"];
+        let Ok(Command::Compile(options)) = parse(&compile) else { panic!("valid") };
         assert_eq!((options.module, options.cache), (PathBuf::from("-"), PathBuf::from("/c")));
+        assert_eq!(options.compile_timeout, Duration::from_secs(300));
     }
 }

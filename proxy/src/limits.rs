@@ -80,6 +80,10 @@ pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// HTTP/2 flow-control window of a connection, in bytes. Envoy's recommendation for an edge proxy.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// Frames of a body that pass the filters before its head is sent. A body of one frame is the usual one; a filter that
+/// discards what it gets must not occupy the worker.
+pub(crate) const MAX_READ_AHEAD_FRAMES: usize = 16;
+
 /// Bytes in a direction's output buffer above which its source is not read. One chunk of hyper's.
 pub(crate) const OUTPUT_HIGH_WATERMARK_BYTES: usize = 64 * 1024;
 

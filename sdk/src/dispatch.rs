@@ -64,6 +64,14 @@ impl<F: HttpFilter> RootContext for PluginContext<F> {
         }
     }
 
+    /// Logs a stream for which the host creates no context: the filter is an access logger (`phase: Log`; Envoy's
+    /// `envoy.access_loggers.wasm`). The new filter has seen no request.
+    fn on_log(&mut self) {
+        if let Some(config) = &self.config {
+            F::new(config).on_log(&stream_end());
+        }
+    }
+
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
         let filter = self.config.as_ref().map(F::new);
         Some(Box::new(StreamContext { filter, calls: Vec::new() }))
@@ -72,6 +80,10 @@ impl<F: HttpFilter> RootContext for PluginContext<F> {
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
+}
+
+fn stream_end() -> StreamEnd {
+    StreamEnd { request: RequestHeaders::new(true), response: ResponseHeaders::new(true) }
 }
 
 fn start_ticking(period: Duration) {
@@ -182,9 +194,8 @@ impl<F: HttpFilter> HttpContext for StreamContext<F> {
     }
 
     fn on_log(&mut self) {
-        let end = StreamEnd { request: RequestHeaders::new(true), response: ResponseHeaders::new(true) };
         if let Some(filter) = &mut self.filter {
-            filter.on_log(&end);
+            filter.on_log(&stream_end());
         }
     }
 }

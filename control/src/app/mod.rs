@@ -86,6 +86,8 @@ pub struct Bootstrap {
     pub plugins: PathBuf,
     /// The folder of compiled modules.
     pub cache: PathBuf,
+    /// The time for compiling one module.
+    pub compile_timeout: Duration,
     /// The trusted signers of bundles.
     pub trusted_signers: TrustedSigners,
     /// The file that the bound addresses are written to.
@@ -147,7 +149,7 @@ async fn serve(bootstrap: Bootstrap) -> anyhow::Result<()> {
         store: Arc::clone(&store),
         snapshot_cache: Arc::clone(&snapshot_cache),
         bundles,
-        validator: FilterValidator::new(bootstrap.cache.clone()),
+        validator: FilterValidator::new(bootstrap.cache.clone(), bootstrap.compile_timeout),
         registry,
     })?;
     let files = initial_publish(&bootstrap, &publisher).await?;

@@ -86,7 +86,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(ResourceStore::in_folder(folder.path()).unwrap());
         let bundles = Arc::new(BundleStore::open(Arc::clone(&store), TrustedSigners::default()).unwrap());
-        let validator = FilterValidator::new(folder.path().join("cache"));
+        let validator = FilterValidator::new(folder.path().join("cache"), weir_loader::limits::DEFAULT_COMPILE_TIMEOUT);
         let modules = Arc::new(ModuleStore::new(folder.path().to_owned()));
         let snapshot_cache =
             SnapshotCache::new(modules, ([127, 0, 0, 1], 1).into(), ClusterName::new("modules").unwrap());

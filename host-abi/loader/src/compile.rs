@@ -2,7 +2,7 @@
 //! are never returned to the system. A child process has limits, and its memory is freed when it exits.
 //!
 //! ```text
-//! parent: CompilerProcess::compile ── module on standard input ──► child: PROGRAM compile --cache DIR -
+//! parent: CompilerProcess::compile ── module on standard input ──► child: PROGRAM compile --cache DIR --compile-timeout TIME -
 //!         exit code, one line of JSON on standard output ◄──────── limits itself, compiles, stores in the cache
 //! ```
 //!
@@ -11,6 +11,7 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
@@ -18,16 +19,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use weir_host_abi::limits::MAX_MODULE_BYTES;
 use weir_host_abi::{Engine, Module, ModuleCache, ModuleHash};
+use weir_model::{GatewayDuration, UnitError};
 
 use crate::ModuleLoadError;
 use crate::limits::{
-    COMPILE_CPU_SECONDS, COMPILE_MEMORY_BYTES, COMPILE_NICENESS, COMPILE_TIMEOUT, MAX_COMPILER_MESSAGE_BYTES,
+    COMPILE_MEMORY_BYTES, COMPILE_NICENESS, MAX_COMPILE_TIMEOUT, MAX_COMPILER_MESSAGE_BYTES, MIN_COMPILE_TIMEOUT,
 };
 
 /// Starts the child process that compiles modules.
 #[derive(Debug, Clone)]
 pub struct CompilerProcess {
     program: PathBuf,
+    timeout: Duration,
 }
 
 /// The child's output when the compilation fails.
@@ -38,11 +41,12 @@ struct CompileFailure {
 }
 
 impl CompilerProcess {
-    /// Returns a compiler that runs this program, even if its file was replaced since the start.
-    pub fn this_program() -> Self {
+    /// Returns a compiler that runs this program, even if its file was replaced since the start. `timeout` is the time of
+    /// one compilation.
+    pub fn this_program(timeout: Duration) -> Self {
         let running = Path::new("/proc/self/exe");
         let program = if running.exists() { running.to_owned() } else { std::env::current_exe().unwrap_or_default() };
-        Self { program }
+        Self { program, timeout }
     }
 
     /// Compiles a module into the cache.
@@ -54,6 +58,8 @@ impl CompilerProcess {
             .arg("compile")
             .arg("--cache")
             .arg(cache)
+            .arg("--compile-timeout")
+            .arg(GatewayDuration(self.timeout).to_string())
             .arg("-")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -66,12 +72,12 @@ impl CompilerProcess {
                 "check the process limits of the system",
             )
         })?;
-        match tokio::time::timeout(COMPILE_TIMEOUT, run_child(child, module)).await {
-            Ok(Ok(child_output)) => child_output.into_result(),
+        match tokio::time::timeout(self.timeout, run_child(child, module)).await {
+            Ok(Ok(child_output)) => child_output.into_result(self.timeout),
             Ok(Err(error)) => Err(ModuleLoadError::new(format!("lost the compiler process: {error}"), "")),
             Err(_) => Err(ModuleLoadError::new(
-                format!("does not compile within {} s", COMPILE_TIMEOUT.as_secs()),
-                "make the module smaller",
+                format!("does not compile within {}", GatewayDuration(self.timeout)),
+                "set a longer --compile-timeout, or make the module smaller",
             )),
         }
     }
@@ -105,7 +111,7 @@ async fn read_bounded(from: Option<impl AsyncReadExt + Unpin>, into: &mut Vec<u8
 }
 
 impl ChildOutput {
-    fn into_result(self) -> Result<(), ModuleLoadError> {
+    fn into_result(self, timeout: Duration) -> Result<(), ModuleLoadError> {
         if self.status.success() {
             return Ok(());
         }
@@ -117,7 +123,10 @@ impl ChildOutput {
         let memory = COMPILE_MEMORY_BYTES >> 20;
         Err(ModuleLoadError::new(
             format!("the compiler process failed with {}: {}", self.status, last.trim()),
-            format!("a module may take {memory} MiB and {COMPILE_CPU_SECONDS} s of CPU time to compile"),
+            format!(
+                "a module may take {memory} MiB, and {} s of CPU time with this --compile-timeout, to compile",
+                cpu_seconds(timeout)
+            ),
         ))
     }
 }
@@ -129,12 +138,34 @@ pub struct CompileRequest {
     pub module: PathBuf,
     /// Path of the cache folder.
     pub cache: PathBuf,
+    /// The time of the compilation.
+    pub timeout: Duration,
+}
+
+/// Parses the time of a compilation, from [`MIN_COMPILE_TIMEOUT`] to [`MAX_COMPILE_TIMEOUT`].
+///
+/// # Errors
+/// The text is no duration, or out of bounds; the message is for the command line.
+pub fn parse_compile_timeout(text: &str) -> Result<Duration, String> {
+    let GatewayDuration(timeout) =
+        text.parse().map_err(|error: UnitError| format!("{}; {}", error.reason, error.hint))?;
+    if !(MIN_COMPILE_TIMEOUT..=MAX_COMPILE_TIMEOUT).contains(&timeout) {
+        let (least, most) = (GatewayDuration(MIN_COMPILE_TIMEOUT), GatewayDuration(MAX_COMPILE_TIMEOUT));
+        return Err(format!("{} is out of range: {least} to {most}", GatewayDuration(timeout)));
+    }
+    Ok(timeout)
+}
+
+/// Returns the CPU time of a compilation in seconds, at least 1. Less than the time by the clock, so that the process ends
+/// itself with a reason.
+fn cpu_seconds(timeout: Duration) -> u64 {
+    (timeout.as_secs() * 3 / 4).max(1)
 }
 
 /// Compiles one module into the cache, in the child process. Writes a failure to standard output. Returns true on
 /// success.
 pub fn compile_here(request: &CompileRequest) -> bool {
-    limit_this_process();
+    limit_this_process(request.timeout);
     let Err(failure) = compile_into_cache(request) else { return true };
     let line = serde_json::to_string(&failure).unwrap_or_default();
     // A closed standard output is ignored; the exit code still reports the failure.
@@ -168,11 +199,41 @@ fn read_module(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Limits this process, so that requests have priority and a module that exhausts memory ends this process only.
-fn limit_this_process() {
+fn limit_this_process(timeout: Duration) {
     let bound = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
     // A stricter limit of the environment remains: these calls then fail without harm.
     let _ = rustix::process::setrlimit(Resource::As, bound(COMPILE_MEMORY_BYTES));
-    let _ = rustix::process::setrlimit(Resource::Cpu, bound(COMPILE_CPU_SECONDS));
+    let _ = rustix::process::setrlimit(Resource::Cpu, bound(cpu_seconds(timeout)));
     let _ = rustix::process::setrlimit(Resource::Core, bound(0));
     let _ = rustix::process::nice(COMPILE_NICENESS);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn timeout_has_bounds() {
+        for (text, expected) in [("1s", Some(1)), ("10m", Some(600)), ("1h", Some(3_600))] {
+            assert_eq!(parse_compile_timeout(text).ok(), expected.map(Duration::from_secs), "{text}");
+        }
+        for (text, reason) in [("0s", "1s to 1h"), ("999ms", "1s to 1h"), ("2h", "1s to 1h"), ("soon", "duration")] {
+            let error = parse_compile_timeout(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn module_that_compiles_too_long_is_rejected_with_option() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("never-ends");
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let compiler = CompilerProcess { program, timeout: Duration::from_millis(50) };
+        let error = compiler.compile(folder.path(), Vec::new()).await.unwrap_err();
+        assert_eq!(error.reason, "does not compile within 50ms");
+        assert!(error.hint.contains("--compile-timeout"), "{}", error.hint);
+    }
 }

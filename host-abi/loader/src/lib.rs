@@ -11,7 +11,7 @@ pub mod limits;
 mod settings;
 
 pub use cache::{LazyEngine, cache_folder};
-pub use compile::{CompileRequest, CompilerProcess, compile_here};
+pub use compile::{CompileRequest, CompilerProcess, compile_here, parse_compile_timeout};
 pub use settings::settings;
 
 /// The reason why a module cannot be loaded.

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-/// Wall-clock time of a compiler process. A module of 1 MiB takes 0.3 s alone.
-pub const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Default wall-clock time of a compiler process. A module of 1 MiB takes 0.3 s alone. The limit of its CPU time is three
+/// quarters of it.
+pub const DEFAULT_COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// CPU time of a compiler process in seconds.
-pub const COMPILE_CPU_SECONDS: u64 = 45;
+/// Shortest configurable time of a compiler process.
+pub const MIN_COMPILE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest configurable time of a compiler process: the largest modules, on one busy core.
+pub const MAX_COMPILE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Address space of a compiler process in bytes: 40 times what a module of 1 MiB takes.
 pub const COMPILE_MEMORY_BYTES: u64 = 4 * 1024 * 1024 * 1024;

@@ -160,8 +160,8 @@ impl Vm {
                 Ok(result)
             }
             Err(error) => {
-                let growth_rejected = self.store.data().memory_limiter.rejected_growth();
-                Err(Failure::from_engine(&error, callback.name, growth_rejected))
+                let rejected_growth = self.store.data().memory_limiter.rejected_growth();
+                Err(Failure::from_engine(&error, callback.name, rejected_growth))
             }
         }
     }

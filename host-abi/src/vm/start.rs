@@ -172,8 +172,8 @@ fn initialize(instance: &Instance, store: &mut Store<VmState>, host: &mut dyn Ho
     drop(guard);
     match outcome {
         Err(error) if name == reactor.name || error.downcast_ref::<HostTrap>() != Some(&HostTrap::Exit(0)) => {
-            let growth_rejected = store.data().memory_limiter.rejected_growth();
-            Err(failed(StartStep::Initialize, Failure::from_engine(&error, name, growth_rejected)))
+            let rejected_growth = store.data().memory_limiter.rejected_growth();
+            Err(failed(StartStep::Initialize, Failure::from_engine(&error, name, rejected_growth)))
         }
         Ok(_) | Err(_) => Ok(()),
     }

@@ -48,8 +48,9 @@ pub use metadata::{Metadata, MetadataGroup};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
 pub use net::is_loopback_host;
 pub use plugin::{
-    ACCESS_POLICY_PREFIX, BundleName, FailedPlugin, FailurePolicy, FilterChain, HeaderPause, Isolation, ModuleHash,
-    ModuleSource, Plugin, PluginCapabilities, PluginLimits, PluginRole, RecyclePolicy, RemoteModule, VmConfig,
+    ACCESS_POLICY_PREFIX, BundleName, ClusterAliases, FailedPlugin, FailurePolicy, FilterChain, HeaderPause, Isolation,
+    ModuleHash, ModuleSource, Plugin, PluginCapabilities, PluginLimits, PluginRole, RecyclePolicy, RemoteModule,
+    VmConfig,
 };
 pub use printable::{is_unprintable, printable, printable_lines};
 pub use protocol_options::{DownstreamProtocolOptions, HeadLimits, UpgradeProtocol, UpstreamProtocolOptions};

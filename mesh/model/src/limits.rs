@@ -54,12 +54,18 @@ pub const DEFAULT_PLUGIN_CPU: Duration = Duration::from_secs(1);
 /// Largest configurable CPU time per second: a worker is one thread.
 pub const MAX_PLUGIN_CPU: Duration = Duration::from_secs(1);
 
-/// Default number of elements in all tables of a plugin's VM. One element is one function pointer; large Go modules
-/// have 10,000.
-pub const DEFAULT_PLUGIN_TABLE_ELEMENTS: u32 = 20_000;
+/// Default number of elements in all tables of a plugin's VM. One element is one function pointer, of 8 bytes; large Go
+/// modules have 20,000.
+pub const DEFAULT_PLUGIN_TABLE_ELEMENTS: u32 = 100_000;
 
 /// Largest configurable number of table elements.
 pub const MAX_PLUGIN_TABLE_ELEMENTS: u32 = 10_000_000;
+
+/// Cluster aliases of one plugin. A module names a handful of clusters.
+pub const MAX_CLUSTER_ALIASES: usize = 64;
+
+/// Bytes of a cluster alias: as long as the name of a DNS host with Istio's direction, port and subset before it.
+pub const MAX_CLUSTER_ALIAS_BYTES: usize = 512;
 
 /// Default size of the log messages of one VM in a second, in bytes: about 500 lines.
 pub const DEFAULT_PLUGIN_LOG_BYTES: u64 = 64 * 1024;

@@ -1,5 +1,6 @@
 //! Plugins: Wasm modules with their configuration, as put in filter chains.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,7 +15,7 @@ use crate::limits::{
     DEFAULT_PLUGIN_HEAD_BYTES, DEFAULT_PLUGIN_LOG_BYTES, DEFAULT_PLUGIN_MEMORY_BYTES, DEFAULT_PLUGIN_METRICS,
     DEFAULT_PLUGIN_SHARED_BYTES, DEFAULT_PLUGIN_START_TIME, DEFAULT_PLUGIN_TABLE_ELEMENTS, MAX_CHAIN_PLUGINS,
 };
-use crate::name::PluginName;
+use crate::name::{ClusterName, PluginName};
 use crate::units::{ByteSize, UnitError};
 
 /// The source of a module's bytes.
@@ -231,6 +232,9 @@ pub struct PluginCapabilities {
     pub callout_clusters: Option<Arc<[Arc<str>]>>,
 }
 
+/// The clusters that a plugin's callouts reach by names of the module's own, by that name. Envoy has clusters of any name.
+pub type ClusterAliases = BTreeMap<Arc<str>, ClusterName>;
+
 /// A Wasm module with its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -263,6 +267,9 @@ pub struct Plugin {
     /// Restrictions on hostcalls, callbacks and callouts.
     #[serde(rename = "allow")]
     pub capabilities: PluginCapabilities,
+    /// Other names of clusters for its callouts.
+    #[serde(rename = "clusters")]
+    pub cluster_aliases: ClusterAliases,
 }
 
 /// The prefix of the plugin names of AuthorizationPolicies, after the namespace: `shop/access:reviews`. No Filter can have
@@ -291,6 +298,7 @@ impl Plugin {
             recycling: RecyclePolicy::default(),
             limits: PluginLimits::default(),
             capabilities: PluginCapabilities::default(),
+            cluster_aliases: ClusterAliases::default(),
         }
     }
 

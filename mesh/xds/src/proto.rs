@@ -95,6 +95,9 @@ pub(crate) struct Plugin {
     /// Bit set of [`KIND_LOG_ONLY`] and [`KIND_SINGLETON`]. 0 is an ordinary HTTP or network filter.
     #[prost(uint32, tag = "18")]
     pub(crate) kind: u32,
+    /// Clusters by other names, for callouts.
+    #[prost(btree_map = "string, string", tag = "19")]
+    pub(crate) cluster_aliases: std::collections::BTreeMap<String, String>,
 }
 
 /// Bit of a plugin that receives only the end of each stream (`proxy_on_log`).

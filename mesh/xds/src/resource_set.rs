@@ -53,6 +53,7 @@ impl ResourceSet {
             builder.add_grpc_targets();
         } else {
             builder.add_clusters();
+            builder.add_cluster_aliases();
             builder.add_plugins();
             builder.add_secrets();
             builder.add_listeners();
@@ -138,6 +139,24 @@ impl ResourceSetBuilder<'_> {
                 let content = (ENCODING, &cluster.discovery);
                 self.add(ResourceType::Endpoints, name.as_str(), &content, || pack(&endpoints));
             }
+        }
+    }
+
+    /// Adds a cluster for each other name that a plugin has for one. An Envoy has no names of a plugin's own, so a name that
+    /// is taken is skipped; the compiler warns of names with several meanings.
+    fn add_cluster_aliases(&mut self) {
+        let client_type = self.options.client_type;
+        if client_type != ClientType::Envoy {
+            return;
+        }
+        let snapshot = self.snapshot;
+        for (alias, name) in snapshot.plugins.values().flat_map(|plugin| &plugin.cluster_aliases) {
+            let is_taken = self.set.of_type(ResourceType::Cluster).contains_key(&**alias);
+            let Some(cluster) = snapshot.clusters.get(name).filter(|_| !is_taken) else { continue };
+            let options = cluster.tls.is_some().then_some(self.options);
+            let content = (ENCODING, "alias", options, without_endpoints(cluster));
+            let encode = || pack(&encode::cluster_alias(alias, cluster, client_type));
+            self.add(ResourceType::Cluster, alias, &content, encode);
         }
     }
 

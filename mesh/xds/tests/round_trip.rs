@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -149,8 +150,10 @@ fn plugin(index: usize) -> impl Strategy<Value = Arc<Plugin>> {
     let recycling = (option::of(1u64..9), option::of(milliseconds()), option::of(0u64..9))
         .prop_map(|(requests, age, memory)| RecyclePolicy { requests, age, memory: memory.map(ByteSize) });
     let behavior = (failure, pause, (isolation, sight), "[a-z]{0,3}", recycling);
-    (vec(any::<u8>(), 0..8), behavior, limits(), allow, vm()).prop_map(
-        move |(configuration, (failure, header_pause, (isolation, sight), root_id, recycling), limits, allow, vm)| {
+    let aliases = btree_map("[a-z_|:]{1,9}".prop_map(Arc::<str>::from), (0..3usize).prop_map(alias_target), 0..3);
+    (vec(any::<u8>(), 0..8), behavior, limits(), (allow, aliases), vm()).prop_map(
+        move |(configuration, (failure, header_pause, (isolation, sight), root_id, recycling), limits, names, vm)| {
+            let (allow, cluster_aliases) = names;
             let module = ModuleSource::Builtin("auth".into());
             let plugin = Plugin::new(plugin_name(index), module, configuration.into());
             let root_id = root_id.into();
@@ -164,10 +167,15 @@ fn plugin(index: usize) -> impl Strategy<Value = Arc<Plugin>> {
                 recycling,
                 limits,
                 capabilities: allow,
+                cluster_aliases,
                 ..plugin
             })
         },
     )
+}
+
+fn alias_target(index: usize) -> ClusterName {
+    ClusterName::new(["a/a:80", "b/b:80", "n/absent:1"][index]).unwrap()
 }
 
 fn limits() -> impl Strategy<Value = PluginLimits> {
@@ -383,5 +391,24 @@ proptest! {
             };
             prop_assert_eq!(versions(&again), versions(&resources));
         }
+    }
+
+    #[test]
+    fn envoy_has_cluster_of_each_alias(snapshot in snapshot()) {
+        let module_cluster = ClusterName::new("control/modules:80").unwrap();
+        let resolve_module = |_: &ModuleSource| Some(module());
+        let clusters = |client_type| {
+            let options =
+                EncodeOptions { client_type, module_cluster: &module_cluster, resolve_module: &resolve_module };
+            let resources = ResourceSet::encode(&snapshot, &options, None).ok()?;
+            Some(resources.of_type(ResourceType::Cluster).keys().cloned().collect::<BTreeSet<_>>())
+        };
+        // An Envoy has one order of the filters of a listener, which random routes may contradict.
+        let Some(in_envoy) = clusters(ClientType::Envoy) else { return Ok(()) };
+        let in_weir = clusters(ClientType::Weir).unwrap();
+        let aliases = snapshot.plugins.values().flat_map(|plugin| &plugin.cluster_aliases);
+        let reached = aliases.filter(|(_, cluster)| snapshot.clusters.contains_key(*cluster));
+        let expected: BTreeSet<_> = in_weir.iter().cloned().chain(reached.map(|(alias, _)| Arc::clone(alias))).collect();
+        prop_assert_eq!(in_envoy, expected);
     }
 }

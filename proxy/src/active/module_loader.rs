@@ -344,7 +344,7 @@ mod tests {
         let options = ModuleLoaderOptions {
             cache: folder.path().join("cache"),
             builtins: folder.path().to_owned(),
-            compiler: CompilerProcess::this_program(),
+            compiler: CompilerProcess::this_program(weir_loader::limits::DEFAULT_COMPILE_TIMEOUT),
             control_plane: None,
         };
         let modules = ModuleLoader::new(options, Arc::new(Metrics::new(1)));

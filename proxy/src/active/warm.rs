@@ -224,7 +224,7 @@ impl Warmer {
             }
             Some(Err(error)) => {
                 let name = &names[error.plugin.min(names.len() - 1)];
-                vec![(name.clone(), Err(rejection(name, error.field, error.reason, error.hint.to_owned())))]
+                vec![(name.clone(), Err(rejection(name, error.field, error.reason, error.hint)))]
             }
             None => {
                 let reason = "starting the plugin failed by a bug of the proxy";

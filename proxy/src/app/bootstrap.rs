@@ -25,6 +25,8 @@ pub struct Bootstrap {
     pub cache: PathBuf,
     /// The folder of shipped modules.
     pub plugins: PathBuf,
+    /// The time for compiling one module.
+    pub compile_timeout: Duration,
     /// The format of the process log.
     pub log_format: LogFormat,
     /// The file of the access log; `None` is standard output.
@@ -91,6 +93,8 @@ pub struct ValidateOptions {
     pub cache: PathBuf,
     /// The folder of shipped modules.
     pub plugins: PathBuf,
+    /// The time for compiling one module.
+    pub compile_timeout: Duration,
 }
 
 /// The settings of `compile`.
@@ -100,10 +104,12 @@ pub struct CompileOptions {
     pub module: PathBuf,
     /// The folder of compiled modules.
     pub cache: PathBuf,
+    /// The time for compiling it.
+    pub compile_timeout: Duration,
 }
 
 impl From<CompileOptions> for CompileRequest {
     fn from(options: CompileOptions) -> Self {
-        Self { module: options.module, cache: options.cache }
+        Self { module: options.module, cache: options.cache, timeout: options.compile_timeout }
     }
 }

@@ -205,7 +205,7 @@ fn warmer(
     let modules = ModuleLoaderOptions {
         cache: bootstrap.cache.clone(),
         builtins: bootstrap.plugins.clone(),
-        compiler: CompilerProcess::this_program(),
+        compiler: CompilerProcess::this_program(bootstrap.compile_timeout),
         control_plane: control_plane.filter(|authenticated| authenticated.control_plane.is_mutual()),
     };
     let modules = ModuleLoader::new(modules, Arc::clone(metrics));

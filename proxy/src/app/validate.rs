@@ -44,7 +44,7 @@ async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<
     let modules = ModuleLoaderOptions {
         cache: options.cache.clone(),
         builtins: options.plugins.clone(),
-        compiler: CompilerProcess::this_program(),
+        compiler: CompilerProcess::this_program(options.compile_timeout),
         control_plane: None,
     };
     let modules = ModuleLoader::new(modules, Arc::new(Metrics::new(1)));

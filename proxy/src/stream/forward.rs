@@ -19,6 +19,7 @@ use crate::route::Route;
 use crate::stream::body::StreamBody;
 use crate::stream::body_source::{BodyMode, BodySource};
 use crate::stream::http_stream::{HttpStream, request_timeout};
+use crate::stream::read_ahead::read_arrived_body;
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
 use crate::stream::sanitize::{self, ResponseOrigin};
@@ -53,11 +54,18 @@ pub(super) struct RequestBody {
 pub(super) async fn forward(
     stream: &Rc<HttpStream>,
     matched: MatchedRoute<'_>,
-    RequestBody { source, end_of_stream }: RequestBody,
+    RequestBody { mut source, end_of_stream }: RequestBody,
 ) -> Result<ForwardOutcome, ProxyError> {
     let MatchedRoute { route, forward } = matched;
     let cluster = choose_cluster(stream, route)?;
     stream.record_cluster(cluster, request_timeout(forward, cluster.model().request_timeout));
+    // Reading the body of a request that expects `100 Continue` would ask for it.
+    if !end_of_stream && stream.expectation != Expectation::Continue {
+        read_arrived_body(stream, &mut source).await;
+        if stream.has_reply() || stream.is_closed(Direction::Request) {
+            return Ok(ForwardOutcome::Replied);
+        }
+    }
     let body = if end_of_stream { Body::Empty } else { Body::stream(StreamBody::new(stream, source)) };
     let options = SendOptions {
         attempt_timeout: forward.timeouts.backend_request,
@@ -65,6 +73,7 @@ pub(super) async fn forward(
         expects_continue: stream.expectation == Expectation::Continue
             && stream.body_mode(Direction::Request) == BodyMode::Passthrough,
         informational: stream.informational.clone(),
+        target: None,
     };
     let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, body), options));
     let response = match until_replied(stream, sending).await {
@@ -111,9 +120,6 @@ fn begin_response(
     route.response_modifier().apply(&mut head.headers);
     let mode = stream.body_mode(Direction::Response);
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
-    if mode == BodyMode::Filtered && end_of_stream == EndOfStream::No {
-        head.headers.remove(CONTENT_LENGTH); // A filter may change the body's length.
-    }
     stream.on_event(Event::ResponseHeaders(head, end_of_stream));
     Ok(ForwardOutcome::Response(ResponseSource::upstream(BodySource::response(incoming, mode), lease)))
 }

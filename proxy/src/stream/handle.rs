@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use weir_model::{DirectResponse, RouteAction};
@@ -15,9 +16,10 @@ use crate::head::{RequestHead, ResponseHead};
 use crate::incoming::Incoming;
 use crate::route::Route;
 use crate::stream::await_head::{HeadOutcome, wait_for_filtered_head};
-use crate::stream::body_source::BodySource;
+use crate::stream::body_source::{BodyMode, BodySource};
 use crate::stream::forward::{self, ForwardOutcome, MatchedRoute, RequestBody};
 use crate::stream::http_stream::{HttpStream, RoutedRequest, StreamGuard};
+use crate::stream::read_ahead::read_arrived_body;
 use crate::stream::received::{ReceivedRequest, SanitizedRequest, sanitize_received};
 use crate::stream::response_body::ResponseBody;
 use crate::stream::response_source::ResponseSource;
@@ -52,6 +54,9 @@ pub(crate) async fn handle(
                 source = ResponseSource::local_reply(); // A response filter may have replaced an upstream's response.
             }
             source.end_of_stream = end_of_stream;
+            if !end_of_stream {
+                read_arrived_body(&stream, &mut source.body).await;
+            }
             Ok(build_response(&stream, guard, source))
         }
         // `Replied` is an outcome of a request's head only; a reply made here is `Forwarded`, above.
@@ -140,12 +145,16 @@ fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseS
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     let end_of_stream = source.end_of_stream;
+    let is_filtered = source.body.mode == BodyMode::Filtered;
     let body = ResponseBody::new(stream, guard, source);
     // RFC 9110 §9.3.2, §15.3.5, §15.4.5: these responses have no body, not even a filter's.
     let has_no_body = stream.is_head() || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if end_of_stream || has_no_body || body.is_end_stream() {
         body.complete();
     } else {
+        if is_filtered {
+            response.headers_mut().remove(CONTENT_LENGTH); // A filter may have changed the body's length.
+        }
         *response.body_mut() = Body::stream(body);
     }
     response

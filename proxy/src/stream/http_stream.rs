@@ -247,6 +247,11 @@ impl HttpStream {
         self.cell.borrow().exchange.chain.has_local_reply()
     }
 
+    /// Returns true once a direction was ended early or reset.
+    pub(super) fn is_closed(&self, direction: Direction) -> bool {
+        self.cell.borrow().exchange.chain.is_closed(direction)
+    }
+
     /// Returns the path of the body of a direction.
     pub(super) fn body_mode(&self, direction: Direction) -> BodyMode {
         self.body_modes[direction as usize]

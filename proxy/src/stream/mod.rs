@@ -9,6 +9,7 @@ mod handle; // The request walk.
 mod forward; // Sends the request to a cluster.
 mod response_body; // The response body that the codec sends downstream.
 mod await_head; // Waits until a head has left its filters.
+mod read_ahead; // Reads the arrived part of a body before its head is sent.
 mod body; // The body of one direction.
 mod http_stream; // State of a request in flight, and its end.
 mod access; // Access of a request in flight, after a change.

@@ -15,6 +15,7 @@ use weir_http1::encode::{self, BodyEncoder, Fields, WrongLength};
 use weir_http1::io::MessageIo;
 use weir_http1::{BodyLength, SentNames};
 
+use super::request_target::RequestTarget;
 use super::tunnel::Tunnel;
 use crate::body::{Body, encode_frame};
 use crate::error::ProxyError;
@@ -69,9 +70,10 @@ impl RequestWriter {
     /// Encodes the head. Its framing headers agree with the body.
     pub(super) fn begin(request: Request<Body>, io: &mut MessageIo<Transport>) -> Self {
         let (parts, body) = request.into_parts();
-        let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let target = parts.extensions.get::<RequestTarget>().map_or(path.as_bytes(), RequestTarget::as_bytes);
         let fields = Fields { headers: &parts.headers, sent_names: parts.extensions.get::<SentNames>() };
-        encode::request_head(io.encoded(), &parts.method, target.as_bytes(), fields);
+        encode::request_head(io.encoded(), &parts.method, target, fields);
         let is_tunnel = parts.extensions.get::<Tunnel>().is_some();
         let length = if is_tunnel { BodyLength::UntilClose } else { declared_length(&parts.headers) };
         let encoder = BodyEncoder::new(length);

@@ -24,6 +24,7 @@ mod http1; // An HTTP/1.1 connection.
 mod http1_request; // Writes a request to an HTTP/1.1 connection.
 mod tunnel; // Requests that switch to another protocol.
 mod replay; // Requests that may be sent again.
+mod request_target; // The target of a callout, in any form.
 mod open_guard; // Counts open connections.
 mod sweep_clock; // The time of a worker's pools.
 mod resolve; // Resolves endpoints by DNS.
@@ -33,6 +34,7 @@ mod endpoints; // The endpoints of a cluster.
 pub(crate) use cluster::{Cluster, ClusterCounts};
 pub(crate) use endpoints::Endpoint;
 pub(crate) use mirror::{mirror, tee};
+pub(crate) use request_target::RequestTarget;
 pub(crate) use resolve::{resolve_forever, resolve_once};
 pub(crate) use send::{Lease, SendError, SendOptions, UpstreamRequest, UpstreamResponse, send};
 pub(crate) use tcp::{TcpUpstream, TcpUpstreamGuard, connect_tcp};

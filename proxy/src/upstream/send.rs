@@ -21,6 +21,7 @@ use weir_model::UpstreamProtocol;
 pub(crate) use super::attempt::Lease;
 use super::attempt::{AttemptError, attempt};
 use super::cluster::Cluster;
+use super::request_target::RequestTarget;
 use super::retry::RetryState;
 use super::tunnel::Tunnel;
 use super::worker::{Upstreams, WorkerCluster};
@@ -57,6 +58,8 @@ pub(crate) struct SendOptions {
     pub(crate) expects_continue: bool,
     /// The receiver of informational responses. Without it they are dropped.
     pub(crate) informational: Option<Rc<dyn InformationalSink>>,
+    /// The target in place of the path. Without effect over HTTP/2.
+    pub(crate) target: Option<RequestTarget>,
 }
 
 /// A response from an upstream, whose body is still to be read.
@@ -196,6 +199,9 @@ fn build_request(
     }
     if let Some(tunnel) = tunnel {
         request.extensions_mut().insert(tunnel);
+    }
+    if let Some(target) = &options.target {
+        request.extensions_mut().insert(target.clone());
     }
     Ok(request)
 }

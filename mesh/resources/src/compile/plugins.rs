@@ -3,17 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_model::{ACCESS_POLICY_PREFIX, ModuleSource, Plugin, PluginName, PluginRole};
+use weir_model::{ACCESS_POLICY_PREFIX, ClusterAliases, ModuleSource, Plugin, PluginName, PluginRole};
 
 use crate::bundle_catalog::Manifest;
+use crate::compile::clusters::cluster_name;
 use crate::resolve::{NamespaceSecrets, ObjectIndex};
-use crate::resource::{AuthorizationPolicy, ObjectId};
+use crate::resource::{AuthorizationPolicy, ClusterRef, Filter, ObjectId};
 use crate::source::Sources;
 use crate::spec::Phase;
 
 /// Returns the plugins of all Filters and AuthorizationPolicies.
 pub(crate) fn plugins(sources: &Sources, objects: &ObjectIndex<'_>) -> Vec<Plugin> {
-    let plugin = |(document, id, filter): (usize, &ObjectId, &crate::resource::Filter)| Plugin {
+    let plugin = |(document, id, filter): (usize, &ObjectId, &Filter)| Plugin {
         name: plugin_name(id),
         module: match &filter.module {
             ModuleSource::File(file) => ModuleSource::File(resolve_relative(sources.path(document), file)),
@@ -32,12 +33,19 @@ pub(crate) fn plugins(sources: &Sources, objects: &ObjectIndex<'_>) -> Vec<Plugi
         recycling: filter.recycling,
         limits: filter.limits.or(objects.manifest(filter).map(Manifest::limits).unwrap_or_default()),
         capabilities: filter.allow.clone(),
+        cluster_aliases: cluster_aliases(id, filter),
     };
     let policy_plugin = |(_, id, policy): (usize, &ObjectId, &AuthorizationPolicy)| {
         let module = ModuleSource::Builtin(Arc::from("auth"));
         Plugin::new(policy_name(id), module, NamespaceSecrets::of(objects, id).policy_configuration(policy))
     };
     objects.filters().map(plugin).chain(objects.authorization_policies().map(policy_plugin)).collect()
+}
+
+fn cluster_aliases(id: &ObjectId, filter: &Filter) -> ClusterAliases {
+    let cluster =
+        |(alias, cluster): &(Arc<str>, ClusterRef)| (Arc::clone(alias), cluster_name(&cluster.cluster_name(id)));
+    filter.clusters.iter().map(cluster).collect()
 }
 
 /// Returns the plugin name of an AuthorizationPolicy. No Filter can have it, since `:` is not valid in an object name.

@@ -49,6 +49,44 @@ pub(crate) fn check_tcp_routes(objects: &ObjectIndex<'_>, errors: &mut Reference
     }
 }
 
+/// Checks the Service ports that Filters give other names. As for a callout by the port's own name, no ReferenceGrant is
+/// needed.
+pub(crate) fn check_filter_clusters(objects: &ObjectIndex<'_>, errors: &mut ReferenceErrors) {
+    let root = FieldPathRef::ROOT;
+    let spec = root.field("spec");
+    let clusters = spec.field("clusters");
+    for (document, id, filter) in objects.filters() {
+        for (alias, cluster) in &filter.clusters {
+            let at = clusters.field(alias);
+            let namespace = cluster.namespace.as_deref().unwrap_or(&id.namespace);
+            let index = match objects.find(Kind::ServiceEntry, namespace, &cluster.name) {
+                Lookup::Document(index) => index,
+                Lookup::Unknown => continue,
+                Lookup::Missing => {
+                    let (reason, hint) = objects.missing(Kind::ServiceEntry, namespace, &cluster.name);
+                    errors.add(document, &at.field("name"), reason, hint);
+                    continue;
+                }
+            };
+            let Some(Resource::ServiceEntry(service)) = &objects.document(index).resource else { continue };
+            match service.ports.iter().find(|port| port.port == cluster.port) {
+                Some(port) if port.is_tcp => {
+                    let reason =
+                        format!("port {} of ServiceEntry {} is for TCP only", port.port, quoted(&cluster.name));
+                    errors.add(document, &at.field("port"), reason, "callouts use HTTP: name another port");
+                }
+                Some(_) => {}
+                None => {
+                    let ports: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
+                    let reason = format!("ServiceEntry {} has no port {}", quoted(&cluster.name), cluster.port);
+                    let hint = format!("its ports are {}", listing(ports.iter().map(String::as_str)));
+                    errors.add(document, &at.field("port"), reason, hint);
+                }
+            }
+        }
+    }
+}
+
 /// The route that a reference is in.
 struct Referrer<'a> {
     /// The index of the route's document.

@@ -39,6 +39,7 @@ pub(crate) fn resolve<'a>(objects: &ObjectIndex<'a>, errors: &mut ReferenceError
     let attachments = attach::attach_routes(objects, errors);
     backends::check_routes(objects, errors);
     backends::check_tcp_routes(objects, errors);
+    backends::check_filter_clusters(objects, errors);
     policy_targets::check_filters(objects, errors);
     policy_targets::check_certificates(objects, errors);
     secret_refs::check_secret_refs(objects, errors);

@@ -1,18 +1,22 @@
 //! `Filter`: validation.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_model::limits::MAX_PLUGIN_CONFIGURATION_BYTES;
+use weir_model::limits::{MAX_CLUSTER_ALIAS_BYTES, MAX_CLUSTER_ALIASES, MAX_PLUGIN_CONFIGURATION_BYTES};
 use weir_model::{BundleName, FailurePolicy, HeaderPause, ModuleSource, PluginCapabilities, RecyclePolicy, VmConfig};
 
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
 use crate::resource::filter_limits::{PartialLimits, check_allow, check_limits, check_recycling};
 use crate::resource::filter_vm::{CheckedVm, VmReferences, check_vm};
+use crate::resource::id::ObjectId;
 use crate::resource::secret_ref::{SecretTemplate, SecretUse};
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, renamed_service_hint, service_group};
-use crate::spec::{FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, Kind, ModuleSpec, Phase, TargetRef};
+use crate::spec::{
+    ClusterRefSpec, FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, Kind, ModuleSpec, Phase, TargetRef,
+};
 use crate::suggest::{hint, listing, quoted};
 use crate::syntax;
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -53,6 +57,19 @@ pub(crate) struct Filter {
     pub(crate) allow: PluginCapabilities,
     /// The limits that the Filter sets.
     pub(crate) limits: PartialLimits,
+    /// The Service ports with other names, by that name.
+    pub(crate) clusters: Vec<(Arc<str>, ClusterRef)>,
+}
+
+/// A reference to a Service port for callouts.
+#[derive(Debug)]
+pub(crate) struct ClusterRef {
+    /// The namespace, unless it is the Filter's own.
+    pub(crate) namespace: Option<String>,
+    /// The name of the Service.
+    pub(crate) name: String,
+    /// The port.
+    pub(crate) port: u16,
 }
 
 impl Filter {
@@ -61,6 +78,13 @@ impl Filter {
         let template = self.template.iter().flat_map(SecretTemplate::uses);
         let VmReferences { configuration, environment } = &self.vm_references;
         template.chain(configuration).chain(environment.iter().map(|(_, reference)| reference))
+    }
+}
+
+impl ClusterRef {
+    /// Returns the name of its cluster, for a Filter: `namespace/service:port`.
+    pub(crate) fn cluster_name(&self, filter: &ObjectId) -> String {
+        format!("{}/{}:{}", self.namespace.as_deref().unwrap_or(&filter.namespace), self.name, self.port)
     }
 }
 
@@ -101,7 +125,7 @@ impl TargetKind {
 /// Validates a Filter.
 pub(crate) fn check(spec: FilterSpec, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Filter> {
     let FilterSpec { target_refs, module, phase, priority, config, config_string, root_id, vm, allow, .. } = spec;
-    let FilterSpec { failure_policy, limits, isolation, recycle, header_pause, .. } = spec;
+    let FilterSpec { failure_policy, limits, isolation, recycle, header_pause, clusters, .. } = spec;
     let targets = match target_refs {
         None => None,
         Some(targets) => {
@@ -114,6 +138,7 @@ pub(crate) fn check(spec: FilterSpec, path: &FieldPathRef<'_>, errors: &mut Fiel
     let recycling = check_recycling(recycle, &path.field("recycle"), errors);
     let CheckedVm { vm, references: vm_references } = check_vm(vm, &path.field("vm"), errors);
     let allow = check_allow(allow, &path.field("allow"), errors);
+    let clusters = check_clusters(clusters.unwrap_or_default(), &path.field("clusters"), errors);
     if config.is_some() && config_string.is_some() {
         errors.add(&path.field("configString"), "both `config` and `configString`", "keep one of the two");
     }
@@ -150,7 +175,35 @@ pub(crate) fn check(spec: FilterSpec, path: &FieldPathRef<'_>, errors: &mut Fiel
         recycling,
         allow,
         limits,
+        clusters,
     })
+}
+
+/// Validates the other names of clusters.
+fn check_clusters(
+    clusters: BTreeMap<String, ClusterRefSpec>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Vec<(Arc<str>, ClusterRef)> {
+    let clusters: Vec<_> = clusters.into_iter().collect();
+    is_bounded(&clusters, MAX_CLUSTER_ALIASES, path, errors);
+    let mut checked = Vec::with_capacity(clusters.len());
+    for (alias, ClusterRefSpec { name, namespace, port }) in clusters {
+        let at = path.field(&alias);
+        if alias.is_empty() || alias.len() > MAX_CLUSTER_ALIAS_BYTES || alias.contains(char::is_control) {
+            let hint = format!("use 1 to {MAX_CLUSTER_ALIAS_BYTES} bytes without control characters");
+            errors.add(&at, format!("the name has {} bytes, or control characters", alias.len()), hint);
+        }
+        errors.check(&at.field("name"), syntax::name::object_name(&name));
+        if let Some(namespace) = &namespace {
+            errors.check(&at.field("namespace"), syntax::name::object_name(namespace));
+        }
+        if port == 0 {
+            errors.add(&at.field("port"), "0 is not a port", "use 1 to 65535");
+        }
+        checked.push((Arc::from(alias), ClusterRef { namespace, name, port }));
+    }
+    checked
 }
 
 /// Validates the targets of a policy. `kinds` are the allowed kinds; `noun` is the policy in messages.

@@ -40,7 +40,7 @@ use crate::yaml::{FieldErrors, FieldPathRef, Node, ParsedDocument, Position};
 pub(crate) use authorization_policy::AuthorizationPolicy;
 pub(crate) use backend_traffic_policy::BackendTrafficPolicy;
 pub(crate) use client_traffic_policy::ClientTrafficPolicy;
-pub(crate) use filter::{Filter, TargetKind};
+pub(crate) use filter::{ClusterRef, Filter, TargetKind};
 pub(crate) use gateway::{AllowedNamespaces, Gateway, GatewayListener, ListenerTls};
 pub(crate) use grants::{GatewayClass, ReferenceGrant};
 pub(crate) use http_route::{BackendRef, HttpRoute, ParentRef, Rule, RuleAction};

@@ -39,6 +39,21 @@ pub(crate) struct FilterSpec {
     pub(crate) header_pause: Option<HeaderPauseSpec>,
     /// The capabilities of the filter. Default: all.
     pub(crate) allow: Option<AllowSpec>,
+    /// Other names of Service ports for callouts, for a module that names clusters of its own: `web_service: {name: web,
+    /// port: 80}`. Without an entry a callout names `service:port`, or `namespace/service:port`.
+    pub(crate) clusters: Option<std::collections::BTreeMap<String, ClusterRefSpec>>,
+}
+
+/// A Service port that callouts reach.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ClusterRefSpec {
+    /// The name of the Service or ServiceEntry.
+    pub(crate) name: String,
+    /// Its namespace. Default: the filter's own.
+    pub(crate) namespace: Option<String>,
+    /// Its port.
+    pub(crate) port: u16,
 }
 
 /// Start parameters of a filter's VMs.
@@ -143,7 +158,7 @@ pub(crate) struct LimitsSpec {
     pub(crate) start_timeout: Option<String>,
     /// The CPU time of all callbacks in one second on one worker, up to `1s`, which is no limit. Default: `1s`.
     pub(crate) cpu_per_second: Option<String>,
-    /// The elements of the module's Wasm tables, up to 10,000,000. Default: 20,000.
+    /// The elements of the module's Wasm tables, up to 10,000,000. Default: 100,000.
     pub(crate) table_elements: Option<u32>,
     /// The log output in one second, up to 64Mi. Default: `64Ki`.
     pub(crate) log_bytes_per_second: Option<String>,

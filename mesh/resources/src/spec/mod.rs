@@ -23,8 +23,8 @@ pub(crate) use backend_traffic_policy::{
 };
 pub(crate) use client_traffic_policy::{ClientHttp1Spec, ClientTimeouts, ClientTrafficPolicySpec, GatewayTargetRef};
 pub(crate) use filter::{
-    AllowSpec, FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, LimitsSpec, ModuleSpec, Phase, RecycleSpec,
-    TargetRef, VmSpec,
+    AllowSpec, ClusterRefSpec, FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, LimitsSpec, ModuleSpec,
+    Phase, RecycleSpec, TargetRef, VmSpec,
 };
 pub(crate) use manifest::ManifestSpec;
 pub(crate) use mesh::{MeshSpec, MtlsMode, MtlsSpec};

@@ -3,6 +3,7 @@
 
 pub(crate) mod route_policies;
 pub(crate) mod routing_targets;
+pub(crate) mod cluster_aliases;
 pub(crate) mod lookup;
 
 use crate::limits::MAX_WARNINGS;
@@ -13,6 +14,7 @@ pub(crate) fn check(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Refer
     let mut warnings = ReferenceErrors::default();
     route_policies::check(objects, resolved, &mut warnings);
     routing_targets::check(objects, resolved, &mut warnings);
+    cluster_aliases::check(objects, &mut warnings);
     warnings.0.truncate(MAX_WARNINGS);
     warnings
 }

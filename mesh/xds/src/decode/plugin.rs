@@ -1,18 +1,21 @@
 //! Decodes plugins (ECDS): Envoy's Wasm filter, alone or inside `weir.v1.Plugin` with limits.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
 use weir_model::limits::{
-    MAX_PLUGIN_BODY_BYTES, MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CALLOUTS, MAX_PLUGIN_CONFIGURATION_BYTES, MAX_PLUGIN_CPU,
-    MAX_PLUGIN_ENVIRONMENT, MAX_PLUGIN_HEAD_BYTES, MAX_PLUGIN_LOG_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_METRICS,
-    MAX_PLUGIN_SHARED_BYTES, MAX_PLUGIN_START_TIME, MAX_PLUGIN_TABLE_ELEMENTS, MIN_PLUGIN_MEMORY_BYTES,
+    MAX_CLUSTER_ALIAS_BYTES, MAX_CLUSTER_ALIASES, MAX_PLUGIN_BODY_BYTES, MAX_PLUGIN_CALL_TIME, MAX_PLUGIN_CALLOUTS,
+    MAX_PLUGIN_CONFIGURATION_BYTES, MAX_PLUGIN_CPU, MAX_PLUGIN_ENVIRONMENT, MAX_PLUGIN_HEAD_BYTES,
+    MAX_PLUGIN_LOG_BYTES, MAX_PLUGIN_MEMORY_BYTES, MAX_PLUGIN_METRICS, MAX_PLUGIN_SHARED_BYTES, MAX_PLUGIN_START_TIME,
+    MAX_PLUGIN_TABLE_ELEMENTS, MIN_PLUGIN_MEMORY_BYTES,
 };
 use weir_model::{
-    ByteSize, FailurePolicy, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin, PluginCapabilities,
-    PluginLimits, PluginName, PluginRole, RecyclePolicy, Rejection, RemoteModule, ResourceId, ResourceKind, VmConfig,
+    ByteSize, ClusterAliases, ClusterName, FailurePolicy, HeaderPause, Isolation, ModuleHash, ModuleSource, Plugin,
+    PluginCapabilities, PluginLimits, PluginName, PluginRole, RecyclePolicy, Rejection, RemoteModule, ResourceId,
+    ResourceKind, VmConfig,
 };
 
 use super::decode_resource;
@@ -39,6 +42,7 @@ struct Extras {
     role: PluginRole,
     services: Option<Arc<[Arc<str>]>>,
     recycling: RecyclePolicy,
+    cluster_aliases: ClusterAliases,
 }
 
 /// Decodes a plugin under this name, from any of the supported filter types.
@@ -80,7 +84,22 @@ fn extras(plugin: &proto::Plugin, cursor: &FieldCursor<'_>) -> Option<Extras> {
         age: age.flatten(),
         memory: plugin.recycle_memory_bytes.map(ByteSize),
     };
-    Some(Extras { limits: limits(plugin, cursor)?, isolation, role, services, recycling })
+    let cluster_aliases = cluster_aliases(&plugin.cluster_aliases, &cursor.field("cluster_aliases"))?;
+    Some(Extras { limits: limits(plugin, cursor)?, isolation, role, services, recycling, cluster_aliases })
+}
+
+fn cluster_aliases(aliases: &BTreeMap<String, String>, cursor: &FieldCursor<'_>) -> Option<ClusterAliases> {
+    if aliases.len() > MAX_CLUSTER_ALIASES {
+        return cursor.reject_value(&format!("has {}", aliases.len()), &format!("at most {MAX_CLUSTER_ALIASES}"));
+    }
+    let alias = |(alias, cluster): (&String, &String)| {
+        if alias.is_empty() || alias.len() > MAX_CLUSTER_ALIAS_BYTES {
+            let hint = format!("names of 1 to {MAX_CLUSTER_ALIAS_BYTES} bytes");
+            return cursor.reject_value(&format!("has a name of {} bytes", alias.len()), &hint);
+        }
+        Some((Arc::from(alias.as_str()), cursor.checked(ClusterName::new(cluster))?))
+    };
+    aliases.iter().map(alias).collect()
 }
 
 fn limits(plugin: &proto::Plugin, cursor: &FieldCursor<'_>) -> Option<PluginLimits> {
@@ -157,7 +176,7 @@ fn plugin(name: PluginName, extras: Extras, config: wasm::PluginConfig, cursor: 
     let vm = vm_parts(cursor.field("vm_config").required(vm)?, &name, &cursor.field("vm_config"));
     let VmParts { module, vm, capabilities } = vm?;
     let capabilities = capability_restriction_config.and_then(capability_names).or(capabilities);
-    let Extras { limits, isolation, role, services, recycling } = extras;
+    let Extras { limits, isolation, role, services, recycling, cluster_aliases } = extras;
     Some(Plugin {
         name,
         module,
@@ -171,6 +190,7 @@ fn plugin(name: PluginName, extras: Extras, config: wasm::PluginConfig, cursor: 
         recycling,
         limits,
         capabilities: PluginCapabilities { functions: capabilities, callout_clusters: services },
+        cluster_aliases,
     })
 }
 

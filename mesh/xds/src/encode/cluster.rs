@@ -52,6 +52,15 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
     }
 }
 
+/// Encodes a cluster under another name, with the same endpoints.
+pub(crate) fn cluster_alias(alias: &str, original: &Cluster, client_type: ClientType) -> pb::Cluster {
+    let mut copy = cluster(original, client_type);
+    if let Some(eds) = &mut copy.eds_cluster_config {
+        eds.service_name = std::mem::replace(&mut copy.name, alias.to_owned());
+    }
+    pb::Cluster { name: alias.to_owned(), ..copy }
+}
+
 /// Encodes the endpoints of a cluster; `None` when the cluster is resolved by DNS.
 pub(crate) fn endpoints(cluster: &Cluster) -> Option<endpoint::ClusterLoadAssignment> {
     let Discovery::Static(endpoints) = &cluster.discovery else { return None };

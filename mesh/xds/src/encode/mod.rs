@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::proto::{core, protobuf};
 
 pub use capabilities::NON_STREAM_CAPABILITIES;
-pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, endpoints};
+pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, cluster_alias, endpoints};
 pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener, tcp_listener};
 pub(crate) use plugin::plugin;
 pub(crate) use protocol_options::{KIB, MAX_TARGET_BYTES};

@@ -56,6 +56,11 @@ fn with_limits(plugin: &Plugin, filter: Wasm) -> proto::Plugin {
         recycle_requests: plugin.recycling.requests,
         recycle_age: plugin.recycling.age.map(duration),
         recycle_memory_bytes: plugin.recycling.memory.map(|memory| memory.0),
+        cluster_aliases: plugin
+            .cluster_aliases
+            .iter()
+            .map(|(alias, cluster)| (alias.to_string(), cluster.to_string()))
+            .collect(),
     }
 }
 

@@ -16,11 +16,13 @@
 //! requests.
 
 mod table; // Callouts in flight: permits, ids, states of gRPC calls.
-mod request; // Requests of callouts, and the clusters that they may go to.
+mod request; // Admitted callouts, the clusters that they may go to, and requests of gRPC callouts.
+mod http; // Requests of HTTP callouts.
 mod grpc; // gRPC framing, events and sent messages.
 
+pub(crate) use self::http::{CalloutRequest, http_request};
 pub(crate) use grpc::{FrameDecoder, GrpcEvent, GrpcSendStream, GrpcStatus, encode_frame};
 pub(crate) use request::{
-    CalloutResponse, ClusterMap, GrpcCallout, GrpcTarget, HttpCallout, UnknownCluster, allowed_cluster, http_request,
+    CalloutResponse, ClusterMap, GrpcCallout, GrpcTarget, HttpCallout, UnknownCluster, allowed_cluster,
 };
 pub(crate) use table::{CalloutKind, CalloutPermit, CalloutTable, GrpcDelivery, GrpcSendError};

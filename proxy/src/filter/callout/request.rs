@@ -1,4 +1,4 @@
-//! Requests of callouts: from what a guest has passed to a request for a cluster that the plugin may call.
+//! Admitted callouts, the clusters that a plugin may call, and the requests of gRPC callouts.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,14 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use http_body_util::{BodyExt, Full};
 use weir_host_abi::abi::protobuf::{WireValue, bytes_field, fields, varint_field};
-use weir_host_abi::host::{GrpcCall, HttpCall};
+use weir_host_abi::host::GrpcCall;
 use weir_model::{ClusterName, PluginName};
 
 use super::table::CalloutPermit;
 use crate::body::Body;
-use crate::upstream::{Cluster, UpstreamRequest};
+use crate::upstream::{Cluster, RequestTarget, UpstreamRequest};
 
 /// The clusters of the active configuration, which callouts of a worker may use.
 pub(crate) type ClusterMap = Rc<RefCell<HashMap<ClusterName, Arc<Cluster>>>>;
@@ -31,6 +30,8 @@ pub(crate) struct HttpCallout {
     pub(crate) cluster: Arc<Cluster>,
     /// The request.
     pub(crate) request: UpstreamRequest,
+    /// The target in place of the request's path, for an HTTP/1.1 endpoint.
+    pub(crate) target: Option<RequestTarget>,
     /// Time until the whole response.
     pub(crate) timeout: Duration,
     /// Permit of the callout, until its response.
@@ -75,8 +76,8 @@ pub(crate) enum UnknownCluster {
     Forbidden,
 }
 
-/// Returns the cluster of a name, `namespace/service:port`, if the plugin may call it. The namespace defaults to the
-/// plugin's, and the port to the service's only one.
+/// Returns the cluster of a name, if the plugin may call it: a name of the plugin's own, or `namespace/service:port`. The
+/// namespace defaults to the plugin's, and the port to the service's only one.
 ///
 /// # Errors
 /// There is no such cluster, or the plugin may not call it.
@@ -86,7 +87,11 @@ pub(crate) fn allowed_cluster(
     upstream: &[u8],
 ) -> Result<Arc<Cluster>, UnknownCluster> {
     let name = std::str::from_utf8(upstream).map_err(|_| UnknownCluster::NotFound)?;
-    let cluster = find_cluster(clusters, &qualified_name(&plugin.name, name)).ok_or(UnknownCluster::NotFound)?;
+    let cluster = match plugin.cluster_aliases.get(name) {
+        Some(cluster) => clusters.borrow().get(cluster).cloned(),
+        None => find_cluster(clusters, &qualified_name(&plugin.name, name)),
+    };
+    let cluster = cluster.ok_or(UnknownCluster::NotFound)?;
     if is_allowed(plugin, &cluster.model().name) { Ok(cluster) } else { Err(UnknownCluster::Forbidden) }
 }
 
@@ -116,42 +121,6 @@ fn is_allowed(plugin: &weir_model::Plugin, cluster: &ClusterName) -> bool {
 /// Returns a service name with a namespace, which defaults to the plugin's.
 fn qualified_name(plugin: &PluginName, service: &str) -> String {
     if service.contains('/') { service.to_owned() } else { format!("{}/{service}", plugin.namespace()) }
-}
-
-/// Returns the request of a call. `None` if a pseudo-header is missing or a header is invalid.
-pub(crate) fn http_request(call: &HttpCall<'_>) -> Option<UpstreamRequest> {
-    let (mut method, mut path, mut authority) = (None, None, None);
-    let mut headers = HeaderMap::with_capacity(call.headers.len());
-    for (name, value) in call.headers.iter() {
-        match name {
-            b":method" => method = Some(Method::from_bytes(value).ok()?),
-            b":path" => path = Some(PathAndQuery::try_from(value).ok()?),
-            b":authority" => authority = Some(HeaderValue::from_bytes(value).ok()?),
-            b":scheme" => {}
-            _ => {
-                headers.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
-            }
-        }
-    }
-    let body = request_body(call)?;
-    let (method, authority, path) = (method?, authority?, path?);
-    Some(UpstreamRequest { method, scheme: "http", authority, path, headers, sent_names: None, upgrade: None, body })
-}
-
-/// Returns the body of a call, followed by its trailers if it has any. `None` if a trailer is invalid.
-///
-/// As in Envoy, an HTTP/1 upstream may not receive the trailers.
-fn request_body(call: &HttpCall<'_>) -> Option<Body> {
-    let body = Bytes::copy_from_slice(call.body);
-    if call.trailers.is_empty() {
-        return Some(Body::full(body));
-    }
-    let mut trailers = HeaderMap::with_capacity(call.trailers.len());
-    for (name, value) in call.trailers.iter() {
-        trailers.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
-    }
-    let body = Full::new(body).map_err(|never| match never {});
-    Some(Body::stream(body.with_trailers(std::future::ready(Some(Ok(trailers))))))
 }
 
 /// The destination of a gRPC call. A guest passes a cluster name or an `envoy.config.core.v3.GrpcService`.
@@ -224,33 +193,7 @@ impl GrpcTarget {
 
 #[cfg(test)]
 mod tests {
-    use weir_host_abi::abi::pairs::{Pairs, encode};
-
     use super::*;
-
-    async fn collected(trailers: &[(&[u8], &[u8])]) -> Option<(Bytes, Option<HeaderMap>)> {
-        let no_headers = encode([]);
-        let trailers = encode(trailers.iter().copied());
-        let call = HttpCall {
-            upstream: b"shop/api:80",
-            headers: Pairs::decode(&no_headers).unwrap(),
-            body: b"body",
-            trailers: Pairs::decode(&trailers).unwrap(),
-            timeout: None,
-        };
-        let collected = request_body(&call)?.collect().await.ok()?;
-        let trailers = collected.trailers().cloned();
-        Some((collected.to_bytes(), trailers))
-    }
-
-    #[tokio::test]
-    async fn request_trailers_follow_body() {
-        let body = Bytes::from_static(b"body");
-        assert_eq!(collected(&[]).await, Some((body.clone(), None)));
-        let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-sum"), HeaderValue::from_static("1"))]);
-        assert_eq!(collected(&[(b"x-sum", b"1")]).await, Some((body, Some(trailers))));
-        assert_eq!(collected(&[(b":path", b"/")]).await, None);
-    }
 
     #[test]
     fn grpc_service_is_parsed_into_target() {

@@ -79,7 +79,7 @@ pub(crate) struct ChainState {
     pub(crate) commands: VecDeque<(usize, StreamCommand)>,
     /// Filters that have failed. The stream continues without them if their failure policy is Open.
     pub(crate) bypassed: FilterSet,
-    /// Filters that have sent a local reply. A second reply of a filter is ignored.
+    /// Filters that have sent a local reply. A second reply of a filter replaces the first until that has left the filters.
     pub(crate) replied: FilterSet,
     /// True once the proxy or a filter has sent a local reply.
     pub(crate) has_reply: bool,
@@ -102,6 +102,12 @@ impl ChainState {
     /// Returns the output of a direction.
     pub(crate) fn output(&mut self, direction: Direction) -> &mut OutputBuffer {
         &mut self.direction_mut(direction).output
+    }
+
+    /// Returns true if a local reply of a filter is sent. As in Envoy, a filter may replace its own reply when it sees it in
+    /// the response's callbacks, and not once that has passed the filters.
+    pub(crate) fn accepts_reply(&self, filter: usize) -> bool {
+        !(self.replied.contains(filter) && self.response.output.headers().is_some())
     }
 
     /// Returns true once the proxy or a filter has replied instead of the upstream.

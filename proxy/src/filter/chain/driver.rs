@@ -289,9 +289,9 @@ impl<G: ChainFilters> ChainDriver<'_, G> {
                     self.forward(direction, position);
                 }
             }
-            // The first local reply of a filter wins. A second one resumes the filter, since its callback counted as
-            // paused.
-            StreamCommand::LocalReply(_) if self.exchange.chain.replied.contains(filter) => self.resume_filter(filter),
+            // A reply that has left the filters stays. A second one of its filter resumes the filter, since its callback
+            // counted as paused.
+            StreamCommand::LocalReply(_) if !self.exchange.chain.accepts_reply(filter) => self.resume_filter(filter),
             StreamCommand::LocalReply(reply) => {
                 self.exchange.chain.replied.insert(filter);
                 self.send_local_reply(reply);

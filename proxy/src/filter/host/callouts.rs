@@ -10,8 +10,8 @@ use weir_host_abi::{EndOfStream, Status};
 use super::scope::ProxyHost;
 use crate::body::Body;
 use crate::filter::callout::{
-    CalloutKind, CalloutPermit, GrpcCallout, GrpcSendError, GrpcSendStream, GrpcTarget, HttpCallout, UnknownCluster,
-    allowed_cluster, encode_frame, http_request,
+    CalloutKind, CalloutPermit, CalloutRequest, GrpcCallout, GrpcSendError, GrpcSendStream, GrpcTarget, HttpCallout,
+    UnknownCluster, allowed_cluster, encode_frame, http_request,
 };
 use crate::filter::instance::Effect;
 use crate::limits::{MAX_CALLOUT_REQUEST_BYTES, MAX_CALLOUT_TIMEOUT, MAX_HOST_BYTES};
@@ -28,17 +28,17 @@ impl ProxyHost<'_> {
             self.warn_of_unknown_cluster(call.upstream);
             return Err(Status::BadArgument);
         };
-        let Some(request) = http_request(call) else {
+        let CalloutRequest { request, target } = http_request(call, cluster.model().protocol).map_err(|reason| {
             if instance.should_log_misuse() {
                 warn!(plugin = %instance.plugin.model.name, cluster = %cluster.model().name,
-                    "callout rejected: :method, :path and :authority are needed, and every header must be valid");
+                    "callout rejected: {reason}");
             }
-            return Err(Status::BadArgument);
-        };
+            Status::BadArgument
+        })?;
         let permit = self.acquire_callout_permit(call.body.len())?;
         let id = CalloutKind::Http.id(instance.vm.next_callout_id());
         let timeout = call.timeout.unwrap_or(MAX_CALLOUT_TIMEOUT).min(MAX_CALLOUT_TIMEOUT);
-        let callout = HttpCallout { id, epoch: instance.callouts.epoch(), cluster, request, timeout, permit };
+        let callout = HttpCallout { id, epoch: instance.callouts.epoch(), cluster, request, target, timeout, permit };
         instance.vm.effects.push(Effect::StartHttpCallout(instance.clone(), Box::new(callout)));
         Ok(id)
     }
@@ -121,7 +121,8 @@ impl ProxyHost<'_> {
         let plugin = &self.instance.plugin.model.name;
         let upstream = String::from_utf8_lossy(&upstream[..upstream.len().min(MAX_HOST_BYTES)]);
         warn!(%plugin, %upstream,
-            "callout rejected: no Service port of that name that the filter may call; write namespace/service:port");
+            "callout rejected: no Service port of that name that the filter may call; write namespace/service:port, or \
+             give one this name in `clusters` of the Filter");
     }
 
     /// Acquires a permit for one more callout with a request body of `body_bytes` bytes.

@@ -268,7 +268,9 @@ impl Host for ProxyHost<'_> {
         self.with_request(context, |exchange, filter| match parse_guest_reply(exchange, reply) {
             _ if exchange.chain.has_queued_reply() => {} // The first reply wins.
             Ok(local) => {
-                if exchange.stream_info.replied_by.is_none() {
+                let is_sent = exchange.chain.direction(Direction::Response).output.headers_taken();
+                let replaces = exchange.chain.accepts_reply(filter) && !is_sent;
+                if exchange.stream_info.replied_by.is_none() || replaces {
                     exchange.stream_info.replied_by = Some(plugin.as_str().into());
                     exchange.stream_info.details = Some(details.into());
                 }

@@ -23,11 +23,7 @@ use crate::filter::chain::grpc_status;
 /// # Errors
 /// `NotFound` if there is no value. `SerializationFailure` for an object without a value of its own, as in Envoy.
 pub(crate) fn stream_property<'a>(exchange: &'a Exchange, path: &[u8]) -> Result<PropertyValue<'a>, Status> {
-    let (segments, count) = match path.contains(&0) {
-        true => split_path(path.split(|byte| *byte == 0)),
-        // A single segment with dots is accepted too: `request.path`.
-        false => split_path(path.splitn(MAX_DOTTED_SEGMENTS, |byte| *byte == b'.')),
-    };
+    let (segments, count) = split_path(path.split(|byte| *byte == 0));
     let [first, rest @ ..] = &segments[..count] else { return Err(Status::NotFound) };
     if rest.is_empty() && OBJECTS.contains(first) {
         return Err(Status::SerializationFailure);
@@ -64,8 +60,8 @@ pub(crate) fn stream_property<'a>(exchange: &'a Exchange, path: &[u8]) -> Result
 /// Returns a property of the proxy itself, without a stream. The node's cluster is empty.
 pub(crate) fn node_property<'n>(path: &[u8], node: &'n str) -> Option<&'n str> {
     match path {
-        b"xds\0node\0id" | b"xds.node.id" | b"node\0id" | b"node.id" => Some(node),
-        b"xds\0node\0cluster" | b"xds.node.cluster" | b"node\0cluster" | b"node.cluster" => Some(""),
+        b"xds\0node\0id" | b"node\0id" => Some(node),
+        b"xds\0node\0cluster" | b"node\0cluster" => Some(""),
         _ => None,
     }
 }
@@ -94,9 +90,6 @@ fn metadata(rest: &[&[u8]]) -> Option<PropertyValue<'static>> {
 
 /// Segments of the longest built-in path: a value of a route's metadata.
 const MAX_SEGMENTS: usize = 5;
-
-/// Segments of the longest built-in path in dotted form. The last one is a name that may contain dots.
-const MAX_DOTTED_SEGMENTS: usize = 3;
 
 /// Returns the first segments of a path, and their number.
 fn split_path<'p>(path: impl Iterator<Item = &'p [u8]>) -> ([&'p [u8]; MAX_SEGMENTS], usize) {
@@ -414,8 +407,7 @@ mod tests {
             has_response: bool,
         ) {
             let mut exchange = exchange(has_response);
-            let separator = if path.contains(&0) { 0 } else { b'.' };
-            let first = path.split(|byte| *byte == separator).next().unwrap_or_default();
+            let first = path.split(|byte| *byte == 0).next().unwrap_or_default();
             for name in set.iter().map(Vec::as_slice).chain([&path[..], first]) {
                 let property = StreamProperty { path: name.into(), value: SPOOFED.into() };
                 exchange.stream_info.properties.push(property);

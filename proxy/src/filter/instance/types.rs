@@ -85,6 +85,11 @@ impl VmStreams {
         self.contexts.insert(context, stream);
     }
 
+    /// Counts a stream that has no context.
+    pub(crate) fn count_served(&mut self) {
+        self.served += 1;
+    }
+
     /// Removes a stream.
     pub(crate) fn remove(&mut self, context: ContextId) {
         self.contexts.remove(context);

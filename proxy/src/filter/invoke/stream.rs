@@ -167,8 +167,8 @@ impl StreamInvoker<'_> {
         }
     }
 
-    /// Ends the stream for each filter. As in Envoy, a filter that never saw the request is still called for its log,
-    /// and so is an access log plugin of a connection. A filter whose VM is gone is not called.
+    /// Ends the stream for each filter. As in Envoy, a filter that never saw the request is still called for its log, and an
+    /// access log plugin logs on its plugin context. A filter whose VM is gone is not called.
     fn finish(
         &mut self,
         exchange: &mut Exchange,
@@ -176,7 +176,14 @@ impl StreamInvoker<'_> {
     ) {
         for filter in 0..self.filters.len() {
             let StreamFilter { plugin, context } = &self.filters[filter];
-            let is_logged = plugin.exports().log() && !(self.is_tcp && plugin.is_stream_filter);
+            if !plugin.is_stream_filter {
+                if plugin.exports().log() {
+                    self.log_on_plugin_context(filter, exchange);
+                    self.filters[filter].plugin.on_stream_end();
+                }
+                continue;
+            }
+            let is_logged = plugin.exports().log() && !self.is_tcp;
             if context.is_none() && !is_logged {
                 continue;
             }
@@ -193,6 +200,28 @@ impl StreamInvoker<'_> {
             let StreamFilter { plugin, context } = &mut self.filters[filter];
             *context = None;
             plugin.on_stream_end();
+        }
+    }
+}
+
+impl StreamInvoker<'_> {
+    /// Calls the log of an access log plugin, for which the stream has no context of its own (Envoy's
+    /// `envoy.access_loggers.wasm`). Hostcalls about the plugin context are about the stream.
+    fn log_on_plugin_context(&self, filter: usize, exchange: &mut Exchange) {
+        let plugin = &self.filters[filter].plugin;
+        if plugin.ensure_running().is_err() {
+            return; // Nothing depends on the failure policy of a log.
+        }
+        let context = Some(ContextId::of_plugin(plugin.index));
+        let current = CurrentStream { exchange, filter, context, stream: self.stream };
+        let result = call_vm(plugin, CallScope::Stream(current), |vm, host| {
+            host.read_only = true;
+            host.instance.metrics.streams.increment();
+            host.streams.count_served();
+            vm.on_log(host, vm.plugin_context())
+        });
+        if let Some(Err(failure)) = result {
+            plugin.on_failure(&failure);
         }
     }
 }

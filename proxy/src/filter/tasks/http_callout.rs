@@ -17,8 +17,10 @@ use crate::upstream::{Cluster, SendOptions, UpstreamRequest, Upstreams, send};
 
 /// Sends the request and delivers the response, unless the VM has failed meanwhile.
 pub(super) async fn run(upstreams: Rc<Upstreams>, plugin: PluginRef, callout: HttpCallout) {
-    let HttpCallout { id, epoch, cluster, request, timeout, permit } = callout;
-    let response = match tokio::time::timeout(timeout, send_and_collect(&upstreams, &cluster, request)).await {
+    let HttpCallout { id, epoch, cluster, request, target, timeout, permit } = callout;
+    let options = SendOptions { target, ..SendOptions::default() };
+    let sending = send_and_collect(&upstreams, &cluster, request, options);
+    let response = match tokio::time::timeout(timeout, sending).await {
         Ok(Ok(response)) => response,
         Ok(Err(reason)) => CalloutResponse { failed: Some(reason), ..CalloutResponse::default() },
         Err(_) => CalloutResponse { failed: Some("timeout"), ..CalloutResponse::default() },
@@ -37,8 +39,9 @@ async fn send_and_collect(
     upstreams: &Rc<Upstreams>,
     cluster: &Arc<Cluster>,
     request: UpstreamRequest,
+    options: SendOptions,
 ) -> Result<CalloutResponse, &'static str> {
-    let received = send(upstreams, cluster, request, SendOptions::default()).await.map_err(|_| "reset")?;
+    let received = send(upstreams, cluster, request, options).await.map_err(|_| "reset")?;
     let (head, mut incoming) = received.response.into_parts();
     let mut body = BytesMut::new();
     let mut trailers = HeaderMap::new();
