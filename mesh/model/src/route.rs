@@ -62,7 +62,7 @@ impl Route {
             versions: Vec::new(),
             rewrite: Rewrite::default(),
             mirrors: Vec::new(),
-            timeouts: Timeouts { request: None, backend_request: None },
+            timeouts: Timeouts::default(),
         };
         Self {
             name,
@@ -138,12 +138,23 @@ pub struct Mirror {
 
 /// Time limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Timeouts {
     /// From the received request head to the last byte of the response (Gateway API `timeouts.request`). `None` = the
     /// cluster's limit, or the default; `Some(ZERO)` = no limit.
     pub request: Option<Duration>,
     /// For one attempt at one endpoint, until the response head (Gateway API `timeouts.backendRequest`).
     pub backend_request: Option<Duration>,
+    /// True if the `grpc-timeout` of a gRPC request is a limit like `request`; the shorter one applies
+    /// (`max_grpc_timeout` in Envoy).
+    pub grpc_timeout: bool,
+}
+
+impl Default for Timeouts {
+    /// Returns the time limits of a route without any of its own.
+    fn default() -> Self {
+        Self { request: None, backend_request: None, grpc_timeout: true }
+    }
 }
 
 /// A redirect. Parts that are `None` are those of the request.

@@ -78,8 +78,8 @@ fn forward(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
     let mirror = (cluster_name(), share).prop_map(|(cluster, fraction)| Mirror { cluster, fraction });
     let rewrite = (option::of("[a-z]{1,4}(:80)?".prop_map(Arc::from)), option::of(path_rewrite(is_prefix)))
         .prop_map(|(host, path)| Rewrite { host, path });
-    let timeouts = (option::of(milliseconds()), option::of(milliseconds()))
-        .prop_map(|(request, backend_request)| Timeouts { request, backend_request });
+    let timeouts = (option::of(milliseconds()), option::of(milliseconds()), any::<bool>())
+        .prop_map(|(request, backend_request, grpc_timeout)| Timeouts { request, backend_request, grpc_timeout });
     (vec(target, 1..3), vec(version, 0..3), rewrite, vec(mirror, 0..2), timeouts).prop_map(
         |(targets, versions, rewrite, mirrors, timeouts)| {
             RouteAction::Forward(Forward { targets, versions, rewrite, mirrors, timeouts })

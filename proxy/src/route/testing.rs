@@ -58,7 +58,7 @@ pub(crate) fn forward(targets: &[(&str, u32)]) -> Forward {
         versions: Vec::new(),
         rewrite: Rewrite::default(),
         mirrors: Vec::new(),
-        timeouts: Timeouts { request: None, backend_request: None },
+        timeouts: Timeouts::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use weir_model::{DirectResponse, RouteAction};
 use crate::body::Body;
 use crate::connection::{Connection, reconnect_reason};
 use crate::error::{NO_BACKEND_WEIGHT, ProxyError};
-use crate::filter::{Direction, EndOfStream, Event, LocalReply};
+use crate::filter::{Direction, EndOfStream, Event, GrpcForm, LocalReply};
 use crate::head::{RequestHead, ResponseHead};
 use crate::incoming::Incoming;
 use crate::route::Route;
@@ -104,7 +104,7 @@ fn respond_directly(stream: &HttpStream, direct: &DirectResponse) -> ResponseSou
     let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR); // The model allows 200 to 599.
     stream.record_details(&direct.detail);
     let head = ResponseHead::new(status, HeaderMap::new());
-    stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));
+    stream.on_event(Event::LocalReply(LocalReply::new(head, bytes::Bytes::new())));
     ResponseSource::local_reply()
 }
 
@@ -118,7 +118,9 @@ fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, P
     route.response_modifier().apply(&mut headers);
     stream.record_details("redirect");
     let head = ResponseHead::new(status, headers);
-    stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));
+    // A gRPC client reads the redirect's own status, and fails with it; unlike in Envoy, where it becomes Unknown.
+    let reply = LocalReply { grpc: GrpcForm::Http, ..LocalReply::new(head, bytes::Bytes::new()) };
+    stream.on_event(Event::LocalReply(reply));
     Ok(ResponseSource::local_reply())
 }
 

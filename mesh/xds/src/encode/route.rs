@@ -1,10 +1,12 @@
 //! Encodes a route table (RDS): virtual hosts, routes, and their actions.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 use weir_model::{
     Forward, HeaderMatch, HeaderModifier, HostMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect, Route,
-    RouteAction, RouteMatch, RouteTable, StringMatch, VirtualHost, WeightedCluster,
+    RouteAction, RouteMatch, RouteTable, StringMatch, Timeouts, VirtualHost, WeightedCluster,
 };
 
 use super::metadata::{list, metadata, object, text, with_texts};
@@ -169,6 +171,7 @@ fn names(edits: &HeaderModifier) -> Vec<String> {
     edits.remove.iter().map(ToString::to_string).collect()
 }
 
+#[expect(deprecated, reason = "`max_grpc_timeout`")]
 fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
     let (prefix_rewrite, regex_rewrite) = match (&to.rewrite.path, matched) {
         (None, _) => (String::new(), None),
@@ -186,6 +189,7 @@ fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
         prefix_rewrite,
         regex_rewrite,
         timeout: to.timeouts.request.map(duration),
+        max_grpc_timeout: max_grpc_timeout(&to.timeouts).map(duration),
         retry_policy: Some(pb::RetryPolicy {
             retry_on: RETRY_ON.to_owned(),
             num_retries: Some(uint32_value(RETRIES)),
@@ -197,6 +201,12 @@ fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
         host_rewrite_specifier: host.map(pb::route_action::HostRewriteSpecifier::HostRewriteLiteral),
         ..pb::RouteAction::default()
     }
+}
+
+/// Returns the maximum of a `grpc-timeout`: the route's timeout. Deprecated in Envoy, but `max_stream_duration` turns the
+/// route's timeout off.
+fn max_grpc_timeout(timeouts: &Timeouts) -> Option<Duration> {
+    timeouts.grpc_timeout.then(|| timeouts.request.unwrap_or(DEFAULT_REQUEST_TIMEOUT))
 }
 
 /// Encodes a regex rewrite to a literal path. A backslash would start the number of a capture group, so it is escaped.

@@ -43,7 +43,7 @@ pub(super) fn check(
             return None;
         }
         let rewrite = rewrite.map(|(rewrite, _)| rewrite).unwrap_or_default();
-        let timeouts = timeouts.unwrap_or(Timeouts { request: None, backend_request: None });
+        let timeouts = timeouts.unwrap_or_default();
         return Some(RuleAction::Forward { backends, mirrors, rewrite, timeouts });
     };
     let reason = "a rule that redirects forwards nothing";
@@ -115,5 +115,6 @@ pub(super) fn check_timeouts(
         return None;
     }
     // `0s` disables a timeout (GEP-1742). For a single attempt that equals a missing value.
-    Some(Timeouts { request, backend_request: backend_request.filter(|timeout| !timeout.is_zero()) })
+    let backend_request = backend_request.filter(|timeout| !timeout.is_zero());
+    Some(Timeouts { request, backend_request, ..Timeouts::default() })
 }
