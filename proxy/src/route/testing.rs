@@ -41,6 +41,7 @@ pub(crate) fn route(name: &str, matches: RouteMatch, action: RouteAction) -> Arc
         chain: FilterChain::default(),
         request_headers: HeaderModifier::default(),
         response_headers: HeaderModifier::default(),
+        cors: None,
         action,
         metadata: weir_model::Metadata::default(),
     })
@@ -50,10 +51,7 @@ pub(crate) fn forward(targets: &[(&str, u32)]) -> Forward {
     Forward {
         targets: targets
             .iter()
-            .map(|(name, weight)| WeightedCluster {
-                cluster: ClusterName::new(name).unwrap(),
-                weight: Weight::new(*weight).unwrap(),
-            })
+            .map(|(name, weight)| WeightedCluster::new(ClusterName::new(name).unwrap(), Weight::new(*weight).unwrap()))
             .collect(),
         versions: Vec::new(),
         rewrite: Rewrite::default(),

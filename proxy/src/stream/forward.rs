@@ -14,14 +14,14 @@ use weir_model::Forward;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::filter::{Direction, EndOfStream, Event};
-use crate::route::Route;
+use crate::route::{ChosenTarget, Route, TargetEdits};
 use crate::stream::body::StreamBody;
 use crate::stream::body_source::{BodyMode, BodySource};
 use crate::stream::http_stream::{HttpStream, request_timeout};
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
 use crate::stream::sanitize;
-use crate::upstream::{Cluster, SendError, SendOptions, UpstreamRequest, UpstreamResponse, mirror, send, tee};
+use crate::upstream::{SendError, SendOptions, UpstreamRequest, UpstreamResponse, mirror, send, tee};
 
 /// The outcome of forwarding.
 pub(super) enum ForwardOutcome {
@@ -55,7 +55,7 @@ pub(super) async fn forward(
     RequestBody { source, end_of_stream }: RequestBody,
 ) -> Result<ForwardOutcome, ProxyError> {
     let MatchedRoute { route, forward } = matched;
-    let cluster = choose_cluster(stream, route)?;
+    let ChosenTarget { cluster, edits } = choose_cluster(stream, route)?;
     stream.record_cluster(cluster, request_timeout(forward, cluster.model().request_timeout));
     let body = if end_of_stream { Body::Empty } else { Body::stream(StreamBody::new(stream, source)) };
     let options = SendOptions {
@@ -65,7 +65,7 @@ pub(super) async fn forward(
             && stream.body_mode(Direction::Request) == BodyMode::Passthrough,
         informational: stream.informational.clone(),
     };
-    let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, body), options));
+    let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, edits, body), options));
     let response = match until_replied(stream, sending).await {
         Some(Ok(response)) => response,
         Some(Err(SendError { error, endpoint, attempts })) => {
@@ -76,14 +76,14 @@ pub(super) async fn forward(
     };
     stream.record_endpoint(Some(response.endpoint), response.attempts);
     let max_headers = cluster.model().options.head.headers as usize;
-    begin_response(stream, route, response, max_headers)
+    begin_response(stream, ResponseEdits { route, edits, max_headers }, response)
 }
 
 /// Returns the target that a filter's routing mark names, or a target picked by weight.
 ///
 /// # Errors
 /// `UnknownMark` when the mark names no target of the route, `NoTarget` when the route has no usable target.
-fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<Cluster>, ProxyError> {
+fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<ChosenTarget<'r>, ProxyError> {
     let draw = stream.worker.random_u32();
     match stream.take_routing_mark() {
         Some(mark) => route
@@ -93,16 +93,27 @@ fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<C
     }
 }
 
-/// Passes the response's head, of at most `max_headers` headers, to the filters.
+/// The changes of a response's head.
+struct ResponseEdits<'a> {
+    route: &'a Route,
+    /// Those of the target.
+    edits: Option<&'a TargetEdits>,
+    /// The bound of its headers.
+    max_headers: usize,
+}
+
+/// Passes the response's head to the filters.
 fn begin_response(
     stream: &Rc<HttpStream>,
-    route: &Route,
+    ResponseEdits { route, edits, max_headers }: ResponseEdits<'_>,
     response: UpstreamResponse,
-    max_headers: usize,
 ) -> Result<ForwardOutcome, ProxyError> {
     let UpstreamResponse { response, lease, .. } = response;
     let (parts, incoming) = response.into_parts();
     let mut head = sanitize::response(parts, max_headers)?;
+    if let Some(edits) = edits {
+        edits.response.apply(&mut head.headers);
+    }
     route.response_modifier().apply(&mut head.headers);
     let mode = stream.body_mode(Direction::Response);
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
@@ -114,13 +125,21 @@ fn begin_response(
 }
 
 /// Returns the request for the endpoint. Headers that filters may read later stay in the exchange.
-fn build_upstream_request(stream: &HttpStream, route: &Route, body: Body) -> UpstreamRequest {
+fn build_upstream_request(
+    stream: &HttpStream,
+    route: &Route,
+    edits: Option<&TargetEdits>,
+    body: Body,
+) -> UpstreamRequest {
     // Read before the exchange is borrowed: a body from the filters borrows it too.
     let reframed = stream.body_mode(Direction::Request) == BodyMode::Filtered && !body.is_end_stream();
     let mut cell = stream.cell.borrow_mut();
     let exchange = &mut cell.exchange;
     let mut headers = exchange.take_headers(Direction::Request, stream.needs_headers_later(Direction::Request));
     let request = &exchange.request;
+    if let Some(edits) = edits {
+        edits.request.apply(&mut headers);
+    }
     route.request_modifier().apply(&mut headers);
     if reframed {
         headers.remove(CONTENT_LENGTH); // A filter may change the body's length.
@@ -137,8 +156,13 @@ fn build_upstream_request(stream: &HttpStream, route: &Route, body: Body) -> Ups
 }
 
 /// Returns the request for the endpoint, and sends copies to the route's mirrors.
-fn start_mirrors(stream: &HttpStream, matched: MatchedRoute<'_>, body: Body) -> UpstreamRequest {
-    let mut request = build_upstream_request(stream, matched.route, body);
+fn start_mirrors(
+    stream: &HttpStream,
+    matched: MatchedRoute<'_>,
+    edits: Option<&TargetEdits>,
+    body: Body,
+) -> UpstreamRequest {
+    let mut request = build_upstream_request(stream, matched.route, edits, body);
     if matched.forward.mirrors.is_empty() {
         return request;
     }

@@ -74,6 +74,14 @@ fn find_route(config: &WorkerConfig, connection: &Connection, head: &RequestHead
 
 async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result<ResponseSource, ProxyError> {
     let initial_route = stream.take_route()?;
+    // Before the filters, since browsers send preflight requests without credentials.
+    let preflight = initial_route.cors().and_then(|cors| stream.with_request(|request| cors.preflight(request)));
+    if let Some(headers) = preflight {
+        stream.record_details("cors_preflight");
+        let head = ResponseHead::new(StatusCode::OK, headers);
+        stream.on_event(Event::LocalReply(LocalReply::new(head, bytes::Bytes::new())));
+        return Ok(ResponseSource::local_reply());
+    }
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
     let mut body = BodySource::request(incoming, stream.body_mode(Direction::Request));
     stream.on_event(Event::RequestHeaders(end_of_stream));
@@ -130,6 +138,7 @@ fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseS
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
+    stream.apply_cors(response.headers_mut());
     if let Some(reason) = head.reason {
         response.extensions_mut().insert(reason);
     }

@@ -60,6 +60,8 @@ pub(super) struct HttpStream {
     last_activity: Cell<Instant>,
     timeout_key: Cell<usize>,
     access: AccessState,
+    /// The route and the origin of a cross-origin request that the route allows.
+    cors: Option<(Arc<Route>, HeaderValue)>,
     finished: Cell<bool>,
 }
 
@@ -134,6 +136,10 @@ impl HttpStream {
         let honors_grpc_timeout =
             forward.is_some_and(|forward| forward.timeouts.grpc_timeout) && is_grpc(&head.headers);
         let grpc_timeout = if honors_grpc_timeout { grpc_timeout(&head.headers) } else { None };
+        let cors = route.as_ref().ok().and_then(|route| {
+            let origin = route.cors()?.allowed_origin(&head)?.clone();
+            Some((Arc::clone(route), origin))
+        });
         let cell = FilterStream::new(head, info, &chain);
         let mode = |direction| match cell.borrow().needs_body(direction) {
             true => BodyMode::Filtered,
@@ -162,6 +168,7 @@ impl HttpStream {
             last_activity: Cell::new(started),
             timeout_key: Cell::new(0),
             access: AccessState::default(),
+            cors,
             finished: Cell::new(false),
         });
         let weak: Weak<dyn HasTimeout> = Rc::downgrade(&stream) as Weak<dyn HasTimeout>;
@@ -283,6 +290,15 @@ impl HttpStream {
             reason,
             sent_names,
             headers: cell.exchange.take_headers(Direction::Response, self.needs_headers_later(Direction::Response)),
+        }
+    }
+
+    /// Adds the headers of the route's cross-origin policy to a response, if the policy allows the request's origin.
+    pub(super) fn apply_cors(&self, headers: &mut HeaderMap) {
+        if let Some((route, origin)) = &self.cors
+            && let Some(cors) = route.cors()
+        {
+            cors.apply(origin, headers);
         }
     }
 
@@ -447,4 +463,26 @@ pub(super) fn abort_reason(exchange: &Exchange) -> ProxyError {
 pub(super) fn request_timeout(forward: &Forward, cluster: Option<Duration>) -> Option<Duration> {
     let timeout = forward.timeouts.request.or(cluster).unwrap_or(DEFAULT_REQUEST_TIMEOUT);
     (!timeout.is_zero()).then_some(timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::testing;
+
+    #[test]
+    fn request_timeout_of_zero_is_no_limit() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (route, cluster, expected) in [
+            (None, None, Some(DEFAULT_REQUEST_TIMEOUT)),
+            (None, seconds(3), seconds(3)),
+            (None, seconds(0), None),
+            (seconds(2), seconds(0), seconds(2)),
+            (seconds(0), seconds(3), None),
+        ] {
+            let mut forward = testing::forward(&[("a/b:80", 1)]);
+            forward.timeouts.request = route;
+            assert_eq!(request_timeout(&forward, cluster), expected, "{route:?} {cluster:?}");
+        }
+    }
 }

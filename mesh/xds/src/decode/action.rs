@@ -10,6 +10,7 @@ use weir_model::{
 };
 
 use super::field_cursor::{FieldCursor, unsupported};
+use super::headers;
 use super::metadata::WeirMetadata;
 use super::value::duration;
 use crate::encode::{NO_BACKEND_DETAIL, RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix};
@@ -125,7 +126,7 @@ fn targets(specifier: pb::route_action::ClusterSpecifier, cursor: &FieldCursor<'
     let clusters = match specifier {
         ClusterSpecifier::Cluster(name) => {
             let cluster = cursor.field("cluster").checked(ClusterName::new(&name))?;
-            return Some(vec![WeightedCluster { cluster, weight: Weight::ONE }]);
+            return Some(vec![WeightedCluster::new(cluster, Weight::ONE)]);
         }
         ClusterSpecifier::WeightedClusters(clusters) => clusters,
         ClusterSpecifier::ClusterHeader(_)
@@ -163,14 +164,15 @@ fn target(target: pb::weighted_cluster::ClusterWeight, cursor: &FieldCursor<'_>)
         typed_per_filter_config,
         host_rewrite_specifier,
     } = target;
-    unsupported!(cursor; cluster_header, metadata_match, request_headers_to_add, request_headers_to_remove,
-        response_headers_to_add, response_headers_to_remove, typed_per_filter_config, host_rewrite_specifier);
+    unsupported!(cursor; cluster_header, metadata_match, typed_per_filter_config, host_rewrite_specifier);
+    let request_headers = headers::request_modifier(request_headers_to_add, request_headers_to_remove, cursor);
+    let response_headers = headers::response_modifier(response_headers_to_add, response_headers_to_remove, cursor);
     let cluster = cursor.field("name").checked(ClusterName::new(&name));
     let weight = Weight::new(weight.map_or(0, |weight| weight.value));
     if weight.is_none() {
         cursor.field("weight").reject("is too large", "at most 1000000");
     }
-    Some(WeightedCluster { cluster: cluster?, weight: weight? })
+    Some(WeightedCluster { cluster: cluster?, weight: weight?, request_headers, response_headers })
 }
 
 /// Decodes a retry policy. Only the proxy's fixed policy is accepted; returns the timeout of one attempt.
