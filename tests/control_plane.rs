@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod envoy_bounds; // Bounds of connections.
+mod envoy_grpc; // gRPC calls.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Runs the READMEs of the examples: the `sh` blocks of each example, in order, in one shell.
 //!
 //! The blocks use fixed ports. So the test copies the example, and replaces each port in its resources and its README
-//! by a free one. It needs the feature `tools`, since the blocks use curl and python3.
+//! by a free one. It needs the feature `tools`, since the blocks use curl, python3 and node.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ curl() {
         case $EXAMPLE in
             control-plane) ports="8081 8082 8083 9000 9001" ;;
             mtls-mesh) ports="8080 9000 15008" ;;
-            quickstart) ports="8080 9000 9001" ;;
+            grpc | quickstart) ports="8080 9000 9001" ;;
             *) ports="8080 9000" ;;
         esac
         missing=
@@ -59,6 +59,11 @@ fn custom_filter() {
 #[test]
 fn control_plane() {
     run("control-plane");
+}
+
+#[test]
+fn grpc() {
+    run("grpc");
 }
 
 #[test]
@@ -151,7 +156,7 @@ impl Copy {
             let target = to.join(path.file_name().expect("a name"));
             if path.ends_with("bootstrap") {
                 self.copy_folder(&path, &target);
-            } else if path.extension().is_some_and(|end| end == "yaml" || end == "md" || end == "sh") {
+            } else if path.extension().is_some_and(|end| end == "yaml" || end == "md" || end == "sh" || end == "cjs") {
                 let text = self.adapt(&fs::read_to_string(&path).expect("a text"));
                 fs::write(&target, text).expect("a writable folder");
                 fs::set_permissions(&target, fs::metadata(&path).expect("it is there").permissions()).expect("ours");

@@ -24,7 +24,20 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(header_edits, hosts, matches, no_route, paths, redirects, rewrites, spellings, weights,);
+scenarios!(
+    backend_filters,
+    cors,
+    grpc_replies,
+    header_edits,
+    hosts,
+    matches,
+    no_route,
+    paths,
+    redirects,
+    rewrites,
+    spellings,
+    weights,
+);
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"))

@@ -10,6 +10,9 @@ mod message_framing; // Lengths of filters, trailers and bodies that could break
 mod scenarios; // The files in `scenarios/`: route matches, and edits of requests.
 mod tcp; // TCP listeners and network filters.
 mod routing; // Weights, mirrors, redirects, timeouts.
+mod cors; // Cross-origin requests.
+mod grpc_route; // GRPCRoutes, and filters of backends.
+mod grpc_replies; // Local replies and deadlines of gRPC requests.
 mod canary; // The routing filter: versions, weights, sticky users.
 mod no_bypass; // Invariant I9: no request bypasses the filters of its route.
 mod upgrades; // WebSockets and other protocols that a request switches to.

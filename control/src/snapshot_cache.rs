@@ -255,6 +255,7 @@ pub(crate) fn route_object(route: &Route) -> Option<ObjectId> {
     let parts: Vec<&str> = route.name.as_str().split('/').collect();
     match parts[..] {
         [namespace, name, _rule, _match] => ObjectId::new("HTTPRoute", namespace, name),
+        [namespace, name, _rule, _match, "grpc"] => ObjectId::new("GRPCRoute", namespace, name),
         [namespace, name, _rule] => ObjectId::new("TCPRoute", namespace, name),
         _ => None,
     }

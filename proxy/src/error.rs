@@ -74,6 +74,8 @@ pub(crate) enum ProxyError {
     UpstreamProtocol(String),
     /// The response took longer than the request timeout.
     RequestTimeout,
+    /// The response took longer than the gRPC request's own `grpc-timeout`.
+    GrpcTimeout,
     /// The response head of one attempt took longer than the attempt timeout.
     AttemptTimeout,
     /// The stream was inactive for longer than the stream idle timeout.
@@ -265,6 +267,14 @@ impl ProxyError {
                 false,
                 "the response was not complete in time",
             ),
+            Self::GrpcTimeout => row(
+                "grpc_timeout",
+                Upstream,
+                StatusCode::GATEWAY_TIMEOUT,
+                "UT",
+                false,
+                "the response was not complete by the deadline of the gRPC request",
+            ),
             Self::AttemptTimeout => row(
                 "attempt_timeout",
                 Upstream,
@@ -363,6 +373,7 @@ impl ProxyError {
             | Self::NoEndpoint
             | Self::ConnectTimeout
             | Self::RequestTimeout
+            | Self::GrpcTimeout
             | Self::AttemptTimeout
             | Self::StreamIdle
             | Self::DownstreamGone => None,
@@ -406,6 +417,7 @@ mod tests {
             ProxyError::UpstreamReset(text()),
             ProxyError::UpstreamProtocol(text()),
             ProxyError::RequestTimeout,
+            ProxyError::GrpcTimeout,
             ProxyError::AttemptTimeout,
             ProxyError::StreamIdle,
             ProxyError::DownstreamGone,

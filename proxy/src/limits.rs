@@ -336,6 +336,11 @@ pub(crate) const MODULE_FETCH_DEADLINE: Duration = Duration::from_secs(30);
 /// Time for which an unused fetched module is retained, so that a rollback does not fetch it again.
 pub(crate) const UNUSED_MODULE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+// Local replies.
+
+/// Bytes of a local reply's text that become a `grpc-message`. gRPC clients accept 8 KiB of headers by default.
+pub(crate) const MAX_GRPC_MESSAGE_BYTES: usize = 2 * 1024;
+
 // Listeners.
 
 /// Connections that wait to be accepted, for each socket. Linux's own limit (`somaxconn`).

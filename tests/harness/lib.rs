@@ -29,6 +29,7 @@ mod envoy_config; // The static configuration of an Envoy.
 mod nginx; // One running nginx, for comparisons.
 mod etcd; // One running etcd, for replicas of the control plane.
 mod grpc; // Proxyless gRPC clients, and servers.
+mod grpc_call; // Unary gRPC calls, and a server.
 mod registry; // One running OCI registry.
 mod xds_server; // A third-party control plane.
 mod resources; // Resources of a proxy, as YAML.
@@ -51,6 +52,7 @@ pub use envoy::Envoy;
 pub use envoy_config::{EnvoyConfig, EnvoyFilter};
 pub use etcd::Etcd;
 pub use grpc::{GrpcClient, GrpcServer, node_modules};
+pub use grpc_call::{GrpcCaller, grpc_origin};
 pub use https::Certificate;
 pub use mesh::MeshPair;
 pub use nginx::Nginx;

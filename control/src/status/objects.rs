@@ -169,6 +169,7 @@ fn is_in_scope(object: &ObjectId, scoped: &ScopedSnapshot) -> bool {
     match object.kind {
         Kind::Gateway
         | Kind::HttpRoute
+        | Kind::GrpcRoute
         | Kind::TcpRoute
         | Kind::ServiceEntry
         | Kind::Filter

@@ -1,4 +1,4 @@
-//! Matches of HTTPRoutes that receive no request, because another route has an equal match and precedes it.
+//! Matches of HTTPRoutes and GRPCRoutes that receive no request, because another route has an equal match and precedes it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,8 +7,9 @@ use weir_resources::{Kind, ObjectId};
 
 use crate::limits::MAX_WARNINGS;
 
-/// A route of a snapshot: a match of a rule of an HTTPRoute.
+/// A route of a snapshot: a match of a rule of an HTTPRoute or a GRPCRoute.
 struct RouteSource<'a> {
+    kind: Kind,
     namespace: &'a str,
     name: &'a str,
     rule: &'a str,
@@ -41,7 +42,7 @@ fn add_notes(listener: &ListenerName, host: &VirtualHost, notes: &mut BTreeMap<O
             continue;
         };
         let (Some(loser), Some(winner)) = (RouteSource::new(route), RouteSource::new(winner)) else { continue };
-        let Some(id) = ObjectId::new(Kind::HttpRoute.name(), loser.namespace, loser.name) else { continue };
+        let Some(id) = ObjectId::new(loser.kind.name(), loser.namespace, loser.name) else { continue };
         let of_object = notes.entry(id).or_default();
         if of_object.len() < MAX_WARNINGS {
             let RouteSource { rule, matches, .. } = loser;
@@ -71,18 +72,20 @@ fn comparable(matches: &RouteMatch) -> RouteMatch {
 }
 
 impl<'a> RouteSource<'a> {
-    /// Reads the name of a route: `namespace/name/rule/match`.
+    /// Reads the name of a route: `namespace/name/rule/match`, and `/grpc` for one of a GRPCRoute.
     fn new(route: &'a Route) -> Option<Self> {
         let mut parts = route.name.as_str().split('/');
         let mut next = || parts.next();
-        Some(Self { namespace: next()?, name: next()?, rule: next()?, matches: next()? })
+        let [namespace, name, rule, matches] = [next()?, next()?, next()?, next()?];
+        let kind = if next() == Some("grpc") { Kind::GrpcRoute } else { Kind::HttpRoute };
+        Some(Self { kind, namespace, name, rule, matches })
     }
 }
 
 impl std::fmt::Display for RouteSource<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { namespace, name, rule, matches } = self;
-        write!(formatter, "rules[{rule}].matches[{matches}] of HTTPRoute {namespace}/{name}")
+        let Self { kind, namespace, name, rule, matches } = self;
+        write!(formatter, "rules[{rule}].matches[{matches}] of {} {namespace}/{name}", kind.name())
     }
 }
 

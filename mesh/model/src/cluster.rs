@@ -66,7 +66,7 @@ pub struct Cluster {
     pub lb_policy: LbPolicy,
     /// Time limit for opening a connection.
     pub connect_timeout: Duration,
-    /// Time limit for a whole request and response on routes without one; `None` = no limit.
+    /// Time limit for a whole request and response on routes without one. `None` = the default; `Some(ZERO)` = no limit.
     pub request_timeout: Option<Duration>,
     /// Bounds and timeouts of its HTTP connections.
     pub options: UpstreamProtocolOptions,

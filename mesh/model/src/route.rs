@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::cors::CorsPolicy;
 use crate::endpoint::Weight;
 use crate::matcher::{HostMatch, RouteMatch};
 use crate::metadata::Metadata;
@@ -36,7 +37,8 @@ pub struct VirtualHost {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
-    /// The name: `namespace/route/rule/match`, or `namespace/route/rule` on a TCP listener.
+    /// The name: `namespace/route/rule/match`, with `/grpc` for a GRPCRoute, or `namespace/route/rule` on a TCP
+    /// listener.
     pub name: RouteName,
     /// The match conditions.
     #[serde(rename = "match")]
@@ -47,6 +49,9 @@ pub struct Route {
     pub request_headers: HeaderModifier,
     /// Changes to the response's headers before it is sent to the downstream.
     pub response_headers: HeaderModifier,
+    /// The cross-origin requests that it allows; `None` for a route without CORS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Arc<CorsPolicy>>,
     /// The action for matching requests.
     pub action: RouteAction,
     /// Metadata that filters can read.
@@ -62,7 +67,7 @@ impl Route {
             versions: Vec::new(),
             rewrite: Rewrite::default(),
             mirrors: Vec::new(),
-            timeouts: Timeouts { request: None, backend_request: None },
+            timeouts: Timeouts::default(),
         };
         Self {
             name,
@@ -70,6 +75,7 @@ impl Route {
             chain,
             request_headers: HeaderModifier::default(),
             response_headers: HeaderModifier::default(),
+            cors: None,
             action: RouteAction::Forward(forward),
             metadata: Metadata::default(),
         }
@@ -113,6 +119,25 @@ pub struct WeightedCluster {
     pub cluster: ClusterName,
     /// The share of the requests.
     pub weight: Weight,
+    /// Changes to the headers of requests that are forwarded to it, before those of the route.
+    #[serde(rename = "requestHeaders", skip_serializing_if = "HeaderModifier::is_empty")]
+    pub request_headers: HeaderModifier,
+    /// Changes to the headers of its responses, before those of the route.
+    #[serde(rename = "responseHeaders", skip_serializing_if = "HeaderModifier::is_empty")]
+    pub response_headers: HeaderModifier,
+}
+
+impl WeightedCluster {
+    /// Returns a target without changes to headers.
+    pub fn new(cluster: ClusterName, weight: Weight) -> Self {
+        let (request_headers, response_headers) = (HeaderModifier::default(), HeaderModifier::default());
+        Self { cluster, weight, request_headers, response_headers }
+    }
+
+    /// Returns true if it changes no headers.
+    pub fn is_plain(&self) -> bool {
+        self.request_headers.is_empty() && self.response_headers.is_empty()
+    }
 }
 
 /// The subset of a target's endpoints with one version.
@@ -138,12 +163,23 @@ pub struct Mirror {
 
 /// Time limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Timeouts {
     /// From the received request head to the last byte of the response (Gateway API `timeouts.request`). `None` = the
     /// cluster's limit, or the default; `Some(ZERO)` = no limit.
     pub request: Option<Duration>,
     /// For one attempt at one endpoint, until the response head (Gateway API `timeouts.backendRequest`).
     pub backend_request: Option<Duration>,
+    /// True if the `grpc-timeout` of a gRPC request is a limit like `request`; the shorter one applies
+    /// (`max_grpc_timeout` in Envoy).
+    pub grpc_timeout: bool,
+}
+
+impl Default for Timeouts {
+    /// Returns the time limits of a route without any of its own.
+    fn default() -> Self {
+        Self { request: None, backend_request: None, grpc_timeout: true }
+    }
 }
 
 /// A redirect. Parts that are `None` are those of the request.

@@ -39,6 +39,12 @@ pub const MAX_LISTENERS: usize = 64;
 /// Addresses of one Gateway (limit of the Gateway API).
 pub const MAX_ADDRESSES: usize = 16;
 
+/// Entries of each list of a CORS filter (limit of the Gateway API).
+pub(crate) const MAX_CORS_ENTRIES: usize = 64;
+
+/// Bytes of a gRPC service or method in a match (limit of the Gateway API).
+pub(crate) const MAX_GRPC_NAME_BYTES: usize = 1024;
+
 /// Host names of one HTTPRoute (limit of the Gateway API).
 pub const MAX_HOSTNAMES: usize = 16;
 

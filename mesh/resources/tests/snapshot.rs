@@ -242,7 +242,7 @@ fn services_compile_to_clusters() {
     let dns = cluster(&compiled, "default/b:80");
     assert_eq!(dns.discovery, Discovery::Dns { host: "b.internal".into(), port: 8080 });
     assert_eq!((dns.lb_policy, dns.connect_timeout), (LbPolicy::Random, Duration::from_secs(1)));
-    assert_eq!(dns.request_timeout, None);
+    assert_eq!(dns.request_timeout, Some(Duration::ZERO), "no limit");
 }
 
 fn filter(name: &str, spec: &str) -> String {
@@ -477,4 +477,89 @@ fn service_policy_applies_to_rules_that_reach_the_service() {
         configuration["rules"][0],
         serde_json::json!({"name": "all", "action": "allow", "principals": principals})
     );
+}
+
+/// Returns a GRPCRoute on Gateway `web` with these fields in its `spec`.
+fn grpc_route(name: &str, spec: &str) -> String {
+    route(name, spec).replace("kind: HTTPRoute", "kind: GRPCRoute")
+}
+
+/// Returns the paths and the number of headers of the routes of a host, in order.
+fn grpc_matches(compiled: &Compiled) -> Vec<(PathMatch, usize)> {
+    let routes = &table(compiled, "default/web/http").virtual_hosts[0].routes;
+    routes.iter().map(|route| (route.matches.path.clone(), route.matches.headers.len())).collect()
+}
+
+#[test]
+fn grpc_methods_compile_to_paths() {
+    let regex = |pattern: &str| PathMatch::Regex(weir_model::matcher::Regex::new(pattern).unwrap());
+    for (method, expected) in [
+        ("{service: shop.Cart, method: Get}", PathMatch::Exact("/shop.Cart/Get".into())),
+        ("{service: shop.Cart}", PathMatch::Prefix("/shop.Cart".into())),
+        ("{method: Get}", regex("/(?:[^/]+)/(?:Get)")),
+        ("{type: RegularExpression, service: 'shop\\..*', method: Get|Put}", regex("/(?:shop\\..*)/(?:Get|Put)")),
+        ("{type: RegularExpression, method: Get.*}", regex("/(?:[^/]+)/(?:Get.*)")),
+    ] {
+        let rules = format!("rules: [{{matches: [{{method: {method}}}], backendRefs: [{{name: web, port: 80}}]}}]");
+        let compiled = compiled(&[SERVICE, &gateway(LISTENER), &grpc_route("a", &rules)]);
+        assert_eq!(grpc_matches(&compiled), [(expected, 0)], "{method}");
+    }
+    let compiled = compiled(&[SERVICE, &gateway(LISTENER), &grpc_route("a", FORWARD)]);
+    assert_eq!(grpc_matches(&compiled), [(PathMatch::Prefix("".into()), 0)]);
+    let route = &table(&compiled, "default/web/http").virtual_hosts[0].routes[0];
+    assert_eq!(route.name.as_str(), "default/a/0/0/grpc");
+}
+
+#[test]
+fn grpc_route_with_longest_service_and_method_is_first() {
+    let backend = "backendRefs: [{name: web, port: 80}]";
+    let rule = |matches: &str| format!("{{matches: [{{{matches}}}], {backend}}}");
+    let header = "headers: [{name: x-a, value: b}]";
+    let rules = [
+        rule(header),
+        rule("method: {method: GetItemOfCart}"),
+        rule("method: {service: shop.Cart}"),
+        rule("method: {service: shop.Cart, method: Get}"),
+        rule(&format!("method: {{service: shop.Cart}}, {header}")),
+        rule("method: {type: RegularExpression, service: shop.Cart..}"),
+    ];
+    let route = grpc_route("a", &format!("rules: [{}]", rules.join(", ")));
+    let compiled = compiled(&[SERVICE, &gateway(LISTENER), &route]);
+    let routes = &table(&compiled, "default/web/http").virtual_hosts[0].routes;
+    let order: Vec<&str> = routes.iter().map(|route| route.name.as_str().split('/').nth(2).unwrap()).collect();
+    assert_eq!(order, ["5", "3", "4", "2", "1", "0"]);
+}
+
+#[test]
+fn backend_of_grpc_route_uses_http2_unless_port_has_a_protocol() {
+    for (port, expected) in [
+        ("{port: 80}", UpstreamProtocol::Http2),
+        ("{port: 80, protocol: HTTP}", UpstreamProtocol::Http1),
+        ("{port: 80, appProtocol: http}", UpstreamProtocol::Http1),
+        ("{port: 80, appProtocol: kubernetes.io/ws}", UpstreamProtocol::Http1),
+        ("{port: 80, appProtocol: kubernetes.io/h2c}", UpstreamProtocol::Http2),
+        ("{port: 80, appProtocol: grpc}", UpstreamProtocol::Http2),
+    ] {
+        let service = SERVICE.replace("{port: 80}", port);
+        let compiled = compiled(&[&service, &gateway(LISTENER), &grpc_route("a", FORWARD)]);
+        assert_eq!(cluster(&compiled, "default/web:80").protocol, expected, "{port}");
+    }
+    let compiled = compiled(&[SERVICE, &gateway(LISTENER), &route("a", FORWARD)]);
+    assert_eq!(cluster(&compiled, "default/web:80").protocol, UpstreamProtocol::Http1);
+}
+
+#[test]
+fn filters_of_backend_compile_to_its_target() {
+    let backend = "{name: web, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: \
+                   X-A, value: b}]}}, {type: ResponseHeaderModifier, responseHeaderModifier: {remove: [X-B]}}]}";
+    for kind in ["HTTPRoute", "GRPCRoute"] {
+        let route = route("a", &format!("rules: [{{backendRefs: [{backend}]}}]")).replace("HTTPRoute", kind);
+        let compiled = compiled(&[SERVICE, &gateway(LISTENER), &route]);
+        let RouteAction::Forward(forward) = &table(&compiled, "default/web/http").virtual_hosts[0].routes[0].action
+        else {
+            panic!("{kind}")
+        };
+        assert_eq!(forward.targets[0].request_headers.set, [("x-a".into(), "b".into())]);
+        assert_eq!(forward.targets[0].response_headers.remove, ["x-b".into()]);
+    }
 }

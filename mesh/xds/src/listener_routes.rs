@@ -59,6 +59,10 @@ fn with_filter_chain(
             format!("route {name} enables or disables the filter `{unknown}`, which the listener does not have");
         return Err(vec![rejection(ResourceType::Listener, listener.name.as_str(), &reason)]);
     }
+    if decoded.cors_filter.is_some() && decoded.cors_filter != listener.cors_filter {
+        let reason = format!("route {name} has a CORS policy, and the listener has no CORS filter of its name");
+        return Err(vec![rejection(ResourceType::Listener, listener.name.as_str(), &reason)]);
+    }
     let runs = |entry: &&FilterEntry| decoded.filters.get(&entry.name).copied().unwrap_or(!entry.disabled);
     let plugins = listener.filters.iter().filter(runs).map(|entry| entry.plugin.clone());
     let (blocking, plugins): (Vec<_>, Vec<_>) = plugins.partition(|plugin| blocking_plugins.contains(plugin));

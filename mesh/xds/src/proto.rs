@@ -19,6 +19,7 @@ pub(crate) use envoy_types::pb::envoy::config::core::v3 as core;
 pub(crate) use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 pub(crate) use envoy_types::pb::envoy::config::listener::v3 as listener;
 pub(crate) use envoy_types::pb::envoy::config::route::v3 as route;
+pub(crate) use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors;
 pub(crate) use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 pub(crate) use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 pub(crate) use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;

@@ -199,9 +199,12 @@ impl ResourceSetBuilder<'_> {
 
     fn add_http_listener(&mut self, listener: &Arc<Listener>) {
         let (name, options) = (listener.name.as_str(), self.options);
-        let order = self.snapshot.route_tables.get(&listener.route_table).map(|table| encode::filter_order(table));
+        let table = self.snapshot.route_tables.get(&listener.route_table);
+        let order = table.map(|table| encode::filter_order(table));
+        let has_cors = table.is_some_and(|table| encode::has_cors(table));
         match order.unwrap_or_else(|| Ok(Vec::new())) {
-            Ok(filters) => {
+            Ok(plugins) => {
+                let filters = encode::HttpFilters { plugins, has_cors };
                 let content = (ENCODING, options, listener, &filters);
                 let encode = || pack(&encode::listener(listener, &filters, options.client_type));
                 self.add(ResourceType::Listener, name, &content, encode);

@@ -33,6 +33,7 @@ fn resources(failure: FailurePolicy, configuration: &str) -> ResourceSet {
         chain: FilterChain::new(vec![name("n/first"), name("n/second")]).unwrap(),
         request_headers: HeaderModifier::default(),
         response_headers: HeaderModifier::default(),
+        cors: None,
         action: RouteAction::Respond(DirectResponse { status: 204, detail: "direct_response".into() }),
         metadata: Metadata::default(),
     };

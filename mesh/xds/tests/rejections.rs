@@ -377,6 +377,18 @@ fn unsupported_route_fields_are_rejected() {
                 &["virtual_hosts[0].routes[0].route.cluster_specifier: is missing"],
             ),
             (
+                |message| {
+                    let action = first_action(message);
+                    action.timeout = Some(protobuf::Duration { seconds: 5, nanos: 0 });
+                    action.max_grpc_timeout = Some(protobuf::Duration { seconds: 6, nanos: 0 });
+                },
+                &["virtual_hosts[0].routes[0].route.max_grpc_timeout: is not the route's `timeout`"],
+            ),
+            (
+                |message| first_action(message).max_grpc_timeout = Some(protobuf::Duration { seconds: 15, nanos: 0 }),
+                &[],
+            ),
+            (
                 |message| first_action(message).prefix_rewrite = "/b".to_owned(),
                 &["virtual_hosts[0].routes[0].route.prefix_rewrite: does not end with `/`"],
             ),

@@ -68,7 +68,10 @@ fn path_rewrite(is_prefix: bool) -> BoxedStrategy<PathRewrite> {
 
 fn forward(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
     let weight = (1u32..100).prop_map(|weight| Weight::new(weight).unwrap());
-    let target = (cluster_name(), weight).prop_map(|(cluster, weight)| WeightedCluster { cluster, weight });
+    let target =
+        (cluster_name(), weight, edits(), edits()).prop_map(|(cluster, weight, request_headers, response_headers)| {
+            WeightedCluster { cluster, weight, request_headers, response_headers }
+        });
     let version = (cluster_name(), text(), cluster_name()).prop_map(|(of, version, cluster)| TargetVersion {
         target: of,
         version,
@@ -79,8 +82,8 @@ fn forward(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
     let mirror = (cluster_name(), share).prop_map(|(cluster, fraction)| Mirror { cluster, fraction });
     let rewrite = (option::of("[a-z]{1,4}(:80)?".prop_map(Arc::from)), option::of(path_rewrite(is_prefix)))
         .prop_map(|(host, path)| Rewrite { host, path });
-    let timeouts = (option::of(milliseconds()), option::of(milliseconds()))
-        .prop_map(|(request, backend_request)| Timeouts { request, backend_request });
+    let timeouts = (option::of(milliseconds()), option::of(milliseconds()), any::<bool>())
+        .prop_map(|(request, backend_request, grpc_timeout)| Timeouts { request, backend_request, grpc_timeout });
     (vec(target, 1..3), vec(version, 0..3), rewrite, vec(mirror, 0..2), timeouts).prop_map(
         |(targets, versions, rewrite, mirrors, timeouts)| {
             RouteAction::Forward(Forward { targets, versions, rewrite, mirrors, timeouts })
@@ -107,10 +110,27 @@ fn respond() -> impl Strategy<Value = RouteAction> {
 }
 
 /// A route whose chain is a subsequence of the plugins.
+fn cors() -> impl Strategy<Value = Arc<CorsPolicy>> {
+    let value = || "(\\*|[a-z,-]{0,6})".prop_map(Arc::<str>::from);
+    (vec(text_match(), 0..3), any::<bool>(), value(), value(), value(), "[0-9]{0,3}", any::<bool>()).prop_map(
+        |(allow_origins, allow_credentials, allow_methods, allow_headers, expose_headers, max_age, forwards)| {
+            Arc::new(CorsPolicy {
+                allow_origins,
+                allow_credentials,
+                allow_methods,
+                allow_headers,
+                expose_headers,
+                max_age: max_age.into(),
+                forwards_other_preflights: forwards,
+            })
+        },
+    )
+}
+
 fn route() -> impl Strategy<Value = Arc<Route>> {
     let chain = prop::sample::subsequence(vec![0usize, 1, 2], 0..=3);
-    (route_match(), chain, edits(), edits(), ("[a-z]{1,4}/[0-9]", metadata())).prop_flat_map(
-        |(matches, chain, request_headers, response_headers, (name, metadata))| {
+    (route_match(), chain, edits(), edits(), ("[a-z]{1,4}/[0-9]", metadata(), option::of(cors()))).prop_flat_map(
+        |(matches, chain, request_headers, response_headers, (name, metadata, cors))| {
             let is_prefix = matches!(matches.path, PathMatch::Prefix(_));
             let action = prop_oneof![4 => forward(is_prefix), 1 => redirect(is_prefix), 1 => respond()];
             action.prop_map(move |action| {
@@ -120,6 +140,7 @@ fn route() -> impl Strategy<Value = Arc<Route>> {
                     chain: FilterChain::new(chain.iter().map(|index| plugin_name(*index)).collect()).unwrap(),
                     request_headers: request_headers.clone(),
                     response_headers: response_headers.clone(),
+                    cors: cors.clone(),
                     action,
                     metadata: metadata.clone(),
                 })

@@ -32,7 +32,9 @@ mod instance; // Plugins and VMs.
 mod callout; // Callouts in flight.
 mod chain; // The state machine of a chain.
 
-pub(crate) use chain::{Direction, EndOfStream, Event, Exchange, HeadChange, LocalReply, OutputFrame};
+pub(crate) use chain::{
+    Direction, EndOfStream, Event, Exchange, GrpcForm, HeadChange, LocalReply, OutputFrame, is_grpc,
+};
 pub(crate) use instance::{
     ActivePlugin, FilterStream, PluginHandle, PluginId, SharedPluginState, SharedStream, VmPoolOptions, VmStartRequest,
 };

@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode};
 use weir_model::{ClusterName, Forward, Fraction, PathMatch, PathRewrite, Redirect, RouteAction};
 
+use super::cors::CompiledCors;
 use super::header_modifier::CompiledHeaderModifier;
 use super::hosts::without_port;
 use crate::head::RequestHead;
@@ -20,14 +21,50 @@ pub(crate) struct Route {
     pub(crate) model: Arc<weir_model::Route>,
     /// The position in the table.
     pub(crate) index: usize,
-    /// The target clusters, each with the sum of the weights up to it.
-    targets: Box<[(Arc<Cluster>, u64)]>,
+    targets: Box<[Target]>,
     /// The versions of targets, which only a routing mark can choose.
     versions: Box<[TargetVersion]>,
     mirrors: Box<[(Arc<Cluster>, Fraction)]>,
     request_edits: CompiledHeaderModifier,
     response_edits: CompiledHeaderModifier,
     host: Option<HeaderValue>,
+    cors: Option<Box<CompiledCors>>,
+}
+
+/// A target cluster of a route.
+struct Target {
+    cluster: Arc<Cluster>,
+    /// The sum of the weights up to this target.
+    sum: u64,
+    /// The changes of headers; `None` without any.
+    edits: Option<Box<TargetEdits>>,
+}
+
+/// The changes of headers of one target. They are made before those of the route, as in Envoy.
+pub(crate) struct TargetEdits {
+    /// Of the request.
+    pub(crate) request: CompiledHeaderModifier,
+    /// Of the response.
+    pub(crate) response: CompiledHeaderModifier,
+}
+
+/// The cluster of one request.
+#[derive(Clone, Copy)]
+pub(crate) struct ChosenTarget<'a> {
+    /// The cluster: that of a target, or of one of its versions.
+    pub(crate) cluster: &'a Arc<Cluster>,
+    /// The changes of headers of the target.
+    pub(crate) edits: Option<&'a TargetEdits>,
+}
+
+impl Target {
+    fn chosen(&self) -> ChosenTarget<'_> {
+        ChosenTarget { cluster: &self.cluster, edits: self.edits.as_deref() }
+    }
+
+    fn name(&self) -> &str {
+        self.cluster.model().name.as_str()
+    }
 }
 
 /// One version of a target: a cluster with the endpoints of that version.
@@ -46,9 +83,15 @@ impl Route {
         let forward = forward(&model);
         let mut sum = 0;
         let targets = forward.iter().flat_map(|forward| &forward.targets).filter_map(|target| {
-            let cluster = clusters.get(&target.cluster)?;
+            let cluster = Arc::clone(clusters.get(&target.cluster)?);
             sum += u64::from(target.weight.get());
-            Some((Arc::clone(cluster), sum))
+            let edits = (!target.is_plain()).then(|| {
+                Box::new(TargetEdits {
+                    request: CompiledHeaderModifier::new(&target.request_headers),
+                    response: CompiledHeaderModifier::new(&target.response_headers),
+                })
+            });
+            Some(Target { cluster, sum, edits })
         });
         let targets = targets.collect();
         let versions = forward
@@ -73,6 +116,7 @@ impl Route {
             request_edits: CompiledHeaderModifier::new(&model.request_headers),
             response_edits: CompiledHeaderModifier::new(&model.response_headers),
             host,
+            cors: model.cors.as_ref().map(|policy| Box::new(CompiledCors::new(policy))),
             model,
         }
     }
@@ -92,43 +136,46 @@ impl Route {
         self.index == index
             && (Arc::ptr_eq(&self.model, model) || self.model == *model)
             && counts == (self.targets.len(), self.versions.len(), self.mirrors.len())
-            && self.targets.iter().all(|(cluster, _)| current(cluster))
+            && self.targets.iter().all(|target| current(&target.cluster))
             && self.versions.iter().all(|version| current(&version.cluster))
             && self.mirrors.iter().all(|(cluster, _)| current(cluster))
     }
 
     /// Returns the cluster for one request, by weight. `draw` is uniform over all `u32`. `None` when no target is
     /// usable.
-    pub(crate) fn pick_target(&self, draw: u32) -> Option<&Arc<Cluster>> {
-        let (last, total) = self.targets.last()?;
+    pub(crate) fn pick_target(&self, draw: u32) -> Option<ChosenTarget<'_>> {
+        let last = self.targets.last()?;
         if self.targets.len() == 1 {
-            return (*total > 0).then_some(last);
+            return (last.sum > 0).then(|| last.chosen());
         }
         // Scales `draw` from 2^32 to the total weight.
-        let share = (u128::from(draw) * u128::from(*total)) >> 32;
-        self.targets.iter().find(|(_, sum)| share < u128::from(*sum)).map(|(cluster, _)| cluster)
+        let share = (u128::from(draw) * u128::from(last.sum)) >> 32;
+        self.targets.iter().find(|target| share < u128::from(target.sum)).map(Target::chosen)
     }
 
     /// Returns the cluster that a routing mark names; `None` when it names none of this route.
     ///
     /// A mark is a target of this route (`namespace/service:port`, whatever its weight), a version of one
     /// (`namespace/service:port@version`), or a version of the target that `draw` picks (`@version`).
-    pub(crate) fn marked_target(&self, mark: &[u8], draw: u32) -> Option<&Arc<Cluster>> {
+    pub(crate) fn marked_target(&self, mark: &[u8], draw: u32) -> Option<ChosenTarget<'_>> {
         let mark = std::str::from_utf8(mark).ok()?;
         let Some((target, version)) = mark.split_once('@') else {
-            return self
-                .targets
-                .iter()
-                .map(|(cluster, _)| cluster)
-                .find(|cluster| cluster.model().name.as_str() == mark);
+            return self.targets.iter().find(|target| target.name() == mark).map(Target::chosen);
         };
         let target = match target {
-            "" => self.pick_target(draw)?.model().name.as_str(),
+            "" => self.pick_target(draw)?.cluster.model().name.as_str(),
             named => named,
         };
         let matches =
             |candidate: &&TargetVersion| candidate.target.as_str() == target && *candidate.version == *version;
-        self.versions.iter().find(matches).map(|version| &version.cluster)
+        let cluster = &self.versions.iter().find(matches)?.cluster;
+        let target = self.targets.iter().find(|candidate| candidate.name() == target);
+        Some(ChosenTarget { cluster, edits: target.and_then(|target| target.edits.as_deref()) })
+    }
+
+    /// Returns the cross-origin policy.
+    pub(crate) fn cors(&self) -> Option<&CompiledCors> {
+        self.cors.as_deref()
     }
 
     /// Returns the clusters that get a copy, each with its share of the requests.

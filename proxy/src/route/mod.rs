@@ -4,6 +4,7 @@
 //! configuration. A lookup takes about the same time for one route as for thousands.
 
 mod action; // Actions of a route: weighted targets, rewrites, redirects.
+mod cors; // Cross-origin policies.
 mod header_modifier; // Changes of headers.
 mod hosts; // Virtual hosts by host name.
 mod paths; // Routes by path.
@@ -17,7 +18,7 @@ use weir_model::{ClusterName, RouteName};
 use crate::head::RequestHead;
 use crate::upstream::Cluster;
 
-pub(crate) use action::Route;
+pub(crate) use action::{ChosenTarget, Route, TargetEdits};
 
 use hosts::HostIndex;
 use paths::PathIndex;

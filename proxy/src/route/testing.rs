@@ -42,6 +42,7 @@ pub(crate) fn route(name: &str, matches: RouteMatch, action: RouteAction) -> Arc
         chain: FilterChain::default(),
         request_headers: HeaderModifier::default(),
         response_headers: HeaderModifier::default(),
+        cors: None,
         action,
         metadata: weir_model::Metadata::default(),
     })
@@ -51,15 +52,12 @@ pub(crate) fn forward(targets: &[(&str, u32)]) -> Forward {
     Forward {
         targets: targets
             .iter()
-            .map(|(name, weight)| WeightedCluster {
-                cluster: ClusterName::new(name).unwrap(),
-                weight: Weight::new(*weight).unwrap(),
-            })
+            .map(|(name, weight)| WeightedCluster::new(ClusterName::new(name).unwrap(), Weight::new(*weight).unwrap()))
             .collect(),
         versions: Vec::new(),
         rewrite: Rewrite::default(),
         mirrors: Vec::new(),
-        timeouts: Timeouts { request: None, backend_request: None },
+        timeouts: Timeouts::default(),
     }
 }
 

@@ -233,7 +233,8 @@ fn targets_are_picked_by_weight() {
         let mut counts = HashMap::new();
         for step in 0..1_000u32 {
             let draw = u32::try_from((u64::from(step) << 32).div_ceil(1_000)).unwrap();
-            let name = route.pick_target(draw).map_or(String::new(), |redirect| redirect.model().name.to_string());
+            let name =
+                route.pick_target(draw).map_or(String::new(), |redirect| redirect.cluster.model().name.to_string());
             *counts.entry(name).or_insert(0) += 1;
         }
         let mut counts: Vec<_> = counts.into_iter().collect();
@@ -273,7 +274,7 @@ fn mark_names_only_targets_and_versions_of_its_route() {
         (b"\xff", None),
     ];
     for (mark, expected) in rows {
-        let found = route.marked_target(mark, 7).map(|cluster| cluster.model().name.as_str());
+        let found = route.marked_target(mark, 7).map(|target| target.cluster.model().name.as_str());
         assert_eq!(found, expected, "{}", mark.escape_ascii());
     }
 }

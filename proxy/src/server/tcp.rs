@@ -111,7 +111,7 @@ impl<'a> TcpSession<'a> {
 
     /// Connects to an endpoint, after the filters have admitted the downstream.
     async fn connect(&self, route: Option<&Arc<Route>>, relay: &mut TcpRelay<'_>) -> Option<TcpUpstreamGuard> {
-        let target = route.and_then(|route| route.pick_target(self.worker.random_u32()));
+        let target = route.and_then(|route| route.pick_target(self.worker.random_u32())).map(|target| target.cluster);
         let Some(target) = target else {
             self.fail_upstream(missing_target_error(route));
             return None;

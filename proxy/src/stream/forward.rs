@@ -15,7 +15,7 @@ use weir_model::Forward;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::filter::{Direction, EndOfStream, Event};
-use crate::route::Route;
+use crate::route::{ChosenTarget, Route, TargetEdits};
 use crate::stream::body::StreamBody;
 use crate::stream::body_source::{BodyMode, BodySource};
 use crate::stream::http_stream::{HttpStream, request_timeout};
@@ -23,7 +23,7 @@ use crate::stream::read_ahead::read_arrived_body;
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
 use crate::stream::sanitize::{self, ResponseOrigin};
-use crate::upstream::{Cluster, SendError, SendOptions, UpstreamRequest, UpstreamResponse, mirror, send, tee};
+use crate::upstream::{SendError, SendOptions, UpstreamRequest, UpstreamResponse, mirror, send, tee};
 
 /// The outcome of forwarding.
 pub(super) enum ForwardOutcome {
@@ -57,10 +57,12 @@ pub(super) async fn forward(
     RequestBody { mut source, end_of_stream }: RequestBody,
 ) -> Result<ForwardOutcome, ProxyError> {
     let MatchedRoute { route, forward } = matched;
-    let cluster = choose_cluster(stream, route)?;
+    let ChosenTarget { cluster, edits } = choose_cluster(stream, route)?;
     stream.record_cluster(cluster, request_timeout(forward, cluster.model().request_timeout));
     // Reading the body of a request that expects `100 Continue` would ask for it.
-    if !end_of_stream && stream.expectation != Expectation::Continue {
+    // What follows a request that switches protocols has no meaning before the endpoint has agreed.
+    let is_upgrade = stream.with_request(|request| request.upgrade.is_some());
+    if !end_of_stream && !is_upgrade && stream.expectation != Expectation::Continue {
         read_arrived_body(stream, &mut source).await;
         if stream.has_reply() || stream.is_closed(Direction::Request) {
             return Ok(ForwardOutcome::Replied);
@@ -75,7 +77,7 @@ pub(super) async fn forward(
         informational: stream.informational.clone(),
         target: None,
     };
-    let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, body), options));
+    let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, edits, body), options));
     let response = match until_replied(stream, sending).await {
         Some(Ok(response)) => response,
         Some(Err(SendError { error, endpoint, attempts })) => {
@@ -85,14 +87,15 @@ pub(super) async fn forward(
         None => return Ok(ForwardOutcome::Replied),
     };
     stream.record_endpoint(Some(response.endpoint), response.attempts);
-    begin_response(stream, route, response, cluster)
+    let max_headers = cluster.model().options.head.headers as usize;
+    begin_response(stream, ResponseEdits { route, edits, max_headers }, response)
 }
 
 /// Returns the target that a filter's routing mark names, or a target picked by weight.
 ///
 /// # Errors
 /// `UnknownMark` when the mark names no target of the route, `NoTarget` when the route has no usable target.
-fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<Cluster>, ProxyError> {
+fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<ChosenTarget<'r>, ProxyError> {
     let draw = stream.worker.random_u32();
     match stream.take_routing_mark() {
         Some(mark) => route
@@ -102,20 +105,30 @@ fn choose_cluster<'r>(stream: &HttpStream, route: &'r Route) -> Result<&'r Arc<C
     }
 }
 
-/// Passes the head of a cluster's response to the filters.
+/// The changes of a response's head.
+struct ResponseEdits<'a> {
+    route: &'a Route,
+    /// Those of the target.
+    edits: Option<&'a TargetEdits>,
+    /// The bound of its headers.
+    max_headers: usize,
+}
+
+/// Passes the response's head to the filters.
 fn begin_response(
     stream: &Rc<HttpStream>,
-    route: &Route,
+    ResponseEdits { route, edits, max_headers }: ResponseEdits<'_>,
     response: UpstreamResponse,
-    cluster: &Cluster,
 ) -> Result<ForwardOutcome, ProxyError> {
     let UpstreamResponse { response, lease, .. } = response;
     let (parts, incoming) = response.into_parts();
     let upgrade = stream.with_request(|request| request.upgrade.clone());
-    let max_headers = cluster.model().options.head.headers as usize;
     let mut head = sanitize::response(parts, ResponseOrigin { max_headers, upgrade: upgrade.as_ref() })?;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         stream.begin_tunnel();
+    }
+    if let Some(edits) = edits {
+        edits.response.apply(&mut head.headers);
     }
     route.response_modifier().apply(&mut head.headers);
     let mode = stream.body_mode(Direction::Response);
@@ -125,13 +138,21 @@ fn begin_response(
 }
 
 /// Returns the request for the endpoint. Headers that filters may read later stay in the exchange.
-fn build_upstream_request(stream: &HttpStream, route: &Route, body: Body) -> UpstreamRequest {
+fn build_upstream_request(
+    stream: &HttpStream,
+    route: &Route,
+    edits: Option<&TargetEdits>,
+    body: Body,
+) -> UpstreamRequest {
     // Read before the exchange is borrowed: a body from the filters borrows it too.
     let reframed = stream.body_mode(Direction::Request) == BodyMode::Filtered && !body.is_end_stream();
     let mut cell = stream.cell.borrow_mut();
     let exchange = &mut cell.exchange;
     let mut headers = exchange.take_headers(Direction::Request, stream.needs_headers_later(Direction::Request));
     let request = &exchange.request;
+    if let Some(edits) = edits {
+        edits.request.apply(&mut headers);
+    }
     route.request_modifier().apply(&mut headers);
     if reframed {
         headers.remove(CONTENT_LENGTH); // A filter may change the body's length.
@@ -149,8 +170,13 @@ fn build_upstream_request(stream: &HttpStream, route: &Route, body: Body) -> Ups
 }
 
 /// Returns the request for the endpoint, and sends copies to the route's mirrors.
-fn start_mirrors(stream: &HttpStream, matched: MatchedRoute<'_>, body: Body) -> UpstreamRequest {
-    let mut request = build_upstream_request(stream, matched.route, body);
+fn start_mirrors(
+    stream: &HttpStream,
+    matched: MatchedRoute<'_>,
+    edits: Option<&TargetEdits>,
+    body: Body,
+) -> UpstreamRequest {
+    let mut request = build_upstream_request(stream, matched.route, edits, body);
     // The bytes of another protocol cannot be mirrored.
     if matched.forward.mirrors.is_empty() || request.upgrade.is_some() {
         return request;

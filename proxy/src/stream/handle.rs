@@ -11,7 +11,7 @@ use weir_model::{DirectResponse, RouteAction};
 use crate::body::Body;
 use crate::connection::{Connection, reconnect_reason};
 use crate::error::{NO_BACKEND_WEIGHT, ProxyError};
-use crate::filter::{Direction, EndOfStream, Event, LocalReply};
+use crate::filter::{Direction, EndOfStream, Event, GrpcForm, LocalReply};
 use crate::head::{RequestHead, ResponseHead};
 use crate::incoming::Incoming;
 use crate::route::Route;
@@ -79,6 +79,14 @@ fn find_route(config: &WorkerConfig, connection: &Connection, head: &RequestHead
 
 async fn produce_response(stream: &Rc<HttpStream>, incoming: Incoming) -> Result<ResponseSource, ProxyError> {
     let initial_route = stream.take_route()?;
+    // Before the filters, since browsers send preflight requests without credentials.
+    let preflight = initial_route.cors().and_then(|cors| stream.with_request(|request| cors.preflight(request)));
+    if let Some(headers) = preflight {
+        stream.record_details("cors_preflight");
+        let head = ResponseHead::new(StatusCode::OK, headers);
+        stream.on_event(Event::LocalReply(LocalReply::new(head, bytes::Bytes::new())));
+        return Ok(ResponseSource::local_reply());
+    }
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
     let mut body = BodySource::request(incoming, stream.body_mode(Direction::Request));
     stream.on_event(Event::RequestHeaders(end_of_stream));
@@ -109,7 +117,7 @@ fn respond_directly(stream: &HttpStream, direct: &DirectResponse) -> ResponseSou
     let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR); // The model allows 200 to 599.
     stream.record_details(&direct.detail);
     let head = ResponseHead::new(status, HeaderMap::new());
-    stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));
+    stream.on_event(Event::LocalReply(LocalReply::new(head, bytes::Bytes::new())));
     ResponseSource::local_reply()
 }
 
@@ -123,7 +131,9 @@ fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, P
     route.response_modifier().apply(&mut headers);
     stream.record_details("redirect");
     let head = ResponseHead::new(status, headers);
-    stream.on_event(Event::LocalReply(LocalReply { head, body: bytes::Bytes::new() }));
+    // A gRPC client reads the redirect's own status, and fails with it; unlike in Envoy, where it becomes Unknown.
+    let reply = LocalReply { grpc: GrpcForm::Http, ..LocalReply::new(head, bytes::Bytes::new()) };
+    stream.on_event(Event::LocalReply(reply));
     Ok(ResponseSource::local_reply())
 }
 
@@ -133,6 +143,7 @@ fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseS
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
+    stream.apply_cors(response.headers_mut());
     if let Some(reason) = head.reason {
         response.extensions_mut().insert(reason);
     }

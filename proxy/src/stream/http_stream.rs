@@ -15,12 +15,15 @@ use weir_model::{Forward, RouteAction};
 
 use crate::connection::{Connection, exceeds, record_cluster};
 use crate::error::ProxyError;
-use crate::filter::{Direction, Event, Exchange, FilterStream, HeadChange, LocalReply, PluginHandle, SharedStream};
+use crate::filter::{
+    Direction, Event, Exchange, FilterStream, HeadChange, LocalReply, PluginHandle, SharedStream, is_grpc,
+};
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::incoming::InformationalSink;
 use crate::route::Route;
 use crate::stream::access::{AccessDecision, AccessState, InFlightRequest};
 use crate::stream::body_source::BodyMode;
+use crate::stream::grpc_timeout::grpc_timeout;
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
 use crate::telemetry::HttpLogFields;
@@ -52,9 +55,13 @@ pub(super) struct HttpStream {
     /// The receiver of informational responses, if the downstream accepts them.
     pub(super) informational: Option<Rc<dyn InformationalSink>>,
     deadline: Cell<Option<Instant>>,
+    /// The deadline of a gRPC request by its own `grpc-timeout`.
+    grpc_deadline: Cell<Option<Instant>>,
     last_activity: Cell<Instant>,
     timeout_key: Cell<usize>,
     access: AccessState,
+    /// The route and the origin of a cross-origin request that the route allows.
+    cors: Option<(Arc<Route>, HeaderValue)>,
     finished: Cell<bool>,
 }
 
@@ -122,11 +129,18 @@ impl HttpStream {
         let info = connection.stream_info(route.as_ref().ok().map(|route| &*route.model));
         let started = info.started;
         // Until a cluster is chosen. Pauses of filters count as well.
-        let timeout = match route.as_ref().map(|route| &route.model.action) {
-            Ok(RouteAction::Forward(forward)) => request_timeout(forward, None),
+        let forward = match route.as_ref().map(|route| &route.model.action) {
+            Ok(RouteAction::Forward(forward)) => Some(forward),
             _ => None,
         };
-        let deadline = timeout.map(|timeout| started + timeout);
+        let deadline = forward.and_then(|forward| request_timeout(forward, None)).map(|timeout| started + timeout);
+        let honors_grpc_timeout =
+            forward.is_some_and(|forward| forward.timeouts.grpc_timeout) && is_grpc(&head.headers);
+        let grpc_timeout = if honors_grpc_timeout { grpc_timeout(&head.headers) } else { None };
+        let cors = route.as_ref().ok().and_then(|route| {
+            let origin = route.cors()?.allowed_origin(&head)?.clone();
+            Some((Arc::clone(route), origin))
+        });
         let cell = FilterStream::new(head, info, &chain);
         let mode = |direction| match cell.borrow().needs_body(direction) {
             true => BodyMode::Filtered,
@@ -151,9 +165,11 @@ impl HttpStream {
             expectation,
             informational,
             deadline: Cell::new(deadline),
+            grpc_deadline: Cell::new(grpc_timeout.and_then(|timeout| started.checked_add(timeout))),
             last_activity: Cell::new(started),
             timeout_key: Cell::new(0),
             access: AccessState::default(),
+            cors,
             finished: Cell::new(false),
         });
         let weak: Weak<dyn HasTimeout> = Rc::downgrade(&stream) as Weak<dyn HasTimeout>;
@@ -283,6 +299,15 @@ impl HttpStream {
         }
     }
 
+    /// Adds the headers of the route's cross-origin policy to a response, if the policy allows the request's origin.
+    pub(super) fn apply_cors(&self, headers: &mut HeaderMap) {
+        if let Some((route, origin)) = &self.cors
+            && let Some(cors) = route.cors()
+        {
+            cors.apply(origin, headers);
+        }
+    }
+
     /// Returns true if the downstream uses HTTP/1.
     pub(super) fn is_http1(&self) -> bool {
         self.original.version <= Version::HTTP_11
@@ -389,10 +414,13 @@ impl HttpStream {
 
 impl HasTimeout for HttpStream {
     fn check_timeout(&self, now: Instant) {
-        if self.deadline.get().is_some_and(|deadline| now >= deadline) {
+        let has_passed = |deadline: &Cell<Option<Instant>>| deadline.get().is_some_and(|deadline| now >= deadline);
+        let grpc_deadline_passed = has_passed(&self.grpc_deadline);
+        if grpc_deadline_passed || has_passed(&self.deadline) {
             // A local reply that a filter pauses has the default request timeout.
             self.deadline.set(Some(now + DEFAULT_REQUEST_TIMEOUT));
-            self.abort(&ProxyError::RequestTimeout);
+            self.grpc_deadline.set(None);
+            self.abort(if grpc_deadline_passed { &ProxyError::GrpcTimeout } else { &ProxyError::RequestTimeout });
         } else if exceeds(self.connection.options.stream_idle_timeout, now.duration_since(self.last_activity.get())) {
             self.abort(&ProxyError::StreamIdle);
         }
@@ -446,4 +474,26 @@ pub(super) fn abort_reason(exchange: &Exchange) -> ProxyError {
 pub(super) fn request_timeout(forward: &Forward, cluster: Option<Duration>) -> Option<Duration> {
     let timeout = forward.timeouts.request.or(cluster).unwrap_or(DEFAULT_REQUEST_TIMEOUT);
     (!timeout.is_zero()).then_some(timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::testing;
+
+    #[test]
+    fn request_timeout_of_zero_is_no_limit() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (route, cluster, expected) in [
+            (None, None, Some(DEFAULT_REQUEST_TIMEOUT)),
+            (None, seconds(3), seconds(3)),
+            (None, seconds(0), None),
+            (seconds(2), seconds(0), seconds(2)),
+            (seconds(0), seconds(3), None),
+        ] {
+            let mut forward = testing::forward(&[("a/b:80", 1)]);
+            forward.timeouts.request = route;
+            assert_eq!(request_timeout(&forward, cluster), expected, "{route:?} {cluster:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{Action, BufferType, MapType, MetricType};
+use proxy_wasm::types::{Action, BufferType, GrpcStatusCode, MapType, MetricType};
 use serde::Deserialize;
 
 /// Configuration of the filter: steps for each callback.
@@ -129,6 +129,8 @@ enum ActionSpec {
         #[serde(default)]
         headers: Vec<(String, String)>,
     },
+    /// Sends a local reply with the gRPC status ResourceExhausted, and pauses.
+    GrpcReply { message: String },
     /// Closes the stream.
     Close,
     /// Makes an HTTP callout to a Service and pauses.
@@ -243,6 +245,11 @@ impl<'a> CallbackRun<'a> {
             ActionSpec::Reply { status, body, headers } => {
                 let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 hostcalls::send_http_response(*status, headers, Some(body.as_bytes())).expect("a reply is taken");
+                self.action = Action::Pause;
+            }
+            ActionSpec::GrpcReply { message } => {
+                let status = GrpcStatusCode::ResourceExhausted;
+                hostcalls::send_grpc_response(status, Some(message), Vec::new()).expect("a reply is taken");
                 self.action = Action::Pause;
             }
             ActionSpec::Close => hostcalls::reset_http_request().expect("a stream can be closed"),

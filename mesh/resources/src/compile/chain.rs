@@ -131,7 +131,7 @@ impl<'a> ChainBuilder<'a> {
             let (gateway, route) = (objects.document(attachment.gateway), objects.document(attachment.route));
             let (Some(gateway), Some(id)) = (&gateway.id, &route.id) else { continue };
             let count = match &route.resource {
-                Some(Resource::HttpRoute(spec)) => {
+                Some(Resource::HttpRoute(spec) | Resource::GrpcRoute(spec)) => {
                     let longest = spec
                         .rules
                         .iter()
@@ -157,7 +157,7 @@ impl<'a> ChainBuilder<'a> {
             indexes.extend(self.by_target.get(&(kind, namespace, name)).into_iter().flatten());
         };
         add(TargetKind::Gateway, &gateway.namespace, &gateway.name);
-        add(TargetKind::HttpRoute, &route.namespace, &route.name);
+        add(TargetKind::of_route(route.kind), &route.namespace, &route.name);
         if self.has_service_targets {
             for backend in rule.into_iter().flat_map(reached) {
                 add(TargetKind::Service, route.reference_namespace(backend.namespace.as_deref()), &backend.name);
@@ -176,6 +176,6 @@ fn reached(rule: &Rule) -> impl Iterator<Item = &BackendRef> {
         RuleAction::Redirect(_) => None,
     };
     forward.into_iter().flat_map(|(backends, mirrors)| {
-        backends.iter().map(|(backend, _)| backend).chain(mirrors.iter().map(|(backend, ..)| backend))
+        backends.iter().map(|backend| &backend.reference).chain(mirrors.iter().map(|(backend, ..)| backend))
     })
 }

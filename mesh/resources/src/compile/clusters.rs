@@ -8,6 +8,7 @@ use weir_model::{
     Cluster, ClusterName, Discovery, Endpoint, UpstreamProtocol, UpstreamProtocolOptions, UpstreamTls, Workload,
 };
 
+use crate::resolve::backends::grpc_backends;
 use crate::resolve::{ObjectIndex, Resolved};
 use crate::resource::backend_traffic_policy::BackendSettings;
 use crate::resource::service_entry::Endpoints;
@@ -16,6 +17,7 @@ use crate::resource::{ServiceEntry, ServicePort};
 /// Returns the clusters of all ServiceEntries.
 pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Vec<Cluster> {
     let mut clusters = Vec::new();
+    let of_grpc = grpc_backends(objects);
     for (document, id, service) in objects.service_entries() {
         let settings = resolved.traffic_policies.get(&document).map(|settings| **settings).unwrap_or_default();
         let BackendSettings { balancing, connect_timeout, request_timeout, options } = settings;
@@ -25,15 +27,18 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
         let tls = service.account.as_ref().map(|account| UpstreamTls { workload: workload(account) });
         for port in &service.ports {
             let endpoints = ServiceEndpoints { service, registered: objects.registered(id) };
+            let name = format!("{}/{}:{}", id.namespace, id.name, port.port);
+            let default = if of_grpc.contains(&name) { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 };
+            let protocol = port.protocol.unwrap_or(default);
             let whole = Cluster {
-                name: cluster_name(&format!("{}/{}:{}", id.namespace, id.name, port.port)),
+                name: cluster_name(&name),
                 discovery: endpoints.discovery(port),
-                protocol: port.protocol,
+                protocol,
                 lb_policy: balancing,
                 connect_timeout,
                 request_timeout,
                 options: UpstreamProtocolOptions {
-                    preserve_header_case: options.preserve_header_case && port.protocol == UpstreamProtocol::Http1,
+                    preserve_header_case: options.preserve_header_case && protocol == UpstreamProtocol::Http1,
                     ..options
                 },
                 tls: tls.clone(),

@@ -1,5 +1,5 @@
-//! The order of the routes of a host (Gateway API, `HTTPRouteRule.matches`): the more specific match, then the older
-//! object, then the name, then the order in the document.
+//! The order of the routes of a host (Gateway API, `HTTPRouteRule.matches` and `GRPCRouteRule.matches`): the more
+//! specific match, then the older object, then the name, then the order in the document.
 
 use std::cmp::Ordering;
 use std::cmp::Reverse;
@@ -7,24 +7,34 @@ use std::sync::Arc;
 
 use weir_model::{PathMatch, Route, RouteMatch};
 
-use crate::resource::{Creation, ObjectId};
+use crate::resource::{Creation, MethodLengths, ObjectId};
 
 /// A route of a host, with the properties that decide its rank.
 #[derive(Debug, Clone)]
 pub(crate) struct RankedRoute<'a> {
     /// The route.
     pub(crate) route: Arc<Route>,
-    /// The creation of its HTTPRoute.
+    /// The lengths of its gRPC method; `None` for a route of an HTTPRoute.
+    pub(crate) grpc_method: Option<MethodLengths>,
+    /// The creation of its HTTPRoute or GRPCRoute.
     pub(crate) creation: &'a Creation,
-    /// The identity of its HTTPRoute.
+    /// The identity of its HTTPRoute or GRPCRoute.
     pub(crate) id: &'a ObjectId,
-    /// Its index among the matches of the HTTPRoute.
+    /// Its index among the matches of the HTTPRoute or GRPCRoute.
     pub(crate) match_index: usize,
 }
 
 /// Compares two routes; `Less` for the route that is matched first. Routes of two HTTPRoutes are never equal.
 pub(crate) fn compare(left: &RankedRoute<'_>, right: &RankedRoute<'_>) -> Ordering {
-    let by_match = specificity(&left.route.matches).cmp(&specificity(&right.route.matches));
+    // `resolve` rejects a GRPCRoute on the host of an HTTPRoute, so that only a total order matters between both kinds.
+    let by_match = match (left.grpc_method, right.grpc_method) {
+        (Some(left_method), Some(right_method)) => {
+            let headers = |ranked: &RankedRoute<'_>| Reverse(ranked.route.matches.headers.len());
+            (Reverse(left_method), headers(left)).cmp(&(Reverse(right_method), headers(right)))
+        }
+        (None, None) => specificity(&left.route.matches).cmp(&specificity(&right.route.matches)),
+        (left_method, right_method) => left_method.is_some().cmp(&right_method.is_some()),
+    };
     by_match.then_with(|| {
         let left_key = (left.creation, &left.id.namespace, &left.id.name, left.match_index);
         left_key.cmp(&(right.creation, &right.id.namespace, &right.id.name, right.match_index))
@@ -94,6 +104,7 @@ mod tests {
             chain: FilterChain::default(),
             request_headers: HeaderModifier::default(),
             response_headers: HeaderModifier::default(),
+            cors: None,
             action: RouteAction::NoBackend,
             metadata: weir_model::Metadata::default(),
         })
@@ -137,7 +148,7 @@ mod tests {
                 .enumerate()
                 .map(|(index, parts)| {
                     let (creation, id) = (&creations[index], &ids[index]);
-                    (index, RankedRoute { route: route(parts), creation, id, match_index: parts.7 })
+                    (index, RankedRoute { route: route(parts), grpc_method: None, creation, id, match_index: parts.7 })
                 })
                 .collect();
             sorted.sort_by(|(_, left), (_, right)| compare(left, right));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use weir_model::{
     DownstreamProtocolOptions, DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName,
     ListenerProtocol, Metadata, Mirror, Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion,
-    VirtualHost, Weight, WeightedCluster,
+    VirtualHost, WeightedCluster,
 };
 
 use crate::compile::cache::{BuildCache, Routes};
@@ -21,7 +21,8 @@ use crate::resolve::attach::addresses;
 use crate::resolve::index::Lookup;
 use crate::resolve::{Attachment, ObjectIndex, Resolved, backend_id};
 use crate::resource::{
-    BackendRef, Gateway, GatewayListener, HttpRoute, ListenerTls, Mesh, ObjectId, Resource, Rule, RuleAction,
+    Gateway, GatewayListener, HttpRoute, ListenerTls, Mesh, MethodLengths, ObjectId, Resource, Rule, RuleAction,
+    RuleBackend,
 };
 use crate::source::Sources;
 use crate::spec::Kind;
@@ -144,23 +145,23 @@ impl<'c> RouteTableBuilder<'_, '_, 'c> {
         let document = self.objects.document(attachments.first()?.route);
         let (Some(Resource::TcpRoute(route)), Some(id)) = (&document.resource, &document.id) else { return None };
         let name = RouteName::new(&format!("{}/{}/0", id.namespace, id.name)).expect("made of RFC 1123 names");
-        let target = |(backend, weight): &(BackendRef, Weight)| WeightedCluster {
-            cluster: cluster_name(&backend_id(backend, id)),
-            weight: *weight,
-        };
         let route = Route::tcp(
             name,
             self.chains.tcp_chain(id),
-            route.backends.iter().filter(|(_, weight)| weight.get() > 0).map(target).collect(),
+            route
+                .backends
+                .iter()
+                .filter(|backend| backend.weight.get() > 0)
+                .map(|backend| target(id, backend))
+                .collect(),
         );
         Some(VirtualHost { host: HostMatch::Any, routes: vec![Arc::new(route)] })
     }
 
     fn ranked_routes(&mut self, gateway: &ObjectId, attachment: &Attachment) -> Vec<RankedRoute<'c>> {
         let document = self.objects.document(attachment.route);
-        let (Some(Resource::HttpRoute(route)), Some(id)) = (&document.resource, &document.id) else {
-            return Vec::new();
-        };
+        let route = document.resource.as_ref().and_then(Resource::http_route);
+        let (Some(route), Some(id)) = (route, &document.id) else { return Vec::new() };
         let chains = self.chains.chains(gateway, id, route);
         let source = &self.sources.documents()[attachment.route];
         let versions = route_versions(self.objects, id, route);
@@ -168,8 +169,10 @@ impl<'c> RouteTableBuilder<'_, '_, 'c> {
             .cache
             .routes(source.key(), &chains, &versions, || routes(id, &document.metadata, route, &chains, &versions));
         let creation = &document.creation;
+        let methods: Vec<MethodLengths> = route.rules.iter().flat_map(|rule| &rule.methods).copied().collect();
         let ranked = |(match_index, route): (usize, &Arc<Route>)| RankedRoute {
             route: route.clone(),
+            grpc_method: methods.get(match_index).copied(),
             creation,
             id,
             match_index,
@@ -178,7 +181,7 @@ impl<'c> RouteTableBuilder<'_, '_, 'c> {
     }
 }
 
-/// Returns the routes of an HTTPRoute: one per match of each rule.
+/// Returns the routes of an HTTPRoute or a GRPCRoute: one per match of each rule.
 fn routes(
     id: &ObjectId,
     metadata: &Metadata,
@@ -190,13 +193,16 @@ fn routes(
     for (rule_index, rule) in route.rules.iter().enumerate() {
         let action = action(id, rule, versions);
         for (match_index, matches) in rule.matches.iter().enumerate() {
-            let name = format!("{}/{}/{rule_index}/{match_index}", id.namespace, id.name);
+            // An HTTPRoute and a GRPCRoute may have one name.
+            let suffix = if id.kind == Kind::GrpcRoute { "/grpc" } else { "" };
+            let name = format!("{}/{}/{rule_index}/{match_index}{suffix}", id.namespace, id.name);
             routes.push(Arc::new(Route {
                 name: RouteName::new(&name).expect("made of RFC 1123 names and numbers"),
                 matches: matches.clone(),
                 chain: chains.for_rule(rule_index).clone(),
                 request_headers: rule.request_headers.clone(),
                 response_headers: rule.response_headers.clone(),
+                cors: rule.cors.clone(),
                 action: action.clone(),
                 metadata: metadata.clone(),
             }));
@@ -208,18 +214,12 @@ fn routes(
 fn action(id: &ObjectId, rule: &Rule, versions: &[TargetVersion]) -> RouteAction {
     match &rule.action {
         RuleAction::Redirect(redirect) => RouteAction::Redirect(redirect.clone()),
-        RuleAction::Forward { backends, .. } if backends.iter().all(|(_, weight)| weight.get() == 0) => {
+        RuleAction::Forward { backends, .. } if backends.iter().all(|backend| backend.weight.get() == 0) => {
             RouteAction::NoBackend
         }
         RuleAction::Forward { backends, mirrors, rewrite, timeouts } => RouteAction::Forward(Forward {
-            targets: backends
-                .iter()
-                .map(|(backend, weight)| WeightedCluster {
-                    cluster: cluster_name(&backend_id(backend, id)),
-                    weight: *weight,
-                })
-                .collect(),
-            versions: filter_versions(backends.iter().map(|(backend, _)| backend_id(backend, id)), versions),
+            targets: backends.iter().map(|backend| target(id, backend)).collect(),
+            versions: filter_versions(backends.iter().map(|backend| backend_id(&backend.reference, id)), versions),
             rewrite: rewrite.clone(),
             mirrors: mirrors
                 .iter()
@@ -230,6 +230,15 @@ fn action(id: &ObjectId, rule: &Rule, versions: &[TargetVersion]) -> RouteAction
                 .collect(),
             timeouts: *timeouts,
         }),
+    }
+}
+
+fn target(id: &ObjectId, backend: &RuleBackend) -> WeightedCluster {
+    WeightedCluster {
+        cluster: cluster_name(&backend_id(&backend.reference, id)),
+        weight: backend.weight,
+        request_headers: backend.request_headers.clone(),
+        response_headers: backend.response_headers.clone(),
     }
 }
 
@@ -248,7 +257,7 @@ fn route_versions(objects: &ObjectIndex<'_>, id: &ObjectId, route: &HttpRoute) -
     let mut known: Vec<TargetVersion> = Vec::new();
     for rule in &route.rules {
         let RuleAction::Forward { backends, .. } = &rule.action else { continue };
-        for (backend, _) in backends {
+        for RuleBackend { reference: backend, .. } in backends {
             let of = cluster_name(&backend_id(backend, id));
             if known.iter().any(|version| version.target == of) {
                 continue;

@@ -127,6 +127,7 @@ pub(crate) fn attach_routes(objects: &ObjectIndex<'_>, errors: &mut ReferenceErr
         }
     }
     check_tcp_listeners(objects, &attachments, errors);
+    check_kinds_of_hosts(objects, &attachments, errors);
     attachments
 }
 
@@ -146,6 +147,36 @@ fn check_tcp_listeners(objects: &ObjectIndex<'_>, attachments: &[Attachment], er
             let (name, other) = (quoted(&known.listeners[*listener].name), quoted(&other.to_string()));
             let reason = format!("listener {name} of {} has {other} already", quoted(&id.to_string()));
             errors.add(*route, &spec.field("parentRefs"), reason, "attach it to another listener, by `sectionName`");
+        }
+    }
+}
+
+/// Checks that HTTPRoutes and GRPCRoutes of a listener have no host in common. The older route has the host, then the
+/// first by namespace and name (Gateway API, `GRPCRouteSpec.hostnames`).
+fn check_kinds_of_hosts(objects: &ObjectIndex<'_>, attachments: &[Attachment], errors: &mut ReferenceErrors) {
+    let root = FieldPathRef::ROOT;
+    let spec = root.field("spec");
+    let is_grpc =
+        |attachment: &&Attachment| matches!(objects.document(attachment.route).resource, Some(Resource::GrpcRoute(_)));
+    let age = |route: usize| {
+        let document = objects.document(route);
+        document.id.as_ref().map(|id| (&document.creation, &id.namespace, &id.name))
+    };
+    let mut rejected = HashSet::new();
+    for grpc in attachments.iter().filter(is_grpc) {
+        let shares_host = |other: &&Attachment| {
+            (other.gateway, other.listener) == (grpc.gateway, grpc.listener)
+                && !is_grpc(other)
+                && intersection(&grpc.host, &other.host).is_some()
+        };
+        for http in attachments.iter().filter(shares_host) {
+            let (first, second) = if age(grpc.route) < age(http.route) { (grpc, http) } else { (http, grpc) };
+            let Some(id) = &objects.document(first.route).id else { continue };
+            if rejected.insert(second.route) {
+                let reason = format!("{} serves host {} there", quoted(&id.to_string()), quoted(&display(&first.host)));
+                let hint = "a host of a listener has HTTPRoutes or GRPCRoutes: give one of the two other `hostnames`";
+                errors.add(second.route, &spec.field("parentRefs"), reason, hint);
+            }
         }
     }
 }
@@ -227,7 +258,7 @@ fn matching_listeners(
         });
     }
     let fitting: Vec<usize> =
-        found.into_iter().filter(|index| gateway.listeners[*index].route_kind() == kind).collect();
+        found.into_iter().filter(|index| gateway.listeners[*index].allowed_kinds.contains(&kind)).collect();
     if fitting.is_empty() {
         let protocol = if kind == Kind::TcpRoute { "`protocol: TCP`" } else { "`protocol: HTTP`" };
         return Err(AttachError::Parent {

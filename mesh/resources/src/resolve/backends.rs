@@ -1,5 +1,7 @@
 //! References of routes to Services: backendRefs, mirrors, and references across namespaces.
 
+use std::collections::HashSet;
+
 use crate::resolve::errors::ReferenceErrors;
 use crate::resolve::index::{Lookup, ObjectIndex};
 use crate::resource::{BackendRef, ObjectId, Resource, RuleAction};
@@ -12,7 +14,20 @@ pub(crate) fn backend_id(backend: &BackendRef, route: &ObjectId) -> String {
     format!("{}/{}:{}", route.reference_namespace(backend.namespace.as_deref()), backend.name, backend.port)
 }
 
-/// Checks the backends and mirrors of all HTTPRoutes.
+/// Returns the clusters that a GRPCRoute forwards or mirrors to.
+pub(crate) fn grpc_backends(objects: &ObjectIndex<'_>) -> HashSet<String> {
+    let mut clusters = HashSet::new();
+    for (_, id, route) in objects.http_routes().filter(|(_, id, _)| id.kind == Kind::GrpcRoute) {
+        for rule in &route.rules {
+            let RuleAction::Forward { backends, mirrors, .. } = &rule.action else { continue };
+            clusters.extend(backends.iter().map(|backend| backend_id(&backend.reference, id)));
+            clusters.extend(mirrors.iter().map(|(backend, ..)| backend_id(backend, id)));
+        }
+    }
+    clusters
+}
+
+/// Checks the backends and mirrors of all HTTPRoutes and GRPCRoutes.
 pub(crate) fn check_routes(objects: &ObjectIndex<'_>, errors: &mut ReferenceErrors) {
     let root = FieldPathRef::ROOT;
     let spec = root.field("spec");
@@ -22,8 +37,8 @@ pub(crate) fn check_routes(objects: &ObjectIndex<'_>, errors: &mut ReferenceErro
             let at = rules.entry(index);
             let RuleAction::Forward { backends, mirrors, .. } = &rule.action else { continue };
             let list = at.field("backendRefs");
-            for (index, (backend, _)) in backends.iter().enumerate() {
-                check_backend(objects, &Referrer { document, id }, backend, &list.entry(index), errors);
+            for (index, backend) in backends.iter().enumerate() {
+                check_backend(objects, &Referrer { document, id }, &backend.reference, &list.entry(index), errors);
             }
             let list = at.field("filters");
             for (backend, _, filter) in mirrors {
@@ -43,8 +58,8 @@ pub(crate) fn check_tcp_routes(objects: &ObjectIndex<'_>, errors: &mut Reference
     let rule = rules.entry(0);
     let list = rule.field("backendRefs");
     for (document, id, route) in objects.tcp_routes() {
-        for (index, (backend, _)) in route.backends.iter().enumerate() {
-            check_backend(objects, &Referrer { document, id }, backend, &list.entry(index), errors);
+        for (index, backend) in route.backends.iter().enumerate() {
+            check_backend(objects, &Referrer { document, id }, &backend.reference, &list.entry(index), errors);
         }
     }
 }
@@ -114,7 +129,7 @@ fn check_backend(
     };
     let Some(Resource::ServiceEntry(service)) = &objects.document(index).resource else { return };
     let port = service.ports.iter().find(|port| port.port == backend.port);
-    if port.is_some_and(|port| port.is_tcp) && id.kind == Kind::HttpRoute {
+    if port.is_some_and(|port| port.is_tcp) && id.kind != Kind::TcpRoute {
         let reason = format!("port {} of ServiceEntry {} is for TCP only", backend.port, quoted(&backend.name));
         errors.add(document, &path.field("port"), reason, "forward to it with a TCPRoute, or change its protocol");
     }

@@ -148,9 +148,9 @@ impl<'a> ObjectIndex<'a> {
         self.select(|resource| if let Resource::Gateway(object) = resource { Some(object) } else { None })
     }
 
-    /// Returns all HTTPRoutes.
+    /// Returns all HTTPRoutes and GRPCRoutes.
     pub(crate) fn http_routes(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a HttpRoute)> {
-        self.select(|resource| if let Resource::HttpRoute(object) = resource { Some(object) } else { None })
+        self.select(Resource::http_route)
     }
 
     /// Returns all TCPRoutes.

@@ -40,7 +40,8 @@ pub(crate) fn check(
     errors: &mut FieldErrors,
 ) -> Option<AuthorizationPolicy> {
     let AuthorizationPolicySpec { target_refs, mode, credentials, rules } = spec;
-    const TARGETS: [TargetKind; 3] = [TargetKind::Gateway, TargetKind::HttpRoute, TargetKind::Service];
+    const TARGETS: [TargetKind; 4] =
+        [TargetKind::Gateway, TargetKind::HttpRoute, TargetKind::GrpcRoute, TargetKind::Service];
     let targets = match target_refs {
         None => None,
         Some(targets) => {

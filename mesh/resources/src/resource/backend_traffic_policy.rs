@@ -85,7 +85,7 @@ pub(crate) fn check(
         idle_timeout: idle_timeout?.0,
         max_age,
     };
-    let (connect_timeout, request_timeout) = (connect_timeout?, request_timeout?.0);
+    let (connect_timeout, request_timeout) = (connect_timeout?, request_timeout?.0.or(Some(Duration::ZERO)));
     let settings = BackendSettings { balancing, connect_timeout, request_timeout, options };
     Some(BackendTrafficPolicy { services: services?, settings })
 }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weir_model::matcher::Regex;
 use weir_model::{ByteSize, GatewayDuration};
@@ -44,6 +45,13 @@ pub(crate) fn typed<T: DeserializeOwned>(node: &Node, path: &FieldPathRef<'_>, e
             None
         }
     }
+}
+
+/// Converts a value to another type of the Gateway API that has all of its fields. The types of upstream differ by kind
+/// and by place, though not in their form.
+pub(crate) fn same_form<T: Serialize, U: DeserializeOwned>(value: T) -> U {
+    let json = serde_json::to_value(value).expect("types of the Gateway API are JSON");
+    serde_json::from_value(json).expect("a test compares the fields of both types")
 }
 
 /// Returns true if a list is within the limit; otherwise adds an error.

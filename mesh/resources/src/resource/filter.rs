@@ -93,16 +93,27 @@ impl ClusterRef {
 pub(crate) enum TargetKind {
     Gateway,
     HttpRoute,
+    GrpcRoute,
     TcpRoute,
     Service,
 }
 
 impl TargetKind {
+    /// Returns the target that a route of this kind is.
+    pub(crate) const fn of_route(kind: Kind) -> Self {
+        match kind {
+            Kind::GrpcRoute => Self::GrpcRoute,
+            Kind::TcpRoute => Self::TcpRoute,
+            _ => Self::HttpRoute,
+        }
+    }
+
     /// Returns the kind of object that a target resolves to.
     pub(crate) const fn kind(self) -> Kind {
         match self {
             Self::Gateway => Kind::Gateway,
             Self::HttpRoute => Kind::HttpRoute,
+            Self::GrpcRoute => Kind::GrpcRoute,
             Self::TcpRoute => Kind::TcpRoute,
             Self::Service => Kind::ServiceEntry,
         }
@@ -129,7 +140,8 @@ pub(crate) fn check(spec: FilterSpec, path: &FieldPathRef<'_>, errors: &mut Fiel
     let targets = match target_refs {
         None => None,
         Some(targets) => {
-            const TARGETS: [TargetKind; 3] = [TargetKind::Gateway, TargetKind::HttpRoute, TargetKind::TcpRoute];
+            const TARGETS: [TargetKind; 4] =
+                [TargetKind::Gateway, TargetKind::HttpRoute, TargetKind::GrpcRoute, TargetKind::TcpRoute];
             Some(check_targets(targets, &TARGETS, "a Filter", &path.field("targetRefs"), errors)?)
         }
     };

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_api::gateways::{
-    GatewayAddresses, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces,
-    GatewayListenersAllowedRoutesNamespacesFrom, GatewayListenersTls, GatewayListenersTlsCertificateRefs, GatewaySpec,
+    GatewayAddresses, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesKinds,
+    GatewayListenersAllowedRoutesNamespaces, GatewayListenersAllowedRoutesNamespacesFrom, GatewayListenersTls,
+    GatewayListenersTlsCertificateRefs, GatewaySpec,
 };
 use weir_model::{HostMatch, ListenerProtocol};
 
@@ -50,6 +51,8 @@ pub(crate) struct GatewayListener {
     pub(crate) tls: ListenerTls,
     /// The namespaces whose routes may attach.
     pub(crate) allowed_namespaces: AllowedNamespaces,
+    /// The kinds of routes that may attach.
+    pub(crate) allowed_kinds: Vec<Kind>,
 }
 
 /// The TLS mode of a listener.
@@ -70,21 +73,17 @@ impl ListenerTls {
 }
 
 impl GatewayListener {
-    /// Returns the kind of routes that can attach.
-    pub(crate) const fn route_kind(&self) -> Kind {
-        route_kind(self.protocol)
-    }
-
     /// Returns true if both listeners can share a port.
     fn is_compatible(&self, other: &Self) -> bool {
         self.protocol == other.protocol && self.tls.is_compatible(&other.tls)
     }
 }
 
-const fn route_kind(protocol: ListenerProtocol) -> Kind {
+/// Returns the kinds of routes that a protocol serves.
+const fn route_kinds(protocol: ListenerProtocol) -> &'static [Kind] {
     match protocol {
-        ListenerProtocol::Http => Kind::HttpRoute,
-        ListenerProtocol::Tcp => Kind::TcpRoute,
+        ListenerProtocol::Http => &[Kind::HttpRoute, Kind::GrpcRoute],
+        ListenerProtocol::Tcp => &[Kind::TcpRoute],
     }
 }
 
@@ -175,11 +174,14 @@ fn check_listener(
             name::host_match(hostname).map_err(|error| errors.add_syntax_error(&at, error)).ok()
         }
     };
-    let allowed_namespaces =
-        check_allowed_routes(allowed_routes, route_kind(protocol), &path.field("allowedRoutes"), errors);
+    let GatewayListenersAllowedRoutes { kinds, namespaces } = allowed_routes.unwrap_or_default();
+    let at = path.field("allowedRoutes");
+    let allowed_kinds = check_allowed_kinds(kinds.unwrap_or_default(), protocol, &at.field("kinds"), errors);
+    let allowed_namespaces = allowed_namespaces(namespaces);
     let port = port(number.into(), &path.field("port"), errors);
     let name = Arc::from(listener_name);
-    Some(GatewayListener { name, host: host?, port: port?, protocol, tls: listener_tls?, allowed_namespaces })
+    let (host, port, tls) = (host?, port?, listener_tls?);
+    Some(GatewayListener { name, host, port, protocol, tls, allowed_namespaces, allowed_kinds })
 }
 
 fn check_tls(
@@ -233,23 +235,33 @@ fn check_certificate(tls: GatewayListenersTls, path: &FieldPathRef<'_>, errors: 
     Some(Arc::from(name))
 }
 
-fn check_allowed_routes(
-    allowed_routes: Option<GatewayListenersAllowedRoutes>,
-    own: Kind,
+/// Returns the kinds of routes that may attach. Without `kinds`, all that the protocol serves.
+fn check_allowed_kinds(
+    kinds: Vec<GatewayListenersAllowedRoutesKinds>,
+    protocol: ListenerProtocol,
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
-) -> AllowedNamespaces {
-    let Some(GatewayListenersAllowedRoutes { kinds, namespaces }) = allowed_routes else {
-        return AllowedNamespaces::SameNamespace;
-    };
-    let at = path.field("kinds");
-    for (index, kind) in kinds.iter().flatten().enumerate() {
-        let group = kind.group.as_deref().unwrap_or(GATEWAY_GROUP);
-        if kind.kind != own.name() || group != GATEWAY_GROUP {
-            let reason = format!("{} is not a kind that can attach", quoted(&kind.kind));
-            errors.add(&at.entry(index), reason, format!("write `kind: {}`, or leave `kinds` out", own.name()));
+) -> Vec<Kind> {
+    let served = route_kinds(protocol);
+    if kinds.is_empty() {
+        return served.to_vec();
+    }
+    let mut allowed = Vec::with_capacity(kinds.len());
+    for (index, GatewayListenersAllowedRoutesKinds { group, kind }) in kinds.into_iter().enumerate() {
+        let is_gateway_group = group.is_none_or(|group| group == GATEWAY_GROUP);
+        match served.iter().find(|served| is_gateway_group && served.name() == kind) {
+            Some(kind) => allowed.push(*kind),
+            None => {
+                let names: Vec<String> = served.iter().map(|kind| format!("`kind: {}`", kind.name())).collect();
+                let hint = format!("write {}, or leave `kinds` out", names.join(" or "));
+                errors.add(&path.entry(index), format!("{} is not a kind that can attach", quoted(&kind)), hint);
+            }
         }
     }
+    allowed
+}
+
+fn allowed_namespaces(namespaces: Option<GatewayListenersAllowedRoutesNamespaces>) -> AllowedNamespaces {
     let Some(GatewayListenersAllowedRoutesNamespaces { from, selector: _ }) = namespaces else {
         return AllowedNamespaces::SameNamespace;
     };

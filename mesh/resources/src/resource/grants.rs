@@ -38,12 +38,12 @@ pub(crate) fn check(spec: ReferenceGrantSpec, path: &FieldPathRef<'_>, errors: &
     let at = path.field("from");
     let mut granted = Vec::new();
     for (index, ReferenceGrantFrom { group, kind, namespace }) in from.into_iter().enumerate() {
-        let known = [Kind::HttpRoute, Kind::TcpRoute].into_iter().find(|known| kind == known.name());
+        let known = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute].into_iter().find(|known| kind == known.name());
         match known.filter(|_| group == GATEWAY_GROUP) {
             Some(kind) => granted.push((kind, namespace)),
             None if group == GATEWAY_GROUP && !REFERRING_KINDS.contains(&kind.as_str()) => {
                 let reason = format!("{} cannot refer across namespaces", quoted(&format!("{group}/{kind}")));
-                errors.add(&at.entry(index), reason, "write `kind: HTTPRoute` or `kind: TCPRoute`");
+                errors.add(&at.entry(index), reason, "write `kind: HTTPRoute`, `kind: GRPCRoute` or `kind: TCPRoute`");
             }
             None => {}
         }

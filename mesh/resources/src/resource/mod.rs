@@ -17,6 +17,7 @@ pub(crate) mod client_traffic_policy;
 pub(crate) mod gateway;
 pub(crate) mod grants;
 pub(crate) mod tcp_route;
+pub(crate) mod grpc_route;
 pub(crate) mod http_route;
 pub(crate) mod service_entry;
 pub(crate) mod service_ref;
@@ -43,7 +44,7 @@ pub(crate) use client_traffic_policy::ClientTrafficPolicy;
 pub(crate) use filter::{ClusterRef, Filter, TargetKind};
 pub(crate) use gateway::{AllowedNamespaces, Gateway, GatewayListener, ListenerTls};
 pub(crate) use grants::{GatewayClass, ReferenceGrant};
-pub(crate) use http_route::{BackendRef, HttpRoute, ParentRef, Rule, RuleAction};
+pub(crate) use http_route::{BackendRef, HttpRoute, MethodLengths, ParentRef, Rule, RuleAction, RuleBackend};
 pub use id::ObjectId;
 pub(crate) use list::parse_resources;
 pub(crate) use mesh::Mesh;
@@ -57,6 +58,7 @@ pub(crate) use tcp_route::TcpRoute;
 pub(crate) enum Resource {
     Gateway(Gateway),
     HttpRoute(HttpRoute),
+    GrpcRoute(HttpRoute),
     TcpRoute(TcpRoute),
     GatewayClass(GatewayClass),
     ReferenceGrant(ReferenceGrant),
@@ -67,6 +69,16 @@ pub(crate) enum Resource {
     AuthorizationPolicy(AuthorizationPolicy),
     Secret(Secret),
     Mesh(Mesh),
+}
+
+impl Resource {
+    /// Returns the route, for an HTTPRoute or a GRPCRoute.
+    pub(crate) const fn http_route(&self) -> Option<&HttpRoute> {
+        match self {
+            Self::HttpRoute(route) | Self::GrpcRoute(route) => Some(route),
+            _ => None,
+        }
+    }
 }
 
 /// A document after all checks that need no other document.
@@ -222,6 +234,7 @@ fn check_spec(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<Resou
         }
         Kind::Gateway => Resource::Gateway(gateway::check(typed(spec, &at, errors)?, &at, errors)?),
         Kind::HttpRoute => Resource::HttpRoute(http_route::check(typed(spec, &at, errors)?, &at, errors)?),
+        Kind::GrpcRoute => Resource::GrpcRoute(grpc_route::check(typed(spec, &at, errors)?, &at, errors)?),
         Kind::TcpRoute => Resource::TcpRoute(tcp_route::check(typed(spec, &at, errors)?, &at, errors)?),
         Kind::GatewayClass => Resource::GatewayClass(grants::check_class(typed(spec, &at, errors)?)),
         Kind::ReferenceGrant => Resource::ReferenceGrant(grants::check(typed(spec, &at, errors)?, &at, errors)),

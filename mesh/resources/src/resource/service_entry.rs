@@ -31,8 +31,8 @@ pub(crate) struct ServicePort {
     pub(crate) name: Option<String>,
     /// The number.
     pub(crate) port: u16,
-    /// The HTTP version of the endpoints.
-    pub(crate) protocol: UpstreamProtocol,
+    /// The HTTP version of the endpoints; `None` if the port names no protocol.
+    pub(crate) protocol: Option<UpstreamProtocol>,
     /// True for a port of TCPRoutes only.
     pub(crate) is_tcp: bool,
 }
@@ -79,7 +79,7 @@ fn check_ports(ports: Vec<PortSpec>, path: &FieldPathRef<'_>, errors: &mut Field
     }
     let several = ports.len() > 1;
     let mut checked: Vec<ServicePort> = Vec::with_capacity(ports.len());
-    for (index, PortSpec { name: port_name, port: number, protocol }) in ports.into_iter().enumerate() {
+    for (index, PortSpec { name: port_name, port: number, protocol, app_protocol }) in ports.into_iter().enumerate() {
         let at = path.entry(index);
         match &port_name {
             None if several => errors.add(&at.field("name"), "missing", "name each port when there are several"),
@@ -99,13 +99,34 @@ fn check_ports(ports: Vec<PortSpec>, path: &FieldPathRef<'_>, errors: &mut Field
             errors.add(&at.field("port"), format!("port {number} is there already"), "remove one of the two");
         }
         let is_tcp = protocol == Some(Protocol::Tcp);
-        let protocol = match protocol {
-            None | Some(Protocol::Http | Protocol::Tcp) => UpstreamProtocol::Http1,
-            Some(Protocol::Http2 | Protocol::Grpc) => UpstreamProtocol::Http2,
+        if protocol.is_some() && app_protocol.is_some() {
+            errors.add(&at.field("appProtocol"), "both `protocol` and `appProtocol`", "keep one of the two");
+        }
+        let named = match protocol {
+            None => None,
+            Some(Protocol::Http | Protocol::Tcp) => Some(UpstreamProtocol::Http1),
+            Some(Protocol::Http2 | Protocol::Grpc) => Some(UpstreamProtocol::Http2),
         };
+        let app_protocol = app_protocol.and_then(|text| check_app_protocol(&text, &at.field("appProtocol"), errors));
+        let protocol = named.or(app_protocol);
         checked.push(ServicePort { name: port_name, port: number, protocol, is_tcp });
     }
     Some(checked)
+}
+
+/// Validates an `appProtocol`: the names of GEP-1911, and those of the field's own documentation in Kubernetes.
+fn check_app_protocol(text: &str, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<UpstreamProtocol> {
+    match text {
+        "http" | "kubernetes.io/ws" => return Some(UpstreamProtocol::Http1),
+        "kubernetes.io/h2c" | "grpc" => return Some(UpstreamProtocol::Http2),
+        _ => {}
+    }
+    let hint = match text {
+        "https" | "kubernetes.io/wss" => "TLS is a matter of the endpoints' policy: write `http`",
+        _ => "write `http`, `kubernetes.io/h2c`, `kubernetes.io/ws` or `grpc`",
+    };
+    errors.add(path, format!("{} is not supported", quoted(text)), hint);
+    None
 }
 
 fn check_endpoints(

@@ -1,9 +1,8 @@
 //! `TCPRoute`: validation.
 
 use gateway_api::httproutes::{HttpRouteParentRefs, HttpRouteRulesBackendRefs};
-use weir_model::Weight;
 
-use crate::resource::http_route::{BackendRef, ParentRef, check_backends, check_parents};
+use crate::resource::http_route::{ParentRef, RuleBackend, check_backends, check_parents};
 use crate::spec::{TcpBackendSpec, TcpParentSpec, TcpRouteSpec, TcpRuleSpec};
 use crate::syntax::name;
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -14,7 +13,7 @@ pub(crate) struct TcpRoute {
     /// The parents, at least one.
     pub(crate) parents: Vec<ParentRef>,
     /// The weighted backends; at least one weight is above 0.
-    pub(crate) backends: Vec<(BackendRef, Weight)>,
+    pub(crate) backends: Vec<RuleBackend>,
 }
 
 /// Validates a TCPRoute.
@@ -34,7 +33,7 @@ pub(crate) fn check(spec: TcpRouteSpec, path: &FieldPathRef<'_>, errors: &mut Fi
     }
     let at = at.field("backendRefs");
     let backends = check_backends(backend_refs.into_iter().map(as_backend).collect(), &at, errors)?;
-    if backends.iter().all(|(_, weight)| weight.get() == 0) {
+    if backends.iter().all(|backend| backend.weight.get() == 0) {
         errors.add(&at, "no Service with a weight above 0", "name one: `backendRefs: [{name: db, port: 5432}]`");
         return None;
     }

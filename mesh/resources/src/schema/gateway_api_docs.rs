@@ -33,10 +33,10 @@ const GATEWAY: [FieldDoc; 22] = [
     ("spec.listeners[].allowedRoutes", "The routes that may attach."),
     (
         "spec.listeners[].allowedRoutes.kinds",
-        "The kinds that may attach. Default: HTTPRoute, on a TCP listener TCPRoute.",
+        "The kinds that may attach. Default: HTTPRoute and GRPCRoute, on a TCP listener TCPRoute.",
     ),
     ("spec.listeners[].allowedRoutes.kinds[].group", "`gateway.networking.k8s.io`, which is the default."),
-    ("spec.listeners[].allowedRoutes.kinds[].kind", "`HTTPRoute`, on a TCP listener `TCPRoute`."),
+    ("spec.listeners[].allowedRoutes.kinds[].kind", "`HTTPRoute` or `GRPCRoute`, on a TCP listener `TCPRoute`."),
     ("spec.listeners[].allowedRoutes.namespaces", "The namespaces whose routes may attach."),
     (
         "spec.listeners[].allowedRoutes.namespaces.from",
@@ -44,7 +44,33 @@ const GATEWAY: [FieldDoc; 22] = [
     ),
 ];
 
-const HTTP_ROUTE: [FieldDoc; 33] = [
+const HTTP_ROUTE: [FieldDoc; 41] = [
+    (
+        "spec.rules[].filters[].cors",
+        "Answers preflight requests, before the Filters of the route, and adds the headers of CORS to responses to the allowed origins, to the proxy's own responses, too. The rule must match the method OPTIONS.",
+    ),
+    (
+        "spec.rules[].filters[].cors.allowOrigins",
+        "The allowed origins: `*`, or scheme, host and port, as in `https://shop.example`; `https://*.shop.example` allows every subdomain. A preflight request of another origin is answered with 200 without headers of CORS.",
+    ),
+    ("spec.rules[].filters[].cors.allowCredentials", "True if requests may have credentials. Default: false."),
+    (
+        "spec.rules[].filters[].cors.allowMethods",
+        "The allowed methods, or `*` alone; with `allowCredentials`, `*` is answered with the requested method.",
+    ),
+    (
+        "spec.rules[].filters[].cors.allowHeaders",
+        "The allowed request headers, or `*` alone; with `allowCredentials`, `*` is answered with the requested headers.",
+    ),
+    (
+        "spec.rules[].filters[].cors.exposeHeaders",
+        "The response headers that scripts may read, or `*` alone, which has no effect with `allowCredentials`.",
+    ),
+    ("spec.rules[].filters[].cors.maxAge", "The seconds for which a preflight answer may be cached. Default: 5."),
+    (
+        "spec.rules[].backendRefs[].filters",
+        "Changes to headers of requests to this Service, and of its responses. They are made before those of the rule.",
+    ),
     (
         "spec.hostnames",
         "The host names that the route serves, in the format of a listener. Default: all hosts of the listeners.",
@@ -59,7 +85,7 @@ const HTTP_ROUTE: [FieldDoc; 33] = [
     ("spec.rules", "The rules, at least one."),
     ("spec.rules[].name", "A name for users, unique in the route."),
     ("spec.rules[].backendRefs", "The Services; each request is forwarded to one of them."),
-    ("spec.rules[].filters", "Changes to requests and responses, redirects and mirrors."),
+    ("spec.rules[].filters", "Changes to requests and responses, redirects, mirrors and CORS."),
     (
         "spec.rules[].filters[].type",
         "The type of the filter; the field of the same name has its settings. Each type once per rule, except RequestMirror.",
@@ -101,10 +127,51 @@ const HTTP_ROUTE: [FieldDoc; 33] = [
     ("spec.rules[].filters[].requestMirror.backendRef", "The Service that receives the copy."),
 ];
 
+const GRPC_ROUTE: [FieldDoc; 26] = [
+    (
+        "spec.hostnames",
+        "The host names that the route serves, in the format of a listener. Default: all hosts of the listeners.",
+    ),
+    ("spec.parentRefs", "The Gateways that the route attaches to, at least one."),
+    ("spec.parentRefs[].group", "`gateway.networking.k8s.io`, which is the default."),
+    ("spec.parentRefs[].kind", "`Gateway`, which is the default."),
+    ("spec.parentRefs[].name", "The Gateway's name."),
+    ("spec.parentRefs[].namespace", "The Gateway's namespace. Default: the route's own."),
+    ("spec.parentRefs[].port", "Restricts the reference to the listeners on this port."),
+    ("spec.parentRefs[].sectionName", "Restricts the reference to the listener of this name."),
+    ("spec.rules", "The rules, at least one."),
+    ("spec.rules[].name", "A name for users, unique in the route."),
+    ("spec.rules[].backendRefs", "The Services; each call is forwarded to one of them."),
+    ("spec.rules[].filters", "Changes to headers, and mirrors."),
+    (
+        "spec.rules[].filters[].type",
+        "The type of the filter; the field of the same name has its settings. Each type once per rule, except RequestMirror.",
+    ),
+    ("spec.rules[].filters[].requestHeaderModifier", "Changes the request's headers before it is forwarded."),
+    ("spec.rules[].filters[].responseHeaderModifier", "Changes the response's headers before it is sent."),
+    ("spec.rules[].filters[].requestMirror", "Sends a copy of each request to a Service and discards the response."),
+    ("spec.rules[].filters[].requestMirror.percent", "The share of requests that is copied, in percent. Default: all."),
+    ("spec.rules[].filters[].requestMirror.fraction", "The share of requests that is copied; excludes `percent`."),
+    ("spec.rules[].filters[].requestMirror.backendRef", "The Service that receives the copy."),
+    ("spec.rules[].matches", "The matches; the rule applies to calls that match one of them. Default: all calls."),
+    ("spec.rules[].matches[].headers", "Matches on headers; all must match."),
+    (
+        "spec.rules[].matches[].method",
+        "The match on the called method: `service`, `method` or both. Default: all methods.",
+    ),
+    (
+        "spec.rules[].matches[].method.type",
+        "The comparison. Default: `Exact`. A regular expression must match the whole service or method.",
+    ),
+    ("spec.rules[].matches[].method.service", "The service with its package, as in `shop.v1.Cart`. Default: all."),
+    ("spec.rules[].matches[].method.method", "The method, as in `GetItem`. Default: all."),
+    ("spec.rules[].backendRefs[].filters", "Changes to headers of requests to this Service, and of its responses."),
+];
+
 const REFERENCE_GRANT: [FieldDoc; 8] = [
     ("spec.from", "The routes that may refer."),
     ("spec.from[].group", "`gateway.networking.k8s.io`."),
-    ("spec.from[].kind", "`HTTPRoute` or `TCPRoute`."),
+    ("spec.from[].kind", "`HTTPRoute`, `GRPCRoute` or `TCPRoute`."),
     ("spec.from[].namespace", "The namespace of the routes."),
     ("spec.to", "The objects that they may refer to, in the grant's own namespace."),
     ("spec.to[].group", "Empty for `Service`, `weir.dev` for `ServiceEntry`. Both mean the same objects."),
@@ -116,7 +183,10 @@ const GATEWAY_CLASS: [FieldDoc; 2] =
     [("spec.controllerName", "`weir.dev/gateway-controller`."), ("spec.description", "A description for users.")];
 
 /// Descriptions of fields that are equal in several places, by the end of their path.
-const SHARED: [FieldDoc; 27] = [
+const SHARED: [FieldDoc; 30] = [
+    ("backendRefs[].filters[].type", "`RequestHeaderModifier` or `ResponseHeaderModifier`, each once."),
+    ("backendRefs[].filters[].requestHeaderModifier", "Changes the request's headers before it is forwarded."),
+    ("backendRefs[].filters[].responseHeaderModifier", "Changes the response's headers before it is sent."),
     ("backendRefs[].weight", "The weight among the `backendRefs`, 0 to 1000000. Default: 1."),
     (
         "].group",
@@ -158,6 +228,7 @@ pub(super) fn field_doc(kind: Kind, path: &str) -> Option<&'static str> {
     let own: &[FieldDoc] = match kind {
         Kind::Gateway => &GATEWAY,
         Kind::HttpRoute => &HTTP_ROUTE,
+        Kind::GrpcRoute => &GRPC_ROUTE,
         Kind::ReferenceGrant => &REFERENCE_GRANT,
         Kind::GatewayClass => &GATEWAY_CLASS,
         Kind::TcpRoute
@@ -199,6 +270,7 @@ mod tests {
         let upstream = [
             (Kind::Gateway, &GATEWAY[..]),
             (Kind::HttpRoute, &HTTP_ROUTE),
+            (Kind::GrpcRoute, &GRPC_ROUTE),
             (Kind::ReferenceGrant, &REFERENCE_GRANT),
             (Kind::GatewayClass, &GATEWAY_CLASS),
         ];

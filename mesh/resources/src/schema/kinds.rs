@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use gateway_api::gatewayclasses::GatewayClassSpec;
 use gateway_api::gateways::GatewaySpec;
+use gateway_api::grpcroutes::GrpcRouteSpec;
 use gateway_api::httproutes::HttpRouteSpec;
 use gateway_api::referencegrants::ReferenceGrantSpec;
 use schemars::schema_for;
@@ -38,6 +39,7 @@ pub(crate) fn spec_schema(kind: Kind) -> schemars::Schema {
     match kind {
         Kind::Gateway => schema_for!(GatewaySpec),
         Kind::HttpRoute => schema_for!(HttpRouteSpec),
+        Kind::GrpcRoute => schema_for!(GrpcRouteSpec),
         Kind::TcpRoute => schema_for!(TcpRouteSpec),
         Kind::GatewayClass => schema_for!(GatewayClassSpec),
         Kind::ReferenceGrant => schema_for!(ReferenceGrantSpec),

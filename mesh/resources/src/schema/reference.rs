@@ -104,8 +104,17 @@ fn introduction(kind: Kind) -> String {
              `status.notes` of an HTTPRoute name the route that wins over an equal match. A route that attaches to no \
              listener is rejected. A rule whose weights are all 0 answers with 500."
         }
+        Kind::GrpcRoute => {
+            "Routes of gRPC calls. Hosts are matched as for an HTTPRoute. Of the routes of a host the one with the \
+             longest service wins, then the longest method, then more headers; then the older object, as for an \
+             HTTPRoute. A host of a listener has HTTPRoutes or GRPCRoutes: of two routes of different kinds the younger \
+             one is rejected. The content type is not matched. A backend without `protocol` or `appProtocol` is \
+             forwarded to by HTTP/2 without TLS. There is no `timeouts`: a call ends after 15 s, after the \
+             `timeouts.request` of a BackendTrafficPolicy (`0s` for long streams), or after its own `grpc-timeout` if \
+             that is shorter."
+        }
         Kind::ReferenceGrant => {
-            "Permits HTTPRoutes or TCPRoutes of another namespace to refer to Services of its own namespace. A \
+            "Permits HTTPRoutes, GRPCRoutes or TCPRoutes of another namespace to refer to Services of its own namespace. A \
              reference across namespaces without a grant is rejected."
         }
         Kind::GatewayClass => {

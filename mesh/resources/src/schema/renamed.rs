@@ -56,6 +56,7 @@ pub(crate) const fn of(kind: Kind) -> &'static [Renamed] {
         Kind::Filter => &FILTER,
         Kind::Gateway
         | Kind::HttpRoute
+        | Kind::GrpcRoute
         | Kind::TcpRoute
         | Kind::GatewayClass
         | Kind::ReferenceGrant

@@ -42,13 +42,37 @@ const GATEWAY_CHOICES: [Unsupported; 2] = [
     ),
 ];
 
-const HTTP_ROUTE: [Unsupported; 6] = [
-    entry("spec.rules[].backendRefs[].filters", "put the filters on the rule; use two rules where they differ"),
-    entry("spec.rules[].filters[].cors", "use a Filter with a module that answers CORS requests"),
+const HTTP_ROUTE: [Unsupported; 3] = [
     entry("spec.rules[].filters[].extensionRef", "remove it: a Filter names the HTTPRoute in its own `targetRefs`"),
-    entry("spec.rules[].filters[].type=CORS", "use a Filter with a module that answers CORS requests"),
     entry("spec.rules[].filters[].type=ExtensionRef", "a Filter names the HTTPRoute in its own `targetRefs`"),
     entry("spec.rules[].matches[].method=CONNECT", "remove the match: CONNECT requests are rejected"),
+];
+
+/// Filters of a backend, other than those that change headers.
+const HTTP_BACKEND: [Unsupported; 10] = [
+    entry("spec.rules[].backendRefs[].filters[].cors", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].extensionRef", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].requestMirror", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].requestRedirect", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].urlRewrite", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].type=CORS", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].type=ExtensionRef", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].type=RequestMirror", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].type=RequestRedirect", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].type=URLRewrite", ON_RULE),
+];
+
+const ON_RULE: &str = "put the filter on the rule; use two rules where they differ";
+
+const GRPC_ROUTE: [Unsupported; 8] = [
+    entry("spec.rules[].filters[].extensionRef", "remove it: a Filter names the GRPCRoute in its own `targetRefs`"),
+    entry("spec.rules[].filters[].type=ExtensionRef", "a Filter names the GRPCRoute in its own `targetRefs`"),
+    entry("spec.rules[].backendRefs[].filters[].extensionRef", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].requestMirror", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].type=ExtensionRef", ON_RULE),
+    entry("spec.rules[].backendRefs[].filters[].type=RequestMirror", ON_RULE),
+    entry("spec.rules[].sessionPersistence", "remove it: each request is balanced on its own"),
+    entry("spec.useDefaultGateways", "name the Gateways in `parentRefs`"),
 ];
 
 const HTTP_ROUTE_EXPERIMENTAL: [Unsupported; 3] = [
@@ -86,23 +110,23 @@ const BACKEND_POLICY: [Unsupported; 3] = [
 
 /// Returns the unsupported fields of a kind.
 pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
-    let own: [&'static [Unsupported]; 2] = match kind {
-        Kind::Gateway => [&GATEWAY, &GATEWAY_CHOICES],
-        Kind::HttpRoute => [&HTTP_ROUTE, &HTTP_ROUTE_EXPERIMENTAL],
-        Kind::TcpRoute => [&TCP_ROUTE, &[]],
-        Kind::GatewayClass => [&GATEWAY_CLASS, &[]],
-        Kind::ReferenceGrant => [&[], &[]],
-        Kind::ServiceEntry => [&SERVICE, &[]],
-        Kind::Filter => [&FILTER, &[]],
-        Kind::BackendTrafficPolicy => [&BACKEND_POLICY, &[]],
-        Kind::ClientTrafficPolicy | Kind::AuthorizationPolicy | Kind::Secret | Kind::Mesh => [&[], &[]],
+    let own: [&'static [Unsupported]; 3] = match kind {
+        Kind::Gateway => [&GATEWAY, &GATEWAY_CHOICES, &[]],
+        Kind::HttpRoute => [&HTTP_ROUTE, &HTTP_BACKEND, &HTTP_ROUTE_EXPERIMENTAL],
+        Kind::GrpcRoute => [&GRPC_ROUTE, &[], &[]],
+        Kind::TcpRoute => [&TCP_ROUTE, &[], &[]],
+        Kind::GatewayClass => [&GATEWAY_CLASS, &[], &[]],
+        Kind::ReferenceGrant => [&[], &[], &[]],
+        Kind::ServiceEntry => [&SERVICE, &[], &[]],
+        Kind::Filter => [&FILTER, &[], &[]],
+        Kind::BackendTrafficPolicy => [&BACKEND_POLICY, &[], &[]],
+        Kind::ClientTrafficPolicy | Kind::AuthorizationPolicy | Kind::Secret | Kind::Mesh => [&[], &[], &[]],
     };
     own.into_iter().flatten().chain(&METADATA)
 }
 
 /// Upstream kinds that are known but not supported, with the alternative.
-pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 13] = [
-    ("GRPCRoute", "use an HTTPRoute: a gRPC method is a path, `/package.Service/Method`"),
+pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 12] = [
     ("TLSRoute", "use a TCPRoute: it forwards TLS bytes without matching the server name"),
     ("UDPRoute", "only HTTP and TCP are proxied"),
     (

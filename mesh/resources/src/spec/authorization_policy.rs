@@ -31,7 +31,7 @@ pub(crate) struct AuthorizationPolicySpec {
 pub(crate) struct AuthorizationTargetRef {
     /// The group of the kind. Default: the kind's own.
     pub(crate) group: Option<String>,
-    /// `Gateway` (all its requests), `HTTPRoute` (the requests that it matches) or `Service` (the requests forwarded or
+    /// `Gateway` (all its requests), `HTTPRoute` or `GRPCRoute` (the requests that it matches) or `Service` (the requests forwarded or
     /// mirrored to it).
     pub(crate) kind: String,
     /// The object's name.

@@ -98,7 +98,7 @@ pub(crate) struct AllowSpec {
 pub(crate) struct TargetRef {
     /// The group of the kind. Default: the kind's own.
     pub(crate) group: Option<String>,
-    /// `Gateway` (all its requests), `HTTPRoute` (the requests that it matches) or `TCPRoute` (its connections).
+    /// `Gateway` (all its requests), `HTTPRoute` or `GRPCRoute` (the requests that it matches) or `TCPRoute` (its connections).
     pub(crate) kind: String,
     /// The object's name.
     pub(crate) name: String,

@@ -46,6 +46,8 @@ pub enum Kind {
     Gateway,
     /// Routes of requests (Gateway API).
     HttpRoute,
+    /// Routes of gRPC requests (Gateway API).
+    GrpcRoute,
     /// Routes of TCP connections (Gateway API).
     TcpRoute,
     /// A class of Gateways (Gateway API).
@@ -70,9 +72,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Gateway,
         Self::HttpRoute,
+        Self::GrpcRoute,
         Self::TcpRoute,
         Self::ServiceEntry,
         Self::Filter,
@@ -90,6 +93,7 @@ impl Kind {
         match self {
             Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
             Self::TcpRoute => "TCPRoute",
             Self::GatewayClass => "GatewayClass",
             Self::ReferenceGrant => "ReferenceGrant",
@@ -106,9 +110,12 @@ impl Kind {
     /// Returns the group in `apiVersion:`.
     pub const fn group(self) -> &'static str {
         match self {
-            Self::Gateway | Self::HttpRoute | Self::TcpRoute | Self::GatewayClass | Self::ReferenceGrant => {
-                GATEWAY_GROUP
-            }
+            Self::Gateway
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::TcpRoute
+            | Self::GatewayClass
+            | Self::ReferenceGrant => GATEWAY_GROUP,
             Self::ServiceEntry
             | Self::Filter
             | Self::BackendTrafficPolicy
@@ -122,7 +129,7 @@ impl Kind {
     /// Returns the valid values of `apiVersion:`, the preferred one first.
     pub(crate) const fn api_versions(self) -> &'static [&'static str] {
         match self {
-            Self::Gateway | Self::HttpRoute | Self::GatewayClass => &["gateway.networking.k8s.io/v1"],
+            Self::Gateway | Self::HttpRoute | Self::GrpcRoute | Self::GatewayClass => &["gateway.networking.k8s.io/v1"],
             Self::TcpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::ServiceEntry

@@ -34,8 +34,11 @@ pub(crate) struct PortSpec {
     pub(crate) name: Option<String>,
     /// The number that routes refer to. The port that an endpoint listens on is in its `address`.
     pub(crate) port: i64,
-    /// The endpoints' protocol. Default: `HTTP`.
+    /// The endpoints' protocol. Default: `HTTP2` for a port that a GRPCRoute forwards to, otherwise `HTTP`.
     pub(crate) protocol: Option<Protocol>,
+    /// The endpoints' protocol by its name in Kubernetes: `http`, `kubernetes.io/h2c` (HTTP/2 without TLS),
+    /// `kubernetes.io/ws` (HTTP/1.1) or `grpc`. Excludes `protocol`.
+    pub(crate) app_protocol: Option<String>,
 }
 
 /// A protocol of endpoints.

@@ -9,7 +9,7 @@ use crate::limits::MAX_NAMED_ROUTES;
 use crate::resolve::host::covers;
 use crate::resolve::index::Lookup;
 use crate::resolve::{Attachment, ObjectIndex, ReferenceErrors, Resolved};
-use crate::resource::{HttpRoute, ObjectId, Resource, Rule, RuleAction, TargetKind};
+use crate::resource::{HttpRoute, ObjectId, Rule, RuleAction, TargetKind};
 use crate::spec::Kind;
 use crate::suggest::listing;
 use crate::warnings::lookup::{by_route, is_builtin};
@@ -56,8 +56,8 @@ pub(super) fn check(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>, warnings
     let list = spec.field("targetRefs");
     for policy in &policies {
         for (number, (kind, name)) in policy.targets.iter().enumerate() {
-            if *kind == TargetKind::HttpRoute
-                && let Some((reason, hint)) = index.bypass(policy, name)
+            if is_route(*kind)
+                && let Some((reason, hint)) = index.bypass(policy, *kind, name)
             {
                 warnings.add(policy.document, &list.entry(number), reason, hint);
             }
@@ -76,8 +76,12 @@ fn policies_of_routes<'a>(objects: &ObjectIndex<'a>) -> Vec<Policy<'a>> {
         .filters()
         .filter(|(_, _, filter)| is_builtin(filter, "auth"))
         .map(|(document, id, filter)| Policy { document, id, targets: filter.targets.as_deref().unwrap_or_default() });
-    let has_route = |policy: &Policy<'_>| policy.targets.iter().any(|(kind, _)| *kind == TargetKind::HttpRoute);
+    let has_route = |policy: &Policy<'_>| policy.targets.iter().any(|(kind, _)| is_route(*kind));
     policies.chain(filters).filter(has_route).collect()
+}
+
+const fn is_route(kind: TargetKind) -> bool {
+    matches!(kind, TargetKind::HttpRoute | TargetKind::GrpcRoute)
 }
 
 /// Returns the distinct Services that rules of a route forward to.
@@ -85,9 +89,9 @@ fn services<'a>(id: &'a ObjectId, rules: impl Iterator<Item = &'a Rule>) -> Vec<
     let mut services = Vec::new();
     for rule in rules {
         let RuleAction::Forward { backends, .. } = &rule.action else { continue };
-        services.extend(backends.iter().map(|(backend, _)| ServiceKey {
-            namespace: id.reference_namespace(backend.namespace.as_deref()),
-            name: &backend.name,
+        services.extend(backends.iter().map(|backend| ServiceKey {
+            namespace: id.reference_namespace(backend.reference.namespace.as_deref()),
+            name: &backend.reference.name,
         }));
     }
     services.sort_unstable();
@@ -118,9 +122,9 @@ struct OtherRoute<'a> {
 }
 
 impl<'a> RouteIndex<'a, '_> {
-    /// Returns reason and hint of a warning if another route bypasses the policy of the HTTPRoute `name`.
-    fn bypass(&self, policy: &Policy<'a>, name: &str) -> Option<(String, String)> {
-        let Lookup::Document(document) = self.objects.find(Kind::HttpRoute, &policy.id.namespace, name) else {
+    /// Returns reason and hint of a warning if another route bypasses the policy of the route `name`.
+    fn bypass(&self, policy: &Policy<'a>, kind: TargetKind, name: &str) -> Option<(String, String)> {
+        let Lookup::Document(document) = self.objects.find(kind.kind(), &policy.id.namespace, name) else {
             return None;
         };
         let (id, route) = self.http_route(document)?;
@@ -141,7 +145,7 @@ impl<'a> RouteIndex<'a, '_> {
     /// Returns a route that serves a host of the route `guarded` on one of its Gateways, without the policy.
     fn other_route(&self, policy: &Policy<'_>, guarded: usize, other: usize) -> Option<OtherRoute<'a>> {
         let (id, route) = self.http_route(other)?;
-        if policy.covers(TargetKind::HttpRoute, &id.namespace, &id.name) {
+        if policy.covers(TargetKind::of_route(id.kind), &id.namespace, &id.name) {
             return None;
         }
         let of_route = |route: usize| self.attachments.get(&route).into_iter().flatten();
@@ -165,10 +169,7 @@ impl<'a> RouteIndex<'a, '_> {
 
     fn http_route(&self, document: usize) -> Option<(&'a ObjectId, &'a HttpRoute)> {
         let document = self.objects.document(document);
-        match (&document.id, &document.resource) {
-            (Some(id), Some(Resource::HttpRoute(route))) => Some((id, route)),
-            _ => None,
-        }
+        Some((document.id.as_ref()?, document.resource.as_ref()?.http_route()?))
     }
 }
 

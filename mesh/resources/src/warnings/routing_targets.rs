@@ -111,7 +111,7 @@ fn served_rules<'a>(
         let Some(attachments) = attachments.get(&document) else { continue };
         let gateways = || attachments.iter().filter_map(|attachment| objects.document(attachment.gateway).id.as_ref());
         let is_served = filter.targets.is_none()
-            || is_target(TargetKind::HttpRoute, id)
+            || is_target(TargetKind::of_route(id.kind), id)
             || gateways().any(|gateway| is_target(TargetKind::Gateway, gateway));
         if !is_served {
             continue;
@@ -119,13 +119,13 @@ fn served_rules<'a>(
         for (number, rule) in route.rules.iter().enumerate() {
             let RuleAction::Forward { backends, .. } = &rule.action else { continue };
             // Requests of a rule whose weights are all 0 get 500 before the target is read.
-            if backends.iter().all(|(_, weight)| weight.get() == 0) {
+            if backends.iter().all(|backend| backend.weight.get() == 0) {
                 continue;
             }
-            let backends = backends.iter().map(|(backend, weight)| RuleBackend {
-                id: backend_id(backend, id),
-                has_weight: weight.get() > 0,
-                versions: versions(objects, id, backend),
+            let backends = backends.iter().map(|backend| RuleBackend {
+                id: backend_id(&backend.reference, id),
+                has_weight: backend.weight.get() > 0,
+                versions: versions(objects, id, &backend.reference),
             });
             rules.push(ForwardingRule { name: format!("rule {number} of {id}"), backends: backends.collect() });
         }

@@ -1,14 +1,16 @@
 //! Decodes the action of a route: forward, redirect, or respond directly.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use weir_model::limits::{MAX_MIRRORS, MAX_TARGETS};
+use weir_model::limits::{DEFAULT_REQUEST_TIMEOUT, MAX_MIRRORS, MAX_TARGETS};
 use weir_model::{
     ClusterName, DirectResponse, Forward, Fraction, Mirror, PathMatch, PathRewrite, Redirect, Rewrite, RouteAction,
     TargetVersion, Timeouts, Weight, WeightedCluster,
 };
 
 use super::field_cursor::{FieldCursor, unsupported};
+use super::headers;
 use super::metadata::WeirMetadata;
 use super::value::duration;
 use crate::encode::{NO_BACKEND_DETAIL, RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix};
@@ -70,11 +72,12 @@ fn forward(
     } = to;
     unsupported!(cursor; metadata_match, path_rewrite_policy, path_rewrite, append_x_forwarded_host, idle_timeout,
         flush_timeout, early_data_policy, retry_policy_typed_config, priority, rate_limits, include_vh_rate_limits,
-        hash_policy, cors, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, internal_redirect_policy,
+        hash_policy, cors, grpc_timeout_offset, upgrade_configs, internal_redirect_policy,
         internal_redirect_action, hedge_policy, max_stream_duration);
     let targets =
         cursor.field("cluster_specifier").required(cluster_specifier).and_then(|specifier| targets(specifier, cursor));
     let request = timeout.and_then(|timeout| duration(timeout, &cursor.field("timeout")));
+    let grpc_timeout = honors_grpc_timeout(max_grpc_timeout, request, &cursor.field("max_grpc_timeout"));
     let backend_request = retry_policy.and_then(|policy| retry(policy, &cursor.field("retry_policy")));
     let mirrors = request_mirror_policies.into_iter().enumerate();
     let mirrors: Vec<Mirror> = mirrors
@@ -91,8 +94,21 @@ fn forward(
         versions,
         rewrite: Rewrite { host, path },
         mirrors,
-        timeouts: Timeouts { request, backend_request },
+        timeouts: Timeouts { request, backend_request, grpc_timeout },
     })
+}
+
+/// Returns true if the `grpc-timeout` of a request limits it. Its maximum is the route's timeout.
+fn honors_grpc_timeout(
+    maximum: Option<protobuf::Duration>,
+    request: Option<Duration>,
+    cursor: &FieldCursor<'_>,
+) -> bool {
+    let Some(maximum) = maximum.and_then(|maximum| duration(maximum, cursor)) else { return false };
+    if maximum != request.unwrap_or(DEFAULT_REQUEST_TIMEOUT) {
+        cursor.reject("is not the route's `timeout`", "give both the same value; without `timeout`, 15 s");
+    }
+    true
 }
 
 fn version(mut entry: WeirMetadata<'_>) -> Option<TargetVersion> {
@@ -110,7 +126,7 @@ fn targets(specifier: pb::route_action::ClusterSpecifier, cursor: &FieldCursor<'
     let clusters = match specifier {
         ClusterSpecifier::Cluster(name) => {
             let cluster = cursor.field("cluster").checked(ClusterName::new(&name))?;
-            return Some(vec![WeightedCluster { cluster, weight: Weight::ONE }]);
+            return Some(vec![WeightedCluster::new(cluster, Weight::ONE)]);
         }
         ClusterSpecifier::WeightedClusters(clusters) => clusters,
         ClusterSpecifier::ClusterHeader(_)
@@ -148,18 +164,19 @@ fn target(target: pb::weighted_cluster::ClusterWeight, cursor: &FieldCursor<'_>)
         typed_per_filter_config,
         host_rewrite_specifier,
     } = target;
-    unsupported!(cursor; cluster_header, metadata_match, request_headers_to_add, request_headers_to_remove,
-        response_headers_to_add, response_headers_to_remove, typed_per_filter_config, host_rewrite_specifier);
+    unsupported!(cursor; cluster_header, metadata_match, typed_per_filter_config, host_rewrite_specifier);
+    let request_headers = headers::request_modifier(request_headers_to_add, request_headers_to_remove, cursor);
+    let response_headers = headers::response_modifier(response_headers_to_add, response_headers_to_remove, cursor);
     let cluster = cursor.field("name").checked(ClusterName::new(&name));
     let weight = Weight::new(weight.map_or(0, |weight| weight.value));
     if weight.is_none() {
         cursor.field("weight").reject("is too large", "at most 1000000");
     }
-    Some(WeightedCluster { cluster: cluster?, weight: weight? })
+    Some(WeightedCluster { cluster: cluster?, weight: weight?, request_headers, response_headers })
 }
 
 /// Decodes a retry policy. Only the proxy's fixed policy is accepted; returns the timeout of one attempt.
-fn retry(policy: pb::RetryPolicy, cursor: &FieldCursor<'_>) -> Option<std::time::Duration> {
+fn retry(policy: pb::RetryPolicy, cursor: &FieldCursor<'_>) -> Option<Duration> {
     let pb::RetryPolicy {
         retry_on,
         num_retries,

@@ -31,6 +31,8 @@ pub(crate) enum RouteSource {
 pub(super) struct ChainParts {
     /// All filters before the router or TCP proxy.
     pub(super) filters: Vec<FilterEntry>,
+    /// The name of the CORS filter, which is the first.
+    pub(super) cors_filter: Option<String>,
     /// Plugins that are inline.
     pub(super) plugins: Vec<Plugin>,
     /// The source of the routes.

@@ -19,6 +19,7 @@ use super::route::inline_route_table;
 use super::tls::{ChainTls, downstream};
 use super::value::{config_source, socket_address};
 use crate::encode;
+use crate::proto::cors::Cors;
 use crate::proto::tcp::TcpProxy;
 use crate::proto::{self, Router, hcm, listener as pb, protobuf};
 
@@ -37,6 +38,8 @@ pub(crate) struct DecodedListener {
     pub(crate) options: DownstreamProtocolOptions,
     /// The filters before the router or TCP proxy, in request order.
     pub(crate) filters: Vec<FilterEntry>,
+    /// The name of the CORS filter, which precedes all others.
+    pub(crate) cors_filter: Option<String>,
     /// Plugins that are inline in the listener.
     pub(crate) plugins: Vec<Plugin>,
     /// The source of its routes.
@@ -120,7 +123,7 @@ fn decode(message: pb::Listener, cursor: &FieldCursor<'_>) -> Option<DecodedList
         (tls, None) => tls,
         (_, Some(_)) => return cursor.reject_value("sets `plainUntil` without mutual TLS", "leave it out"),
     };
-    let (protocol, options, ChainParts { filters, plugins, routes }) = match network_chain {
+    let (protocol, options, ChainParts { filters, cors_filter, plugins, routes }) = match network_chain {
         NetworkChain::Http(manager) => {
             let (parts, options) = connection_manager(*manager, &name, &chain_cursor)?;
             (ListenerProtocol::Http, DownstreamProtocolOptions { target_bytes, ..options }, parts)
@@ -130,7 +133,7 @@ fn decode(message: pb::Listener, cursor: &FieldCursor<'_>) -> Option<DecodedList
             (ListenerProtocol::Tcp, DownstreamProtocolOptions::default(), parts)
         }
     };
-    Some(DecodedListener { name, address: address?, protocol, tls, options, filters, plugins, routes })
+    Some(DecodedListener { name, address: address?, protocol, tls, options, filters, cors_filter, plugins, routes })
 }
 
 /// The network filters of a filter chain.
@@ -298,7 +301,7 @@ fn connection_manager(
         path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
         path_normalization_options, proxy_status_config, typed_header_validation_config, append_x_forwarded_port,
         append_local_overload, add_proxy_protocol_connection_state, forward_proto_config, strip_port_mode);
-    let (filters, plugins) = filters(http_filters, name, &cursor.field("http_filters"))?;
+    let HttpFilters { filters, cors_filter, plugins } = filters(http_filters, name, &cursor.field("http_filters"))?;
     let routes = routes(cursor.field("route_specifier").required(route_specifier)?, name, cursor)?;
     let options = DownstreamFields {
         common: common_http_protocol_options,
@@ -310,18 +313,22 @@ fn connection_manager(
         stream_idle_timeout,
     };
     let options = protocol_options::downstream(options, cursor)?;
-    Some((ChainParts { filters, plugins, routes }, options))
+    Some((ChainParts { filters, cors_filter, plugins, routes }, options))
 }
 
 fn differs_from(value: Option<protobuf::BoolValue>, fixed: bool) -> bool {
     value.is_some_and(|value| value.value != fixed)
 }
 
-fn filters(
-    filters: Vec<hcm::HttpFilter>,
-    listener: &ListenerName,
-    cursor: &FieldCursor<'_>,
-) -> Option<(Vec<FilterEntry>, Vec<Plugin>)> {
+/// The decoded HTTP filters of a listener.
+struct HttpFilters {
+    filters: Vec<FilterEntry>,
+    cors_filter: Option<String>,
+    plugins: Vec<Plugin>,
+}
+
+fn filters(filters: Vec<hcm::HttpFilter>, listener: &ListenerName, cursor: &FieldCursor<'_>) -> Option<HttpFilters> {
+    let mut cors_filter = None;
     let mut entries: Vec<FilterEntry> = Vec::new();
     let mut plugins = Vec::new();
     let mut has_router = false;
@@ -349,6 +356,12 @@ fn filters(
                 router(&config, &cursor.field("typed_config"));
                 has_router = true;
             }
+            Some(hcm::http_filter::ConfigType::TypedConfig(config)) if config.type_url == proto::type_url::<Cors>() => {
+                if index > 0 || disabled {
+                    cursor.reject("is a CORS filter after others, or disabled", "make it the first, and enabled");
+                }
+                cors_filter = Some(name);
+            }
             Some(hcm::http_filter::ConfigType::TypedConfig(config)) => {
                 // Filters of two listeners may have the same name.
                 let plugin = cursor.field("name").checked(PluginName::new(&format!("{listener}/{name}")));
@@ -363,7 +376,7 @@ fn filters(
     if !has_router {
         cursor.reject("has no router", "end it with `envoy.filters.http.router`");
     }
-    Some((entries, plugins))
+    Some(HttpFilters { filters: entries, cors_filter, plugins })
 }
 
 /// Accepts a router without options.

@@ -9,7 +9,9 @@
 mod action;
 mod chain;
 mod cluster;
+mod cors;
 mod field_cursor;
+mod headers;
 mod listener;
 mod metadata;
 mod plugin;

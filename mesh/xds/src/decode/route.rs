@@ -7,16 +7,17 @@ use std::sync::Arc;
 use prost::Message;
 use weir_model::limits::{MAX_MATCHES, MAX_PATH_MATCH_BYTES};
 use weir_model::{
-    FilterChain, HeaderMatch, HeaderModifier, HostMatch, PathMatch, QueryMatch, Rejection, ResourceId, ResourceKind,
-    Route, RouteMatch, RouteName, RouteTableName, StringMatch,
+    FilterChain, HeaderMatch, HostMatch, PathMatch, QueryMatch, Rejection, ResourceId, ResourceKind, Route, RouteMatch,
+    RouteName, RouteTableName, StringMatch,
 };
 
 use super::action;
 use super::decode_resource;
 use super::field_cursor::{FieldCursor, unsupported};
+use super::headers;
 use super::metadata::{self, WeirMetadata};
 use super::value::{escaped, pattern, text_match};
-use crate::proto::{self, core, protobuf, route as pb};
+use crate::proto::{self, protobuf, route as pb};
 
 /// A decoded route table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(crate) struct DecodedRoute {
     pub(crate) route: Route,
     /// By filter name: true enables it on this route, false disables it. Other filters are as the listener sets them.
     pub(crate) filters: BTreeMap<String, bool>,
+    /// The name of the filter that applies the route's CORS policy, if it has one.
+    pub(crate) cors_filter: Option<String>,
 }
 
 /// Decodes a `RouteConfiguration`.
@@ -223,28 +226,28 @@ fn route(
     own.end();
     let name = if name.is_empty() { unnamed } else { &name };
     let name = cursor.field("name").checked(RouteName::new(&name.replace(char::is_whitespace, "_")));
-    let request_mutations = HeaderMutations {
-        add_field: "request_headers_to_add",
-        to_add: request_headers_to_add,
-        remove_field: "request_headers_to_remove",
-        to_remove: request_headers_to_remove,
+    let request_headers = headers::request_modifier(request_headers_to_add, request_headers_to_remove, cursor);
+    let response_headers = headers::response_modifier(response_headers_to_add, response_headers_to_remove, cursor);
+    let is_cors =
+        |(_, config): &(String, protobuf::Any)| config.type_url == proto::type_url::<proto::cors::CorsPolicy>();
+    let (cors, configs): (Vec<_>, Vec<_>) = typed_per_filter_config.into_iter().partition(is_cors);
+    let policy = |(name, config): (String, protobuf::Any)| {
+        let policy = super::cors::policy(&config, &cursor.field("typed_per_filter_config").entry(&name))?;
+        Some((name, Arc::new(policy)))
     };
-    let response_mutations = HeaderMutations {
-        add_field: "response_headers_to_add",
-        to_add: response_headers_to_add,
-        remove_field: "response_headers_to_remove",
-        to_remove: response_headers_to_remove,
-    };
+    let (cors_filter, cors) = cors.into_iter().next().and_then(policy).unzip();
     let route = Route {
         name: name?,
         matches: matches?,
         chain: FilterChain::default(),
-        request_headers: header_modifier(request_mutations, cursor),
-        response_headers: header_modifier(response_mutations, cursor),
+        request_headers,
+        response_headers,
+        cors,
         action: action?,
         metadata: texts,
     };
-    Some(DecodedRoute { route, filters: filters(typed_per_filter_config, filters_above, cursor) })
+    let filters = filters(configs.into_iter().collect(), filters_above, cursor);
+    Some(DecodedRoute { route, filters, cors_filter })
 }
 
 fn route_match(matches: pb::RouteMatch, cursor: &FieldCursor<'_>) -> Option<RouteMatch> {
@@ -372,68 +375,4 @@ fn query_match(query: pb::QueryParameterMatcher, cursor: &FieldCursor<'_>) -> Op
         }
     };
     Some(QueryMatch { name: name.into(), value: text_match(matcher, &cursor.field("string_match"))? })
-}
-
-/// The fields of a message that modify headers, with their names.
-struct HeaderMutations {
-    add_field: &'static str,
-    to_add: Vec<core::HeaderValueOption>,
-    remove_field: &'static str,
-    to_remove: Vec<String>,
-}
-
-fn header_modifier(mutations: HeaderMutations, cursor: &FieldCursor<'_>) -> HeaderModifier {
-    let HeaderMutations { add_field, to_add, remove_field, to_remove } = mutations;
-    let mut modifier = HeaderModifier::default();
-    for (index, option) in to_add.into_iter().enumerate() {
-        add_header(option, &mut modifier, &cursor.field(add_field).entry(index));
-    }
-    for (index, name) in to_remove.into_iter().enumerate() {
-        let cursor = cursor.field(remove_field).entry(index);
-        modifier.remove.extend(header_name(&name, &cursor));
-    }
-    modifier
-}
-
-fn add_header(option: core::HeaderValueOption, modifier: &mut HeaderModifier, cursor: &FieldCursor<'_>) {
-    use core::header_value_option::HeaderAppendAction;
-    let core::HeaderValueOption { header, append, append_action, keep_empty_value } = option;
-    let Some(core::HeaderValue { key, value, raw_value }) = cursor.field("header").required(header) else { return };
-    let value_spot = cursor.field("header").field("value");
-    let value = if value.is_empty() { String::from_utf8(raw_value).unwrap_or_default() } else { value };
-    let Some(name) = header_name(&key, &cursor.field("header").field("key")) else { return };
-    if value.is_empty() && !keep_empty_value {
-        value_spot.reject("is empty", "an empty value needs `keep_empty_value: true`");
-    }
-    let plain = value.replace("%%", "");
-    if plain.contains('%') {
-        value_spot.reject("has a variable", "write `%%` for a percent sign; variables are not supported");
-    }
-    if value.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
-        value_spot.reject("has a control character", "leave it out");
-    }
-    let value = value.replace("%%", "%").into();
-    let action = match append {
-        // Deprecated, but still in use.
-        Some(protobuf::BoolValue { value: false }) => Ok(HeaderAppendAction::OverwriteIfExistsOrAdd),
-        Some(protobuf::BoolValue { value: true }) => Ok(HeaderAppendAction::AppendIfExistsOrAdd),
-        None => HeaderAppendAction::try_from(append_action),
-    };
-    match action {
-        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => modifier.add.push((name, value)),
-        Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => modifier.set.push((name, value)),
-        Ok(HeaderAppendAction::AddIfAbsent | HeaderAppendAction::OverwriteIfExists) | Err(_) => {
-            let hint = "use APPEND_IF_EXISTS_OR_ADD or OVERWRITE_IF_EXISTS_OR_ADD";
-            cursor.field("append_action").reject("is not supported", hint);
-        }
-    }
-}
-
-/// Decodes the name of a header that routes may modify, in lower case. It is a token (RFC 9110 §5.6.2).
-fn header_name(name: &str, cursor: &FieldCursor<'_>) -> Option<Arc<str>> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return cursor.reject_value(&format!("`{name}` is no header name"), "pseudo headers are changed by a rewrite");
-    }
-    Some(name.to_ascii_lowercase().into())
 }

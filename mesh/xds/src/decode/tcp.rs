@@ -50,11 +50,11 @@ pub(super) fn connections(
         };
         entries.push(FilterEntry { name: filter_name, plugin, disabled: false });
     }
-    let routes: Arc<[DecodedRoute]> = [DecodedRoute { route, filters: BTreeMap::new() }].into();
+    let routes: Arc<[DecodedRoute]> = [DecodedRoute { route, filters: BTreeMap::new(), cors_filter: None }].into();
     let table = RouteTableName::new(name.as_str()).ok()?; // Valid: the rules for names are the same.
     let hosts = vec![DecodedHost { host: HostMatch::Any, routes }];
     let routes = RouteSource::Inline(DecodedRouteTable { name: table, hosts });
-    Some(ChainParts { filters: entries, plugins, routes })
+    Some(ChainParts { filters: entries, cors_filter: None, plugins, routes })
 }
 
 fn proxy(proxy: TcpProxy, listener: &ListenerName, cursor: &FieldCursor<'_>) -> Option<Route> {
@@ -89,7 +89,7 @@ fn proxy(proxy: TcpProxy, listener: &ListenerName, cursor: &FieldCursor<'_>) -> 
     let targets = match cursor.field("cluster_specifier").required(cluster_specifier)? {
         tcp_proxy::ClusterSpecifier::Cluster(name) => {
             let cluster = cursor.field("cluster").checked(ClusterName::new(&name))?;
-            vec![WeightedCluster { cluster, weight: Weight::ONE }]
+            vec![WeightedCluster::new(cluster, Weight::ONE)]
         }
         tcp_proxy::ClusterSpecifier::WeightedClusters(clusters) => {
             weighted(clusters, &cursor.field("weighted_clusters").field("clusters"))?
@@ -108,7 +108,7 @@ fn weighted(clusters: tcp_proxy::WeightedCluster, cursor: &FieldCursor<'_>) -> O
         unsupported!(cursor; metadata_match);
         let cluster = cursor.field("name").checked(ClusterName::new(&name))?;
         match Weight::new(weight).filter(|weight| weight.get() > 0) {
-            Some(weight) => targets.push(WeightedCluster { cluster, weight }),
+            Some(weight) => targets.push(WeightedCluster::new(cluster, weight)),
             None => cursor.field("weight").reject("is out of bounds", "from 1 to 1000000"),
         }
     }

@@ -18,9 +18,11 @@ pub(crate) fn target(cluster: &Cluster) -> Option<String> {
 /// Encodes the listener of a target, with one route to the cluster of the same name.
 pub(crate) fn listener(name: &str, cluster: &Cluster) -> listener::Listener {
     let name = name.to_owned();
-    let limit = cluster.request_timeout.map(|timeout| route::route_action::MaxStreamDuration {
-        max_stream_duration: Some(duration(timeout)),
-        ..route::route_action::MaxStreamDuration::default()
+    let limit = cluster.request_timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| {
+        route::route_action::MaxStreamDuration {
+            max_stream_duration: Some(duration(timeout)),
+            ..route::route_action::MaxStreamDuration::default()
+        }
     });
     let action = route::RouteAction {
         cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(name.clone())),

@@ -12,16 +12,27 @@ use super::metadata::{metadata, text};
 use super::protocol_options::{self, MAX_TARGET_BYTES};
 use super::{ads_config_source, bool_value, socket_address, tls};
 use crate::client_type::ClientType;
-use crate::proto::{Plugin, Router, Wasm, core, hcm, listener as pb, pack, type_url};
+use crate::proto::{Plugin, Router, Wasm, core, cors, hcm, listener as pb, pack, type_url};
 
 /// Envoy's names of the filters in every HTTP listener.
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 const ROUTER: &str = "envoy.filters.http.router";
+/// Envoy's name of the CORS filter, and of its settings in routes.
+pub(crate) const CORS: &str = "envoy.filters.http.cors";
 /// Metadata field: when a mesh listener stops accepting plaintext, in seconds since the Unix epoch.
 pub(crate) const PLAIN_UNTIL: &str = "plainUntil";
 
-/// Encodes an HTTP listener. `filters` are the plugins of all its routes, in order.
-pub(crate) fn listener(listener: &Listener, filters: &[PluginName], client_type: ClientType) -> pb::Listener {
+/// The HTTP filters of a listener, before the router.
+#[derive(Debug, Hash)]
+pub(crate) struct HttpFilters {
+    /// The plugins of all its routes, in order.
+    pub(crate) plugins: Vec<PluginName>,
+    /// True if a route has a CORS policy. Its filter is the first, so that no plugin sees a preflight request.
+    pub(crate) has_cors: bool,
+}
+
+/// Encodes an HTTP listener.
+pub(crate) fn listener(listener: &Listener, filters: &HttpFilters, client_type: ClientType) -> pb::Listener {
     let manager = connection_manager(listener, filters, &plugin_url(client_type));
     let filter = pb::Filter {
         name: CONNECTION_MANAGER.to_owned(),
@@ -90,8 +101,13 @@ pub(super) fn router() -> hcm::HttpFilter {
     }
 }
 
-fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &str) -> hcm::HttpConnectionManager {
-    let plugins = filters.iter().map(|name| {
+fn connection_manager(listener: &Listener, filters: &HttpFilters, plugin_url: &str) -> hcm::HttpConnectionManager {
+    let cors = filters.has_cors.then(|| hcm::HttpFilter {
+        name: CORS.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack(&cors::Cors::default()))),
+        ..hcm::HttpFilter::default()
+    });
+    let plugins = filters.plugins.iter().map(|name| {
         let source = core::ExtensionConfigSource {
             config_source: Some(ads_config_source()),
             type_urls: vec![plugin_url.to_owned()],
@@ -108,7 +124,7 @@ fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &
         hcm::Rds { config_source: Some(ads_config_source()), route_config_name: listener.route_table.to_string() };
     let manager = hcm::HttpConnectionManager {
         stat_prefix: listener.name.to_string(),
-        http_filters: plugins.chain([router()]).collect(),
+        http_filters: cors.into_iter().chain(plugins).chain([router()]).collect(),
         // `weir-proxy` always does these.
         use_remote_address: Some(bool_value(true)),
         normalize_path: Some(bool_value(true)),
@@ -118,6 +134,11 @@ fn connection_manager(listener: &Listener, filters: &[PluginName], plugin_url: &
         ..hcm::HttpConnectionManager::default()
     };
     protocol_options::downstream(manager, &listener.options)
+}
+
+/// Returns true if a route of the table has a CORS policy.
+pub(crate) fn has_cors(table: &RouteTable) -> bool {
+    table.virtual_hosts.iter().flat_map(|host| &host.routes).any(|route| route.cors.is_some())
 }
 
 /// Returns the plugins of all routes in an order that is compatible with the chain of every route.

@@ -19,7 +19,7 @@ use crate::proto::{core, protobuf};
 
 pub use capabilities::NON_STREAM_CAPABILITIES;
 pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, cluster_alias, endpoints};
-pub(crate) use listener::{PLAIN_UNTIL, filter_order, listener, tcp_listener};
+pub(crate) use listener::{HttpFilters, PLAIN_UNTIL, filter_order, has_cors, listener, tcp_listener};
 pub(crate) use plugin::plugin;
 pub(crate) use protocol_options::{KIB, MAX_TARGET_BYTES};
 pub(crate) use route::{NO_BACKEND_DETAIL, RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};

@@ -1,16 +1,19 @@
 //! Encodes a route table (RDS): virtual hosts, routes, and their actions.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
 use weir_model::{
-    Forward, HeaderMatch, HeaderModifier, HostMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect, Route,
-    RouteAction, RouteMatch, RouteTable, StringMatch, VirtualHost, WeightedCluster,
+    CorsPolicy, Forward, HeaderMatch, HeaderModifier, HostMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect,
+    Route, RouteAction, RouteMatch, RouteTable, StringMatch, Timeouts, VirtualHost, WeightedCluster,
 };
 
+use super::listener::CORS;
 use super::metadata::{list, metadata, object, text, with_texts};
 use super::{bool_value, duration, uint32_value};
 use crate::proto::protobuf::Any;
-use crate::proto::{core, kinds, matcher, pack, route as pb};
+use crate::proto::{core, cors, kinds, matcher, pack, route as pb};
 
 /// The retry condition of every route. `weir-proxy` always applies it.
 pub(crate) const RETRY_ON: &str = "connect-failure,reset-before-request";
@@ -50,11 +53,12 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
 fn route(route: &Route) -> pb::Route {
     let enabled = || pb::FilterConfig { config: Some(Any::default()), ..pb::FilterConfig::default() };
     let plugins = route.chain.plugins().iter().map(|plugin| (plugin.to_string(), pack(&enabled())));
+    let cors = route.cors.iter().map(|policy| (CORS.to_owned(), pack(&cors_policy(policy))));
     pb::Route {
         name: route.name.to_string(),
         r#match: Some(matches(&route.matches)),
         metadata: with_texts(own_metadata(&route.action), &route.metadata),
-        typed_per_filter_config: plugins.collect::<HashMap<_, _>>(),
+        typed_per_filter_config: plugins.chain(cors).collect::<HashMap<_, _>>(),
         request_headers_to_add: headers_to_add(&route.request_headers),
         request_headers_to_remove: names(&route.request_headers),
         response_headers_to_add: headers_to_add(&route.response_headers),
@@ -66,6 +70,19 @@ fn route(route: &Route) -> pb::Route {
             RouteAction::NoBackend => direct_response(500),
         }),
         ..pb::Route::default()
+    }
+}
+
+fn cors_policy(policy: &CorsPolicy) -> cors::CorsPolicy {
+    cors::CorsPolicy {
+        allow_origin_string_match: policy.allow_origins.iter().map(string_matcher).collect(),
+        allow_methods: policy.allow_methods.to_string(),
+        allow_headers: policy.allow_headers.to_string(),
+        expose_headers: policy.expose_headers.to_string(),
+        max_age: policy.max_age.to_string(),
+        allow_credentials: Some(bool_value(policy.allow_credentials)),
+        forward_not_matching_preflights: Some(bool_value(policy.forwards_other_preflights)),
+        ..cors::CorsPolicy::default()
     }
 }
 
@@ -169,6 +186,7 @@ fn names(edits: &HeaderModifier) -> Vec<String> {
     edits.remove.iter().map(ToString::to_string).collect()
 }
 
+#[expect(deprecated, reason = "`max_grpc_timeout`")]
 fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
     let (prefix_rewrite, regex_rewrite) = match (&to.rewrite.path, matched) {
         (None, _) => (String::new(), None),
@@ -186,6 +204,7 @@ fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
         prefix_rewrite,
         regex_rewrite,
         timeout: to.timeouts.request.map(duration),
+        max_grpc_timeout: max_grpc_timeout(&to.timeouts).map(duration),
         retry_policy: Some(pb::RetryPolicy {
             retry_on: RETRY_ON.to_owned(),
             num_retries: Some(uint32_value(RETRIES)),
@@ -197,6 +216,12 @@ fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
         host_rewrite_specifier: host.map(pb::route_action::HostRewriteSpecifier::HostRewriteLiteral),
         ..pb::RouteAction::default()
     }
+}
+
+/// Returns the maximum of a `grpc-timeout`: the route's timeout. Deprecated in Envoy, but `max_stream_duration` turns the
+/// route's timeout off.
+fn max_grpc_timeout(timeouts: &Timeouts) -> Option<Duration> {
+    timeouts.grpc_timeout.then(|| timeouts.request.unwrap_or(DEFAULT_REQUEST_TIMEOUT))
 }
 
 /// Encodes a regex rewrite to a literal path. A backslash would start the number of a capture group, so it is escaped.
@@ -222,10 +247,14 @@ fn targets(targets: &[WeightedCluster]) -> pb::route_action::ClusterSpecifier {
     let weighted = |target: &WeightedCluster| pb::weighted_cluster::ClusterWeight {
         name: target.cluster.to_string(),
         weight: Some(uint32_value(target.weight.get())),
+        request_headers_to_add: headers_to_add(&target.request_headers),
+        request_headers_to_remove: names(&target.request_headers),
+        response_headers_to_add: headers_to_add(&target.response_headers),
+        response_headers_to_remove: names(&target.response_headers),
         ..pb::weighted_cluster::ClusterWeight::default()
     };
     match targets {
-        [target] if target.weight == weir_model::Weight::ONE => {
+        [target] if target.weight == weir_model::Weight::ONE && target.is_plain() => {
             pb::route_action::ClusterSpecifier::Cluster(target.cluster.to_string())
         }
         _ => pb::route_action::ClusterSpecifier::WeightedClusters(pb::WeightedCluster {

@@ -327,7 +327,8 @@ impl<G: ChainFilters> ChainDriver<'_, G> {
         chain.has_reply = true;
         chain.request.closed = true;
         chain.request.output.reset();
-        let LocalReply { head, body } = reply;
+        let reply = if self.exchange.is_grpc { reply.into_grpc() } else { reply };
+        let LocalReply { head, body, grpc: _ } = reply;
         let end = EndOfStream::from(body.is_empty());
         let replaced = self.exchange.response.replace(head);
         self.exchange.response_trailers = None;

@@ -49,8 +49,22 @@ pub(crate) enum Event {
 pub(crate) struct LocalReply {
     /// Status and headers.
     pub(crate) head: ResponseHead,
-    /// The body, may be empty.
+    /// The body, may be empty. The message of the reply to a gRPC request.
     pub(crate) body: Bytes,
+    /// The form of the reply to a gRPC request.
+    pub(crate) grpc: GrpcForm,
+}
+
+/// The form that a local reply takes when the request is a gRPC request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum GrpcForm {
+    /// Trailers only, with the gRPC status that the HTTP status stands for.
+    #[default]
+    Mapped,
+    /// Trailers only, with this gRPC status.
+    Status(u32),
+    /// The HTTP response that any other request gets.
+    Http,
 }
 
 /// A command of a guest about one stream. Applied after its callback has returned.

@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use super::chain_state::ChainState;
 use super::event::Direction;
+use super::local_reply::is_grpc;
 use crate::error::ProxyError;
 use crate::head::{ROUTING_MARK, RequestHead, ResponseHead};
 use crate::packed_headers::PackedHeaders;
@@ -17,6 +18,8 @@ use crate::telemetry::StreamProperty;
 pub(crate) struct Exchange {
     /// True for a TCP connection, which has only bytes in both directions.
     pub(crate) is_tcp: bool,
+    /// True for a gRPC request, as the downstream sent it. Its local replies are trailers only.
+    pub(crate) is_grpc: bool,
     /// The request's head, with the changes of filters so far.
     pub(crate) request: RequestHead,
     /// The request's trailers, once received. Boxed, since most messages have none.
@@ -87,6 +90,7 @@ impl Exchange {
     pub(crate) fn new(request: RequestHead, chain: ChainState, stream_info: StreamInfo) -> Self {
         Self {
             is_tcp: false,
+            is_grpc: is_grpc(&request.headers),
             request,
             request_trailers: None,
             response: None,

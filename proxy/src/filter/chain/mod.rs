@@ -26,8 +26,8 @@ mod event; // Events, commands and failures of a stream.
 
 pub(crate) use chain_state::ChainState;
 pub(crate) use driver::{Callback, ChainDriver, ChainFilters};
-pub(crate) use event::{Direction, EndOfStream, Event, FilterFailure, LocalReply, StreamCommand};
+pub(crate) use event::{Direction, EndOfStream, Event, FilterFailure, GrpcForm, LocalReply, StreamCommand};
 pub(crate) use exchange::{Exchange, HeadChange};
 pub(crate) use filter_state::{FilterStatus, Pause};
-pub(crate) use local_reply::grpc_status;
+pub(crate) use local_reply::{grpc_status, is_grpc};
 pub(crate) use output::OutputFrame;

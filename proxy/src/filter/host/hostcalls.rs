@@ -265,7 +265,7 @@ impl Host for ProxyHost<'_> {
         }
         let plugin = self.instance.plugin.model.name.to_string();
         let details = access_log_detail(reply.details);
-        self.with_request(context, |exchange, filter| match parse_guest_reply(exchange, reply) {
+        self.with_request(context, |exchange, filter| match parse_guest_reply(reply) {
             _ if exchange.chain.has_queued_reply() => {} // The first reply wins.
             Ok(local) => {
                 let is_sent = exchange.chain.direction(Direction::Response).output.headers_taken();

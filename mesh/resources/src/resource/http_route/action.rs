@@ -1,10 +1,11 @@
 //! The action of a rule: forward or redirect, and the fields that exclude each other.
 
 use gateway_api::httproutes::HttpRouteRulesTimeouts;
-use weir_model::{Fraction, GatewayDuration, PathMatch, PathRewrite, Redirect, Rewrite, RouteMatch, Timeouts, Weight};
+use weir_model::{Fraction, GatewayDuration, PathMatch, PathRewrite, Redirect, Rewrite, RouteMatch, Timeouts};
 
 use crate::resource::field::duration;
 use crate::resource::http_route::backend_ref::BackendRef;
+use crate::resource::http_route::backends::RuleBackend;
 use crate::resource::http_route::filters::RuleFilters;
 use crate::yaml::{FieldErrors, FieldPathRef};
 
@@ -16,7 +17,7 @@ pub(crate) enum RuleAction {
     /// The request is forwarded to a Service.
     Forward {
         /// The weighted backends, at least one.
-        backends: Vec<(BackendRef, Weight)>,
+        backends: Vec<RuleBackend>,
         /// Mirrors: backend, share of requests, and index of the filter.
         mirrors: Vec<(BackendRef, Fraction, usize)>,
         /// The rewrite of host and path.
@@ -29,13 +30,13 @@ pub(crate) enum RuleAction {
 /// Validates the combination of filters, backends and timeouts of a rule, and returns its action.
 pub(super) fn check(
     filters: RuleFilters,
-    backends: Vec<(BackendRef, Weight)>,
+    backends: Vec<RuleBackend>,
     timeouts: Option<Timeouts>,
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<RuleAction> {
     let list = path.field("filters");
-    let RuleFilters { redirect, rewrite, mirrors, request_headers: _, response_headers: _ } = filters;
+    let RuleFilters { redirect, rewrite, mirrors, cors: _, request_headers: _, response_headers: _ } = filters;
     let Some((redirect, _)) = redirect else {
         if backends.is_empty() {
             let hint = "add `backendRefs: [{name: web, port: 80}]`, or a filter of type RequestRedirect";
@@ -43,7 +44,7 @@ pub(super) fn check(
             return None;
         }
         let rewrite = rewrite.map(|(rewrite, _)| rewrite).unwrap_or_default();
-        let timeouts = timeouts.unwrap_or(Timeouts { request: None, backend_request: None });
+        let timeouts = timeouts.unwrap_or_default();
         return Some(RuleAction::Forward { backends, mirrors, rewrite, timeouts });
     };
     let reason = "a rule that redirects forwards nothing";
@@ -115,5 +116,6 @@ pub(super) fn check_timeouts(
         return None;
     }
     // `0s` disables a timeout (GEP-1742). For a single attempt that equals a missing value.
-    Some(Timeouts { request, backend_request: backend_request.filter(|timeout| !timeout.is_zero()) })
+    let backend_request = backend_request.filter(|timeout| !timeout.is_zero());
+    Some(Timeouts { request, backend_request, ..Timeouts::default() })
 }

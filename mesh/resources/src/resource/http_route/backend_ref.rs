@@ -1,11 +1,6 @@
 //! References of routes to Services: `backendRefs` and the `backendRef` of mirrors.
 
-use gateway_api::httproutes::HttpRouteRulesBackendRefs;
-use weir_model::Weight;
-use weir_model::limits::MAX_TARGETS;
-
-use crate::resource::field::{is_bounded, port};
-use crate::resource::service_entry::check_weight;
+use crate::resource::field::port;
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, is_service, renamed_service_hint, service_group};
 use crate::spec::WEIR_GROUP;
 use crate::suggest::quoted;
@@ -56,28 +51,4 @@ pub(super) fn check_ref(
     };
     let port = port(number.into(), &path.field("port"), errors)?;
     Some(BackendRef { namespace, name, port })
-}
-
-/// Validates the weighted backends of a rule; `None` if one is invalid.
-pub(crate) fn check_backends(
-    reference: Vec<HttpRouteRulesBackendRefs>,
-    path: &FieldPathRef<'_>,
-    errors: &mut FieldErrors,
-) -> Option<Vec<(BackendRef, Weight)>> {
-    if !is_bounded(&reference, MAX_TARGETS, path, errors) {
-        return None;
-    }
-    let mut backends = Vec::with_capacity(reference.len());
-    let mut is_whole = true;
-    for (index, backend) in reference.into_iter().enumerate() {
-        let at = path.entry(index);
-        let HttpRouteRulesBackendRefs { filters: _, group, kind, name, namespace, port, weight } = backend;
-        let weight = check_weight(weight.map(i64::from), &at.field("weight"), errors);
-        let backend = check_ref(RawBackendRef { group, kind, name, namespace, port }, &at, errors);
-        match (backend, weight) {
-            (Some(backend), Some(weight)) => backends.push((backend, weight)),
-            _ => is_whole = false,
-        }
-    }
-    Some(backends).filter(|_| is_whole)
 }

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use gateway_api::httproutes::{
-    HttpRouteRulesFilters, HttpRouteRulesFiltersRequestMirror, HttpRouteRulesFiltersRequestMirrorBackendRef,
-    HttpRouteRulesFiltersRequestRedirect, HttpRouteRulesFiltersRequestRedirectPath,
-    HttpRouteRulesFiltersRequestRedirectPathType as RedirectPathType,
+    HttpRouteRulesBackendRefsFilters, HttpRouteRulesFilters, HttpRouteRulesFiltersRequestMirror,
+    HttpRouteRulesFiltersRequestMirrorBackendRef, HttpRouteRulesFiltersRequestRedirect,
+    HttpRouteRulesFiltersRequestRedirectPath, HttpRouteRulesFiltersRequestRedirectPathType as RedirectPathType,
     HttpRouteRulesFiltersRequestRedirectScheme as Scheme, HttpRouteRulesFiltersType as FilterType,
     HttpRouteRulesFiltersUrlRewrite, HttpRouteRulesFiltersUrlRewritePath,
     HttpRouteRulesFiltersUrlRewritePathType as RewritePathType,
 };
 use weir_model::limits::MAX_MIRRORS;
-use weir_model::{Fraction, HeaderModifier, PathRewrite, Redirect, Rewrite};
+use weir_model::{CorsPolicy, Fraction, HeaderModifier, PathRewrite, Redirect, Rewrite};
 
-use crate::resource::field::port;
+use crate::resource::field::{port, same_form};
 use crate::resource::http_route::backend_ref::{BackendRef, RawBackendRef, check_ref};
+use crate::resource::http_route::cors;
 use crate::resource::http_route::header_modifier::{RawHeaderEdits, check_header_modifier};
 use crate::syntax::{http, name};
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -34,6 +35,8 @@ pub(crate) struct RuleFilters {
     pub(crate) redirect: Option<(Redirect, usize)>,
     /// The rewrite, and the index of its filter.
     pub(crate) rewrite: Option<(Rewrite, usize)>,
+    /// The cross-origin requests that are allowed.
+    pub(crate) cors: Option<Arc<CorsPolicy>>,
     /// Backend, share of requests, and index of the filter.
     pub(crate) mirrors: Vec<(BackendRef, Fraction, usize)>,
 }
@@ -64,6 +67,17 @@ pub(crate) fn check(
     Some(filters).filter(|_| errors.count() == faults_before)
 }
 
+/// Validates the filters of a backend, and returns the changes to the headers of requests and of responses.
+/// `schema::unsupported` rejects the other types.
+pub(crate) fn check_backend(
+    raw: Vec<HttpRouteRulesBackendRefsFilters>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<(HeaderModifier, HeaderModifier)> {
+    let filters = check(raw.into_iter().map(same_form).collect(), path, errors)?;
+    Some((filters.request_headers, filters.response_headers))
+}
+
 fn check_one(
     filter: HttpRouteRulesFilters,
     index: usize,
@@ -72,7 +86,7 @@ fn check_one(
     errors: &mut FieldErrors,
 ) {
     let HttpRouteRulesFilters {
-        cors: _,
+        cors: raw_cors,
         extension_ref: _,
         request_header_modifier,
         request_mirror,
@@ -101,6 +115,9 @@ fn check_one(
         let rewrite = check_rewrite(rewrite, &path.field("urlRewrite"), errors);
         filters.rewrite = rewrite.map(|rewrite| (rewrite, index));
     }
+    if let Some(raw_cors) = raw_cors {
+        filters.cors = cors::check(raw_cors, &path.field("cors"), errors).map(Arc::new);
+    }
     if let Some(mirror) = request_mirror {
         let mirror = check_mirror(mirror, &path.field("requestMirror"), errors);
         filters.mirrors.extend(mirror.map(|(backend, fraction)| (backend, fraction, index)));
@@ -127,6 +144,7 @@ fn check_fields(filter: &HttpRouteRulesFilters, expected: &str, path: &FieldPath
         ("requestMirror", filter.request_mirror.is_some()),
         ("requestRedirect", filter.request_redirect.is_some()),
         ("urlRewrite", filter.url_rewrite.is_some()),
+        ("cors", filter.cors.is_some()),
     ];
     for (field, is_present) in present {
         let (kind, _) = names(&filter.r#type);

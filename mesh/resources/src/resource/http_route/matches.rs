@@ -69,7 +69,8 @@ fn check_path(raw: HttpRouteRulesMatchesPath, path: &FieldPathRef<'_>, errors: &
     })
 }
 
-fn check_headers(
+/// Validates the matches on headers.
+pub(crate) fn check_headers(
     raw: Vec<HttpRouteRulesMatchesHeaders>,
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,

@@ -1,7 +1,9 @@
-//! `HTTPRoute`: validation.
+//! `HTTPRoute`: validation. `grpc_route` uses its parts.
 
 pub(crate) mod action;
+pub(crate) mod backends;
 pub(crate) mod filters;
+pub(crate) mod cors;
 pub(crate) mod backend_ref;
 pub(crate) mod header_modifier;
 pub(crate) mod matches;
@@ -9,7 +11,7 @@ pub(crate) mod matches;
 use std::sync::Arc;
 
 use gateway_api::httproutes::{HttpRouteParentRefs, HttpRouteRules, HttpRouteSpec};
-use weir_model::{HeaderModifier, HostMatch, RouteMatch};
+use weir_model::{CorsPolicy, HeaderModifier, HostMatch, RouteMatch, Timeouts};
 
 use crate::limits::{MAX_HOSTNAMES, MAX_PARENTS, MAX_RULES};
 use crate::resource::field::{is_bounded, port};
@@ -20,9 +22,11 @@ use crate::syntax::name;
 use crate::yaml::{FieldErrors, FieldPathRef};
 
 pub(crate) use action::RuleAction;
-pub(crate) use backend_ref::{BackendRef, check_backends};
+pub(crate) use backend_ref::BackendRef;
+pub(crate) use backends::{RuleBackend, check_backends};
+pub(crate) use filters::RuleFilters;
 
-/// A validated HTTPRoute.
+/// A validated HTTPRoute or GRPCRoute.
 #[derive(Debug)]
 pub(crate) struct HttpRoute {
     /// The hosts; empty for all hosts of its listeners.
@@ -51,12 +55,50 @@ pub(crate) struct ParentRef {
 pub(crate) struct Rule {
     /// The matches; one must match; at least one.
     pub(crate) matches: Vec<RouteMatch>,
+    /// The lengths of the method of each match, for a GRPCRoute; empty for an HTTPRoute.
+    pub(crate) methods: Vec<MethodLengths>,
     /// Changes to request headers.
     pub(crate) request_headers: HeaderModifier,
     /// Changes to response headers.
     pub(crate) response_headers: HeaderModifier,
+    /// The cross-origin requests that it allows.
+    pub(crate) cors: Option<Arc<CorsPolicy>>,
     /// The action on a matching request.
     pub(crate) action: RuleAction,
+}
+
+/// The lengths of a gRPC method match in characters, which decide its precedence; 0 for a missing part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MethodLengths {
+    /// The service.
+    pub(crate) service: usize,
+    /// The method.
+    pub(crate) method: usize,
+}
+
+/// A rule as written, of an HTTPRoute or a GRPCRoute.
+pub(crate) trait RawRule {
+    /// Returns the rule's name.
+    fn name(&self) -> Option<&str>;
+
+    /// Validates the rule.
+    fn check(self, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Rule>;
+}
+
+/// The validated parts of a rule. `None` if a part is invalid; for timeouts, if there are none.
+pub(crate) struct RuleParts {
+    /// The matches, and for a GRPCRoute the lengths of their methods.
+    pub(crate) matches: Option<RuleMatches>,
+    pub(crate) filters: Option<RuleFilters>,
+    pub(crate) backends: Option<Vec<RuleBackend>>,
+    pub(crate) timeouts: Option<Timeouts>,
+}
+
+/// The matches of a rule.
+pub(crate) struct RuleMatches {
+    pub(crate) matches: Vec<RouteMatch>,
+    /// See [`Rule::methods`].
+    pub(crate) methods: Vec<MethodLengths>,
 }
 
 /// Validates an HTTPRoute.
@@ -68,7 +110,12 @@ pub(crate) fn check(spec: HttpRouteSpec, path: &FieldPathRef<'_>, errors: &mut F
     Some(HttpRoute { hosts: hosts?, parents: parents?, rules: rules? })
 }
 
-fn check_hosts(hostnames: &[String], path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Vec<HostMatch>> {
+/// Validates the `hostnames` of a route.
+pub(crate) fn check_hosts(
+    hostnames: &[String],
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<Vec<HostMatch>> {
     if !is_bounded(hostnames, MAX_HOSTNAMES, path, errors) {
         return None;
     }
@@ -122,7 +169,12 @@ pub(crate) fn check_parents(
     Some(checked)
 }
 
-fn check_rules(rules: Vec<HttpRouteRules>, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Vec<Rule>> {
+/// Validates the rules of a route.
+pub(crate) fn check_rules<R: RawRule>(
+    rules: Vec<R>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<Vec<Rule>> {
     if rules.is_empty() {
         errors.add(path, "a route without rules", "add one: `rules: [{backendRefs: [{name: web, port: 80}]}]`");
     }
@@ -133,33 +185,47 @@ fn check_rules(rules: Vec<HttpRouteRules>, path: &FieldPathRef<'_>, errors: &mut
     let mut checked = Vec::with_capacity(rules.len());
     for (index, rule) in rules.into_iter().enumerate() {
         let at = path.entry(index);
-        if let Some(text) = &rule.name {
+        if let Some(text) = rule.name() {
             if let Err(error) = name::object_name(text) {
                 errors.add_syntax_error(&at.field("name"), error);
             }
-            if names.iter().any(|other| **other == **text) {
+            if names.iter().any(|other| **other == *text) {
                 let reason = format!("another rule is named {}", quoted(text));
                 errors.add(&at.field("name"), reason, "give each rule a name of its own");
             }
-            names.push(Arc::from(text.as_str()));
+            names.push(Arc::from(text));
         }
-        checked.extend(check_rule(rule, &at, errors));
+        checked.extend(rule.check(&at, errors));
     }
     Some(checked)
 }
 
-fn check_rule(rule: HttpRouteRules, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Rule> {
-    let HttpRouteRules { backend_refs, filters, matches, name: _, timeouts } = rule;
-    let matches = matches::check(matches.unwrap_or_default(), &path.field("matches"), errors);
-    let filters = filters::check(filters.unwrap_or_default(), &path.field("filters"), errors);
-    let backends = check_backends(backend_refs.unwrap_or_default(), &path.field("backendRefs"), errors);
-    let timeouts = match timeouts {
-        None => Some(None),
-        Some(timeouts) => action::check_timeouts(timeouts, &path.field("timeouts"), errors).map(Some),
-    };
-    let (matches, filters) = (matches?, filters?);
+impl RawRule for HttpRouteRules {
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn check(self, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Rule> {
+        let Self { backend_refs, filters, matches, name: _, timeouts } = self;
+        let matches = matches::check(matches.unwrap_or_default(), &path.field("matches"), errors);
+        let filters = filters::check(filters.unwrap_or_default(), &path.field("filters"), errors);
+        let backends = check_backends(backend_refs.unwrap_or_default(), &path.field("backendRefs"), errors);
+        let timeouts = match timeouts {
+            None => Some(None),
+            Some(timeouts) => action::check_timeouts(timeouts, &path.field("timeouts"), errors).map(Some),
+        };
+        let matches = matches.map(|matches| RuleMatches { matches, methods: Vec::new() });
+        combine(RuleParts { matches, filters, backends, timeouts: timeouts? }, path, errors)
+    }
+}
+
+/// Validates the combination of a rule's parts, and returns the rule.
+pub(crate) fn combine(parts: RuleParts, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Rule> {
+    let RuleParts { matches, filters, backends, timeouts } = parts;
+    let (RuleMatches { matches, methods }, filters) = (matches?, filters?);
     action::check_prefixes(&filters, &matches, path, errors);
     let (request_headers, response_headers) = (filters.request_headers.clone(), filters.response_headers.clone());
-    let action = action::check(filters, backends?, timeouts?, path, errors)?;
-    Some(Rule { matches, request_headers, response_headers, action })
+    let cors = filters.cors.clone();
+    let action = action::check(filters, backends?, timeouts, path, errors)?;
+    Some(Rule { matches, methods, request_headers, response_headers, cors, action })
 }

@@ -31,7 +31,7 @@ pub(super) fn head(status: u16) -> ResponseHead {
 }
 
 pub(super) fn reply(body: &'static str) -> LocalReply {
-    LocalReply { head: head(418), body: Bytes::from_static(body.as_bytes()) }
+    LocalReply::new(head(418), Bytes::from_static(body.as_bytes()))
 }
 
 pub(super) fn failure(policy: FailurePolicy) -> FilterFailure {
