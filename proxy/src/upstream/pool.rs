@@ -22,7 +22,6 @@ use super::http1::Http1Connection;
 use super::open_guard::OpenConnectionGuard;
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::identity::Identity;
 use crate::limits::{
     MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, MAX_STREAMS_PER_UPSTREAM_CONNECTION, POOL_SWEEP_INTERVAL,
 };
@@ -85,8 +84,8 @@ pub(super) struct Pool {
     endpoint: Arc<Endpoint>,
     protocol: UpstreamProtocol,
     connect_timeout: Duration,
-    /// Mutual TLS; `None` for plaintext.
-    tls: Option<UpstreamTlsContext>,
+    /// TLS; `None` for plaintext.
+    tls: Option<Rc<UpstreamTlsContext>>,
     bounds: ConnectionBounds,
     counters: Arc<WorkerCounters>,
     clock: Rc<SweepClock>,
@@ -156,14 +155,13 @@ impl Pool {
         model: &weir_model::Cluster,
         counters: &Arc<WorkerCounters>,
         clock: &Rc<SweepClock>,
-        identity: &Arc<Identity>,
+        tls: Option<&Rc<UpstreamTlsContext>>,
     ) -> Rc<Self> {
-        let tls = model.tls.as_ref();
         Rc::new(Self {
             endpoint,
             protocol: model.protocol,
             connect_timeout: model.connect_timeout,
-            tls: tls.map(|tls| UpstreamTlsContext { identity: Arc::clone(identity), workload: tls.workload.clone() }),
+            tls: tls.map(Rc::clone),
             bounds: ConnectionBounds::new(model.options),
             counters: Arc::clone(counters),
             clock: Rc::clone(clock),
@@ -174,6 +172,11 @@ impl Pool {
             http2_connections: RefCell::default(),
             opening: RefCell::default(),
         })
+    }
+
+    /// Returns true if its connections have these settings.
+    pub(super) fn has_tls(&self, tls: Option<&Rc<UpstreamTlsContext>>) -> bool {
+        self.tls.as_ref().map(Rc::as_ptr) == tls.map(Rc::as_ptr)
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -212,7 +215,7 @@ impl Pool {
         let open = self.start_connect()?;
         // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
         let opened = Box::pin(connect::http1(self.connect_target(), open)).await;
-        let opened = opened.inspect_err(|_| self.counters.connect_failures.increment())?;
+        let opened = opened.inspect_err(|error| self.counters.count_connect_failure(error))?;
         let connection = Http1Connection::new(opened, &self.bounds.options, self.clock.now());
         Ok(PooledConnection::Http1 { connection, reused: false })
     }
@@ -220,14 +223,15 @@ impl Pool {
     /// Opens a connection for a TCP relay. It is never checked in.
     pub(super) async fn connect_raw(&self) -> Result<(Transport, OpenConnectionGuard), ProxyError> {
         let open = self.start_connect()?;
-        connect::raw(self.connect_target(), open).await.inspect_err(|_| self.counters.connect_failures.increment())
+        let opened = connect::raw(self.connect_target(), open).await;
+        opened.inspect_err(|error| self.counters.count_connect_failure(error))
     }
 
     fn connect_target(&self) -> ConnectTarget<'_> {
         ConnectTarget {
             address: self.endpoint.address,
             timeout: self.connect_timeout,
-            tls: self.tls.as_ref(),
+            tls: self.tls.as_deref(),
             max_head_bytes: self.bounds.options.head.bytes,
         }
     }
@@ -306,7 +310,7 @@ impl Pool {
                     None
                 }
                 Err(error) => {
-                    pool.counters.connect_failures.increment();
+                    pool.counters.count_connect_failure(&error);
                     Some(error)
                 }
             };
