@@ -114,7 +114,7 @@ async fn server_with_tls_1_2_is_used_unless_1_3_is_required() {
     let _server = OpenSslServer::start(address, &ca.for_host(HOST), &["-tls1_2"]).await;
     let proxy = Proxy::start(&resources(address, &ca).yaml(&policy("origin", HOST, ""))).await;
     let response = proxy.get("/old").await;
-    assert!(response.status == 200 && response.text().contains("TLSv1.2"), "{}", response.text());
+    assert!(response.status == 200 && response.text().contains("Protocol  : TLSv1.2"), "{}", response.text());
     let validation = format!("hostname: {HOST}, caCertificateRefs: [{{group: '', kind: ConfigMap, name: ca}}]");
     let strict = policy_with("origin", &validation, ", options: {weir.dev/tls-min-version: '1.3'}");
     proxy.apply_and_wait(&resources(address, &ca).yaml(&strict)).await;
@@ -244,7 +244,7 @@ async fn tcp_route_is_encrypted_towards_the_upstream() {
         wire.rest().await
     };
     let text = exchange().await;
-    assert!(text.starts_with("HTTP/1.0 200") && text.contains("TLSv1.3"), "{text}");
+    assert!(text.starts_with("HTTP/1.0 200") && text.contains("Protocol  : TLSv1.3"), "{text}");
     proxy.apply_and_wait(&all("else.example")).await;
     assert_eq!(exchange().await, "");
     let line = wait_until("the second line", async || proxy.access_log().get(1).cloned()).await;

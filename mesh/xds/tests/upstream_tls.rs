@@ -1,6 +1,5 @@
 //! TLS of clusters from third-party control planes: what is applied, and the rejection of every other field.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
-#![expect(deprecated, reason = "deprecated fields are sent too")]
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
 use envoy_types::pb::envoy::config::core::v3 as core;
