@@ -68,6 +68,8 @@ pub(crate) enum ProxyError {
     ConnectFailed(String),
     /// Connecting to an endpoint took longer than the connect timeout.
     ConnectTimeout,
+    /// The TLS handshake with an endpoint failed; the text has the cause.
+    TlsFailed(String),
     /// The endpoint closed or reset the connection before its response was complete; the text has the cause.
     UpstreamReset(String),
     /// The endpoint's response is not valid HTTP; the text has the cause.
@@ -243,6 +245,14 @@ impl ProxyError {
                 true,
                 "the connection to the endpoint timed out",
             ),
+            Self::TlsFailed(_) => row(
+                "upstream_tls_failed",
+                Upstream,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UF",
+                true,
+                "the TLS handshake with the endpoint failed",
+            ),
             Self::UpstreamReset(_) => row(
                 "upstream_reset",
                 Upstream,
@@ -356,6 +366,7 @@ impl ProxyError {
             | Self::UnknownMark(text)
             | Self::NoTarget(text)
             | Self::ConnectFailed(text)
+            | Self::TlsFailed(text)
             | Self::UpstreamReset(text)
             | Self::UpstreamProtocol(text) => Some(text),
             Self::FilterFailed { plugin, .. }
@@ -414,6 +425,7 @@ mod tests {
             ProxyError::NoEndpoint,
             ProxyError::ConnectFailed(text()),
             ProxyError::ConnectTimeout,
+            ProxyError::TlsFailed(text()),
             ProxyError::UpstreamReset(text()),
             ProxyError::UpstreamProtocol(text()),
             ProxyError::RequestTimeout,

@@ -33,6 +33,10 @@ pub(crate) const fn http1_response_limits(options: &UpstreamProtocolOptions) -> 
     }
 }
 
+/// TLS sessions that one worker can resume with the endpoints of a cluster. A server issues a few tickets at once, and a
+/// ticket of TLS 1.3 is used once.
+pub(crate) const MAX_TLS_SESSIONS: usize = 32;
+
 /// Headers that filters may make of one message: twice the largest bound of a received one.
 pub(crate) const MAX_FILTERED_HEADERS: usize = 2 * weir_model::limits::MAX_HEADERS as usize;
 

@@ -22,6 +22,7 @@
 mod proxy; // One running `weir-proxy`, its admin pages and logs.
 mod control; // One running `weir-control`, its API.
 mod https; // Self-signed server certificates.
+mod authority; // Certificates that a CA issues.
 pub mod mesh; // Two proxies of one mesh.
 mod agent; // One running `weir-proxy agent`.
 mod envoy; // One running Envoy, for comparisons.
@@ -45,6 +46,7 @@ mod wait; // Conditions and futures with a deadline.
 pub use addresses::{free_address, own_address};
 pub use agent::Agent;
 pub use artifact::{binary, copy_private, probe, program, shipped_modules, test_filter, wasm_from_wat};
+pub use authority::{Authority, CertificateRequest, Issued, config_map};
 pub use body::{Body, BodyError, BodySender, body_channel, empty, full, with_trailers, zeros, zeros_counted_by};
 pub use client::{Client, ClientResponse, read};
 pub use control::{ControlOptions, ControlPlane};

@@ -47,7 +47,7 @@ pub fn redact(object: &Value) -> Value {
             redact_all(last_applied);
         }
     }
-    for pointer in SECRET_VALUES {
+    for pointer in secret_values(&object) {
         if let Some(value) = object.pointer_mut(pointer) {
             redact_all(value);
         }
@@ -93,7 +93,7 @@ fn agrees(before: &Value, after: &Value) -> bool {
 /// as a header value.
 fn redacted_field(object: &Value) -> Option<String> {
     let annotations = if object["kind"] == "Secret" { &["/metadata/annotations"][..] } else { &[] };
-    let pointers = SECRET_VALUES.iter().chain(&SECRET_FIELDS).chain(annotations);
+    let pointers = secret_values(object).iter().chain(&SECRET_FIELDS).chain(annotations);
     let mut found = pointers.filter_map(|pointer| {
         let below = redacted_below(object.pointer(pointer)?)?;
         Some(pointer.trim_start_matches('/').replace('/', ".") + &below)
@@ -117,6 +117,11 @@ fn redacted_below(value: &Value) -> Option<String> {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
+}
+
+/// Returns the values that are secrets as a whole; none in a ConfigMap, which has certificates of CAs.
+fn secret_values(object: &Value) -> &'static [&'static str] {
+    if object["kind"] == "ConfigMap" { &[] } else { &SECRET_VALUES }
 }
 
 fn is_secret_name(name: &str) -> bool {
@@ -195,6 +200,14 @@ mod tests {
     #[test]
     fn texts_and_environment_of_a_filter_are_redacted() {
         assert_eq!(redact(&filter("postgres://u:p@h")), filter(REDACTED));
+    }
+
+    #[test]
+    fn config_map_is_shown() {
+        let map = json!({"kind": "ConfigMap", "data": {"ca.crt": "a certificate"}});
+        assert_eq!(redact(&map), map);
+        let secret = json!({"kind": "Secret", "data": {"ca.crt": "a certificate"}});
+        assert_eq!(redact(&secret)["data"]["ca.crt"], REDACTED);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use weir_identity::ServerCertificate;
-use weir_model::{Rejection, ResourceId, ResourceKind};
+use weir_identity::{Authorities, ServerCertificate};
+use weir_model::{CertificateWithKey, Rejection, ResourceId, ResourceKind, SecretContent};
 use weir_resources::{Compiled, ObjectId, source_object};
 
 use crate::filter_validation::{FilterError, FilterValidator, StartKey, ValidationDeadline, start_key};
@@ -49,10 +49,18 @@ impl Publisher {
             }
         }
         rejections.extend(encoded.changed_secrets(&self.snapshot_cache.current()).filter_map(|secret| {
-            let reason = ServerCertificate::from_pem(&secret.certificates, &secret.key.0).err()?.to_string();
+            let (checked, hint) = match &secret.content {
+                SecretContent::Certificate(CertificateWithKey { certificates, key }) => {
+                    let hint = "write the certificate with its chain into tls.crt, and its own key into tls.key";
+                    (ServerCertificate::from_pem(certificates, &key.0).map(drop), hint)
+                }
+                SecretContent::Authorities { authorities } => {
+                    (Authorities::from_pem(authorities).map(drop), "write CA certificates as PEM into ca.crt")
+                }
+            };
+            let reason = checked.err()?.to_string();
             let resource = ResourceId { kind: ResourceKind::Secret, name: secret.name.to_string() };
-            let hint = "write the certificate with its chain into tls.crt, and its own key into tls.key".to_owned();
-            Some(Rejection { resource, field: String::new(), reason, hint })
+            Some(Rejection { resource, field: String::new(), reason, hint: hint.to_owned() })
         }));
         if rejections.is_empty() { Ok(encoded) } else { Err(EncodeError::Rejected(rejections)) }
     }

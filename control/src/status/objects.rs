@@ -178,6 +178,8 @@ fn is_in_scope(object: &ObjectId, scoped: &ScopedSnapshot) -> bool {
         Kind::GatewayClass
         | Kind::ReferenceGrant
         | Kind::BackendTrafficPolicy
+        | Kind::BackendTlsPolicy
+        | Kind::ConfigMap
         | Kind::ClientTrafficPolicy
         | Kind::Mesh => true,
     }

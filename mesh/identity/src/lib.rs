@@ -15,6 +15,9 @@ pub mod ca_proto;
 // A workload's own identity, and mTLS with it.
 pub mod workload_identity;
 
+// TLS with servers that a CA has signed.
+pub mod server_trust;
+
 // Certificates of public listeners.
 pub mod server_cert;
 
@@ -25,8 +28,10 @@ pub mod verify;
 pub mod trust_bundle;
 
 pub use enroll::{CertificateRequest, JoinToken};
+pub use rustls::client::Resumption;
 pub use rustls::{ClientConfig, ServerConfig, pki_types};
 pub use server_cert::{CertificateError, ServerCertificate, server_tls_config};
+pub use server_trust::{Authorities, client_tls_config, server_handshake_error};
 pub use trust_bundle::{TrustBundle, crypto_provider};
 pub use verify::{ClientAuth, PeerError, handshake_error, not_after, spiffe_id};
 pub use workload_identity::WorkloadIdentity;

@@ -19,7 +19,13 @@ use crate::verify::not_after;
 #[error("{0}")]
 pub struct CertificateError(String);
 
-/// A server certificate with its key.
+impl CertificateError {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+/// A certificate with its key: of a server, or of a client.
 #[derive(Clone)]
 pub struct ServerCertificate {
     certified_key: Arc<CertifiedKey>,
@@ -35,6 +41,10 @@ impl fmt::Debug for ServerCertificate {
 }
 
 impl ServerCertificate {
+    pub(crate) fn certified_key(&self) -> &Arc<CertifiedKey> {
+        &self.certified_key
+    }
+
     /// Parses PEM: a chain that begins with the server certificate, and its key (PKCS #8, PKCS #1 or SEC 1).
     ///
     /// # Errors

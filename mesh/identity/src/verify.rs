@@ -210,7 +210,7 @@ impl PeerVerifier {
 }
 
 /// Returns a fault with the clock that it was found by: the certificate's times are those of the signer's clock.
-fn with_clock(fault: &str, now: UnixTime) -> String {
+pub(crate) fn with_clock(fault: &str, now: UnixTime) -> String {
     format!("{fault}, and this machine's clock is {}; check the clocks of both", time(now))
 }
 

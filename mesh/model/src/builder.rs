@@ -11,7 +11,7 @@ use crate::rejection::{Rejection, ResourceId, ResourceKind};
 use crate::route::{Route, RouteAction, RouteTable};
 use crate::secret::Secret;
 use crate::snapshot::{ContentHash, Snapshot};
-use crate::tls::DownstreamTls;
+use crate::tls::{DownstreamTls, UpstreamTls};
 
 /// The resources of a future snapshot. Adding a resource with the name of another replaces it.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +76,13 @@ impl SnapshotBuilder {
                 for (index, route) in virtual_host.routes.iter().enumerate() {
                     let field = format!("virtualHosts[{host}].routes[{index}]");
                     self.check_route(table, route, &field, &mut missing);
+                }
+            }
+        }
+        for cluster in self.clusters.values() {
+            for secret in cluster.tls.iter().flat_map(UpstreamTls::secrets) {
+                if !self.secrets.contains_key(secret) {
+                    missing.push(dangling(ResourceKind::Cluster, &cluster.name, "tls", secret));
                 }
             }
         }

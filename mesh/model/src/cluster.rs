@@ -70,7 +70,7 @@ pub struct Cluster {
     pub request_timeout: Option<Duration>,
     /// Bounds and timeouts of its HTTP connections.
     pub options: UpstreamProtocolOptions,
-    /// Mutual TLS to the endpoints; `None` is plaintext.
+    /// TLS to the endpoints; `None` is plaintext.
     pub tls: Option<UpstreamTls>,
     /// Metadata that filters can read.
     #[serde(skip_serializing_if = "Metadata::is_empty")]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Listener ─► RouteTable ─► VirtualHost ─► Route ─► RouteAction::Forward ─► Cluster ─► Endpoint
-//!    └─► Secret                              └─► FilterChain ─► Plugin ─► ModuleSource
+//!    └─► Secret                              └─► FilterChain ─► Plugin         └─► Secret
 //! ```
 //!
 //! A value that exists is valid (invariant I3): names are bounded, regexes are compiled, weights add up. There is no
@@ -62,8 +62,8 @@ pub use route::{
     DirectResponse, Forward, Mirror, Redirect, Route, RouteAction, RouteTable, TargetVersion, Timeouts, VirtualHost,
     WeightedCluster,
 };
-pub use secret::{Secret, SecretString};
+pub use secret::{CertificateWithKey, Secret, SecretContent, SecretString};
 pub use snapshot::{ContentHash, Snapshot};
 pub use state_dir::state_dir;
-pub use tls::{DownstreamTls, HostCertificate, UpstreamTls};
+pub use tls::{DownstreamTls, HostCertificate, ServerTls, ServerTrust, SubjectAltName, TlsVersion, UpstreamTls};
 pub use units::{ByteSize, Fraction, GatewayDuration, UnitError};

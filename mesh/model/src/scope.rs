@@ -10,13 +10,13 @@ use crate::name::{ClusterName, PluginName};
 use crate::plugin::Plugin;
 use crate::route::{Route, RouteAction};
 use crate::snapshot::Snapshot;
-use crate::tls::DownstreamTls;
+use crate::tls::{DownstreamTls, UpstreamTls};
 
 impl Snapshot {
     /// Returns the snapshot of a proxy that serves the listeners for which `is_ours` is true.
     ///
     /// The result has their route tables and secrets, the plugins of their routes, and the clusters that these routes
-    /// forward to or that these plugins name in their configurations (for callouts).
+    /// forward to or that these plugins name in their configurations (for callouts), with their secrets.
     pub fn reachable(&self, is_ours: impl Fn(&Listener) -> bool) -> Self {
         let mut builder = SnapshotBuilder::default();
         let mut clusters = BTreeSet::new();
@@ -42,6 +42,10 @@ impl Snapshot {
             builder.put_failed_plugin(name.clone(), failed.clone());
         }
         for cluster in clusters.iter().filter_map(|name| self.clusters.get(name)) {
+            let secrets = cluster.tls.iter().flat_map(UpstreamTls::secrets);
+            for secret in secrets.filter_map(|name| self.secrets.get(name)) {
+                builder.put_secret(Arc::clone(secret));
+            }
             builder.put_cluster(Arc::clone(cluster));
         }
         builder.complete().expect("every reference of a closed snapshot was put")

@@ -1,5 +1,7 @@
 //! TLS settings of listeners and clusters.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::identity::Workload;
@@ -44,10 +46,85 @@ impl DownstreamTls {
     }
 }
 
-/// Mutual TLS 1.3 to the endpoints of a cluster.
+/// TLS to the endpoints of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct UpstreamTls {
-    /// The workload that each endpoint must authenticate as, in the proxy's own trust domain.
-    pub workload: Workload,
+pub enum UpstreamTls {
+    /// Mutual TLS 1.3 between workloads of the mesh.
+    #[serde(rename_all = "camelCase")]
+    Mesh {
+        /// The workload that each endpoint must authenticate as, in the proxy's own trust domain.
+        workload: Workload,
+    },
+    /// TLS with a server whose certificate a CA has signed.
+    Server(ServerTls),
+}
+
+/// TLS with a server: the CAs and the names of its certificate, and the client's own certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerTls {
+    /// The server name that is sent (SNI); `None` sends none.
+    pub sni: Option<Arc<str>>,
+    /// The CAs of which one must have signed the certificate.
+    pub trust: ServerTrust,
+    /// The names of which the certificate must have one; at least one.
+    pub names: Vec<SubjectAltName>,
+    /// The secret with the client certificate; `None` presents none.
+    pub client_certificate: Option<SecretName>,
+    /// The lowest version.
+    pub min_version: TlsVersion,
+    /// The highest version; at least `min_version`.
+    pub max_version: TlsVersion,
+}
+
+/// The source of the CAs that a server's certificate is verified with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ServerTrust {
+    /// The CAs of the machine that the proxy runs on.
+    System,
+    /// The CAs of a secret.
+    Secret(SecretName),
+}
+
+/// A name in a certificate (RFC 5280 §4.2.1.6).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SubjectAltName {
+    /// A DNS name. A name of the certificate with a wildcard matches it, too (RFC 9525 §6.3).
+    Dns(Arc<str>),
+    /// A URI, compared exactly.
+    Uri(Arc<str>),
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+impl UpstreamTls {
+    /// Returns the settings of TLS with a server; `None` for the mesh.
+    pub fn server(&self) -> Option<&ServerTls> {
+        match self {
+            Self::Server(server) => Some(server),
+            Self::Mesh { .. } => None,
+        }
+    }
+
+    /// Returns the secrets that these settings refer to.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let server = self.server();
+        let trust = server.and_then(|server| match &server.trust {
+            ServerTrust::Secret(name) => Some(name),
+            ServerTrust::System => None,
+        });
+        trust.into_iter().chain(server.and_then(|server| server.client_certificate.as_ref()))
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use weir_model::{ACCESS_POLICY_PREFIX, ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
 
+use crate::compile::secrets::AUTHORITIES_PREFIX;
 use crate::diagnostic::Diagnostic;
 use crate::resource::{ObjectId, Resource, Secret};
 use crate::source::{LastChunk, Sources};
@@ -90,6 +91,7 @@ impl Compiled {
         let field = rejection.field.split(['.', '[']).next().unwrap_or_default();
         match id.kind {
             Kind::AuthorizationPolicy => return spec_path(&[]),
+            Kind::BackendTlsPolicy => return spec_path(&["validation"]),
             Kind::Secret => return FieldPath::default(),
             _ => {}
         }
@@ -134,7 +136,10 @@ pub fn source_object(resource: &ResourceId) -> Option<ObjectId> {
     let (kind, name) = match resource.kind {
         ResourceKind::Listener | ResourceKind::RouteTable => (Kind::Gateway, rest.split_once('/')?.0),
         ResourceKind::Cluster => (Kind::ServiceEntry, rest.split_once(':')?.0),
-        ResourceKind::Secret => (Kind::Secret, rest),
+        ResourceKind::Secret => match rest.strip_prefix(AUTHORITIES_PREFIX) {
+            Some(policy) => (Kind::BackendTlsPolicy, policy),
+            None => (Kind::Secret, rest),
+        },
         ResourceKind::Plugin => match rest.strip_prefix(ACCESS_POLICY_PREFIX) {
             Some(policy) => (Kind::AuthorizationPolicy, policy),
             None => (Kind::Filter, rest),

@@ -72,6 +72,15 @@ pub const MAX_PORTS: usize = 64;
 /// Targets of one Filter or BackendTrafficPolicy (limit of the Gateway API for policy targets).
 pub const MAX_TARGET_REFS: usize = 16;
 
+/// CA references of one BackendTLSPolicy (limit of the Gateway API).
+pub const MAX_CA_REFS: usize = 8;
+
+/// Subject alternative names of one BackendTLSPolicy (limit of the Gateway API).
+pub const MAX_SUBJECT_ALT_NAMES: usize = 5;
+
+/// Longest URI of a subject alternative name, in bytes (limit of the Gateway API).
+pub const MAX_URI_BYTES: usize = 253;
+
 /// Rules of one AuthorizationPolicy: each is evaluated for each request.
 pub const MAX_POLICY_RULES: usize = 256;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Cluster ──► Endpoints         Listener ──► RouteTable
-//!                                   ├───────► Plugin, for each filter
+//!     └──────► Secret, for TLS      ├───────► Plugin, for each filter
 //!                                   └───────► Secret, for each HTTPS host
 //! ```
 //!
@@ -21,7 +21,7 @@ use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
 use weir_model::{
     Cluster, ClusterName, Discovery, DownstreamTls, Endpoint, FailedPlugin, FailurePolicy, LbPolicy, Listener,
     Metadata, Plugin, PluginName, Rejection, ResourceKind, RouteTable, RouteTableName, Secret, SecretName, Snapshot,
-    SnapshotBuilder, UpstreamProtocol, UpstreamProtocolOptions,
+    SnapshotBuilder, UpstreamProtocol, UpstreamProtocolOptions, UpstreamTls,
 };
 
 use crate::decode::{self, DecodedCluster, DecodedListener, DecodedRouteTable, EndpointSource, RouteSource};
@@ -264,7 +264,16 @@ impl ResourceCache {
         for (name, cluster) in &self.clusters {
             let built =
                 self.built.clusters.entry(name.clone()).or_insert_with(|| with_endpoints(cluster, &self.endpoints));
-            builder.put_cluster(Arc::clone(built));
+            let secrets: Option<Vec<_>> =
+                built.tls.iter().flat_map(UpstreamTls::secrets).map(|name| self.secrets.get(name.as_str())).collect();
+            match secrets {
+                Some(secrets) => {
+                    secrets.into_iter().for_each(|secret| builder.put_secret(Arc::clone(secret)));
+                    builder.put_cluster(Arc::clone(built));
+                }
+                // Without its secrets a cluster has no endpoints: it must not be used without TLS.
+                None => builder.put_cluster(Arc::new(empty_cluster(built.name.clone()))),
+            }
         }
         let mut blocking_plugins = BTreeSet::new();
         for (name, plugin) in &self.plugins {
@@ -346,7 +355,7 @@ impl ResourceCache {
         Some(FailedPlugin { failure: plugin.failure, reason: Arc::clone(reason) })
     }
 
-    /// Returns the secrets that listeners refer to, including the last good versions of failed listeners.
+    /// Returns the secrets that clusters and listeners refer to, including the last good versions of failed listeners.
     fn referenced_secrets(&self) -> impl Iterator<Item = &SecretName> {
         let has_failed = |name: &String| self.failures.contains(ResourceType::Listener, name);
         let last_good = self.last_good_listeners.iter().filter(move |(name, _)| has_failed(name));
@@ -355,6 +364,12 @@ impl ResourceCache {
             .chain(last_good.map(|(_, listener)| listener))
             .filter_map(|listener| listener.tls.as_ref())
             .flat_map(DownstreamTls::secrets)
+            .chain(
+                self.clusters
+                    .values()
+                    .filter_map(|cluster| cluster.cluster.tls.as_ref())
+                    .flat_map(UpstreamTls::secrets),
+            )
     }
 
     /// Clears the failure of listeners that refer to this secret, because its certificate changed.

@@ -17,7 +17,7 @@ pub enum ResourceType {
     Endpoints,
     /// `TypedExtensionConfig` (ECDS): a plugin and its configuration.
     Plugin,
-    /// `Secret` (SDS): the certificate and key of an HTTPS listener.
+    /// `Secret` (SDS): a certificate with its key, or CA certificates.
     Secret,
     /// `Listener` (LDS).
     Listener,
@@ -36,10 +36,10 @@ impl ResourceType {
         match self {
             Self::Listener => 0,
             Self::RouteTable => 1,
-            Self::Secret => 2,
-            Self::Plugin => 3,
-            Self::Endpoints => 4,
-            Self::Cluster => 5,
+            Self::Plugin => 2,
+            Self::Endpoints => 3,
+            Self::Cluster => 4,
+            Self::Secret => 5,
         }
     }
 

@@ -94,7 +94,7 @@ fn unsupported_cluster_fields_are_rejected() {
             ),
             (
                 |message| message.transport_socket = Some(core::TransportSocket::default()),
-                &["transport_socket: is not the mesh's own TLS"],
+                &["transport_socket.typed_config: is missing"],
             ),
             (
                 |message| message.connect_timeout = Some(protobuf::Duration { seconds: -1, nanos: 0 }),

@@ -235,6 +235,30 @@ fn sorted(mut names: Vec<Arc<str>>) -> Arc<[Arc<str>]> {
     names.into()
 }
 
+fn server_tls() -> impl Strategy<Value = ServerTls> {
+    let trust = prop_oneof![Just(ServerTrust::System), Just(ServerTrust::Secret(SecretName::new("n/ca").unwrap()))];
+    let name = prop_oneof![
+        "[a-z]{1,3}\\.com".prop_map(|name| SubjectAltName::Dns(name.into())),
+        "spiffe://[a-z]{1,3}/[a-z]{1,3}".prop_map(|uri| SubjectAltName::Uri(uri.into())),
+    ];
+    let certificate = option::of("n/[ab]".prop_map(|name| SecretName::new(&name).unwrap()));
+    let versions = prop_oneof![
+        Just((TlsVersion::V1_2, TlsVersion::V1_2)),
+        Just((TlsVersion::V1_2, TlsVersion::V1_3)),
+        Just((TlsVersion::V1_3, TlsVersion::V1_3)),
+    ];
+    (option::of("[a-z]{1,3}\\.com"), trust, vec(name, 1..4), certificate, versions).prop_map(
+        |(sni, trust, names, client_certificate, (min_version, max_version))| ServerTls {
+            sni: sni.map(Arc::from),
+            trust,
+            names,
+            client_certificate,
+            min_version,
+            max_version,
+        },
+    )
+}
+
 fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
     let endpoint =
         (any::<IpAddr>(), any::<u16>(), 1u32..9, option::of(text())).prop_map(|(ip, port, weight, version)| Endpoint {
@@ -248,8 +272,9 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
     ];
     let protocol = prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2)];
     let balancing = prop_oneof![Just(LbPolicy::RoundRobin), Just(LbPolicy::LeastRequest), Just(LbPolicy::Random)];
-    let tls = "[a-z]{1,4}"
-        .prop_map(|account| UpstreamTls { workload: Workload::from_service_account("n", &account).unwrap() });
+    let mesh = "[a-z]{1,4}"
+        .prop_map(|account| UpstreamTls::Mesh { workload: Workload::from_service_account("n", &account).unwrap() });
+    let tls = prop_oneof![mesh, server_tls().prop_map(UpstreamTls::Server)];
     let timeouts = (milliseconds(), option::of(milliseconds()));
     (discovery, protocol, balancing, timeouts, upstream_options(), option::of(tls), metadata()).prop_map(
         move |(discovery, protocol, balancing, (connect_timeout, request_timeout), mut options, tls, metadata)| {
@@ -322,8 +347,13 @@ fn downstream_tls() -> impl Strategy<Value = DownstreamTls> {
 }
 
 fn secret(name: &str) -> Arc<Secret> {
-    let (name, key) = (SecretName::new(name).unwrap(), SecretString("a key".into()));
-    Arc::new(Secret { name, certificates: "a certificate".into(), key })
+    let certificate = CertificateWithKey { certificates: "a certificate".into(), key: SecretString("a key".into()) };
+    Arc::new(Secret { name: SecretName::new(name).unwrap(), content: SecretContent::Certificate(certificate) })
+}
+
+fn authorities(name: &str) -> Arc<Secret> {
+    let content = SecretContent::Authorities { authorities: "a certificate".into() };
+    Arc::new(Secret { name: SecretName::new(name).unwrap(), content })
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
@@ -336,6 +366,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         [a, b, c, d].into_iter().for_each(|cluster| builder.put_cluster(cluster));
         [e, f, g].into_iter().for_each(|plugin| builder.put_plugin(plugin));
         ["n/a", "n/b"].into_iter().for_each(|name| builder.put_secret(secret(name)));
+        builder.put_secret(authorities("n/ca"));
         let matches = [HostMatch::Exact("a.com".into()), HostMatch::Suffix(".a.com".into()), HostMatch::Any];
         let virtual_hosts = matches.into_iter().zip(hosts).map(|(host, routes)| VirtualHost { host, routes }).collect();
         let route_table = RouteTableName::new("n/g/http").unwrap();
@@ -359,7 +390,9 @@ fn as_sent(snapshot: &Snapshot) -> Snapshot {
     let used: Vec<PluginName> = routes.flat_map(|route| route.chain.plugins()).cloned().collect();
     let referenced =
         snapshot.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(DownstreamTls::secrets);
-    referenced.for_each(|name| builder.put_secret(Arc::clone(&snapshot.secrets[name])));
+    let of_clusters =
+        snapshot.clusters.values().filter_map(|cluster| cluster.tls.as_ref()).flat_map(UpstreamTls::secrets);
+    referenced.chain(of_clusters).for_each(|name| builder.put_secret(Arc::clone(&snapshot.secrets[name])));
     snapshot.listeners.values().for_each(|listener| builder.put_listener(Arc::clone(listener)));
     snapshot.route_tables.values().for_each(|route_table| builder.put_route_table(Arc::clone(route_table)));
     snapshot.clusters.values().for_each(|cluster| builder.put_cluster(Arc::clone(cluster)));

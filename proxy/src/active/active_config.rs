@@ -10,6 +10,7 @@ use weir_model::{ClusterName, FailedPlugin, FailurePolicy, ListenerName, PluginN
 use crate::fast_hash::FastMap;
 use crate::filter::ActivePlugin;
 use crate::route::RouteTable;
+use crate::tls::ClientTls;
 use crate::upstream::Cluster;
 
 /// The configuration that the data plane serves. Replaced as a whole by one atomic swap.
@@ -27,6 +28,9 @@ pub(crate) struct ActiveConfig {
     pub(crate) failed_plugins: BTreeMap<PluginName, FailedPlugin>,
     /// The TLS settings of HTTPS listeners; unchanged ones are shared with the previous configuration.
     pub(crate) https: FastMap<ListenerName, Arc<ServerConfig>>,
+    /// The settings of TLS with servers, of each cluster that uses it; unchanged ones are shared with the previous
+    /// configuration. A cluster receives them when the configuration is published.
+    pub(crate) upstream_tls: FastMap<ClusterName, Arc<ClientTls>>,
     /// The module of each plugin: the content of a module file may change under the same path.
     pub(crate) modules: HashMap<PluginName, ModuleHash>,
 }
@@ -42,6 +46,7 @@ impl ActiveConfig {
             plugins: HashMap::new(),
             failed_plugins: BTreeMap::new(),
             https: FastMap::default(),
+            upstream_tls: FastMap::default(),
             modules: HashMap::new(),
         }
     }

@@ -56,6 +56,7 @@ fn config(
     for HostCertificate { host, secret } in certificates {
         // The snapshot is closed: every secret of a listener exists.
         let Some(model) = snapshot.secrets.get(secret) else { continue };
+        let model = model.certificate().ok_or_else(|| format!("the secret {secret} has no certificate"))?;
         let certificate = ServerCertificate::from_pem(&model.certificates, &model.key.0);
         let certificate = certificate.map_err(|error| format!("the secret {secret}: {error}"))?;
         match certificate.not_after.duration_since(SystemTime::now()) {

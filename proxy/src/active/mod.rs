@@ -11,6 +11,7 @@ mod warm;
 mod module_loader;
 mod fetch;
 mod certificates;
+mod upstream_tls;
 mod build;
 mod active_config;
 

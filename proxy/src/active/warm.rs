@@ -15,8 +15,9 @@ use weir_model::{
 
 use crate::active::active_config::ActiveConfig;
 use crate::active::build::PreparedConfig;
-use crate::active::certificates;
 use crate::active::module_loader::ModuleLoader;
+use crate::active::upstream_tls::UnusableSecret;
+use crate::active::{certificates, upstream_tls};
 use crate::filter::{ActivePlugin, SharedPluginState, VmPoolOptions, VmStartRequest};
 use crate::limits::{FIRST_RESOLVE_TIMEOUT, MAX_CONCURRENT_STARTS};
 use crate::task::{self, TaskSet};
@@ -111,13 +112,27 @@ impl Warmer {
             }
         }
         let https = certificates::https_configs(&prepared.snapshot, &previous, &mut rejections);
+        let unusable = match self.options.open_failure {
+            OpenFailure::Reject => UnusableSecret::Left, // Valid resources of an xDS update are used (invariant I5).
+            OpenFailure::Skip => UnusableSecret::Rejected,
+        };
+        let upstream_tls = upstream_tls::client_settings(&prepared.snapshot, &previous, unusable, &mut rejections);
         if !rejections.is_empty() {
             rejections.sort_by(|one, other| one.resource.cmp(&other.resource));
             return Err(rejections);
         }
         resolve_new(&prepared.new_clusters).await;
         let PreparedConfig { snapshot, route_tables, clusters, .. } = prepared;
-        Ok(ActiveConfig { snapshot, route_tables, clusters, plugins, failed_plugins, https, modules: hashes })
+        Ok(ActiveConfig {
+            snapshot,
+            route_tables,
+            clusters,
+            plugins,
+            failed_plugins,
+            https,
+            upstream_tls,
+            modules: hashes,
+        })
     }
 
     /// Returns true if a configuration serves although the plugin does not load.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use tracing::info;
 use tracing::level_filters::LevelFilter;
-use weir_model::{DownstreamTls, Listener};
+use weir_model::{DownstreamTls, Listener, UpstreamTls};
 
 use crate::admin::response::{AdminResponse, text};
 use crate::admin::state::{AdminState, ShutdownMode};
@@ -30,7 +30,12 @@ fn certificate_outage(state: &AdminState) -> Option<String> {
     let active = state.active.load();
     let needs_mutual_tls = |listener: &&Arc<Listener>| matches!(listener.tls, Some(DownstreamTls::Mesh { .. }));
     let listeners = active.snapshot.listeners.values().filter(needs_mutual_tls).count();
-    let clusters = active.snapshot.clusters.values().filter(|cluster| cluster.tls.is_some()).count();
+    let clusters = active
+        .snapshot
+        .clusters
+        .values()
+        .filter(|cluster| matches!(cluster.tls, Some(UpstreamTls::Mesh { .. })))
+        .count();
     (listeners + clusters > 0)
         .then(|| format!("mutual TLS of {listeners} listeners and {clusters} clusters fails: {outage}"))
 }

@@ -50,7 +50,7 @@ const fn gauge(name: &'static str, help: &'static str, read: fn(&ClusterCounts) 
     ClusterMetric { family: Family::gauge(name, help), read }
 }
 
-const CLUSTER_METRICS: [ClusterMetric; 8] = [
+const CLUSTER_METRICS: [ClusterMetric; 9] = [
     counter("weir_upstream_requests_total", "Requests sent to the cluster.", |counts| counts.requests),
     counter("weir_upstream_failures_total", "Requests that no endpoint answered.", |counts| counts.failures),
     counter("weir_upstream_retries_total", "Attempts beyond a request's first.", |counts| counts.retries),
@@ -59,6 +59,9 @@ const CLUSTER_METRICS: [ClusterMetric; 8] = [
     counter("weir_upstream_connections_total", "Connections opened.", |counts| counts.connects),
     counter("weir_upstream_connect_failures_total", "Connections that could not be opened.", |counts| {
         counts.connect_failures
+    }),
+    counter("weir_upstream_tls_failures_total", "Connections whose TLS handshake failed.", |counts| {
+        counts.tls_failures
     }),
     counter("weir_upstream_mirrors_dropped_total", "Copies of requests that were dropped.", |counts| {
         counts.mirrors_dropped

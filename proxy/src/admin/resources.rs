@@ -24,6 +24,7 @@ struct ClusterStatus<'a> {
     in_flight: u64,
     connections: u64,
     connect_failures: u64,
+    tls_failures: u64,
     endpoints: Vec<EndpointStatus>,
 }
 
@@ -55,6 +56,7 @@ fn cluster_status<'a>(name: &'a ClusterName, cluster: &Cluster) -> ClusterStatus
         in_flight: counts.in_flight,
         connections: counts.connections,
         connect_failures: counts.connect_failures,
+        tls_failures: counts.tls_failures,
         endpoints: cluster.endpoints().iter().map(|endpoint| endpoint_status(endpoint)).collect(),
     }
 }

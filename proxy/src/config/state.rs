@@ -181,6 +181,9 @@ impl ConfigState {
                 task::spawn("resolver", resolve_forever(Arc::clone(cluster)));
             }
         }
+        for (name, tls) in &next.upstream_tls {
+            next.clusters.get(name).inspect(|cluster| cluster.set_tls(tls));
+        }
         self.options.publisher.publish(next);
         self.options.warmer.modules().retain(&modules);
         self.options.metrics.remove_unused(&snapshot);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weir_identity::pki_types::ServerName;
-use weir_identity::{PeerError, ServerConfig, handshake_error, spiffe_id};
+use weir_identity::{PeerError, ServerConfig, handshake_error, server_handshake_error, spiffe_id};
 use weir_model::{SpiffeId, Workload};
 
 use crate::identity::Identity;
-use crate::tls::Transport;
+use crate::tls::{Transport, WorkerClientTls};
 
 /// The reason why a handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,14 @@ pub(crate) enum HandshakeError {
     /// The handshake with an endpoint failed.
     #[error("{address} is not to be trusted: {reason}")]
     Endpoint {
+        /// The address of the endpoint.
+        address: SocketAddr,
+        /// The reason, as in [`HandshakeError::Tls`].
+        reason: String,
+    },
+    /// The handshake with a server outside the mesh failed.
+    #[error("{address}: {reason}")]
+    Server {
         /// The address of the endpoint.
         address: SocketAddr,
         /// The reason, as in [`HandshakeError::Tls`].
@@ -96,5 +104,22 @@ pub(crate) async fn connect(
     let connector = TlsConnector::from(own.identity.client_config(workload, protocol));
     let stream = connector.connect(ServerName::IpAddress(address.ip().into()), socket).await;
     let stream = stream.map_err(|error| HandshakeError::Endpoint { address, reason: handshake_error(&error) })?;
+    Ok(Transport::Tls(Box::new(stream.into())))
+}
+
+/// Performs the client's side of a handshake with a server outside the mesh. An empty `protocol` means no ALPN.
+///
+/// # Errors
+/// The server's certificate is not accepted, the handshake fails, or the cluster's secrets cannot be used.
+pub(crate) async fn connect_server(
+    socket: TcpStream,
+    address: SocketAddr,
+    tls: &WorkerClientTls,
+    protocol: &[u8],
+) -> Result<Transport, HandshakeError> {
+    let failed = |reason: String| HandshakeError::Server { address, reason };
+    let config = tls.config(protocol).map_err(|reason| failed(reason.to_owned()))?;
+    let stream = TlsConnector::from(config).connect(tls.server_name(address.ip()), socket).await;
+    let stream = stream.map_err(|error| failed(server_handshake_error(&error)))?;
     Ok(Transport::Tls(Box::new(stream.into())))
 }

@@ -17,6 +17,14 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    /// Returns the protocol that ALPN selected; `None` without TLS or without ALPN.
+    pub(crate) fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// Makes the connection close with a reset when it is dropped.
     pub(crate) fn reset(&self) {
         let socket = match self {

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use weir_model::Discovery;
 
 use super::endpoints::EndpointSet;
+use crate::error::ProxyError;
 use crate::telemetry::{Counter, Gauge};
+use crate::tls::ClientTls;
 
 /// The state of one cluster.
 pub(crate) struct Cluster {
@@ -18,7 +20,9 @@ pub(crate) struct Cluster {
     id: u64,
     model: Arc<weir_model::Cluster>,
     endpoints: ArcSwap<EndpointSet>,
-    /// Changes whenever `endpoints` does. Cheaper to compare on each request.
+    /// The settings of TLS with servers outside the mesh.
+    tls: ArcSwapOption<ClientTls>,
+    /// Changes whenever `endpoints` or `tls` does. Cheaper to compare on each request.
     generation: AtomicU64,
     /// The counters of each worker that has used the cluster.
     worker_counters: ArcSwap<Vec<Arc<WorkerCounters>>>,
@@ -32,9 +36,20 @@ pub(super) struct WorkerCounters {
     pub(super) retries: Counter,
     pub(super) connects: Counter,
     pub(super) connect_failures: Counter,
+    pub(super) tls_failures: Counter,
     pub(super) connections: Gauge,
     pub(super) in_flight: Gauge,
     pub(super) mirrors_dropped: Counter,
+}
+
+impl WorkerCounters {
+    /// Counts a connection that could not be opened.
+    pub(super) fn count_connect_failure(&self, error: &ProxyError) {
+        self.connect_failures.increment();
+        if matches!(error, ProxyError::TlsFailed(_)) {
+            self.tls_failures.increment();
+        }
+    }
 }
 
 /// The sums of all workers' counters of one cluster.
@@ -50,6 +65,8 @@ pub(crate) struct ClusterCounts {
     pub(crate) connects: u64,
     /// Connections that could not be opened.
     pub(crate) connect_failures: u64,
+    /// Connections that could not be opened, because the TLS handshake failed.
+    pub(crate) tls_failures: u64,
     /// Open connections.
     pub(crate) connections: u64,
     /// Requests in flight, until the response has ended.
@@ -70,6 +87,7 @@ impl Cluster {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             model,
             endpoints: ArcSwap::from_pointee(endpoints),
+            tls: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             worker_counters: ArcSwap::default(),
         })
@@ -89,7 +107,22 @@ impl Cluster {
         self.endpoints.load()
     }
 
-    /// Returns the generation of the endpoints. Read it before `endpoints()`, which is then at least as new.
+    /// Returns the settings of TLS with servers; `None` if the cluster has none.
+    pub(super) fn tls(&self) -> Option<Arc<ClientTls>> {
+        self.tls.load_full()
+    }
+
+    /// Replaces the settings of TLS with servers. Connections that are opened from now on use them, and idle ones that
+    /// were opened with others are closed.
+    pub(crate) fn set_tls(&self, tls: &Arc<ClientTls>) {
+        if self.tls.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, tls)) {
+            return;
+        }
+        self.tls.store(Some(Arc::clone(tls)));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns the generation of endpoints and TLS. Read it before them: they are then at least as new.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -125,6 +158,7 @@ impl Cluster {
             counts.retries += worker.retries.value();
             counts.connects += worker.connects.value();
             counts.connect_failures += worker.connect_failures.value();
+            counts.tls_failures += worker.tls_failures.value();
             counts.connections += worker.connections.value();
             counts.in_flight += worker.in_flight.value();
             counts.mirrors_dropped += worker.mirrors_dropped.value();

@@ -4,6 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::limits::{
     CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES, UPSTREAM_UNACKED_TIMEOUT,
 };
 use crate::task;
-use crate::tls::{self, Transport};
+use crate::tls::{self, Transport, WorkerClientTls};
 
 /// The parameters of a connection to an endpoint.
 pub(super) struct ConnectTarget<'a> {
@@ -30,18 +31,23 @@ pub(super) struct ConnectTarget<'a> {
     pub(super) address: SocketAddr,
     /// Timeout for TCP and TLS.
     pub(super) timeout: Duration,
-    /// Mutual TLS; `None` for plaintext.
+    /// TLS; `None` for plaintext.
     pub(super) tls: Option<&'a UpstreamTlsContext>,
     /// Bytes of a response's head on an HTTP/2 connection.
     pub(super) max_head_bytes: u32,
 }
 
-/// The identities of a mutual TLS connection.
-pub(super) struct UpstreamTlsContext {
-    /// The identity of the proxy.
-    pub(super) identity: Arc<Identity>,
-    /// The identity that the endpoint must have.
-    pub(super) workload: Workload,
+/// The TLS of the connections to an endpoint.
+pub(super) enum UpstreamTlsContext {
+    /// Mutual TLS of the mesh.
+    Mesh {
+        /// The identity of the proxy.
+        identity: Arc<Identity>,
+        /// The identity that the endpoint must have.
+        workload: Workload,
+    },
+    /// TLS with a server outside the mesh.
+    Server(Rc<WorkerClientTls>),
 }
 
 /// An open transport. It counts as open until it is dropped.
@@ -68,7 +74,11 @@ pub(super) async fn http2(
 ) -> Result<SendRequest<Bytes>, ProxyError> {
     let (max_head_bytes, timeout) = (target.max_head_bytes, target.timeout);
     let started = Instant::now();
+    let (address, is_tls) = (target.address, target.tls.is_some());
     let stream = connect_transport(target, b"h2").await?;
+    if is_tls && stream.alpn().is_none() {
+        debug!(%address, "the endpoint selected no protocol by ALPN; HTTP/2 is used all the same");
+    }
     let settled = async {
         let (sender, mut connection) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -118,9 +128,14 @@ async fn connect_transport(
 ) -> Result<Transport, ProxyError> {
     let opened = async {
         let socket = connect_socket(address).await?;
-        let Some(UpstreamTlsContext { identity, workload }) = tls else { return Ok(Transport::Plain(socket)) };
-        let encrypted = tls::connect(socket, address, identity, workload, protocol).await;
-        encrypted.map_err(|error| ProxyError::ConnectFailed(error.to_string()))
+        let encrypted = match tls {
+            None => return Ok(Transport::Plain(socket)),
+            Some(UpstreamTlsContext::Mesh { identity, workload }) => {
+                tls::connect(socket, address, identity, workload, protocol).await
+            }
+            Some(UpstreamTlsContext::Server(tls)) => tls::connect_server(socket, address, tls, protocol).await,
+        };
+        encrypted.map_err(|error| ProxyError::TlsFailed(error.to_string()))
     };
     tokio::time::timeout(timeout, opened).await.unwrap_or(Err(ProxyError::ConnectTimeout))
 }

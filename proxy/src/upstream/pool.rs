@@ -22,7 +22,6 @@ use super::http2::{Http2Connection, Http2StreamPermit};
 use super::open_guard::OpenConnectionGuard;
 use super::sweep_clock::SweepClock;
 use crate::error::ProxyError;
-use crate::identity::Identity;
 use crate::limits::{MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, POOL_SWEEP_INTERVAL};
 use crate::task;
 use crate::tls::Transport;
@@ -67,8 +66,8 @@ pub(super) struct Pool {
     endpoint: Arc<Endpoint>,
     protocol: UpstreamProtocol,
     connect_timeout: Duration,
-    /// Mutual TLS; `None` for plaintext.
-    tls: Option<UpstreamTlsContext>,
+    /// TLS; `None` for plaintext.
+    tls: Option<Rc<UpstreamTlsContext>>,
     bounds: ConnectionBounds,
     counters: Arc<WorkerCounters>,
     clock: Rc<SweepClock>,
@@ -101,14 +100,13 @@ impl Pool {
         model: &weir_model::Cluster,
         counters: &Arc<WorkerCounters>,
         clock: &Rc<SweepClock>,
-        identity: &Arc<Identity>,
+        tls: Option<&Rc<UpstreamTlsContext>>,
     ) -> Rc<Self> {
-        let tls = model.tls.as_ref();
         Rc::new(Self {
             endpoint,
             protocol: model.protocol,
             connect_timeout: model.connect_timeout,
-            tls: tls.map(|tls| UpstreamTlsContext { identity: Arc::clone(identity), workload: tls.workload.clone() }),
+            tls: tls.map(Rc::clone),
             bounds: ConnectionBounds::new(model.options),
             counters: Arc::clone(counters),
             clock: Rc::clone(clock),
@@ -119,6 +117,11 @@ impl Pool {
             http2_connections: RefCell::default(),
             opening: RefCell::default(),
         })
+    }
+
+    /// Returns true if its connections have these settings.
+    pub(super) fn has_tls(&self, tls: Option<&Rc<UpstreamTlsContext>>) -> bool {
+        self.tls.as_ref().map(Rc::as_ptr) == tls.map(Rc::as_ptr)
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -157,7 +160,7 @@ impl Pool {
         let open = self.start_connect()?;
         // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
         let opened = Box::pin(connect::http1(self.connect_target(), open)).await;
-        let opened = opened.inspect_err(|_| self.counters.connect_failures.increment())?;
+        let opened = opened.inspect_err(|error| self.counters.count_connect_failure(error))?;
         let connection = Http1Connection::new(opened, &self.bounds.options, self.clock.now());
         Ok(PooledConnection::Http1 { connection, reused: false })
     }
@@ -165,14 +168,15 @@ impl Pool {
     /// Opens a connection for a TCP relay. It is never checked in.
     pub(super) async fn connect_raw(&self) -> Result<(Transport, OpenConnectionGuard), ProxyError> {
         let open = self.start_connect()?;
-        connect::raw(self.connect_target(), open).await.inspect_err(|_| self.counters.connect_failures.increment())
+        let opened = connect::raw(self.connect_target(), open).await;
+        opened.inspect_err(|error| self.counters.count_connect_failure(error))
     }
 
     fn connect_target(&self) -> ConnectTarget<'_> {
         ConnectTarget {
             address: self.endpoint.address,
             timeout: self.connect_timeout,
-            tls: self.tls.as_ref(),
+            tls: self.tls.as_deref(),
             max_head_bytes: self.bounds.options.head.bytes,
         }
     }
@@ -252,7 +256,7 @@ impl Pool {
                     None
                 }
                 Err(error) => {
-                    pool.counters.connect_failures.increment();
+                    pool.counters.count_connect_failure(&error);
                     Some(error)
                 }
             };

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use weir_model::ClusterName;
+use weir_model::{ClusterName, UpstreamProtocol, UpstreamTls};
 
 use super::balance::Balancer;
 use super::cluster::{Cluster, WorkerCounters};
+use super::connect::UpstreamTlsContext;
 use super::endpoints::EndpointSet;
 use super::pool::Pool;
 use super::sweep_clock::SweepClock;
@@ -21,6 +22,7 @@ use crate::fast_hash::FastMap;
 use crate::identity::Identity;
 use crate::limits::{MAX_MIRRORS_IN_FLIGHT, MAX_PICKS, POOL_SWEEP_INTERVAL};
 use crate::task;
+use crate::tls::ClientTls;
 
 /// One worker's connections, balancers and random numbers.
 pub(crate) struct Upstreams {
@@ -142,9 +144,17 @@ pub(super) struct WorkerCluster {
 /// The balancer and the pools of one set of endpoints. A pool has the position of its endpoint.
 struct PickView {
     generation: u64,
+    tls: Option<WorkerTls>,
     set: Arc<EndpointSet>,
     balancer: Balancer,
     pools: Box<[Rc<Pool>]>,
+}
+
+/// The TLS of a worker's connections to a cluster.
+struct WorkerTls {
+    /// The settings that it was made from; `None` for the mesh.
+    source: Option<Arc<ClientTls>>,
+    context: Rc<UpstreamTlsContext>,
 }
 
 impl WorkerCluster {
@@ -174,10 +184,44 @@ impl WorkerCluster {
         untried.map(|index| Rc::clone(&pools[index]))
     }
 
-    /// Builds the view of the current endpoints. Pools of unchanged endpoints are reused, and the others are closed.
+    /// Returns the current TLS settings. Those of the previous view are reused if they have not changed.
+    fn current_tls(&self, previous: Option<&PickView>) -> Option<WorkerTls> {
+        let model = self.cluster.model();
+        let tls = model.tls.as_ref()?;
+        let source = self.cluster.tls();
+        let before = previous.and_then(|view| view.tls.as_ref());
+        if let Some(WorkerTls { source: known, context }) = before
+            && known.as_ref().map(Arc::as_ptr) == source.as_ref().map(Arc::as_ptr)
+        {
+            return Some(WorkerTls { source, context: Rc::clone(context) });
+        }
+        let context = match tls {
+            UpstreamTls::Mesh { workload } => {
+                UpstreamTlsContext::Mesh { identity: Arc::clone(&self.identity), workload: workload.clone() }
+            }
+            UpstreamTls::Server(_) => {
+                let alpn: &[u8] = match model.protocol {
+                    UpstreamProtocol::Http1 => b"http/1.1",
+                    UpstreamProtocol::Http2 => b"h2",
+                };
+                let settings = match &source {
+                    Some(source) => source.for_worker(alpn),
+                    // Not reachable: a published cluster has its settings. It must not send plaintext.
+                    None => ClientTls::unusable("the settings are not there yet".to_owned()).for_worker(alpn),
+                };
+                UpstreamTlsContext::Server(Rc::new(settings))
+            }
+        };
+        Some(WorkerTls { source, context: Rc::new(context) })
+    }
+
+    /// Builds the view of the current endpoints. Pools of unchanged endpoints are reused, and the others are closed, as
+    /// are all if the TLS settings have changed.
     fn rebuild_view(&self, previous: Option<&PickView>, rng: &mut SmallRng) -> PickView {
         let generation = self.cluster.generation();
         let set = Arc::clone(&self.cluster.endpoints());
+        let tls = self.current_tls(previous);
+        let context = tls.as_ref().map(|tls| &tls.context);
         let mut reusable: HashMap<_, _> = previous
             .iter()
             .flat_map(|view| view.pools.iter())
@@ -186,18 +230,18 @@ impl WorkerCluster {
         let pools = set
             .iter()
             .map(|endpoint| match reusable.remove(&endpoint.address) {
-                Some(pool) if Arc::ptr_eq(pool.endpoint(), endpoint) => pool,
+                Some(pool) if Arc::ptr_eq(pool.endpoint(), endpoint) && pool.has_tls(context) => pool,
                 other => {
                     other.inspect(|pool| pool.close());
                     let endpoint = Arc::clone(endpoint);
-                    Pool::new(endpoint, self.cluster.model(), &self.counters, &self.clock, &self.identity)
+                    Pool::new(endpoint, self.cluster.model(), &self.counters, &self.clock, context)
                 }
             })
             .collect();
         reusable.values().for_each(|pool| pool.close());
         let weights: Vec<u32> = set.iter().map(|endpoint| endpoint.weight).collect();
         let balancer = Balancer::new(self.cluster.model().lb_policy, &weights, rng);
-        PickView { generation, set, balancer, pools }
+        PickView { generation, tls, set, balancer, pools }
     }
 
     fn sweep(&self) -> bool {

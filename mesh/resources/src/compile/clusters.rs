@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use weir_model::limits::MAX_ENDPOINTS;
 use weir_model::{
-    Cluster, ClusterName, Discovery, Endpoint, UpstreamProtocol, UpstreamProtocolOptions, UpstreamTls, Workload,
+    Cluster, ClusterName, Discovery, Endpoint, ServerTls, ServerTrust, UpstreamProtocol, UpstreamProtocolOptions,
+    UpstreamTls, Workload,
 };
 
+use crate::compile::secrets::{authorities_name, secret_name};
+use crate::resolve::backend_tls::BackendTls;
 use crate::resolve::backends::grpc_backends;
 use crate::resolve::{ObjectIndex, Resolved};
+use crate::resource::backend_tls_policy::PolicyTrust;
 use crate::resource::backend_traffic_policy::BackendSettings;
 use crate::resource::service_entry::Endpoints;
 use crate::resource::{ServiceEntry, ServicePort};
@@ -24,7 +28,7 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
         let workload = |account: &String| {
             Workload::from_service_account(&id.namespace, account).expect("RFC 1123 names are segments of a SPIFFE ID")
         };
-        let tls = service.account.as_ref().map(|account| UpstreamTls { workload: workload(account) });
+        let mesh = service.account.as_ref().map(|account| UpstreamTls::Mesh { workload: workload(account) });
         for port in &service.ports {
             let endpoints = ServiceEndpoints { service, registered: objects.registered(id) };
             let name = format!("{}/{}:{}", id.namespace, id.name, port.port);
@@ -41,7 +45,7 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
                     preserve_header_case: options.preserve_header_case && protocol == UpstreamProtocol::Http1,
                     ..options
                 },
-                tls: tls.clone(),
+                tls: mesh.clone().or_else(|| resolved.backend_tls.tls(document, port.port).map(server_tls)),
                 metadata: objects.document(document).metadata.clone(),
             };
             clusters.extend(endpoints.versions(port).into_iter().map(|version| version_cluster(&whole, version)));
@@ -49,6 +53,21 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
         }
     }
     clusters
+}
+
+fn server_tls(tls: &BackendTls<'_>) -> UpstreamTls {
+    let BackendTls { id, policy, client_certificate } = tls;
+    UpstreamTls::Server(ServerTls {
+        sni: Some(Arc::clone(&policy.hostname)),
+        trust: match policy.trust {
+            PolicyTrust::System => ServerTrust::System,
+            PolicyTrust::References(_) => ServerTrust::Secret(authorities_name(id)),
+        },
+        names: policy.names.clone(),
+        client_certificate: client_certificate.map(|(namespace, name)| secret_name(namespace, name)),
+        min_version: policy.min_version,
+        max_version: policy.max_version,
+    })
 }
 
 /// The endpoints of a ServiceEntry from both sources.

@@ -30,20 +30,21 @@ pub(crate) fn compile(
     cache: &mut BuildCache,
 ) -> Result<Snapshot, Vec<Rejection>> {
     let mut builder = SnapshotBuilder::default();
+    let mut used_secrets = BTreeSet::new();
     for cluster in clusters::clusters(objects, resolved) {
+        used_secrets.extend(secrets::cluster_secrets(&cluster));
         builder.put_cluster(cache.cluster(cluster));
     }
     for plugin in plugins::plugins(sources, objects) {
         builder.put_plugin(cache.plugin(plugin));
     }
     let mut chains = ChainBuilder::new(objects);
-    let mut used_secrets = BTreeSet::new();
     for (listener, table) in routes::listeners(sources, objects, resolved, &mut chains, cache) {
         used_secrets.extend(secrets::listener_secrets(&listener));
         builder.put_listener(cache.listener(listener));
         builder.put_route_table(cache.route_table(table));
     }
-    for secret in secrets::secrets(objects, &used_secrets) {
+    for secret in secrets::secrets(objects, resolved, &used_secrets) {
         builder.put_secret(cache.secret(secret));
     }
     let snapshot = builder.complete()?;

@@ -9,8 +9,8 @@ use crate::bundle_catalog::{BundleCatalog, Manifest};
 use crate::registered_endpoints::RegisteredEndpoints;
 use crate::resolve::errors::ReferenceErrors;
 use crate::resource::{
-    AuthorizationPolicy, BackendTrafficPolicy, ClientTrafficPolicy, Document, Filter, Gateway, GatewayClass, HttpRoute,
-    Mesh, ObjectId, ReferenceGrant, Resource, Secret, ServiceEntry, TcpRoute,
+    AuthorizationPolicy, BackendTlsPolicy, BackendTrafficPolicy, ClientTrafficPolicy, Document, Filter, Gateway,
+    GatewayClass, HttpRoute, Mesh, ObjectId, ReferenceGrant, Resource, Secret, ServiceEntry, TcpRoute,
 };
 use crate::source::Sources;
 use crate::spec::Kind;
@@ -220,6 +220,11 @@ impl<'a> ObjectIndex<'a> {
         &self,
     ) -> impl Iterator<Item = (usize, &'a ObjectId, &'a ClientTrafficPolicy)> {
         self.select(|resource| if let Resource::ClientTrafficPolicy(object) = resource { Some(object) } else { None })
+    }
+
+    /// Returns all BackendTLSPolicies.
+    pub(crate) fn backend_tls_policies(&self) -> impl Iterator<Item = (usize, &'a ObjectId, &'a BackendTlsPolicy)> {
+        self.select(|resource| if let Resource::BackendTlsPolicy(object) = resource { Some(&**object) } else { None })
     }
 
     /// Returns all BackendTrafficPolicies.

@@ -5,6 +5,7 @@
 //! documents ─► ObjectIndex ─► attach (routes to listeners) ─► backends (to Services) ─► policy_targets (Filter, …)
 //! ```
 
+pub(crate) mod backend_tls;
 pub(crate) mod attach;
 pub(crate) mod backends;
 pub(crate) mod client_policies;
@@ -15,6 +16,7 @@ pub(crate) mod host;
 pub(crate) mod errors;
 
 pub(crate) use attach::Attachment;
+pub(crate) use backend_tls::BackendTlsPolicies;
 pub(crate) use backends::backend_id;
 pub(crate) use client_policies::ClientPolicies;
 pub(crate) use errors::ReferenceErrors;
@@ -31,6 +33,8 @@ pub(crate) struct Resolved<'a> {
     pub(crate) traffic_policies: TrafficPolicies<'a>,
     /// The settings of Gateways with a ClientTrafficPolicy.
     pub(crate) client_policies: ClientPolicies<'a>,
+    /// The TLS of ports with a BackendTLSPolicy.
+    pub(crate) backend_tls: BackendTlsPolicies<'a>,
 }
 
 /// Resolves all references.
@@ -45,5 +49,6 @@ pub(crate) fn resolve<'a>(objects: &ObjectIndex<'a>, errors: &mut ReferenceError
     secret_refs::check_secret_refs(objects, errors);
     let traffic_policies = policy_targets::traffic_policies(objects, errors);
     let client_policies = client_policies::client_policies(objects, errors);
-    Resolved { attachments, traffic_policies, client_policies }
+    let backend_tls = backend_tls::backend_tls(objects, &attachments, errors);
+    Resolved { attachments, traffic_policies, client_policies, backend_tls }
 }

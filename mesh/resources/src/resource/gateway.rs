@@ -7,7 +7,8 @@ use std::sync::Arc;
 use gateway_api::gateways::{
     GatewayAddresses, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesKinds,
     GatewayListenersAllowedRoutesNamespaces, GatewayListenersAllowedRoutesNamespacesFrom, GatewayListenersTls,
-    GatewayListenersTlsCertificateRefs, GatewaySpec,
+    GatewayListenersTlsCertificateRefs, GatewaySpec, GatewayTls, GatewayTlsBackend,
+    GatewayTlsBackendClientCertificateRef,
 };
 use weir_model::{HostMatch, ListenerProtocol};
 
@@ -34,6 +35,9 @@ pub(crate) struct Gateway {
     pub(crate) addresses: Vec<IpAddr>,
     /// The listeners, in document order.
     pub(crate) listeners: Vec<GatewayListener>,
+    /// The Secret with the client certificate of connections to Services with a BackendTLSPolicy, in the Gateway's
+    /// namespace.
+    pub(crate) client_certificate: Option<Arc<str>>,
 }
 
 /// A listener of a Gateway.
@@ -100,8 +104,8 @@ pub(crate) enum AllowedNamespaces {
 pub(crate) fn check(spec: GatewaySpec, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Gateway> {
     // Destructured without `..`, so that a new upstream field fails to compile. `schema::unsupported` rejects the
     // unused ones.
-    let GatewaySpec { addresses, allowed_listeners: _, gateway_class_name, infrastructure: _, listeners, tls: _ } =
-        spec;
+    let GatewaySpec { addresses, allowed_listeners: _, gateway_class_name, infrastructure: _, listeners, tls } = spec;
+    let client_certificate = tls.and_then(|tls| check_client_certificate(tls, &path.field("tls"), errors));
     let addresses = check_addresses(addresses.unwrap_or_default(), &path.field("addresses"), errors);
     let at = path.field("listeners");
     if listeners.is_empty() {
@@ -115,7 +119,35 @@ pub(crate) fn check(spec: GatewaySpec, path: &FieldPathRef<'_>, errors: &mut Fie
         checked.extend(check_listener(listener, &at.entry(index), errors));
     }
     check_distinct(&checked, &at, errors);
-    Some(Gateway { class: gateway_class_name, addresses: addresses?, listeners: checked })
+    Some(Gateway { class: gateway_class_name, addresses: addresses?, listeners: checked, client_certificate })
+}
+
+/// Returns the name of the Secret with the client certificate.
+fn check_client_certificate(tls: GatewayTls, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Arc<str>> {
+    let GatewayTls { backend, frontend: _ } = tls; // `schema::unsupported` rejects the frontend.
+    let GatewayTlsBackend { client_certificate_ref } = backend?;
+    let GatewayTlsBackendClientCertificateRef { group, kind, name, namespace } = client_certificate_ref?;
+    let backend = path.field("backend");
+    check_secret_ref(SecretGroup { group, kind, namespace }, &backend.field("clientCertificateRef"), errors);
+    Some(Arc::from(name))
+}
+
+/// The fields of a reference that restrict it to Secrets of the Gateway's namespace.
+struct SecretGroup {
+    group: Option<String>,
+    kind: Option<String>,
+    namespace: Option<String>,
+}
+
+fn check_secret_ref(reference: SecretGroup, path: &FieldPathRef<'_>, errors: &mut FieldErrors) {
+    let SecretGroup { group, kind, namespace } = reference;
+    if group.is_some_and(|group| !group.is_empty()) || kind.is_some_and(|kind| kind != Kind::Secret.name()) {
+        errors.add(&path.field("kind"), "is no Secret", "leave `group` and `kind` out");
+    }
+    if namespace.is_some() {
+        let hint = "leave it out, and have the Secret in the Gateway's namespace";
+        errors.add(&path.field("namespace"), "Secrets are used in their own namespace alone", hint);
+    }
 }
 
 fn check_addresses(
@@ -225,13 +257,7 @@ fn check_certificate(tls: GatewayListenersTls, path: &FieldPathRef<'_>, errors: 
     };
     let at = at.entry(0);
     let GatewayListenersTlsCertificateRefs { group, kind, name, namespace } = certificate;
-    if group.is_some_and(|group| !group.is_empty()) || kind.is_some_and(|kind| kind != Kind::Secret.name()) {
-        errors.add(&at.field("kind"), "is no Secret", "leave `group` and `kind` out");
-    }
-    if namespace.is_some() {
-        let hint = "leave it out, and have the Secret in the Gateway's namespace";
-        errors.add(&at.field("namespace"), "Secrets are used in their own namespace alone", hint);
-    }
+    check_secret_ref(SecretGroup { group, kind, namespace }, &at, errors);
     Some(Arc::from(name))
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod authorization_policy;
 pub(crate) mod filter;
 pub(crate) mod filter_limits;
 pub(crate) mod filter_vm;
+pub(crate) mod backend_tls_policy;
 pub(crate) mod backend_traffic_policy;
 pub(crate) mod client_traffic_policy;
 pub(crate) mod gateway;
@@ -22,6 +23,7 @@ pub(crate) mod http_route;
 pub(crate) mod service_entry;
 pub(crate) mod service_ref;
 pub(crate) mod mesh;
+pub(crate) mod config_map;
 pub(crate) mod secret;
 pub(crate) mod secret_ref;
 pub(crate) mod protocol_options;
@@ -39,8 +41,10 @@ use crate::syntax;
 use crate::yaml::{FieldErrors, FieldPathRef, Node, ParsedDocument, Position};
 
 pub(crate) use authorization_policy::AuthorizationPolicy;
+pub(crate) use backend_tls_policy::BackendTlsPolicy;
 pub(crate) use backend_traffic_policy::BackendTrafficPolicy;
 pub(crate) use client_traffic_policy::ClientTrafficPolicy;
+pub(crate) use config_map::ConfigMap;
 pub(crate) use filter::{ClusterRef, Filter, TargetKind};
 pub(crate) use gateway::{AllowedNamespaces, Gateway, GatewayListener, ListenerTls};
 pub(crate) use grants::{GatewayClass, ReferenceGrant};
@@ -65,9 +69,11 @@ pub(crate) enum Resource {
     ServiceEntry(ServiceEntry),
     Filter(Box<Filter>),
     BackendTrafficPolicy(BackendTrafficPolicy),
+    BackendTlsPolicy(Box<BackendTlsPolicy>),
     ClientTrafficPolicy(ClientTrafficPolicy),
     AuthorizationPolicy(AuthorizationPolicy),
     Secret(Secret),
+    ConfigMap(ConfigMap),
     Mesh(Mesh),
 }
 
@@ -225,9 +231,12 @@ fn check_spec(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<Resou
     if kind == Kind::Secret {
         return Some(Resource::Secret(secret::check(typed(node, &root, errors)?, errors)?));
     }
+    if kind == Kind::ConfigMap {
+        return Some(Resource::ConfigMap(config_map::check(typed(node, &root, errors)?, errors)?));
+    }
     let spec = node.field("spec")?;
     Some(match kind {
-        Kind::Secret => return None, // Handled above.
+        Kind::Secret | Kind::ConfigMap => return None, // Handled above.
         Kind::Mesh => {
             let name = node.field("metadata").and_then(|metadata| metadata.field("name")?.text()).unwrap_or_default();
             Resource::Mesh(mesh::check(typed(spec, &at, errors)?, name, errors)?)
@@ -242,6 +251,9 @@ fn check_spec(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<Resou
         Kind::Filter => Resource::Filter(Box::new(filter::check(typed(spec, &at, errors)?, &at, errors)?)),
         Kind::BackendTrafficPolicy => {
             Resource::BackendTrafficPolicy(backend_traffic_policy::check(typed(spec, &at, errors)?, &at, errors)?)
+        }
+        Kind::BackendTlsPolicy => {
+            Resource::BackendTlsPolicy(Box::new(backend_tls_policy::check(typed(spec, &at, errors)?, &at, errors)?))
         }
         Kind::ClientTrafficPolicy => {
             Resource::ClientTrafficPolicy(client_traffic_policy::check(typed(spec, &at, errors)?, &at, errors)?)

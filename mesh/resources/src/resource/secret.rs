@@ -17,18 +17,32 @@ const TLS: &str = "kubernetes.io/tls";
 const OPAQUE: &str = "Opaque";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// The key of CA certificates, in a Secret or a ConfigMap.
+pub(crate) const CA_CERTIFICATES: &str = "ca.crt";
 
 /// A validated Secret.
 pub(crate) enum Secret {
-    /// A certificate for listeners.
+    /// A certificate for listeners, or for connections to servers.
     Certificate {
         /// The certificate chain, as PEM.
         certificates: Arc<str>,
         /// The private key, as PEM.
         key: Arc<str>,
+        /// CA certificates, as PEM.
+        authorities: Option<Arc<str>>,
     },
     /// Texts by key, for references.
     Opaque(BTreeMap<String, Arc<str>>),
+}
+
+impl Secret {
+    /// Returns the CA certificates in `ca.crt`.
+    pub(crate) fn authorities(&self) -> Option<&str> {
+        match self {
+            Self::Certificate { authorities, .. } => authorities.as_deref(),
+            Self::Opaque(texts) => texts.get(CA_CERTIFICATES).map(|text| &**text),
+        }
+    }
 }
 
 impl std::fmt::Debug for Secret {
@@ -74,14 +88,16 @@ impl SecretData {
     fn certificate(&self, errors: &mut FieldErrors) -> Option<Secret> {
         let root = FieldPathRef::ROOT;
         for (map, fields) in self.maps() {
-            for name in fields.keys().filter(|name| ![CERTIFICATE, KEY, "ca.crt"].contains(&name.as_str())) {
+            for name in fields.keys().filter(|name| ![CERTIFICATE, KEY, CA_CERTIFICATES].contains(&name.as_str())) {
                 let hint = format!("remove it, or write `type: {OPAQUE}`");
                 errors.add(&root.field(map).field(name), "is used by nothing", hint);
             }
         }
         let certificates = self.pem(CERTIFICATE, "-----BEGIN CERTIFICATE-----", errors);
         let key = self.pem(KEY, "PRIVATE KEY-----", errors);
-        Some(Secret::Certificate { certificates: certificates?, key: key? })
+        let authorities = self.has(CA_CERTIFICATES).then(|| self.text(CA_CERTIFICATES, errors)).flatten();
+        let authorities = authorities.map(|(_, text)| Arc::from(text));
+        Some(Secret::Certificate { certificates: certificates?, key: key?, authorities })
     }
 
     fn opaque(&self, errors: &mut FieldErrors) -> Option<Secret> {

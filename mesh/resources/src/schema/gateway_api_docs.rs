@@ -7,7 +7,7 @@ use crate::spec::Kind;
 /// A field path and its description.
 type FieldDoc = (&'static str, &'static str);
 
-const GATEWAY: [FieldDoc; 22] = [
+const GATEWAY: [FieldDoc; 29] = [
     ("spec.listeners[].tls", "The certificate; for `HTTPS` only."),
     ("spec.listeners[].tls.mode", "`Terminate`, which is the default."),
     ("spec.listeners[].tls.certificateRefs", "Exactly one Secret, in the Gateway's namespace."),
@@ -15,6 +15,16 @@ const GATEWAY: [FieldDoc; 22] = [
     ("spec.listeners[].tls.certificateRefs[].kind", "`Secret`, which is the default."),
     ("spec.listeners[].tls.certificateRefs[].name", "The Secret's name."),
     ("spec.listeners[].tls.certificateRefs[].namespace", "Must be left out: a Secret is in the Gateway's namespace."),
+    ("spec.tls", "TLS of the whole Gateway."),
+    ("spec.tls.backend", "TLS to Services."),
+    (
+        "spec.tls.backend.clientCertificateRef",
+        "The Secret with the certificate that is presented to Services with a BackendTLSPolicy.",
+    ),
+    ("spec.tls.backend.clientCertificateRef.group", "Empty, which is the default: the core group."),
+    ("spec.tls.backend.clientCertificateRef.kind", "`Secret`, which is the default."),
+    ("spec.tls.backend.clientCertificateRef.name", "The Secret's name; its type is `kubernetes.io/tls`."),
+    ("spec.tls.backend.clientCertificateRef.namespace", "Must be left out: a Secret is in the Gateway's namespace."),
     ("spec.addresses", "The addresses to listen on. Default: 127.0.0.1."),
     ("spec.addresses[].type", "`IPAddress`, which is the default."),
     ("spec.addresses[].value", "An IP address without port; `0.0.0.0` for all addresses of the machine."),
@@ -182,6 +192,41 @@ const REFERENCE_GRANT: [FieldDoc; 8] = [
 const GATEWAY_CLASS: [FieldDoc; 2] =
     [("spec.controllerName", "`weir.dev/gateway-controller`."), ("spec.description", "A description for users.")];
 
+const BACKEND_TLS_POLICY: [FieldDoc; 17] = [
+    ("spec.targetRefs", "The Services that the policy applies to, in its own namespace."),
+    ("spec.targetRefs[].group", "Empty for `Service`, `weir.dev` for `ServiceEntry`. Both mean the same objects."),
+    ("spec.targetRefs[].kind", "`Service` or `ServiceEntry`."),
+    ("spec.targetRefs[].name", "The Service's name."),
+    ("spec.targetRefs[].sectionName", "The name or the number of a port. Default: all ports."),
+    ("spec.validation", "The requirements on the server's certificate."),
+    (
+        "spec.validation.hostname",
+        "The server name that is sent (SNI). Without `subjectAltNames` the certificate must be valid for it.",
+    ),
+    (
+        "spec.validation.caCertificateRefs",
+        "Objects with CA certificates in their key `ca.crt`, of which one must have signed the certificate. Excludes `wellKnownCACertificates`.",
+    ),
+    ("spec.validation.caCertificateRefs[].group", "Empty: the core group."),
+    ("spec.validation.caCertificateRefs[].kind", "`ConfigMap` or `Secret`."),
+    ("spec.validation.caCertificateRefs[].name", "The object's name, in the namespace of the policy."),
+    (
+        "spec.validation.wellKnownCACertificates",
+        "`System`: the CA certificates of the machine that the proxy runs on. Excludes `caCertificateRefs`.",
+    ),
+    (
+        "spec.validation.subjectAltNames",
+        "Names of which the certificate must have one. With it, `hostname` is not compared.",
+    ),
+    ("spec.validation.subjectAltNames[].type", "The type of the name; the field of the same name has its value."),
+    ("spec.validation.subjectAltNames[].hostname", "A host name without wildcard."),
+    ("spec.validation.subjectAltNames[].uri", "A URI, compared exactly."),
+    (
+        "spec.options",
+        "`weir.dev/tls-min-version` and `weir.dev/tls-max-version`: `\"1.2\"` or `\"1.3\"`. Default: both versions.",
+    ),
+];
+
 /// Descriptions of fields that are equal in several places, by the end of their path.
 const SHARED: [FieldDoc; 30] = [
     ("backendRefs[].filters[].type", "`RequestHeaderModifier` or `ResponseHeaderModifier`, each once."),
@@ -231,6 +276,7 @@ pub(super) fn field_doc(kind: Kind, path: &str) -> Option<&'static str> {
         Kind::GrpcRoute => &GRPC_ROUTE,
         Kind::ReferenceGrant => &REFERENCE_GRANT,
         Kind::GatewayClass => &GATEWAY_CLASS,
+        Kind::BackendTlsPolicy => &BACKEND_TLS_POLICY,
         Kind::TcpRoute
         | Kind::ServiceEntry
         | Kind::Filter
@@ -238,6 +284,7 @@ pub(super) fn field_doc(kind: Kind, path: &str) -> Option<&'static str> {
         | Kind::ClientTrafficPolicy
         | Kind::AuthorizationPolicy
         | Kind::Secret
+        | Kind::ConfigMap
         | Kind::Mesh => return None,
     };
     let exact = own.iter().find(|(other, _)| *other == path);
@@ -273,6 +320,7 @@ mod tests {
             (Kind::GrpcRoute, &GRPC_ROUTE),
             (Kind::ReferenceGrant, &REFERENCE_GRANT),
             (Kind::GatewayClass, &GATEWAY_CLASS),
+            (Kind::BackendTlsPolicy, &BACKEND_TLS_POLICY),
         ];
         for (kind, docs) in upstream {
             let mut fields = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use gateway_api::backendtlspolicies::BackendTlsPolicySpec;
 use gateway_api::gatewayclasses::GatewayClassSpec;
 use gateway_api::gateways::GatewaySpec;
 use gateway_api::grpcroutes::GrpcRouteSpec;
@@ -13,8 +14,8 @@ use serde_json::json;
 use crate::schema::definition::{Schema, Support};
 use crate::schema::{renamed, unsupported};
 use crate::spec::{
-    AuthorizationPolicySpec, BackendTrafficPolicySpec, ClientTrafficPolicySpec, FilterSpec, Kind, ManifestSpec,
-    MeshSpec, Metadata, SecretDocument, ServiceEntrySpec, TcpRouteSpec,
+    AuthorizationPolicySpec, BackendTrafficPolicySpec, ClientTrafficPolicySpec, ConfigMapDocument, FilterSpec, Kind,
+    ManifestSpec, MeshSpec, Metadata, SecretDocument, ServiceEntrySpec, TcpRouteSpec,
 };
 
 static SCHEMAS: LazyLock<Vec<(Kind, Schema)>> =
@@ -46,17 +47,19 @@ pub(crate) fn spec_schema(kind: Kind) -> schemars::Schema {
         Kind::ServiceEntry => schema_for!(ServiceEntrySpec),
         Kind::Filter => schema_for!(FilterSpec),
         Kind::BackendTrafficPolicy => schema_for!(BackendTrafficPolicySpec),
+        Kind::BackendTlsPolicy => schema_for!(BackendTlsPolicySpec),
         Kind::ClientTrafficPolicy => schema_for!(ClientTrafficPolicySpec),
         Kind::AuthorizationPolicy => schema_for!(AuthorizationPolicySpec),
         Kind::Secret => schema_for!(SecretDocument),
+        Kind::ConfigMap => schema_for!(ConfigMapDocument),
         Kind::Mesh => schema_for!(MeshSpec),
     }
 }
 
 fn document_schema(kind: Kind) -> Schema {
     let text = || Schema::from_schema(&json!({"type": "string"}));
-    if kind == Kind::Secret {
-        let mut schema = Schema::from_schema(schema_for!(SecretDocument).as_value()); // A Secret has no `spec`.
+    if !kind.has_spec() {
+        let mut schema = Schema::from_schema(spec_schema(kind).as_value());
         unsupported::of(kind).for_each(|entry| schema.mark(entry.path, Support::Unsupported(entry.hint)));
         return schema;
     }

@@ -67,7 +67,7 @@ fn describe(kind: Kind, text: &mut String) {
     line(text, &introduction(kind));
     line(text, "\n| field | value | description |\n|---|---|---|");
     let Schema::Record(fields) = kind_schema(kind) else { return };
-    if kind == Kind::Secret {
+    if !kind.has_spec() {
         let own = |field: &&Field| ["type", "data", "stringData"].contains(&field.name.as_str());
         for field in fields.iter().filter(own) {
             line(text, &row(kind, field, &field.name));
@@ -117,6 +117,15 @@ fn introduction(kind: Kind) -> String {
             "Permits HTTPRoutes, GRPCRoutes or TCPRoutes of another namespace to refer to Services of its own namespace. A \
              reference across namespaces without a grant is rejected."
         }
+        Kind::BackendTlsPolicy => {
+            "TLS to Services: the CAs and the name of their certificates. It applies to HTTPRoutes, TCPRoutes, mirrors and \
+             the callouts of filters. Of two policies for one port, the one with `sectionName` applies, then the older \
+             one, then the first by name; `weir-proxy validate` and the log name the other one. A connection to a server \
+             whose certificate is not accepted fails, with status 503. ALPN is `h2` for ports with `protocol: HTTP2` or \
+             `GRPC`, `http/1.1` for other HTTP ports, and none for TCPRoutes. A Service with `identity` has the TLS of the mesh \
+             and can have no policy. The client certificate is that of the Gateway whose routes lead to the Service \
+             (`tls.backend.clientCertificateRef`); Gateways that share such a Service need the same one."
+        }
         Kind::GatewayClass => {
             "A class of Gateways; optional. Gateways of a class with another controller than \
              `weir.dev/gateway-controller` are rejected."
@@ -128,6 +137,7 @@ fn introduction(kind: Kind) -> String {
         | Kind::ClientTrafficPolicy
         | Kind::AuthorizationPolicy
         | Kind::Secret
+        | Kind::ConfigMap
         | Kind::Mesh => {
             let schema = spec_schema(kind);
             let doc = schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default();

@@ -62,8 +62,10 @@ pub(crate) const fn of(kind: Kind) -> &'static [Renamed] {
         | Kind::ReferenceGrant
         | Kind::ServiceEntry
         | Kind::BackendTrafficPolicy
+        | Kind::BackendTlsPolicy
         | Kind::ClientTrafficPolicy
         | Kind::Secret
+        | Kind::ConfigMap
         | Kind::Mesh => &[],
     }
 }

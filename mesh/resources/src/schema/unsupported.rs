@@ -29,7 +29,10 @@ const METADATA: [Unsupported; 4] = [
 const GATEWAY: [Unsupported; 5] = [
     entry("spec.allowedListeners", "remove it: ListenerSets are not supported, so none can attach"),
     entry("spec.infrastructure", "remove it: the proxy that reads this file is the infrastructure"),
-    entry("spec.tls", "remove it: client certificates are not verified; for workloads write `protocol: weir.dev/MTLS`"),
+    entry(
+        "spec.tls.frontend",
+        "remove it: client certificates are not verified; for workloads write `protocol: weir.dev/MTLS`",
+    ),
     entry("spec.listeners[].tls.options", "remove it: listeners use TLS 1.3 only"),
     entry("spec.listeners[].allowedRoutes.namespaces.selector", "write `from: Same` or `from: All`"),
 ];
@@ -88,7 +91,7 @@ const TCP_ROUTE: [Unsupported; 1] = [entry("spec.useDefaultGateways", "name the 
 const SERVICE: [Unsupported; 6] = [
     entry(
         "spec.ports[].protocol=TLS",
-        "use TCP to forward TLS bytes unchanged; for mutual TLS of the mesh write `identity`",
+        "use TCP to forward TLS bytes unchanged; to open TLS connections use a BackendTLSPolicy, or `identity` in a mesh",
     ),
     entry("spec.ports[].targetPort", "the port of an endpoint is in its `address`"),
     entry("spec.selector", "list the `endpoints`, or write `dns`"),
@@ -105,7 +108,7 @@ const FILTER: [Unsupported; 2] = [
 const BACKEND_POLICY: [Unsupported; 3] = [
     entry("spec.healthChecks", "remove it: health checks are not supported yet"),
     entry("spec.outlierDetection", "remove it: outlier detection is not supported yet"),
-    entry("spec.tls", "remove it; for mutual TLS of the mesh write `identity` into the ServiceEntry"),
+    entry("spec.tls", "use a BackendTLSPolicy; for mutual TLS of the mesh write `identity` into the ServiceEntry"),
 ];
 
 /// Returns the unsupported fields of a kind.
@@ -120,23 +123,23 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = &'static Unsupported> {
         Kind::ServiceEntry => [&SERVICE, &[], &[]],
         Kind::Filter => [&FILTER, &[], &[]],
         Kind::BackendTrafficPolicy => [&BACKEND_POLICY, &[], &[]],
-        Kind::ClientTrafficPolicy | Kind::AuthorizationPolicy | Kind::Secret | Kind::Mesh => [&[], &[], &[]],
+        Kind::BackendTlsPolicy
+        | Kind::ClientTrafficPolicy
+        | Kind::AuthorizationPolicy
+        | Kind::Secret
+        | Kind::ConfigMap
+        | Kind::Mesh => [&[], &[], &[]],
     };
     own.into_iter().flatten().chain(&METADATA)
 }
 
 /// Upstream kinds that are known but not supported, with the alternative.
-pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 12] = [
+pub(crate) const UNSUPPORTED_KINDS: [(&str, &str); 10] = [
     ("TLSRoute", "use a TCPRoute: it forwards TLS bytes without matching the server name"),
     ("UDPRoute", "only HTTP and TCP are proxied"),
-    (
-        "BackendTLSPolicy",
-        "for mutual TLS of the mesh write `identity` into the ServiceEntry; other upstream TLS is not supported yet",
-    ),
     ("Service", "write a ServiceEntry with `endpoints`: a core Service has no endpoints of its own to forward to"),
     ("ListenerSet", "write the listeners into the Gateway"),
     ("XListenerSet", "write the listeners into the Gateway"),
-    ("ConfigMap", "write a filter's configuration into its `config`"),
     ("Ingress", "use a Gateway and an HTTPRoute"),
     ("EndpointSlice", "write the addresses into `endpoints` of a ServiceEntry"),
     ("Namespace", "remove it: namespaces need no object"),

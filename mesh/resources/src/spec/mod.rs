@@ -7,6 +7,7 @@ pub(crate) mod manifest;
 pub(crate) mod filter;
 pub(crate) mod backend_traffic_policy;
 pub(crate) mod client_traffic_policy;
+pub(crate) mod config_map;
 pub(crate) mod mesh;
 pub(crate) mod secret;
 pub(crate) mod secret_ref;
@@ -22,6 +23,7 @@ pub(crate) use backend_traffic_policy::{
     BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
 };
 pub(crate) use client_traffic_policy::{ClientHttp1Spec, ClientTimeouts, ClientTrafficPolicySpec, GatewayTargetRef};
+pub(crate) use config_map::ConfigMapDocument;
 pub(crate) use filter::{
     AllowSpec, ClusterRefSpec, FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, LimitsSpec, ModuleSpec,
     Phase, RecycleSpec, TargetRef, VmSpec,
@@ -60,19 +62,23 @@ pub enum Kind {
     Filter,
     /// Load balancing and timeouts of Services.
     BackendTrafficPolicy,
+    /// TLS to Services (Gateway API).
+    BackendTlsPolicy,
     /// Bounds and timeouts of the connections of Gateways.
     ClientTrafficPolicy,
     /// Rules that allow and deny requests.
     AuthorizationPolicy,
     /// A certificate with its key (Kubernetes core).
     Secret,
+    /// Texts by key (Kubernetes core).
+    ConfigMap,
     /// Settings of the whole mesh.
     Mesh,
 }
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Gateway,
         Self::HttpRoute,
         Self::GrpcRoute,
@@ -81,8 +87,10 @@ impl Kind {
         Self::Filter,
         Self::AuthorizationPolicy,
         Self::BackendTrafficPolicy,
+        Self::BackendTlsPolicy,
         Self::ClientTrafficPolicy,
         Self::Secret,
+        Self::ConfigMap,
         Self::ReferenceGrant,
         Self::GatewayClass,
         Self::Mesh,
@@ -100,9 +108,11 @@ impl Kind {
             Self::ServiceEntry => "ServiceEntry",
             Self::Filter => "Filter",
             Self::BackendTrafficPolicy => "BackendTrafficPolicy",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::ClientTrafficPolicy => "ClientTrafficPolicy",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
             Self::Mesh => "Mesh",
         }
     }
@@ -115,14 +125,15 @@ impl Kind {
             | Self::GrpcRoute
             | Self::TcpRoute
             | Self::GatewayClass
-            | Self::ReferenceGrant => GATEWAY_GROUP,
+            | Self::ReferenceGrant
+            | Self::BackendTlsPolicy => GATEWAY_GROUP,
             Self::ServiceEntry
             | Self::Filter
             | Self::BackendTrafficPolicy
             | Self::ClientTrafficPolicy
             | Self::AuthorizationPolicy
             | Self::Mesh => WEIR_GROUP,
-            Self::Secret => "",
+            Self::Secret | Self::ConfigMap => "",
         }
     }
 
@@ -138,8 +149,14 @@ impl Kind {
             | Self::ClientTrafficPolicy
             | Self::AuthorizationPolicy
             | Self::Mesh => &["weir.dev/v1alpha1"],
-            Self::Secret => &["v1"],
+            Self::BackendTlsPolicy => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha3"],
+            Self::Secret | Self::ConfigMap => &["v1"],
         }
+    }
+
+    /// Returns false for a kind whose objects have no `spec`.
+    pub(crate) const fn has_spec(self) -> bool {
+        !matches!(self, Self::Secret | Self::ConfigMap)
     }
 
     /// Returns false for a cluster-scoped kind.

@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use crate::spec::metadata::Metadata;
 
-/// A certificate with its private key, for listeners with `protocol: HTTPS`: `tls.crt` and `tls.key` as PEM, plain in
-/// `stringData` or in base64 in `data`. Or, with the type `Opaque`, texts that Filters and AuthorizationPolicies of the
+/// A certificate with its private key, for listeners with `protocol: HTTPS` and as the client certificate of a Gateway:
+/// `tls.crt` and `tls.key` as PEM, plain in `stringData` or in base64 in `data`. With `ca.crt`, also CA certificates for
+/// BackendTLSPolicies. Or, with the type `Opaque`, texts that Filters and AuthorizationPolicies of the
 /// same namespace refer to by `secretRef`. No output of Weir contains the key or the texts. Anyone with the key can
 /// impersonate the server, so only the proxy's user should be able to read the file.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -129,7 +129,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
         },
         request_timeout,
         options,
-        tls: super::tls::upstream(transport_socket, &cursor.field("transport_socket")),
+        tls: super::upstream_tls::upstream(transport_socket, protocol, &cursor.field("transport_socket")),
         metadata: texts,
     };
     Some(DecodedCluster { cluster, endpoint_source })

@@ -19,6 +19,7 @@ mod protocol_options;
 mod route;
 mod tcp;
 mod tls;
+mod upstream_tls;
 mod value;
 
 use prost::Message;

@@ -1,20 +1,19 @@
-//! Decodes TLS: mutual TLS of the mesh, and HTTPS with certificates from SDS. A transport socket is accepted only when
-//! it equals, field by field, the one that `encode` makes for the same values.
+//! Decodes the TLS of listeners, and secrets: mutual TLS of the mesh, and HTTPS with certificates from SDS. A transport
+//! socket is accepted only when it equals, field by field, the one that `encode` makes for the same values.
 
 use std::sync::Arc;
 
 use prost::Message;
 use weir_model::{
-    HostCertificate, HostMatch, Rejection, ResourceId, ResourceKind, Secret, SecretName, SecretString, UpstreamTls,
-    Workload,
+    CertificateWithKey, HostCertificate, HostMatch, Rejection, ResourceId, ResourceKind, Secret, SecretContent,
+    SecretName, SecretString,
 };
 
 use super::decode_resource;
 use super::field_cursor::FieldCursor;
 use crate::client_type::ClientType;
 use crate::encode;
-use crate::proto::tls::common_tls_context::ValidationContextType;
-use crate::proto::{core, listener as pb_listener, matcher, tls as pb};
+use crate::proto::{core, listener as pb_listener, tls as pb};
 
 const HINT: &str = "use mutual TLS with the secrets `default` and `ROOTCA` by ADS, as `weir-control` does; \
                     or TLS 1.3 with one secret by ADS";
@@ -70,53 +69,54 @@ fn secret_of(socket: &core::TransportSocket) -> Option<SecretName> {
     SecretName::new(&context.tls_certificate_sds_secret_configs.into_iter().next()?.name).ok()
 }
 
-/// Decodes a `Secret` that is a certificate with its key, both inline.
+/// Decodes a `Secret` that is a certificate with its key, or CA certificates; all inline.
 pub(crate) fn secret(name: &str, bytes: &[u8]) -> Result<Secret, Vec<Rejection>> {
     let resource = ResourceId { kind: ResourceKind::Secret, name: name.to_owned() };
     decode_resource(&resource, bytes, |message: pb::Secret, cursor| {
         let name = cursor.field("name").checked(SecretName::new(&message.name))?;
-        let inline = |source: &Option<core::DataSource>| match source.as_ref()?.specifier.as_ref()? {
-            core::data_source::Specifier::InlineString(text) => Some(Arc::<str>::from(text.as_str())),
-            core::data_source::Specifier::InlineBytes(bytes) => std::str::from_utf8(bytes).ok().map(Arc::from),
-            _ => None,
-        };
-        let hint = "give a certificate chain and a private key, inline, as PEM";
-        let Some(pb::secret::Type::TlsCertificate(certificate)) = message.r#type else {
-            return cursor.reject_value("is no certificate", hint);
-        };
-        let (chain, key) = (inline(&certificate.certificate_chain), inline(&certificate.private_key));
-        let rest = pb::TlsCertificate { certificate_chain: None, private_key: None, ..certificate };
-        match (chain, key) {
-            (Some(certificates), Some(key)) if rest == pb::TlsCertificate::default() => {
-                Some(Secret { name, certificates, key: SecretString(key) })
+        let content = match message.r#type {
+            Some(pb::secret::Type::TlsCertificate(certificate)) => certificate_with_key(certificate, cursor)?,
+            Some(pb::secret::Type::ValidationContext(context)) => authorities(context, cursor)?,
+            Some(pb::secret::Type::SessionTicketKeys(_) | pb::secret::Type::GenericSecret(_)) | None => {
+                return cursor.reject_value("is no certificate", "give a certificate with its key, or CA certificates");
             }
-            _ => cursor.field("tls_certificate").reject_value("is not supported", hint),
-        }
+        };
+        Some(Secret { name, content })
     })
 }
 
-/// Decodes the mutual TLS of a mesh cluster.
-pub(super) fn upstream(socket: Option<core::TransportSocket>, cursor: &FieldCursor<'_>) -> Option<UpstreamTls> {
-    let socket = socket?;
-    let tls = path(&socket).and_then(|path| Some(UpstreamTls { workload: Workload::new(&path).ok()? }));
-    match tls.filter(|tls| socket == encode::upstream_tls(tls, &encode::identity_source(ClientType::Weir))) {
-        Some(tls) => Some(tls),
-        None => cursor.reject_value("is not the mesh's own TLS", HINT),
+fn certificate_with_key(certificate: pb::TlsCertificate, cursor: &FieldCursor<'_>) -> Option<SecretContent> {
+    let (chain, key) = (inline(&certificate.certificate_chain), inline(&certificate.private_key));
+    let rest = pb::TlsCertificate { certificate_chain: None, private_key: None, ..certificate };
+    match (chain, key) {
+        (Some(certificates), Some(key)) if rest == pb::TlsCertificate::default() => {
+            Some(SecretContent::Certificate(CertificateWithKey { certificates, key: SecretString(key) }))
+        }
+        _ => {
+            let hint = "give a certificate chain and a private key, inline, as PEM";
+            cursor.field("tls_certificate").reject_value("is not supported", hint)
+        }
     }
 }
 
-/// Returns the path with which the endpoint's SPIFFE ID must end.
-fn path(socket: &core::TransportSocket) -> Option<String> {
-    let core::transport_socket::ConfigType::TypedConfig(context) = socket.config_type.as_ref()?;
-    let context = pb::UpstreamTlsContext::decode(&*context.value).ok()?;
-    let Some(ValidationContextType::CombinedValidationContext(combined)) =
-        context.common_tls_context?.validation_context_type
-    else {
-        return None;
-    };
-    let names = combined.default_validation_context?.match_typed_subject_alt_names;
-    match names.into_iter().next()?.matcher?.match_pattern? {
-        matcher::string_matcher::MatchPattern::Suffix(path) => Some(path),
-        _ => None,
+fn authorities(context: pb::CertificateValidationContext, cursor: &FieldCursor<'_>) -> Option<SecretContent> {
+    let authorities = inline(&context.trusted_ca);
+    let rest = pb::CertificateValidationContext { trusted_ca: None, ..context };
+    match authorities {
+        Some(authorities) if rest == pb::CertificateValidationContext::default() => {
+            Some(SecretContent::Authorities { authorities })
+        }
+        _ => {
+            let hint = "give `trusted_ca` alone, inline, as PEM; the names of certificates are in the cluster";
+            cursor.field("validation_context").reject_value("is not supported", hint)
+        }
+    }
+}
+
+fn inline(source: &Option<core::DataSource>) -> Option<Arc<str>> {
+    match source.as_ref()?.specifier.as_ref()? {
+        core::data_source::Specifier::InlineString(text) => Some(Arc::from(text.as_str())),
+        core::data_source::Specifier::InlineBytes(bytes) => std::str::from_utf8(bytes).ok().map(Arc::from),
+        core::data_source::Specifier::Filename(_) | core::data_source::Specifier::EnvironmentVariable(_) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use weir_model::{Cluster, Discovery, Endpoint, GatewayDuration, LbPolicy, UpstreamProtocol};
 
 use super::metadata::{metadata, text, with_texts};
-use super::{ads_config_source, duration, identity_source, socket_address, uint32_value};
+use super::{ads_config_source, duration, socket_address, uint32_value};
 use crate::client_type::ClientType;
 use crate::proto::{cluster as pb, core, endpoint, pack, upstream_http};
 
@@ -46,7 +46,7 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
             })),
             &cluster.metadata,
         ),
-        transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, &identity_source(client_type))),
+        transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, client_type)),
         cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(kind as i32)),
         ..pb::Cluster::default()
     }

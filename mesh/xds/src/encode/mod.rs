@@ -26,7 +26,7 @@ pub(crate) use route::{NO_BACKEND_DETAIL, RETRIES, RETRY_ON, WHOLE_PATH, removed
 pub(crate) use tcp::{inline_network_plugin, network_plugin, tcp_proxy};
 pub use tls::workload_secrets;
 pub(crate) use tls::{
-    https, identity_source, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls,
+    SYSTEM_ROOTS, https, identity_source, inspector, mesh as mesh_tls, secret, server_name, upstream as upstream_tls,
 };
 
 /// The config source `ads: {}`: the resource comes on the ADS stream.

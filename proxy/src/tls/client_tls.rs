@@ -1,0 +1,86 @@
+//! TLS settings of connections to servers outside the mesh (BackendTLSPolicy). `active` builds them once for each
+//! version of a cluster and its secrets. Each worker makes its own copy, because resumption has a lock in it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls_native_certs::load_native_certs;
+use weir_identity::pki_types::ServerName;
+use weir_identity::{Authorities, CertificateError, ClientConfig, Resumption, ServerCertificate, client_tls_config};
+use weir_model::ServerTls;
+
+use crate::limits::MAX_TLS_SESSIONS;
+
+/// TLS settings of connections to the endpoints of a cluster.
+pub(crate) struct ClientTls {
+    /// The reason for which no connection can be opened, if a secret cannot be used.
+    config: Result<ClientConfig, String>,
+    sni: Option<Arc<str>>,
+}
+
+/// One worker's TLS settings of a cluster, with the sessions that its connections can resume.
+pub(crate) struct WorkerClientTls {
+    /// With ALPN, and without for TCP relays.
+    configs: Result<AlpnConfigs, String>,
+    server_name: Option<ServerName<'static>>,
+}
+
+struct AlpnConfigs {
+    http: Arc<ClientConfig>,
+    raw: Arc<ClientConfig>,
+}
+
+impl ClientTls {
+    /// Builds the settings. `certificate` is the client certificate.
+    pub(crate) fn new(
+        settings: &ServerTls,
+        authorities: &Authorities,
+        certificate: Option<&ServerCertificate>,
+    ) -> Self {
+        Self { config: Ok(client_tls_config(settings, authorities, certificate)), sni: settings.sni.clone() }
+    }
+
+    /// Returns settings with which every connection fails, for this reason.
+    pub(crate) fn unusable(reason: String) -> Self {
+        Self { config: Err(reason), sni: None }
+    }
+
+    /// Returns the settings of one worker. `protocol` is the ALPN protocol of HTTP connections.
+    pub(crate) fn for_worker(&self, protocol: &[u8]) -> WorkerClientTls {
+        let configs = self.config.as_ref().map_err(String::clone).map(|config| {
+            let mut raw = config.clone();
+            raw.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
+            let mut http = config.clone();
+            http.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
+            http.alpn_protocols = vec![protocol.to_vec()];
+            AlpnConfigs { http: Arc::new(http), raw: Arc::new(raw) }
+        });
+        // A text that is no DNS name is not sent, as in Envoy for an address.
+        let server_name = self.sni.as_ref().and_then(|sni| ServerName::try_from(sni.to_string()).ok());
+        WorkerClientTls { configs, server_name }
+    }
+}
+
+impl WorkerClientTls {
+    /// Returns the settings of a connection; with ALPN if `protocol` is not empty.
+    ///
+    /// # Errors
+    /// The reason for which no connection can be opened.
+    pub(super) fn config(&self, protocol: &[u8]) -> Result<Arc<ClientConfig>, &str> {
+        let configs = self.configs.as_ref().map_err(String::as_str)?;
+        Ok(Arc::clone(if protocol.is_empty() { &configs.raw } else { &configs.http }))
+    }
+
+    /// Returns the server name: that of the settings, or the address, which is not sent.
+    pub(super) fn server_name(&self, address: IpAddr) -> ServerName<'static> {
+        self.server_name.clone().unwrap_or_else(|| ServerName::IpAddress(address.into()))
+    }
+}
+
+/// Reads the CA certificates of this machine.
+///
+/// # Errors
+/// There are none.
+pub(crate) fn machine_authorities() -> Result<Authorities, CertificateError> {
+    Authorities::of_machine(load_native_certs().certs)
+}
