@@ -1,9 +1,8 @@
 //! GRPCRoutes and deadlines of gRPC requests in a real Envoy beside Weir.
 
-use std::time::Instant;
-
 use harness::{Body, BodyError, Codec, GrpcCaller, Origin, Resources, grpc_origin, wait_until};
 use http::Response;
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::{ControlPlane, Proxies};

@@ -160,18 +160,24 @@ async fn request_that_waits_for_refused_callout_is_ended_by_timeouts() {
     }
 }
 
+/// Reads lines until their text ends with `end`.
+async fn read_until(wire: &mut RawConnection, end: &str) -> String {
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        text.push_str(&wire.line().await);
+    }
+    text
+}
+
 #[tokio::test]
 async fn callout_trailers_reach_http1_endpoint() {
-    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut received) = tokio::sync::mpsc::channel(4);
     let callee = RawOrigin::start(move |mut wire: RawConnection| {
         let sender = sender.clone();
         async move {
             while let Some(head) = wire.try_head().await {
-                let mut message = head;
-                while !message.ends_with("\r\n0\r\nx-sum: 42\r\n\r\n") {
-                    message.push_str(&wire.line().await);
-                }
-                sender.send(message).ok();
+                let message = head + &read_until(&mut wire, "\r\n0\r\nx-sum: 42\r\n\r\n").await;
+                sender.send(message).await.ok();
                 wire.send("HTTP/1.1 204 No Content\r\n\r\n").await;
             }
         }

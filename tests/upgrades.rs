@@ -30,17 +30,19 @@ impl WebSocketOrigin {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                connections.spawn(async move {
-                    let mut peer = accept_async(socket).await.unwrap();
-                    while let Some(Ok(message)) = peer.next().await {
-                        if message.is_text() || message.is_binary() {
-                            peer.send(message).await.ok();
-                        }
-                    }
-                });
+                connections.spawn(echo(socket));
             }
         });
         Self { address, _tasks: tasks }
+    }
+}
+
+async fn echo(socket: TcpStream) {
+    let mut peer = accept_async(socket).await.unwrap();
+    while let Some(Ok(message)) = peer.next().await {
+        if message.is_text() || message.is_binary() {
+            peer.send(message).await.ok();
+        }
     }
 }
 
@@ -115,13 +117,13 @@ async fn websocket_is_served_in_all_protocol_pairs() {
 
 #[tokio::test]
 async fn bytes_of_other_protocol_follow_response_of_endpoint() {
-    let (seen, mut heads) = tokio::sync::mpsc::unbounded_channel();
+    let (seen, mut heads) = tokio::sync::mpsc::channel(1);
     let (answer, answers) = tokio::sync::watch::channel(false);
     let origin = RawOrigin::start(move |mut wire| {
         let (seen, mut answers) = (seen.clone(), answers.clone());
         async move {
             let head = wire.head().await;
-            seen.send(head).unwrap();
+            seen.send(head).await.unwrap();
             answers.wait_for(|answer| *answer).await.unwrap();
             wire.send(SWITCHED).await;
             wire.send("welcome").await;

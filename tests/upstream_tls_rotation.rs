@@ -1,11 +1,27 @@
 //! Rotation: a changed CA or certificate is used by new connections, without a failed request and without a new cluster.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use harness::{Authority, Client, Nginx, Proxy, Resources, config_map, own_address, wait_until};
+use tokio::task::JoinSet;
 
 use crate::{HOST, cluster, policy, server};
+
+/// Sends requests one after another until `stop`, and returns the failed ones.
+async fn request_until(address: SocketAddr, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> Vec<String> {
+    let mut failed = Vec::new();
+    let mut client = Client::http1(address).await;
+    while !stop.load(Ordering::Relaxed) {
+        let response = client.get("/").await;
+        if response.status != 200 {
+            failed.push(response.text());
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    failed
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rotation_of_authority_loses_no_request() {
@@ -19,21 +35,8 @@ async fn rotation_of_authority_loses_no_request() {
     let proxy = Proxy::start(&resources(first, &old.certificate)).await;
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let address = proxy.address().await;
-    let load = {
-        let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-        tokio::spawn(async move {
-            let mut failed = Vec::new();
-            let mut client = Client::http1(address).await;
-            while !stop.load(Ordering::Relaxed) {
-                let response = client.get("/").await;
-                if response.status != 200 {
-                    failed.push(response.text());
-                }
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-            failed
-        })
-    };
+    let mut load = JoinSet::new();
+    load.spawn(request_until(address, Arc::clone(&stop), Arc::clone(&done)));
     let more = async || {
         let before = done.load(Ordering::Relaxed);
         wait_until("more requests", async || (done.load(Ordering::Relaxed) > before + 20).then_some(())).await;
@@ -50,7 +53,7 @@ async fn rotation_of_authority_loses_no_request() {
     proxy.apply_and_wait(&resources(second, &new.certificate)).await;
     more().await;
     stop.store(true, Ordering::Relaxed);
-    assert_eq!(load.await.unwrap(), Vec::<String>::new());
+    assert_eq!(load.join_next().await.unwrap().unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -380,6 +380,7 @@ mod tests {
             access_log: Some(PathBuf::from("/a.log")),
             binds: [(ListenerName::new("default/shop/http").unwrap(), "127.0.0.1:0".parse().unwrap())].into(),
             drain_timeout: Duration::from_secs(60),
+            compile_timeout: DEFAULT_COMPILE_TIMEOUT,
         };
         assert_eq!(*bootstrap, expected);
     }

@@ -261,20 +261,7 @@ impl ResourceCache {
     pub fn snapshot(&mut self) -> Result<Snapshot, Vec<Rejection>> {
         let mut builder = SnapshotBuilder::default();
         let mut referenced: BTreeSet<ClusterName> = BTreeSet::new();
-        for (name, cluster) in &self.clusters {
-            let built =
-                self.built.clusters.entry(name.clone()).or_insert_with(|| with_endpoints(cluster, &self.endpoints));
-            let secrets: Option<Vec<_>> =
-                built.tls.iter().flat_map(UpstreamTls::secrets).map(|name| self.secrets.get(name.as_str())).collect();
-            match secrets {
-                Some(secrets) => {
-                    secrets.into_iter().for_each(|secret| builder.put_secret(Arc::clone(secret)));
-                    builder.put_cluster(Arc::clone(built));
-                }
-                // Without its secrets a cluster has no endpoints: it must not be used without TLS.
-                None => builder.put_cluster(Arc::new(empty_cluster(built.name.clone()))),
-            }
-        }
+        self.put_clusters(&mut builder);
         let mut blocking_plugins = BTreeSet::new();
         for (name, plugin) in &self.plugins {
             let failed = self.failed_plugin(plugin);
@@ -333,6 +320,23 @@ impl ResourceCache {
             builder.put_cluster(Arc::new(empty_cluster(name)));
         }
         builder.complete()
+    }
+
+    fn put_clusters(&mut self, builder: &mut SnapshotBuilder) {
+        for (name, cluster) in &self.clusters {
+            let built =
+                self.built.clusters.entry(name.clone()).or_insert_with(|| with_endpoints(cluster, &self.endpoints));
+            let secrets: Option<Vec<_>> =
+                built.tls.iter().flat_map(UpstreamTls::secrets).map(|name| self.secrets.get(name.as_str())).collect();
+            match secrets {
+                Some(secrets) => {
+                    secrets.into_iter().for_each(|secret| builder.put_secret(Arc::clone(secret)));
+                    builder.put_cluster(Arc::clone(built));
+                }
+                // Without its secrets a cluster has no endpoints: it must not be used without TLS.
+                None => builder.put_cluster(Arc::new(empty_cluster(built.name.clone()))),
+            }
+        }
     }
 
     /// Returns the current version, or the last good one when the current one has failed.

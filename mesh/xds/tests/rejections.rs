@@ -354,6 +354,7 @@ fn first_action(table: &mut route::RouteConfiguration) -> &mut route::RouteActio
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table with one row for each field")]
 fn unsupported_route_fields_are_rejected() {
     check(
         ResourceType::RouteTable,

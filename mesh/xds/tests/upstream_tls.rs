@@ -195,7 +195,7 @@ const ROWS: [Row; 22] = [
     (
         |parts| {
             parts.common.tls_certificate_sds_secret_configs =
-                vec![tls::SdsSecretConfig { name: "a".to_owned(), sds_config: None }]
+                vec![tls::SdsSecretConfig { name: "a".to_owned(), sds_config: None }];
         },
         "common_tls_context.tls_certificate_sds_secret_configs[0].sds_config: is missing",
     ),
@@ -210,7 +210,7 @@ const ROWS: [Row; 22] = [
     (
         |parts| {
             parts.common.tls_params.as_mut().unwrap().tls_minimum_protocol_version =
-                tls::tls_parameters::TlsProtocol::TlSv10 as i32
+                tls::tls_parameters::TlsProtocol::TlSv10 as i32;
         },
         "common_tls_context.tls_params.tls_minimum_protocol_version: is not supported",
     ),
@@ -227,7 +227,7 @@ const ROWS: [Row; 22] = [
     (
         |parts| {
             parts.validation.match_typed_subject_alt_names[0].san_type =
-                tls::subject_alt_name_matcher::SanType::Email as i32
+                tls::subject_alt_name_matcher::SanType::Email as i32;
         },
         "common_tls_context.combined_validation_context.default_validation_context.match_typed_subject_alt_names[0].san_type: is not supported",
     ),

@@ -168,7 +168,7 @@ pub(super) async fn send(
                 _ => None,
             };
             if let Some(tunnel) = tunnel {
-                tunnel.from_extended_connect(&mut parts);
+                tunnel.accept_extended_connect(&mut parts);
             }
             if let Some(mut writer) = rest {
                 let writing = async move {

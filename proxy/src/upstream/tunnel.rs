@@ -64,7 +64,7 @@ impl Tunnel {
     }
 
     /// Makes the response of an upgrade of an endpoint's response to an extended CONNECT, if it succeeded.
-    pub(super) fn from_extended_connect(&self, parts: &mut response::Parts) {
+    pub(super) fn accept_extended_connect(&self, parts: &mut response::Parts) {
         if !parts.status.is_success() {
             return;
         }

@@ -74,14 +74,15 @@ pub(crate) fn check(
     if let Err(error) = name::hostname(&hostname) {
         errors.add(&at.field("hostname"), error.reason, "write the host name that is in the server's certificate");
     }
-    let trust = check_trust(ca_certificate_refs.unwrap_or_default(), well_known_ca_certificates, &at, errors);
+    let trust =
+        check_trust(ca_certificate_refs.unwrap_or_default(), well_known_ca_certificates.as_deref(), &at, errors);
     let hostname: Arc<str> = Arc::from(hostname);
     let names = subject_alt_names.unwrap_or_default();
     let names = match names.is_empty() {
         true => Some(vec![SubjectAltName::Dns(Arc::clone(&hostname))]),
         false => check_names(names, &at.field("subjectAltNames"), errors),
     };
-    let (min_version, max_version) = check_options(options.unwrap_or_default(), &path.field("options"), errors)?;
+    let (min_version, max_version) = check_options(&options.unwrap_or_default(), &path.field("options"), errors)?;
     Some(BackendTlsPolicy { targets: targets?, trust: trust?, hostname, names: names?, min_version, max_version })
 }
 
@@ -118,12 +119,12 @@ fn check_targets(
 
 fn check_trust(
     references: Vec<BackendTlsPolicyValidationCaCertificateRefs>,
-    well_known: Option<String>,
+    well_known: Option<&str>,
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<PolicyTrust> {
     let list = path.field("caCertificateRefs");
-    match well_known.as_deref().filter(|well_known| !well_known.is_empty()) {
+    match well_known.filter(|well_known| !well_known.is_empty()) {
         Some(_) if !references.is_empty() => {
             let at = path.field("wellKnownCACertificates");
             errors.add(&at, "both `caCertificateRefs` and `wellKnownCACertificates`", "keep one of the two");
@@ -219,12 +220,12 @@ fn is_uri(text: &str) -> bool {
 
 /// Returns the lowest and the highest version of TLS.
 fn check_options(
-    options: BTreeMap<String, String>,
+    options: &BTreeMap<String, String>,
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<(TlsVersion, TlsVersion)> {
     let (mut min, mut max) = (Some(TlsVersion::V1_2), Some(TlsVersion::V1_3));
-    for (option, value) in &options {
+    for (option, value) in options {
         let at = path.field(option);
         let version = match value.as_str() {
             "1.2" => Some(TlsVersion::V1_2),

@@ -182,8 +182,6 @@ mod tests {
     use schemars::JsonSchema;
     use serde_json::Value;
 
-    use super::*;
-
     /// Asserts that every field and every choice of `small` is one of `large`, too.
     fn assert_part_of(small: &Value, large: &Value, path: &str) {
         for (name, inner) in small["properties"].as_object().into_iter().flatten() {

@@ -301,7 +301,7 @@ fn protocol(
     // The deprecated fields select the protocol by their presence. Their contents must be the defaults.
     let mut decoded = match http2 {
         Some(http2) => {
-            protocol_options::http2(http2, &cursor.field("http2_protocol_options"));
+            protocol_options::http2(&http2, &cursor.field("http2_protocol_options"));
             (UpstreamProtocol::Http2, UpstreamProtocolOptions::default())
         }
         None => (UpstreamProtocol::Http1, http1),
@@ -351,7 +351,7 @@ fn explicit_protocol(
             UpstreamProtocol::Http1
         }
         Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
-            protocol_options::http2(options, &cursor.field("http2_protocol_options"));
+            protocol_options::http2(&options, &cursor.field("http2_protocol_options"));
             UpstreamProtocol::Http2
         }
         Some(ProtocolConfig::Http3ProtocolOptions(_)) => {

@@ -44,7 +44,7 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
     // All of them before the first `?`: every rejection is reported.
     let connection = connection_options(common, defaults.idle_timeout, &at);
     let preserve_header_case = http1(http1_options.unwrap_or_default(), &cursor.field("http_protocol_options"));
-    http2(http2_options.unwrap_or_default(), &cursor.field("http2_protocol_options"));
+    http2(&http2_options.unwrap_or_default(), &cursor.field("http2_protocol_options"));
     let upgrades = upgrades(upgrade_configs, &cursor.field("upgrade_configs"));
     let bytes = head_bytes(max_request_headers_kb, &cursor.field("max_request_headers_kb"));
     let head_timeout_at = cursor.field("request_headers_timeout");
@@ -105,9 +105,9 @@ fn upgrades(configs: Vec<UpgradeConfig>, cursor: &FieldCursor<'_>) -> Option<Vec
 }
 
 /// Decodes the options of an HTTP/2 codec. The proxy always accepts extended CONNECT.
-pub(super) fn http2(options: core::Http2ProtocolOptions, cursor: &FieldCursor<'_>) {
+pub(super) fn http2(options: &core::Http2ProtocolOptions, cursor: &FieldCursor<'_>) {
     let allow_connect = options.allow_connect;
-    if options != (core::Http2ProtocolOptions { allow_connect, ..core::Http2ProtocolOptions::default() }) {
+    if *options != (core::Http2ProtocolOptions { allow_connect, ..core::Http2ProtocolOptions::default() }) {
         cursor.reject("has options", "the proxy has its own; leave out all but `allow_connect`");
     }
 }
