@@ -88,7 +88,7 @@ async fn connection_without_head_closes_after_request_head_timeout() {
 }
 
 #[tokio::test]
-async fn silent_endpoint_is_408_after_stream_idle_timeout() {
+async fn silent_endpoint_is_504_after_stream_idle_timeout() {
     let origin = silent_origin().await;
     let proxy = proxy_with(origin.address(), "streamIdle").await;
     for codec in [Codec::Http1, Codec::Http2] {
@@ -96,10 +96,49 @@ async fn silent_endpoint_is_408_after_stream_idle_timeout() {
         let path = format!("/{codec:?}");
         let response = Client::connect(codec, proxy.address().await).await.get(&path).await;
         assert_about_timeout(start);
-        assert_eq!(response.status, 408, "{codec:?}");
+        assert_eq!(response.status, 504, "{codec:?}");
         let line = proxy.access_log_for(&path).await;
-        assert_eq!((details(&line), &line["response_flags"]), ("stream_idle_timeout", &Value::from("SI")), "{line}");
+        assert_eq!((details(&line), &line["response_flags"]), ("upstream_idle_timeout", &Value::from("SI")), "{line}");
     }
+}
+
+#[tokio::test]
+async fn slow_upload_is_not_ended_by_request_timeout() {
+    let origin = Origin::echo(Codec::Http1).await;
+    let silent = silent_origin().await;
+    let rule = |name: &str| {
+        format!(
+            "  - {{matches: [{{path: {{value: /{name}}}}}], backendRefs: [{{name: {name}, port: 80}}], \
+             timeouts: {{request: 300ms}}}}"
+        )
+    };
+    let resources = Resources::new()
+        .service("echo", &[origin.address()])
+        .service("silent", &[silent.address()])
+        .route("both", &format!("rules:\n{}\n{}", rule("echo"), rule("silent")));
+    let proxy = Proxy::start(&resources).await;
+    for codec in [Codec::Http1, Codec::Http2] {
+        for (path, status) in [("/echo", 200), ("/silent", 504)] {
+            let (sender, body) = harness::body_channel();
+            let mut client = Client::connect(codec, proxy.address().await).await;
+            let request = Request::post(path).body(body).unwrap();
+            let mut response = tokio::task::JoinSet::new();
+            response.spawn(async move { client.send(request).await });
+            let start = Instant::now();
+            while start.elapsed() < 3 * TIMEOUT {
+                assert!(sender.data("piece").await, "{codec:?} {path}");
+                tokio::time::sleep(TIMEOUT / 10).await;
+            }
+            drop(sender);
+            let end = Instant::now();
+            let response = with_deadline("the response", response.join_next()).await.unwrap().unwrap();
+            assert_eq!(response.status, status, "{codec:?} {path}: {}", response.text());
+            // From the end of the request on.
+            assert!(status == 200 || end.elapsed() >= Duration::from_millis(280), "{:?}", end.elapsed());
+        }
+    }
+    let line = proxy.access_log_for("/silent").await;
+    assert_eq!((details(&line), &line["who_failed"]), ("request_timeout", &Value::from("Upstream")), "{line}");
 }
 
 #[tokio::test]
@@ -128,7 +167,7 @@ async fn response_that_stops_breaks_off_after_stream_idle_timeout() {
     let response = proxy.client().await.send_head(Request::get("/stops").body(empty()).unwrap()).await;
     let end = with_deadline("the end of the response", harness::read(response)).await;
     assert!(end.is_err(), "a truncated response must not look complete");
-    assert_eq!(details(&proxy.access_log_for("/stops").await), "stream_idle_timeout");
+    assert_eq!(details(&proxy.access_log_for("/stops").await), "upstream_idle_timeout");
     with_deadline("the request to the origin to end", sender.closed()).await;
 }
 

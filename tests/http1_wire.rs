@@ -45,7 +45,7 @@ async fn ambiguous_requests_are_rejected() {
         ("a target without a slash", 400, "GET etc HTTP/1.1\r\nhost: a\r\n\r\n"),
         ("a space in the target", 400, "GET /a b HTTP/1.1\r\nhost: a\r\n\r\n"),
         ("CONNECT", 400, "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n"),
-        ("an upgrade", 400, "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
+        ("an upgrade", 403, "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n"),
         ("an unknown expectation", 417, "GET / HTTP/1.1\r\nhost: a\r\nexpect: magic\r\n\r\n"),
         ("no HTTP", 400, "HELLO\r\n\r\n"),
         ("another version", 505, "GET / HTTP/3.0\r\nhost: a\r\n\r\n"),

@@ -103,13 +103,17 @@ async fn timeouts_of_requests_take_effect() {
     .await;
     let fields = json!({"request_headers_timeout": "0.3s", "stream_idle_timeout": "0.4s"});
     let (server, proxy) = start(&origin, &fields).await;
-    for (request, detail) in [("GET /late HTTP/1.1\r\nx: ", "request_head_timeout"), (&get(""), "stream_idle_timeout")]
+    for (request, status, detail) in
+        [("GET /late HTTP/1.1\r\nx: ", 408, "request_head_timeout"), (&get(""), 504, "upstream_idle_timeout")]
     {
         let mut wire = connect(&proxy).await;
         let start = Instant::now();
         wire.send(request).await;
         let (head, body) = wire.response().await;
-        assert!(head.starts_with("HTTP/1.1 408 ") && body.ends_with(&format!("({detail})\n")), "{head}{body}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")) && body.ends_with(&format!("({detail})\n")),
+            "{head}{body}"
+        );
         assert!(start.elapsed() < NEVER, "{:?}", start.elapsed());
         let is_logged = |line: &Value| line["response_code_details"] == detail;
         proxy.access_log_line(is_logged).await;

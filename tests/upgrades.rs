@@ -198,6 +198,7 @@ async fn protocol_is_allowed_by_client_traffic_policy() {
     })
     .await;
     let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
+    let mut applied = "";
     for (upgrades, protocol, status) in [
         (None, "websocket", 101),
         (None, "WebSocket", 101),
@@ -206,20 +207,17 @@ async fn protocol_is_allowed_by_client_traffic_policy() {
         (Some("[custom/1]"), "websocket", 403),
         (Some("[]"), "websocket", 403),
     ] {
-        let resources = Resources::forward_to(origin.address());
-        proxy
-            .apply_and_wait(&match upgrades {
-                Some(upgrades) => resources.yaml(&policy(upgrades)),
-                None => resources,
-            })
-            .await;
+        if let Some(upgrades) = upgrades.filter(|upgrades| *upgrades != applied) {
+            proxy.apply_and_wait(&Resources::forward_to(origin.address()).yaml(&policy(upgrades))).await;
+            applied = upgrades;
+        }
         let mut wire = RawConnection::connect(proxy.address().await).await;
         wire.send(UPGRADE.replace("websocket", protocol)).await;
         let head = wire.head().await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{upgrades:?} {protocol}: {head}");
     }
     let line = proxy.access_log_line(|line| line["status"] == 403).await;
-    assert_eq!(line["details"], "upgrade_not_allowed", "{line}");
+    assert_eq!(line["response_code_details"], "upgrade_not_allowed", "{line}");
     for (upgrades, hint) in [("[h2c]", "`h2c` is no protocol"), ("['a b']", "`a b` is no protocol")] {
         proxy.apply(&Resources::forward_to(origin.address()).yaml(&policy(upgrades)));
         proxy.wait_for_log(hint).await;
@@ -248,7 +246,7 @@ async fn idle_tunnel_is_closed_and_request_timeout_does_not_end_it() {
     }
     let ended = with_deadline("the end of an idle tunnel", peer.next()).await;
     assert!(!matches!(ended, Some(Ok(Message::Text(_)))), "{ended:?}");
-    assert_eq!(proxy.access_log_for("/chat").await["details"], "stream_idle_timeout");
+    assert_eq!(proxy.access_log_for("/chat").await["response_code_details"], "stream_idle_timeout");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ impl Case {
     }
 }
 
-fn cases(ca: &Authority) -> Vec<Case> {
+fn cases(ca: &Authority, other: &Authority) -> Vec<Case> {
     let uris = &["spiffe://mesh.example/ns/a/sa/b"];
     let with_uri = || ca.issue(&CertificateRequest { hosts: &["own.example"], uris, ..CertificateRequest::default() });
     let names = |uri: &str| format!(", subjectAltNames: [{{type: URI, uri: '{uri}'}}]");
@@ -36,7 +36,7 @@ fn cases(ca: &Authority) -> Vec<Case> {
         Case::new("wildcard", ca.for_host("*.shop.example"), 200),
         Case::new("wrong-name", ca.for_host("else.example"), 503),
         Case::new("expired", expired, 503),
-        Case::new("unknown", Authority::new("other").for_host(HOST), 503),
+        Case::new("unknown", other.for_host(HOST), 503),
         Case { policy: policy("uri", HOST, &names(uris[0])), ..Case::new("uri", with_uri(), 200) },
         Case {
             policy: policy("other-uri", HOST, &names("spiffe://mesh.example/x")),
@@ -50,8 +50,9 @@ fn cases(ca: &Authority) -> Vec<Case> {
 
 #[tokio::test]
 async fn envoy_and_proxy_accept_and_reject_the_same_servers() {
-    let (ca, edge) = (Authority::new("ca"), free_address());
-    let cases = cases(&ca);
+    // Their files exist as long as they do.
+    let (ca, other, edge) = (Authority::new("ca"), Authority::new("other"), free_address());
+    let cases = cases(&ca, &other);
     let (mut servers, mut addresses) = (String::new(), Vec::new());
     let gateway = format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec: {{gatewayClassName: \

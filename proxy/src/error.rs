@@ -80,8 +80,10 @@ pub(crate) enum ProxyError {
     GrpcTimeout,
     /// The response head of one attempt took longer than the attempt timeout.
     AttemptTimeout,
-    /// The stream was inactive for longer than the stream idle timeout.
+    /// The stream was inactive for longer than the stream idle timeout, and the downstream had to act.
     StreamIdle,
+    /// The stream was inactive for longer than the stream idle timeout, and the endpoint had to act.
+    UpstreamIdle,
     /// The downstream closed or reset the connection before the response was complete.
     DownstreamGone,
     /// A filter failed and its failure policy is Closed.
@@ -301,6 +303,14 @@ impl ProxyError {
                 false,
                 "the stream was idle for too long",
             ),
+            Self::UpstreamIdle => row(
+                "upstream_idle_timeout",
+                Upstream,
+                StatusCode::GATEWAY_TIMEOUT,
+                "SI",
+                false,
+                "the endpoint sent nothing for too long",
+            ),
             Self::DownstreamGone => row(
                 "downstream_gone",
                 Downstream,
@@ -387,6 +397,7 @@ impl ProxyError {
             | Self::GrpcTimeout
             | Self::AttemptTimeout
             | Self::StreamIdle
+            | Self::UpstreamIdle
             | Self::DownstreamGone => None,
         }
     }
@@ -432,6 +443,7 @@ mod tests {
             ProxyError::GrpcTimeout,
             ProxyError::AttemptTimeout,
             ProxyError::StreamIdle,
+            ProxyError::UpstreamIdle,
             ProxyError::DownstreamGone,
             ProxyError::FilterFailed { plugin: plugin(), detail: "filter_…" },
             ProxyError::FilterOutput { plugin: plugin() },

@@ -51,7 +51,9 @@ pub(super) async fn wait_for_filtered_head(
                 return Poll::Pending;
             }
             drop(cell); // No borrow is alive while the codec runs.
-            match source.poll_event(context) {
+            let event = source.poll_event(context);
+            stream.on_body_read(direction, &event);
+            match event {
                 Poll::Ready(Some(Ok(event))) => stream.on_event(event),
                 Poll::Ready(Some(Err(error))) => stream.abort(&error),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,

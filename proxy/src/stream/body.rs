@@ -35,7 +35,9 @@ impl StreamBody {
             }
             cell.exchange.chain.output(direction).register_waker(context);
         }
-        let frame = std::task::ready!(self.source.poll_frame(context));
+        let frame = self.source.poll_frame(context);
+        self.stream.on_body_read(direction, &frame);
+        let frame = std::task::ready!(frame);
         match &frame {
             // Filtered bytes are counted when they reach the filters.
             Some(Ok(frame)) if direction == Direction::Request => {
@@ -70,7 +72,9 @@ impl StreamBody {
             if !accepts {
                 return Poll::Pending;
             }
-            match std::task::ready!(self.source.poll_event(context)) {
+            let event = self.source.poll_event(context);
+            self.stream.on_body_read(direction, &event);
+            match std::task::ready!(event) {
                 Some(Ok(event)) => self.stream.on_event(event),
                 Some(Err(error)) => self.stream.abort(&error),
                 None => return Poll::Pending, // The filters have everything; the output wakes the task.

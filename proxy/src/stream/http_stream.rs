@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -54,7 +55,13 @@ pub(super) struct HttpStream {
     pub(super) expectation: Expectation,
     /// The receiver of informational responses, if the downstream accepts them.
     pub(super) informational: Option<Rc<dyn InformationalSink>>,
-    deadline: Cell<Option<Instant>>,
+    timeout: Cell<Option<Duration>>,
+    /// The time from which the request timeout runs: the last one at which the proxy waited for bytes of the request.
+    timeout_base: Cell<Instant>,
+    /// True while the proxy waits for bytes of the request.
+    awaits_request: Cell<bool>,
+    /// True while the proxy waits for bytes of the endpoint's response, once its head has come.
+    awaits_response: Cell<bool>,
     /// The deadline of a gRPC request by its own `grpc-timeout`.
     grpc_deadline: Cell<Option<Instant>>,
     last_activity: Cell<Instant>,
@@ -133,7 +140,7 @@ impl HttpStream {
             Ok(RouteAction::Forward(forward)) => Some(forward),
             _ => None,
         };
-        let deadline = forward.and_then(|forward| request_timeout(forward, None)).map(|timeout| started + timeout);
+        let timeout = forward.and_then(|forward| request_timeout(forward, None));
         let honors_grpc_timeout =
             forward.is_some_and(|forward| forward.timeouts.grpc_timeout) && is_grpc(&head.headers);
         let grpc_timeout = if honors_grpc_timeout { grpc_timeout(&head.headers) } else { None };
@@ -164,7 +171,10 @@ impl HttpStream {
             original,
             expectation,
             informational,
-            deadline: Cell::new(deadline),
+            timeout: Cell::new(timeout),
+            timeout_base: Cell::new(started),
+            awaits_request: Cell::new(false),
+            awaits_response: Cell::new(false),
             grpc_deadline: Cell::new(grpc_timeout.and_then(|timeout| started.checked_add(timeout))),
             last_activity: Cell::new(started),
             timeout_key: Cell::new(0),
@@ -323,17 +333,38 @@ impl HttpStream {
         self.cell.borrow_mut().exchange.stream_info.details = Some(details.into());
     }
 
-    /// Records the cluster, and the timeout from the request's head to the response's end.
+    /// Records the cluster, and the timeout from the request's last byte to the response's end.
     pub(super) fn record_cluster(&self, cluster: &Cluster, timeout: Option<Duration>) {
         let mut cell = self.cell.borrow_mut();
         let info = &mut cell.exchange.stream_info;
         record_cluster(info, cluster);
-        self.deadline.set(timeout.map(|timeout| info.started + timeout));
+        self.timeout.set(timeout);
     }
 
     /// Ends the request timeout: the request has switched to another protocol. The idle timeout holds on.
     pub(super) fn begin_tunnel(&self) {
-        self.deadline.set(None);
+        self.timeout.set(None);
+    }
+
+    /// Records whether bytes of a direction's body have come, or the proxy waits for them. The request timeout does not
+    /// run while the downstream is the slow side.
+    pub(super) fn on_body_read<T>(&self, direction: Direction, read: &Poll<T>) {
+        let awaits = match direction {
+            Direction::Request => &self.awaits_request,
+            Direction::Response => &self.awaits_response,
+        };
+        if awaits.replace(read.is_pending()) && direction == Direction::Request {
+            self.timeout_base.set(Instant::now());
+        }
+    }
+
+    /// Returns the error of a stream that was idle for too long: of the side for which the proxy waits.
+    fn idle_error(&self) -> ProxyError {
+        let cell = self.cell.borrow();
+        let is_sent = cell.exchange.stream_info.cluster.is_some();
+        let has_response = cell.exchange.response.is_some();
+        let awaits_endpoint = if has_response { self.awaits_response.get() } else { is_sent };
+        if awaits_endpoint && !self.awaits_request.get() { ProxyError::UpstreamIdle } else { ProxyError::StreamIdle }
     }
 
     /// Records the endpoint of the last attempt.
@@ -414,15 +445,19 @@ impl HttpStream {
 
 impl HasTimeout for HttpStream {
     fn check_timeout(&self, now: Instant) {
-        let has_passed = |deadline: &Cell<Option<Instant>>| deadline.get().is_some_and(|deadline| now >= deadline);
-        let grpc_deadline_passed = has_passed(&self.grpc_deadline);
-        if grpc_deadline_passed || has_passed(&self.deadline) {
+        let grpc_deadline_passed = self.grpc_deadline.get().is_some_and(|deadline| now >= deadline);
+        let has_timed_out = !self.awaits_request.get()
+            && self.timeout.get().is_some_and(|timeout| now.duration_since(self.timeout_base.get()) >= timeout);
+        if grpc_deadline_passed || has_timed_out {
             // A local reply that a filter pauses has the default request timeout.
-            self.deadline.set(Some(now + DEFAULT_REQUEST_TIMEOUT));
+            self.timeout.set(Some(DEFAULT_REQUEST_TIMEOUT));
+            self.timeout_base.set(now);
+            self.awaits_request.set(false);
             self.grpc_deadline.set(None);
             self.abort(if grpc_deadline_passed { &ProxyError::GrpcTimeout } else { &ProxyError::RequestTimeout });
         } else if exceeds(self.connection.options.stream_idle_timeout, now.duration_since(self.last_activity.get())) {
-            self.abort(&ProxyError::StreamIdle);
+            let error = self.idle_error();
+            self.abort(&error);
         }
     }
 
