@@ -18,11 +18,12 @@ use crate::filter::{Direction, EndOfStream, Event};
 use crate::route::{ChosenTarget, Route, TargetEdits};
 use crate::stream::body::StreamBody;
 use crate::stream::body_source::{BodyMode, BodySource};
-use crate::stream::http_stream::{HttpStream, request_timeout};
+use crate::stream::http_stream::HttpStream;
 use crate::stream::read_ahead::read_arrived_body;
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
 use crate::stream::sanitize::{self, ResponseOrigin};
+use crate::stream::timeouts::request_timeout;
 use crate::upstream::{SendError, SendOptions, UpstreamRequest, UpstreamResponse, mirror, send, tee};
 
 /// The outcome of forwarding.

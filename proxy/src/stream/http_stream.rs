@@ -11,10 +11,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::SizeHint;
 use tokio::time::Instant;
-use weir_model::limits::DEFAULT_REQUEST_TIMEOUT;
-use weir_model::{Forward, RouteAction};
+use weir_model::RouteAction;
 
-use crate::connection::{Connection, exceeds, record_cluster};
+use crate::connection::{Connection, record_cluster};
 use crate::error::ProxyError;
 use crate::filter::{
     Direction, Event, Exchange, FilterStream, HeadChange, LocalReply, PluginHandle, SharedStream, is_grpc,
@@ -27,6 +26,7 @@ use crate::stream::body_source::BodyMode;
 use crate::stream::grpc_timeout::grpc_timeout;
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
+use crate::stream::timeouts::{PassedTimeout, StreamTimeouts, request_timeout};
 use crate::telemetry::HttpLogFields;
 use crate::upstream::Cluster;
 use crate::worker::{AccessCheck, HasTimeout, Worker, WorkerConfig};
@@ -55,16 +55,7 @@ pub(super) struct HttpStream {
     pub(super) expectation: Expectation,
     /// The receiver of informational responses, if the downstream accepts them.
     pub(super) informational: Option<Rc<dyn InformationalSink>>,
-    timeout: Cell<Option<Duration>>,
-    /// The time from which the request timeout runs: the last one at which the proxy waited for bytes of the request.
-    timeout_base: Cell<Instant>,
-    /// True while the proxy waits for bytes of the request.
-    awaits_request: Cell<bool>,
-    /// True while the proxy waits for bytes of the endpoint's response, once its head has come.
-    awaits_response: Cell<bool>,
-    /// The deadline of a gRPC request by its own `grpc-timeout`.
-    grpc_deadline: Cell<Option<Instant>>,
-    last_activity: Cell<Instant>,
+    timeouts: StreamTimeouts,
     timeout_key: Cell<usize>,
     access: AccessState,
     /// The route and the origin of a cross-origin request that the route allows.
@@ -171,12 +162,7 @@ impl HttpStream {
             original,
             expectation,
             informational,
-            timeout: Cell::new(timeout),
-            timeout_base: Cell::new(started),
-            awaits_request: Cell::new(false),
-            awaits_response: Cell::new(false),
-            grpc_deadline: Cell::new(grpc_timeout.and_then(|timeout| started.checked_add(timeout))),
-            last_activity: Cell::new(started),
+            timeouts: StreamTimeouts::new(started, timeout, grpc_timeout),
             timeout_key: Cell::new(0),
             access: AccessState::default(),
             cors,
@@ -237,7 +223,7 @@ impl HttpStream {
 
     /// Passes an event to the filters.
     pub(super) fn on_event(&self, event: Event) {
-        self.last_activity.set(Instant::now());
+        self.timeouts.on_activity();
         if let Event::Data(Direction::Request, bytes, _) = &event {
             self.add_request_bytes(bytes.len());
         }
@@ -338,24 +324,17 @@ impl HttpStream {
         let mut cell = self.cell.borrow_mut();
         let info = &mut cell.exchange.stream_info;
         record_cluster(info, cluster);
-        self.timeout.set(timeout);
+        self.timeouts.set_request(timeout);
     }
 
     /// Ends the request timeout: the request has switched to another protocol. The idle timeout holds on.
     pub(super) fn begin_tunnel(&self) {
-        self.timeout.set(None);
+        self.timeouts.set_request(None);
     }
 
-    /// Records whether bytes of a direction's body have come, or the proxy waits for them. The request timeout does not
-    /// run while the downstream is the slow side.
+    /// Records whether bytes of a direction's body have come, or the proxy waits for them.
     pub(super) fn on_body_read<T>(&self, direction: Direction, read: &Poll<T>) {
-        let awaits = match direction {
-            Direction::Request => &self.awaits_request,
-            Direction::Response => &self.awaits_response,
-        };
-        if awaits.replace(read.is_pending()) && direction == Direction::Request {
-            self.timeout_base.set(Instant::now());
-        }
+        self.timeouts.on_body_read(direction, read);
     }
 
     /// Returns the error of a stream that was idle for too long: of the side for which the proxy waits.
@@ -363,8 +342,12 @@ impl HttpStream {
         let cell = self.cell.borrow();
         let is_sent = cell.exchange.stream_info.cluster.is_some();
         let has_response = cell.exchange.response.is_some();
-        let awaits_endpoint = if has_response { self.awaits_response.get() } else { is_sent };
-        if awaits_endpoint && !self.awaits_request.get() { ProxyError::UpstreamIdle } else { ProxyError::StreamIdle }
+        let awaits_endpoint = if has_response { self.timeouts.awaits(Direction::Response) } else { is_sent };
+        if awaits_endpoint && !self.timeouts.awaits(Direction::Request) {
+            ProxyError::UpstreamIdle
+        } else {
+            ProxyError::StreamIdle
+        }
     }
 
     /// Records the endpoint of the last attempt.
@@ -376,13 +359,13 @@ impl HttpStream {
 
     /// Counts body bytes of the request.
     pub(super) fn add_request_bytes(&self, bytes: usize) {
-        self.last_activity.set(Instant::now());
+        self.timeouts.on_activity();
         self.cell.borrow_mut().exchange.stream_info.request_bytes += bytes as u64;
     }
 
     /// Counts body bytes of the response.
     pub(super) fn add_response_bytes(&self, bytes: usize) {
-        self.last_activity.set(Instant::now());
+        self.timeouts.on_activity();
         self.cell.borrow_mut().exchange.stream_info.response_bytes += bytes as u64;
     }
 
@@ -445,20 +428,14 @@ impl HttpStream {
 
 impl HasTimeout for HttpStream {
     fn check_timeout(&self, now: Instant) {
-        let grpc_deadline_passed = self.grpc_deadline.get().is_some_and(|deadline| now >= deadline);
-        let has_timed_out = !self.awaits_request.get()
-            && self.timeout.get().is_some_and(|timeout| now.duration_since(self.timeout_base.get()) >= timeout);
-        if grpc_deadline_passed || has_timed_out {
-            // A local reply that a filter pauses has the default request timeout.
-            self.timeout.set(Some(DEFAULT_REQUEST_TIMEOUT));
-            self.timeout_base.set(now);
-            self.awaits_request.set(false);
-            self.grpc_deadline.set(None);
-            self.abort(if grpc_deadline_passed { &ProxyError::GrpcTimeout } else { &ProxyError::RequestTimeout });
-        } else if exceeds(self.connection.options.stream_idle_timeout, now.duration_since(self.last_activity.get())) {
-            let error = self.idle_error();
-            self.abort(&error);
-        }
+        let error = match self.timeouts.passed(now, self.connection.options.stream_idle_timeout) {
+            Some(PassedTimeout::Grpc) => ProxyError::GrpcTimeout,
+            Some(PassedTimeout::Request) => ProxyError::RequestTimeout,
+            Some(PassedTimeout::Idle) => return self.abort(&self.idle_error()),
+            None => return,
+        };
+        self.timeouts.begin_local_reply(now);
+        self.abort(&error);
     }
 
     fn recheck_access(&self, now: Instant) -> AccessCheck {
@@ -503,32 +480,4 @@ impl Drop for StreamGuard {
 /// Returns the error that reset a stream.
 pub(super) fn abort_reason(exchange: &Exchange) -> ProxyError {
     exchange.error.clone().unwrap_or(ProxyError::DownstreamGone)
-}
-
-/// Returns the request timeout: the route's, or the cluster's, or the default. `None` is no limit.
-pub(super) fn request_timeout(forward: &Forward, cluster: Option<Duration>) -> Option<Duration> {
-    let timeout = forward.timeouts.request.or(cluster).unwrap_or(DEFAULT_REQUEST_TIMEOUT);
-    (!timeout.is_zero()).then_some(timeout)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::route::testing;
-
-    #[test]
-    fn request_timeout_of_zero_is_no_limit() {
-        let seconds = |seconds| Some(Duration::from_secs(seconds));
-        for (route, cluster, expected) in [
-            (None, None, Some(DEFAULT_REQUEST_TIMEOUT)),
-            (None, seconds(3), seconds(3)),
-            (None, seconds(0), None),
-            (seconds(2), seconds(0), seconds(2)),
-            (seconds(0), seconds(3), None),
-        ] {
-            let mut forward = testing::forward(&[("a/b:80", 1)]);
-            forward.timeouts.request = route;
-            assert_eq!(request_timeout(&forward, cluster), expected, "{route:?} {cluster:?}");
-        }
-    }
 }

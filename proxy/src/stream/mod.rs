@@ -15,6 +15,7 @@ mod http_stream; // State of a request in flight, and its end.
 mod access; // Access of a request in flight, after a change.
 mod response_source; // The body and the upstream connection of a response.
 mod body_source; // The incoming body of one direction.
+mod timeouts; // Timeouts of a stream, and the side that is waited for.
 mod grpc_timeout; // The deadline of a gRPC request.
 mod received; // A request as the codec has read it.
 mod sanitize; // Removes ambiguity from heads.
