@@ -87,7 +87,7 @@ async fn envoy_and_proxy_accept_and_reject_the_same_servers() {
             wait_until(&format!("{status} of {peer} for {name}; the log of Envoy:\n{}", envoy.log()), async || {
                 let response = Client::http1(address).await.get(&path).await;
                 let text = response.text();
-                let is_refused = text.contains("CERTIFICATE_VERIFY_FAILED") || text.contains("upstream_tls_failed");
+                let is_refused = text.contains("remote connection failure") || text.contains("upstream_tls_failed");
                 (response.status == *status && is_refused == (*status == 503)).then_some(())
             })
             .await;
@@ -97,6 +97,10 @@ async fn envoy_and_proxy_accept_and_reject_the_same_servers() {
     assert!(text.ends_with("client=SUCCESS"), "{text}");
     let text = Client::http1(at).await.get("/client").await.text();
     assert!(text.ends_with("client=SUCCESS"), "{text}");
+    for reason in ["fail_verify_san", "fail_verify_error"] {
+        let stats = envoy.page(&format!("/stats?filter=ssl.{reason}")).await;
+        assert!(stats.lines().any(|line| !line.ends_with(": 0")), "Envoy has refused for another reason:\n{stats}");
+    }
     let stats = envoy.page("/stats?filter=update_rejected").await;
     let rejected = stats.lines().find(|line| line.contains("rejected: ") && !line.ends_with(": 0"));
     assert_eq!(rejected, None, "Envoy rejected a resource:\n{}", envoy.log());

@@ -214,15 +214,6 @@ fn replies() -> Vec<Case> {
             "response_headers proxy_get_property \"response\\0code_details\"",
         ],
     ));
-    for (label, direction) in [("a reply", "request_headers"), ("a response", "response_headers")] {
-        let [one, two] = [(552, "x-a"), (553, "x-b")]
-            .map(|(status, header)| reply(status, "why", &format!("text of {status}"), &[(header, "1")], -1));
-        let first = format!("{direction} {one}");
-        let pause = format!("{direction} return 1");
-        let second = format!("response_headers {two}");
-        let steps: &[&str] = &[&first, &pause, &second, "response_headers return 1"];
-        cases.push(Case::new(format!("a reply to {label} of its own"), steps));
-    }
     cases
 }
 
@@ -241,18 +232,6 @@ fn shared() -> Vec<Case> {
                 "proxy_set_shared_data \"key\" \"two\" 4000000000",
                 "proxy_set_shared_data \"key\" \"\" 0",
                 "proxy_set_shared_data \"\" \"no key\" 0",
-            ],
-        ),
-        case(
-            "a property whose name has a dot",
-            &[
-                "proxy_set_property \"request.url\" \"v4\"",
-                "proxy_get_property \"request.url\"",
-                "proxy_get_property \"request.path\"",
-                "proxy_get_property \"xds.node.id\"",
-                "proxy_set_property \"request.path\" \"/mine\"",
-                "proxy_get_property \"request.path\"",
-                "proxy_get_property \"request\\0path\"",
             ],
         ),
         case(

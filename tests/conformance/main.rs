@@ -17,7 +17,6 @@ mod properties; // Every property.
 mod behavior; // Effects of filters on streams.
 mod expressions; // CEL.
 mod tcp; // Cases of TCP connections.
-mod callout_targets; // Targets of callouts to HTTP/1 endpoints.
 mod modules; // Modules in the text format, which the probe cannot be.
 mod assemblyscript; // A filter of the AssemblyScript SDK.
 mod coverage; // Every hostcall and callback has a case.
