@@ -60,16 +60,25 @@ pub(super) async fn forward(
     let MatchedRoute { route, forward } = matched;
     let ChosenTarget { cluster, edits } = choose_cluster(stream, route)?;
     stream.record_cluster(cluster, request_timeout(forward, cluster.model().request_timeout));
-    // Reading the body of a request that expects `100 Continue` would ask for it.
-    // What follows a request that switches protocols has no meaning before the endpoint has agreed.
-    let is_upgrade = stream.with_request(|request| request.upgrade.is_some());
-    if !end_of_stream && !is_upgrade && stream.expectation != Expectation::Continue {
-        read_arrived_body(stream, &mut source).await;
-        if stream.has_reply() || stream.is_closed(Direction::Request) {
-            return Ok(ForwardOutcome::Replied);
+    let mut request = match reads_ahead(stream, &source, end_of_stream) {
+        true => {
+            // The head has left the filters: what they do to it while they read the body has no effect. On the heap,
+            // since few streams have one here.
+            let request = Box::new(build_upstream_request(stream, route, edits));
+            read_arrived_body(stream, &mut source).await;
+            if stream.has_reply() || stream.is_closed(Direction::Request) {
+                return Ok(ForwardOutcome::Replied);
+            }
+            *request
+        }
+        false => build_upstream_request(stream, route, edits),
+    };
+    if !end_of_stream {
+        request.body = Body::stream(StreamBody::new(stream, source));
+        if stream.body_mode(Direction::Request) == BodyMode::Filtered && !request.body.is_end_stream() {
+            request.headers.remove(CONTENT_LENGTH); // A filter may change the body's length.
         }
     }
-    let body = if end_of_stream { Body::Empty } else { Body::stream(StreamBody::new(stream, source)) };
     let options = SendOptions {
         attempt_timeout: forward.timeouts.backend_request,
         // Filters that read the body have satisfied the expectation.
@@ -78,7 +87,7 @@ pub(super) async fn forward(
         informational: stream.informational.clone(),
         target: None,
     };
-    let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, edits, body), options));
+    let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, request), options));
     let response = match until_replied(stream, sending).await {
         Some(Ok(response)) => response,
         Some(Err(SendError { error, endpoint, attempts })) => {
@@ -90,6 +99,16 @@ pub(super) async fn forward(
     stream.record_endpoint(Some(response.endpoint), response.attempts);
     let max_headers = cluster.model().options.head.headers as usize;
     begin_response(stream, ResponseEdits { route, edits, max_headers }, response)
+}
+
+/// Returns true if the part of a request's body that has arrived passes the filters before the head is sent.
+fn reads_ahead(stream: &HttpStream, source: &BodySource, end_of_stream: bool) -> bool {
+    // Reading the body of a request that expects `100 Continue` would ask for it, and what follows a request that
+    // switches protocols has no meaning before the endpoint has agreed.
+    source.mode == BodyMode::Filtered
+        && !end_of_stream
+        && stream.expectation != Expectation::Continue
+        && stream.with_request(|request| request.upgrade.is_none())
 }
 
 /// Returns the target that a filter's routing mark names, or a target picked by weight.
@@ -138,15 +157,8 @@ fn begin_response(
     Ok(ForwardOutcome::Response(ResponseSource::upstream(BodySource::response(incoming, mode), lease)))
 }
 
-/// Returns the request for the endpoint. Headers that filters may read later stay in the exchange.
-fn build_upstream_request(
-    stream: &HttpStream,
-    route: &Route,
-    edits: Option<&TargetEdits>,
-    body: Body,
-) -> UpstreamRequest {
-    // Read before the exchange is borrowed: a body from the filters borrows it too.
-    let reframed = stream.body_mode(Direction::Request) == BodyMode::Filtered && !body.is_end_stream();
+/// Returns the request for the endpoint, without its body. Headers that filters may read later stay in the exchange.
+fn build_upstream_request(stream: &HttpStream, route: &Route, edits: Option<&TargetEdits>) -> UpstreamRequest {
     let mut cell = stream.cell.borrow_mut();
     let exchange = &mut cell.exchange;
     let mut headers = exchange.take_headers(Direction::Request, stream.needs_headers_later(Direction::Request));
@@ -155,9 +167,6 @@ fn build_upstream_request(
         edits.request.apply(&mut headers);
     }
     route.request_modifier().apply(&mut headers);
-    if reframed {
-        headers.remove(CONTENT_LENGTH); // A filter may change the body's length.
-    }
     UpstreamRequest {
         method: request.method.clone(),
         scheme: request.scheme,
@@ -166,18 +175,12 @@ fn build_upstream_request(
         headers,
         sent_names: request.sent_names.clone(),
         upgrade: request.upgrade.clone(),
-        body,
+        body: Body::Empty,
     }
 }
 
-/// Returns the request for the endpoint, and sends copies to the route's mirrors.
-fn start_mirrors(
-    stream: &HttpStream,
-    matched: MatchedRoute<'_>,
-    edits: Option<&TargetEdits>,
-    body: Body,
-) -> UpstreamRequest {
-    let mut request = build_upstream_request(stream, matched.route, edits, body);
+/// Sends copies of a request to the route's mirrors, and returns the request.
+fn start_mirrors(stream: &HttpStream, matched: MatchedRoute<'_>, mut request: UpstreamRequest) -> UpstreamRequest {
     // The bytes of another protocol cannot be mirrored.
     if matched.forward.mirrors.is_empty() || request.upgrade.is_some() {
         return request;

@@ -54,10 +54,17 @@ pub(crate) async fn handle(
                 source = ResponseSource::local_reply(); // A response filter may have replaced an upstream's response.
             }
             source.end_of_stream = end_of_stream;
-            if !end_of_stream {
-                read_arrived_body(&stream, &mut source.body).await;
-            }
-            Ok(build_response(&stream, guard, source))
+            let head = match source.body.mode {
+                BodyMode::Filtered if !end_of_stream => {
+                    // The head has left the filters: what they do to it while they read the body has no effect. On the
+                    // heap, since few streams have one here.
+                    let head = Box::new(stream.response_head());
+                    read_arrived_body(&stream, &mut source.body).await;
+                    *head
+                }
+                _ => stream.response_head(),
+            };
+            Ok(build_response(&stream, guard, head, source))
         }
         // `Replied` is an outcome of a request's head only; a reply made here is `Forwarded`, above.
         HeadOutcome::Reset | HeadOutcome::Replied => Err(stream.abort_error()),
@@ -138,8 +145,12 @@ fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, P
 }
 
 /// Returns the response for the codec. The stream ends when the codec has read or dropped its body.
-fn build_response(stream: &Rc<HttpStream>, guard: StreamGuard, source: ResponseSource) -> Response<Body> {
-    let head = stream.response_head();
+fn build_response(
+    stream: &Rc<HttpStream>,
+    guard: StreamGuard,
+    head: ResponseHead,
+    source: ResponseSource,
+) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
