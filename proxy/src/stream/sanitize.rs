@@ -120,7 +120,7 @@ pub(crate) fn request(
         check_expectation(&headers)?;
     }
     let upgrade = match present.has(SpecialHeaders::HOP_BY_HOP) {
-        true => requested_upgrade(&headers, options)?,
+        true => requested_upgrade(&headers, version, options)?,
         false => None,
     };
     if present.has(SpecialHeaders::REMOVED) {
@@ -323,11 +323,13 @@ fn is_host(authority: &[u8]) -> bool {
 /// cannot continue without it, so it gets an error.
 fn requested_upgrade(
     headers: &HeaderMap,
+    version: Version,
     options: &DownstreamProtocolOptions,
 ) -> Result<Option<HeaderValue>, ProxyError> {
     let mut protocols = headers.get_all(UPGRADE).iter();
     let Some(protocol) = protocols.next() else { return Ok(None) };
-    if has_token(headers, &UPGRADE, b"h2c") {
+    // RFC 9110 §7.8: `upgrade` of HTTP/1.0 is ignored.
+    if version == Version::HTTP_10 || has_token(headers, &UPGRADE, b"h2c") {
         return Ok(None);
     }
     if protocols.next().is_some() || !options.allows_upgrade(protocol.as_bytes()) {

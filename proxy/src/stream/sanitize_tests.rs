@@ -254,6 +254,8 @@ fn allowed_upgrade_is_retained() {
     assert_eq!(head.upgrade, Some(HeaderValue::from_static("WebSocket")));
     let refused = sanitized("GET", "/", &upgrade("other")).unwrap_err();
     assert_eq!(refused, ProxyError::UpgradeNotAllowed("other".to_owned()));
-    let ignored = sanitized("GET", "/", &upgrade("h2c")).unwrap();
-    assert!(ignored.upgrade.is_none() && remaining(&ignored.headers).is_empty());
+    for (version, protocol) in [(Version::HTTP_11, "h2c"), (Version::HTTP_10, "websocket")] {
+        let ignored = sanitized_as(version, "GET", "/", &upgrade(protocol)).unwrap();
+        assert!(ignored.upgrade.is_none() && remaining(&ignored.headers).is_empty(), "{version:?} {protocol}");
+    }
 }
