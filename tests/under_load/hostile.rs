@@ -221,11 +221,15 @@ async fn count_broken_streams(harm: HarmCase, streams: Vec<LongStream>) -> usize
     broken
 }
 
-/// Ends a surviving stream from the downstream and returns its response body. Waits for the end of another stream.
+/// Ends a surviving stream from the downstream and returns its response body. Waits for the end of another stream, after
+/// more data.
 async fn finish(survives: bool, sender: BodySender, body: Incoming) -> hyper::Result<Vec<u8>> {
     let mut open_sender = Some(sender);
     if survives && let Some(sender) = open_sender.take() {
         sender.data("the end").await;
+    } else if let Some(sender) = &open_sender {
+        // The proxy waits for a downstream that sends nothing; the next event meets the failed filter.
+        sender.data("more").await;
     }
     let end = body.collect().await.map(|whole| whole.to_bytes().to_vec());
     drop(open_sender);

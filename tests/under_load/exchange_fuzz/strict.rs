@@ -2,7 +2,7 @@
 //! clients, so that it accepts the canonical form alone: CRLF, names in lower case, one framing.
 
 /// Names that a message to an endpoint does not have, since they are of one hop (RFC 9110 §7.6.1), or the proxy's own.
-const ONE_HOP: [&str; 4] = ["keep-alive", "proxy-connection", "upgrade", "http2-settings"];
+const ONE_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
 
 /// Names that belong in a head (RFC 9110 §6.5.1).
 const NOT_IN_TRAILERS: [&str; 7] =
@@ -75,7 +75,14 @@ pub(super) fn request(bytes: &[u8]) -> Result<Progress, String> {
     check(count(&fields, "host") == 1, || format!("{} hosts", count(&fields, "host")))?;
     // RFC 9110 §10.1.4: `te` comes with the connection option of its name.
     let options: Vec<&[u8]> = values(&fields, "connection");
-    let expected: &[&[u8]] = if count(&fields, "te") > 0 { &[b"te"] } else { &[] };
+    // RFC 9110 §7.8: as does `upgrade`, of an allowed protocol.
+    let expected: &[&[u8]] = match (count(&fields, "upgrade"), count(&fields, "te")) {
+        (0, 0) => &[],
+        (0, _) => &[b"te"],
+        (_, 0) => &[b"upgrade"],
+        (_, _) => &[b"upgrade, te"],
+    };
+    check(count(&fields, "upgrade") <= 1, || "more than one upgrade at an endpoint".to_owned())?;
     check(options == expected, || format!("connection options {options:?} at an endpoint"))?;
     for name in ONE_HOP {
         check(count(&fields, name) == 0, || format!("{name} at an endpoint"))?;
