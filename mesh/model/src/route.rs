@@ -165,7 +165,7 @@ pub struct Mirror {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
-    /// From the received request head to the last byte of the response (Gateway API `timeouts.request`). `None` = the
+    /// From the last byte of the request to the last byte of the response (Gateway API `timeouts.request`). `None` = the
     /// cluster's limit, or the default; `Some(ZERO)` = no limit.
     pub request: Option<Duration>,
     /// For one attempt at one endpoint, until the response head (Gateway API `timeouts.backendRequest`).

@@ -126,7 +126,7 @@ const HTTP_ROUTE: [FieldDoc; 41] = [
     ("spec.rules[].timeouts", "Timeouts, as in `500ms` or `1m30s`."),
     (
         "spec.rules[].timeouts.request",
-        "From the request's headers to the last byte of the response. `0s` disables the limit. Default: `15s`.",
+        "From the last byte of the request to the last byte of the response. `0s` disables the limit. Default: `15s`.",
     ),
     (
         "spec.rules[].timeouts.backendRequest",
