@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::resolve::attach::Attachment;
 use crate::resolve::errors::ReferenceErrors;
 use crate::resolve::index::{Lookup, ObjectIndex};
+use crate::resolve::policy_targets::certificate_problem;
 use crate::resource::backend_tls_policy::{PolicyTrust, TlsTarget};
-use crate::resource::{BackendRef, BackendTlsPolicy, Creation, ObjectId, Resource, RuleAction, Secret, ServiceEntry};
+use crate::resource::{BackendRef, BackendTlsPolicy, Creation, ObjectId, Resource, RuleAction, ServiceEntry};
 use crate::spec::Kind;
 use crate::suggest::{hint, quoted};
 use crate::yaml::FieldPathRef;
@@ -81,15 +82,12 @@ pub(crate) fn backend_tls<'a>(
     let mut candidates: BTreeMap<ServicePortKey, Vec<Candidate<'a>>> = BTreeMap::new();
     for (document, id, policy) in objects.backend_tls_policies() {
         check_authorities(objects, document, policy, errors);
-        for (target, TlsTarget { service, section }) in policy.targets.iter().enumerate() {
+        for (target, TlsTarget { section, .. }) in policy.targets.iter().enumerate() {
             let creation = &objects.document(document).creation;
             for port in target_ports(objects, &PolicyTarget { document, id, policy, target }, errors) {
                 let is_whole = section.is_none();
                 let candidate = Candidate { is_whole, creation, id, policy, document, target };
-                let Lookup::Document(service) = objects.find(Kind::ServiceEntry, &id.namespace, service) else {
-                    continue;
-                };
-                candidates.entry((service, port)).or_default().push(candidate);
+                candidates.entry(port).or_default().push(candidate);
             }
         }
     }
@@ -124,15 +122,19 @@ struct PolicyTarget<'a> {
 }
 
 /// Returns the ports that a target selects; none if it is invalid.
-fn target_ports(objects: &ObjectIndex<'_>, target: &PolicyTarget<'_>, errors: &mut ReferenceErrors) -> Vec<u16> {
+fn target_ports(
+    objects: &ObjectIndex<'_>,
+    target: &PolicyTarget<'_>,
+    errors: &mut ReferenceErrors,
+) -> Vec<ServicePortKey> {
     let PolicyTarget { document, id, policy, target } = *target;
     let TlsTarget { service: name, section } = &policy.targets[target];
     let root = FieldPathRef::ROOT;
     let spec = root.field("spec");
     let list = spec.field("targetRefs");
     let at = list.entry(target);
-    let service = match objects.find(Kind::ServiceEntry, &id.namespace, name) {
-        Lookup::Document(index) => &objects.document(index).resource,
+    let index = match objects.find(Kind::ServiceEntry, &id.namespace, name) {
+        Lookup::Document(index) => index,
         Lookup::Unknown => return Vec::new(),
         Lookup::Missing => {
             let (reason, hint) = objects.missing(Kind::ServiceEntry, &id.namespace, name);
@@ -140,15 +142,15 @@ fn target_ports(objects: &ObjectIndex<'_>, target: &PolicyTarget<'_>, errors: &m
             return Vec::new();
         }
     };
-    let Some(Resource::ServiceEntry(service)) = service else { return Vec::new() };
+    let Some(Resource::ServiceEntry(service)) = &objects.document(index).resource else { return Vec::new() };
     if service.account.is_some() {
         let reason = format!("ServiceEntry {} has `identity`, so its TLS is that of the mesh", quoted(name));
         errors.add(document, &at.field("name"), reason, "remove `identity` from it, or this target");
         return Vec::new();
     }
-    let Some(section) = section else { return service.ports.iter().map(|port| port.port).collect() };
+    let Some(section) = section else { return service.ports.iter().map(|port| (index, port.port)).collect() };
     match named_port(service, section) {
-        Some(port) => vec![port],
+        Some(port) => vec![(index, port)],
         None => {
             let names = service.ports.iter().filter_map(|port| port.name.as_deref());
             let reason = format!("ServiceEntry {} has no port {}", quoted(name), quoted(section));
@@ -223,18 +225,7 @@ pub(crate) fn authorities(objects: &ObjectIndex<'_>, id: &ObjectId, policy: &Bac
 fn check_client_certificates(objects: &ObjectIndex<'_>, errors: &mut ReferenceErrors) {
     for (document, id, gateway) in objects.gateways() {
         let Some(secret) = &gateway.client_certificate else { continue };
-        let problem = match objects.find(Kind::Secret, &id.namespace, secret) {
-            Lookup::Missing => Some(objects.missing(Kind::Secret, &id.namespace, secret)),
-            Lookup::Document(found) => match &objects.document(found).resource {
-                Some(Resource::Secret(Secret::Opaque(_))) => {
-                    let reason = format!("the Secret {} has no certificate", quoted(secret));
-                    Some((reason, "give it `type: kubernetes.io/tls`, `tls.crt` and `tls.key`".to_owned()))
-                }
-                _ => None,
-            },
-            Lookup::Unknown => None,
-        };
-        if let Some((reason, hint)) = problem {
+        if let Some((reason, hint)) = certificate_problem(objects, &id.namespace, secret) {
             add_certificate_error(document, reason, hint, errors);
         }
     }

@@ -64,6 +64,25 @@ fn check_targets(
     }
 }
 
+/// Returns reason and hint of an error if a Secret does not exist, or has no certificate.
+pub(crate) fn certificate_problem(
+    objects: &ObjectIndex<'_>,
+    namespace: &str,
+    secret: &str,
+) -> Option<(String, String)> {
+    match objects.find(Kind::Secret, namespace, secret) {
+        Lookup::Missing => Some(objects.missing(Kind::Secret, namespace, secret)),
+        Lookup::Document(found) => match &objects.document(found).resource {
+            Some(Resource::Secret(Secret::Opaque(_))) => {
+                let reason = format!("the Secret {} has no certificate", quoted(secret));
+                Some((reason, "give it `type: kubernetes.io/tls`, `tls.crt` and `tls.key`".to_owned()))
+            }
+            _ => None,
+        },
+        Lookup::Unknown => None,
+    }
+}
+
 /// Checks that the Secrets of Gateways exist and have certificates.
 pub(crate) fn check_certificates(objects: &ObjectIndex<'_>, errors: &mut ReferenceErrors) {
     let root = FieldPathRef::ROOT;
@@ -72,18 +91,7 @@ pub(crate) fn check_certificates(objects: &ObjectIndex<'_>, errors: &mut Referen
     for (document, id, gateway) in objects.gateways() {
         for (index, listener) in gateway.listeners.iter().enumerate() {
             let ListenerTls::Https(secret) = &listener.tls else { continue };
-            let problem = match objects.find(Kind::Secret, &id.namespace, secret) {
-                Lookup::Missing => Some(objects.missing(Kind::Secret, &id.namespace, secret)),
-                Lookup::Document(found) => match &objects.document(found).resource {
-                    Some(Resource::Secret(Secret::Opaque(_))) => {
-                        let reason = format!("the Secret {} has no certificate", quoted(secret));
-                        Some((reason, "give it `type: kubernetes.io/tls`, `tls.crt` and `tls.key`".to_owned()))
-                    }
-                    _ => None,
-                },
-                Lookup::Unknown => None,
-            };
-            if let Some((reason, hint)) = problem {
+            if let Some((reason, hint)) = certificate_problem(objects, &id.namespace, secret) {
                 let at = list.entry(index);
                 let tls = at.field("tls");
                 let certificates = tls.field("certificateRefs");
