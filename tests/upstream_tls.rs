@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use harness::{
-    Authority, CertificateRequest, Filter, Issued, Nginx, Origin, Proxy, RawConnection, Resources, own_address,
+    Authority, CertificateRequest, Client, Filter, Issued, Nginx, Origin, Proxy, RawConnection, Resources, own_address,
     wait_until,
 };
+use http::{HeaderValue, Request};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -229,6 +230,36 @@ async fn http2_is_spoken_over_tls() {
     let proxy = Proxy::start(&all).await;
     let response = proxy.get("/").await;
     assert!(response.text().starts_with("HTTP/2.0 TLSv1.3"), "{}", response.text());
+}
+
+#[tokio::test]
+async fn server_selects_the_protocol_by_alpn() {
+    let (ca, address) = (Authority::new("ca"), own_address());
+    let http1 = server(address, &ca.for_host(HOST), "add_header x-host $http_host; add_header x-te $http_te;");
+    let http2 = http1.replace(" ssl;", " ssl http2;");
+    let all = Resources::new().service_without_protocol("origin", &[address]).route_everything();
+    let proxy = Proxy::start(&all.yaml(&ca.config_map("ca")).yaml(&policy("origin", HOST, ""))).await;
+    for (configuration, version) in [(&http2, "HTTP/2.0"), (&http1, "HTTP/1.1"), (&http2, "HTTP/2.0")] {
+        let nginx = Nginx::start(configuration, &[address]).await;
+        let mut client = Client::http1(proxy.address().await).await;
+        // The first request meets a connection of the server before, which is closed.
+        for body in ["", "some", &"long".repeat(50_000)] {
+            let request = Request::post("/").header("host", "a.example").header("te", "trailers");
+            let request = match body {
+                "" => request.method("GET").body(harness::empty()),
+                _ => request.body(harness::full(body.to_owned())),
+            };
+            let response = client.send(request.unwrap()).await;
+            assert!(response.text().starts_with(&format!("{version} TLSv1.3")), "{}", response.text());
+            let sent = (&response.headers["x-host"], &response.headers["x-te"]);
+            assert_eq!(sent, (&HeaderValue::from_static("a.example"), &HeaderValue::from_static("trailers")));
+        }
+        let many = (0..20).map(|_| proxy.get("/many"));
+        for response in futures_util::future::join_all(many).await {
+            assert!(response.text().starts_with(version), "{}", response.text());
+        }
+        nginx.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ fn cases(ca: &Authority, other: &Authority) -> Vec<Case> {
         },
         Case { directives: verify, ..Case::new("client", ca.for_host(HOST), 200) },
         Case { protocol: "HTTP2", ..Case::new("http2", ca.for_host(HOST), 200) },
+        Case { protocol: "", ..Case::new("alpn", ca.for_host(HOST), 200) },
         Case { policy: policy_with("system", &system, ""), ..Case::new("system", ca.for_host(HOST), 503) },
     ]
 }
@@ -64,11 +65,12 @@ async fn envoy_and_proxy_accept_and_reject_the_same_servers() {
     resources = resources.yaml(&config_map("ca", &ca.certificate));
     for Case { name, directives, certificate, policy, protocol, status: _ } in &cases {
         let address = own_address();
-        let http2 = if *protocol == "HTTP2" { " ssl http2;" } else { " ssl;" };
+        let http2 = if *protocol == "HTTP" { " ssl;" } else { " ssl http2;" };
         servers.push_str(&server(address, certificate, directives).replace(" ssl;", http2));
         addresses.push(address);
         resources = match *protocol {
             "HTTP2" => resources.http2_service(name, &[address]),
+            "" => resources.service_without_protocol(name, &[address]),
             _ => resources.service(name, &[address]),
         };
         let rule =
@@ -97,6 +99,10 @@ async fn envoy_and_proxy_accept_and_reject_the_same_servers() {
     assert!(text.ends_with("client=SUCCESS"), "{text}");
     let text = Client::http1(at).await.get("/client").await.text();
     assert!(text.ends_with("client=SUCCESS"), "{text}");
+    for address in [at, envoy.address()] {
+        let text = Client::http1(address).await.get("/alpn").await.text();
+        assert!(text.starts_with("HTTP/2.0 "), "{text}");
+    }
     for reason in ["fail_verify_san", "fail_verify_error"] {
         let stats = envoy.page(&format!("/stats?filter=ssl.{reason}")).await;
         assert!(stats.lines().any(|line| !line.ends_with(": 0")), "Envoy has refused for another reason:\n{stats}");

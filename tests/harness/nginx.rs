@@ -48,6 +48,11 @@ impl Nginx {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Kills the process, and waits until it has ended. Its addresses are free then.
+    pub async fn stop(mut self) {
+        self.child.kill().await.expect("a child can be killed");
+    }
+
     fn assert_running(&mut self) {
         let ended = self.child.try_wait().expect("a child has a status");
         assert!(ended.is_none(), "nginx has ended with {ended:?}:\n{}", self.log());

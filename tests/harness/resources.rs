@@ -161,24 +161,29 @@ impl Resources {
 
     /// Adds a ServiceEntry with port 80.
     pub fn service(self, name: &str, endpoints: &[SocketAddr]) -> Self {
-        self.service_with_protocol(name, "HTTP", endpoints)
+        self.service_with_protocol(name, ", protocol: HTTP", endpoints)
     }
 
     /// Adds a ServiceEntry with port 80 for HTTP/2 endpoints.
     pub fn http2_service(self, name: &str, endpoints: &[SocketAddr]) -> Self {
-        self.service_with_protocol(name, "HTTP2", endpoints)
+        self.service_with_protocol(name, ", protocol: HTTP2", endpoints)
+    }
+
+    /// Adds a ServiceEntry with port 80 without a protocol.
+    pub fn service_without_protocol(self, name: &str, endpoints: &[SocketAddr]) -> Self {
+        self.service_with_protocol(name, "", endpoints)
     }
 
     /// Adds a ServiceEntry with port 80 for TCP endpoints.
     pub fn tcp_service(self, name: &str, endpoints: &[SocketAddr]) -> Self {
-        self.service_with_protocol(name, "TCP", endpoints)
+        self.service_with_protocol(name, ", protocol: TCP", endpoints)
     }
 
     fn service_with_protocol(self, name: &str, protocol: &str, endpoints: &[SocketAddr]) -> Self {
         let endpoints: Vec<_> = endpoints.iter().map(|address| format!("{{address: \"{address}\"}}")).collect();
         self.yaml(&format!(
             "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec:\n  \
-             ports: [{{name: http, port: 80, protocol: {protocol}}}]\n  endpoints: [{}]\n",
+             ports: [{{name: http, port: 80{protocol}}}]\n  endpoints: [{}]\n",
             endpoints.join(", ")
         ))
     }

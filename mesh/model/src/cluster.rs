@@ -49,6 +49,8 @@ pub enum UpstreamProtocol {
     Http1,
     /// HTTP/2 with prior knowledge (RFC 9113 §3.3).
     Http2,
+    /// HTTP/2 if the endpoint selects it by ALPN (RFC 7301), otherwise HTTP/1.1. Only with [`UpstreamTls::Server`].
+    Auto,
 }
 
 /// A named group of endpoints with one policy.

@@ -270,7 +270,8 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
         vec(endpoint, 0..4).prop_map(Discovery::Static),
         ("[a-z]{1,4}", any::<u16>()).prop_map(|(host, port)| Discovery::Dns { host: host.into(), port }),
     ];
-    let protocol = prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2)];
+    let protocol =
+        prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2), Just(UpstreamProtocol::Auto)];
     let balancing = prop_oneof![Just(LbPolicy::RoundRobin), Just(LbPolicy::LeastRequest), Just(LbPolicy::Random)];
     let mesh = "[a-z]{1,4}"
         .prop_map(|account| UpstreamTls::Mesh { workload: Workload::from_service_account("n", &account).unwrap() });
@@ -278,7 +279,12 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
     let timeouts = (milliseconds(), option::of(milliseconds()));
     (discovery, protocol, balancing, timeouts, upstream_options(), option::of(tls), metadata()).prop_map(
         move |(discovery, protocol, balancing, (connect_timeout, request_timeout), mut options, tls, metadata)| {
-            options.preserve_header_case &= protocol == UpstreamProtocol::Http1;
+            let protocol = match tls {
+                Some(UpstreamTls::Server(_)) => protocol,
+                _ if protocol == UpstreamProtocol::Auto => UpstreamProtocol::Http1, // Only a server selects one.
+                _ => protocol,
+            };
+            options.preserve_header_case &= protocol != UpstreamProtocol::Http2;
             let name = ClusterName::new(name).unwrap();
             Arc::new(Cluster {
                 name,

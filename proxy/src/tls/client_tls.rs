@@ -45,14 +45,14 @@ impl ClientTls {
         Self { config: Err(reason), sni: None }
     }
 
-    /// Returns the settings of one worker. `protocol` is the ALPN protocol of HTTP connections.
-    pub(crate) fn for_worker(&self, protocol: &[u8]) -> WorkerClientTls {
+    /// Returns the settings of one worker. `protocols` are the ALPN protocols of HTTP connections, the preferred one first.
+    pub(crate) fn for_worker(&self, protocols: &[&[u8]]) -> WorkerClientTls {
         let configs = self.config.as_ref().map_err(String::clone).map(|config| {
             let mut raw = config.clone();
             raw.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
             let mut http = config.clone();
             http.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
-            http.alpn_protocols = vec![protocol.to_vec()];
+            http.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             AlpnConfigs { http: Arc::new(http), raw: Arc::new(raw) }
         });
         // A text that is no DNS name is not sent, as in Envoy for an address.

@@ -9,6 +9,7 @@ use http::Response;
 use super::http1::Http1SendError;
 use super::http2::{self, Http2SendError, Resend};
 use super::pool::{Pool, PooledConnection};
+use super::request_form::{to_http1, to_http2};
 use super::retry::{RetryDecision, RetryState};
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
@@ -104,7 +105,9 @@ async fn send_request(
     match lease.connection.insert(connection) {
         PooledConnection::Http1 { connection, reused } => {
             let replay = retry.replayable_request(*reused);
-            match connection.send(retry.take_request(), retry.informational()).await {
+            let mut request = retry.take_request();
+            to_http1(&mut request);
+            match connection.send(request, retry.informational()).await {
                 Ok(response) => Ok(response),
                 Err(Http1SendError { error, unsent, is_closed_unanswered }) => {
                     let replay = replay.filter(|_| is_closed_unanswered);
@@ -115,7 +118,8 @@ async fn send_request(
             }
         }
         PooledConnection::Http2 { stream, reused } => {
-            let request = retry.take_request();
+            let mut request = retry.take_request();
+            to_http2(&mut request).map_err(|error| AttemptError { error, decision: RetryDecision::Never })?;
             // Boxed: it is larger than the rest of a request's future.
             match Box::pin(http2::send(stream, request, retry.informational(), *reused)).await {
                 Ok(response) => Ok(response),

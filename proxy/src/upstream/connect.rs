@@ -14,7 +14,7 @@ use h2::client::{self, SendRequest};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
-use weir_model::Workload;
+use weir_model::{UpstreamProtocol, Workload};
 
 use super::open_guard::OpenConnectionGuard;
 use crate::error::ProxyError;
@@ -56,29 +56,64 @@ pub(super) struct OpenTransport {
     pub(super) open: OpenConnectionGuard,
 }
 
-/// Opens the transport of an HTTP/1.1 connection, which counts in `open` until it is closed.
-pub(super) async fn http1(target: ConnectTarget<'_>, open: OpenConnectionGuard) -> Result<OpenTransport, ProxyError> {
-    Ok(OpenTransport { transport: connect_transport(target, b"http/1.1").await?, open })
+/// An open connection for HTTP.
+pub(super) enum OpenConnection {
+    Http1(OpenTransport),
+    Http2(SendRequest<Bytes>),
+}
+
+/// Opens a connection for HTTP, which counts in `open` until it is closed.
+pub(super) async fn http(
+    target: ConnectTarget<'_>,
+    protocol: UpstreamProtocol,
+    open: OpenConnectionGuard,
+) -> Result<OpenConnection, ProxyError> {
+    let settings = Http2Settings::new(&target);
+    let (address, is_tls) = (target.address, target.tls.is_some());
+    // For `Auto` the settings of the cluster have both protocols.
+    let alpn: &[u8] = if protocol == UpstreamProtocol::Http1 { b"http/1.1" } else { b"h2" };
+    let transport = connect_transport(target, alpn).await?;
+    let is_http2 = match protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => {
+            if is_tls && transport.alpn().is_none() {
+                debug!(%address, "the endpoint selected no protocol by ALPN; HTTP/2 is used all the same");
+            }
+            true
+        }
+        UpstreamProtocol::Auto => transport.alpn() == Some(b"h2"),
+    };
+    match is_http2 {
+        true => start_http2(transport, settings, open).await.map(OpenConnection::Http2),
+        false => Ok(OpenConnection::Http1(OpenTransport { transport, open })),
+    }
 }
 
 /// The value of `max_concurrent_send_streams` until the endpoint's settings arrive. No endpoint can set it.
 const UNKNOWN_STREAM_LIMIT: usize = usize::MAX - 1;
 
-/// Opens an HTTP/2 connection with prior knowledge, which counts in `open` until it is closed.
+/// The settings with which HTTP/2 starts on a transport.
+struct Http2Settings {
+    max_head_bytes: u32,
+    deadline: Instant,
+}
+
+impl Http2Settings {
+    /// Returns the settings of a connection that is about to be opened.
+    fn new(target: &ConnectTarget<'_>) -> Self {
+        Self { max_head_bytes: target.max_head_bytes, deadline: Instant::now() + target.timeout }
+    }
+}
+
+/// Starts HTTP/2 on a transport.
 ///
 /// Completes when the endpoint's settings have arrived (RFC 9113 §3.4): a request must not exceed its
 /// `MAX_CONCURRENT_STREAMS`.
-pub(super) async fn http2(
-    target: ConnectTarget<'_>,
+async fn start_http2(
+    stream: Transport,
+    Http2Settings { max_head_bytes, deadline }: Http2Settings,
     open: OpenConnectionGuard,
 ) -> Result<SendRequest<Bytes>, ProxyError> {
-    let (max_head_bytes, timeout) = (target.max_head_bytes, target.timeout);
-    let started = Instant::now();
-    let (address, is_tls) = (target.address, target.tls.is_some());
-    let stream = connect_transport(target, b"h2").await?;
-    if is_tls && stream.alpn().is_none() {
-        debug!(%address, "the endpoint selected no protocol by ALPN; HTTP/2 is used all the same");
-    }
     let settled = async {
         let (sender, mut connection) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -99,8 +134,8 @@ pub(super) async fn http2(
         .await?;
         Ok((sender, connection))
     };
-    let left = timeout.saturating_sub(started.elapsed());
-    let (sender, connection) = tokio::time::timeout(left, settled).await.unwrap_or(Err(ProxyError::ConnectTimeout))?;
+    let settled = tokio::time::timeout_at(deadline, settled).await;
+    let (sender, connection) = settled.unwrap_or(Err(ProxyError::ConnectTimeout))?;
     spawn_connection("upstream_http2", Box::pin(connection), open);
     Ok(sender)
 }

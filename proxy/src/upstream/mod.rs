@@ -24,6 +24,7 @@ mod http1; // An HTTP/1.1 connection.
 mod http1_request; // Writes a request to an HTTP/1.1 connection.
 mod tunnel; // Requests that switch to another protocol.
 mod replay; // Requests that may be sent again.
+mod request_form; // The form of a request in either protocol.
 mod request_target; // The target of a callout, in any form.
 mod open_guard; // Counts open connections.
 mod sweep_clock; // The time of a worker's pools.

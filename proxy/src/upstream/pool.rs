@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use weir_model::{UpstreamProtocol, UpstreamProtocolOptions};
 
 use super::cluster::WorkerCounters;
-use super::connect::{self, ConnectTarget, UpstreamTlsContext};
+use super::connect::{self, ConnectTarget, OpenConnection, UpstreamTlsContext};
 use super::endpoints::Endpoint;
 use super::http1::Http1Connection;
 use super::http2::{Http2Connection, Http2StreamPermit};
@@ -65,6 +65,8 @@ pub(super) enum ReusePolicy {
 pub(super) struct Pool {
     endpoint: Arc<Endpoint>,
     protocol: UpstreamProtocol,
+    /// True if each request has a connection of its own: the endpoint speaks HTTP/1.1, or has selected it last.
+    is_exclusive: Cell<bool>,
     connect_timeout: Duration,
     /// TLS; `None` for plaintext.
     tls: Option<Rc<UpstreamTlsContext>>,
@@ -105,6 +107,7 @@ impl Pool {
         Rc::new(Self {
             endpoint,
             protocol: model.protocol,
+            is_exclusive: Cell::new(model.protocol == UpstreamProtocol::Http1),
             connect_timeout: model.connect_timeout,
             tls: tls.map(Rc::clone),
             bounds: ConnectionBounds::new(model.options),
@@ -145,24 +148,70 @@ impl Pool {
 
     /// Returns an open or a new connection for one request.
     pub(super) async fn check_out(self: &Rc<Self>, reuse: &ReusePolicy) -> Result<PooledConnection, ProxyError> {
-        match self.protocol {
-            UpstreamProtocol::Http1 => self.check_out_http1(reuse).await,
-            UpstreamProtocol::Http2 => self.check_out_http2(reuse).await,
+        loop {
+            let checked_out = match self.is_exclusive.get() {
+                true => self.check_out_exclusive(reuse).await?,
+                false => self.check_out_shared(reuse).await?,
+            };
+            if let Some(connection) = checked_out {
+                return Ok(connection);
+            }
         }
     }
 
-    async fn check_out_http1(&self, reuse: &ReusePolicy) -> Result<PooledConnection, ProxyError> {
+    /// Returns an idle or a new HTTP/1.1 connection; `None` if the endpoint has selected HTTP/2 for the new one.
+    async fn check_out_exclusive(&self, reuse: &ReusePolicy) -> Result<Option<PooledConnection>, ProxyError> {
         if matches!(reuse, ReusePolicy::Allowed)
             && let Some(IdleConnection { connection, .. }) = self.pop_idle()
         {
-            return Ok(PooledConnection::Http1 { connection, reused: true });
+            return Ok(Some(PooledConnection::Http1 { connection, reused: true }));
         }
         let open = self.start_connect()?;
         // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
-        let opened = Box::pin(connect::http1(self.connect_target(), open)).await;
-        let opened = opened.inspect_err(|error| self.counters.count_connect_failure(error))?;
-        let connection = Http1Connection::new(opened, &self.bounds.options, self.clock.now());
-        Ok(PooledConnection::Http1 { connection, reused: false })
+        let opened = Box::pin(self.connect(open)).await?;
+        Ok(self.add(opened)?.map(|connection| PooledConnection::Http1 { connection, reused: false }))
+    }
+
+    /// Returns a stream of a shared connection; `None` when one was opened, for another look.
+    async fn check_out_shared(self: &Rc<Self>, reuse: &ReusePolicy) -> Result<Option<PooledConnection>, ProxyError> {
+        if let Some(connection) = self.with_capacity(reuse) {
+            let reused = connection.served() > 0;
+            let stream = Http2StreamPermit::new(connection, Rc::clone(&self.clock));
+            return Ok(Some(PooledConnection::Http2 { stream, reused }));
+        }
+        let mut opening = self.open_shared()?;
+        if opening.changed().await.is_err() {
+            *self.opening.borrow_mut() = None; // The task has ended, so this request opens the connection.
+        } else if let Some(error) = opening.borrow().clone() {
+            return Err(error);
+        }
+        Ok(None)
+    }
+
+    /// Opens a connection for HTTP.
+    async fn connect(&self, open: OpenConnectionGuard) -> Result<OpenConnection, ProxyError> {
+        let opened = connect::http(self.connect_target(), self.protocol, open).await;
+        opened.inspect_err(|error| self.counters.count_connect_failure(error))
+    }
+
+    /// Adds an open connection to those of all requests if it is of HTTP/2, otherwise returns it.
+    ///
+    /// An endpoint can select another protocol than before, after a change of its configuration.
+    fn add(&self, opened: OpenConnection) -> Result<Option<Rc<Http1Connection>>, ProxyError> {
+        self.is_exclusive.set(matches!(opened, OpenConnection::Http1(_)));
+        match opened {
+            OpenConnection::Http1(opened) => {
+                Ok(Some(Http1Connection::new(opened, &self.bounds.options, self.clock.now())))
+            }
+            // Opening further ones would not help.
+            OpenConnection::Http2(sender) if sender.current_max_send_streams() == 0 => {
+                Err(ProxyError::Overflow("upstream_streams"))
+            }
+            OpenConnection::Http2(sender) => {
+                self.http2_connections.borrow_mut().push(Http2Connection::new(sender, self.clock.now()));
+                Ok(None)
+            }
+        }
     }
 
     /// Opens a connection for a TCP relay. It is never checked in.
@@ -204,22 +253,6 @@ impl Pool {
         Ok(OpenConnectionGuard::new(&self.open_connections, &self.counters))
     }
 
-    async fn check_out_http2(self: &Rc<Self>, reuse: &ReusePolicy) -> Result<PooledConnection, ProxyError> {
-        loop {
-            if let Some(connection) = self.with_capacity(reuse) {
-                let reused = connection.served() > 0;
-                let stream = Http2StreamPermit::new(connection, Rc::clone(&self.clock));
-                return Ok(PooledConnection::Http2 { stream, reused });
-            }
-            let mut opening = self.http2_connect()?;
-            if opening.changed().await.is_err() {
-                *self.opening.borrow_mut() = None; // The task has ended, so this request opens the connection.
-            } else if let Some(error) = opening.borrow().clone() {
-                return Err(error);
-            }
-        }
-    }
-
     /// Returns a connection with a free stream. Connections that accept no more requests are let go.
     fn with_capacity(&self, reuse: &ReusePolicy) -> Option<Rc<Http2Connection>> {
         let mut connections = self.http2_connections.borrow_mut();
@@ -233,11 +266,11 @@ impl Pool {
         connections.iter().find(|connection| connection.has_capacity() && may_use(connection)).cloned()
     }
 
-    /// Returns the outcome of the HTTP/2 connection that is being opened. Starts opening one if necessary.
+    /// Returns the outcome of the connection that is being opened. Starts opening one if necessary.
     ///
     /// A task opens one connection at a time, so that a request that is canceled does not cancel it for the requests
     /// that wait for it.
-    fn http2_connect(self: &Rc<Self>) -> Result<watch::Receiver<Option<ProxyError>>, ProxyError> {
+    fn open_shared(self: &Rc<Self>) -> Result<watch::Receiver<Option<ProxyError>>, ProxyError> {
         if let Some(opening) = &*self.opening.borrow() {
             return Ok(opening.clone());
         }
@@ -245,20 +278,16 @@ impl Pool {
         let (done, opening) = watch::channel(None);
         *self.opening.borrow_mut() = Some(opening.clone());
         let pool = Rc::clone(self);
-        drop(task::spawn_local("upstream_http2_connect", async move {
-            let opened = connect::http2(pool.connect_target(), open).await;
+        drop(task::spawn_local("upstream_connect", async move {
+            let opened = pool.connect(open).await;
             *pool.opening.borrow_mut() = None;
-            let failure = match opened {
-                // Opening further ones would not help.
-                Ok(sender) if sender.current_max_send_streams() == 0 => Some(ProxyError::Overflow("upstream_streams")),
-                Ok(sender) => {
-                    pool.http2_connections.borrow_mut().push(Http2Connection::new(sender, pool.clock.now()));
+            let failure = match opened.and_then(|opened| pool.add(opened)) {
+                Ok(Some(connection)) => {
+                    pool.check_in(PooledConnection::Http1 { connection, reused: false });
                     None
                 }
-                Err(error) => {
-                    pool.counters.count_connect_failure(&error);
-                    Some(error)
-                }
+                Ok(None) => None,
+                Err(error) => Some(error),
             };
             done.send_replace(failure);
         }));

@@ -11,19 +11,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body::Body as _;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response};
 use weir_http1::SentNames;
-use weir_model::UpstreamProtocol;
 
 pub(crate) use super::attempt::Lease;
 use super::attempt::{AttemptError, attempt};
 use super::cluster::Cluster;
+use super::request_form::build_request;
 use super::request_target::RequestTarget;
 use super::retry::RetryState;
-use super::tunnel::Tunnel;
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
 use crate::error::ProxyError;
@@ -152,83 +149,6 @@ async fn run_attempts(
                 true => last = Some(error),
                 false => return Err(error),
             },
-        }
-    }
-}
-
-fn build_request(
-    request: UpstreamRequest,
-    protocol: UpstreamProtocol,
-    options: &SendOptions,
-) -> Result<Request<Body>, ProxyError> {
-    let UpstreamRequest { method, scheme, authority, path, mut headers, sent_names, upgrade, body } = request;
-    let tunnel = upgrade.map(|upgrade| Tunnel::new(upgrade, &headers));
-    match tunnel {
-        None => set_framing(&mut headers, &method, &body, protocol),
-        // RFC 9110 §8.6: what follows the head is no content.
-        Some(_) => [CONTENT_LENGTH, TRANSFER_ENCODING].iter().for_each(|name| drop(headers.remove(name))),
-    }
-    let uri = match protocol {
-        UpstreamProtocol::Http1 => {
-            headers.insert(HOST, authority);
-            if headers.contains_key(TE) {
-                headers.insert(CONNECTION, HeaderValue::from_static("te")); // RFC 9110 §10.1.4.
-            }
-            if let Some(tunnel) = &tunnel {
-                tunnel.set_headers(&mut headers);
-            }
-            if options.expects_continue {
-                headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
-            }
-            Uri::from(path)
-        }
-        UpstreamProtocol::Http2 => {
-            let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP });
-            parts.authority = Authority::try_from(authority.as_bytes()).ok();
-            parts.path_and_query = Some(path);
-            Uri::from_parts(parts).map_err(|_| ProxyError::BadRequest("no host, which HTTP/2 cannot do without"))?
-        }
-    };
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    if let Some(names) = sent_names {
-        request.extensions_mut().insert(names);
-    }
-    if let Some(tunnel) = tunnel {
-        request.extensions_mut().insert(tunnel);
-    }
-    if let Some(target) = &options.target {
-        request.extensions_mut().insert(target.clone());
-    }
-    Ok(request)
-}
-
-/// Makes the framing headers agree with the body.
-///
-/// The codecs trust the headers. An endpoint that receives another length than declared would read the rest as the next
-/// request.
-fn set_framing(headers: &mut HeaderMap, method: &Method, body: &Body, protocol: UpstreamProtocol) {
-    headers.remove(TRANSFER_ENCODING);
-    match body.size_hint().exact() {
-        Some(length) => {
-            let declared = headers.get(CONTENT_LENGTH).map(|value| value.as_bytes());
-            let needed = length > 0 || matches!(*method, Method::POST | Method::PUT | Method::PATCH);
-            match declared {
-                Some(declared) if declared == itoa::Buffer::new().format(length).as_bytes() => {}
-                None if !needed => {}
-                _ => {
-                    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-                }
-            }
-        }
-        None => {
-            headers.remove(CONTENT_LENGTH);
-            if protocol == UpstreamProtocol::Http1 {
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
         }
     }
 }

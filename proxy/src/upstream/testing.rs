@@ -99,7 +99,7 @@ pub(super) async fn endpoint<F: Future<Output = Response<Body>> + 'static>(
                 UpstreamProtocol::Http1 => {
                     hyper::server::conn::http1::Builder::new().serve_connection(socket, service).await
                 }
-                UpstreamProtocol::Http2 => {
+                UpstreamProtocol::Http2 | UpstreamProtocol::Auto => {
                     hyper::server::conn::http2::Builder::new(Spawn).serve_connection(socket, service).await
                 }
             });

@@ -200,9 +200,10 @@ impl WorkerCluster {
                 UpstreamTlsContext::Mesh { identity: Arc::clone(&self.identity), workload: workload.clone() }
             }
             UpstreamTls::Server(_) => {
-                let alpn: &[u8] = match model.protocol {
-                    UpstreamProtocol::Http1 => b"http/1.1",
-                    UpstreamProtocol::Http2 => b"h2",
+                let alpn: &[&[u8]] = match model.protocol {
+                    UpstreamProtocol::Http1 => &[b"http/1.1"],
+                    UpstreamProtocol::Http2 => &[b"h2"],
+                    UpstreamProtocol::Auto => &[b"h2", b"http/1.1"],
                 };
                 let settings = match &source {
                     Some(source) => source.for_worker(alpn),

@@ -32,7 +32,12 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
         for port in &service.ports {
             let endpoints = ServiceEndpoints { service, registered: objects.registered(id) };
             let name = format!("{}/{}:{}", id.namespace, id.name, port.port);
-            let default = if of_grpc.contains(&name) { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 };
+            let server_tls = resolved.backend_tls.tls(document, port.port).map(server_tls);
+            let default = match (of_grpc.contains(&name), &mesh, &server_tls) {
+                (true, _, _) => UpstreamProtocol::Http2,
+                (false, None, Some(_)) if !port.is_tcp => UpstreamProtocol::Auto,
+                (false, _, _) => UpstreamProtocol::Http1,
+            };
             let protocol = port.protocol.unwrap_or(default);
             let whole = Cluster {
                 name: cluster_name(&name),
@@ -42,10 +47,10 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
                 connect_timeout,
                 request_timeout,
                 options: UpstreamProtocolOptions {
-                    preserve_header_case: options.preserve_header_case && protocol == UpstreamProtocol::Http1,
+                    preserve_header_case: options.preserve_header_case && protocol != UpstreamProtocol::Http2,
                     ..options
                 },
-                tls: mesh.clone().or_else(|| resolved.backend_tls.tls(document, port.port).map(server_tls)),
+                tls: mesh.clone().or(server_tls),
                 metadata: objects.document(document).metadata.clone(),
             };
             clusters.extend(endpoints.versions(port).into_iter().map(|version| version_cluster(&whole, version)));

@@ -34,7 +34,8 @@ pub(crate) struct PortSpec {
     pub(crate) name: Option<String>,
     /// The number that routes refer to. The port that an endpoint listens on is in its `address`.
     pub(crate) port: i64,
-    /// The endpoints' protocol. Default: `HTTP2` for a port that a GRPCRoute forwards to, otherwise `HTTP`.
+    /// The endpoints' protocol. Default: `HTTP2` for a port that a GRPCRoute forwards to; for a port with a
+    /// BackendTLSPolicy the one that the server selects by ALPN; otherwise `HTTP`.
     pub(crate) protocol: Option<Protocol>,
     /// The endpoints' protocol by its name in Kubernetes: `http`, `kubernetes.io/h2c` (HTTP/2 without TLS),
     /// `kubernetes.io/ws` (HTTP/1.1) or `grpc`. Excludes `protocol`.

@@ -314,17 +314,19 @@ fn protocol(
             continue;
         }
         let options = upstream_http::HttpProtocolOptions::decode(&*options.value);
-        decoded = explicit_protocol(cursor.checked(options)?, &cursor)?;
+        decoded = selected_protocol(cursor.checked(options)?, &cursor)?;
     }
     Some(decoded)
 }
 
-fn explicit_protocol(
+fn selected_protocol(
     options: upstream_http::HttpProtocolOptions,
     cursor: &FieldCursor<'_>,
 ) -> Option<(UpstreamProtocol, UpstreamProtocolOptions)> {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
-    use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions as ProtocolSelection};
+    use upstream_http::http_protocol_options::{
+        AutoHttpConfig, ExplicitHttpConfig, UpstreamProtocolOptions as ProtocolSelection,
+    };
     let upstream_http::HttpProtocolOptions {
         common_http_protocol_options,
         upstream_http_protocol_options,
@@ -340,9 +342,28 @@ fn explicit_protocol(
         request_mirror_policies, hash_policy, retry_policy);
     let common = common_http_protocol_options.unwrap_or_default();
     let mut common = protocol_options::upstream(common, &cursor.field("common_http_protocol_options"))?;
-    let Some(ProtocolSelection::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config })) = upstream_protocol_options
-    else {
-        return cursor.reject_value("selects no protocol", "give `explicit_http_config`");
+    let protocol_config = match upstream_protocol_options {
+        Some(ProtocolSelection::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config })) => protocol_config,
+        Some(ProtocolSelection::AutoConfig(auto)) => {
+            let cursor = cursor.field("auto_config");
+            let AutoHttpConfig {
+                http_protocol_options,
+                http2_protocol_options,
+                http3_protocol_options,
+                alternate_protocols_cache_options,
+            } = auto;
+            unsupported!(cursor; http3_protocol_options, alternate_protocols_cache_options);
+            let http1 = http_protocol_options.unwrap_or_default();
+            common.preserve_header_case = protocol_options::http1(http1, &cursor.field("http_protocol_options"))?;
+            let http2 = http2_protocol_options.unwrap_or_default();
+            protocol_options::http2(&http2, &cursor.field("http2_protocol_options"));
+            return Some((UpstreamProtocol::Auto, common));
+        }
+        Some(ProtocolSelection::UseDownstreamProtocolConfig(_)) => {
+            let cursor = cursor.field("use_downstream_protocol_config");
+            return cursor.reject_value("is not supported", "use `explicit_http_config` or `auto_config`");
+        }
+        None => return cursor.reject_value("selects no protocol", "give `explicit_http_config` or `auto_config`"),
     };
     let cursor = cursor.field("explicit_http_config");
     let protocol = match protocol_config {

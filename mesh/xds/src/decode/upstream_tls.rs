@@ -19,9 +19,17 @@ pub(super) fn upstream(
     protocol: UpstreamProtocol,
     cursor: &FieldCursor<'_>,
 ) -> Option<UpstreamTls> {
-    let socket = socket?;
+    let Some(socket) = socket else {
+        if protocol == UpstreamProtocol::Auto {
+            cursor.reject("is missing: `auto_config` selects the protocol by TLS", "use `explicit_http_config`");
+        }
+        return None;
+    };
     let mesh = mesh_path(&socket).and_then(|path| Some(UpstreamTls::Mesh { workload: Workload::new(&path).ok()? }));
     if let Some(mesh) = mesh.filter(|tls| socket == encode::upstream_tls(tls, ClientType::Weir)) {
+        if protocol == UpstreamProtocol::Auto {
+            cursor.reject("is mutual TLS of the mesh, which selects no protocol", "use `explicit_http_config`");
+        }
         return Some(mesh);
     }
     let core::TransportSocket { name: _, config_type } = socket; // The type URL decides.
@@ -106,12 +114,13 @@ fn server(context: pb::UpstreamTlsContext, protocol: UpstreamProtocol, cursor: &
 
 /// Checks that ALPN is that of the cluster's HTTP version, which the proxy uses without this field, too.
 fn check_alpn(protocols: &[String], protocol: UpstreamProtocol, cursor: &FieldCursor<'_>) {
-    let own = match protocol {
-        UpstreamProtocol::Http1 => "http/1.1",
-        UpstreamProtocol::Http2 => "h2",
+    let own: &[&str] = match protocol {
+        UpstreamProtocol::Http1 => &["http/1.1"],
+        UpstreamProtocol::Http2 => &["h2"],
+        UpstreamProtocol::Auto => &["h2", "http/1.1"],
     };
-    if !protocols.is_empty() && *protocols != [own] {
-        cursor.reject("is not the protocol of the cluster", &format!("leave it out, or write `{own}` alone"));
+    if !protocols.is_empty() && protocols != own {
+        cursor.reject("is not the protocol of the cluster", &format!("leave it out, or write {own:?}"));
     }
 }
 

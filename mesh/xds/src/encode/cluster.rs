@@ -97,17 +97,24 @@ fn lb_endpoint(address: core::Address, metadata: Option<core::Metadata>) -> endp
 
 fn protocol_options(cluster: &Cluster) -> upstream_http::HttpProtocolOptions {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
-    use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
+    use upstream_http::http_protocol_options::{AutoHttpConfig, ExplicitHttpConfig, UpstreamProtocolOptions};
 
     use super::protocol_options::{http1, http2};
-    let config = match cluster.protocol {
-        UpstreamProtocol::Http1 => ProtocolConfig::HttpProtocolOptions(http1(cluster.options.preserve_header_case)),
-        UpstreamProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(http2()),
+    let http1 = http1(cluster.options.preserve_header_case);
+    let explicit =
+        |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
+    let protocol = match cluster.protocol {
+        UpstreamProtocol::Http1 => explicit(ProtocolConfig::HttpProtocolOptions(http1)),
+        UpstreamProtocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(http2())),
+        UpstreamProtocol::Auto => UpstreamProtocolOptions::AutoConfig(AutoHttpConfig {
+            http_protocol_options: Some(http1),
+            http2_protocol_options: Some(http2()),
+            ..AutoHttpConfig::default()
+        }),
     };
-    let explicit = ExplicitHttpConfig { protocol_config: Some(config) };
     upstream_http::HttpProtocolOptions {
         common_http_protocol_options: Some(super::protocol_options::upstream(&cluster.options)),
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        upstream_protocol_options: Some(protocol),
         ..upstream_http::HttpProtocolOptions::default()
     }
 }

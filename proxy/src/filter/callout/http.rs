@@ -82,7 +82,9 @@ fn target(bytes: &[u8], protocol: UpstreamProtocol) -> Result<(PathAndQuery, Opt
     match (path.filter(|_| starts_as_path), protocol) {
         (Some(path), _) => Ok((path, None)),
         (None, UpstreamProtocol::Http1) => Ok((PathAndQuery::from_static("/"), Some(target))),
-        (None, UpstreamProtocol::Http2) => Err(InvalidCallout(unfit_for_http2(bytes, starts_as_path))),
+        (None, UpstreamProtocol::Http2 | UpstreamProtocol::Auto) => {
+            Err(InvalidCallout(unfit_for_http2(bytes, starts_as_path)))
+        }
     }
 }
 
@@ -190,7 +192,7 @@ mod tests {
     fn every_target_is_unchanged_or_rejected() {
         for bytes in [&b"/"[..], b"/a?b", b"*", b"x", b"http://a/b?c#d", b"?q", b"/a#f", b"/<", b"/\xff", b"/a b", b""]
         {
-            for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
+            for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2, UpstreamProtocol::Auto] {
                 let Ok((path, target)) = target(bytes, protocol) else { continue };
                 let sent = target.as_ref().map_or(path.as_str().as_bytes(), RequestTarget::as_bytes);
                 assert_eq!(sent.escape_ascii().to_string(), bytes.escape_ascii().to_string());
