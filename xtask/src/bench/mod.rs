@@ -1,4 +1,4 @@
-//! `cargo xtask bench [--quick | --no-build | --micro | --rows | --instructions]`: the cost of a request beside HAProxy,
+//! `cargo xtask bench [--quick | --no-build | --micro | --rows | --protocols | --instructions]`: the cost of a request beside HAProxy,
 //! nginx and Envoy on the same machine.
 //!
 //! ```text
@@ -22,6 +22,9 @@ mod instructions;
 mod micro;
 mod scale;
 mod rows;
+mod transport;
+mod websocket;
+mod certificates;
 mod idle;
 mod slow;
 mod client;
@@ -53,7 +56,7 @@ use plan::Build;
 pub(crate) use plan::{BenchPlan, FULL, QUICK};
 use process::BenchProcess;
 use report::Results;
-use rows::Rows;
+use rows::{Rows, Shape};
 use target::{BenchTarget, ProxyKind};
 
 pub(crate) fn run(plan: BenchPlan) -> Result<()> {
@@ -77,10 +80,11 @@ pub(crate) fn run(plan: BenchPlan) -> Result<()> {
     let added = step("what filters add", || measure_filters(&env, plan.pairs))?;
     let scale = step("many routes, many connections", || scale::measure(&env, plan.scale_rounds))?;
     let rows = step("bodies, pipelining, slow and idle clients", || rows_of(&env, plan))?;
+    let protocols = step("protocols", || rows::measure_shapes(&env, &Shape::PROTOCOLS, plan.row_rounds))?;
     let counts = step("instructions", || Ok(InstructionCount::of_each(&env)))?;
     let footprints = step("memory and start", || Footprint::of_each(&env, plan.starts))?;
 
-    let measured = Results { targets, samples, added, scale, rows, counts, footprints };
+    let measured = Results { targets, samples, added, scale, rows, protocols, counts, footprints };
     let text = report::write(&measured, plan);
     let path = env.folder().join("results.md");
     std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
@@ -110,6 +114,21 @@ pub(crate) fn run_rows(plan: BenchPlan, package: Option<&Path>) -> Result<()> {
     let rows = step("bodies, pipelining, slow and idle clients", || rows_of(&env, plan))?;
     let text = report::write_rows(&rows, plan);
     let path = env.folder().join("rows.md");
+    std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
+    print(&format!("\n{text}\nwritten to {} after {}", path.display(), clock.elapsed()));
+    Ok(())
+}
+
+/// Measures protocols other than plain HTTP/1.1 alone, with the proxy of a package folder or the plan's.
+pub(crate) fn run_protocols(plan: BenchPlan, package: Option<&Path>) -> Result<()> {
+    let clock = Stopwatch::start();
+    let env = BenchEnv::prepare(match package {
+        Some(package) => proxy_in_folder(package),
+        None => proxy(plan.build)?,
+    })?;
+    let rows = step("protocols", || rows::measure_shapes(&env, &Shape::PROTOCOLS, plan.row_rounds))?;
+    let text = report::write_protocols(&rows, plan);
+    let path = env.folder().join("protocols.md");
     std::fs::write(&path, &text).with_context(|| path.display().to_string())?;
     print(&format!("\n{text}\nwritten to {} after {}", path.display(), clock.elapsed()));
     Ok(())

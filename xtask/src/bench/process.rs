@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
@@ -89,7 +89,25 @@ impl CpuTime {
 
 impl BenchProcess {
     /// Starts the program and waits until a request to `address` returns 200. `folder` receives its logs.
-    pub(super) fn start(mut command: Command, address: SocketAddr, folder: &Path) -> Result<Self> {
+    pub(super) fn start(command: Command, address: SocketAddr, folder: &Path) -> Result<Self> {
+        Self::start_until(command, address, folder, |address| {
+            let request =
+                Message::request("GET", "/").with_header("host", "bench").with_header("x-api-key", "bench-key");
+            http::send(address, &request).is_ok_and(|answer| answer.status() == 200)
+        })
+    }
+
+    /// Starts the program and waits until it accepts connections at `address`. `folder` receives its logs.
+    pub(super) fn start_listening(command: Command, address: SocketAddr, folder: &Path) -> Result<Self> {
+        Self::start_until(command, address, folder, |address| TcpStream::connect(address).is_ok())
+    }
+
+    fn start_until(
+        mut command: Command,
+        address: SocketAddr,
+        folder: &Path,
+        is_ready: impl Fn(SocketAddr) -> bool,
+    ) -> Result<Self> {
         let program = PathBuf::from(command.get_program());
         let child = command.spawn().with_context(|| format!("{} did not start", program.display()))?;
         let mut running = Self { child, address, folder: folder.to_owned() };
@@ -98,9 +116,7 @@ impl BenchProcess {
                 let output = fs::read_to_string(folder.join("err.log")).unwrap_or_default();
                 bail!("{} ended with {status}: {output}", program.display());
             }
-            let request =
-                Message::request("GET", "/").with_header("host", "bench").with_header("x-api-key", "bench-key");
-            if http::send(address, &request).is_ok_and(|answer| answer.status() == 200) {
+            if is_ready(address) {
                 return Ok(running);
             }
             thread::sleep(POLL);

@@ -55,6 +55,7 @@ pub(super) struct Results {
     pub(super) added: Vec<AddedCost>,
     pub(super) scale: Vec<scale::Row>,
     pub(super) rows: Rows,
+    pub(super) protocols: Vec<ShapeRow>,
     pub(super) counts: Vec<InstructionCount>,
     pub(super) footprints: Vec<Footprint>,
 }
@@ -78,6 +79,7 @@ pub(super) fn write(measured: &Results, plan: BenchPlan) -> String {
     added(&mut text, measured);
     scaled(&mut text, &measured.scale);
     shapes(&mut text, &measured.rows.shapes);
+    shapes(&mut text, &measured.protocols);
     idle_connections(&mut text, &measured.rows.idle);
     memory(&mut text, &measured.footprints);
     text
@@ -88,6 +90,13 @@ pub(super) fn write_rows(rows: &Rows, plan: BenchPlan) -> String {
     let mut text = machine(&format!("{} rounds of one to two seconds each", plan.row_rounds));
     shapes(&mut text, &rows.shapes);
     idle_connections(&mut text, &rows.idle);
+    text
+}
+
+/// Returns the table of the protocols alone.
+pub(super) fn write_protocols(rows: &[ShapeRow], plan: BenchPlan) -> String {
+    let mut text = machine(&format!("{} rounds of one to two seconds each", plan.row_rounds));
+    shapes(&mut text, rows);
     text
 }
 

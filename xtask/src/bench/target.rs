@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use super::chain::Chain;
 use super::env::{BenchEnv, fill};
 use super::process::BenchProcess;
+use super::transport::Transport;
 use crate::tools;
 use crate::workspace::root;
 
@@ -27,6 +28,8 @@ pub(super) enum ProxyKind {
 pub(super) struct BenchTarget {
     pub(super) peer: ProxyKind,
     pub(super) chain: Chain,
+    /// The protocols on both sides.
+    pub(super) transport: Transport,
     /// Routes of its table; requests take the last of them.
     pub(super) routes: usize,
     /// Limit of HAProxy and nginx, which allocate for it at their start. The others have a higher limit.
@@ -56,7 +59,7 @@ impl ProxyKind {
 impl BenchTarget {
     /// Returns the target with one route.
     pub(super) const fn of(peer: ProxyKind, chain: Chain) -> Self {
-        Self { peer, chain, routes: 1, max_connections: 4_096 }
+        Self { peer, chain, transport: Transport::Plain, routes: 1, max_connections: 4_096 }
     }
 
     /// Returns all targets, in the order in which they take turns.
@@ -83,7 +86,7 @@ impl BenchTarget {
 
     /// Returns the name of its folder, without characters that are special in shells and configurations.
     fn folder_name(self) -> String {
-        let name = format!("{:?}-{:?}-{}", self.peer, self.chain, self.routes);
+        let name = format!("{:?}-{:?}-{:?}-{}", self.peer, self.chain, self.transport, self.routes);
         name.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '-' }).collect()
     }
 
@@ -101,7 +104,7 @@ impl BenchTarget {
     ) -> Result<BenchProcess> {
         let folder = env.empty_folder(&self.folder_name())?;
         let listener = env.free_address()?;
-        let mut place = RunFolder { folder, values: env.values(), target: self };
+        let mut place = RunFolder { folder, values: self.transport.values(env), target: self };
         place.set("LISTENER", &listener.to_string());
         place.set("LISTENER_IP", &listener.ip().to_string());
         place.set("LISTENER_PORT", &listener.port().to_string());
@@ -115,7 +118,11 @@ impl BenchTarget {
             ProxyKind::Nginx => place.plain("nginx", "-c", "nginx.conf")?,
             ProxyKind::Envoy => place.envoy(workers)?,
         };
-        BenchProcess::start(place.redirect(change(command))?, listener, &place.folder)
+        let command = place.redirect(change(command))?;
+        match self.transport.answers_http1(self.peer) {
+            true => BenchProcess::start(command, listener, &place.folder),
+            false => BenchProcess::start_listening(command, listener, &place.folder),
+        }
     }
 }
 
