@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod third_party_bounds; // Bounds and timeouts of connections.
+mod third_party_upstreams; // TLS, HTTP/2 and upgrades.
 
 use std::net::SocketAddr;
 

@@ -21,16 +21,19 @@ from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.http.wasm.v3 import wasm_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf import any_pb2, json_format
 
 # Imported to register their types for JSON with "@type".
 KNOWN = [cluster_pb2, extension_pb2, endpoint_pb2, listener_pb2, route_pb2, router_pb2, wasm_pb2,
-         http_connection_manager_pb2]
+         http_connection_manager_pb2, tls_pb2, http_protocol_options_pb2]
 
 PREFIX = "type.googleapis.com/"
-# Clusters before endpoints, listeners before routes (https://www.envoyproxy.io/docs, "Eventual consistency").
+# Secrets before clusters, which are not ready without them; clusters before endpoints, listeners before routes (https://www.envoyproxy.io/docs, "Eventual consistency").
 ORDER = [PREFIX + name for name in (
+    "envoy.extensions.transport_sockets.tls.v3.Secret",
     "envoy.config.cluster.v3.Cluster",
     "envoy.config.endpoint.v3.ClusterLoadAssignment",
     "envoy.config.core.v3.TypedExtensionConfig",

@@ -317,7 +317,7 @@ fn options_of_http1_codec_other_than_header_case_are_rejected() {
         [format!("{place}.header_key_format.proper_case_words: is not supported")]
     );
     let trailers = core::Http1ProtocolOptions { enable_trailers: true, ..core::Http1ProtocolOptions::default() };
-    assert_eq!(found(trailers), [format!("{place}: has options")]);
+    assert_eq!(found(trailers), [format!("{place}.enable_trailers: is not supported")]);
 }
 
 fn good_routes() -> route::RouteConfiguration {

@@ -301,7 +301,7 @@ fn protocol(
     // The deprecated fields select the protocol by their presence. Their contents must be the defaults.
     let mut decoded = match http2 {
         Some(http2) => {
-            protocol_options::http2(&http2, &cursor.field("http2_protocol_options"));
+            protocol_options::http2(http2, &cursor.field("http2_protocol_options"));
             (UpstreamProtocol::Http2, UpstreamProtocolOptions::default())
         }
         None => (UpstreamProtocol::Http1, http1),
@@ -356,7 +356,7 @@ fn selected_protocol(
             let http1 = http_protocol_options.unwrap_or_default();
             common.preserve_header_case = protocol_options::http1(http1, &cursor.field("http_protocol_options"))?;
             let http2 = http2_protocol_options.unwrap_or_default();
-            protocol_options::http2(&http2, &cursor.field("http2_protocol_options"));
+            protocol_options::http2(http2, &cursor.field("http2_protocol_options"));
             return Some((UpstreamProtocol::Auto, common));
         }
         Some(ProtocolSelection::UseDownstreamProtocolConfig(_)) => {
@@ -372,7 +372,7 @@ fn selected_protocol(
             UpstreamProtocol::Http1
         }
         Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
-            protocol_options::http2(&options, &cursor.field("http2_protocol_options"));
+            protocol_options::http2(options, &cursor.field("http2_protocol_options"));
             UpstreamProtocol::Http2
         }
         Some(ProtocolConfig::Http3ProtocolOptions(_)) => {

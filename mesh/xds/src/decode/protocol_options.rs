@@ -44,7 +44,7 @@ pub(super) fn downstream(options: DownstreamFields, cursor: &FieldCursor<'_>) ->
     // All of them before the first `?`: every rejection is reported.
     let connection = connection_options(common, defaults.idle_timeout, &at);
     let preserve_header_case = http1(http1_options.unwrap_or_default(), &cursor.field("http_protocol_options"));
-    http2(&http2_options.unwrap_or_default(), &cursor.field("http2_protocol_options"));
+    http2(http2_options.unwrap_or_default(), &cursor.field("http2_protocol_options"));
     let upgrades = upgrades(upgrade_configs, &cursor.field("upgrade_configs"));
     let bytes = head_bytes(max_request_headers_kb, &cursor.field("max_request_headers_kb"));
     let head_timeout_at = cursor.field("request_headers_timeout");
@@ -105,21 +105,61 @@ fn upgrades(configs: Vec<UpgradeConfig>, cursor: &FieldCursor<'_>) -> Option<Vec
 }
 
 /// Decodes the options of an HTTP/2 codec. The proxy always accepts extended CONNECT.
-pub(super) fn http2(options: &core::Http2ProtocolOptions, cursor: &FieldCursor<'_>) {
-    let allow_connect = options.allow_connect;
-    if *options != (core::Http2ProtocolOptions { allow_connect, ..core::Http2ProtocolOptions::default() }) {
-        cursor.reject("has options", "the proxy has its own; leave out all but `allow_connect`");
-    }
+#[expect(deprecated, reason = "a deprecated field is rejected, too")]
+pub(super) fn http2(options: core::Http2ProtocolOptions, cursor: &FieldCursor<'_>) {
+    let core::Http2ProtocolOptions {
+        hpack_table_size,
+        max_concurrent_streams,
+        initial_stream_window_size,
+        initial_connection_window_size,
+        allow_connect: _,
+        allow_metadata,
+        max_outbound_frames,
+        max_outbound_control_frames,
+        max_consecutive_inbound_frames_with_empty_payload,
+        max_inbound_priority_frames_per_stream,
+        max_inbound_window_update_frames_per_data_frame_sent,
+        stream_error_on_invalid_http_messaging,
+        override_stream_error_on_invalid_http_message,
+        custom_settings_parameters,
+        connection_keepalive,
+        use_oghttp2_codec,
+        max_metadata_size,
+        enable_huffman_encoding,
+        max_header_field_size_kb,
+        disallow_obs_text,
+        stream_reset_burst,
+        stream_reset_rate,
+    } = options;
+    unsupported!(cursor; hpack_table_size, max_concurrent_streams, initial_stream_window_size,
+        initial_connection_window_size, allow_metadata, max_outbound_frames, max_outbound_control_frames,
+        max_consecutive_inbound_frames_with_empty_payload, max_inbound_priority_frames_per_stream,
+        max_inbound_window_update_frames_per_data_frame_sent, stream_error_on_invalid_http_messaging,
+        override_stream_error_on_invalid_http_message, custom_settings_parameters, connection_keepalive,
+        use_oghttp2_codec, max_metadata_size, enable_huffman_encoding, max_header_field_size_kb, disallow_obs_text,
+        stream_reset_burst, stream_reset_rate);
 }
 
 /// Decodes the options of an HTTP/1 codec. Returns true if the names of headers are forwarded as sent.
 pub(super) fn http1(options: core::Http1ProtocolOptions, cursor: &FieldCursor<'_>) -> Option<bool> {
     use core::http1_protocol_options::{HeaderKeyFormat, header_key_format::HeaderFormat};
-    let header_key_format = options.header_key_format.clone();
-    if options != (core::Http1ProtocolOptions { header_key_format, ..core::Http1ProtocolOptions::default() }) {
-        cursor.reject("has options", "the proxy has its own; leave out all but `header_key_format`");
-    }
-    let Some(HeaderKeyFormat { header_format }) = options.header_key_format else { return Some(false) };
+    let core::Http1ProtocolOptions {
+        allow_absolute_url,
+        accept_http_10,
+        default_host_for_http_10,
+        header_key_format,
+        enable_trailers,
+        allow_chunked_length,
+        override_stream_error_on_invalid_http_message,
+        send_fully_qualified_url,
+        use_balsa_parser,
+        allow_custom_methods,
+        ignore_http_11_upgrade,
+    } = options;
+    unsupported!(cursor; allow_absolute_url, accept_http_10, default_host_for_http_10, enable_trailers,
+        allow_chunked_length, override_stream_error_on_invalid_http_message, send_fully_qualified_url, use_balsa_parser,
+        allow_custom_methods, ignore_http_11_upgrade);
+    let Some(HeaderKeyFormat { header_format }) = header_key_format else { return Some(false) };
     let cursor = cursor.field("header_key_format");
     match header_format {
         None => Some(false),
