@@ -63,11 +63,13 @@ async fn exchange_over_http1(address: SocketAddr) {
     while with_deadline("the close frame", peer.next()).await.is_some_and(|message| message.is_ok()) {}
 }
 
-/// Exchanges a message over a WebSocket of HTTP/2, and ends the stream.
-async fn exchange_over_http2(address: SocketAddr) {
+/// Sends an extended CONNECT, and returns its stream and the response. The connection is in `tasks`.
+async fn connect_over_http2(
+    address: SocketAddr,
+    tasks: &mut JoinSet<()>,
+) -> (h2::SendStream<Bytes>, http::Response<h2::RecvStream>) {
     let socket = TcpStream::connect(address).await.unwrap();
     let (mut sender, mut connection) = h2::client::handshake(socket).await.unwrap();
-    let mut tasks = JoinSet::new();
     // The settings with ENABLE_CONNECT_PROTOCOL arrive with the connection's first frames.
     while !sender.is_extended_connect_protocol_enabled() {
         let polled = std::future::poll_fn(|context| {
@@ -81,8 +83,14 @@ async fn exchange_over_http2(address: SocketAddr) {
     let mut request = Request::connect(format!("http://{address}/chat")).body(()).unwrap();
     request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
     request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
-    let (response, mut stream) = sender.send_request(request, false).unwrap();
-    let response = with_deadline("the response", response).await.unwrap();
+    let (response, stream) = sender.send_request(request, false).unwrap();
+    (stream, with_deadline("the response", response).await.unwrap())
+}
+
+/// Exchanges a message over a WebSocket of HTTP/2, and ends the stream.
+async fn exchange_over_http2(address: SocketAddr) {
+    let mut tasks = JoinSet::new();
+    let (mut stream, response) = connect_over_http2(address, &mut tasks).await;
     assert_eq!(response.status(), 200);
     assert!(!response.headers().contains_key("sec-websocket-accept") && !response.headers().contains_key("upgrade"));
     let mut body = response.into_body();
@@ -164,6 +172,22 @@ async fn refused_upgrade_is_answered_and_its_bytes_are_no_request() {
     let (head, body) = wire.response().await;
     assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("connection: close\r\n"), "{head}");
     assert_eq!((body.as_str(), wire.rest().await.as_str()), ("no", ""));
+}
+
+/// To a client of HTTP/2 each 2xx is the tunnel (RFC 8441 §5), so it must not see that of an endpoint without one.
+#[tokio::test]
+async fn answer_without_switch_is_no_tunnel_for_http2() {
+    let origin = RawOrigin::responding(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
+    let mut tasks = JoinSet::new();
+    let (_stream, response) = connect_over_http2(proxy.address().await, &mut tasks).await;
+    assert_eq!(response.status(), 502);
+    let line = proxy.access_log_for("/chat").await;
+    assert_eq!(line["response_code_details"], "upstream_protocol_error", "{line}");
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    wire.send(UPGRADE).await;
+    let (head, body) = wire.response().await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && body == "ok", "{head}");
 }
 
 #[tokio::test]

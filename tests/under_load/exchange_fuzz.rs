@@ -21,18 +21,18 @@ use std::time::Duration;
 
 use harness::{Proxy, Resources, wait_until};
 use parking_lot::Mutex;
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::corpus::RecordedExchange;
 use self::exchange::{ClientEnd, Exchange, Seeds, Token, escaped};
 use self::origin::RunningExchanges;
 use self::strict::Message;
+use crate::budget::{Budget, run_clients, seconds_from_env, seed_from_env};
 use crate::{lock_machine, number_from_env};
 
 /// Exchanges of a run of the suite.
@@ -181,48 +181,21 @@ fn fail(name: &str, fault: &str, exchange: &Exchange, received: &[u8]) -> ! {
     panic!("exchange {name}: {fault}");
 }
 
-/// The numbers of a run's exchanges, which clients take one after another.
-struct Budget {
-    next: AtomicU64,
-    executions: u64,
-    deadline: Option<Instant>,
-}
-
-impl Budget {
-    /// Returns the numbers from `first`, for as many executions, or for a time if one is set.
-    fn new(first: u64, executions: u64, time: Option<Duration>) -> Self {
-        let executions = if time.is_some() { u64::MAX } else { first + executions };
-        Self { next: AtomicU64::new(first), executions, deadline: time.map(|time| Instant::now() + time) }
-    }
-
-    fn take(&self) -> Option<u64> {
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return None;
-        }
-        Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < self.executions)
-    }
-}
-
 /// Runs random exchanges until the budget is spent. Returns the number of the next one.
 async fn run_all(run: &Arc<Run>, seeds: &Arc<Seeds>, seed: u64, budget: Budget) -> u64 {
     let budget = Arc::new(budget);
-    let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
+    run_clients(CLIENTS, || {
         let (run, seeds, budget) = (Arc::clone(run), Arc::clone(seeds), Arc::clone(&budget));
-        clients.spawn(async move {
+        async move {
             while let Some(number) = budget.take() {
                 let mut random = SmallRng::seed_from_u64(seed.wrapping_add(number));
                 let exchange = Exchange::random(&seeds, &mut random);
                 run.run(&number.to_string(), exchange).await;
             }
-        });
-    }
-    while let Some(client) = clients.join_next().await {
-        if let Err(error) = client {
-            std::panic::resume_unwind(error.into_panic()); // The other clients end with the set.
         }
-    }
-    budget.next.load(Ordering::Relaxed)
+    })
+    .await;
+    budget.next()
 }
 
 /// The lines of the access log, read while it grows.
@@ -297,10 +270,7 @@ async fn assert_alive(proxy: &Proxy) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_exchanges_are_right_or_rejected() {
     let _machine = lock_machine().await;
-    let seed = std::env::var("WEIR_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| SmallRng::from_os_rng().random());
-    println!("WEIR_SEED={seed}");
-    let time = std::env::var("WEIR_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let (seed, time) = (seed_from_env(), seconds_from_env("WEIR_FUZZ_SECONDS"));
     let executions = number_from_env("WEIR_FUZZ_EXECUTIONS", EXECUTIONS) as u64;
     let (proxy, run) = start().await;
     let seeds = Arc::new(corpus::seeds());

@@ -19,6 +19,9 @@ mod scale; // Many proxies and services.
 mod certificates; // Short lifetimes and a root rotation.
 mod fuzz; // Mutated requests to the control plane.
 mod exchange_fuzz; // Random exchanges through a proxy.
+mod upgrade_fuzz; // Random answers to upgrades.
+mod http2_fuzz; // Random frames of an HTTP/2 endpoint.
+mod budget; // Executions of a fuzz test.
 mod load; // wrk.
 mod path_origin; // An origin that responds with the path.
 mod latency; // Latency of requests on one route.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use h2::server::{Connection as Http2Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
@@ -70,7 +70,8 @@ async fn accept_streams(
 ) -> Result<(), h2::Error> {
     while let Some(accepted) = server.accept().await {
         let (request, respond) = accepted?;
-        let stream = Http2Stream { respond: Rc::new(RefCell::new(respond)) };
+        let is_connect = request.method() == Method::CONNECT;
+        let stream = Http2Stream { respond: Rc::new(RefCell::new(respond)), is_connect };
         let serving = stream.serve(Rc::clone(worker), Rc::clone(connection), request);
         drop(task::spawn_local("stream", serving));
     }
@@ -138,6 +139,8 @@ async fn drain_connection(
 /// One stream of a connection.
 struct Http2Stream {
     respond: Rc<RefCell<SendResponse<Bytes>>>,
+    /// True for an extended CONNECT.
+    is_connect: bool,
 }
 
 impl Http2Stream {
@@ -183,6 +186,10 @@ impl Http2Stream {
     /// Sends the response.
     async fn send(self, response: Response<Body>) {
         let (mut parts, body) = response.into_parts();
+        if self.is_connect && parts.status.is_success() {
+            // A filter's reply. The downstream would take it for the tunnel.
+            return self.respond.borrow_mut().send_reset(Reason::CONNECT_ERROR);
+        }
         let is_end_stream = body.is_end_stream();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             parts.status = StatusCode::OK; // RFC 8441 §5: the response to an extended CONNECT.

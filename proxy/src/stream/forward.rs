@@ -143,7 +143,8 @@ fn begin_response(
     let UpstreamResponse { response, lease, .. } = response;
     let (parts, incoming) = response.into_parts();
     let upgrade = stream.with_request(|request| request.upgrade.clone());
-    let mut head = sanitize::response(parts, ResponseOrigin { max_headers, upgrade: upgrade.as_ref() })?;
+    let is_connect = upgrade.is_some() && !stream.is_http1();
+    let mut head = sanitize::response(parts, ResponseOrigin { max_headers, upgrade: upgrade.as_ref(), is_connect })?;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         stream.begin_tunnel();
     }

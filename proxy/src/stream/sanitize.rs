@@ -204,6 +204,8 @@ pub(crate) struct ResponseOrigin<'a> {
     pub(crate) max_headers: usize,
     /// The protocol that the request has asked for.
     pub(crate) upgrade: Option<&'a HeaderValue>,
+    /// True for an extended CONNECT of HTTP/2: to its downstream every 2xx opens the tunnel (RFC 8441 §5).
+    pub(crate) is_connect: bool,
 }
 
 /// Makes the head of an endpoint's response unambiguous.
@@ -213,10 +215,13 @@ pub(crate) struct ResponseOrigin<'a> {
 pub(crate) fn response(parts: response::Parts, origin: ResponseOrigin<'_>) -> Result<ResponseHead, ProxyError> {
     let rejected = |reason: &str| ProxyError::UpstreamProtocol(reason.to_owned());
     let response::Parts { status, mut headers, mut extensions, .. } = parts;
-    let ResponseOrigin { max_headers, upgrade } = origin;
+    let ResponseOrigin { max_headers, upgrade, is_connect } = origin;
     let switches_to = upgrade.filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
     if status.is_informational() && switches_to.is_none() {
         return Err(rejected("it switched protocols without a request"));
+    }
+    if is_connect && status.is_success() {
+        return Err(rejected("it responded without switching protocols, which HTTP/2 cannot express"));
     }
     if headers.len() > max_headers {
         return Err(rejected("the response has too many headers"));

@@ -193,8 +193,11 @@ fn ambiguous_response_is_repaired_or_rejected() {
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        response(builder.body(()).unwrap().into_parts().0, ResponseOrigin { max_headers: MAX_HEADERS, upgrade: None })
-            .map(|head| remaining(&head.headers))
+        response(
+            builder.body(()).unwrap().into_parts().0,
+            ResponseOrigin { max_headers: MAX_HEADERS, upgrade: None, is_connect: false },
+        )
+        .map(|head| remaining(&head.headers))
     };
     for (status, headers, expected) in [
         (200, &[("connection", "x-a"), ("x-b", "2"), ("keep-alive", "timeout=5")][..], &["x-b: 2"][..]),
