@@ -132,8 +132,7 @@ impl HttpStream {
             _ => None,
         };
         let timeout = forward.and_then(|forward| request_timeout(forward, None));
-        let honors_grpc_timeout =
-            forward.is_some_and(|forward| forward.timeouts.grpc_timeout) && is_grpc(&head.headers);
+        let honors_grpc_timeout = forward.is_some_and(|forward| forward.timeouts.grpc_timeout) && is_grpc(&head);
         let grpc_timeout = if honors_grpc_timeout { grpc_timeout(&head.headers) } else { None };
         let cors = route.as_ref().ok().and_then(|route| {
             let origin = route.cors()?.allowed_origin(&head)?.clone();

@@ -104,10 +104,9 @@ async fn send_request(
 ) -> Result<Response<Incoming>, AttemptError> {
     match lease.connection.insert(connection) {
         PooledConnection::Http1 { connection, reused } => {
+            retry.request.iter_mut().for_each(to_http1);
             let replay = retry.replayable_request(*reused);
-            let mut request = retry.take_request();
-            to_http1(&mut request);
-            match connection.send(request, retry.informational()).await {
+            match connection.send(retry.take_request(), retry.informational()).await {
                 Ok(response) => Ok(response),
                 Err(Http1SendError { error, unsent, is_closed_unanswered }) => {
                     let replay = replay.filter(|_| is_closed_unanswered);

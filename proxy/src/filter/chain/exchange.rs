@@ -90,7 +90,7 @@ impl Exchange {
     pub(crate) fn new(request: RequestHead, chain: ChainState, stream_info: StreamInfo) -> Self {
         Self {
             is_tcp: false,
-            is_grpc: is_grpc(&request.headers),
+            is_grpc: is_grpc(&request),
             request,
             request_trailers: None,
             response: None,

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::event::{GrpcForm, LocalReply};
 use crate::error::ProxyError;
-use crate::head::ResponseHead;
+use crate::head::{RequestHead, ResponseHead};
 use crate::limits::MAX_GRPC_MESSAGE_BYTES;
 
 /// The content type of gRPC. Subtypes follow after `+`.
@@ -66,9 +66,13 @@ impl LocalReply {
     }
 }
 
-/// Returns true for the headers of a gRPC request: `application/grpc`, or one of its subtypes. gRPC-Web, which has
+/// Returns true for the head of a gRPC request: a POST of `application/grpc`, or one of its subtypes. gRPC-Web, which has
 /// another framing, is not gRPC.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(request: &RequestHead) -> bool {
+    request.method == Method::POST && has_grpc_type(&request.headers)
+}
+
+fn has_grpc_type(headers: &HeaderMap) -> bool {
     let rest = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(GRPC));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }
@@ -130,9 +134,9 @@ mod tests {
             ("", false),
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-            assert_eq!(is_grpc(&headers), expected, "{kind}");
+            assert_eq!(has_grpc_type(&headers), expected, "{kind}");
         }
-        assert!(!is_grpc(&HeaderMap::new()));
+        assert!(!has_grpc_type(&HeaderMap::new()));
     }
 
     #[test]
