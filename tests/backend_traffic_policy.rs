@@ -170,3 +170,53 @@ async fn connection_to_endpoint_is_replaced_at_connection_age() {
         assert_eq!(failed, None, "{codec:?}");
     }
 }
+
+/// Drops the packets from an address until it is dropped.
+struct Silenced(SocketAddr);
+
+impl Silenced {
+    fn new(address: SocketAddr) -> Self {
+        Self::filter(address, "-A");
+        Self(address)
+    }
+
+    fn filter(address: SocketAddr, action: &str) {
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let mut command = std::process::Command::new("iptables");
+        command.args(["-w", action, "INPUT", "-p", "tcp", "-s", &host, "--sport", &port, "-j", "DROP"]);
+        let status = command.status().expect("iptables runs: `cargo xtask test` installs it");
+        assert!(status.success(), "iptables: {status}");
+    }
+}
+
+impl Drop for Silenced {
+    fn drop(&mut self) {
+        Self::filter(self.0, "-D");
+    }
+}
+
+/// Without a timeout of requests only the kernel's probes notice that an endpoint has vanished.
+#[cfg_attr(not(feature = "tools"), ignore = "needs iptables")]
+#[tokio::test]
+async fn vanished_endpoint_is_noticed_by_tcp_keepalive() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::channel(1);
+    let origin = RawOrigin::start(move |mut wire| {
+        let arrived = arrived.clone();
+        async move {
+            wire.head().await;
+            arrived.send(()).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let policy = policy("origin", "tcpKeepalive: {idleTime: 1s, interval: 1s, probes: 2}, timeouts: {request: 0s}");
+    let proxy = Proxy::start(&Resources::forward_to(origin.address()).yaml(&policy)).await;
+    let vanishing = async {
+        arrivals.recv().await.unwrap();
+        Silenced::new(origin.address())
+    };
+    let (response, _silenced) = tokio::join!(proxy.get("/"), vanishing);
+    assert_eq!(response.status, 502, "{}", response.text());
+    let line = proxy.access_log_for("/").await;
+    assert_eq!(line["response_code_details"], "upstream_reset", "{line}");
+}

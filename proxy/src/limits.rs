@@ -196,11 +196,6 @@ pub(crate) const MAX_IDLE_PER_ENDPOINT: usize = 1_024;
 /// Time between two sweeps of idle upstream connections.
 pub(crate) const POOL_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Time after which unacknowledged bytes, or a silent idle peer, end an upstream connection.
-///
-/// The kernel's own limit is a quarter of an hour.
-pub(crate) const UPSTREAM_UNACKED_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Concurrent streams of one upstream HTTP/2 connection. RFC 9113 §6.5.2 recommends that every endpoint allows at least
 /// this many.
 pub(crate) const MAX_STREAMS_PER_UPSTREAM_CONNECTION: u32 = 100;

@@ -72,7 +72,7 @@ const WORDS: [&[u8]; 12] = [
 #[derive(Debug, Clone)]
 struct Answer {
     bytes: Vec<u8>,
-    /// What follows the answer at once.
+    /// Bytes that follow the answer at once.
     tail: Vec<u8>,
 }
 
@@ -172,7 +172,7 @@ struct FinalHead {
     end: usize,
 }
 
-/// Returns the first head that is a 101 or no informational one; `None` if there is none.
+/// Returns the first head that is a 101 or no informational one; `None` if no head is whole.
 fn final_head(bytes: &[u8]) -> Option<FinalHead> {
     let mut status = 0;
     loop {
@@ -192,7 +192,7 @@ fn may_switch(answer: &[u8]) -> bool {
     text.contains("101") && text.contains("upgrade:") && text.contains("websocket")
 }
 
-/// What each client sends behind its request.
+/// The bytes of each client behind its request.
 const MESSAGE: &[u8] = b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
 
 /// Runs an extended CONNECT. Returns the bytes of the tunnel, if there is one.

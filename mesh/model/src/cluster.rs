@@ -10,6 +10,7 @@ use crate::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
 use crate::metadata::Metadata;
 use crate::name::ClusterName;
 use crate::protocol_options::UpstreamProtocolOptions;
+use crate::tcp_keepalive::TcpKeepalive;
 use crate::tls::UpstreamTls;
 
 /// The source of a cluster's endpoints (`Cluster.DiscoveryType` in xDS).
@@ -70,6 +71,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Time limit for a whole request and response on routes without one. `None` = the default; `Some(ZERO)` = no limit.
     pub request_timeout: Option<Duration>,
+    /// TCP keepalive of its connections.
+    pub tcp_keepalive: TcpKeepalive,
     /// Bounds and timeouts of its HTTP connections.
     pub options: UpstreamProtocolOptions,
     /// TLS to the endpoints; `None` is plaintext.
@@ -95,6 +98,7 @@ impl Cluster {
             lb_policy: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: None,
+            tcp_keepalive: TcpKeepalive::default(),
             options: UpstreamProtocolOptions::default(),
             tls: None,
             metadata: Metadata::default(),

@@ -22,6 +22,7 @@ pub mod rewrite;
 pub mod plugin;
 pub mod secret;
 pub mod cluster;
+pub mod tcp_keepalive;
 pub mod protocol_options;
 pub mod tls;
 pub mod endpoint;
@@ -65,5 +66,6 @@ pub use route::{
 pub use secret::{CertificateWithKey, Secret, SecretContent, SecretString};
 pub use snapshot::{ContentHash, Snapshot};
 pub use state_dir::state_dir;
+pub use tcp_keepalive::TcpKeepalive;
 pub use tls::{DownstreamTls, HostCertificate, ServerTls, ServerTrust, SubjectAltName, TlsVersion, UpstreamTls};
 pub use units::{ByteSize, Fraction, GatewayDuration, UnitError};

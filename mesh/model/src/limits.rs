@@ -109,6 +109,12 @@ pub const MAX_PLUGIN_ENVIRONMENT: usize = 64;
 /// Most names in a plugin's list of permitted hostcalls, callbacks or clusters.
 pub const MAX_PLUGIN_CAPABILITIES: usize = 256;
 
+/// Largest idle time and interval of a TCP keepalive, in seconds (limit of Linux).
+pub const MAX_KEEPALIVE_SECONDS: u32 = 32_767;
+
+/// Largest number of probes of a TCP keepalive (limit of Linux).
+pub const MAX_KEEPALIVE_PROBES: u32 = 127;
+
 /// Default time limit for opening an upstream connection (Envoy's default).
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use weir_model::{
     ByteSize, Cluster, ClusterName, Discovery, FailurePolicy, HeaderPause, HostMatch, LbPolicy, ListenerName,
     ModuleSource, PathMatch, PathRewrite, Plugin, PluginName, Rejection, ResourceId, ResourceKind, Route, RouteAction,
-    RouteTable, RouteTableName, UpstreamProtocol,
+    RouteTable, RouteTableName, TcpKeepalive, UpstreamProtocol,
 };
 use weir_resources::{Compiled, Compiler, SourceFile};
 
@@ -231,8 +231,8 @@ fn services_compile_to_clusters() {
                 '127.0.0.1:1', version: v1}, {address: '127.0.0.1:2', portName: grpc, weight: 3}]\n---\napiVersion: \
                 weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {name: b}\nspec: {ports: [{port: 80}], dns: {host: \
                 b.internal, port: 8080}}\n---\napiVersion: weir.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: \
-                p}\nspec: {targetRefs: [{group: '', kind: Service, name: b}], balancing: {algorithm: Random}, timeouts: {connect: \
-                1s, request: 0s}}\n";
+                p}\nspec: {targetRefs: [{group: '', kind: Service, name: b}], balancing: {algorithm: Random}, tcpKeepalive: \
+                {idleTime: 1m, probes: 9}, timeouts: {connect: 1s, request: 0s}}\n";
     let compiled = compiled(&[text]);
     let (http, grpc) = (cluster(&compiled, "shop/a:80"), cluster(&compiled, "shop/a:81"));
     assert!(matches!(&http.discovery, Discovery::Static(endpoints) if endpoints.len() == 1));
@@ -243,6 +243,8 @@ fn services_compile_to_clusters() {
     assert_eq!(dns.discovery, Discovery::Dns { host: "b.internal".into(), port: 8080 });
     assert_eq!((dns.lb_policy, dns.connect_timeout), (LbPolicy::Random, Duration::from_secs(1)));
     assert_eq!(dns.request_timeout, Some(Duration::ZERO), "no limit");
+    assert_eq!(dns.tcp_keepalive, TcpKeepalive { idle_seconds: 60, interval_seconds: 5, probes: 9 });
+    assert_eq!(http.tcp_keepalive.total(), Duration::from_secs(30));
 }
 
 fn filter(name: &str, spec: &str) -> String {

@@ -97,6 +97,13 @@ fn unsupported_cluster_fields_are_rejected() {
                 &["transport_socket.typed_config: is missing"],
             ),
             (
+                |message| message.upstream_connection_options = Some(keepalive(0, 32_768)),
+                &[
+                    "upstream_connection_options.tcp_keepalive.keepalive_time: is out of bounds",
+                    "upstream_connection_options.tcp_keepalive.keepalive_probes: is out of bounds",
+                ],
+            ),
+            (
                 |message| message.connect_timeout = Some(protobuf::Duration { seconds: -1, nanos: 0 }),
                 &["connect_timeout: is no duration"],
             ),
@@ -318,6 +325,19 @@ fn options_of_http1_codec_other_than_header_case_are_rejected() {
     );
     let trailers = core::Http1ProtocolOptions { enable_trailers: true, ..core::Http1ProtocolOptions::default() };
     assert_eq!(found(trailers), [format!("{place}.enable_trailers: is not supported")]);
+}
+
+/// Returns a TCP keepalive with these probes and this time.
+fn keepalive(probes: u32, time: u32) -> cluster::UpstreamConnectionOptions {
+    let number = |value| Some(protobuf::UInt32Value { value });
+    cluster::UpstreamConnectionOptions {
+        tcp_keepalive: Some(core::TcpKeepalive {
+            keepalive_probes: number(probes),
+            keepalive_time: number(time),
+            keepalive_interval: None,
+        }),
+        ..cluster::UpstreamConnectionOptions::default()
+    }
 }
 
 fn good_routes() -> route::RouteConfiguration {

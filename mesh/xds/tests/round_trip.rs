@@ -277,8 +277,17 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
         .prop_map(|account| UpstreamTls::Mesh { workload: Workload::from_service_account("n", &account).unwrap() });
     let tls = prop_oneof![mesh, server_tls().prop_map(UpstreamTls::Server)];
     let timeouts = (milliseconds(), option::of(milliseconds()));
+    let balancing = (balancing, keepalive());
     (discovery, protocol, balancing, timeouts, upstream_options(), option::of(tls), metadata()).prop_map(
-        move |(discovery, protocol, balancing, (connect_timeout, request_timeout), mut options, tls, metadata)| {
+        move |(
+            discovery,
+            protocol,
+            (lb_policy, tcp_keepalive),
+            (connect_timeout, request_timeout),
+            mut options,
+            tls,
+            metadata,
+        )| {
             let protocol = match tls {
                 Some(UpstreamTls::Server(_)) => protocol,
                 _ if protocol == UpstreamProtocol::Auto => UpstreamProtocol::Http1, // Only a server selects one.
@@ -290,15 +299,24 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
                 name,
                 discovery,
                 protocol,
-                lb_policy: balancing,
+                lb_policy,
                 connect_timeout,
                 request_timeout,
+                tcp_keepalive,
                 options,
                 tls,
                 metadata,
             })
         },
     )
+}
+
+fn keepalive() -> impl Strategy<Value = TcpKeepalive> {
+    (1u32..=32_767, 1u32..=32_767, 1u32..=127).prop_map(|(idle_seconds, interval_seconds, probes)| TcpKeepalive {
+        idle_seconds,
+        interval_seconds,
+        probes,
+    })
 }
 
 fn head_limits() -> impl Strategy<Value = HeadLimits> {

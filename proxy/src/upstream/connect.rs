@@ -14,14 +14,12 @@ use h2::client::{self, SendRequest};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
-use weir_model::{UpstreamProtocol, Workload};
+use weir_model::{TcpKeepalive, UpstreamProtocol, Workload};
 
 use super::open_guard::OpenConnectionGuard;
 use crate::error::ProxyError;
 use crate::identity::Identity;
-use crate::limits::{
-    CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES, UPSTREAM_UNACKED_TIMEOUT,
-};
+use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES};
 use crate::task;
 use crate::tls::{self, Transport, WorkerClientTls};
 
@@ -33,6 +31,8 @@ pub(super) struct ConnectTarget<'a> {
     pub(super) timeout: Duration,
     /// TLS; `None` for plaintext.
     pub(super) tls: Option<&'a UpstreamTlsContext>,
+    /// TCP keepalive.
+    pub(super) keepalive: TcpKeepalive,
     /// Bytes of a response's head on an HTTP/2 connection.
     pub(super) max_head_bytes: u32,
 }
@@ -158,11 +158,11 @@ pub(super) async fn raw(
 
 /// Opens a TCP connection, and performs the TLS handshake if the cluster requires one.
 async fn connect_transport(
-    ConnectTarget { address, timeout, tls, max_head_bytes: _ }: ConnectTarget<'_>,
+    ConnectTarget { address, timeout, tls, keepalive, max_head_bytes: _ }: ConnectTarget<'_>,
     protocol: &[u8],
 ) -> Result<Transport, ProxyError> {
     let opened = async {
-        let socket = connect_socket(address).await?;
+        let socket = connect_socket(address, keepalive).await?;
         let encrypted = match tls {
             None => return Ok(Transport::Plain(socket)),
             Some(UpstreamTlsContext::Mesh { identity, workload }) => {
@@ -175,15 +175,19 @@ async fn connect_transport(
     tokio::time::timeout(timeout, opened).await.unwrap_or(Err(ProxyError::ConnectTimeout))
 }
 
-async fn connect_socket(address: SocketAddr) -> Result<TcpStream, ProxyError> {
+async fn connect_socket(address: SocketAddr, keepalive: TcpKeepalive) -> Result<TcpStream, ProxyError> {
     let stream = TcpStream::connect(address).await.map_err(|error| ProxyError::ConnectFailed(error.to_string()))?;
     // Heads and bodies are written as a whole, so waiting for more bytes would only add latency. A vanished endpoint
     // must not occupy an idle or an HTTP/2 connection for the kernel's quarter of an hour.
     let socket = socket2::SockRef::from(&stream);
-    let keepalive = socket2::TcpKeepalive::new().with_time(UPSTREAM_UNACKED_TIMEOUT);
+    let vanished_after = keepalive.total();
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(keepalive.idle_seconds.into()))
+        .with_interval(Duration::from_secs(keepalive.interval_seconds.into()))
+        .with_retries(keepalive.probes);
     socket
         .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_user_timeout(Some(UPSTREAM_UNACKED_TIMEOUT)))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(vanished_after)))
         .and_then(|()| socket.set_tcp_keepalive(&keepalive))
         .map_err(|error| ProxyError::ConnectFailed(error.to_string()))?;
     Ok(stream)

@@ -17,7 +17,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::cluster::Cluster;
-use super::send::{SendOptions, UpstreamRequest, send};
+use super::request_form::UpstreamRequest;
+use super::send::{SendOptions, send};
 use super::worker::Upstreams;
 use crate::body::Body;
 use crate::error::ProxyError;

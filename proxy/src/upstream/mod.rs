@@ -35,9 +35,10 @@ mod endpoints; // The endpoints of a cluster.
 pub(crate) use cluster::{Cluster, ClusterCounts};
 pub(crate) use endpoints::Endpoint;
 pub(crate) use mirror::{mirror, tee};
+pub(crate) use request_form::UpstreamRequest;
 pub(crate) use request_target::RequestTarget;
 pub(crate) use resolve::{resolve_forever, resolve_once};
-pub(crate) use send::{Lease, SendError, SendOptions, UpstreamRequest, UpstreamResponse, send};
+pub(crate) use send::{Lease, SendError, SendOptions, UpstreamResponse, send};
 pub(crate) use tcp::{TcpUpstream, TcpUpstreamGuard, connect_tcp};
 pub(crate) use worker::Upstreams;
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_model::{UpstreamProtocol, UpstreamProtocolOptions};
+use weir_model::{TcpKeepalive, UpstreamProtocol, UpstreamProtocolOptions};
 
 use super::cluster::WorkerCounters;
 use super::connect::{self, ConnectTarget, OpenConnection, UpstreamTlsContext};
@@ -68,6 +68,7 @@ pub(super) struct Pool {
     /// True if each request has a connection of its own: the endpoint speaks HTTP/1.1, or has selected it last.
     is_exclusive: Cell<bool>,
     connect_timeout: Duration,
+    keepalive: TcpKeepalive,
     /// TLS; `None` for plaintext.
     tls: Option<Rc<UpstreamTlsContext>>,
     bounds: ConnectionBounds,
@@ -109,6 +110,7 @@ impl Pool {
             protocol: model.protocol,
             is_exclusive: Cell::new(model.protocol == UpstreamProtocol::Http1),
             connect_timeout: model.connect_timeout,
+            keepalive: model.tcp_keepalive,
             tls: tls.map(Rc::clone),
             bounds: ConnectionBounds::new(model.options),
             counters: Arc::clone(counters),
@@ -226,6 +228,7 @@ impl Pool {
             address: self.endpoint.address,
             timeout: self.connect_timeout,
             tls: self.tls.as_deref(),
+            keepalive: self.keepalive,
             max_head_bytes: self.bounds.options.head.bytes,
         }
     }

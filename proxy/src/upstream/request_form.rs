@@ -3,14 +3,43 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body::Body as _;
+use weir_http1::SentNames;
 use weir_model::UpstreamProtocol;
 
-use super::send::{SendOptions, UpstreamRequest};
+use super::request_target::RequestTarget;
 use super::tunnel::Tunnel;
 use crate::body::Body;
 use crate::error::ProxyError;
+
+/// A request to an upstream.
+pub(crate) struct UpstreamRequest {
+    /// `:method`.
+    pub(crate) method: Method,
+    /// `:scheme`.
+    pub(crate) scheme: &'static str,
+    /// `:authority`, which is `host` in HTTP/1.1.
+    pub(crate) authority: HeaderValue,
+    /// `:path`, with the query.
+    pub(crate) path: PathAndQuery,
+    /// Every other header, without hop-by-hop ones.
+    pub(crate) headers: HeaderMap,
+    /// The names of headers as sent, for an endpoint of HTTP/1.1.
+    pub(crate) sent_names: Option<SentNames>,
+    /// The protocol that the request switches to: the body is what the downstream sends in it.
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// The body.
+    pub(crate) body: Body,
+}
+
+/// Options of a request's form, without effect over HTTP/2.
+pub(super) struct RequestForm {
+    /// True if the body waits for the endpoint's `100 Continue`.
+    pub(super) expects_continue: bool,
+    /// The target in place of the path.
+    pub(super) target: Option<RequestTarget>,
+}
 
 /// Builds a request in the form of a cluster's protocol.
 ///
@@ -19,7 +48,7 @@ use crate::error::ProxyError;
 pub(super) fn build_request(
     request: UpstreamRequest,
     protocol: UpstreamProtocol,
-    options: &SendOptions,
+    form: &RequestForm,
 ) -> Result<Request<Body>, ProxyError> {
     let UpstreamRequest { method, scheme, authority, path, headers, sent_names, upgrade, body } = request;
     let tunnel = upgrade.map(|upgrade| Tunnel::new(upgrade, &headers));
@@ -37,13 +66,13 @@ pub(super) fn build_request(
         [CONTENT_LENGTH, TRANSFER_ENCODING].iter().for_each(|name| drop(request.headers_mut().remove(name)));
         request.extensions_mut().insert(tunnel);
     }
-    if let Some(target) = &options.target {
+    if let Some(target) = &form.target {
         request.extensions_mut().insert(target.clone());
     }
     match protocol {
         UpstreamProtocol::Http1 | UpstreamProtocol::Auto => {
             set_http1_head(&mut request, authority, path);
-            if options.expects_continue {
+            if form.expects_continue {
                 request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
             }
         }

@@ -11,40 +11,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response};
-use weir_http1::SentNames;
+use http::Response;
 
 pub(crate) use super::attempt::Lease;
 use super::attempt::{AttemptError, attempt};
 use super::cluster::Cluster;
-use super::request_form::build_request;
+use super::request_form::{RequestForm, UpstreamRequest, build_request};
 use super::request_target::RequestTarget;
 use super::retry::RetryState;
 use super::worker::{Upstreams, WorkerCluster};
-use crate::body::Body;
 use crate::error::ProxyError;
 use crate::incoming::{Incoming, InformationalSink};
-
-/// A request to an upstream.
-pub(crate) struct UpstreamRequest {
-    /// `:method`.
-    pub(crate) method: Method,
-    /// `:scheme`.
-    pub(crate) scheme: &'static str,
-    /// `:authority`, which is `host` in HTTP/1.1.
-    pub(crate) authority: HeaderValue,
-    /// `:path`, with the query.
-    pub(crate) path: PathAndQuery,
-    /// Every other header, without hop-by-hop ones.
-    pub(crate) headers: HeaderMap,
-    /// The names of headers as sent, for an endpoint of HTTP/1.1.
-    pub(crate) sent_names: Option<SentNames>,
-    /// The protocol that the request switches to: the body is what the downstream sends in it.
-    pub(crate) upgrade: Option<HeaderValue>,
-    /// The body.
-    pub(crate) body: Body,
-}
 
 /// Options of sending a request.
 #[derive(Clone, Default)]
@@ -96,7 +73,8 @@ pub(crate) fn send(
     cluster.counters().requests.increment();
     upstreams.sweep_while_open();
     let attempt_timeout = options.attempt_timeout;
-    let (mut retry, rejected) = match build_request(request, cluster.cluster().model().protocol, &options) {
+    let form = RequestForm { expects_continue: options.expects_continue, target: options.target };
+    let (mut retry, rejected) = match build_request(request, cluster.cluster().model().protocol, &form) {
         Ok(request) => (RetryState::new(request, options.informational), None),
         Err(error) => (RetryState::default(), Some(error)),
     };

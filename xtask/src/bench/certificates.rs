@@ -6,6 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+/// The name in the origin's certificate.
+pub(super) const TLS_HOST: &str = "bench.example";
+
 /// Certificates and keys, as PEM, in the files of a folder.
 pub(super) struct Certificates {
     folder: PathBuf,
@@ -15,18 +18,29 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes the certificates. The origin's is for `host`.
-    pub(super) fn make(folder: &Path, host: &str) -> Result<Self> {
+    /// Makes the certificates. The origin's is for [`TLS_HOST`].
+    pub(super) fn make(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let made = Made { folder };
-        made.openssl(&["req", "-x509", "-days", "30", "-subj", "/CN=bench CA", "-keyout", "ca.key", "-out", "ca.pem"])?;
+        let openssl = Folder(folder);
+        openssl.with_new_key(&[
+            "req",
+            "-x509",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=bench CA",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+        ])?;
         for (name, extension) in
-            [("origin", format!("subjectAltName=DNS:{host}")), ("client", "subjectAltName=DNS:client".to_owned())]
+            [("origin", format!("subjectAltName=DNS:{TLS_HOST}")), ("client", "subjectAltName=DNS:client".to_owned())]
         {
             fs::write(folder.join("extensions"), extension)?;
             let (key, request, out) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
-            made.openssl(&["req", "-subj", &format!("/CN={name}"), "-keyout", &key, "-out", &request])?;
-            made.run(&[
+            openssl.with_new_key(&["req", "-subj", &format!("/CN={name}"), "-keyout", &key, "-out", &request])?;
+            openssl.run(&[
                 "x509",
                 "-req",
                 "-days",
@@ -64,13 +78,12 @@ impl Certificates {
     }
 }
 
-struct Made<'a> {
-    folder: &'a Path,
-}
+/// The folder in which OpenSSL runs.
+struct Folder<'a>(&'a Path);
 
-impl Made<'_> {
+impl Folder<'_> {
     /// Makes a certificate or a request with a new key.
-    fn openssl(&self, arguments: &[&str]) -> Result<()> {
+    fn with_new_key(&self, arguments: &[&str]) -> Result<()> {
         let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
         let (command, rest) = arguments.split_first().context("a command of OpenSSL")?;
         self.run(&[&[*command], key.as_slice(), rest].concat())
@@ -78,7 +91,7 @@ impl Made<'_> {
 
     fn run(&self, arguments: &[&str]) -> Result<()> {
         let mut openssl = Command::new("openssl");
-        let output = openssl.args(arguments).current_dir(self.folder).stdin(Stdio::null()).output();
+        let output = openssl.args(arguments).current_dir(self.0).stdin(Stdio::null()).output();
         let output = output.context("openssl did not start")?;
         ensure!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())

@@ -11,7 +11,7 @@ use weir_sdk::testing::http::{self, Message};
 use super::certificates::Certificates;
 use super::process::BenchProcess;
 use super::transport::Transport;
-use super::websocket;
+use super::websocket_origin;
 use crate::tools;
 use crate::workspace::{Metadata, root};
 
@@ -32,9 +32,6 @@ pub(super) struct BenchEnv {
     addresses: OriginAddresses,
     certificates: Certificates,
 }
-
-/// The name in the origin's certificate.
-pub(super) const TLS_HOST: &str = "bench.example";
 
 /// The addresses of the origin by protocol, beside the one of plain HTTP/1.1.
 struct OriginAddresses {
@@ -61,7 +58,7 @@ impl BenchEnv {
             http2: free_address()?,
             websocket: free_address()?,
         };
-        let certificates = Certificates::make(&folder.join("certificates"), TLS_HOST)?;
+        let certificates = Certificates::make(&folder.join("certificates"))?;
         let mut values = vec![
             ("FOLDER", place.display().to_string()),
             ("ORIGIN", address.to_string()),
@@ -78,7 +75,7 @@ impl BenchEnv {
         command.arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(place.join("err.log"))?);
         let origin = BenchProcess::start(command, address, &place)?;
-        websocket::start_origin(addresses.websocket)?;
+        websocket_origin::start(addresses.websocket)?;
         Ok(Self { folder, proxy, origin, addresses, certificates })
     }
 

@@ -24,6 +24,7 @@ mod scale;
 mod rows;
 mod transport;
 mod websocket;
+mod websocket_origin;
 mod certificates;
 mod idle;
 mod slow;

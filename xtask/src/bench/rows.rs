@@ -14,7 +14,7 @@ use super::idle::{self, IdleRow};
 use super::load::{self, Http2Load, Load, Sample};
 use super::process::BenchProcess;
 use super::slow;
-use super::target::BenchTarget;
+use super::target::{BenchTarget, ProxyKind};
 use super::transport::Transport;
 use super::websocket;
 use crate::progress::print;
@@ -135,7 +135,7 @@ pub(super) fn measure_shapes(env: &BenchEnv, shapes: &[Shape], rounds: usize) ->
 fn measure_shape(env: &BenchEnv, shape: Shape, rounds: usize) -> Result<Vec<ShapeRow>> {
     let mut measured = Vec::new();
     let transport = shape.transport();
-    for peer in transport.peers() {
+    for peer in ProxyKind::ALL.into_iter().filter(|peer| peer.supports(transport)) {
         let target = BenchTarget { transport, ..BenchTarget::of(peer, Chain::Empty) };
         let running = target.start(env, 1).with_context(|| target.to_string())?;
         measured.push((running, ShapeRow { shape, target, samples: Vec::new() }));

@@ -54,6 +54,11 @@ impl fmt::Display for BenchTarget {
 impl ProxyKind {
     /// All proxies, in the order in which they take turns.
     pub(super) const ALL: [Self; 4] = [Self::Weir, Self::HaProxy, Self::Nginx, Self::Envoy];
+
+    /// Returns true if it can do this: nginx speaks HTTP/2 to no origin but one of gRPC.
+    pub(super) fn supports(self, transport: Transport) -> bool {
+        !(transport == Transport::Http2 && self == Self::Nginx)
+    }
 }
 
 impl BenchTarget {
@@ -104,7 +109,8 @@ impl BenchTarget {
     ) -> Result<BenchProcess> {
         let folder = env.empty_folder(&self.folder_name())?;
         let listener = env.free_address()?;
-        let mut place = RunFolder { folder, values: self.transport.values(env), target: self };
+        let mut place = RunFolder { folder, values: self.transport.values(env.certificates()), target: self };
+        place.values.extend(env.values(self.transport));
         place.set("LISTENER", &listener.to_string());
         place.set("LISTENER_IP", &listener.ip().to_string());
         place.set("LISTENER_PORT", &listener.port().to_string());
@@ -119,9 +125,10 @@ impl BenchTarget {
             ProxyKind::Envoy => place.envoy(workers)?,
         };
         let command = place.redirect(change(command))?;
-        match self.transport.answers_http1(self.peer) {
-            true => BenchProcess::start(command, listener, &place.folder),
-            false => BenchProcess::start_listening(command, listener, &place.folder),
+        // nginx listens for one of the two protocols.
+        match self.transport.is_http2() && self.peer == ProxyKind::Nginx {
+            true => BenchProcess::start_listening(command, listener, &place.folder),
+            false => BenchProcess::start(command, listener, &place.folder),
         }
     }
 }

@@ -9,8 +9,7 @@
 //! | `Grpc` | HTTP/2 | HTTP/2, with trailers |
 //! | `WebSocket` | HTTP/1.1, then a tunnel | HTTP/1.1, then a tunnel |
 
-use super::env::{BenchEnv, TLS_HOST};
-use super::target::ProxyKind;
+use super::certificates::{Certificates, TLS_HOST};
 
 /// The protocols on both sides of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,17 +23,8 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Returns the proxies that can do it: nginx speaks HTTP/2 to no origin but one of gRPC.
-    pub(super) fn peers(self) -> Vec<ProxyKind> {
-        ProxyKind::ALL.into_iter().filter(|peer| !(self == Self::Http2 && *peer == ProxyKind::Nginx)).collect()
-    }
-
-    /// Returns true if a proxy with this configuration answers HTTP/1.1: nginx listens for one of the two.
-    pub(super) fn answers_http1(self, peer: ProxyKind) -> bool {
-        !(self.is_http2() && peer == ProxyKind::Nginx)
-    }
-
-    fn is_http2(self) -> bool {
+    /// Returns true for HTTP/2 on both sides.
+    pub(super) fn is_http2(self) -> bool {
         matches!(self, Self::Http2 | Self::Grpc)
     }
 
@@ -44,7 +34,7 @@ impl Transport {
 
     /// Returns the values that fill the configurations. They may contain `{CA}`, `{CLIENT}` (a certificate),
     /// `{CLIENT_KEY}`, and `{CLIENT_PEM}` (both in one file).
-    pub(super) fn values(self, env: &BenchEnv) -> Vec<(&'static str, String)> {
+    pub(super) fn values(self, certificates: &Certificates) -> Vec<(&'static str, String)> {
         let mut values = vec![
             ("LISTEN_OPTIONS", if self.is_http2() { " http2" } else { "" }.to_owned()),
             ("NGINX_PASS", self.nginx_pass()),
@@ -53,10 +43,9 @@ impl Transport {
             ("CLUSTER_OPTIONS", self.envoy_cluster()),
             ("PROTOCOL", if self.is_http2() { "HTTP2" } else { "HTTP" }.to_owned()),
             ("GATEWAY_TLS", self.weir_gateway().to_owned()),
-            ("POLICY", self.weir_policy(env)),
+            ("POLICY", self.weir_policy(certificates)),
         ];
-        values.extend(env.certificates().values());
-        values.extend(env.values(self));
+        values.extend(certificates.values());
         values
     }
 
@@ -124,12 +113,11 @@ impl Transport {
     }
 
     /// Returns the BackendTLSPolicy, its ConfigMap, and the Secret of the client.
-    fn weir_policy(self, env: &BenchEnv) -> String {
+    fn weir_policy(self, pem: &Certificates) -> String {
         if !self.is_tls() {
             return String::new();
         }
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let pem = env.certificates();
         let policy = format!(
             "---\napiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {{name: origin, namespace: \
              bench}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: origin}}], validation: {{hostname: \

@@ -1,8 +1,8 @@
-//! Echo over WebSockets: an origin that sends each byte back, and clients that send a message, wait for its echo, and
-//! send the next. A proxy forwards the bytes of frames as they are, so the messages are frames that are made once.
+//! Echo over WebSockets: clients that send a message, wait for its echo, and send the next. A proxy forwards the bytes of
+//! frames as they are, so the message is one frame, made once.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::load::Sample;
 use super::process::BenchProcess;
+use super::websocket_origin::read_head;
 
 /// Clients, each with a connection.
 const CLIENTS: usize = 8;
@@ -21,11 +22,9 @@ const OPENING: Duration = Duration::from_millis(200);
 /// Bound of each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The example of RFC 6455 §1.3, key and answer.
+/// The request of RFC 6455 §1.3.
 const REQUEST: &str = "GET / HTTP/1.1\r\nhost: bench\r\nx-api-key: bench-key\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const RESPONSE: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// A text message of 64 bytes, masked with zeros (RFC 6455 §5.2).
 const MESSAGE: [u8; 70] = {
@@ -34,42 +33,6 @@ const MESSAGE: [u8; 70] = {
     (frame[2], frame[3], frame[4], frame[5]) = (0, 0, 0, 0);
     frame
 };
-
-/// Starts an origin, which runs until the process ends.
-pub(super) fn start_origin(address: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(address).context("the origin of WebSockets")?;
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || drop(serve(stream)));
-        }
-    });
-    Ok(())
-}
-
-fn serve(mut stream: TcpStream) -> Result<()> {
-    stream.set_nodelay(true)?;
-    let head = read_head(&mut stream)?;
-    if !head.contains("upgrade: websocket") && !head.contains("Upgrade: websocket") {
-        return Ok(stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?);
-    }
-    stream.write_all(RESPONSE.as_bytes())?;
-    let mut buffer = [0; 4096];
-    loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => stream.write_all(&buffer[..count])?,
-        }
-    }
-}
-
-fn read_head(stream: &mut TcpStream) -> Result<String> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        ensure!(stream.read(&mut byte)? == 1, "the connection ended after {:?}", String::from_utf8_lossy(&head));
-        head.extend_from_slice(&byte);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
-}
 
 /// Sends messages for some time, and counts CPU time for each echo.
 pub(super) fn run(running: &BenchProcess, time: Duration) -> Result<Sample> {

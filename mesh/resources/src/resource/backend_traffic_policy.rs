@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use weir_model::limits::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_REQUEST_TIMEOUT};
-use weir_model::{LbPolicy, UpstreamProtocolOptions};
+use weir_model::limits::{
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_REQUEST_TIMEOUT, MAX_KEEPALIVE_PROBES, MAX_KEEPALIVE_SECONDS,
+};
+use weir_model::{LbPolicy, TcpKeepalive, UpstreamProtocolOptions};
 
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
@@ -11,7 +13,7 @@ use crate::resource::protocol_options::{check_age, check_head, check_max_request
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, is_service, renamed_service_hint, service_group};
 use crate::spec::{
     BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
-    WEIR_GROUP,
+    TcpKeepaliveSpec, WEIR_GROUP,
 };
 use crate::suggest::quoted;
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -34,6 +36,8 @@ pub(crate) struct BackendSettings {
     pub(crate) connect_timeout: Duration,
     /// The timeout of a request if the route sets none; `None` for no limit.
     pub(crate) request_timeout: Option<Duration>,
+    /// The TCP keepalive.
+    pub(crate) tcp_keepalive: TcpKeepalive,
     /// Bounds and timeouts of connections.
     pub(crate) options: UpstreamProtocolOptions,
 }
@@ -44,6 +48,7 @@ impl Default for BackendSettings {
             balancing: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: Some(DEFAULT_REQUEST_TIMEOUT),
+            tcp_keepalive: TcpKeepalive::default(),
             options: UpstreamProtocolOptions::default(),
         }
     }
@@ -55,7 +60,7 @@ pub(crate) fn check(
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<BackendTrafficPolicy> {
-    let BackendTrafficPolicySpec { target_refs, balancing, http1, timeouts } = spec;
+    let BackendTrafficPolicySpec { target_refs, balancing, http1, tcp_keepalive, timeouts } = spec;
     let services = check_targets(target_refs, &path.field("targetRefs"), errors);
     let defaults = BackendSettings::default();
     let balancing = match balancing.map(|LoadBalancerSpec { algorithm }| algorithm) {
@@ -63,6 +68,7 @@ pub(crate) fn check(
         Some(LoadBalancerAlgorithm::LeastRequest) => LbPolicy::LeastRequest,
         Some(LoadBalancerAlgorithm::Random) => LbPolicy::Random,
     };
+    let tcp_keepalive = check_keepalive(tcp_keepalive, &path.field("tcpKeepalive"), errors);
     let PolicyTimeouts { connect, request, connection_idle, connection_age } = timeouts.unwrap_or_default();
     let at = path.field("timeouts");
     let connect_timeout = match connect {
@@ -86,8 +92,41 @@ pub(crate) fn check(
         max_age,
     };
     let (connect_timeout, request_timeout) = (connect_timeout?, request_timeout?.0.or(Some(Duration::ZERO)));
-    let settings = BackendSettings { balancing, connect_timeout, request_timeout, options };
+    let settings =
+        BackendSettings { balancing, connect_timeout, request_timeout, tcp_keepalive: tcp_keepalive?, options };
     Some(BackendTrafficPolicy { services: services?, settings })
+}
+
+/// Validates a TCP keepalive. The kernel counts in whole seconds.
+fn check_keepalive(
+    spec: Option<TcpKeepaliveSpec>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<TcpKeepalive> {
+    let TcpKeepaliveSpec { idle_time, interval, probes } = spec.unwrap_or_default();
+    let default = TcpKeepalive::default();
+    let idle_seconds = check_seconds(idle_time, default.idle_seconds, &path.field("idleTime"), errors);
+    let interval_seconds = check_seconds(interval, default.interval_seconds, &path.field("interval"), errors);
+    let probes = probes.unwrap_or(default.probes);
+    if !(1..=MAX_KEEPALIVE_PROBES).contains(&probes) {
+        errors.add(&path.field("probes"), "out of bounds", format!("1 to {MAX_KEEPALIVE_PROBES}"));
+        return None;
+    }
+    Some(TcpKeepalive { idle_seconds: idle_seconds?, interval_seconds: interval_seconds?, probes })
+}
+
+/// Validates a time of whole seconds within the kernel's bounds.
+fn check_seconds(text: Option<String>, default: u32, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<u32> {
+    let Some(text) = text else { return Some(default) };
+    let time = check_positive(&text, path, errors)?;
+    let seconds = u32::try_from(time.as_secs()).ok().filter(|seconds| *seconds <= MAX_KEEPALIVE_SECONDS);
+    match seconds.filter(|_| time.subsec_nanos() == 0) {
+        Some(seconds) => Some(seconds),
+        None => {
+            errors.add(path, "no whole seconds within bounds", format!("`1s` to `{MAX_KEEPALIVE_SECONDS}s`"));
+            None
+        }
+    }
 }
 
 fn check_targets(targets: Vec<ServiceRef>, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Vec<String>> {

@@ -13,8 +13,23 @@ pub(crate) struct BackendTrafficPolicySpec {
     pub(crate) balancing: Option<LoadBalancerSpec>,
     /// Bounds of responses and connections.
     pub(crate) http1: Option<BackendHttp1Spec>,
+    /// The TCP keepalive of connections to the endpoints, also of TCPRoutes and callouts.
+    pub(crate) tcp_keepalive: Option<TcpKeepaliveSpec>,
     /// The timeouts.
     pub(crate) timeouts: Option<PolicyTimeouts>,
+}
+
+/// Probes of connections on which nothing is received. An endpoint that has vanished, and one that does not acknowledge
+/// what it was sent, is noticed after `idleTime` and `probes` times `interval`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct TcpKeepaliveSpec {
+    /// The time without a received byte until the first probe, in whole seconds. Default: `15s`.
+    pub(crate) idle_time: Option<String>,
+    /// The time from one probe to the next, in whole seconds. Default: `5s`.
+    pub(crate) interval: Option<String>,
+    /// The probes without an answer until the connection is closed. Default: 3.
+    pub(crate) probes: Option<u32>,
 }
 
 /// Bounds of responses and connections.

@@ -21,6 +21,7 @@ pub(crate) use authorization_policy::{
 };
 pub(crate) use backend_traffic_policy::{
     BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
+    TcpKeepaliveSpec,
 };
 pub(crate) use client_traffic_policy::{ClientHttp1Spec, ClientTimeouts, ClientTrafficPolicySpec, GatewayTargetRef};
 pub(crate) use config_map::ConfigMapDocument;

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prost::Message;
-use weir_model::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
+use weir_model::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS, MAX_KEEPALIVE_PROBES, MAX_KEEPALIVE_SECONDS};
 use weir_model::{
     Cluster, ClusterName, Discovery, Endpoint, GatewayDuration, LbPolicy, Rejection, ResourceId, ResourceKind,
-    UpstreamProtocol, UpstreamProtocolOptions, Weight,
+    TcpKeepalive, UpstreamProtocol, UpstreamProtocolOptions, Weight,
 };
 
 use super::decode_resource;
@@ -103,7 +103,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
         upstream_http_protocol_options, common_http_protocol_options, dns_refresh_rate, dns_jitter,
         dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups,
         dns_resolution_config, typed_dns_resolver_config, outlier_detection, upstream_bind_config, lb_subset_config,
-        common_lb_config, protocol_selection, upstream_connection_options,
+        common_lb_config, protocol_selection,
         close_connections_on_host_health_failure, ignore_health_on_host_removal, filters, load_balancing_policy,
         lrs_server, lrs_report_endpoint_metrics, upstream_config, preconnect_policy,
         connection_pool_per_downstream_connection, queuing_policies, lb_config);
@@ -128,11 +128,37 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
             None => DEFAULT_CONNECT_TIMEOUT,
         },
         request_timeout,
+        tcp_keepalive: tcp_keepalive(upstream_connection_options, &cursor.field("upstream_connection_options"))?,
         options,
         tls: super::upstream_tls::upstream(transport_socket, protocol, &cursor.field("transport_socket")),
         metadata: texts,
     };
     Some(DecodedCluster { cluster, endpoint_source })
+}
+
+/// Decodes the options of connections. What is absent has the proxy's default.
+fn tcp_keepalive(options: Option<pb::UpstreamConnectionOptions>, cursor: &FieldCursor<'_>) -> Option<TcpKeepalive> {
+    let pb::UpstreamConnectionOptions {
+        tcp_keepalive,
+        set_local_interface_name_on_upstream_connections,
+        happy_eyeballs_config,
+    } = options.unwrap_or_default();
+    unsupported!(cursor; set_local_interface_name_on_upstream_connections, happy_eyeballs_config);
+    let default = TcpKeepalive::default();
+    let Some(core::TcpKeepalive { keepalive_probes, keepalive_time, keepalive_interval }) = tcp_keepalive else {
+        return Some(default);
+    };
+    let cursor = cursor.field("tcp_keepalive");
+    let number = |value: Option<protobuf::UInt32Value>, default: u32, most: u32, name: &str| match value {
+        None => Some(default),
+        Some(protobuf::UInt32Value { value }) if (1..=most).contains(&value) => Some(value),
+        Some(_) => cursor.field(name).reject_value("is out of bounds", &format!("1 to {most}")),
+    };
+    // All of them before the first `?`: every rejection is reported.
+    let idle = number(keepalive_time, default.idle_seconds, MAX_KEEPALIVE_SECONDS, "keepalive_time");
+    let interval = number(keepalive_interval, default.interval_seconds, MAX_KEEPALIVE_SECONDS, "keepalive_interval");
+    let probes = number(keepalive_probes, default.probes, MAX_KEEPALIVE_PROBES, "keepalive_probes");
+    Some(TcpKeepalive { idle_seconds: idle?, interval_seconds: interval?, probes: probes? })
 }
 
 /// The fields of a cluster that locate its endpoints.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use weir_model::{Cluster, Discovery, Endpoint, GatewayDuration, LbPolicy, UpstreamProtocol};
+use weir_model::{Cluster, Discovery, Endpoint, GatewayDuration, LbPolicy, TcpKeepalive, UpstreamProtocol};
 
 use super::metadata::{metadata, text, with_texts};
 use super::{ads_config_source, duration, socket_address, uint32_value};
@@ -37,6 +37,7 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
         eds_cluster_config: eds,
         connect_timeout: Some(duration(cluster.connect_timeout)),
         lb_policy: balancing as i32,
+        upstream_connection_options: Some(connection_options(cluster.tcp_keepalive)),
         load_assignment: inline,
         typed_extension_protocol_options: HashMap::from([(PROTOCOL_OPTIONS.to_owned(), options)]),
         metadata: with_texts(
@@ -49,6 +50,18 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
         transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, client_type)),
         cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(kind as i32)),
         ..pb::Cluster::default()
+    }
+}
+
+fn connection_options(keepalive: TcpKeepalive) -> pb::UpstreamConnectionOptions {
+    let TcpKeepalive { idle_seconds, interval_seconds, probes } = keepalive;
+    pb::UpstreamConnectionOptions {
+        tcp_keepalive: Some(core::TcpKeepalive {
+            keepalive_probes: Some(uint32_value(probes)),
+            keepalive_time: Some(uint32_value(idle_seconds)),
+            keepalive_interval: Some(uint32_value(interval_seconds)),
+        }),
+        ..pb::UpstreamConnectionOptions::default()
     }
 }
 
