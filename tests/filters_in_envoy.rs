@@ -4,10 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use harness::{Body, Client, ClientResponse, Codec, Envoy, Filter, Module, Origin, Proxy, Resources, empty, full};
+use harness::{
+    Body, Client, ClientResponse, Codec, Envoy, Filter, Module, Origin, Proxy, RawConnection, Resources, empty, full,
+    wait_until,
+};
 use http::{Request, Response};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// Headers that a filter may set on a response.
 const RESPONSE_HEADERS: [&str; 6] =
@@ -129,6 +134,71 @@ async fn rate_limit() {
 }
 
 #[tokio::test]
+async fn fault() {
+    let config = json!({
+        "match": {"methods": ["GET"]},
+        "delay": {"fixedDelay": "400ms", "percentage": 100, "header": "x-fault-delay"},
+        "abort": {"percentage": 100, "header": "x-fault-status"},
+    });
+    let rows: [Row<'_>; 7] = [
+        ("GET", "/", &[]),
+        ("GET", "/", &[("x-fault-status", "404")]),
+        ("GET", "/", &[("x-fault-status", "999")]),
+        ("GET", "/", &[("x-fault-delay", "50ms")]),
+        ("GET", "/", &[("x-fault-delay", "50"), ("x-fault-status", "503")]),
+        ("GET", "/", &[("x-fault-delay", "never")]),
+        ("POST", "/", &[("x-fault-status", "404")]),
+    ];
+    assert_eq!(compare("fault", &config, &rows).await, [200, 404, 200, 200, 503, 200, 200]);
+}
+
+#[tokio::test]
+async fn fault_holds_requests_back_in_envoy() {
+    let config = json!({
+        "delay": {"fixedDelay": "1h", "percentage": 100, "header": "x-fault-delay"},
+        "abort": {"httpStatus": 503, "grpcStatus": "RESOURCE_EXHAUSTED", "percentage": 0},
+        "maxActiveFaults": 3,
+    });
+    let origin = Origin::echo(Codec::Http1).await;
+    let envoy = Envoy::start(&[("fault", config)], origin.address()).await;
+    let active = async |count: u32| {
+        let line = format!("wasmcustom.fault_active: {count}\n");
+        let reached = async || envoy.page("/stats?filter=fault_active").await.contains(&line).then_some(());
+        wait_until(&format!("{count} active delays\n{}", envoy.log()), reached).await;
+    };
+    // Uploads that are delayed at the same time, each for its own time.
+    let upload = async |delay_ms: u32| {
+        let mut client = Client::http1(envoy.address()).await;
+        let request = Request::post("/").header("x-fault-delay", delay_ms.to_string());
+        let sent = Instant::now();
+        let response = client.send(request.body(full(vec![b'x'; 100_000])).unwrap()).await;
+        assert_eq!((response.status, response.body.len()), (200, 100_000), "{}", envoy.log());
+        assert!(sent.elapsed() >= Duration::from_millis(delay_ms.into()), "{delay_ms} ms: {:?}", sent.elapsed());
+    };
+    tokio::join!(upload(1_500), upload(700), upload(1_100), active(3));
+    active(0).await;
+    // Requests that end before their delays.
+    for _ in 0..4 {
+        let mut wire = RawConnection::connect(envoy.address()).await;
+        wire.send("GET / HTTP/1.1\r\nhost: a\r\nx-fault-delay: 1h\r\n\r\n").await;
+        active(1).await;
+        wire.reset();
+        active(0).await;
+    }
+    assert_eq!(origin.count(), 3);
+
+    let abort = json!({"httpStatus": 503, "grpcStatus": "RESOURCE_EXHAUSTED", "percentage": 100});
+    let delay = json!({"fixedDelay": "50ms", "percentage": 100});
+    let envoy = Envoy::start(&[("fault", json!({"delay": delay, "abort": abort}))], origin.address()).await;
+    let mut client = Client::http1(envoy.address()).await;
+    let grpc = Request::post("/").header("content-type", "application/grpc").body(full("message")).unwrap();
+    let response = client.send(grpc).await;
+    assert_eq!((response.status, response.header("grpc-status")), (200, Some("8")), "{}", envoy.log());
+    assert_eq!(Client::http1(envoy.address()).await.get("/").await.status, 503);
+    assert_eq!(origin.count(), 3);
+}
+
+#[tokio::test]
 async fn telemetry() {
     let config = json!({"metrics": {}, "tracing": {"sampleRatio": 1.0}});
     let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -148,7 +218,7 @@ async fn telemetry() {
     let origin = echo().await;
     let envoy = Envoy::start(&[("telemetry", config)], origin.address()).await;
     Client::http1(envoy.address()).await.get("/").await;
-    harness::wait_until("the filter's metric in Envoy", async || {
+    wait_until("the filter's metric in Envoy", async || {
         envoy.page("/stats?filter=requests_total").await.contains("2xx").then_some(())
     })
     .await;

@@ -21,6 +21,8 @@ mod filters; // Filters that edit requests and responses.
 mod filter_pause; // Filters that pause a stream.
 #[path = "conformance/probe_script.rs"]
 mod probe_script; // The script and log of the probe.
+mod faults; // The fault filter: delays and aborts.
+mod pause_for; // Pauses for a time, by filters of the SDK.
 mod filter_calls; // Hostcalls that modules of other makers make.
 mod filter_failures; // Filters that fail.
 mod isolation; // One VM per request, VM recycling, limits of filters.

@@ -2,38 +2,44 @@
 //!
 //! ```text
 //!  host ─► proxy_wasm ─► PluginContext<F>   configuration, ticks; creates stream contexts
-//!                     └► StreamContext<F>   one F; actions, local replies, calls in flight
+//!                     └► StreamContext<F>   owns a Stream<F>, which has one F
 //! ```
 //!
 //! The macro in `crate::register` is the only caller.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action as WasmAction, BufferType, ContextType, LogLevel, MapType};
 
 use crate::body::Body;
-use crate::callout::{self, CallResponse, Callback};
+use crate::callout;
 use crate::config;
 use crate::filter::{Action, HttpFilter, StreamEnd};
 use crate::headers::{Headers, RequestHeaders, ResponseHeaders};
-use crate::reply::Reply;
+use crate::pauses::PausedStreams;
+use crate::stream::{SharedStream, Stream};
+use crate::timer::Direction;
 
 /// Registers `F` as the filter of this module. Called once, at the start of the VM.
 pub fn start<F: HttpFilter>() {
     proxy_wasm::set_log_level(LogLevel::Info); // Also sets the panic hook, which logs the text of a panic.
-    proxy_wasm::set_root_context(|_id| Box::new(PluginContext::<F> { config: None }));
+    proxy_wasm::set_root_context(|_id| Box::new(PluginContext::<F> { config: None, paused: Rc::default() }));
 }
 
-/// The plugin context. One per VM.
+/// The plugin context. One for each configuration in a VM.
 struct PluginContext<F: HttpFilter> {
     /// `None` until the first configuration is accepted.
     config: Option<Rc<F::Config>>,
+    paused: Rc<PausedStreams>,
 }
 
-impl<F: HttpFilter> Context for PluginContext<F> {}
+impl<F: HttpFilter> Context for PluginContext<F> {
+    fn on_http_call_response(&mut self, token: u32, _headers: usize, body_len: usize, _trailers: usize) {
+        self.paused.on_call_response(token, body_len);
+    }
+}
 
 impl<F: HttpFilter> RootContext for PluginContext<F> {
     fn on_configure(&mut self, len: usize) -> bool {
@@ -43,9 +49,7 @@ impl<F: HttpFilter> RootContext for PluginContext<F> {
         let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, len).ok().flatten().unwrap_or_default();
         match config::parse::<F::Config>(&json) {
             Ok(config) => {
-                if let Some(period) = F::tick_period(&config) {
-                    start_ticking(period);
-                }
+                self.paused.set_own_period(F::tick_period(&config));
                 self.config = Some(Rc::new(config));
                 true
             }
@@ -59,9 +63,13 @@ impl<F: HttpFilter> RootContext for PluginContext<F> {
     }
 
     fn on_tick(&mut self) {
-        if let Some(config) = &self.config {
-            F::on_tick(config);
-        }
+        self.paused.on_tick(&|| {
+            if let Some(config) = &self.config {
+                F::on_tick(config);
+            }
+            // A call of a tick has no stream, so its response has no filter to go to.
+            drop(callout::take_pending());
+        });
     }
 
     /// Logs a stream for which the host creates no context: the filter is an access logger (`phase: Log`; Envoy's
@@ -72,9 +80,9 @@ impl<F: HttpFilter> RootContext for PluginContext<F> {
         }
     }
 
-    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let filter = self.config.as_ref().map(F::new);
-        Some(Box::new(StreamContext { filter, calls: Vec::new() }))
+        Some(Box::new(StreamContext { stream: Stream::new(id, filter, &self.paused) }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -86,81 +94,20 @@ fn stream_end() -> StreamEnd {
     StreamEnd { request: RequestHeaders::new(true), response: ResponseHeaders::new(true) }
 }
 
-fn start_ticking(period: Duration) {
-    let at_least_a_millisecond = period.max(Duration::from_millis(1)); // Zero would stop the timer.
-    if let Err(status) = hostcalls::set_tick_period(at_least_a_millisecond) {
-        log::error!("ticks were not started: {status:?}");
-    }
-}
-
-/// The direction of a message.
-#[derive(Debug, Clone, Copy)]
-enum Direction {
-    Request,
-    Response,
-}
-
-/// A call that awaits its response.
-struct InFlightCall<F> {
-    token: u32,
-    sent_in: Direction,
-    callback: Callback<F>,
-}
-
 /// The stream context. One per stream.
 struct StreamContext<F: HttpFilter> {
-    /// `None` when the host starts a stream before the configuration is accepted.
-    filter: Option<F>,
-    calls: Vec<InFlightCall<F>>,
+    stream: Rc<SharedStream<F>>,
 }
 
 impl<F: HttpFilter> StreamContext<F> {
-    fn run(&mut self, direction: Direction, callback: impl FnOnce(&mut F) -> Action) -> WasmAction {
-        let action = match &mut self.filter {
-            Some(filter) => callback(filter),
-            None => Reply::new(503).details("filter_not_configured").into(),
-        };
-        self.store_sent_calls(direction);
-        match action {
-            Action::Continue => WasmAction::Continue,
-            Action::Pause => WasmAction::Pause,
-            Action::Reply(reply) => {
-                reply.send();
-                WasmAction::Pause
-            }
-        }
-    }
-
-    fn store_sent_calls(&mut self, sent_in: Direction) {
-        for pending in callout::take_pending() {
-            let token = pending.token;
-            match pending.callback.downcast::<Callback<F>>() {
-                Ok(callback) => self.calls.push(InFlightCall { token, sent_in, callback: *callback }),
-                Err(_) => log::error!("the callback of a call expects another filter type; its response is dropped"),
-            }
-        }
+    fn run(&self, direction: Direction, callback: impl FnOnce(&mut F) -> Action) -> WasmAction {
+        self.stream.borrow_mut().run(direction, callback)
     }
 }
 
 impl<F: HttpFilter> Context for StreamContext<F> {
     fn on_http_call_response(&mut self, token: u32, _headers: usize, body_len: usize, _trailers: usize) {
-        let Some(index) = self.calls.iter().position(|call| call.token == token) else { return };
-        let call = self.calls.swap_remove(index);
-        let direction = call.sent_in;
-        let callback = |filter: &mut F| (call.callback)(filter, &mut CallResponse::new(body_len));
-        if self.run(direction, callback) == WasmAction::Continue {
-            resume(direction);
-        }
-    }
-}
-
-fn resume(direction: Direction) {
-    let result = match direction {
-        Direction::Request => hostcalls::resume_http_request(),
-        Direction::Response => hostcalls::resume_http_response(),
-    };
-    if let Err(status) = result {
-        log::error!("the {direction:?} was not resumed: {status:?}");
+        self.stream.borrow_mut().on_call_response(token, body_len);
     }
 }
 
@@ -194,7 +141,7 @@ impl<F: HttpFilter> HttpContext for StreamContext<F> {
     }
 
     fn on_log(&mut self) {
-        if let Some(filter) = &mut self.filter {
+        if let Some(filter) = self.stream.borrow_mut().filter() {
             filter.on_log(&stream_end());
         }
     }

@@ -20,6 +20,18 @@ pub enum Action {
     /// Pauses the message. In a body callback the host buffers the bytes, and the next call sees all of them.
     /// The callback of an [`HttpCall`](crate::HttpCall) that was sent here resumes it with [`Action::Continue`].
     Pause,
+    /// Pauses the message for at least this time, then calls [`HttpFilter::on_pause_end`], which continues it by
+    /// default. The host decides how much later, usually some milliseconds.
+    ///
+    /// While the message waits, its other callbacks are made as the host makes them: a pause in the headers usually
+    /// holds back body and trailers as well. Their [`Action::Continue`] leaves the message paused until that time, and
+    /// their [`Action::Pause`] leaves it paused after that time, until a callout resumes it. A body that was paused in
+    /// this way is passed to the next call again, with what has arrived since. A second `PauseFor` moves the end of the
+    /// pause, to the later of the two times. A local reply ends it.
+    ///
+    /// The number of streams that wait is limited only by that of the host. The end of a stream ends its wait. A module
+    /// that lists its callbacks (`[package.metadata.weir]`) must list `proxy_on_tick`.
+    PauseFor(Duration),
     /// Sends this local reply to the downstream. The upstream does not receive the request.
     Reply(Box<Reply>),
 }
@@ -66,6 +78,12 @@ pub trait HttpFilter: Sized + 'static {
 
     /// Called with the response trailers, if there are any.
     fn on_response_trailers(&mut self, _trailers: &mut Headers) -> Action {
+        Action::Continue
+    }
+
+    /// Called when the time of [`Action::PauseFor`] has passed; continues the message by default. It is not called if
+    /// the filter has returned [`Action::Pause`] for the message meanwhile, or if the stream has ended.
+    fn on_pause_end(&mut self) -> Action {
         Action::Continue
     }
 

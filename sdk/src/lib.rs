@@ -47,8 +47,8 @@
 //!  on_log ◄─ on_response_trailers? ◄─ on_response_body* ◄─ on_response_headers
 //! ```
 //!
-//! Each callback returns an [`Action`]: continue, pause (the host buffers the message until a callout resumes it), or a
-//! [`Reply`] that is sent instead. This crate never panics on the content of a request.
+//! Each callback returns an [`Action`]: continue, pause (the host buffers the message until a callout resumes it), pause
+//! for a time, or a [`Reply`] that is sent instead. This crate never panics on the content of a request.
 //!
 //! The crate is a layer on [`proxy_wasm`], so a module runs in every Proxy-Wasm host, including Envoy. The module
 //! `testing` (not on wasm32) runs the compiled filter in `weir-proxy` from `cargo test`.
@@ -58,6 +58,10 @@ pub mod register;
 #[doc(hidden)]
 pub mod dispatch;
 
+mod stream;
+mod pauses;
+mod timer;
+
 pub mod callout;
 pub mod filter;
 
@@ -65,6 +69,7 @@ pub mod body;
 pub mod headers;
 pub mod reply;
 
+pub mod random;
 pub mod clock;
 pub mod matching;
 pub mod path;
@@ -75,6 +80,7 @@ pub mod property;
 pub mod shared;
 
 mod raw;
+mod wasi;
 pub mod memory;
 
 pub mod error;

@@ -13,12 +13,14 @@ pub struct Reply {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     details: String,
+    /// `None` leaves the gRPC status to the host, which derives it from the status.
+    grpc_status: Option<i32>,
 }
 
 impl Reply {
     /// Creates an empty reply with this status (200 to 599).
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), details: String::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), details: String::new(), grpc_status: None }
     }
 
     /// Adds a header.
@@ -39,6 +41,14 @@ impl Reply {
         self.header("content-type", content_type)
     }
 
+    /// Sets the gRPC status (0 to 16, like 14 for `UNAVAILABLE`) of the reply to a gRPC request; the body becomes its
+    /// `grpc-message`. The reply to any other request has the HTTP status and no gRPC status. Without this, and for a
+    /// number out of that range, the host derives the gRPC status from the HTTP status.
+    pub fn grpc_status(mut self, status: i32) -> Self {
+        self.grpc_status = (0..=16).contains(&status).then_some(status);
+        self
+    }
+
     /// Sets the reason, one `snake_case` word. The access log shows it (`details`).
     pub fn details(mut self, details: &str) -> Self {
         details.clone_into(&mut self.details);
@@ -53,6 +63,11 @@ impl Reply {
     /// Returns the body as text, for tests.
     pub fn body_text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Returns the gRPC status that [`Reply::grpc_status`] has set, for tests.
+    pub fn grpc_status_code(&self) -> Option<i32> {
+        self.grpc_status
     }
 
     /// Returns the details, for tests.
@@ -113,7 +128,7 @@ mod hostcall {
         ) -> u32;
     }
 
-    /// Leaves the gRPC status to the host, which derives it for gRPC requests.
+    /// Stands for no gRPC status.
     const NO_GRPC_STATUS: i32 = -1;
 
     pub(super) fn send(reply: &super::Reply, headers: &[u8]) -> u32 {
@@ -127,7 +142,7 @@ mod hostcall {
                 reply.body.len(),
                 headers.as_ptr(),
                 headers.len(),
-                NO_GRPC_STATUS,
+                reply.grpc_status.unwrap_or(NO_GRPC_STATUS),
             )
         }
     }
@@ -143,7 +158,7 @@ mod hostcall {
 
 #[cfg(test)]
 mod tests {
-    use super::encode_pairs;
+    use super::{Reply, encode_pairs};
 
     #[test]
     fn encode_pairs_writes_count_sizes_and_terminated_texts() {
@@ -151,5 +166,12 @@ mod tests {
         let wire = encode_pairs(&pairs);
         assert_eq!(wire, b"\x02\0\0\0\x01\0\0\0\x02\0\0\0\x01\0\0\0\0\0\0\0a\0bc\0d\0\0");
         assert_eq!(encode_pairs(&[]), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn grpc_status_out_of_range_is_ignored() {
+        for (status, expected) in [(0, Some(0)), (16, Some(16)), (17, None), (-1, None), (i32::MIN, None)] {
+            assert_eq!(Reply::new(503).grpc_status(status).grpc_status_code(), expected, "{status}");
+        }
     }
 }

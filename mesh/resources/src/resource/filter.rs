@@ -22,7 +22,7 @@ use crate::syntax;
 use crate::yaml::{FieldErrors, FieldPathRef};
 
 /// The modules shipped with the proxy.
-pub const BUILTIN_MODULES: [&str; 4] = ["auth", "rate-limit", "routing", "telemetry"];
+pub const BUILTIN_MODULES: [&str; 5] = ["auth", "fault", "rate-limit", "routing", "telemetry"];
 
 /// A validated Filter.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use weir_host_abi::Exports;
 use weir_model::{PluginLimits, PluginRole};
 
@@ -43,12 +44,30 @@ pub(crate) struct PluginInstance {
 }
 
 /// The timer of a plugin, as `tasks` knows it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct TimerState {
     /// Generation of the last timer that was reported; `None` if none was since the VM started.
     pub(crate) generation: Cell<Option<u64>>,
     /// True while a notification of a change waits.
     pub(crate) is_change_queued: Cell<bool>,
+    /// The task of the timer that runs.
+    task: Cell<Option<AbortHandle>>,
+}
+
+impl TimerState {
+    /// Replaces the task of the timer, and ends the previous one: its period may be long, and a guest may set another
+    /// one in each call.
+    pub(crate) fn replace_task(&self, task: Option<AbortHandle>) {
+        if let Some(previous) = self.task.replace(task) {
+            previous.abort();
+        }
+    }
+
+    /// Ends the timer with its VM.
+    pub(super) fn stop(&self) {
+        self.generation.set(None);
+        self.replace_task(None);
+    }
 }
 
 impl PluginInstance {
@@ -88,5 +107,31 @@ impl PluginInstance {
     /// Returns whether the module exports a callback for the end of a stream.
     pub(crate) const fn wants_stream_end(&self) -> bool {
         self.exports.log() || self.exports.done() || self.exports.delete()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::TimerState;
+    use crate::task;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn plugin_has_at_most_one_timer_task() {
+        let check = async {
+            let timer = TimerState::default();
+            let start = || task::spawn_local("timer", pending()).abort_handle();
+            let tasks = [start(), start()];
+            for task in &tasks {
+                timer.replace_task(Some(task.clone()));
+            }
+            tokio::task::yield_now().await;
+            assert_eq!(tasks.each_ref().map(tokio::task::AbortHandle::is_finished), [true, false]);
+            timer.stop();
+            tokio::task::yield_now().await;
+            assert!(tasks[1].is_finished());
+        };
+        tokio::task::LocalSet::new().run_until(check).await;
     }
 }

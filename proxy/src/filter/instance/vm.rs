@@ -173,7 +173,7 @@ impl VmInstance {
         let before = self.state.replace(next);
         for plugin in &self.plugins {
             plugin.callouts.abandon_all();
-            plugin.timer.generation.set(None);
+            plugin.timer.stop();
             if plugin.lifecycle.phase() == PluginPhase::ShuttingDown {
                 plugin.done.notify_one(); // A shutdown does not wait for a VM that is gone.
             }

@@ -58,9 +58,8 @@ fn dispatch(effect: Effect, upstreams: &Rc<Upstreams>) {
         }
         Effect::TimerChanged(plugin) => {
             plugin.timer.is_change_queued.set(false);
-            if let Some(timer) = timer::running_timer(&plugin) {
-                task::spawn_local("filter-timer", timer::run(timer));
-            }
+            let start = |timer| task::spawn_local("filter-timer", timer::run(timer)).abort_handle();
+            plugin.timer.replace_task(timer::running_timer(&plugin).map(start));
         }
         Effect::QueueRegistered(plugin) => {
             task::spawn_local("filter-queues", queue_ready::run(&plugin));

@@ -1,5 +1,5 @@
 //! Timer of a plugin on one worker (`proxy_set_tick_period_milliseconds`): one task while a period is set. Missed
-//! ticks are skipped, and the task ends with the VM.
+//! ticks are skipped. The task ends with the VM, or when the guest sets another period.
 
 use std::rc::{Rc, Weak};
 use std::time::Duration;
