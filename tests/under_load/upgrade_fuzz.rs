@@ -213,6 +213,17 @@ async fn over_http2(sender: &h2::client::SendRequest<Bytes>, name: &str) -> Opti
     is_switched.then_some(received)
 }
 
+/// Opens a connection of HTTP/2 whose settings have arrived: they allow extended CONNECT.
+async fn connect_http2(address: SocketAddr, tasks: &mut JoinSet<()>) -> h2::client::SendRequest<Bytes> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+    tasks.spawn(async { drop(connection.await) });
+    let first = Request::get("http://a/settings").body(()).unwrap();
+    let (response, _) = sender.clone().ready().await.unwrap().send_request(first, true).unwrap();
+    response.await.unwrap();
+    sender
+}
+
 async fn run_client(address: SocketAddr, run: Arc<Run>, budget: Arc<Budget>, seed: u64) {
     let mut http2: Option<h2::client::SendRequest<Bytes>> = None;
     let mut tasks = JoinSet::new();
@@ -229,14 +240,7 @@ async fn run_client(address: SocketAddr, run: Arc<Run>, budget: Arc<Budget>, see
                 false => run.over_http1(address, &name).await,
                 true => {
                     if http2.as_ref().is_none_or(|sender| sender.current_max_send_streams() == 0) {
-                        let socket = TcpStream::connect(address).await.unwrap();
-                        let (sender, connection) = h2::client::handshake(socket).await.unwrap();
-                        tasks.spawn(async { drop(connection.await) });
-                        // The settings allow extended CONNECT.
-                        let first = Request::get("http://a/settings").body(()).unwrap();
-                        let first = sender.clone().ready().await.unwrap().send_request(first, true).unwrap().0;
-                        first.await.unwrap();
-                        http2 = Some(sender);
+                        http2 = Some(connect_http2(address, &mut tasks).await);
                     }
                     let tunneled = over_http2(http2.as_ref().unwrap(), &name).await;
                     if http2.as_ref().unwrap().clone().ready().await.is_err() {
