@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use harness::{
-    Authority, CertificateRequest, Client, Filter, Issued, Nginx, Origin, Proxy, RawConnection, Resources, own_address,
-    wait_until,
+    Authority, CertificateRequest, Client, Filter, Issued, Nginx, Origin, Proxy, RawConnection, RawOrigin, Resources,
+    own_address, wait_until,
 };
 use http::{HeaderValue, Request};
 use serde_json::{Value, json};
@@ -259,6 +259,37 @@ async fn server_selects_the_protocol_by_alpn() {
             assert!(response.text().starts_with(version), "{}", response.text());
         }
         nginx.stop().await;
+    }
+}
+
+/// nginx with HTTP/2 switches protocols in HTTP/1.1 only, as most servers do.
+#[tokio::test]
+async fn upgrade_uses_http1_where_the_server_selects_http2() {
+    let (ca, address) = (Authority::new("ca"), own_address());
+    let origin = RawOrigin::start(|mut wire| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+        let message = wire.exactly(4).await;
+        wire.send(message).await;
+    })
+    .await;
+    let forward = format!(
+        "location /chat {{ proxy_pass http://{}; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+         proxy_set_header Connection upgrade; }}",
+        origin.address()
+    );
+    let configuration = server(address, &ca.for_host(HOST), &forward).replace(" ssl;", " ssl http2;");
+    let _nginx = Nginx::start(&configuration, &[address]).await;
+    let all = Resources::new().service_without_protocol("origin", &[address]).route_everything();
+    let proxy = Proxy::start(&all.yaml(&ca.config_map("ca")).yaml(&policy("origin", HOST, ""))).await;
+    for _ in 0..2 {
+        assert!(proxy.get("/").await.text().starts_with("HTTP/2.0 "));
+        let mut wire = RawConnection::connect(proxy.address().await).await;
+        wire.send("GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+        let head = wire.head().await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        wire.send("ping").await;
+        assert_eq!(wire.exactly(4).await, b"ping");
     }
 }
 

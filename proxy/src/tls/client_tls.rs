@@ -26,9 +26,15 @@ pub(crate) struct WorkerClientTls {
 }
 
 struct AlpnConfigs {
+    /// With all protocols of HTTP connections.
     http: Arc<ClientConfig>,
+    /// With HTTP/1.1 alone.
+    http1: Arc<ClientConfig>,
     raw: Arc<ClientConfig>,
 }
+
+/// The ALPN protocol of HTTP/1.1 (RFC 7301 §6).
+const HTTP1: &[u8] = b"http/1.1";
 
 impl ClientTls {
     /// Builds the settings. `certificate` is the client certificate.
@@ -48,12 +54,16 @@ impl ClientTls {
     /// Returns the settings of one worker. `protocols` are the ALPN protocols of HTTP connections, the preferred one first.
     pub(crate) fn for_worker(&self, protocols: &[&[u8]]) -> WorkerClientTls {
         let configs = self.config.as_ref().map_err(String::clone).map(|config| {
-            let mut raw = config.clone();
-            raw.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
-            let mut http = config.clone();
-            http.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
-            http.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-            AlpnConfigs { http: Arc::new(http), raw: Arc::new(raw) }
+            let with = |protocols: &[&[u8]]| {
+                let mut config = config.clone();
+                config.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
+                config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+                Arc::new(config)
+            };
+            let http = with(protocols);
+            // Requests that switch protocols, where the server selects the protocol of the others.
+            let http1 = if protocols.len() > 1 { with(&[HTTP1]) } else { Arc::clone(&http) };
+            AlpnConfigs { http, http1, raw: with(&[]) }
         });
         // A text that is no DNS name is not sent, as in Envoy for an address.
         let server_name = self.sni.as_ref().and_then(|sni| ServerName::try_from(sni.to_string()).ok());
@@ -68,7 +78,11 @@ impl WorkerClientTls {
     /// The reason for which no connection can be opened.
     pub(super) fn config(&self, protocol: &[u8]) -> Result<Arc<ClientConfig>, &str> {
         let configs = self.configs.as_ref().map_err(String::as_str)?;
-        Ok(Arc::clone(if protocol.is_empty() { &configs.raw } else { &configs.http }))
+        Ok(Arc::clone(match protocol {
+            b"" => &configs.raw,
+            HTTP1 => &configs.http1,
+            _ => &configs.http,
+        }))
     }
 
     /// Returns the server name: that of the settings, or the address, which is not sent.

@@ -84,7 +84,11 @@ pub(super) async fn attempt(
     };
     let mut lease = Lease::new(pool);
     retry.begin_attempt(lease.endpoint());
-    match lease.pool.check_out(retry.reuse()).await {
+    let checked_out = match lease.pool.selects_protocol() && retry.switches_protocol() {
+        true => lease.pool.check_out_for_upgrade().await,
+        false => lease.pool.check_out(retry.reuse()).await,
+    };
+    match checked_out {
         Ok(connection) => match send_request(&mut lease, connection, retry).await {
             Ok(response) => Ok((response, lease)),
             Err(AttemptError { error, decision }) => Err(AttemptError::new(&lease, error, decision)),

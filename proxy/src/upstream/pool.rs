@@ -161,6 +161,24 @@ impl Pool {
         }
     }
 
+    /// Returns true if the endpoint selects the protocol.
+    pub(super) fn selects_protocol(&self) -> bool {
+        self.protocol == UpstreamProtocol::Auto
+    }
+
+    /// Returns a new HTTP/1.1 connection, whatever the endpoint would select: many servers with HTTP/2 switch protocols
+    /// in HTTP/1.1 only (RFC 8441 §3).
+    pub(super) async fn check_out_for_upgrade(&self) -> Result<PooledConnection, ProxyError> {
+        let open = self.start_connect()?;
+        match Box::pin(self.connect(UpstreamProtocol::Http1, open)).await? {
+            OpenConnection::Http1(opened) => {
+                let connection = Http1Connection::new(opened, &self.bounds.options, self.clock.now());
+                Ok(PooledConnection::Http1 { connection, reused: false })
+            }
+            OpenConnection::Http2(_) => Err(ProxyError::UpstreamProtocol("it selected a protocol not offered".into())),
+        }
+    }
+
     /// Returns an idle or a new HTTP/1.1 connection; `None` if the endpoint has selected HTTP/2 for the new one.
     async fn check_out_exclusive(&self, reuse: &ReusePolicy) -> Result<Option<PooledConnection>, ProxyError> {
         if matches!(reuse, ReusePolicy::Allowed)
@@ -170,7 +188,7 @@ impl Pool {
         }
         let open = self.start_connect()?;
         // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
-        let opened = Box::pin(self.connect(open)).await?;
+        let opened = Box::pin(self.connect(self.protocol, open)).await?;
         Ok(self.add(opened)?.map(|connection| PooledConnection::Http1 { connection, reused: false }))
     }
 
@@ -191,8 +209,12 @@ impl Pool {
     }
 
     /// Opens a connection for HTTP.
-    async fn connect(&self, open: OpenConnectionGuard) -> Result<OpenConnection, ProxyError> {
-        let opened = connect::http(self.connect_target(), self.protocol, open).await;
+    async fn connect(
+        &self,
+        protocol: UpstreamProtocol,
+        open: OpenConnectionGuard,
+    ) -> Result<OpenConnection, ProxyError> {
+        let opened = connect::http(self.connect_target(), protocol, open).await;
         opened.inspect_err(|error| self.counters.count_connect_failure(error))
     }
 
@@ -282,7 +304,7 @@ impl Pool {
         *self.opening.borrow_mut() = Some(opening.clone());
         let pool = Rc::clone(self);
         drop(task::spawn_local("upstream_connect", async move {
-            let opened = pool.connect(open).await;
+            let opened = pool.connect(pool.protocol, open).await;
             *pool.opening.borrow_mut() = None;
             let failure = match opened.and_then(|opened| pool.add(opened)) {
                 Ok(Some(connection)) => {

@@ -18,6 +18,7 @@ use http::Request;
 use super::http2::Http2Connection;
 use super::pool::ReusePolicy;
 use super::replay::{ReplayableRequest, is_replayable};
+use super::tunnel::Tunnel;
 use crate::body::Body;
 use crate::incoming::InformationalSink;
 use crate::limits::MAX_ATTEMPTS;
@@ -90,6 +91,11 @@ impl RetryState {
     /// Takes the request of an attempt.
     pub(super) fn take_request(&mut self) -> Request<Body> {
         self.request.take().expect("`RetryState::prepare_retry` begins an attempt only with a request")
+    }
+
+    /// Returns true if the request switches to another protocol.
+    pub(super) fn switches_protocol(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.extensions().get::<Tunnel>().is_some())
     }
 
     /// Returns a copy of the request, if the connection has served before and the request may be replayed.

@@ -122,7 +122,8 @@ fn introduction(kind: Kind) -> String {
              the callouts of filters. Of two policies for one port, the one with `sectionName` applies, then the older \
              one, then the first by name; `weir-proxy validate` and the log name the other one. A connection to a server \
              whose certificate is not accepted fails, with status 503. A port without `protocol` and \
-             `appProtocol` has HTTP/2 if the server selects it by ALPN, otherwise HTTP/1.1; TCPRoutes have no ALPN. A Service with `identity` has the TLS of the mesh \
+             `appProtocol` has HTTP/2 if the server selects it by ALPN, otherwise HTTP/1.1, and HTTP/1.1 for \
+             upgrades; TCPRoutes have no ALPN. A Service with `identity` has the TLS of the mesh \
              and can have no policy. The client certificate is that of the Gateway whose routes lead to the Service \
              (`tls.backend.clientCertificateRef`); Gateways that share such a Service need the same one."
         }
