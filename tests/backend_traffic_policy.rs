@@ -216,7 +216,7 @@ async fn vanished_endpoint_is_noticed_by_tcp_keepalive() {
         Silenced::new(origin.address())
     };
     let (response, _silenced) = tokio::join!(proxy.get("/"), vanishing);
-    assert_eq!(response.status, 502, "{}", response.text());
+    assert_eq!(response.status, 503, "{}", response.text());
     let line = proxy.access_log_for("/").await;
     assert_eq!(line["response_code_details"], "upstream_reset", "{line}");
 }
