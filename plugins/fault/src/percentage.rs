@@ -4,7 +4,7 @@
 /// lost.
 const CHANCES: u64 = 1 << 53;
 
-/// A percentage, as the number of chances of [`CHANCES`] that hit.
+/// A percentage, as the number of chances that hit, of 2 to the 53rd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percentage(u64);
 
