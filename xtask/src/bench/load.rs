@@ -146,10 +146,15 @@ pub(super) struct Http2Load {
 
 /// Counts CPU time and requests for some time, while load is sent by others. Latencies are `NaN`.
 pub(super) fn count(env: &BenchEnv, running: &BenchProcess, time: Duration) -> Result<Sample> {
-    let (before, served_before) = (running.cpu()?, env.served()?);
+    count_by(running, time, || env.served())
+}
+
+/// Counts CPU time for some time, and the requests that `served` has counted so far. Latencies are `NaN`.
+pub(super) fn count_by(running: &BenchProcess, time: Duration, served: impl Fn() -> Result<u64>) -> Result<Sample> {
+    let (before, served_before) = (running.cpu()?, served()?);
     thread::sleep(time);
     let spent = running.cpu()?.since(&before);
-    let requests = (env.served()? - served_before) as f64;
+    let requests = (served()? - served_before) as f64;
     let cpu = spent.microseconds / requests;
     Ok(Sample {
         requests,

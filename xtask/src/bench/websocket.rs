@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::load::Sample;
+use super::load::{Sample, count_by};
 use super::process::BenchProcess;
 use super::websocket_origin::read_head;
 
@@ -41,29 +41,12 @@ pub(super) fn run(running: &BenchProcess, time: Duration) -> Result<Sample> {
         let clients: Vec<_> =
             (0..CLIENTS).map(|_| scope.spawn(|| exchange(running.address(), &is_done, &echoes))).collect();
         thread::sleep(OPENING);
-        let measured = count(running, time, &echoes);
+        let measured = count_by(running, time, || Ok(echoes.load(Ordering::Relaxed)));
         is_done.store(true, Ordering::Relaxed);
         for client in clients {
             client.join().map_err(|_| anyhow!("a client panicked"))?.context("a client of WebSockets")?;
         }
         measured
-    })
-}
-
-fn count(running: &BenchProcess, time: Duration, echoes: &AtomicU64) -> Result<Sample> {
-    let (before, count_before) = (running.cpu()?, echoes.load(Ordering::Relaxed));
-    thread::sleep(time);
-    let spent = running.cpu()?.since(&before);
-    let requests = (echoes.load(Ordering::Relaxed) - count_before) as f64;
-    let cpu = spent.microseconds / requests;
-    Ok(Sample {
-        requests,
-        cpu,
-        kernel: cpu * spent.in_kernel,
-        throughput: requests / time.as_secs_f64(),
-        p50: f64::NAN,
-        p99: f64::NAN,
-        memory: running.memory()?,
     })
 }
 
