@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use harness::{Proxy, ProxyOptions, RawConnection, RawOrigin, Resources, with_deadline};
+use harness::{Filter, Proxy, ProxyOptions, RawConnection, RawOrigin, Resources, with_deadline};
 use http::Request;
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
@@ -67,7 +68,7 @@ async fn exchange_over_http1(address: SocketAddr) {
 async fn connect_over_http2(
     address: SocketAddr,
     tasks: &mut JoinSet<()>,
-) -> (h2::SendStream<Bytes>, http::Response<h2::RecvStream>) {
+) -> Result<(h2::SendStream<Bytes>, http::Response<h2::RecvStream>), h2::Error> {
     let socket = TcpStream::connect(address).await.unwrap();
     let (mut sender, mut connection) = h2::client::handshake(socket).await.unwrap();
     // The settings with ENABLE_CONNECT_PROTOCOL arrive with the connection's first frames.
@@ -84,13 +85,13 @@ async fn connect_over_http2(
     request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
     request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
     let (response, stream) = sender.send_request(request, false).unwrap();
-    (stream, with_deadline("the response", response).await.unwrap())
+    with_deadline("the response", response).await.map(|response| (stream, response))
 }
 
 /// Exchanges a message over a WebSocket of HTTP/2, and ends the stream.
 async fn exchange_over_http2(address: SocketAddr) {
     let mut tasks = JoinSet::new();
-    let (mut stream, response) = connect_over_http2(address, &mut tasks).await;
+    let (mut stream, response) = connect_over_http2(address, &mut tasks).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(!response.headers().contains_key("sec-websocket-accept") && !response.headers().contains_key("upgrade"));
     let mut body = response.into_body();
@@ -180,7 +181,7 @@ async fn answer_without_switch_is_no_tunnel_for_http2() {
     let origin = RawOrigin::responding(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let proxy = Proxy::start(&Resources::forward_to(origin.address())).await;
     let mut tasks = JoinSet::new();
-    let (_stream, response) = connect_over_http2(proxy.address().await, &mut tasks).await;
+    let (_stream, response) = connect_over_http2(proxy.address().await, &mut tasks).await.unwrap();
     assert_eq!(response.status(), 502);
     let line = proxy.access_log_for("/chat").await;
     assert_eq!(line["response_code_details"], "upstream_protocol_error", "{line}");
@@ -188,6 +189,23 @@ async fn answer_without_switch_is_no_tunnel_for_http2() {
     wire.send(UPGRADE).await;
     let (head, body) = wire.response().await;
     assert!(head.starts_with("HTTP/1.1 200 ") && body == "ok", "{head}");
+}
+
+#[tokio::test]
+async fn reply_of_a_filter_is_no_tunnel_for_http2() {
+    let origin = RawOrigin::responding(SWITCHED.as_bytes()).await;
+    let reply = |status: u16| {
+        let steps = json!({"request_headers": [{"do": "reply", "status": status, "body": "no"}]});
+        Resources::forward_to(origin.address()).filter(Filter::test("replies", steps))
+    };
+    let proxy = Proxy::start(&reply(200)).await;
+    let address = proxy.address().await;
+    let mut tasks = JoinSet::new();
+    let reset = connect_over_http2(address, &mut tasks).await.unwrap_err();
+    assert_eq!(reset.reason(), Some(h2::Reason::CONNECT_ERROR), "{reset}");
+    proxy.apply_and_wait(&reply(403)).await;
+    let (_stream, response) = connect_over_http2(address, &mut tasks).await.unwrap();
+    assert_eq!(response.status(), 403);
 }
 
 #[tokio::test]
