@@ -58,7 +58,7 @@ pub use plugin::{
 pub use printable::{is_unprintable, printable, printable_lines};
 pub use protocol_options::{DownstreamProtocolOptions, HeadLimits, UpgradeProtocol, UpstreamProtocolOptions};
 pub use rejection::{Rejection, ResourceId, ResourceKind};
-pub use rewrite::{HeaderModifier, HostRewrite, PathRewrite, Rewrite};
+pub use rewrite::{HeaderEdits, HeaderModifier, HostRewrite, PathRewrite, Rewrite};
 pub use route::{
     DirectResponse, Forward, Mirror, Redirect, Route, RouteAction, RouteTable, TargetVersion, Timeouts, VirtualHost,
     WeightedCluster,

@@ -51,7 +51,7 @@ fn route_match() -> impl Strategy<Value = RouteMatch> {
 fn edits() -> impl Strategy<Value = HeaderModifier> {
     let pair = || ("x-[a-z]{1,3}".prop_map(Arc::from), "[a-z%]{0,4}".prop_map(Arc::from));
     (vec(pair(), 0..3), vec(pair(), 0..3), vec("x-[a-z]{1,3}".prop_map(Arc::from), 0..3))
-        .prop_map(|(set, add, remove)| HeaderModifier { set, add, remove })
+        .prop_map(|(set, add, remove)| HeaderModifier::new(HeaderEdits { set, add, remove }))
 }
 
 fn cluster_name() -> impl Strategy<Value = ClusterName> {

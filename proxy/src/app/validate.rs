@@ -52,7 +52,7 @@ async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<
     let (state, open_failure) = (SharedPluginState::new(""), OpenFailure::Reject);
     let warmer = Warmer::new(WarmerOptions { modules, state, restarts, workers: 1, open_failure });
     let previous = Arc::new(ActiveConfig::empty());
-    let prepared = prepare(Arc::new(compiled.snapshot.clone()), &previous);
+    let prepared = prepare(Arc::clone(&compiled.snapshot), &previous);
     match warmer.warm(prepared, previous).await {
         Ok(_) => Ok(()),
         Err(rejections) => Err(Arc::new(diagnostics(compiled, &rejections))),

@@ -151,7 +151,9 @@ fn begin_response(
     if let Some(edits) = edits {
         edits.response.apply(&mut head.headers);
     }
-    route.response_modifier().apply(&mut head.headers);
+    if let Some(edits) = route.response_modifier() {
+        edits.apply(&mut head.headers);
+    }
     let mode = stream.body_mode(Direction::Response);
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
     stream.on_event(Event::ResponseHeaders(head, end_of_stream));
@@ -167,7 +169,9 @@ fn build_upstream_request(stream: &HttpStream, route: &Route, edits: Option<&Tar
     if let Some(edits) = edits {
         edits.request.apply(&mut headers);
     }
-    route.request_modifier().apply(&mut headers);
+    if let Some(edits) = route.request_modifier() {
+        edits.apply(&mut headers);
+    }
     UpstreamRequest {
         method: request.method.clone(),
         scheme: request.scheme,

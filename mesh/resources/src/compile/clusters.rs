@@ -113,7 +113,12 @@ impl<'a> ServiceEndpoints<'a> {
     fn discovery(self, port: &ServicePort) -> Discovery {
         match &self.service.endpoints {
             Endpoints::Dns { host, port } => Discovery::Dns { host: host.clone(), port: *port },
-            Endpoints::Listed(_) => Discovery::Static(self.endpoints(port).cloned().collect()),
+            Endpoints::Listed(_) => {
+                // `collect` alone would make room for four.
+                let mut endpoints = Vec::with_capacity(self.endpoints(port).count());
+                endpoints.extend(self.endpoints(port).cloned());
+                Discovery::Static(endpoints)
+            }
         }
     }
 }

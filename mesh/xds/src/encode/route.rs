@@ -162,7 +162,7 @@ fn pattern(regex: &str) -> matcher::RegexMatcher {
     matcher::RegexMatcher { regex: regex.to_owned(), ..matcher::RegexMatcher::default() }
 }
 
-fn headers_to_add(edits: &HeaderModifier) -> Vec<core::HeaderValueOption> {
+fn headers_to_add(modifier: &HeaderModifier) -> Vec<core::HeaderValueOption> {
     use core::header_value_option::HeaderAppendAction;
     let option = |(name, value): &(std::sync::Arc<str>, std::sync::Arc<str>), action: HeaderAppendAction| {
         core::HeaderValueOption {
@@ -177,13 +177,14 @@ fn headers_to_add(edits: &HeaderModifier) -> Vec<core::HeaderValueOption> {
             ..core::HeaderValueOption::default()
         }
     };
+    let edits = modifier.edits();
     let set = edits.set.iter().map(|it| option(it, HeaderAppendAction::OverwriteIfExistsOrAdd));
     let add = edits.add.iter().map(|it| option(it, HeaderAppendAction::AppendIfExistsOrAdd));
     set.chain(add).collect()
 }
 
-fn names(edits: &HeaderModifier) -> Vec<String> {
-    edits.remove.iter().map(ToString::to_string).collect()
+fn names(modifier: &HeaderModifier) -> Vec<String> {
+    modifier.edits().remove.iter().map(ToString::to_string).collect()
 }
 
 #[expect(deprecated, reason = "`max_grpc_timeout`")]
