@@ -86,16 +86,19 @@ pub(super) async fn forward(
             && stream.body_mode(Direction::Request) == BodyMode::Passthrough,
         informational: stream.informational.clone(),
         target: None,
+        retry: forward.retry.clone(),
     };
     let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, request), options));
-    let response = match until_replied(stream, sending).await {
+    let mut response = match until_replied(stream, sending).await {
         Some(Ok(response)) => response,
-        Some(Err(SendError { error, endpoint, attempts })) => {
+        Some(Err(SendError { error, endpoint, attempts, failed })) => {
+            stream.record_attempts(failed);
             stream.record_endpoint(endpoint, attempts);
             return Err(error);
         }
         None => return Ok(ForwardOutcome::Replied),
     };
+    stream.record_attempts(std::mem::take(&mut response.failed));
     stream.record_endpoint(Some(response.endpoint), response.attempts);
     let max_headers = cluster.model().options.head.headers as usize;
     begin_response(stream, ResponseEdits { route, edits, max_headers }, response)

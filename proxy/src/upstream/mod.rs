@@ -17,6 +17,8 @@ mod attempt; // One attempt at one endpoint.
 mod worker; // A worker's clusters and pools.
 mod balance; // Load balancers.
 mod retry; // Retry decisions.
+mod retry_budget; // The share of requests that may be retries.
+mod recorded_body; // A body that several attempts read.
 mod pool; // Connections to one endpoint.
 mod http2; // An HTTP/2 connection, and one request on it.
 mod connect; // Opens a connection.

@@ -12,6 +12,7 @@ use super::send::SendError;
 use super::worker::Upstreams;
 use crate::error::ProxyError;
 use crate::limits::MAX_ATTEMPTS;
+use crate::telemetry::{AttemptResult, FailedAttempt};
 use crate::tls::Transport;
 
 /// A connection to an endpoint.
@@ -22,6 +23,8 @@ pub(crate) struct TcpUpstream {
     pub(crate) endpoint: SocketAddr,
     /// Endpoints tried, this one included.
     pub(crate) attempts: u32,
+    /// The attempts before the successful one.
+    pub(crate) failed: Vec<FailedAttempt>,
     /// The guard of the connection. The caller drops it when the relay ends.
     pub(crate) guard: TcpUpstreamGuard,
 }
@@ -40,6 +43,7 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
     let cluster = upstreams.cluster_state(cluster);
     cluster.counters().requests.increment();
     let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut failed = Vec::new();
     let mut last_error = ProxyError::NoEndpoint;
     for attempts in 1..=MAX_ATTEMPTS {
         let Some(pool) = upstreams.pick(&cluster, &tried) else { break };
@@ -53,11 +57,13 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
                     transport,
                     endpoint,
                     attempts,
+                    failed,
                     guard: TcpUpstreamGuard { _lease: lease, _open: open },
                 });
             }
             Err(error) => {
                 lease.record_failure(&error);
+                failed.push(FailedAttempt { endpoint, result: AttemptResult::Error(error.info().detail) });
                 let retryable = error.info().retryable;
                 last_error = error;
                 if !retryable {
@@ -69,5 +75,6 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
     let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX);
     cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
     cluster.counters().failures.increment();
-    Err(SendError { error: last_error, endpoint: tried.last().copied(), attempts })
+    failed.pop(); // The last one is the result.
+    Err(SendError { error: last_error, endpoint: tried.last().copied(), attempts, failed })
 }

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use weir_model::{ClusterName, UpstreamProtocol, UpstreamTls};
 
 use super::balance::Balancer;
@@ -80,6 +80,11 @@ impl Upstreams {
         });
         self.clusters.borrow_mut().insert(cluster.id(), Rc::clone(&state));
         state
+    }
+
+    /// Returns a random number from 0 to 1.
+    pub(super) fn draw(&self) -> f64 {
+        self.rng.borrow_mut().random()
     }
 
     /// Returns the pool of the endpoint that the balancer picks, apart from those that were `tried`.
@@ -166,6 +171,15 @@ impl WorkerCluster {
         &self.counters
     }
 
+    /// Takes one retry from the cluster's retry budget. Returns false, and counts it, if the budget is spent.
+    pub(super) fn take_retry(&self) -> bool {
+        let is_allowed = self.cluster.take_retry();
+        if !is_allowed {
+            self.counters.retries_over_budget.increment();
+        }
+        is_allowed
+    }
+
     fn pick(&self, rng: &mut SmallRng, tried: &[SocketAddr]) -> Option<Rc<Pool>> {
         let mut view = self.view.borrow_mut();
         if view.as_ref().is_none_or(|view| view.generation != self.cluster.generation()) {
@@ -246,6 +260,7 @@ impl WorkerCluster {
     }
 
     fn sweep(&self) -> bool {
+        self.cluster.note_requests();
         self.view.borrow().iter().flat_map(|view| view.pools.iter()).fold(false, |open, pool| pool.sweep() | open)
     }
 
