@@ -220,6 +220,9 @@ async fn retry_policy_and_budget_take_effect() {
     let clusters = json!([cluster("a"), both("a"), limited, both("limited")]);
     xds.command(json!({"put": {"edge": [listener("edge", &[]), routes("edge", &all)], "clusters": clusters}})).await;
     let proxy = follow(&xds).await;
+    for path in ["/a", "/limited"] {
+        wait_until("the endpoints", async || (crate::get(&proxy, path).await.0 != 503).then_some(())).await;
+    }
     for index in 0..8 {
         let mut client = harness::Client::http1(proxy.listener("edge").await).await;
         let response = client.post(&format!("/a/{index}"), "x").await;
