@@ -217,8 +217,9 @@ async fn retry_policy_and_budget_take_effect() {
         route["route"]["retry_policy"] = retry_policy();
     }
     let mut xds = ThirdPartyXdsServer::start().await;
-    let clusters = json!([cluster("a"), both("a"), limited, both("limited")]);
-    xds.command(json!({"put": {"edge": [listener("edge", &[]), routes("edge", &all)], "clusters": clusters}})).await;
+    let edge = json!([listener("edge", &[]), routes("edge", &all)]);
+    let put = json!({"edge": edge, "a": [cluster("a"), both("a")], "limited": [limited, both("limited")]});
+    xds.command(json!({"put": put})).await;
     let proxy = follow(&xds).await;
     for path in ["/a", "/limited"] {
         wait_until("the endpoints", async || (crate::get(&proxy, path).await.0 != 503).then_some(())).await;
