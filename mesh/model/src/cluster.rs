@@ -9,6 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
 use crate::metadata::Metadata;
 use crate::name::ClusterName;
+use crate::outlier::OutlierDetection;
 use crate::protocol_options::UpstreamProtocolOptions;
 use crate::retry::RetryBudget;
 use crate::tcp_keepalive::TcpKeepalive;
@@ -74,6 +75,9 @@ pub struct Cluster {
     pub request_timeout: Option<Duration>,
     /// The share of its requests that may be retries.
     pub retry_budget: RetryBudget,
+    /// Ejects endpoints whose requests fail; `None` ejects none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outlier_detection: Option<Arc<OutlierDetection>>,
     /// TCP keepalive of its connections.
     pub tcp_keepalive: TcpKeepalive,
     /// Bounds and timeouts of its HTTP connections.
@@ -102,6 +106,7 @@ impl Cluster {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: None,
             retry_budget: RetryBudget::default(),
+            outlier_detection: None,
             tcp_keepalive: TcpKeepalive::default(),
             options: UpstreamProtocolOptions::default(),
             tls: None,

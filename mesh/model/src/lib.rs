@@ -24,6 +24,7 @@ pub mod secret;
 pub mod cluster;
 pub mod tcp_keepalive;
 pub mod retry;
+pub mod outlier;
 pub mod protocol_options;
 pub mod tls;
 pub mod endpoint;
@@ -51,6 +52,7 @@ pub use matcher::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RouteMatch, Str
 pub use metadata::{Metadata, MetadataGroup};
 pub use name::{ClusterName, ListenerName, NameError, PluginName, RouteName, RouteTableName, SecretName};
 pub use net::is_loopback_host;
+pub use outlier::{OutlierDetection, SuccessRate};
 pub use plugin::{
     ACCESS_POLICY_PREFIX, BundleName, ClusterAliases, FailedPlugin, FailurePolicy, FilterChain, HeaderPause, Isolation,
     ModuleHash, ModuleSource, Plugin, PluginCapabilities, PluginLimits, PluginRole, RecyclePolicy, RemoteModule,

@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// The shortest interval of outlier detection, and the shortest ejection.
+pub const MIN_EJECTION: Duration = Duration::from_millis(100);
+
+/// The longest interval of outlier detection, and the longest ejection.
+pub const MAX_EJECTION: Duration = Duration::from_secs(24 * 3_600);
+
+/// The largest number of failures in a row, of endpoints and of requests in outlier detection.
+pub const MAX_OUTLIER_COUNT: u32 = 1_000_000;
+
 /// Retries of one request at most, in a route's policy.
 pub const MAX_RETRIES: u32 = 10;
 

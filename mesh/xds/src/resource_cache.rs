@@ -455,6 +455,7 @@ fn empty_cluster(name: ClusterName) -> Cluster {
         lb_policy: LbPolicy::default(),
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,
         request_timeout: None,
+        outlier_detection: None,
         retry_budget: RetryBudget::default(),
         tcp_keepalive: TcpKeepalive::default(),
         options: UpstreamProtocolOptions::default(),

@@ -115,6 +115,29 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
     )
 }
 
+fn outlier_detection() -> impl Strategy<Value = OutlierDetection> {
+    let consecutive = || option::of(1u32..1_000);
+    let success_rate = (0u32..100, 0u32..1_000, 0u32..5_000).prop_map(|(endpoints, requests, deviation)| SuccessRate {
+        minimum_endpoints: endpoints,
+        minimum_requests: requests,
+        deviation_thousandths: deviation,
+    });
+    let times = || (100u64..100_000).prop_map(Duration::from_millis);
+    let counts = (consecutive(), consecutive(), consecutive(), option::of(success_rate));
+    (counts, times(), times(), times(), 0u32..=100).prop_map(|(counts, interval, ejection, more, percent)| {
+        OutlierDetection {
+            consecutive_errors: counts.0,
+            consecutive_gateway_errors: counts.1,
+            consecutive_local_errors: counts.2,
+            success_rate: counts.3,
+            interval,
+            ejection_time: ejection,
+            max_ejection_time: ejection + more,
+            max_ejected_percent: percent,
+        }
+    })
+}
+
 fn retry_budget() -> impl Strategy<Value = RetryBudget> {
     let interval = || (1u64..3_600).prop_map(Duration::from_secs);
     (0u32..=100, interval(), 0u32..=1_000_000, interval()).prop_map(|(percent, interval, min_count, min_interval)| {
@@ -308,12 +331,12 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
         .prop_map(|account| UpstreamTls::Mesh { workload: Workload::from_service_account("n", &account).unwrap() });
     let tls = prop_oneof![mesh, server_tls().prop_map(UpstreamTls::Server)];
     let timeouts = (milliseconds(), option::of(milliseconds()));
-    let balancing = (balancing, keepalive(), retry_budget());
+    let balancing = (balancing, keepalive(), retry_budget(), option::of(outlier_detection().prop_map(Arc::new)));
     (discovery, protocol, balancing, timeouts, upstream_options(), option::of(tls), metadata()).prop_map(
         move |(
             discovery,
             protocol,
-            (lb_policy, tcp_keepalive, retry_budget),
+            (lb_policy, tcp_keepalive, retry_budget, outlier_detection),
             (connect_timeout, request_timeout),
             mut options,
             tls,
@@ -333,6 +356,7 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
                 lb_policy,
                 connect_timeout,
                 request_timeout,
+                outlier_detection,
                 retry_budget,
                 tcp_keepalive,
                 options,

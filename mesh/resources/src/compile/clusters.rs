@@ -23,9 +23,16 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
     let mut clusters = Vec::new();
     let of_grpc = grpc_backends(objects);
     for (document, id, service) in objects.service_entries() {
-        let settings = resolved.traffic_policies.get(&document).map(|settings| **settings).unwrap_or_default();
-        let BackendSettings { balancing, connect_timeout, request_timeout, retry_budget, tcp_keepalive, options } =
-            settings;
+        let settings = resolved.traffic_policies.get(&document).map(|settings| (*settings).clone()).unwrap_or_default();
+        let BackendSettings {
+            balancing,
+            connect_timeout,
+            request_timeout,
+            outlier_detection,
+            retry_budget,
+            tcp_keepalive,
+            options,
+        } = settings;
         let workload = |account: &String| {
             Workload::from_service_account(&id.namespace, account).expect("RFC 1123 names are segments of a SPIFFE ID")
         };
@@ -47,6 +54,7 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
                 lb_policy: balancing,
                 connect_timeout,
                 request_timeout,
+                outlier_detection: outlier_detection.clone(),
                 retry_budget,
                 tcp_keepalive,
                 options: UpstreamProtocolOptions {

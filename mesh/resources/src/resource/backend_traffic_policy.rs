@@ -1,15 +1,17 @@
 //! `BackendTrafficPolicy`: validation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_model::limits::{
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_REQUEST_TIMEOUT, MAX_KEEPALIVE_PROBES, MAX_KEEPALIVE_SECONDS,
     MAX_RETRY_BUDGET_COUNT, MAX_RETRY_BUDGET_INTERVAL,
 };
-use weir_model::{LbPolicy, RetryBudget, TcpKeepalive, UpstreamProtocolOptions};
+use weir_model::{LbPolicy, OutlierDetection, RetryBudget, TcpKeepalive, UpstreamProtocolOptions};
 
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
+use crate::resource::outlier_detection;
 use crate::resource::protocol_options::{check_age, check_head, check_max_requests, check_optional, check_positive};
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, is_service, renamed_service_hint, service_group};
 use crate::spec::{
@@ -29,7 +31,7 @@ pub(crate) struct BackendTrafficPolicy {
 }
 
 /// Settings of a cluster.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct BackendSettings {
     /// The load-balancing policy.
     pub(crate) balancing: LbPolicy,
@@ -37,6 +39,8 @@ pub(crate) struct BackendSettings {
     pub(crate) connect_timeout: Duration,
     /// The timeout of a request if the route sets none; `None` for no limit.
     pub(crate) request_timeout: Option<Duration>,
+    /// The outlier detection.
+    pub(crate) outlier_detection: Option<Arc<OutlierDetection>>,
     /// The share of requests that may be retries.
     pub(crate) retry_budget: RetryBudget,
     /// The TCP keepalive.
@@ -51,6 +55,7 @@ impl Default for BackendSettings {
             balancing: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: Some(DEFAULT_REQUEST_TIMEOUT),
+            outlier_detection: None,
             retry_budget: RetryBudget::default(),
             tcp_keepalive: TcpKeepalive::default(),
             options: UpstreamProtocolOptions::default(),
@@ -64,13 +69,25 @@ pub(crate) fn check(
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<BackendTrafficPolicy> {
-    let BackendTrafficPolicySpec { target_refs, balancing, retry_constraint, http1, tcp_keepalive, timeouts } = spec;
+    let BackendTrafficPolicySpec {
+        target_refs,
+        balancing,
+        outlier_detection,
+        retry_constraint,
+        http1,
+        tcp_keepalive,
+        timeouts,
+    } = spec;
     let services = check_targets(target_refs, &path.field("targetRefs"), errors);
     let defaults = BackendSettings::default();
     let balancing = match balancing.map(|LoadBalancerSpec { algorithm }| algorithm) {
         None | Some(LoadBalancerAlgorithm::RoundRobin) => LbPolicy::RoundRobin,
         Some(LoadBalancerAlgorithm::LeastRequest) => LbPolicy::LeastRequest,
         Some(LoadBalancerAlgorithm::Random) => LbPolicy::Random,
+    };
+    let outlier_detection = match outlier_detection {
+        None => Some(None),
+        Some(spec) => outlier_detection::check(spec, &path.field("outlierDetection"), errors).map(Some),
     };
     let retry_budget = check_retry_constraint(retry_constraint, &path.field("retryConstraint"), errors);
     let tcp_keepalive = check_keepalive(tcp_keepalive, &path.field("tcpKeepalive"), errors);
@@ -97,9 +114,15 @@ pub(crate) fn check(
         max_age,
     };
     let (connect_timeout, request_timeout) = (connect_timeout?, request_timeout?.0.or(Some(Duration::ZERO)));
-    let (retry_budget, tcp_keepalive) = (retry_budget?, tcp_keepalive?);
-    let settings =
-        BackendSettings { balancing, connect_timeout, request_timeout, retry_budget, tcp_keepalive, options };
+    let settings = BackendSettings {
+        balancing,
+        connect_timeout,
+        request_timeout,
+        outlier_detection: outlier_detection?,
+        retry_budget: retry_budget?,
+        tcp_keepalive: tcp_keepalive?,
+        options,
+    };
     Some(BackendTrafficPolicy { services: services?, settings })
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod filter_limits;
 pub(crate) mod filter_vm;
 pub(crate) mod backend_tls_policy;
 pub(crate) mod backend_traffic_policy;
+pub(crate) mod outlier_detection;
 pub(crate) mod client_traffic_policy;
 pub(crate) mod gateway;
 pub(crate) mod grants;

@@ -11,6 +11,8 @@ pub(crate) struct BackendTrafficPolicySpec {
     pub(crate) target_refs: Vec<ServiceRef>,
     /// The load balancing among the endpoints.
     pub(crate) balancing: Option<LoadBalancerSpec>,
+    /// Leaves out endpoints whose requests fail. Default: none is left out.
+    pub(crate) outlier_detection: Option<OutlierDetectionSpec>,
     /// The share of requests that may be retries.
     pub(crate) retry_constraint: Option<RetryConstraintSpec>,
     /// Bounds of responses and connections.
@@ -19,6 +21,44 @@ pub(crate) struct BackendTrafficPolicySpec {
     pub(crate) tcp_keepalive: Option<TcpKeepaliveSpec>,
     /// The timeouts.
     pub(crate) timeouts: Option<PolicyTimeouts>,
+}
+
+/// Ejects endpoints whose requests fail: an ejected endpoint gets no requests for `ejectionTime` times the number of its
+/// ejections in short succession. If fewer than half of the endpoints are left, requests go to all of them.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct OutlierDetectionSpec {
+    /// Ejects after so many responses with a 5xx status in a row. Attempts without a response count, too, unless
+    /// `consecutiveLocalErrors` is set. 0 disables it. Default: 5.
+    pub(crate) consecutive_errors: Option<u32>,
+    /// The same for the statuses 502, 503 and 504. Default: 0, disabled.
+    pub(crate) consecutive_gateway_errors: Option<u32>,
+    /// Ejects after so many attempts without a response in a row: no connection, a reset, or the end of
+    /// `timeouts.backendRequest`. Default: 0, disabled.
+    pub(crate) consecutive_local_errors: Option<u32>,
+    /// Ejects endpoints whose share of successes is far below that of the others. Default: disabled.
+    pub(crate) success_rate: Option<SuccessRateSpec>,
+    /// The time over which success rates are counted, and after which the number of ejections falls by one. Default:
+    /// `10s`.
+    pub(crate) interval: Option<String>,
+    /// The time of a first ejection. Default: `30s`.
+    pub(crate) ejection_time: Option<String>,
+    /// The longest ejection. Default: `5m`, at least `ejectionTime`.
+    pub(crate) max_ejection_time: Option<String>,
+    /// The endpoints that may be ejected at the same time, for each 100. Default: 50.
+    pub(crate) max_ejected: Option<u32>,
+}
+
+/// Ejects an endpoint whose share of successes is below the mean of all, less a multiple of their standard deviation.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SuccessRateSpec {
+    /// The endpoints with enough requests, without which none is ejected. Default: 5.
+    pub(crate) minimum_endpoints: Option<u32>,
+    /// The requests of an endpoint in an interval, without which it is not looked at. Default: 100.
+    pub(crate) minimum_requests: Option<u32>,
+    /// The multiple of the standard deviation, in thousandths. Default: 1900.
+    pub(crate) stdev_factor: Option<u32>,
 }
 
 /// The share of the requests to a Service that may be retries, as in the Gateway API's XBackendTrafficPolicy. A retry

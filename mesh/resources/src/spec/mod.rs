@@ -22,7 +22,8 @@ pub(crate) use authorization_policy::{
 };
 pub(crate) use backend_traffic_policy::{
     BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, MinRetryRateSpec,
-    PolicyTimeouts, RetryBudgetSpec, RetryConstraintSpec, ServiceRef, TcpKeepaliveSpec,
+    OutlierDetectionSpec, PolicyTimeouts, RetryBudgetSpec, RetryConstraintSpec, ServiceRef, SuccessRateSpec,
+    TcpKeepaliveSpec,
 };
 pub(crate) use client_traffic_policy::{ClientHttp1Spec, ClientTimeouts, ClientTrafficPolicySpec, GatewayTargetRef};
 pub(crate) use config_map::ConfigMapDocument;

@@ -14,6 +14,7 @@ use weir_model::{
 use super::decode_resource;
 use super::field_cursor::{FieldCursor, unsupported};
 use super::metadata::{self, WeirMetadata};
+use super::outlier;
 use super::protocol_options;
 use super::retry;
 use super::value::{config_source, duration, host_and_port, socket_address};
@@ -103,7 +104,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
         per_connection_buffer_high_watermark_timeout, health_checks, max_requests_per_connection,
         upstream_http_protocol_options, common_http_protocol_options, dns_refresh_rate, dns_jitter,
         dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups,
-        dns_resolution_config, typed_dns_resolver_config, outlier_detection, upstream_bind_config, lb_subset_config,
+        dns_resolution_config, typed_dns_resolver_config, upstream_bind_config, lb_subset_config,
         common_lb_config, protocol_selection,
         close_connections_on_host_health_failure, ignore_health_on_host_removal, filters, load_balancing_policy,
         lrs_server, lrs_report_endpoint_metrics, upstream_config, preconnect_policy,
@@ -118,6 +119,10 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
     });
     let retry_budget = retry::budget(circuit_breakers, &mut own, &cursor.field("circuit_breakers"));
     own.end();
+    let outlier_detection = match outlier_detection {
+        None => Some(None),
+        Some(message) => outlier::outlier_detection(message, &cursor.field("outlier_detection")).map(Some),
+    };
     let legacy_options = LegacyHttpOptions { http1: http_protocol_options, http2: http2_protocol_options };
     let (protocol, options) = protocol(typed_extension_protocol_options, legacy_options, cursor)?;
     let cluster = Cluster {
@@ -130,6 +135,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
             None => DEFAULT_CONNECT_TIMEOUT,
         },
         request_timeout,
+        outlier_detection: outlier_detection?,
         retry_budget: retry_budget?,
         tcp_keepalive: tcp_keepalive(upstream_connection_options, &cursor.field("upstream_connection_options"))?,
         options,

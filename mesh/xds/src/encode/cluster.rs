@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use weir_model::{Cluster, Discovery, Endpoint, GatewayDuration, LbPolicy, TcpKeepalive, UpstreamProtocol};
 
 use super::metadata::{metadata, text, with_texts};
-use super::{ads_config_source, duration, retry, socket_address, uint32_value};
+use super::{ads_config_source, duration, outlier, retry, socket_address, uint32_value};
 use crate::client_type::ClientType;
 use crate::proto::{cluster as pb, core, endpoint, pack, upstream_http};
 
@@ -39,6 +39,7 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
         eds_cluster_config: eds,
         connect_timeout: Some(duration(cluster.connect_timeout)),
         lb_policy: balancing as i32,
+        outlier_detection: cluster.outlier_detection.as_deref().map(outlier::outlier_detection),
         circuit_breakers: Some(retry::budget(&cluster.retry_budget)),
         upstream_connection_options: Some(connection_options(cluster.tcp_keepalive)),
         load_assignment: inline,

@@ -11,6 +11,7 @@ mod plugin;
 mod protocol_options;
 mod route;
 mod tcp;
+mod outlier;
 mod retry;
 mod tls;
 
@@ -21,6 +22,7 @@ use crate::proto::{core, protobuf};
 pub use capabilities::NON_STREAM_CAPABILITIES;
 pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, cluster_alias, endpoints};
 pub(crate) use listener::{HttpFilters, PLAIN_UNTIL, filter_order, has_cors, listener, tcp_listener};
+pub(crate) use outlier::ALWAYS;
 pub(crate) use plugin::plugin;
 pub(crate) use protocol_options::{KIB, MAX_TARGET_BYTES};
 pub(crate) use retry::{GRPC_WORDS, PREVIOUS_HOSTS, RETRY_AFTER, RETRY_ON, idempotent_method};
