@@ -10,6 +10,7 @@ mod message_framing; // Lengths of filters, trailers and bodies that could break
 mod scenarios; // The files in `scenarios/`: route matches, and edits of requests.
 mod tcp; // TCP listeners and network filters.
 mod routing; // Weights, mirrors, redirects, timeouts.
+mod dns; // Endpoints from DNS.
 mod cors; // Cross-origin requests.
 mod grpc_route; // GRPCRoutes, and filters of backends.
 mod grpc_replies; // Local replies and deadlines of gRPC requests.

@@ -11,7 +11,7 @@ use weir_model::net::is_loopback_host;
 use weir_model::{GatewayDuration, ListenerName};
 
 use crate::app::{AgentOptions, Bootstrap, CompileOptions, ConfigSourceOptions, LogFormat, ValidateOptions};
-use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_NODE_BYTES, MAX_WORKERS};
+use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_NAME_SERVERS, MAX_NODE_BYTES, MAX_WORKERS};
 
 /// A programmable proxy: routes HTTP and runs sandboxed Wasm filters on it.
 #[derive(Debug, Parser)]
@@ -74,6 +74,9 @@ struct RunArgs {
     /// Another address for a listener (namespace/gateway/listener); may be repeated
     #[arg(long, value_name = "NAME=ADDR", value_parser = parse_bind)]
     bind: Vec<(ListenerName, SocketAddr)>,
+    /// Name server in place of those of /etc/resolv.conf, as 10.0.0.1:8600; up to three, separated by commas
+    #[arg(long, value_name = "ADDR", value_parser = parse_name_server, value_delimiter = ',')]
+    dns_server: Vec<SocketAddr>,
     /// Time for connections to close on SIGTERM [default: 25s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     drain_timeout: Option<Duration>,
@@ -241,6 +244,9 @@ impl RunArgs {
             let admin = self.admin;
             return Err(format!("--admin {admin} is not a loopback address: the admin pages have no password"));
         }
+        if self.dns_server.len() > MAX_NAME_SERVERS {
+            return Err(format!("--dns-server: at most {MAX_NAME_SERVERS} name servers are used"));
+        }
         Ok(Bootstrap {
             source,
             workers,
@@ -252,6 +258,7 @@ impl RunArgs {
             log_format: self.log_format.into(),
             access_log: Some(self.access_log).filter(|path| path.as_os_str() != "-"),
             binds: self.bind.into_iter().collect(),
+            name_servers: self.dns_server,
             drain_timeout: self.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
     }
@@ -324,6 +331,13 @@ fn parse_bind(text: &str) -> Result<(ListenerName, SocketAddr), String> {
     Ok((name, address))
 }
 
+/// Parses the address of a name server. The default port is 53.
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    let with_port = || text.parse().ok().filter(|server: &SocketAddr| server.port() != 0);
+    let server = with_port().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 53)));
+    server.ok_or_else(|| format!("`{text}` is not an address like 10.0.0.1, 10.0.0.1:8600 or [::1]:53"))
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     text.parse().map(|GatewayDuration(duration)| duration).map_err(|error| format!("{error}; {}", error.hint))
 }
@@ -379,6 +393,7 @@ mod tests {
             log_format: LogFormat::Json,
             access_log: Some(PathBuf::from("/a.log")),
             binds: [(ListenerName::new("default/shop/http").unwrap(), "127.0.0.1:0".parse().unwrap())].into(),
+            name_servers: Vec::new(),
             drain_timeout: Duration::from_secs(60),
             compile_timeout: DEFAULT_COMPILE_TIMEOUT,
         };

@@ -116,7 +116,19 @@ impl Origin {
     where
         F: Future<Output = Result<Response<Body>, BodyError>> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), codec, handler).await
+    }
+
+    /// Starts an origin at an address that responds with the result of `handler`. An error breaks off the stream.
+    pub async fn start_at<F>(
+        address: SocketAddr,
+        codec: Codec,
+        handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Response<Body>, BodyError>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let log = Arc::new(OriginLog::default());
         let handler: Arc<Handler> = Arc::new(move |request| -> HandlerFuture { Box::pin(handler(request)) });

@@ -77,7 +77,8 @@ pub(crate) struct EndpointSpec {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DnsSpec {
-    /// The DNS name. The proxy resolves it periodically.
+    /// The DNS name. Each of its IPv4 and IPv6 addresses is an endpoint. The proxy resolves it again when the TTL of the
+    /// answer has passed. If that fails, the endpoints stay.
     pub(crate) host: String,
     /// The port of every resolved address.
     pub(crate) port: i64,
