@@ -1,9 +1,12 @@
-//! Endpoints from DNS: answers that change, their TTL, failures.
+//! Endpoints from DNS: answers that change, their TTL, failures, and addresses that do not respond.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use domain::base::Rtype;
-use harness::{Codec, DnsServer, Origin, Proxy, ProxyOptions, Resources, full, own_addresses, wait_until};
+use harness::{
+    Codec, DnsServer, Origin, Proxy, ProxyOptions, RawConnection, RawOrigin, Resources, Silenced, full, own_addresses,
+    wait_until,
+};
 use http::Response;
 use serde_json::{Value, json};
 
@@ -16,6 +19,12 @@ fn service(name: &str, host: &str, port: u16, protocol: &str) -> String {
         "apiVersion: weir.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: 80, \
          protocol: {protocol}}}], dns: {{host: {host}, port: {port}}}}}\n"
     )
+}
+
+/// Returns a policy of the Service `origin` with a connect timeout that is longer than a test.
+fn patient_connects() -> &'static str {
+    "apiVersion: weir.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: origin}\nspec: {targetRefs: [{kind: \
+     Service, name: origin}], timeouts: {connect: 5m}}\n"
 }
 
 async fn start(resources: &Resources, server: &DnsServer) -> Proxy {
@@ -121,4 +130,80 @@ async fn name_that_does_not_exist_is_answered_503_until_it_does() {
     assert_eq!(proxy.get("/").await.status, 503);
     server.set(NAME, &[one.ip()], 300);
     wait_for_text(&proxy, "here").await;
+}
+
+#[cfg_attr(not(feature = "tools"), ignore = "needs iptables")]
+#[tokio::test]
+async fn address_that_does_not_respond_is_overtaken() {
+    for codec in [Codec::Http1, Codec::Http2] {
+        let [silent, live] = own_addresses();
+        let _silent = origin_at(silent, codec, "silent").await;
+        let _live = origin_at(live, codec, "live").await;
+        let _silenced = Silenced::new(silent);
+        let server = DnsServer::start().await;
+        server.set(NAME, &[silent.ip(), live.ip()], 300);
+        let protocol = if codec == Codec::Http1 { "HTTP" } else { "HTTP2" };
+        let all = Resources::new().yaml(&service("origin", NAME, live.port(), protocol)).route_everything();
+        let proxy = start(&all.yaml(patient_connects()), &server).await;
+        for _ in 0..4 {
+            assert_eq!(proxy.get("/").await.text(), "live", "{codec:?}");
+        }
+        let lines = wait_until("four lines", async || Some(proxy.access_log()).filter(|lines| lines.len() == 4)).await;
+        for line in lines {
+            assert_eq!((&line["endpoint"], &line["attempts"]), (&json!(live.to_string()), &json!(1)), "{line}");
+        }
+        let cluster = cluster(&proxy).await;
+        assert_eq!(
+            (&cluster["retries"], &cluster["failures"], &cluster["inFlight"]),
+            (&json!(0), &json!(0), &json!(0))
+        );
+        let connects = proxy.metric("weir_upstream_connections_total{cluster=\"default/origin:80\"}").await;
+        assert!(connects >= 2.0, "the silent address was tried: {connects}");
+    }
+}
+
+#[cfg_attr(not(feature = "tools"), ignore = "needs iptables")]
+#[tokio::test]
+async fn tcp_connection_overtakes_address_that_does_not_respond() {
+    let [silent, live] = own_addresses();
+    let _listening = std::net::TcpListener::bind(silent).unwrap();
+    let _silenced = Silenced::new(silent);
+    let _origin = RawOrigin::start_at(live, |mut wire| async move {
+        let ping = wire.exactly(4).await;
+        wire.send(ping).await;
+    })
+    .await;
+    let server = DnsServer::start().await;
+    server.set(NAME, &[silent.ip(), live.ip()], 300);
+    let all = Resources::empty()
+        .tcp_gateway()
+        .yaml(&service("origin", NAME, live.port(), "TCP"))
+        .yaml(patient_connects())
+        .tcp_route("rules: [{backendRefs: [{name: origin, port: 80}]}]");
+    let proxy = start(&all, &server).await;
+    for _ in 0..2 {
+        let mut wire = RawConnection::connect(proxy.listener("default/edge/tcp").await).await;
+        wire.send("ping").await;
+        assert_eq!(wire.exactly(4).await, b"ping");
+    }
+}
+
+#[cfg_attr(not(feature = "tools"), ignore = "needs iptables")]
+#[tokio::test]
+async fn name_without_an_address_that_responds_is_answered_after_the_connect_timeout() {
+    let addresses = own_addresses();
+    let _listening = addresses.map(|address| std::net::TcpListener::bind(address).unwrap());
+    let _silenced = addresses.map(Silenced::new);
+    let server = DnsServer::start().await;
+    server.set(NAME, &addresses.map(|address| address.ip()), 300);
+    let policy = patient_connects().replace("5m", "600ms");
+    let all = Resources::new().yaml(&service("origin", NAME, addresses[0].port(), "HTTP")).route_everything();
+    let proxy = start(&all.yaml(&policy), &server).await;
+    assert_eq!(proxy.get("/").await.status, 503);
+    let line = proxy.access_log_for("/").await;
+    assert_eq!(line["response_code_details"], "upstream_connect_timeout", "{line}");
+    let cluster = cluster(&proxy).await;
+    for endpoint in cluster["endpoints"].as_array().unwrap() {
+        assert_eq!(endpoint["failures"], 1, "{cluster}");
+    }
 }

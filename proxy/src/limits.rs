@@ -240,6 +240,12 @@ pub(crate) const MAX_DNS_ATTEMPTS: usize = 5;
 /// Search domains that are used, as in Kubernetes.
 pub(crate) const MAX_SEARCH_DOMAINS: usize = 32;
 
+/// Time after which a connection that is not open races with one to the next address of the DNS name (RFC 8305 §8).
+pub(crate) const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Connections that race for one request. With the delay above, the last one starts after 1.25 s.
+pub(crate) const MAX_RACING_CONNECTIONS: usize = 6;
+
 /// Mirrored requests in flight on one worker. Further requests are not mirrored.
 pub(crate) const MAX_MIRRORS_IN_FLIGHT: usize = 256;
 

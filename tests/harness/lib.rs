@@ -38,6 +38,7 @@ mod scenario; // Files with origins, requests and expected responses.
 mod client; // An HTTP client.
 mod origin; // An HTTP upstream.
 mod dns; // A DNS server whose records change.
+mod silenced; // Addresses whose packets are dropped.
 mod addresses; // Addresses for servers that cannot listen on port 0.
 mod raw; // Raw TCP peers.
 mod body; // Bodies: in memory, sent in steps, or long.
@@ -66,5 +67,6 @@ pub use raw::{RawConnection, RawOrigin};
 pub use registry::Registry;
 pub use resources::{Filter, Module, Resources};
 pub use scenario::{Origins, ProxyUnderTest, Scenario, run as run_scenario};
+pub use silenced::Silenced;
 pub use wait::{DEADLINE, spawn_background, wait_until, with_deadline};
 pub use xds_server::ThirdPartyXdsServer;

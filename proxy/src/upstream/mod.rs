@@ -14,6 +14,7 @@ mod mirror; // Request mirroring.
 mod send; // The attempt loop.
 mod tcp; // Connections for TCP relays.
 mod attempt; // One attempt at one endpoint.
+mod race; // Connections to several addresses of one name: the first one that opens is used.
 mod worker; // A worker's clusters and pools.
 mod balance; // Load balancers.
 mod retry; // Retry decisions.

@@ -88,6 +88,12 @@ impl RetryState {
         self.current = Some(endpoint);
     }
 
+    /// Records the endpoint that an attempt has used in the end, and those that have failed before it.
+    pub(super) fn end_race(&mut self, endpoint: SocketAddr, failed: Vec<SocketAddr>) {
+        self.current = Some(endpoint);
+        self.tried.extend(failed);
+    }
+
     /// Takes the request of an attempt.
     pub(super) fn take_request(&mut self) -> Request<Body> {
         self.request.take().expect("`RetryState::prepare_retry` begins an attempt only with a request")

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::attempt::Lease;
 use super::cluster::Cluster;
 use super::open_guard::OpenConnectionGuard;
+use super::race::{RaceOutcome, open_first};
 use super::send::SendError;
 use super::worker::Upstreams;
 use crate::error::ProxyError;
@@ -43,10 +44,14 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
     let mut last_error = ProxyError::NoEndpoint;
     for attempts in 1..=MAX_ATTEMPTS {
         let Some(pool) = upstreams.pick(&cluster, &tried) else { break };
-        let lease = Lease::new(pool);
+        let mut lease = Lease::new(Rc::clone(&pool));
+        let opened = open_first(&cluster, pool, &tried, |pool| async move { pool.connect_raw().await });
+        let RaceOutcome { pool, result, failed } = opened.await;
+        lease.move_to(pool);
+        tried.extend(failed);
         let endpoint = lease.endpoint();
         tried.push(endpoint);
-        match lease.pool().connect_raw().await {
+        match result {
             Ok((transport, open)) => {
                 cluster.counters().retries.add(u64::from(attempts - 1));
                 return Ok(TcpUpstream {
@@ -57,7 +62,7 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
                 });
             }
             Err(error) => {
-                lease.record_failure(&error);
+                lease.pool().record_failure(&error);
                 let retryable = error.info().retryable;
                 last_error = error;
                 if !retryable {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use weir_model::{ClusterName, UpstreamProtocol, UpstreamTls};
+use weir_model::{ClusterName, Discovery, UpstreamProtocol, UpstreamTls};
 
 use super::balance::Balancer;
 use super::cluster::{Cluster, WorkerCounters};
@@ -182,6 +182,24 @@ impl WorkerCluster {
         // Beside large weights a small one is hard to hit.
         let untried = set.iter().position(|endpoint| endpoint.weight > 0 && !tried.contains(&endpoint.address));
         untried.map(|index| Rc::clone(&pools[index]))
+    }
+
+    /// Returns true if the addresses of its endpoints are those of one DNS name, and there are several.
+    pub(super) fn has_alternatives(&self) -> bool {
+        let is_dns = matches!(self.cluster.model().discovery, Discovery::Dns { .. });
+        is_dns && self.view.borrow().as_ref().is_some_and(|view| view.pools.len() > 1)
+    }
+
+    /// Returns the pool of the address that follows `last`, with another address family if there is one (RFC 8305 §4).
+    /// `None` if all are excluded.
+    pub(super) fn pick_alternative(&self, last: SocketAddr, excluded: &[SocketAddr]) -> Option<Rc<Pool>> {
+        let view = self.view.borrow();
+        let PickView { pools, .. } = view.as_ref()?;
+        let position = pools.iter().position(|pool| pool.endpoint().address == last);
+        let (before, after) = pools.split_at(position.map_or(0, |position| position + 1));
+        let mut rest = after.iter().chain(before).filter(|pool| !excluded.contains(&pool.endpoint().address));
+        let is_other_family = |pool: &&Rc<Pool>| pool.endpoint().address.is_ipv4() != last.is_ipv4();
+        rest.clone().find(is_other_family).or_else(|| rest.next()).map(Rc::clone)
     }
 
     /// Returns the current TLS settings. Those of the previous view are reused if they have not changed.
