@@ -240,6 +240,9 @@ pub(crate) const MAX_DNS_ATTEMPTS: usize = 5;
 /// Search domains that are used, as in Kubernetes.
 pub(crate) const MAX_SEARCH_DOMAINS: usize = 32;
 
+/// Time between two attempts to connect to a Unix socket whose listener has a full queue, within the connect timeout.
+pub(crate) const UNIX_CONNECT_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Time after which a connection that is not open races with one to the next address of the DNS name (RFC 8305 §8).
 pub(crate) const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 

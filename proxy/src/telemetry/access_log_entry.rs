@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, Version};
+use weir_model::{EndpointAddress, UnixPath};
 
 use crate::error::ProxyError;
 use crate::limits::{MAX_LOG_FIELD_BYTES, MAX_LOG_FIELD_NAME_BYTES, MAX_LOG_FIELDS};
@@ -41,7 +42,7 @@ pub(crate) struct AccessLogEntry<'a> {
     /// The name of the cluster.
     pub(crate) cluster: &'a str,
     /// The endpoint of the last attempt.
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<&'a EndpointAddress>,
     /// The number of attempts.
     pub(crate) attempts: u32,
     /// Bytes received from the downstream: the request body, or all bytes of a TCP connection.
@@ -87,7 +88,11 @@ impl AccessLogEntry<'_> {
         }
         text(line, "route", self.route.as_bytes());
         text(line, "cluster", self.cluster.as_bytes());
-        address(line, "endpoint", self.endpoint);
+        match self.endpoint {
+            None => {}
+            Some(EndpointAddress::Socket(endpoint)) => address(line, "endpoint", *endpoint),
+            Some(EndpointAddress::Unix(path)) => unix_path(line, "endpoint", path),
+        }
         if self.attempts > 0 {
             number(line, "attempts", u64::from(self.attempts));
         }
@@ -95,7 +100,7 @@ impl AccessLogEntry<'_> {
         number(line, "bytes_out", self.bytes_out);
         milliseconds(line, self.duration);
         self.write_outcome(line);
-        address(line, "peer", Some(self.peer));
+        address(line, "peer", self.peer);
         if let Some(identity) = self.peer_identity {
             text(line, "peer_identity", identity.as_bytes());
         }
@@ -204,8 +209,14 @@ fn milliseconds(line: &mut Vec<u8>, duration: Duration) {
     line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
 }
 
-fn address(line: &mut Vec<u8>, name: &str, address: Option<SocketAddr>) {
-    let Some(address) = address else { return };
+fn unix_path(line: &mut Vec<u8>, name: &str, path: &UnixPath) {
+    key(line, name);
+    line.extend_from_slice(b"\"unix:");
+    escape(line, path.as_str().as_bytes());
+    line.push(b'"');
+}
+
+fn address(line: &mut Vec<u8>, name: &str, address: SocketAddr) {
     key(line, name);
     line.push(b'"');
     match address {
@@ -265,7 +276,12 @@ fn escape(line: &mut Vec<u8>, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
     use super::*;
+
+    static ENDPOINT: EndpointAddress =
+        EndpointAddress::Socket(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9001)));
 
     fn request<'a>() -> HttpLogFields<'a> {
         HttpLogFields {
@@ -288,7 +304,7 @@ mod tests {
             http: Some(request()),
             route: "",
             cluster: "default/reviews:80",
-            endpoint: Some(SocketAddr::from(([127, 0, 0, 1], 9001))),
+            endpoint: Some(&ENDPOINT),
             attempts: 1,
             bytes_in: 0,
             bytes_out: 5,

@@ -1,10 +1,10 @@
 //! One attempt at one endpoint: picks it, checks a connection out, sends the request, and waits for the response's
 //! head. `send` calls it, and decides whether another attempt follows.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::Response;
+use weir_model::EndpointAddress;
 
 use super::http1::Http1SendError;
 use super::http2::{self, Http2SendError, Resend};
@@ -36,8 +36,8 @@ impl Lease {
         &self.pool
     }
 
-    pub(super) fn endpoint(&self) -> SocketAddr {
-        self.pool.endpoint().address
+    pub(super) fn endpoint(&self) -> &EndpointAddress {
+        &self.pool.endpoint().address
     }
 
     /// Moves the lease to another endpoint of the cluster, which has won a race.
@@ -84,7 +84,7 @@ pub(super) async fn attempt(
         return Err(AttemptError { error: ProxyError::NoEndpoint, decision: RetryDecision::Never });
     };
     let mut lease = Lease::new(pool);
-    retry.begin_attempt(lease.endpoint());
+    retry.begin_attempt(lease.endpoint().clone());
     let is_new = lease.pool.selects_protocol() && retry.switches_protocol();
     let idle = if is_new { None } else { lease.pool.check_out(retry.reuse()) };
     let checked_out = match idle {
@@ -120,7 +120,7 @@ async fn open(
     });
     let RaceOutcome { pool, result, failed } = opened.await;
     lease.move_to(pool);
-    retry.end_race(lease.endpoint(), failed);
+    retry.end_race(lease.endpoint().clone(), failed);
     result
 }
 

@@ -258,7 +258,7 @@ impl Pool {
 
     fn connect_target(&self) -> ConnectTarget<'_> {
         ConnectTarget {
-            address: self.endpoint.address,
+            address: &self.endpoint.address,
             timeout: self.connect_timeout,
             tls: self.tls.as_deref(),
             keepalive: self.keepalive,

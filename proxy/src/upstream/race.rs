@@ -4,13 +4,13 @@
 //! Only addresses of one DNS name race: they are the same server, while listed endpoints share load by their weights.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
+use weir_model::EndpointAddress;
 
 use super::pool::Pool;
 use super::worker::WorkerCluster;
@@ -24,7 +24,7 @@ pub(super) struct RaceOutcome<T> {
     /// The connection, or the last failure.
     pub(super) result: Result<T, ProxyError>,
     /// The endpoints that have failed before.
-    pub(super) failed: Vec<SocketAddr>,
+    pub(super) failed: Vec<EndpointAddress>,
 }
 
 /// A connection that is being opened.
@@ -47,15 +47,15 @@ enum RaceEvent<T> {
 pub(super) async fn open_first<T, F: Future<Output = Result<T, ProxyError>>>(
     cluster: &WorkerCluster,
     first: Rc<Pool>,
-    tried: &[SocketAddr],
+    tried: &[EndpointAddress],
     open: impl Fn(Rc<Pool>) -> F,
 ) -> RaceOutcome<T> {
     if !cluster.has_alternatives() {
         let result = open(Rc::clone(&first)).await;
         return RaceOutcome { pool: first, result, failed: Vec::new() };
     }
-    let mut last = first.endpoint().address;
-    let mut excluded = [tried, &[last]].concat();
+    let mut last = first.endpoint().address.clone();
+    let mut excluded = [tried, std::slice::from_ref(&last)].concat();
     let mut contenders = vec![Contender { opening: Box::pin(open(Rc::clone(&first))), pool: first }];
     let mut failed = Vec::new();
     let mut delay = pin!(tokio::time::sleep(CONNECTION_ATTEMPT_DELAY));
@@ -67,18 +67,18 @@ pub(super) async fn open_first<T, F: Future<Output = Result<T, ProxyError>>>(
             match result {
                 Err(error) if !contenders.is_empty() => {
                     pool.record_failure(&error);
-                    failed.push(pool.endpoint().address);
+                    failed.push(pool.endpoint().address.clone());
                 }
                 result => return RaceOutcome { pool, result, failed },
             }
         }
-        let next = cluster.pick_alternative(last, &excluded).filter(|_| contenders.len() < MAX_RACING_CONNECTIONS);
+        let next = cluster.pick_alternative(&last, &excluded).filter(|_| contenders.len() < MAX_RACING_CONNECTIONS);
         has_next = next.is_some();
         if let Some(pool) = next {
-            let address = pool.endpoint().address;
+            let address = pool.endpoint().address.clone();
             debug!(slow = %last, next = %address, "no connection yet, another address joins");
+            excluded.push(address.clone());
             last = address;
-            excluded.push(address);
             contenders.push(Contender { opening: Box::pin(open(Rc::clone(&pool))), pool });
             delay.as_mut().reset(Instant::now() + CONNECTION_ATTEMPT_DELAY);
         }

@@ -67,7 +67,7 @@ async fn resolve(resolver: &Resolver, cluster: &Cluster) -> Result<Duration, Str
         None => endpoints(answered),
         Some(family) => {
             let current = cluster.endpoints();
-            let retained = current.iter().map(|endpoint| endpoint.address);
+            let retained = current.iter().filter_map(|endpoint| endpoint.address.socket());
             endpoints(answered.chain(retained.filter(|address| AddressFamily::of(address.ip()) == family)))
         }
     };
@@ -82,7 +82,10 @@ fn endpoints(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Endpoint> {
     let mut addresses: Vec<_> = addresses.take(weir_model::limits::MAX_ENDPOINTS).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    addresses.into_iter().map(|address| Endpoint { address, weight: Weight::ONE, version: None }).collect()
+    addresses
+        .into_iter()
+        .map(|address| Endpoint { address: address.into(), weight: Weight::ONE, version: None })
+        .collect()
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@
 //!   The request must have no body and an idempotent method (RFC 9110 §9.2.2), and no byte of a response must have
 //!   come.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::Request;
+use weir_model::EndpointAddress;
 
 use super::http2::Http2Connection;
 use super::pool::ReusePolicy;
@@ -42,8 +42,8 @@ pub(super) struct RetryState {
     pub(super) request: Option<Request<Body>>,
     attempts: u32,
     /// Endpoints to which no connection could be opened, or which did not process the request.
-    tried: Vec<SocketAddr>,
-    current: Option<SocketAddr>,
+    tried: Vec<EndpointAddress>,
+    current: Option<EndpointAddress>,
     reuse: ReusePolicy,
     informational: Option<Rc<dyn InformationalSink>>,
 }
@@ -64,13 +64,13 @@ impl RetryState {
         self.attempts
     }
 
-    pub(super) fn tried(&self) -> &[SocketAddr] {
+    pub(super) fn tried(&self) -> &[EndpointAddress] {
         &self.tried
     }
 
     /// Returns the endpoint of the last attempt, also of one that was dropped at its timeout.
-    pub(super) fn current(&self) -> Option<SocketAddr> {
-        self.current
+    pub(super) fn current(&self) -> Option<&EndpointAddress> {
+        self.current.as_ref()
     }
 
     pub(super) fn reuse(&self) -> &ReusePolicy {
@@ -83,13 +83,13 @@ impl RetryState {
     }
 
     /// Counts an attempt at an endpoint.
-    pub(super) fn begin_attempt(&mut self, endpoint: SocketAddr) {
+    pub(super) fn begin_attempt(&mut self, endpoint: EndpointAddress) {
         self.attempts += 1;
         self.current = Some(endpoint);
     }
 
     /// Records the endpoint that an attempt has used in the end, and those that have failed before it.
-    pub(super) fn end_race(&mut self, endpoint: SocketAddr, failed: Vec<SocketAddr>) {
+    pub(super) fn end_race(&mut self, endpoint: EndpointAddress, failed: Vec<EndpointAddress>) {
         self.current = Some(endpoint);
         self.tried.extend(failed);
     }
@@ -112,9 +112,9 @@ impl RetryState {
     /// Prepares another attempt. Returns false if there is no request to send, or the attempts are exhausted.
     pub(super) fn prepare_retry(&mut self, decision: RetryDecision) -> bool {
         match decision {
-            RetryDecision::OtherEndpoint => self.tried.extend(self.current),
+            RetryDecision::OtherEndpoint => self.tried.extend(self.current.clone()),
             RetryDecision::OtherConnection(refused_by) => {
-                self.tried.extend(self.current);
+                self.tried.extend(self.current.clone());
                 self.reuse = ReusePolicy::AllBut(refused_by);
             }
             RetryDecision::NewConnection => self.reuse = ReusePolicy::Forbidden,
@@ -126,6 +126,8 @@ impl RetryState {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -134,7 +136,7 @@ mod tests {
         let mut retry = RetryState::new(Request::new(Body::Empty), None);
         let mut attempts = 0;
         loop {
-            retry.begin_attempt(address);
+            retry.begin_attempt(address.into());
             attempts += 1;
             if !retry.prepare_retry(RetryDecision::OtherEndpoint) {
                 break;

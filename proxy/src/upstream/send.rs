@@ -5,13 +5,13 @@
 //! except that its framing agrees with its body. It is sent again only when no endpoint can have acted on it.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
+use weir_model::EndpointAddress;
 
 pub(crate) use super::attempt::Lease;
 use super::attempt::{AttemptError, attempt};
@@ -43,7 +43,7 @@ pub(crate) struct UpstreamResponse {
     /// The lease of the connection. The caller drops it when the response's body has ended.
     pub(crate) lease: Lease,
     /// The endpoint that responded.
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) endpoint: EndpointAddress,
     /// Attempts made, the successful one included.
     pub(crate) attempts: u32,
 }
@@ -54,7 +54,7 @@ pub(crate) struct SendError {
     /// The error of the last attempt.
     pub(crate) error: ProxyError,
     /// The endpoint of the last attempt.
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<EndpointAddress>,
     /// Attempts made.
     pub(crate) attempts: u32,
 }
@@ -87,12 +87,12 @@ pub(crate) fn send(
         cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
         match result {
             Ok((response, lease)) => {
-                let endpoint = lease.endpoint();
+                let endpoint = lease.endpoint().clone();
                 Ok(UpstreamResponse { response, lease, endpoint, attempts })
             }
             Err(error) => {
                 cluster.counters().failures.increment();
-                Err(SendError { error, endpoint: retry.current(), attempts })
+                Err(SendError { error, endpoint: retry.current().cloned(), attempts })
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Connects to an endpoint for the relay of one TCP connection. `connection::tcp` calls it; `send` is its counterpart
 //! for requests.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use weir_model::EndpointAddress;
 
 use super::attempt::Lease;
 use super::cluster::Cluster;
@@ -20,7 +21,7 @@ pub(crate) struct TcpUpstream {
     /// The byte stream.
     pub(crate) transport: Transport,
     /// The address of the endpoint.
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) endpoint: EndpointAddress,
     /// Endpoints tried, this one included.
     pub(crate) attempts: u32,
     /// The guard of the connection. The caller drops it when the relay ends.
@@ -40,7 +41,7 @@ pub(crate) struct TcpUpstreamGuard {
 pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster>) -> Result<TcpUpstream, SendError> {
     let cluster = upstreams.cluster_state(cluster);
     cluster.counters().requests.increment();
-    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut tried: Vec<EndpointAddress> = Vec::new();
     let mut last_error = ProxyError::NoEndpoint;
     for attempts in 1..=MAX_ATTEMPTS {
         let Some(pool) = upstreams.pick(&cluster, &tried) else { break };
@@ -49,8 +50,8 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
         let RaceOutcome { pool, result, failed } = opened.await;
         lease.move_to(pool);
         tried.extend(failed);
-        let endpoint = lease.endpoint();
-        tried.push(endpoint);
+        let endpoint = lease.endpoint().clone();
+        tried.push(endpoint.clone());
         match result {
             Ok((transport, open)) => {
                 cluster.counters().retries.add(u64::from(attempts - 1));
@@ -74,5 +75,5 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
     let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX);
     cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
     cluster.counters().failures.increment();
-    Err(SendError { error: last_error, endpoint: tried.last().copied(), attempts })
+    Err(SendError { error: last_error, endpoint: tried.pop(), attempts })
 }

@@ -4,13 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use weir_model::{ClusterName, Discovery, UpstreamProtocol, UpstreamTls};
+use weir_model::{ClusterName, Discovery, EndpointAddress, UpstreamProtocol, UpstreamTls};
 
 use super::balance::Balancer;
 use super::cluster::{Cluster, WorkerCounters};
@@ -83,7 +82,7 @@ impl Upstreams {
     }
 
     /// Returns the pool of the endpoint that the balancer picks, apart from those that were `tried`.
-    pub(super) fn pick(&self, state: &WorkerCluster, tried: &[SocketAddr]) -> Option<Rc<Pool>> {
+    pub(super) fn pick(&self, state: &WorkerCluster, tried: &[EndpointAddress]) -> Option<Rc<Pool>> {
         state.pick(&mut self.rng.borrow_mut(), tried)
     }
 
@@ -166,7 +165,7 @@ impl WorkerCluster {
         &self.counters
     }
 
-    fn pick(&self, rng: &mut SmallRng, tried: &[SocketAddr]) -> Option<Rc<Pool>> {
+    fn pick(&self, rng: &mut SmallRng, tried: &[EndpointAddress]) -> Option<Rc<Pool>> {
         let mut view = self.view.borrow_mut();
         if view.as_ref().is_none_or(|view| view.generation != self.cluster.generation()) {
             *view = Some(self.rebuild_view(view.as_ref(), rng));
@@ -192,13 +191,14 @@ impl WorkerCluster {
 
     /// Returns the pool of the address that follows `last`, with another address family if there is one (RFC 8305 §4).
     /// `None` if all are excluded.
-    pub(super) fn pick_alternative(&self, last: SocketAddr, excluded: &[SocketAddr]) -> Option<Rc<Pool>> {
+    pub(super) fn pick_alternative(&self, last: &EndpointAddress, excluded: &[EndpointAddress]) -> Option<Rc<Pool>> {
         let view = self.view.borrow();
         let PickView { pools, .. } = view.as_ref()?;
-        let position = pools.iter().position(|pool| pool.endpoint().address == last);
+        let position = pools.iter().position(|pool| pool.endpoint().address == *last);
         let (before, after) = pools.split_at(position.map_or(0, |position| position + 1));
         let mut rest = after.iter().chain(before).filter(|pool| !excluded.contains(&pool.endpoint().address));
-        let is_other_family = |pool: &&Rc<Pool>| pool.endpoint().address.is_ipv4() != last.is_ipv4();
+        let is_ipv4 = |address: &EndpointAddress| address.socket().map(|socket| socket.is_ipv4());
+        let is_other_family = |pool: &&Rc<Pool>| is_ipv4(&pool.endpoint().address) != is_ipv4(last);
         rest.clone().find(is_other_family).or_else(|| rest.next()).map(Rc::clone)
     }
 
@@ -244,7 +244,7 @@ impl WorkerCluster {
         let mut reusable: HashMap<_, _> = previous
             .iter()
             .flat_map(|view| view.pools.iter())
-            .map(|pool| (pool.endpoint().address, Rc::clone(pool)))
+            .map(|pool| (pool.endpoint().address.clone(), Rc::clone(pool)))
             .collect();
         let pools = set
             .iter()

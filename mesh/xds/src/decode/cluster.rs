@@ -1,7 +1,6 @@
 //! Decodes clusters (CDS) and their endpoints (EDS).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prost::Message;
@@ -15,7 +14,7 @@ use super::decode_resource;
 use super::field_cursor::{FieldCursor, unsupported};
 use super::metadata::{self, WeirMetadata};
 use super::protocol_options;
-use super::value::{config_source, duration, host_and_port, socket_address};
+use super::value::{config_source, duration, endpoint_address, host_and_port};
 use crate::encode;
 use crate::proto::{self, cluster as pb, core, endpoint, protobuf, upstream_http};
 
@@ -239,7 +238,7 @@ struct DecodedEndpoint(Option<Endpoint>);
 fn lb_endpoint(endpoint: endpoint::LbEndpoint, cursor: &FieldCursor<'_>) -> Option<DecodedEndpoint> {
     let endpoint::LbEndpoint { health_status, metadata, load_balancing_weight, host_identifier } = endpoint;
     let place = cursor.field("endpoint").field("address");
-    let address: SocketAddr = socket_address(Some(address(host_identifier, cursor)?), &place)?;
+    let address = endpoint_address(address(host_identifier, cursor)?, &place)?;
     let weight = match load_balancing_weight {
         None => Weight::ONE,
         Some(protobuf::UInt32Value { value }) => {
