@@ -80,7 +80,7 @@ impl OpenSslServer {
         server
     }
 
-    /// Starts a server that listens as `listen` says, and does not wait for it.
+    /// Starts a server that listens at the address of the arguments `listen`. Does not wait until it listens.
     fn start_with(listen: &[&str], certificate: &Issued, arguments: &[&str]) -> Self {
         let mut command = Command::new("openssl");
         command.args(["s_server", "-www", "-quiet"]).args(listen);

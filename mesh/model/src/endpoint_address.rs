@@ -67,7 +67,7 @@ impl UnixPath {
     /// Returns a path.
     ///
     /// # Errors
-    /// The reason why the text is none.
+    /// The fault of the text.
     pub fn new(path: &str) -> Result<Self, UnixPathError> {
         let error = |reason, hint| Err(UnixPathError { reason, hint });
         if path.starts_with('@') {

@@ -271,3 +271,34 @@ impl WorkerCluster {
         self.view.borrow().iter().flat_map(|view| view.pools.iter()).for_each(|pool| pool.close());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::upstream::testing;
+
+    #[test]
+    fn alternatives_have_the_other_family_first() {
+        let addresses = ["10.0.0.1:80", "10.0.0.2:80", "[::1]:80", "[::2]:80"];
+        let addresses = addresses.map(|address| address.parse::<SocketAddr>().unwrap());
+        let cluster = testing::cluster(&[], |model| model.discovery = Discovery::Dns { host: "a".into(), port: 80 });
+        cluster.set_endpoints(&testing::models(&addresses));
+        let upstreams = Upstreams::new(Identity::empty());
+        let state = upstreams.cluster_state(&cluster);
+        upstreams.pick(&state, &[]).unwrap();
+        assert!(state.has_alternatives());
+        let (mut last, mut order) = (EndpointAddress::from(addresses[0]), Vec::new());
+        let mut excluded = vec![last.clone()];
+        while let Some(pool) = state.pick_alternative(&last, &excluded) {
+            last = pool.endpoint().address.clone();
+            excluded.push(last.clone());
+            order.push(last.to_string());
+        }
+        assert_eq!(order, ["[::1]:80", "10.0.0.2:80", "[::2]:80"]);
+        let listed = upstreams.cluster_state(&testing::cluster(&addresses, |_| {}));
+        upstreams.pick(&listed, &[]).unwrap();
+        assert!(!listed.has_alternatives(), "listed endpoints do not race");
+    }
+}
