@@ -27,9 +27,9 @@ fn uri(path: &Path) -> String {
     format!("unix://{}", path.display())
 }
 
-/// Starts an origin on a socket that responds with a text and the header `host` that it has received.
-async fn origin_on(path: &Path, codec: Codec) -> Origin {
-    Origin::start_unix(path, codec, |_| async move { Ok(Response::new(full("from a socket"))) }).await
+/// Starts an origin on a socket that responds with a text.
+fn origin_on(path: &Path, codec: Codec) -> Origin {
+    Origin::start_unix(path, codec, |_| async move { Ok(Response::new(full("from a socket"))) })
 }
 
 fn socket_in(folder: &TempDir) -> PathBuf {
@@ -41,7 +41,7 @@ async fn requests_reach_an_endpoint_on_a_unix_socket() {
     for (codec, protocol) in [(Codec::Http1, "HTTP"), (Codec::Http2, "HTTP2")] {
         let folder = folder();
         let path = socket_in(&folder);
-        let origin = origin_on(&path, codec).await;
+        let origin = origin_on(&path, codec);
         let property = |name: &str| {
             let header = format!("x-{name}");
             json!({"do": "property", "property": ["upstream", name], "name": header, "map": "response"})
@@ -79,7 +79,7 @@ async fn missing_socket_is_answered_503_until_it_exists() {
     let line = proxy.access_log_for("/missing").await;
     assert_eq!(line["response_code_details"], "upstream_connect_failed", "{line}");
     assert!(line["cause"].as_str().unwrap().contains("No such file"), "{line}");
-    let origin = origin_on(&path, Codec::Http1).await;
+    let origin = origin_on(&path, Codec::Http1);
     assert_eq!(proxy.get("/").await.status, 200);
     // A server that has ended leaves its socket behind.
     drop(origin);
@@ -87,7 +87,7 @@ async fn missing_socket_is_answered_503_until_it_exists() {
         .await;
     assert_eq!(proxy.get("/gone").await.status, 503);
     std::fs::remove_file(&path).unwrap();
-    let _origin = origin_on(&path, Codec::Http1).await;
+    let _origin = origin_on(&path, Codec::Http1);
     assert_eq!(proxy.get("/").await.status, 200);
 }
 
@@ -120,7 +120,7 @@ async fn tcp_route_reaches_a_unix_socket() {
 async fn callout_of_a_filter_reaches_a_unix_socket() {
     let folder = folder();
     let path = socket_in(&folder);
-    let (policy, origin) = (origin_on(&path, Codec::Http1).await, Origin::text("here").await);
+    let (policy, origin) = (origin_on(&path, Codec::Http1), Origin::text("here").await);
     let call = json!({"do": "call", "service": "default/policy:80", "to": "/decide", "timeout_ms": 5000});
     let resume = json!({"do": "resume", "direction": "request"});
     let all = Resources::forward_to(origin.address())
@@ -153,7 +153,7 @@ async fn paths_that_are_no_sockets_are_rejected() {
 async fn unix_socket_is_sent_by_the_control_plane_and_not_registered() {
     let folder = folder();
     let path = socket_in(&folder);
-    let _origin = origin_on(&path, Codec::Http1).await;
+    let _origin = origin_on(&path, Codec::Http1);
     let control = ControlPlane::start().await;
     let all = Resources::new().yaml(&service("origin", &uri(&path), "HTTP")).route_everything();
     control.apply(&all).await;

@@ -47,7 +47,7 @@ async fn envoy_and_proxy_reach_the_same_unix_sockets() {
     let (folder, edge) = (tempfile::tempdir().unwrap(), free_address());
     let path = folder.path().join("app.sock");
     let answer = |_| async { Ok(Response::new(full("from a socket"))) };
-    let origin = Origin::start_unix(&path, Codec::Http1, answer).await;
+    let origin = Origin::start_unix(&path, Codec::Http1, answer);
     let tcp = Origin::text("from TCP").await;
     let gateway = format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec: {{gatewayClassName: \

@@ -147,7 +147,7 @@ impl Origin {
     }
 
     /// Starts an origin on a Unix socket that responds with the result of `handler`.
-    pub async fn start_unix<F>(
+    pub fn start_unix<F>(
         path: &Path,
         codec: Codec,
         handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,

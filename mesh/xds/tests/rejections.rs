@@ -41,8 +41,16 @@ fn address(host: &str) -> core::Address {
     core::Address { address: Some(core::address::Address::SocketAddress(socket)) }
 }
 
+fn pipe(path: &str, mode: u32) -> core::Address {
+    core::Address { address: Some(core::address::Address::Pipe(core::Pipe { path: path.to_owned(), mode })) }
+}
+
 fn load_assignment(host: &str) -> endpoint::ClusterLoadAssignment {
-    let endpoint = endpoint::Endpoint { address: Some(address(host)), ..endpoint::Endpoint::default() };
+    assignment_of(address(host))
+}
+
+fn assignment_of(address: core::Address) -> endpoint::ClusterLoadAssignment {
+    let endpoint = endpoint::Endpoint { address: Some(address), ..endpoint::Endpoint::default() };
     let host = endpoint::LbEndpoint {
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
         ..endpoint::LbEndpoint::default()
@@ -110,6 +118,18 @@ fn unsupported_cluster_fields_are_rejected() {
             (
                 |message| message.load_assignment = Some(load_assignment("name.example")),
                 &["load_assignment.endpoints[0].lb_endpoints[0].endpoint.address: `name.example` is no IP address"],
+            ),
+            (
+                |message| message.load_assignment = Some(assignment_of(pipe("run/app.sock", 0))),
+                &["endpoint.address.pipe.path: `run/app.sock` is not the absolute path of a socket"],
+            ),
+            (
+                |message| message.load_assignment = Some(assignment_of(pipe("@app", 0))),
+                &["endpoint.address.pipe.path: `@app` names an abstract socket"],
+            ),
+            (
+                |message| message.load_assignment = Some(assignment_of(pipe("/run/app.sock", 0o600))),
+                &["endpoint.address.pipe.mode: is not supported"],
             ),
             (
                 |message| message.load_assignment.as_mut().unwrap().endpoints[0].priority = 1,
