@@ -121,15 +121,19 @@ fn unsupported_cluster_fields_are_rejected() {
             ),
             (
                 |message| message.load_assignment = Some(assignment_of(pipe("run/app.sock", 0))),
-                &["endpoint.address.pipe.path: `run/app.sock` is not the absolute path of a socket"],
+                &[
+                    "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path: `run/app.sock` is not the absolute path of a socket",
+                ],
             ),
             (
                 |message| message.load_assignment = Some(assignment_of(pipe("@app", 0))),
-                &["endpoint.address.pipe.path: `@app` names an abstract socket"],
+                &[
+                    "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path: `@app` names an abstract socket, which is not supported",
+                ],
             ),
             (
                 |message| message.load_assignment = Some(assignment_of(pipe("/run/app.sock", 0o600))),
-                &["endpoint.address.pipe.mode: is not supported"],
+                &["load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.mode: is not supported"],
             ),
             (
                 |message| message.load_assignment.as_mut().unwrap().endpoints[0].priority = 1,
