@@ -120,6 +120,10 @@ fn unsupported_cluster_fields_are_rejected() {
                 &["load_assignment.endpoints[0].lb_endpoints[0].endpoint.address: `name.example` is no IP address"],
             ),
             (
+                |message| message.dns_lookup_family = cluster::cluster::DnsLookupFamily::V4Only as i32,
+                &["dns_lookup_family: is not supported"],
+            ),
+            (
                 |message| message.load_assignment = Some(assignment_of(pipe("run/app.sock", 0))),
                 &[
                     "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path: `run/app.sock` is not the absolute path of a socket",
