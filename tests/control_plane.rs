@@ -4,6 +4,7 @@
 
 mod envoy_bounds; // Bounds of connections.
 mod envoy_grpc; // gRPC calls.
+mod envoy_retries; // Retries.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ mod tcp; // TCP listeners and network filters.
 mod routing; // Weights, mirrors, redirects, timeouts.
 mod dns; // Endpoints from DNS.
 mod unix_sockets; // Endpoints on Unix sockets.
+mod retries; // Retries of routes, and retry budgets.
 mod cors; // Cross-origin requests.
 mod grpc_route; // GRPCRoutes, and filters of backends.
 mod grpc_replies; // Local replies and deadlines of gRPC requests.

@@ -185,3 +185,95 @@ async fn fields_without_effect_are_rejected_by_name() {
         assert!(error.contains(expected), "{error} lacks {expected}");
     }
 }
+
+/// A retry policy in Envoy's fields.
+fn retry_policy() -> Value {
+    json!({
+        "retry_on": "5xx, reset",
+        "num_retries": 1,
+        "per_try_timeout": "5s",
+        "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts"}],
+        "host_selection_retry_max_attempts": "3",
+        "retry_back_off": {"base_interval": "0.002s"},
+        "rate_limited_retry_back_off": {"reset_headers": [{"name": "Retry-After", "format": "SECONDS"}]},
+    })
+}
+
+#[tokio::test]
+async fn retry_policy_and_budget_take_effect() {
+    let bad = Origin::start(harness::Codec::Http1, |_| async {
+        let mut response = http::Response::new(harness::full("busy"));
+        *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+        Ok(response)
+    })
+    .await;
+    let good = Origin::text("good").await;
+    let budget = json!({"budget_percent": {"value": 0.0}, "min_retry_concurrency": 1, "budget_interval": "1s"});
+    let mut limited = cluster("limited");
+    limited["circuit_breakers"] = json!({"thresholds": [{"retry_budget": budget}]});
+    let both = |name: &str| crate::endpoints(name, &[&bad, &good]);
+    let mut all = [to("/a", "a"), to("/limited", "limited")];
+    for route in &mut all {
+        route["route"]["retry_policy"] = retry_policy();
+    }
+    let mut xds = ThirdPartyXdsServer::start().await;
+    let clusters = json!([cluster("a"), both("a"), limited, both("limited")]);
+    xds.command(json!({"put": {"edge": [listener("edge", &[]), routes("edge", &all)], "clusters": clusters}})).await;
+    let proxy = follow(&xds).await;
+    for index in 0..8 {
+        let mut client = harness::Client::http1(proxy.listener("edge").await).await;
+        let response = client.post(&format!("/a/{index}"), "x").await;
+        assert_eq!((response.status, response.text()), (200, "good".to_owned()), "any method, as in Envoy");
+    }
+    assert!(bad.count() > 0);
+    let mut failed = 0;
+    for index in 0..40 {
+        failed += usize::from(crate::get(&proxy, &format!("/limited/{index}")).await.0 == 502);
+    }
+    assert!(failed > 5, "one retry a second is allowed, and {failed} of about 20 failed");
+    assert!(!xds.requests().iter().any(is_nack), "{:#?}", xds.requests());
+}
+
+#[tokio::test]
+async fn fields_of_retries_without_effect_are_rejected_by_name() {
+    let origin = Origin::text("ok").await;
+    let mut xds = crate::server_with(&origin).await;
+    let mut proxy = Proxy::follow(xds.port(), &ProxyOptions::default()).await;
+    proxy.wait_until_ready().await;
+    let mut route = to("/", "a");
+    let mut policy = retry_policy();
+    policy["retry_on"] = json!("5xx,envoy-ratelimited");
+    policy["num_retries"] = json!(11);
+    policy["per_try_idle_timeout"] = json!("1s");
+    policy["retriable_headers"] = json!([{"name": "x", "present_match": true}]);
+    policy["retriable_request_headers"] = json!([{"name": "x", "present_match": true}]);
+    policy["retry_host_predicate"] = json!([{"name": "envoy.retry_host_predicates.omit_canary_hosts"}]);
+    route["route"]["retry_policy"] = policy;
+    let mut cluster = cluster("other");
+    cluster["circuit_breakers"] = json!({"thresholds": [
+        {"max_connections": 5, "max_retries": 2, "retry_budget": {"budget_percent": {"value": 12.5}}},
+        {"priority": "HIGH"},
+    ]});
+    let put = json!({"edge": [listener("edge", &[]), routes("edge", &[route])], "other": [cluster]});
+    xds.command(json!({"put": put})).await;
+    let what = "a rejection of each field";
+    let found = async || {
+        let requests = xds.requests();
+        let errors: String = requests.iter().filter_map(|request| request["error"].as_str()).collect();
+        let fields = [
+            "retry_policy.retry_on",
+            "retry_policy.num_retries",
+            "retry_policy.per_try_idle_timeout",
+            "retry_policy.retriable_headers",
+            "retry_policy.retriable_request_headers",
+            "retry_policy.retry_host_predicate",
+            "circuit_breakers.thresholds[0].max_connections",
+            "circuit_breakers.thresholds[0].max_retries",
+            "circuit_breakers.thresholds[0].retry_budget.budget_percent",
+            "circuit_breakers.thresholds[1].priority",
+        ];
+        fields.iter().all(|field| errors.contains(field)).then_some(())
+    };
+    wait_until(what, found).await;
+    assert_eq!(crate::get(&proxy, "/").await, (200, "ok".to_owned()), "the last good configuration serves");
+}

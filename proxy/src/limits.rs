@@ -178,8 +178,12 @@ pub(crate) const PLUGIN_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 // Upstream.
 
-/// Attempts of one request: the first and two more, enough to survive one dead endpoint and one stale connection.
+/// Attempts of one request without a retry policy: the first and two more, enough to survive one dead endpoint and one
+/// stale connection.
 pub(crate) const MAX_ATTEMPTS: u32 = 3;
+
+/// Bytes of a response that are read so that its connection can be used again, before a retry takes its place.
+pub(crate) const MAX_DISCARDED_BYTES: usize = 64 * 1024;
 
 /// Picks of a balancer to find an untried endpoint. Enough to avoid two tried endpoints among three.
 pub(crate) const MAX_PICKS: usize = 16;

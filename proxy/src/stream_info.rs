@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 use weir_model::{ClusterName, EndpointAddress, ListenerName, Metadata, RouteName};
 
-use crate::telemetry::StreamProperty;
+use crate::telemetry::{FailedAttempt, StreamProperty};
 
 /// Addresses, identity, route, cluster, times and sizes of one stream.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub(crate) struct StreamInfo {
     pub(crate) endpoints: u64,
     /// Number of attempts so far.
     pub(crate) attempts: u32,
+    /// The attempts that were followed by another one.
+    pub(crate) failed_attempts: Vec<FailedAttempt>,
     /// Wall-clock time at which the request's head was complete.
     pub(crate) started_at: SystemTime,
     /// Monotonic time of the same moment.
@@ -77,6 +79,7 @@ impl StreamInfo {
             endpoint: None,
             endpoints: 0,
             attempts: 0,
+            failed_attempts: Vec::new(),
             started_at: SystemTime::now(),
             started: Instant::now(),
             finished: None,

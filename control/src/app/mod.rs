@@ -206,7 +206,8 @@ async fn initial_publish(bootstrap: &Bootstrap, publisher: &Arc<Publisher>) -> a
     let writer = Arc::clone(publisher);
     let compile = Box::new(move |files: &[_]| writer.validate_files(files));
     let mut source = FileSource::start(path, &bootstrap.plugins, compile)
-        .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?;
+        .context("files cannot be watched; is fs.inotify.max_user_instances used up?")?
+        .with_files();
     let first = source.read().await;
     match files::apply(publisher, first, ShrinkPolicy::Allow).await {
         Ok(()) => {}

@@ -30,7 +30,7 @@ pub struct ConfigUpdate {
     pub number: u64,
     /// The compiled configuration, or the reasons for its rejection.
     pub outcome: Result<Arc<Compiled>, Arc<Vec<Diagnostic>>>,
-    /// The files of the configuration; empty for a configuration received over xDS.
+    /// The files of the configuration; empty unless the source is [`FileSource::with_files`].
     pub files: Arc<[SourceFile]>,
 }
 
@@ -38,14 +38,17 @@ pub struct ConfigUpdate {
 /// side effects.
 pub type CompileFn = Box<dyn FnMut(&[SourceFile]) -> Result<Arc<Compiled>, Vec<Diagnostic>> + Send>;
 
-/// Returns a compiler that needs nothing but the files.
+/// Returns a compiler that needs nothing but the files. Its result does not contain their texts.
 pub fn default_compiler() -> CompileFn {
     let mut compiler = Compiler::new();
     Box::new(move |files| {
         let mut current = take(&mut compiler); // After a panic the compiler's caches are not used again.
         let compiled = current.compile(files);
         compiler = current;
-        compiled.map(Arc::new)
+        compiled.map(|mut compiled| {
+            compiled.drop_texts();
+            Arc::new(compiled)
+        })
     })
 }
 
@@ -72,8 +75,10 @@ pub struct FileSource {
     signal: WatchSignal,
     /// The number of updates so far.
     updates: u64,
-    /// The files of the last update, to notice that one is missing.
-    last: Vec<SourceFile>,
+    /// The paths of the files of the last update that were not empty, to notice that one is missing.
+    last: Vec<PathBuf>,
+    /// True if updates have their files.
+    with_files: bool,
 }
 
 impl FileSource {
@@ -86,7 +91,13 @@ impl FileSource {
         let signal = watch.signal();
         let reader =
             Reader { root: root.to_owned(), builtins: builtins.to_owned(), compile, watch, modules: Vec::new() };
-        Ok(Self { reader: Some(reader), signal, updates: 0, last: Vec::new() })
+        Ok(Self { reader: Some(reader), signal, updates: 0, last: Vec::new(), with_files: false })
+    }
+
+    /// Returns the source with the files in each update, which take as much memory as their texts.
+    #[must_use]
+    pub fn with_files(self) -> Self {
+        Self { with_files: true, ..self }
     }
 
     /// Returns a handle that requests another read.
@@ -110,8 +121,9 @@ impl FileSource {
             }
         }
         self.updates += 1;
-        let files = Arc::from(reading.files.as_slice());
-        self.last = reading.files;
+        let is_used = |file: &&SourceFile| !file.text.is_empty();
+        self.last = reading.files.iter().filter(is_used).map(|file| file.path.clone()).collect();
+        let files = if self.with_files { Arc::from(reading.files) } else { Arc::default() };
         ConfigUpdate { number: self.updates, outcome: reading.outcome, files }
     }
 
@@ -191,11 +203,11 @@ fn module_paths(compiled: &Compiled, builtins: &Path) -> Vec<PathBuf> {
 
 impl Reading {
     /// Returns true if this may be the middle of a change: it is rejected, or a file of `last` is missing or empty.
-    fn looks_incomplete(&self, last: &[SourceFile]) -> bool {
+    fn looks_incomplete(&self, last: &[PathBuf]) -> bool {
         self.outcome.is_err()
-            || last.iter().filter(|file| !file.text.is_empty()).any(|before| {
+            || last.iter().any(|before| {
                 // Files are listed in the order of their paths.
-                let now = self.files.binary_search_by(|file| file.path.cmp(&before.path));
+                let now = self.files.binary_search_by(|file| file.path.cmp(before));
                 now.map_or(true, |index| self.files[index].text.is_empty())
             })
     }
@@ -210,6 +222,8 @@ fn same_text(one: &[SourceFile], other: &[SourceFile]) -> bool {
 mod tests {
     use std::fs;
     use std::time::Duration;
+
+    use weir_model::{Rejection, ResourceId, ResourceKind};
 
     use super::*;
 
@@ -255,6 +269,27 @@ mod tests {
         assert_eq!(clusters(&update), 1);
         fs::remove_file(&path).unwrap();
         assert_eq!(clusters(&source.read().await), 0, "a file that stays away is removed");
+    }
+
+    #[tokio::test]
+    async fn late_diagnostic_reads_the_file_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: b}\n\
+            spec:\n  gatewayClassName: weir\n  listeners:\n  - name: http\n    protocol: HTTP\n    port: 80\n";
+        fs::write(&path, format!("{SERVICE}---\n{gateway}")).unwrap();
+        let update = source(folder.path()).read().await;
+        let compiled = update.outcome.unwrap();
+        let listener = compiled.snapshot.listeners.keys().next().unwrap();
+        let resource = ResourceId { kind: ResourceKind::Listener, name: listener.to_string() };
+        let (reason, hint) = ("in use".to_owned(), String::new());
+        let rejection = Rejection { resource, field: "address".to_owned(), reason, hint };
+        let port_line = compiled.diagnostic(&rejection).line;
+        assert_eq!(port_line, 4 + 1 + 9, "the port's line");
+        for changed in [format!("{SERVICE}---\n# A comment.\n{gateway}"), String::new()] {
+            fs::write(&path, changed).unwrap();
+            assert_eq!(compiled.diagnostic(&rejection).line, 4 + 1 + 1, "the first line of the object as compiled");
+        }
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use crate::limits::{DEFAULT_CONNECT_TIMEOUT, MAX_ENDPOINTS};
 use crate::metadata::Metadata;
 use crate::name::ClusterName;
 use crate::protocol_options::UpstreamProtocolOptions;
+use crate::retry::RetryBudget;
 use crate::tcp_keepalive::TcpKeepalive;
 use crate::tls::UpstreamTls;
 
@@ -71,6 +72,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Time limit for a whole request and response on routes without one. `None` = the default; `Some(ZERO)` = no limit.
     pub request_timeout: Option<Duration>,
+    /// The share of its requests that may be retries.
+    pub retry_budget: RetryBudget,
     /// TCP keepalive of its connections.
     pub tcp_keepalive: TcpKeepalive,
     /// Bounds and timeouts of its HTTP connections.
@@ -98,6 +101,7 @@ impl Cluster {
             lb_policy: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: None,
+            retry_budget: RetryBudget::default(),
             tcp_keepalive: TcpKeepalive::default(),
             options: UpstreamProtocolOptions::default(),
             tls: None,

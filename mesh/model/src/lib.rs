@@ -23,6 +23,7 @@ pub mod plugin;
 pub mod secret;
 pub mod cluster;
 pub mod tcp_keepalive;
+pub mod retry;
 pub mod protocol_options;
 pub mod tls;
 pub mod endpoint;
@@ -60,7 +61,8 @@ pub use plugin::{
 pub use printable::{is_unprintable, printable, printable_lines};
 pub use protocol_options::{DownstreamProtocolOptions, HeadLimits, UpgradeProtocol, UpstreamProtocolOptions};
 pub use rejection::{Rejection, ResourceId, ResourceKind};
-pub use rewrite::{HeaderModifier, HostRewrite, PathRewrite, Rewrite};
+pub use retry::{GrpcStatusSet, RetryBackoff, RetryBudget, RetryPolicy, StatusSet};
+pub use rewrite::{HeaderEdits, HeaderModifier, HostRewrite, PathRewrite, Rewrite};
 pub use route::{
     DirectResponse, Forward, Mirror, Redirect, Route, RouteAction, RouteTable, TargetVersion, Timeouts, VirtualHost,
     WeightedCluster,

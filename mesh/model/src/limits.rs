@@ -2,6 +2,30 @@
 
 use std::time::Duration;
 
+/// Retries of one request at most, in a route's policy.
+pub const MAX_RETRIES: u32 = 10;
+
+/// Retries of one request, in a route's policy that names no number.
+pub const DEFAULT_RETRIES: u32 = 2;
+
+/// The most that is waited before the first retry, in a route's policy that names no back-off. As in Envoy.
+pub const DEFAULT_RETRY_BACKOFF: Duration = Duration::from_millis(25);
+
+/// The longest back-off is so many times the first one. As in Envoy.
+pub const MAX_RETRY_BACKOFF_FACTOR: u32 = 10;
+
+/// The longest back-off that a route's policy may name.
+pub const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(60);
+
+/// The longest time that a response's `retry-after` may ask for.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The longest interval of a retry budget.
+pub const MAX_RETRY_BUDGET_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Retries that a retry budget allows within its interval without requests, at most.
+pub const MAX_RETRY_BUDGET_COUNT: u32 = 1_000_000;
+
 /// Longest name of a resource, in bytes: three Kubernetes names of 253 with separators fit.
 pub const MAX_NAME_BYTES: usize = 1_024;
 

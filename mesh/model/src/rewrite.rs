@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-/// Changes to headers, applied in this order: set, add, remove (Gateway API `HTTPHeaderFilter`).
+/// Changes to headers. Cheap to clone; most routes have none, which takes no memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct HeaderModifier(Option<Arc<HeaderEdits>>);
+
+/// The changes of a [`HeaderModifier`], applied in this order: set, add, remove (Gateway API `HTTPHeaderFilter`).
 /// Names are lower-case RFC 9110 tokens. Values are field values without CR, LF or NUL. Both are checked when a
 /// modifier is built.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
-pub struct HeaderModifier {
+pub struct HeaderEdits {
     /// Names and values; each replaces all values of its name.
     pub set: Vec<(Arc<str>, Arc<str>)>,
     /// Names and values; each is appended to the values of its name.
@@ -18,9 +22,28 @@ pub struct HeaderModifier {
 }
 
 impl HeaderModifier {
+    /// Returns a modifier with these changes.
+    pub fn new(edits: HeaderEdits) -> Self {
+        let HeaderEdits { set, add, remove } = &edits;
+        let is_empty = set.is_empty() && add.is_empty() && remove.is_empty();
+        Self((!is_empty).then(|| Arc::new(edits)))
+    }
+
+    /// Returns the changes.
+    pub fn edits(&self) -> &HeaderEdits {
+        static NONE: HeaderEdits = HeaderEdits { set: Vec::new(), add: Vec::new(), remove: Vec::new() };
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+
     /// Returns true if there is no change.
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+        self.0.is_none()
+    }
+}
+
+impl Serialize for HeaderModifier {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.edits().serialize(serializer)
     }
 }
 

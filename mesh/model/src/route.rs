@@ -11,6 +11,7 @@ use crate::matcher::{HostMatch, RouteMatch};
 use crate::metadata::Metadata;
 use crate::name::{ClusterName, RouteName, RouteTableName};
 use crate::plugin::FilterChain;
+use crate::retry::RetryPolicy;
 use crate::rewrite::{HeaderModifier, PathRewrite, Rewrite};
 use crate::units::Fraction;
 
@@ -68,6 +69,7 @@ impl Route {
             rewrite: Rewrite::default(),
             mirrors: Vec::new(),
             timeouts: Timeouts::default(),
+            retry: None,
         };
         Self {
             name,
@@ -110,6 +112,9 @@ pub struct Forward {
     pub mirrors: Vec<Mirror>,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// Retries; `None` for those of requests only on which no endpoint can have acted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Arc<RetryPolicy>>,
 }
 
 /// One possible cluster of a request.

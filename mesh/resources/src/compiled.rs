@@ -2,6 +2,7 @@
 //! load) are reported at the field that caused them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use weir_model::{ACCESS_POLICY_PREFIX, ModuleSource, PluginName, Rejection, ResourceId, ResourceKind, Snapshot};
 
@@ -19,20 +20,26 @@ const HIDDEN: &str = "<hidden>";
 #[derive(Debug, Clone)]
 pub struct Compiled {
     /// The compiled snapshot.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     /// Warnings about valid resources, ordered by file, line and column. Empty for a snapshot received over xDS.
     pub warnings: Vec<Diagnostic>,
     sources: Sources,
 }
 
 impl Compiled {
-    pub(crate) const fn new(snapshot: Snapshot, warnings: Vec<Diagnostic>, sources: Sources) -> Self {
+    pub(crate) const fn new(snapshot: Arc<Snapshot>, warnings: Vec<Diagnostic>, sources: Sources) -> Self {
         Self { snapshot, warnings, sources }
     }
 
     /// Creates a `Compiled` without source positions, for a snapshot received over xDS.
     pub fn from_wire(snapshot: Snapshot) -> Self {
-        Self { snapshot, warnings: Vec::new(), sources: Sources::default() }
+        Self { snapshot: Arc::new(snapshot), warnings: Vec::new(), sources: Sources::default() }
+    }
+
+    /// Drops the texts of the files. A later diagnostic reads the file again, and has the position of the object if the
+    /// file has changed since.
+    pub fn drop_texts(&mut self) {
+        self.sources.drop_texts();
     }
 
     /// Returns each object with the path of its file and the hash of its text.

@@ -2,6 +2,7 @@
 //! first, and again to locate diagnostics.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,8 +25,9 @@ pub struct SourceFile {
 /// The parsed content of a chunk. Chunks of equal text share it.
 #[derive(Debug)]
 struct ChunkContent {
-    documents: Vec<Arc<Document>>,
-    parse_error: Option<LocatedFieldError>,
+    documents: Box<[Arc<Document>]>,
+    /// Boxed, because it is rare.
+    parse_error: Option<Box<LocatedFieldError>>,
 }
 
 /// A document with its position in the files.
@@ -33,13 +35,13 @@ struct ChunkContent {
 pub(crate) struct SourceDocument {
     /// The validated document.
     pub(crate) document: Arc<Document>,
-    file: usize,
-    /// The byte offset of the chunk's text in the file.
-    start: usize,
-    end: usize,
+    file: u32,
+    /// The byte offset of the chunk's text in the file, which has at most [`MAX_FILE_BYTES`].
+    start: u32,
+    end: u32,
     lines_before: u32,
     /// The index of the document among those of its chunk.
-    index_in_chunk: usize,
+    index_in_chunk: u32,
     /// SHA-256 of the chunk's text.
     pub(crate) hash: ChunkHash,
 }
@@ -48,7 +50,7 @@ pub(crate) struct SourceDocument {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct DocumentKey {
     chunk: ChunkHash,
-    index_in_chunk: usize,
+    index_in_chunk: u32,
 }
 
 impl SourceDocument {
@@ -62,6 +64,8 @@ impl SourceDocument {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sources {
     files: Vec<SourceFile>,
+    /// False after [`Sources::drop_texts`].
+    has_texts: bool,
     documents: Vec<SourceDocument>,
     /// Chunks with a YAML error and files over the size limit: file index, lines before the chunk, error.
     unreadable: Vec<(usize, u32, LocatedFieldError)>,
@@ -90,6 +94,14 @@ impl Sources {
         diagnostics.into_iter().map(|(_, diagnostic)| diagnostic).collect()
     }
 
+    /// Drops the texts of the files. A later diagnostic reads the file again.
+    pub(crate) fn drop_texts(&mut self) {
+        self.has_texts = false;
+        for file in &mut self.files {
+            file.text = Arc::default();
+        }
+    }
+
     /// Returns all documents, in source order.
     pub(crate) fn documents(&self) -> &[SourceDocument] {
         &self.documents
@@ -102,7 +114,7 @@ impl Sources {
 
     /// Returns the path of the file of a document.
     pub(crate) fn path(&self, document: usize) -> &PathBuf {
-        &self.files[self.documents[document].file].path
+        &self.files[self.documents[document].file as usize].path
     }
 
     /// Returns the first line of a document, from 1.
@@ -114,8 +126,9 @@ impl Sources {
     /// Returns the errors within single documents, unordered, with their sort keys.
     pub(crate) fn document_diagnostics(&self) -> Vec<(SortKey, Diagnostic)> {
         let documents = self.documents.iter().flat_map(|source| {
-            let label = source.document.label.as_ref();
-            source.document.errors.iter().map(move |error| (source.file, source.lines_before, label, error))
+            let label = source.document.label();
+            let errors = source.document.errors.iter();
+            errors.map(move |error| (source.file as usize, source.lines_before, label.clone(), error))
         });
         let unreadable = self.unreadable.iter().map(|(file, lines_before, error)| (*file, *lines_before, None, error));
         documents
@@ -140,24 +153,30 @@ impl Sources {
             reason: reason.clone(),
             hint: hint.clone(),
         };
-        self.to_diagnostic(source.file, source.lines_before, source.document.label.as_ref(), &located)
+        self.to_diagnostic(source.file as usize, source.lines_before, source.document.label(), &located)
     }
 
     // The nodes are not stored after validation: they would be most of the memory. Only an error needs them again, so
     // the chunk is parsed again here.
     fn locate(&self, source: &SourceDocument, path: &FieldPath, last: &mut LastChunk) -> Option<Position> {
         if last.hash != Some(source.hash) {
-            let text = self.files[source.file].text.get(source.start..source.end)?;
+            let file = &self.files[source.file as usize];
+            let read_again = if self.has_texts { None } else { Some(fs::read_to_string(&file.path).ok()?) };
+            let text = read_again.as_deref().unwrap_or(&file.text);
+            let text = text.get(source.start as usize..source.end as usize)?;
+            if read_again.is_some() && chunk_hash(text) != source.hash {
+                return None; // It has changed.
+            }
             *last = LastChunk { hash: Some(source.hash), documents: parse_resources(text).documents };
         }
-        last.documents.get(source.index_in_chunk).map(|document| document.root.locate(path))
+        last.documents.get(source.index_in_chunk as usize).map(|document| document.root.locate(path))
     }
 
     fn to_diagnostic(
         &self,
         file: usize,
         lines_before: u32,
-        label: Option<&String>,
+        label: Option<String>,
         error: &LocatedFieldError,
     ) -> (SortKey, Diagnostic) {
         let line = error.position.line.saturating_add(lines_before);
@@ -165,7 +184,7 @@ impl Sources {
             file: self.files[file].path.clone(),
             line,
             column: error.position.column,
-            object: label.cloned(),
+            object: label,
             field: error.field.clone(),
             reason: error.reason.clone(),
             hint: error.hint.clone(),
@@ -176,6 +195,10 @@ impl Sources {
 
 /// SHA-256 of a chunk's text.
 pub(crate) type ChunkHash = [u8; 32];
+
+fn chunk_hash(text: &str) -> ChunkHash {
+    Sha256::digest(text.as_bytes()).into()
+}
 
 /// Parsed chunks by the hash of their text. Bounded by the content of the last valid files and the last invalid files.
 #[derive(Debug, Default)]
@@ -189,7 +212,7 @@ impl ChunkCache {
     /// Parses and validates the files. Only chunks that are not cached are parsed.
     pub(crate) fn read(&mut self, files: &[SourceFile]) -> Sources {
         self.used = HashMap::with_capacity(self.valid.len());
-        let mut sources = Sources { files: files.to_vec(), ..Sources::default() };
+        let mut sources = Sources { files: files.to_vec(), has_texts: true, ..Sources::default() };
         let mut total_bytes = 0_usize;
         for (index, file) in files.iter().enumerate() {
             total_bytes = total_bytes.saturating_add(file.text.len());
@@ -203,6 +226,7 @@ impl ChunkCache {
             }
             self.read_file(index, &file.text, &mut sources);
         }
+        sources.documents.shrink_to_fit();
         sources
     }
 
@@ -223,20 +247,18 @@ impl ChunkCache {
             let (hash, content) = self.content(chunk.text);
             let start = (chunk.text.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
             for (index_in_chunk, document) in content.documents.iter().enumerate() {
-                let (document, end) = (document.clone(), start + chunk.text.len());
-                let lines_before = chunk.lines_before;
                 sources.documents.push(SourceDocument {
-                    document,
-                    file,
-                    start,
-                    end,
-                    lines_before,
-                    index_in_chunk,
+                    document: Arc::clone(document),
+                    file: compact(file),
+                    start: compact(start),
+                    end: compact(start + chunk.text.len()),
+                    lines_before: chunk.lines_before,
+                    index_in_chunk: compact(index_in_chunk),
                     hash,
                 });
             }
             if let Some(error) = &content.parse_error {
-                sources.unreadable.push((file, chunk.lines_before, error.clone()));
+                sources.unreadable.push((file, chunk.lines_before, LocatedFieldError::clone(error)));
             }
             count += content.documents.len();
             if count > MAX_DOCUMENTS {
@@ -248,12 +270,17 @@ impl ChunkCache {
     }
 
     fn content(&mut self, text: &str) -> (ChunkHash, Arc<ChunkContent>) {
-        let hash: ChunkHash = Sha256::digest(text.as_bytes()).into();
+        let hash = chunk_hash(text);
         let known = self.used.get(&hash).or_else(|| self.valid.get(&hash)).or_else(|| self.invalid.get(&hash));
         let content = known.cloned().unwrap_or_else(|| Arc::new(parse_chunk(text)));
         self.used.insert(hash, content.clone());
         (hash, content)
     }
+}
+
+/// Returns a number of a file, of a byte in a file, or of a document. All are below [`MAX_TOTAL_BYTES`].
+fn compact(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn parse_chunk(text: &str) -> ChunkContent {
@@ -264,10 +291,9 @@ fn parse_chunk(text: &str) -> ChunkContent {
         reason: error.reason,
         hint: error.hint,
     });
-    ChunkContent {
-        documents: parsed.documents.into_iter().map(|document| Arc::new(read_document(document))).collect(),
-        parse_error,
-    }
+    let mut documents = Vec::with_capacity(parsed.documents.len()); // `collect` would reuse the larger allocation.
+    documents.extend(parsed.documents.into_iter().map(|document| Arc::new(read_document(document))));
+    ChunkContent { documents: documents.into_boxed_slice(), parse_error: parse_error.map(Box::new) }
 }
 
 fn size_error(reason: String) -> LocatedFieldError {

@@ -1,6 +1,8 @@
 //! Compilation of BackendTLSPolicies: the policy of each port, its CAs, and the client certificate of the Gateway.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, in its own functions too")]
 
+use std::sync::Arc;
+
 use weir_model::{ClusterName, SecretName, ServerTls, ServerTrust, Snapshot, SubjectAltName, TlsVersion};
 use weir_resources::{Compiler, SourceFile};
 
@@ -47,7 +49,7 @@ fn policy(name: &str, day: u8, port: &str) -> String {
     )
 }
 
-fn compiled(policies: &[String]) -> Snapshot {
+fn compiled(policies: &[String]) -> Arc<Snapshot> {
     let text = format!("{SERVICE}{}", policies.concat());
     let file = SourceFile { path: "mesh.yaml".into(), text: text.into() };
     match Compiler::new().compile(&[file]) {

@@ -210,7 +210,8 @@ fn rules_compile_to_actions() {
     });
     let edits = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-A, value: b}], remove: [X-C]}}";
     check(&format!("{{filters: [{edits}], {backends}}}"), &|route| {
-        route.request_headers.set == [("x-a".into(), "b".into())] && route.request_headers.remove == ["x-c".into()]
+        route.request_headers.edits().set == [("x-a".into(), "b".into())]
+            && route.request_headers.edits().remove == ["x-c".into()]
     });
     let mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}, percent: 50}}";
     check(&format!("{{filters: [{mirror}], {backends}}}"), &|route| {
@@ -561,7 +562,7 @@ fn filters_of_backend_compile_to_its_target() {
         else {
             panic!("{kind}")
         };
-        assert_eq!(forward.targets[0].request_headers.set, [("x-a".into(), "b".into())]);
-        assert_eq!(forward.targets[0].response_headers.remove, ["x-b".into()]);
+        assert_eq!(forward.targets[0].request_headers.edits().set, [("x-a".into(), "b".into())]);
+        assert_eq!(forward.targets[0].response_headers.edits().remove, ["x-b".into()]);
     }
 }

@@ -51,7 +51,7 @@ fn route_match() -> impl Strategy<Value = RouteMatch> {
 fn edits() -> impl Strategy<Value = HeaderModifier> {
     let pair = || ("x-[a-z]{1,3}".prop_map(Arc::from), "[a-z%]{0,4}".prop_map(Arc::from));
     (vec(pair(), 0..3), vec(pair(), 0..3), vec("x-[a-z]{1,3}".prop_map(Arc::from), 0..3))
-        .prop_map(|(set, add, remove)| HeaderModifier { set, add, remove })
+        .prop_map(|(set, add, remove)| HeaderModifier::new(HeaderEdits { set, add, remove }))
 }
 
 fn cluster_name() -> impl Strategy<Value = ClusterName> {
@@ -84,11 +84,42 @@ fn forward(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
         .prop_map(|(host, path)| Rewrite { host, path });
     let timeouts = (option::of(milliseconds()), option::of(milliseconds()), any::<bool>())
         .prop_map(|(request, backend_request, grpc_timeout)| Timeouts { request, backend_request, grpc_timeout });
-    (vec(target, 1..3), vec(version, 0..3), rewrite, vec(mirror, 0..2), timeouts).prop_map(
-        |(targets, versions, rewrite, mirrors, timeouts)| {
-            RouteAction::Forward(Forward { targets, versions, rewrite, mirrors, timeouts })
+    let retry = option::of(retry().prop_map(Arc::new));
+    (vec(target, 1..3), vec(version, 0..3), rewrite, vec(mirror, 0..2), timeouts, retry).prop_map(
+        |(targets, versions, rewrite, mirrors, timeouts, retry)| {
+            RouteAction::Forward(Forward { targets, versions, rewrite, mirrors, timeouts, retry })
         },
     )
+}
+
+fn retry() -> impl Strategy<Value = RetryPolicy> {
+    let statuses = vec(400u16..600, 0..4).prop_map(StatusSet::from_iter);
+    let grpc = vec(prop_oneof![Just(1u32), Just(4), Just(8), Just(13), Just(14)], 0..3).prop_map(|all| {
+        let mut grpc = GrpcStatusSet::default();
+        all.into_iter().for_each(|status| grpc.insert(status));
+        grpc
+    });
+    let backoff =
+        (milliseconds(), positive(), positive()).prop_map(|(minimum, base, max)| RetryBackoff { minimum, base, max });
+    (0u32..=10, any::<bool>(), statuses, grpc, any::<bool>(), backoff, option::of(positive())).prop_map(
+        |(retries, on_reset, statuses, grpc_statuses, idempotent_only, backoff, max_retry_after)| RetryPolicy {
+            retries,
+            // Without any condition it would be the retries of a route without a policy.
+            on_reset: on_reset || (statuses.is_empty() && grpc_statuses.is_empty()),
+            statuses,
+            grpc_statuses,
+            idempotent_only,
+            backoff,
+            max_retry_after,
+        },
+    )
+}
+
+fn retry_budget() -> impl Strategy<Value = RetryBudget> {
+    let interval = || (1u64..3_600).prop_map(Duration::from_secs);
+    (0u32..=100, interval(), 0u32..=1_000_000, interval()).prop_map(|(percent, interval, min_count, min_interval)| {
+        RetryBudget { percent, interval, min_count, min_interval }
+    })
 }
 
 fn redirect(is_prefix: bool) -> impl Strategy<Value = RouteAction> {
@@ -280,12 +311,12 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
         .prop_map(|account| UpstreamTls::Mesh { workload: Workload::from_service_account("n", &account).unwrap() });
     let tls = prop_oneof![mesh, server_tls().prop_map(UpstreamTls::Server)];
     let timeouts = (milliseconds(), option::of(milliseconds()));
-    let balancing = (balancing, keepalive());
+    let balancing = (balancing, keepalive(), retry_budget());
     (discovery, protocol, balancing, timeouts, upstream_options(), option::of(tls), metadata()).prop_map(
         move |(
             discovery,
             protocol,
-            (lb_policy, tcp_keepalive),
+            (lb_policy, tcp_keepalive, retry_budget),
             (connect_timeout, request_timeout),
             mut options,
             tls,
@@ -305,6 +336,7 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
                 lb_policy,
                 connect_timeout,
                 request_timeout,
+                retry_budget,
                 tcp_keepalive,
                 options,
                 tls,

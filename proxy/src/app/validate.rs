@@ -54,7 +54,7 @@ async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<
     let resolver = Resolver::new(Vec::new());
     let warmer = Warmer::new(WarmerOptions { modules, state, restarts, workers: 1, resolver, open_failure });
     let previous = Arc::new(ActiveConfig::empty());
-    let prepared = prepare(Arc::new(compiled.snapshot.clone()), &previous);
+    let prepared = prepare(Arc::clone(&compiled.snapshot), &previous);
     match warmer.warm(prepared, previous).await {
         Ok(_) => Ok(()),
         Err(rejections) => Err(Arc::new(diagnostics(compiled, &rejections))),

@@ -99,7 +99,7 @@ impl ConfigState {
             Ok(compiled) => compiled,
             Err(diagnostics) => return Some(self.reject_diagnostics(diagnostics)),
         };
-        let snapshot = Arc::new(compiled.snapshot.clone());
+        let snapshot = Arc::clone(&compiled.snapshot);
         let current = self.options.publisher.current();
         let prepared = prepare(Arc::clone(&snapshot), &current);
         let listeners = match self.options.listeners.bind_new(&snapshot) {

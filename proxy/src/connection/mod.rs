@@ -129,6 +129,7 @@ impl Connection {
             cluster: info.cluster.as_ref().map_or("", |cluster| cluster.as_str()),
             endpoint: info.endpoint.as_ref(),
             attempts: info.attempts,
+            failed_attempts: &info.failed_attempts,
             bytes_in: info.request_bytes,
             bytes_out: info.response_bytes,
             failure: error,

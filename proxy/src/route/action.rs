@@ -25,8 +25,8 @@ pub(crate) struct Route {
     /// The versions of targets, which only a routing mark can choose.
     versions: Box<[TargetVersion]>,
     mirrors: Box<[(Arc<Cluster>, Fraction)]>,
-    request_edits: CompiledHeaderModifier,
-    response_edits: CompiledHeaderModifier,
+    request_edits: Option<Box<CompiledHeaderModifier>>,
+    response_edits: Option<Box<CompiledHeaderModifier>>,
     host: Option<HeaderValue>,
     cors: Option<Box<CompiledCors>>,
 }
@@ -113,8 +113,8 @@ impl Route {
             targets,
             versions,
             mirrors,
-            request_edits: CompiledHeaderModifier::new(&model.request_headers),
-            response_edits: CompiledHeaderModifier::new(&model.response_headers),
+            request_edits: CompiledHeaderModifier::of(&model.request_headers),
+            response_edits: CompiledHeaderModifier::of(&model.response_headers),
             host,
             cors: model.cors.as_ref().map(|policy| Box::new(CompiledCors::new(policy))),
             model,
@@ -183,14 +183,14 @@ impl Route {
         &self.mirrors
     }
 
-    /// Returns the changes of the request's headers.
-    pub(crate) fn request_modifier(&self) -> &CompiledHeaderModifier {
-        &self.request_edits
+    /// Returns the changes of the request's headers; `None` without any.
+    pub(crate) fn request_modifier(&self) -> Option<&CompiledHeaderModifier> {
+        self.request_edits.as_deref()
     }
 
-    /// Returns the changes of the response's headers.
-    pub(crate) fn response_modifier(&self) -> &CompiledHeaderModifier {
-        &self.response_edits
+    /// Returns the changes of the response's headers; `None` without any.
+    pub(crate) fn response_modifier(&self) -> Option<&CompiledHeaderModifier> {
+        self.response_edits.as_deref()
     }
 
     /// Returns the rewritten host; `None` when the route does not rewrite it.

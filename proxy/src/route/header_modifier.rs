@@ -14,10 +14,16 @@ pub(crate) struct CompiledHeaderModifier {
 }
 
 impl CompiledHeaderModifier {
-    /// Compiles the model. The model has validated names and values; an invalid one would be omitted.
+    /// Compiles the model; `None` without changes. The model has validated names and values; an invalid one would be
+    /// omitted.
+    pub(super) fn of(model: &weir_model::HeaderModifier) -> Option<Box<Self>> {
+        (!model.is_empty()).then(|| Box::new(Self::new(model)))
+    }
+
     pub(super) fn new(model: &weir_model::HeaderModifier) -> Self {
         let name = |name: &Arc<str>| HeaderName::from_bytes(name.as_bytes()).ok();
         let pair = |(key, value): &(Arc<str>, Arc<str>)| Some((name(key)?, HeaderValue::from_str(value).ok()?));
+        let model = model.edits();
         Self {
             set: model.set.iter().filter_map(pair).collect(),
             add: model.add.iter().filter_map(pair).collect(),
@@ -46,11 +52,11 @@ mod tests {
     #[test]
     fn apply_sets_then_adds_then_removes() {
         let texts = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (Arc::from(*a), Arc::from(*b))).collect();
-        let edits = CompiledHeaderModifier::new(&weir_model::HeaderModifier {
+        let edits = CompiledHeaderModifier::new(&weir_model::HeaderModifier::new(weir_model::HeaderEdits {
             set: texts(&[("a", "new"), ("b", "set")]),
             add: texts(&[("a", "more"), ("c", "added"), ("d", "gone")]),
             remove: vec![Arc::from("d"), Arc::from("e")],
-        });
+        }));
         let mut headers = HeaderMap::new();
         for (name, value) in [("a", "old"), ("a", "older"), ("e", "x"), ("f", "y")] {
             headers.append(name, HeaderValue::from_static(value));

@@ -25,8 +25,18 @@ pub(super) struct PathIndex {
 struct PrefixNode {
     /// Routes whose prefix ends with this segment, in order.
     routes: Vec<usize>,
-    children: FastMap<Box<[u8]>, Self>,
+    children: PrefixChildren,
 }
+
+/// The segments that follow a segment. Most segments have few followers, for which a hash table takes several times
+/// the memory and is no faster.
+enum PrefixChildren {
+    Few(Vec<(Box<[u8]>, PrefixNode)>),
+    Many(FastMap<Box<[u8]>, PrefixNode>),
+}
+
+/// The most segments in [`PrefixChildren::Few`].
+const FEW_CHILDREN: usize = 4;
 
 impl PathIndex {
     /// Returns the index of these routes. The first has the position `first` in the table.
@@ -76,7 +86,7 @@ impl PathIndex {
                 Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
                 None => (rest, None),
             };
-            let Some(child) = node.children.get(segment) else { return found };
+            let Some(child) = node.children.find(segment) else { return found };
             node = child;
             match after {
                 Some(after) => rest = after,
@@ -97,8 +107,44 @@ impl PrefixNode {
     fn at(&mut self, prefix: &str) -> &mut Self {
         let mut node = self;
         for segment in prefix.split('/').skip(1) {
-            node = node.children.entry(segment.as_bytes().into()).or_default();
+            node = node.children.at(segment.as_bytes());
         }
         node
+    }
+}
+
+impl Default for PrefixChildren {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl PrefixChildren {
+    fn find(&self, segment: &[u8]) -> Option<&PrefixNode> {
+        match self {
+            Self::Few(few) => few.iter().find(|(name, _)| **name == *segment).map(|(_, node)| node),
+            Self::Many(many) => many.get(segment),
+        }
+    }
+
+    /// Returns the node of a segment, and adds it if it is absent.
+    fn at(&mut self, segment: &[u8]) -> &mut PrefixNode {
+        if let Self::Few(few) = self
+            && few.len() == FEW_CHILDREN
+            && few.iter().all(|(name, _)| **name != *segment)
+        {
+            *self = Self::Many(std::mem::take(few).into_iter().collect());
+        }
+        match self {
+            Self::Few(few) => {
+                let index = few.iter().position(|(name, _)| **name == *segment).unwrap_or_else(|| {
+                    few.reserve_exact(1);
+                    few.push((segment.into(), PrefixNode::default()));
+                    few.len() - 1
+                });
+                &mut few[index].1
+            }
+            Self::Many(many) => many.entry(segment.into()).or_default(),
+        }
     }
 }

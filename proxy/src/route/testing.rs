@@ -58,6 +58,7 @@ pub(crate) fn forward(targets: &[(&str, u32)]) -> Forward {
         rewrite: Rewrite::default(),
         mirrors: Vec::new(),
         timeouts: Timeouts::default(),
+        retry: None,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::filter::{EndOfStream, Event, FilterStream, SharedStream};
 use crate::limits::{TCP_IDLE_TIMEOUT, TCP_LINGER_TIMEOUT};
 use crate::route::Route;
 use crate::server::relay::{RelayEvent, TcpRelay};
+use crate::telemetry::FailedAttempt;
 use crate::tls::Transport;
 use crate::upstream::{SendError, TcpUpstream, TcpUpstreamGuard, connect_tcp};
 use crate::worker::{HasTimeout, Worker, WorkerConfig};
@@ -119,18 +120,24 @@ impl<'a> TcpSession<'a> {
         };
         record_cluster(&mut self.cell.borrow_mut().exchange.stream_info, target);
         match connect_tcp(&self.worker.upstreams, target).await {
-            Ok(TcpUpstream { transport, endpoint, attempts, guard }) => {
+            Ok(TcpUpstream { transport, endpoint, attempts, failed, guard }) => {
+                self.record_attempts(failed);
                 self.record_endpoint(Some(endpoint), attempts);
                 relay.set_upstream(transport);
                 self.cell.borrow_mut().on_event(Event::UpstreamConnected);
                 Some(guard)
             }
-            Err(SendError { error, endpoint, attempts }) => {
+            Err(SendError { error, endpoint, attempts, failed }) => {
+                self.record_attempts(failed);
                 self.record_endpoint(endpoint, attempts);
                 self.fail_upstream(error);
                 None
             }
         }
+    }
+
+    fn record_attempts(&self, failed: Vec<FailedAttempt>) {
+        self.cell.borrow_mut().exchange.stream_info.failed_attempts = failed;
     }
 
     fn record_endpoint(&self, endpoint: Option<EndpointAddress>, attempts: u32) {

@@ -86,16 +86,19 @@ pub(super) async fn forward(
             && stream.body_mode(Direction::Request) == BodyMode::Passthrough,
         informational: stream.informational.clone(),
         target: None,
+        retry: forward.retry.clone(),
     };
     let sending = pin!(send(&stream.worker.upstreams, cluster, start_mirrors(stream, matched, request), options));
-    let response = match until_replied(stream, sending).await {
+    let mut response = match until_replied(stream, sending).await {
         Some(Ok(response)) => response,
-        Some(Err(SendError { error, endpoint, attempts })) => {
+        Some(Err(SendError { error, endpoint, attempts, failed })) => {
+            stream.record_attempts(failed);
             stream.record_endpoint(endpoint, attempts);
             return Err(error);
         }
         None => return Ok(ForwardOutcome::Replied),
     };
+    stream.record_attempts(std::mem::take(&mut response.failed));
     stream.record_endpoint(Some(response.endpoint.clone()), response.attempts);
     let max_headers = cluster.model().options.head.headers as usize;
     begin_response(stream, ResponseEdits { route, edits, max_headers }, response)
@@ -151,7 +154,9 @@ fn begin_response(
     if let Some(edits) = edits {
         edits.response.apply(&mut head.headers);
     }
-    route.response_modifier().apply(&mut head.headers);
+    if let Some(edits) = route.response_modifier() {
+        edits.apply(&mut head.headers);
+    }
     let mode = stream.body_mode(Direction::Response);
     let end_of_stream = if incoming.is_end_stream() { EndOfStream::Yes } else { EndOfStream::No };
     stream.on_event(Event::ResponseHeaders(head, end_of_stream));
@@ -167,7 +172,9 @@ fn build_upstream_request(stream: &HttpStream, route: &Route, edits: Option<&Tar
     if let Some(edits) = edits {
         edits.request.apply(&mut headers);
     }
-    route.request_modifier().apply(&mut headers);
+    if let Some(edits) = route.request_modifier() {
+        edits.apply(&mut headers);
+    }
     UpstreamRequest {
         method: request.method.clone(),
         scheme: request.scheme,

@@ -135,7 +135,9 @@ fn redirect(stream: &HttpStream, route: &Arc<Route>) -> Result<ResponseSource, P
     };
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(http::header::LOCATION, location);
-    route.response_modifier().apply(&mut headers);
+    if let Some(edits) = route.response_modifier() {
+        edits.apply(&mut headers);
+    }
     stream.record_details("redirect");
     let head = ResponseHead::new(status, headers);
     // A gRPC client reads the redirect's own status, and fails with it; unlike in Envoy, where it becomes Unknown.

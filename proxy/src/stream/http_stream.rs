@@ -26,7 +26,7 @@ use crate::stream::grpc_timeout::grpc_timeout;
 use crate::stream::received::Expectation;
 use crate::stream::response_source::ResponseSource;
 use crate::stream::timeouts::{PassedTimeout, StreamTimeouts, request_timeout};
-use crate::telemetry::HttpLogFields;
+use crate::telemetry::{FailedAttempt, HttpLogFields};
 use crate::upstream::Cluster;
 use crate::worker::{AccessCheck, HasTimeout, Worker, WorkerConfig};
 
@@ -353,6 +353,11 @@ impl HttpStream {
         let mut cell = self.cell.borrow_mut();
         cell.exchange.stream_info.endpoint = endpoint;
         cell.exchange.stream_info.attempts = attempts;
+    }
+
+    /// Records the attempts before the last one.
+    pub(super) fn record_attempts(&self, failed: Vec<FailedAttempt>) {
+        self.cell.borrow_mut().exchange.stream_info.failed_attempts = failed;
     }
 
     /// Counts body bytes of the request.

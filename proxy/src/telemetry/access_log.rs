@@ -219,6 +219,7 @@ mod tests {
             cluster: "",
             endpoint: None,
             attempts: 0,
+            failed_attempts: &[],
             bytes_in: 0,
             bytes_out: 0,
             failure: None,

@@ -23,6 +23,24 @@ pub(crate) struct StreamProperty {
     pub(crate) value: Box<[u8]>,
 }
 
+/// The result of an attempt that was followed by another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptResult {
+    /// A response with this status.
+    Status(u16),
+    /// No response; the detail of the error in the table of failures.
+    Error(&'static str),
+}
+
+/// An attempt that was followed by another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailedAttempt {
+    /// The endpoint.
+    pub(crate) endpoint: EndpointAddress,
+    /// The result.
+    pub(crate) result: AttemptResult,
+}
+
 /// The data of a finished request or TCP connection. Empty texts and `None` are left out.
 pub(crate) struct AccessLogEntry<'a> {
     /// The time of the complete request head, or of the accepted connection.
@@ -45,6 +63,8 @@ pub(crate) struct AccessLogEntry<'a> {
     pub(crate) endpoint: Option<&'a EndpointAddress>,
     /// The number of attempts.
     pub(crate) attempts: u32,
+    /// The attempts that were followed by another one.
+    pub(crate) failed_attempts: &'a [FailedAttempt],
     /// Bytes received from the downstream: the request body, or all bytes of a TCP connection.
     pub(crate) bytes_in: u64,
     /// Bytes sent to the downstream: the response body, or all bytes of a TCP connection.
@@ -96,6 +116,7 @@ impl AccessLogEntry<'_> {
         if self.attempts > 0 {
             number(line, "attempts", u64::from(self.attempts));
         }
+        self.write_failed_attempts(line);
         number(line, "bytes_in", self.bytes_in);
         number(line, "bytes_out", self.bytes_out);
         milliseconds(line, self.duration);
@@ -106,6 +127,29 @@ impl AccessLogEntry<'_> {
         }
         self.write_fields(line);
         line.extend_from_slice(b"}\n");
+    }
+
+    fn write_failed_attempts(&self, line: &mut Vec<u8>) {
+        for (index, FailedAttempt { endpoint, result }) in self.failed_attempts.iter().enumerate() {
+            line.extend_from_slice(if index == 0 {
+                b",\"failed_attempts\":[{\"endpoint\":\""
+            } else {
+                b",{\"endpoint\":\""
+            });
+            match endpoint {
+                EndpointAddress::Socket(endpoint) => drop(write!(line, "{endpoint}")), // A buffer does not fail.
+                EndpointAddress::Unix(path) => escape_unix_path(line, path),
+            }
+            line.push(b'"');
+            match result {
+                AttemptResult::Status(status) => number(line, "status", u64::from(*status)),
+                AttemptResult::Error(detail) => text(line, "error", detail.as_bytes()),
+            }
+            line.push(b'}');
+        }
+        if !self.failed_attempts.is_empty() {
+            line.push(b']');
+        }
     }
 
     fn write_fields(&self, line: &mut Vec<u8>) {
@@ -211,9 +255,14 @@ fn milliseconds(line: &mut Vec<u8>, duration: Duration) {
 
 fn unix_path(line: &mut Vec<u8>, name: &str, path: &UnixPath) {
     key(line, name);
-    line.extend_from_slice(b"\"unix:");
-    escape(line, path.as_str().as_bytes());
     line.push(b'"');
+    escape_unix_path(line, path);
+    line.push(b'"');
+}
+
+fn escape_unix_path(line: &mut Vec<u8>, path: &UnixPath) {
+    line.extend_from_slice(b"unix:");
+    escape(line, path.as_str().as_bytes());
 }
 
 fn address(line: &mut Vec<u8>, name: &str, address: SocketAddr) {
@@ -306,6 +355,7 @@ mod tests {
             cluster: "default/reviews:80",
             endpoint: Some(&ENDPOINT),
             attempts: 1,
+            failed_attempts: &[],
             bytes_in: 0,
             bytes_out: 5,
             failure: None,

@@ -14,7 +14,7 @@ mod log_writer;
 mod timestamp;
 
 pub(crate) use access_log::{AccessLog, AccessLogTarget, AccessLogWriter};
-pub(crate) use access_log_entry::{AccessLogEntry, HttpLogFields, StreamProperty};
+pub(crate) use access_log_entry::{AccessLogEntry, AttemptResult, FailedAttempt, HttpLogFields, StreamProperty};
 pub(crate) use counter::{Counter, Gauge};
 pub use log::LogFormat;
 pub(crate) use log::{Log, LogLevelHandle, guest_log_level};

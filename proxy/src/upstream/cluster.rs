@@ -3,13 +3,14 @@
 //!
 //! Every worker writes its own counters, so that counting is an uncontended store. Readers add them up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use weir_model::Discovery;
 
 use super::endpoints::EndpointSet;
+use super::retry_budget::RetryBudget;
 use crate::error::ProxyError;
 use crate::telemetry::{Counter, Gauge};
 use crate::tls::ClientTls;
@@ -26,6 +27,8 @@ pub(crate) struct Cluster {
     generation: AtomicU64,
     /// The counters of each worker that has used the cluster.
     worker_counters: ArcSwap<Vec<Arc<WorkerCounters>>>,
+    /// Absent until a worker uses the cluster: most of many thousands are never used.
+    retry_budget: OnceLock<Box<RetryBudget>>,
 }
 
 /// One worker's counters of one cluster. Only that worker writes.
@@ -40,6 +43,7 @@ pub(super) struct WorkerCounters {
     pub(super) connections: Gauge,
     pub(super) in_flight: Gauge,
     pub(super) mirrors_dropped: Counter,
+    pub(super) retries_over_budget: Counter,
 }
 
 impl WorkerCounters {
@@ -73,6 +77,8 @@ pub(crate) struct ClusterCounts {
     pub(crate) in_flight: u64,
     /// Mirrored requests that were dropped, because the mirror was too slow or too many were in flight.
     pub(crate) mirrors_dropped: u64,
+    /// Retries that were not made, because the retry budget was spent.
+    pub(crate) retries_over_budget: u64,
 }
 
 impl Cluster {
@@ -90,6 +96,7 @@ impl Cluster {
             tls: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             worker_counters: ArcSwap::default(),
+            retry_budget: OnceLock::new(),
         })
     }
 
@@ -138,8 +145,27 @@ impl Cluster {
         true
     }
 
+    /// Takes one retry from the budget. Returns false if it is spent.
+    pub(super) fn take_retry(&self) -> bool {
+        self.retry_budget().take(self.requests())
+    }
+
+    /// Notes the requests so far in the retry budget. Called every now and then by each worker.
+    pub(super) fn note_requests(&self) {
+        self.retry_budget().note(self.requests());
+    }
+
+    fn retry_budget(&self) -> &RetryBudget {
+        self.retry_budget.get_or_init(|| Box::new(RetryBudget::new(self.model.retry_budget)))
+    }
+
+    fn requests(&self) -> u64 {
+        self.worker_counters.load().iter().map(|worker| worker.requests.value()).sum()
+    }
+
     /// Adds counters for one worker.
     pub(super) fn register_worker(&self) -> Arc<WorkerCounters> {
+        self.retry_budget(); // From now on requests are counted.
         let counters = Arc::new(WorkerCounters::default());
         self.worker_counters.rcu(|workers| {
             let mut workers = Vec::clone(workers);
@@ -162,6 +188,7 @@ impl Cluster {
             counts.connections += worker.connections.value();
             counts.in_flight += worker.in_flight.value();
             counts.mirrors_dropped += worker.mirrors_dropped.value();
+            counts.retries_over_budget += worker.retries_over_budget.value();
         }
         counts
     }

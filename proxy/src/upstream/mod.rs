@@ -18,6 +18,8 @@ mod race; // Connections to several addresses of one name: the first one that op
 mod worker; // A worker's clusters and pools.
 mod balance; // Load balancers.
 mod retry; // Retry decisions.
+mod retry_budget; // The share of requests that may be retries.
+mod recorded_body; // A body that several attempts read.
 mod pool; // Connections to one endpoint.
 mod http2; // An HTTP/2 connection, and one request on it.
 mod connect; // Opens a connection.

@@ -32,6 +32,21 @@ impl ReplayableRequest {
         }
     }
 
+    /// Returns true if its method is idempotent.
+    pub(super) fn is_idempotent(&self) -> bool {
+        is_idempotent(&self.method)
+    }
+
+    /// Returns a copy of the request with a body.
+    pub(super) fn to_request(&self, body: Body) -> Request<Body> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.to_map();
+        *request.extensions_mut() = self.extensions.clone();
+        request
+    }
+
     /// Returns the request with a body.
     pub(super) fn into_request(self, body: Body) -> Request<Body> {
         let mut request = Request::new(body);
@@ -49,8 +64,8 @@ pub(super) fn is_replayable(request: &Request<Body>) -> bool {
     is_idempotent(request.method()) && request.body().is_end_stream()
 }
 
-/// RFC 9110 §9.2.2.
-fn is_idempotent(method: &Method) -> bool {
+/// Returns true for an idempotent method (RFC 9110 §9.2.2).
+pub(super) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }
 

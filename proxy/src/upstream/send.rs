@@ -4,24 +4,29 @@
 //! Contract of [`send`]: the caller has removed hop-by-hop headers (`stream::sanitize`). The request is sent unchanged,
 //! except that its framing agrees with its body. It is sent again only when no endpoint can have acted on it.
 
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Response;
-use weir_model::EndpointAddress;
+use http_body::Body as _;
+use tokio::time::Instant;
+use weir_model::{EndpointAddress, RetryPolicy};
 
 pub(crate) use super::attempt::Lease;
 use super::attempt::{AttemptError, attempt};
 use super::cluster::Cluster;
 use super::request_form::{RequestForm, UpstreamRequest, build_request};
 use super::request_target::RequestTarget;
-use super::retry::RetryState;
+use super::retry::{RetryDecision, RetryState};
 use super::worker::{Upstreams, WorkerCluster};
 use crate::error::ProxyError;
 use crate::incoming::{Incoming, InformationalSink};
+use crate::limits::MAX_DISCARDED_BYTES;
+use crate::telemetry::{AttemptResult, FailedAttempt};
 
 /// Options of sending a request.
 #[derive(Clone, Default)]
@@ -34,6 +39,8 @@ pub(crate) struct SendOptions {
     pub(crate) informational: Option<Rc<dyn InformationalSink>>,
     /// The target in place of the path. Without effect over HTTP/2.
     pub(crate) target: Option<RequestTarget>,
+    /// The retries of the route; `None` for those of requests only on which no endpoint can have acted.
+    pub(crate) retry: Option<Arc<RetryPolicy>>,
 }
 
 /// A response from an upstream, whose body is still to be read.
@@ -46,6 +53,8 @@ pub(crate) struct UpstreamResponse {
     pub(crate) endpoint: EndpointAddress,
     /// Attempts made, the successful one included.
     pub(crate) attempts: u32,
+    /// The attempts before the successful one.
+    pub(crate) failed: Vec<FailedAttempt>,
 }
 
 /// The failure of a request: no endpoint has responded.
@@ -57,6 +66,8 @@ pub(crate) struct SendError {
     pub(crate) endpoint: Option<EndpointAddress>,
     /// Attempts made.
     pub(crate) attempts: u32,
+    /// The attempts before the last one.
+    pub(crate) failed: Vec<FailedAttempt>,
 }
 
 /// Sends a request and waits for the response's head.
@@ -75,7 +86,14 @@ pub(crate) fn send(
     let attempt_timeout = options.attempt_timeout;
     let form = RequestForm { expects_continue: options.expects_continue, target: options.target };
     let (mut retry, rejected) = match build_request(request, cluster.cluster().model().protocol, &form) {
-        Ok(request) => (RetryState::new(request, options.informational), None),
+        Ok(request) => {
+            let state = RetryState::new(request, options.informational);
+            let state = match options.retry {
+                Some(policy) => state.with_policy(policy),
+                None => state,
+            };
+            (state, None)
+        }
         Err(error) => (RetryState::default(), Some(error)),
     };
     async move {
@@ -83,16 +101,16 @@ pub(crate) fn send(
             Some(error) => Err(error),
             None => run_attempts(upstreams, &cluster, &mut retry, attempt_timeout).await,
         };
-        let attempts = retry.attempts();
+        let (attempts, failed) = (retry.attempts(), retry.take_failed());
         cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
         match result {
             Ok((response, lease)) => {
                 let endpoint = lease.endpoint().clone();
-                Ok(UpstreamResponse { response, lease, endpoint, attempts })
+                Ok(UpstreamResponse { response, lease, endpoint, attempts, failed })
             }
             Err(error) => {
                 cluster.counters().failures.increment();
-                Err(SendError { error, endpoint: retry.current().cloned(), attempts })
+                Err(SendError { error, endpoint: retry.current().cloned(), attempts, failed })
             }
         }
     }
@@ -117,16 +135,83 @@ async fn run_attempts(
                 Some(timeout) => tokio::time::timeout(timeout, attempt.as_mut()).await,
             }
         };
-        match result.map_err(|_| ProxyError::AttemptTimeout)? {
-            Ok(response) => return Ok(response),
+        let (error, decision) = match result {
+            Ok(Ok((response, lease))) => match next_after_response(upstreams, cluster, retry, response, lease) {
+                Next::Accept(response, lease) => return Ok((response, lease)),
+                Next::Retry(pause) => {
+                    pause.await;
+                    continue;
+                }
+            },
             // If no endpoint is left, the error of the last tried endpoint is more useful.
-            Err(AttemptError { error: ProxyError::NoEndpoint, .. }) => {
+            Ok(Err(AttemptError { error: ProxyError::NoEndpoint, .. })) => {
                 return Err(last.unwrap_or(ProxyError::NoEndpoint));
             }
-            Err(AttemptError { error, decision }) => match retry.prepare_retry(decision) {
-                true => last = Some(error),
-                false => return Err(error),
-            },
+            Ok(Err(AttemptError { error, decision })) => (error, decision),
+            Err(_) => (ProxyError::AttemptTimeout, RetryDecision::Never),
+        };
+        // A refusal is a sign of overload, too.
+        let is_refused = matches!(decision, RetryDecision::OtherConnection(_));
+        if (!is_refused || cluster.take_retry()) && retry.prepare_retry(decision, &error) {
+            last = Some(error);
+            continue;
+        }
+        match retry.delay_after_error(&error, upstreams.draw()) {
+            Some(delay) if cluster.take_retry() => {
+                retry.repeat(AttemptResult::Error(error.info().detail));
+                last = Some(error);
+                Box::pin(tokio::time::sleep(delay)).await; // On the heap, because it is rare.
+            }
+            _ => return Err(error),
         }
     }
+}
+
+/// The step after a response.
+enum Next {
+    /// The response is the result.
+    Accept(Response<Incoming>, Lease),
+    /// Another attempt, after this.
+    Retry(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+/// Accepts a response, or prepares another attempt if the route's policy and the retry budget allow it.
+fn next_after_response(
+    upstreams: &Upstreams,
+    cluster: &WorkerCluster,
+    retry: &mut RetryState,
+    response: Response<Incoming>,
+    lease: Lease,
+) -> Next {
+    if !retry.has_policy() {
+        return Next::Accept(response, lease);
+    }
+    let (parts, incoming) = response.into_parts();
+    match retry.delay_after_response(&parts, upstreams.draw()) {
+        Some(delay) if cluster.take_retry() => {
+            retry.repeat(AttemptResult::Status(parts.status.as_u16()));
+            Next::Retry(Box::pin(pause(delay, incoming, lease)))
+        }
+        _ => {
+            retry.accept();
+            Next::Accept(Response::from_parts(parts, incoming), lease)
+        }
+    }
+}
+
+/// Waits before another attempt. Meanwhile the response is read, so that its connection can be used again.
+async fn pause(delay: Duration, mut incoming: Incoming, lease: Lease) {
+    let end = Instant::now() + delay;
+    let reading = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > MAX_DISCARDED_BYTES {
+                return;
+            }
+        }
+    };
+    drop(tokio::time::timeout_at(end, reading).await);
+    drop(lease);
+    tokio::time::sleep_until(end).await;
 }

@@ -14,6 +14,7 @@ use super::send::SendError;
 use super::worker::Upstreams;
 use crate::error::ProxyError;
 use crate::limits::MAX_ATTEMPTS;
+use crate::telemetry::{AttemptResult, FailedAttempt};
 use crate::tls::Transport;
 
 /// A connection to an endpoint.
@@ -24,6 +25,8 @@ pub(crate) struct TcpUpstream {
     pub(crate) endpoint: EndpointAddress,
     /// Endpoints tried, this one included.
     pub(crate) attempts: u32,
+    /// The attempts before the successful one.
+    pub(crate) failed: Vec<FailedAttempt>,
     /// The guard of the connection. The caller drops it when the relay ends.
     pub(crate) guard: TcpUpstreamGuard,
 }
@@ -42,14 +45,15 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
     let cluster = upstreams.cluster_state(cluster);
     cluster.counters().requests.increment();
     let mut tried: Vec<EndpointAddress> = Vec::new();
+    let mut failed = Vec::new();
     let mut last_error = ProxyError::NoEndpoint;
     for attempts in 1..=MAX_ATTEMPTS {
         let Some(pool) = upstreams.pick(&cluster, &tried) else { break };
         let mut lease = Lease::new(Rc::clone(&pool));
         let opened = open_first(&cluster, pool, &tried, |pool| async move { pool.connect_raw().await });
-        let RaceOutcome { pool, result, failed } = opened.await;
+        let RaceOutcome { pool, result, failed: overtaken } = opened.await;
         lease.move_to(pool);
-        tried.extend(failed);
+        tried.extend(overtaken);
         let endpoint = lease.endpoint().clone();
         tried.push(endpoint.clone());
         match result {
@@ -59,11 +63,13 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
                     transport,
                     endpoint,
                     attempts,
+                    failed,
                     guard: TcpUpstreamGuard { _lease: lease, _open: open },
                 });
             }
             Err(error) => {
                 lease.pool().record_failure(&error);
+                failed.push(FailedAttempt { endpoint, result: AttemptResult::Error(error.info().detail) });
                 let retryable = error.info().retryable;
                 last_error = error;
                 if !retryable {
@@ -75,5 +81,6 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
     let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX);
     cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
     cluster.counters().failures.increment();
-    Err(SendError { error: last_error, endpoint: tried.pop(), attempts })
+    failed.pop(); // The last one is the result.
+    Err(SendError { error: last_error, endpoint: tried.pop(), attempts, failed })
 }

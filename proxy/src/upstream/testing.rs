@@ -25,7 +25,7 @@ use crate::body::Body;
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) const NONE: SendOptions =
-    SendOptions { attempt_timeout: None, expects_continue: false, informational: None, target: None };
+    SendOptions { attempt_timeout: None, expects_continue: false, informational: None, target: None, retry: None };
 
 pub(super) async fn hello(_: Request<Incoming>) -> Response<Body> {
     Response::new(Body::full(Bytes::from_static(b"hello")))

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use weir_model::{ClusterName, Discovery, EndpointAddress, UpstreamProtocol, UpstreamTls};
 
 use super::balance::Balancer;
@@ -79,6 +79,11 @@ impl Upstreams {
         });
         self.clusters.borrow_mut().insert(cluster.id(), Rc::clone(&state));
         state
+    }
+
+    /// Returns a random number from 0 to 1.
+    pub(super) fn draw(&self) -> f64 {
+        self.rng.borrow_mut().random()
     }
 
     /// Returns the pool of the endpoint that the balancer picks, apart from those that were `tried`.
@@ -163,6 +168,15 @@ impl WorkerCluster {
 
     pub(super) fn counters(&self) -> &WorkerCounters {
         &self.counters
+    }
+
+    /// Takes one retry from the cluster's retry budget. Returns false, and counts it, if the budget is spent.
+    pub(super) fn take_retry(&self) -> bool {
+        let is_allowed = self.cluster.take_retry();
+        if !is_allowed {
+            self.counters.retries_over_budget.increment();
+        }
+        is_allowed
     }
 
     fn pick(&self, rng: &mut SmallRng, tried: &[EndpointAddress]) -> Option<Rc<Pool>> {
@@ -264,6 +278,7 @@ impl WorkerCluster {
     }
 
     fn sweep(&self) -> bool {
+        self.cluster.note_requests();
         self.view.borrow().iter().flat_map(|view| view.pools.iter()).fold(false, |open, pool| pool.sweep() | open)
     }
 

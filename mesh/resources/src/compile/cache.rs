@@ -12,7 +12,7 @@ use crate::source::DocumentKey;
 /// The parts of the last snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct BuildCache {
-    last: Option<Snapshot>,
+    last: Option<Arc<Snapshot>>,
     routes: RouteCache,
     /// Entries that the current compilation used or added.
     used: RouteCache,
@@ -68,7 +68,7 @@ impl BuildCache {
         collection: impl Fn(&Snapshot) -> &BTreeMap<N, Arc<T>>,
         name: &N,
     ) -> Option<&Arc<T>> {
-        self.last.as_ref().and_then(|last| collection(last).get(name))
+        self.last.as_deref().and_then(|last| collection(last).get(name))
     }
 
     /// Returns the routes of a document for these chains and target versions. Calls `build` if they are not cached.
@@ -88,13 +88,14 @@ impl BuildCache {
         }
         let routes = cached(&self.routes).unwrap_or_else(|| Arc::from(build()));
         let entry = CachedRoutes { chains: chains.clone(), versions: versions.to_vec(), routes: routes.clone() };
-        self.used.entry(document).or_default().push(entry);
+        // Most documents have one entry; `push` alone would make room for four.
+        self.used.entry(document).or_insert_with(|| Vec::with_capacity(1)).push(entry);
         routes
     }
 
     /// Stores a snapshot for the next compilation and evicts routes that it does not contain.
-    pub(crate) fn store(&mut self, snapshot: &Snapshot) {
-        self.last = Some(snapshot.clone());
+    pub(crate) fn store(&mut self, snapshot: &Arc<Snapshot>) {
+        self.last = Some(Arc::clone(snapshot));
         self.routes = std::mem::take(&mut self.used);
     }
 }

@@ -24,7 +24,8 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
     let of_grpc = grpc_backends(objects);
     for (document, id, service) in objects.service_entries() {
         let settings = resolved.traffic_policies.get(&document).map(|settings| **settings).unwrap_or_default();
-        let BackendSettings { balancing, connect_timeout, request_timeout, tcp_keepalive, options } = settings;
+        let BackendSettings { balancing, connect_timeout, request_timeout, retry_budget, tcp_keepalive, options } =
+            settings;
         let workload = |account: &String| {
             Workload::from_service_account(&id.namespace, account).expect("RFC 1123 names are segments of a SPIFFE ID")
         };
@@ -46,6 +47,7 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
                 lb_policy: balancing,
                 connect_timeout,
                 request_timeout,
+                retry_budget,
                 tcp_keepalive,
                 options: UpstreamProtocolOptions {
                     preserve_header_case: options.preserve_header_case && protocol != UpstreamProtocol::Http2,
@@ -113,7 +115,12 @@ impl<'a> ServiceEndpoints<'a> {
     fn discovery(self, port: &ServicePort) -> Discovery {
         match &self.service.endpoints {
             Endpoints::Dns { host, port } => Discovery::Dns { host: host.clone(), port: *port },
-            Endpoints::Listed(_) => Discovery::Static(self.endpoints(port).cloned().collect()),
+            Endpoints::Listed(_) => {
+                // `collect` alone would make room for four.
+                let mut endpoints = Vec::with_capacity(self.endpoints(port).count());
+                endpoints.extend(self.endpoints(port).cloned());
+                Discovery::Static(endpoints)
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod clusters;
 pub(crate) mod secrets;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use weir_model::{Rejection, Snapshot, SnapshotBuilder};
 
@@ -28,7 +29,7 @@ pub(crate) fn compile(
     objects: &ObjectIndex<'_>,
     resolved: &Resolved<'_>,
     cache: &mut BuildCache,
-) -> Result<Snapshot, Vec<Rejection>> {
+) -> Result<Arc<Snapshot>, Vec<Rejection>> {
     let mut builder = SnapshotBuilder::default();
     let mut used_secrets = BTreeSet::new();
     for cluster in clusters::clusters(objects, resolved) {
@@ -47,7 +48,7 @@ pub(crate) fn compile(
     for secret in secrets::secrets(objects, resolved, &used_secrets) {
         builder.put_secret(cache.secret(secret));
     }
-    let snapshot = builder.complete()?;
+    let snapshot = Arc::new(builder.complete()?);
     cache.store(&snapshot);
     Ok(snapshot)
 }

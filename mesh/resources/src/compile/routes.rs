@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use weir_model::{
     DownstreamProtocolOptions, DownstreamTls, Forward, HostCertificate, HostMatch, Listener, ListenerName,
-    ListenerProtocol, Metadata, Mirror, Route, RouteAction, RouteName, RouteTable, RouteTableName, TargetVersion,
-    VirtualHost, WeightedCluster,
+    ListenerProtocol, Metadata, Mirror, RetryPolicy, Route, RouteAction, RouteMatch, RouteName, RouteTable,
+    RouteTableName, TargetVersion, VirtualHost, WeightedCluster,
 };
 
 use crate::compile::cache::{BuildCache, Routes};
@@ -193,6 +193,7 @@ fn routes(
     for (rule_index, rule) in route.rules.iter().enumerate() {
         let action = action(id, rule, versions);
         for (match_index, matches) in rule.matches.iter().enumerate() {
+            let action = with_retry(action.clone(), matches);
             // An HTTPRoute and a GRPCRoute may have one name.
             let suffix = if id.kind == Kind::GrpcRoute { "/grpc" } else { "" };
             let name = format!("{}/{}/{rule_index}/{match_index}{suffix}", id.namespace, id.name);
@@ -203,7 +204,7 @@ fn routes(
                 request_headers: rule.request_headers.clone(),
                 response_headers: rule.response_headers.clone(),
                 cors: rule.cors.clone(),
-                action: action.clone(),
+                action,
                 metadata: metadata.clone(),
             }));
         }
@@ -217,7 +218,7 @@ fn action(id: &ObjectId, rule: &Rule, versions: &[TargetVersion]) -> RouteAction
         RuleAction::Forward { backends, .. } if backends.iter().all(|backend| backend.weight.get() == 0) => {
             RouteAction::NoBackend
         }
-        RuleAction::Forward { backends, mirrors, rewrite, timeouts } => RouteAction::Forward(Forward {
+        RuleAction::Forward { backends, mirrors, rewrite, timeouts, retry } => RouteAction::Forward(Forward {
             targets: backends.iter().map(|backend| target(id, backend)).collect(),
             versions: filter_versions(backends.iter().map(|backend| backend_id(&backend.reference, id)), versions),
             rewrite: rewrite.clone(),
@@ -229,8 +230,19 @@ fn action(id: &ObjectId, rule: &Rule, versions: &[TargetVersion]) -> RouteAction
                 })
                 .collect(),
             timeouts: *timeouts,
+            retry: retry.clone(),
         }),
     }
+}
+
+/// Returns the action of one match of a rule. A match that names a method retries it, whatever the method is.
+fn with_retry(mut action: RouteAction, matches: &RouteMatch) -> RouteAction {
+    if let RouteAction::Forward(Forward { retry: Some(retry), .. }) = &mut action
+        && matches.method.is_some()
+    {
+        *retry = Arc::new(RetryPolicy { idempotent_only: false, ..RetryPolicy::clone(retry) });
+    }
+    action
 }
 
 fn target(id: &ObjectId, backend: &RuleBackend) -> WeightedCluster {

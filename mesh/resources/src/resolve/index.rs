@@ -219,7 +219,9 @@ impl<'a> ObjectIndex<'a> {
     pub(crate) fn client_traffic_policies(
         &self,
     ) -> impl Iterator<Item = (usize, &'a ObjectId, &'a ClientTrafficPolicy)> {
-        self.select(|resource| if let Resource::ClientTrafficPolicy(object) = resource { Some(object) } else { None })
+        self.select(
+            |resource| if let Resource::ClientTrafficPolicy(object) = resource { Some(&**object) } else { None },
+        )
     }
 
     /// Returns all BackendTLSPolicies.
@@ -231,6 +233,8 @@ impl<'a> ObjectIndex<'a> {
     pub(crate) fn backend_traffic_policies(
         &self,
     ) -> impl Iterator<Item = (usize, &'a ObjectId, &'a BackendTrafficPolicy)> {
-        self.select(|resource| if let Resource::BackendTrafficPolicy(object) = resource { Some(object) } else { None })
+        self.select(
+            |resource| if let Resource::BackendTrafficPolicy(object) = resource { Some(&**object) } else { None },
+        )
     }
 }

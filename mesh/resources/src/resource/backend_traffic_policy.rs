@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use weir_model::limits::{
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_REQUEST_TIMEOUT, MAX_KEEPALIVE_PROBES, MAX_KEEPALIVE_SECONDS,
+    MAX_RETRY_BUDGET_COUNT, MAX_RETRY_BUDGET_INTERVAL,
 };
-use weir_model::{LbPolicy, TcpKeepalive, UpstreamProtocolOptions};
+use weir_model::{LbPolicy, RetryBudget, TcpKeepalive, UpstreamProtocolOptions};
 
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
 use crate::resource::protocol_options::{check_age, check_head, check_max_requests, check_optional, check_positive};
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, is_service, renamed_service_hint, service_group};
 use crate::spec::{
-    BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
-    TcpKeepaliveSpec, WEIR_GROUP,
+    BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, MinRetryRateSpec,
+    PolicyTimeouts, RetryBudgetSpec, RetryConstraintSpec, ServiceRef, TcpKeepaliveSpec, WEIR_GROUP,
 };
 use crate::suggest::quoted;
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -36,6 +37,8 @@ pub(crate) struct BackendSettings {
     pub(crate) connect_timeout: Duration,
     /// The timeout of a request if the route sets none; `None` for no limit.
     pub(crate) request_timeout: Option<Duration>,
+    /// The share of requests that may be retries.
+    pub(crate) retry_budget: RetryBudget,
     /// The TCP keepalive.
     pub(crate) tcp_keepalive: TcpKeepalive,
     /// Bounds and timeouts of connections.
@@ -48,6 +51,7 @@ impl Default for BackendSettings {
             balancing: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: Some(DEFAULT_REQUEST_TIMEOUT),
+            retry_budget: RetryBudget::default(),
             tcp_keepalive: TcpKeepalive::default(),
             options: UpstreamProtocolOptions::default(),
         }
@@ -60,7 +64,7 @@ pub(crate) fn check(
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<BackendTrafficPolicy> {
-    let BackendTrafficPolicySpec { target_refs, balancing, http1, tcp_keepalive, timeouts } = spec;
+    let BackendTrafficPolicySpec { target_refs, balancing, retry_constraint, http1, tcp_keepalive, timeouts } = spec;
     let services = check_targets(target_refs, &path.field("targetRefs"), errors);
     let defaults = BackendSettings::default();
     let balancing = match balancing.map(|LoadBalancerSpec { algorithm }| algorithm) {
@@ -68,6 +72,7 @@ pub(crate) fn check(
         Some(LoadBalancerAlgorithm::LeastRequest) => LbPolicy::LeastRequest,
         Some(LoadBalancerAlgorithm::Random) => LbPolicy::Random,
     };
+    let retry_budget = check_retry_constraint(retry_constraint, &path.field("retryConstraint"), errors);
     let tcp_keepalive = check_keepalive(tcp_keepalive, &path.field("tcpKeepalive"), errors);
     let PolicyTimeouts { connect, request, connection_idle, connection_age } = timeouts.unwrap_or_default();
     let at = path.field("timeouts");
@@ -92,9 +97,50 @@ pub(crate) fn check(
         max_age,
     };
     let (connect_timeout, request_timeout) = (connect_timeout?, request_timeout?.0.or(Some(Duration::ZERO)));
+    let (retry_budget, tcp_keepalive) = (retry_budget?, tcp_keepalive?);
     let settings =
-        BackendSettings { balancing, connect_timeout, request_timeout, tcp_keepalive: tcp_keepalive?, options };
+        BackendSettings { balancing, connect_timeout, request_timeout, retry_budget, tcp_keepalive, options };
     Some(BackendTrafficPolicy { services: services?, settings })
+}
+
+fn check_retry_constraint(
+    spec: Option<RetryConstraintSpec>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<RetryBudget> {
+    let default = RetryBudget::default();
+    let RetryConstraintSpec { budget, min_retry_rate } = spec.unwrap_or_default();
+    let (RetryBudgetSpec { percent, interval }, at) = (budget.unwrap_or_default(), path.field("budget"));
+    let percent = percent.unwrap_or(default.percent);
+    let interval = check_interval(interval, default.interval, &at.field("interval"), errors);
+    if percent > 100 {
+        errors.add(&at.field("percent"), format!("{percent} of 100 requests"), "0 to 100");
+    }
+    let (MinRetryRateSpec { count, interval: min_interval }, at) =
+        (min_retry_rate.unwrap_or_default(), path.field("minRetryRate"));
+    let min_count = count.unwrap_or(default.min_count);
+    let min_interval = check_interval(min_interval, default.min_interval, &at.field("interval"), errors);
+    if min_count > MAX_RETRY_BUDGET_COUNT {
+        errors.add(&at.field("count"), "out of bounds", format!("0 to {MAX_RETRY_BUDGET_COUNT}"));
+    }
+    let is_valid = percent <= 100 && min_count <= MAX_RETRY_BUDGET_COUNT;
+    Some(RetryBudget { percent, interval: interval?, min_count, min_interval: min_interval? }).filter(|_| is_valid)
+}
+
+/// Validates an interval of a retry budget.
+fn check_interval(
+    text: Option<String>,
+    default: Duration,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<Duration> {
+    let Some(text) = text else { return Some(default) };
+    let interval = check_positive(&text, path, errors)?;
+    if !(Duration::from_secs(1)..=MAX_RETRY_BUDGET_INTERVAL).contains(&interval) {
+        errors.add(path, "out of bounds", "`1s` to `1h`");
+        return None;
+    }
+    Some(interval)
 }
 
 /// Validates a TCP keepalive. The kernel counts in whole seconds.

@@ -55,7 +55,7 @@ impl RawRule for GrpcRouteRules {
         let filters = filters::check(filters, &path.field("filters"), errors);
         let backends = backend_refs.unwrap_or_default().into_iter().map(as_backend).collect();
         let backends = check_backends(backends, &path.field("backendRefs"), errors);
-        combine(RuleParts { matches, filters, backends, timeouts: None }, path, errors)
+        combine(RuleParts { matches, filters, backends, timeouts: None, retry: None }, path, errors)
     }
 }
 

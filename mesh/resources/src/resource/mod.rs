@@ -68,9 +68,9 @@ pub(crate) enum Resource {
     ReferenceGrant(ReferenceGrant),
     ServiceEntry(ServiceEntry),
     Filter(Box<Filter>),
-    BackendTrafficPolicy(BackendTrafficPolicy),
+    BackendTrafficPolicy(Box<BackendTrafficPolicy>),
     BackendTlsPolicy(Box<BackendTlsPolicy>),
-    ClientTrafficPolicy(ClientTrafficPolicy),
+    ClientTrafficPolicy(Box<ClientTrafficPolicy>),
     AuthorizationPolicy(AuthorizationPolicy),
     Secret(Secret),
     ConfigMap(ConfigMap),
@@ -94,8 +94,6 @@ pub(crate) struct Document {
     pub(crate) kind: Option<Kind>,
     /// The identity, if kind and name are readable.
     pub(crate) id: Option<ObjectId>,
-    /// The object's name in diagnostics.
-    pub(crate) label: Option<String>,
     /// The creation, as far as `metadata` has it.
     pub(crate) creation: Creation,
     /// The labels and annotations, which filters can read.
@@ -106,6 +104,17 @@ pub(crate) struct Document {
     pub(crate) start: Position,
     /// The errors, in the order found.
     pub(crate) errors: Vec<LocatedFieldError>,
+}
+
+impl Document {
+    /// Returns the object's name in diagnostics.
+    pub(crate) fn label(&self) -> Option<String> {
+        match (&self.id, self.kind) {
+            (Some(id), _) => Some(id.to_string()),
+            (None, Some(kind)) => Some(kind.name().to_owned()),
+            (None, None) => None,
+        }
+    }
 }
 
 /// The creation of an object. The smaller one is older.
@@ -157,11 +166,6 @@ pub(crate) fn read_document(parsed: ParsedDocument) -> Document {
         }
     }
     let resource = resource.filter(|_| errors.is_empty());
-    let label = match (&id, kind) {
-        (Some(id), _) => Some(id.to_string()),
-        (None, Some(kind)) => Some(kind.name().to_owned()),
-        (None, None) => None,
-    };
     let locate = |error: crate::yaml::FieldError| LocatedFieldError {
         position: error.position.unwrap_or_else(|| node.locate(&error.path)),
         field: error.path.to_string(),
@@ -169,7 +173,7 @@ pub(crate) fn read_document(parsed: ParsedDocument) -> Document {
         hint: error.hint,
     };
     let errors = errors.into_vec().into_iter().map(locate).collect();
-    Document { kind, id, label, creation, metadata, resource, start: node.position, errors }
+    Document { kind, id, creation, metadata, resource, start: node.position, errors }
 }
 
 fn check_metadata(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<(Creation, weir_model::Metadata)> {
@@ -249,15 +253,19 @@ fn check_spec(node: &Node, kind: Kind, errors: &mut FieldErrors) -> Option<Resou
         Kind::ReferenceGrant => Resource::ReferenceGrant(grants::check(typed(spec, &at, errors)?, &at, errors)),
         Kind::ServiceEntry => Resource::ServiceEntry(service_entry::check(typed(spec, &at, errors)?, &at, errors)?),
         Kind::Filter => Resource::Filter(Box::new(filter::check(typed(spec, &at, errors)?, &at, errors)?)),
-        Kind::BackendTrafficPolicy => {
-            Resource::BackendTrafficPolicy(backend_traffic_policy::check(typed(spec, &at, errors)?, &at, errors)?)
-        }
+        Kind::BackendTrafficPolicy => Resource::BackendTrafficPolicy(Box::new(backend_traffic_policy::check(
+            typed(spec, &at, errors)?,
+            &at,
+            errors,
+        )?)),
         Kind::BackendTlsPolicy => {
             Resource::BackendTlsPolicy(Box::new(backend_tls_policy::check(typed(spec, &at, errors)?, &at, errors)?))
         }
-        Kind::ClientTrafficPolicy => {
-            Resource::ClientTrafficPolicy(client_traffic_policy::check(typed(spec, &at, errors)?, &at, errors)?)
-        }
+        Kind::ClientTrafficPolicy => Resource::ClientTrafficPolicy(Box::new(client_traffic_policy::check(
+            typed(spec, &at, errors)?,
+            &at,
+            errors,
+        )?)),
         Kind::AuthorizationPolicy => {
             let id = object(node, kind)?;
             let policy = authorization_policy::check(typed(spec, &at, errors)?, &id.namespace, &at, errors)?;

@@ -6,7 +6,6 @@ use gateway_api::backendtlspolicies::BackendTlsPolicySpec;
 use gateway_api::gatewayclasses::GatewayClassSpec;
 use gateway_api::gateways::GatewaySpec;
 use gateway_api::grpcroutes::GrpcRouteSpec;
-use gateway_api::httproutes::HttpRouteSpec;
 use gateway_api::referencegrants::ReferenceGrantSpec;
 use schemars::schema_for;
 use serde_json::json;
@@ -14,8 +13,8 @@ use serde_json::json;
 use crate::schema::definition::{Schema, Support};
 use crate::schema::{renamed, unsupported};
 use crate::spec::{
-    AuthorizationPolicySpec, BackendTrafficPolicySpec, ClientTrafficPolicySpec, ConfigMapDocument, FilterSpec, Kind,
-    ManifestSpec, MeshSpec, Metadata, SecretDocument, ServiceEntrySpec, TcpRouteSpec,
+    AuthorizationPolicySpec, BackendTrafficPolicySpec, ClientTrafficPolicySpec, ConfigMapDocument, FilterSpec,
+    HttpRouteSpec, Kind, ManifestSpec, MeshSpec, Metadata, SecretDocument, ServiceEntrySpec, TcpRouteSpec,
 };
 
 static SCHEMAS: LazyLock<Vec<(Kind, Schema)>> =

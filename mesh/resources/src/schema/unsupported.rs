@@ -78,8 +78,7 @@ const GRPC_ROUTE: [Unsupported; 8] = [
     entry("spec.useDefaultGateways", "name the Gateways in `parentRefs`"),
 ];
 
-const HTTP_ROUTE_EXPERIMENTAL: [Unsupported; 3] = [
-    entry("spec.rules[].retry", "remove it: retries are not supported yet"),
+const HTTP_ROUTE_EXPERIMENTAL: [Unsupported; 2] = [
     entry("spec.rules[].sessionPersistence", "remove it: each request is balanced on its own"),
     entry("spec.useDefaultGateways", "name the Gateways in `parentRefs`"),
 ];

@@ -11,12 +11,46 @@ pub(crate) struct BackendTrafficPolicySpec {
     pub(crate) target_refs: Vec<ServiceRef>,
     /// The load balancing among the endpoints.
     pub(crate) balancing: Option<LoadBalancerSpec>,
+    /// The share of requests that may be retries.
+    pub(crate) retry_constraint: Option<RetryConstraintSpec>,
     /// Bounds of responses and connections.
     pub(crate) http1: Option<BackendHttp1Spec>,
     /// The TCP keepalive of connections to the endpoints, also of TCPRoutes and callouts.
     pub(crate) tcp_keepalive: Option<TcpKeepaliveSpec>,
     /// The timeouts.
     pub(crate) timeouts: Option<PolicyTimeouts>,
+}
+
+/// The share of the requests to a Service that may be retries, as in the Gateway API's XBackendTrafficPolicy. A retry
+/// beyond it is not made: the response, or the error of the attempt, is the result. Retries of requests that reached no
+/// endpoint are always made.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RetryConstraintSpec {
+    /// The share. Default: 20 of 100 requests of the last 10 seconds.
+    pub(crate) budget: Option<RetryBudgetSpec>,
+    /// The retries that are always allowed, however few requests there are. Default: 10 a second.
+    pub(crate) min_retry_rate: Option<MinRetryRateSpec>,
+}
+
+/// A share of requests.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RetryBudgetSpec {
+    /// The retries for each 100 requests, 0 to 100. Default: 20.
+    pub(crate) percent: Option<u32>,
+    /// The time over which requests and retries are counted, `1s` to `1h`. Default: `10s`.
+    pub(crate) interval: Option<String>,
+}
+
+/// A rate of retries.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct MinRetryRateSpec {
+    /// The retries in each interval, up to 1000000. Default: 10.
+    pub(crate) count: Option<u32>,
+    /// The interval, `1s` to `1h`. Default: `1s`.
+    pub(crate) interval: Option<String>,
 }
 
 /// Probes of connections on which nothing is received. An endpoint that has vanished, and one that does not acknowledge

@@ -1,5 +1,5 @@
-//! Resource types as users write them: the kinds, and the fields of Weir's own kinds. The types of the Gateway API
-//! kinds are in the `gateway-api` crate. `docs/configuration.md` is generated from the doc comments. Only types are
+//! Resource types as users write them: the kinds, and the fields of Weir's own kinds. The types of most
+//! Gateway API kinds are in the `gateway-api` crate. `docs/configuration.md` is generated from the doc comments. Only types are
 //! checked here.
 
 pub(crate) mod authorization_policy;
@@ -13,6 +13,7 @@ pub(crate) mod secret;
 pub(crate) mod secret_ref;
 pub(crate) mod metadata;
 pub(crate) mod service_entry;
+pub(crate) mod http_route;
 pub(crate) mod tcp_route;
 
 pub(crate) use authorization_policy::{
@@ -20,8 +21,8 @@ pub(crate) use authorization_policy::{
     PathSpec, PolicyMode, Principal,
 };
 pub(crate) use backend_traffic_policy::{
-    BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, PolicyTimeouts, ServiceRef,
-    TcpKeepaliveSpec,
+    BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, MinRetryRateSpec,
+    PolicyTimeouts, RetryBudgetSpec, RetryConstraintSpec, ServiceRef, TcpKeepaliveSpec,
 };
 pub(crate) use client_traffic_policy::{ClientHttp1Spec, ClientTimeouts, ClientTrafficPolicySpec, GatewayTargetRef};
 pub(crate) use config_map::ConfigMapDocument;
@@ -29,6 +30,7 @@ pub(crate) use filter::{
     AllowSpec, ClusterRefSpec, FailurePolicySpec, FilterSpec, HeaderPauseSpec, Isolation, LimitsSpec, ModuleSpec,
     Phase, RecycleSpec, TargetRef, VmSpec,
 };
+pub(crate) use http_route::{HttpRouteRule, HttpRouteSpec, RetrySpec};
 pub(crate) use manifest::ManifestSpec;
 pub(crate) use mesh::{MeshSpec, MtlsMode, MtlsSpec};
 pub(crate) use metadata::Metadata;

@@ -12,8 +12,9 @@ use weir_model::{
 use super::field_cursor::{FieldCursor, unsupported};
 use super::headers;
 use super::metadata::WeirMetadata;
+use super::retry::{self, DecodedRetry};
 use super::value::duration;
-use crate::encode::{NO_BACKEND_DETAIL, RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix};
+use crate::encode::{NO_BACKEND_DETAIL, WHOLE_PATH, removed_prefix};
 use crate::proto::{core, kinds, matcher, protobuf, route as pb};
 
 /// Decodes an action. `own` are the fields under `weir.dev` in the route's metadata.
@@ -78,7 +79,10 @@ fn forward(
         cursor.field("cluster_specifier").required(cluster_specifier).and_then(|specifier| targets(specifier, cursor));
     let request = timeout.and_then(|timeout| duration(timeout, &cursor.field("timeout")));
     let grpc_timeout = honors_grpc_timeout(max_grpc_timeout, request, &cursor.field("max_grpc_timeout"));
-    let backend_request = retry_policy.and_then(|policy| retry(policy, &cursor.field("retry_policy")));
+    let retry = match retry_policy {
+        None => Some(DecodedRetry { policy: None, attempt_timeout: None }),
+        Some(policy) => retry::policy(policy, own, &cursor.field("retry_policy")),
+    };
     let mirrors = request_mirror_policies.into_iter().enumerate();
     let mirrors: Vec<Mirror> = mirrors
         .filter_map(|(index, policy)| mirror(policy, &cursor.field("request_mirror_policies").entry(index)))
@@ -89,12 +93,14 @@ fn forward(
     let path = path_rewrite_from(PathRewriteFields { prefix: prefix_rewrite, regex: regex_rewrite }, path, cursor);
     let host = host_rewrite_specifier.and_then(|specifier| host_rewrite_from(specifier, cursor));
     let versions = own.objects("versions").into_iter().filter_map(version).collect();
+    let DecodedRetry { policy: retry, attempt_timeout: backend_request } = retry?;
     Some(Forward {
         targets: targets?,
         versions,
         rewrite: Rewrite { host, path },
         mirrors,
         timeouts: Timeouts { request, backend_request, grpc_timeout },
+        retry,
     })
 }
 
@@ -173,39 +179,6 @@ fn target(target: pb::weighted_cluster::ClusterWeight, cursor: &FieldCursor<'_>)
         cursor.field("weight").reject("is too large", "at most 1000000");
     }
     Some(WeightedCluster { cluster: cluster?, weight: weight?, request_headers, response_headers })
-}
-
-/// Decodes a retry policy. Only the proxy's fixed policy is accepted; returns the timeout of one attempt.
-fn retry(policy: pb::RetryPolicy, cursor: &FieldCursor<'_>) -> Option<Duration> {
-    let pb::RetryPolicy {
-        retry_on,
-        num_retries,
-        per_try_timeout,
-        per_try_idle_timeout,
-        retry_priority,
-        retry_host_predicate,
-        retry_options_predicates,
-        host_selection_retry_max_attempts: _, // A retry always chooses another endpoint.
-        retriable_status_codes,
-        retry_back_off,
-        rate_limited_retry_back_off,
-        retriable_headers,
-        retriable_request_headers,
-        refresh_cluster_on_retry,
-    } = policy;
-    unsupported!(cursor; per_try_idle_timeout, retry_priority, retry_host_predicate, retry_options_predicates,
-        retriable_status_codes, retry_back_off, rate_limited_retry_back_off, retriable_headers,
-        retriable_request_headers, refresh_cluster_on_retry);
-    let known = |word: &str| RETRY_ON.split(',').any(|known| known == word.trim());
-    if !retry_on.is_empty() && !retry_on.split(',').all(known) {
-        let hint = format!("only `{RETRY_ON}` is, and always");
-        cursor.field("retry_on").reject(&format!("`{retry_on}` is not supported"), &hint);
-    }
-    if num_retries.is_some_and(|number| number.value != RETRIES) {
-        let hint = format!("there are always up to {RETRIES}");
-        cursor.field("num_retries").reject("cannot be chosen", &hint);
-    }
-    duration(per_try_timeout?, &cursor.field("per_try_timeout"))
 }
 
 fn mirror(policy: pb::route_action::RequestMirrorPolicy, cursor: &FieldCursor<'_>) -> Option<Mirror> {

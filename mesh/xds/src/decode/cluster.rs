@@ -14,6 +14,7 @@ use super::decode_resource;
 use super::field_cursor::{FieldCursor, unsupported};
 use super::metadata::{self, WeirMetadata};
 use super::protocol_options;
+use super::retry;
 use super::value::{config_source, duration, endpoint_address, host_and_port};
 use crate::encode;
 use crate::proto::cluster::cluster::DnsLookupFamily;
@@ -99,7 +100,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
         lb_config,
     } = message;
     unsupported!(cursor; transport_socket_matches, transport_socket_matcher, per_connection_buffer_limit_bytes,
-        per_connection_buffer_high_watermark_timeout, health_checks, max_requests_per_connection, circuit_breakers,
+        per_connection_buffer_high_watermark_timeout, health_checks, max_requests_per_connection,
         upstream_http_protocol_options, common_http_protocol_options, dns_refresh_rate, dns_jitter,
         dns_failure_refresh_rate, dns_resolvers, use_tcp_for_dns_lookups,
         dns_resolution_config, typed_dns_resolver_config, outlier_detection, upstream_bind_config, lb_subset_config,
@@ -119,6 +120,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
         let timeout = text.parse::<GatewayDuration>().map_err(|error| error.reason);
         own.cursor().field("requestTimeout").checked(timeout).map(|timeout| timeout.0)
     });
+    let retry_budget = retry::budget(circuit_breakers, &mut own, &cursor.field("circuit_breakers"));
     own.end();
     let legacy_options = LegacyHttpOptions { http1: http_protocol_options, http2: http2_protocol_options };
     let (protocol, options) = protocol(typed_extension_protocol_options, legacy_options, cursor)?;
@@ -132,6 +134,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
             None => DEFAULT_CONNECT_TIMEOUT,
         },
         request_timeout,
+        retry_budget: retry_budget?,
         tcp_keepalive: tcp_keepalive(upstream_connection_options, &cursor.field("upstream_connection_options"))?,
         options,
         tls: super::upstream_tls::upstream(transport_socket, protocol, &cursor.field("transport_socket")),

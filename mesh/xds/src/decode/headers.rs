@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_model::HeaderModifier;
+use weir_model::{HeaderEdits, HeaderModifier};
 
 use super::field_cursor::FieldCursor;
 use crate::proto::{core, protobuf};
@@ -37,18 +37,18 @@ struct HeaderMutations {
 
 fn header_modifier(mutations: HeaderMutations, cursor: &FieldCursor<'_>) -> HeaderModifier {
     let HeaderMutations { add_field, to_add, remove_field, to_remove } = mutations;
-    let mut modifier = HeaderModifier::default();
+    let mut edits = HeaderEdits::default();
     for (index, option) in to_add.into_iter().enumerate() {
-        add_header(option, &mut modifier, &cursor.field(add_field).entry(index));
+        add_header(option, &mut edits, &cursor.field(add_field).entry(index));
     }
     for (index, name) in to_remove.into_iter().enumerate() {
         let cursor = cursor.field(remove_field).entry(index);
-        modifier.remove.extend(header_name(&name, &cursor));
+        edits.remove.extend(header_name(&name, &cursor));
     }
-    modifier
+    HeaderModifier::new(edits)
 }
 
-fn add_header(option: core::HeaderValueOption, modifier: &mut HeaderModifier, cursor: &FieldCursor<'_>) {
+fn add_header(option: core::HeaderValueOption, edits: &mut HeaderEdits, cursor: &FieldCursor<'_>) {
     use core::header_value_option::HeaderAppendAction;
     let core::HeaderValueOption { header, append, append_action, keep_empty_value } = option;
     let Some(core::HeaderValue { key, value, raw_value }) = cursor.field("header").required(header) else { return };
@@ -73,8 +73,8 @@ fn add_header(option: core::HeaderValueOption, modifier: &mut HeaderModifier, cu
         None => HeaderAppendAction::try_from(append_action),
     };
     match action {
-        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => modifier.add.push((name, value)),
-        Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => modifier.set.push((name, value)),
+        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => edits.add.push((name, value)),
+        Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => edits.set.push((name, value)),
         Ok(HeaderAppendAction::AddIfAbsent | HeaderAppendAction::OverwriteIfExists) | Err(_) => {
             let hint = "use APPEND_IF_EXISTS_OR_ADD or OVERWRITE_IF_EXISTS_OR_ADD";
             cursor.field("append_action").reject("is not supported", hint);

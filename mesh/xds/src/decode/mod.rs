@@ -16,6 +16,7 @@ mod listener;
 mod metadata;
 mod plugin;
 mod protocol_options;
+mod retry;
 mod route;
 mod tcp;
 mod tls;

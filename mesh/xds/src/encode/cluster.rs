@@ -7,7 +7,7 @@ use weir_model::{
 };
 
 use super::metadata::{metadata, text, with_texts};
-use super::{ads_config_source, duration, socket_address, uint32_value};
+use super::{ads_config_source, duration, retry, socket_address, uint32_value};
 use crate::client_type::ClientType;
 use crate::proto::{cluster as pb, core, endpoint, pack, upstream_http};
 
@@ -34,19 +34,19 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
         LbPolicy::Random => pb::cluster::LbPolicy::Random,
     };
     let options = pack(&protocol_options(cluster));
+    let request_timeout =
+        cluster.request_timeout.map(|timeout| ("requestTimeout", text(&GatewayDuration(timeout).to_string())));
     pb::Cluster {
         name: name.to_owned(),
         eds_cluster_config: eds,
         connect_timeout: Some(duration(cluster.connect_timeout)),
         lb_policy: balancing as i32,
+        circuit_breakers: Some(retry::budget(&cluster.retry_budget)),
         upstream_connection_options: Some(connection_options(cluster.tcp_keepalive)),
         load_assignment: inline,
         typed_extension_protocol_options: HashMap::from([(PROTOCOL_OPTIONS.to_owned(), options)]),
         metadata: with_texts(
-            metadata(cluster.request_timeout.map(|timeout| {
-                let timeout = GatewayDuration(timeout).to_string();
-                ("requestTimeout", text(&timeout))
-            })),
+            metadata(request_timeout.into_iter().chain(retry::own_budget_fields(&cluster.retry_budget))),
             &cluster.metadata,
         ),
         transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, client_type)),

@@ -11,6 +11,7 @@ mod plugin;
 mod protocol_options;
 mod route;
 mod tcp;
+mod retry;
 mod tls;
 
 use std::time::Duration;
@@ -22,7 +23,8 @@ pub(crate) use cluster::{PROTOCOL_OPTIONS, cluster, cluster_alias, endpoints};
 pub(crate) use listener::{HttpFilters, PLAIN_UNTIL, filter_order, has_cors, listener, tcp_listener};
 pub(crate) use plugin::plugin;
 pub(crate) use protocol_options::{KIB, MAX_TARGET_BYTES};
-pub(crate) use route::{NO_BACKEND_DETAIL, RETRIES, RETRY_ON, WHOLE_PATH, removed_prefix, route_table};
+pub(crate) use retry::{GRPC_WORDS, PREVIOUS_HOSTS, RETRY_AFTER, RETRY_ON, idempotent_method};
+pub(crate) use route::{NO_BACKEND_DETAIL, WHOLE_PATH, removed_prefix, route_table};
 pub(crate) use tcp::{inline_network_plugin, network_plugin, tcp_proxy};
 pub use tls::workload_secrets;
 pub(crate) use tls::{

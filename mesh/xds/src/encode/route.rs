@@ -11,15 +11,9 @@ use weir_model::{
 
 use super::listener::CORS;
 use super::metadata::{list, metadata, object, text, with_texts};
-use super::{bool_value, duration, uint32_value};
+use super::{bool_value, duration, retry, uint32_value};
 use crate::proto::protobuf::Any;
 use crate::proto::{core, cors, kinds, matcher, pack, route as pb};
-
-/// The retry condition of every route. `weir-proxy` always applies it.
-pub(crate) const RETRY_ON: &str = "connect-failure,reset-before-request";
-
-/// Maximum number of retries.
-pub(crate) const RETRIES: u32 = 2;
 
 /// Regex that matches every path. Its substitution replaces the whole path.
 pub(crate) const WHOLE_PATH: &str = "^/.*$";
@@ -96,10 +90,11 @@ fn direct_response(status: u16) -> pb::route::Action {
     })
 }
 
-/// The fields that Envoy does not have: versions that a routing mark selects, and the detail of a direct response.
+/// The fields that Envoy does not have: versions that a routing mark selects, the least time before a retry, and the
+/// detail of a direct response.
 fn own_metadata(action: &RouteAction) -> Option<core::Metadata> {
     match action {
-        RouteAction::Forward(Forward { versions, .. }) if !versions.is_empty() => {
+        RouteAction::Forward(to) => {
             let version = |version: &weir_model::TargetVersion| {
                 object([
                     ("of", text(version.target.as_str())),
@@ -107,11 +102,13 @@ fn own_metadata(action: &RouteAction) -> Option<core::Metadata> {
                     ("cluster", text(version.cluster.as_str())),
                 ])
             };
-            metadata([("versions", list(versions.iter().map(version)))])
+            let versions = &to.versions;
+            let versions = (!versions.is_empty()).then(|| ("versions", list(versions.iter().map(version))));
+            metadata(versions.into_iter().chain(retry::own_field(to)))
         }
         RouteAction::Respond(answer) => metadata([("detail", text(&answer.detail))]),
         RouteAction::NoBackend => metadata([("detail", text(NO_BACKEND_DETAIL))]),
-        RouteAction::Forward(_) | RouteAction::Redirect(_) => None,
+        RouteAction::Redirect(_) => None,
     }
 }
 
@@ -162,7 +159,7 @@ fn pattern(regex: &str) -> matcher::RegexMatcher {
     matcher::RegexMatcher { regex: regex.to_owned(), ..matcher::RegexMatcher::default() }
 }
 
-fn headers_to_add(edits: &HeaderModifier) -> Vec<core::HeaderValueOption> {
+fn headers_to_add(modifier: &HeaderModifier) -> Vec<core::HeaderValueOption> {
     use core::header_value_option::HeaderAppendAction;
     let option = |(name, value): &(std::sync::Arc<str>, std::sync::Arc<str>), action: HeaderAppendAction| {
         core::HeaderValueOption {
@@ -177,13 +174,14 @@ fn headers_to_add(edits: &HeaderModifier) -> Vec<core::HeaderValueOption> {
             ..core::HeaderValueOption::default()
         }
     };
+    let edits = modifier.edits();
     let set = edits.set.iter().map(|it| option(it, HeaderAppendAction::OverwriteIfExistsOrAdd));
     let add = edits.add.iter().map(|it| option(it, HeaderAppendAction::AppendIfExistsOrAdd));
     set.chain(add).collect()
 }
 
-fn names(edits: &HeaderModifier) -> Vec<String> {
-    edits.remove.iter().map(ToString::to_string).collect()
+fn names(modifier: &HeaderModifier) -> Vec<String> {
+    modifier.edits().remove.iter().map(ToString::to_string).collect()
 }
 
 #[expect(deprecated, reason = "`max_grpc_timeout`")]
@@ -205,12 +203,7 @@ fn forward(to: &Forward, matched: &PathMatch) -> pb::RouteAction {
         regex_rewrite,
         timeout: to.timeouts.request.map(duration),
         max_grpc_timeout: max_grpc_timeout(&to.timeouts).map(duration),
-        retry_policy: Some(pb::RetryPolicy {
-            retry_on: RETRY_ON.to_owned(),
-            num_retries: Some(uint32_value(RETRIES)),
-            per_try_timeout: to.timeouts.backend_request.map(duration),
-            ..pb::RetryPolicy::default()
-        }),
+        retry_policy: Some(retry::policy(to)),
         request_mirror_policies: to.mirrors.iter().map(mirror).collect(),
         cluster_specifier: Some(targets(&to.targets)),
         host_rewrite_specifier: host.map(pb::route_action::HostRewriteSpecifier::HostRewriteLiteral),

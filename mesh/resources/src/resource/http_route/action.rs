@@ -1,7 +1,11 @@
 //! The action of a rule: forward or redirect, and the fields that exclude each other.
 
+use std::sync::Arc;
+
 use gateway_api::httproutes::HttpRouteRulesTimeouts;
-use weir_model::{Fraction, GatewayDuration, PathMatch, PathRewrite, Redirect, Rewrite, RouteMatch, Timeouts};
+use weir_model::{
+    Fraction, GatewayDuration, PathMatch, PathRewrite, Redirect, RetryPolicy, Rewrite, RouteMatch, Timeouts,
+};
 
 use crate::resource::field::duration;
 use crate::resource::http_route::backend_ref::BackendRef;
@@ -24,14 +28,25 @@ pub(crate) enum RuleAction {
         rewrite: Rewrite,
         /// The timeouts.
         timeouts: Timeouts,
+        /// The retries, for requests with an idempotent method.
+        retry: Option<Arc<RetryPolicy>>,
     },
 }
 
-/// Validates the combination of filters, backends and timeouts of a rule, and returns its action.
+/// The parts of a rule that only forwarding uses.
+pub(super) struct ActionParts {
+    /// The weighted backends.
+    pub(super) backends: Vec<RuleBackend>,
+    /// The timeouts.
+    pub(super) timeouts: Option<Timeouts>,
+    /// The retries.
+    pub(super) retry: Option<Arc<RetryPolicy>>,
+}
+
+/// Validates the combination of the parts of a rule, and returns its action.
 pub(super) fn check(
     filters: RuleFilters,
-    backends: Vec<RuleBackend>,
-    timeouts: Option<Timeouts>,
+    ActionParts { backends, timeouts, retry }: ActionParts,
     path: &FieldPathRef<'_>,
     errors: &mut FieldErrors,
 ) -> Option<RuleAction> {
@@ -45,7 +60,7 @@ pub(super) fn check(
         }
         let rewrite = rewrite.map(|(rewrite, _)| rewrite).unwrap_or_default();
         let timeouts = timeouts.unwrap_or_default();
-        return Some(RuleAction::Forward { backends, mirrors, rewrite, timeouts });
+        return Some(RuleAction::Forward { backends, mirrors, rewrite, timeouts, retry });
     };
     let reason = "a rule that redirects forwards nothing";
     if !backends.is_empty() {
@@ -59,6 +74,9 @@ pub(super) fn check(
     }
     if timeouts.is_some() {
         errors.add(&path.field("timeouts"), reason, "remove `timeouts`, or the RequestRedirect filter");
+    }
+    if retry.is_some() {
+        errors.add(&path.field("retry"), reason, "remove `retry`, or the RequestRedirect filter");
     }
     Some(RuleAction::Redirect(redirect))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_model::HeaderModifier;
+use weir_model::{HeaderEdits, HeaderModifier};
 
 use crate::limits::MAX_HEADER_EDITS;
 use crate::resource::field::is_bounded;
@@ -45,7 +45,7 @@ pub(super) fn check_header_modifier(
     if raw.set.is_empty() && raw.add.is_empty() && raw.remove.is_empty() {
         errors.add(path, "changes nothing", "add `set`, `add` or `remove`, or remove the filter");
     }
-    HeaderModifier { set, add, remove }
+    HeaderModifier::new(HeaderEdits { set, add, remove })
 }
 
 fn check_values(

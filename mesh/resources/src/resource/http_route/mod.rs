@@ -7,19 +7,22 @@ pub(crate) mod cors;
 pub(crate) mod backend_ref;
 pub(crate) mod header_modifier;
 pub(crate) mod matches;
+pub(crate) mod retry;
 
 use std::sync::Arc;
 
-use gateway_api::httproutes::{HttpRouteParentRefs, HttpRouteRules, HttpRouteSpec};
-use weir_model::{CorsPolicy, HeaderModifier, HostMatch, RouteMatch, Timeouts};
+use gateway_api::httproutes::HttpRouteParentRefs;
+use weir_model::{CorsPolicy, HeaderModifier, HostMatch, RetryPolicy, RouteMatch, Timeouts};
 
 use crate::limits::{MAX_HOSTNAMES, MAX_PARENTS, MAX_RULES};
 use crate::resource::field::{is_bounded, port};
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY};
-use crate::spec::{GATEWAY_GROUP, Kind};
+use crate::spec::{GATEWAY_GROUP, HttpRouteRule, HttpRouteSpec, Kind};
 use crate::suggest::quoted;
 use crate::syntax::name;
 use crate::yaml::{FieldErrors, FieldPathRef};
+
+use action::ActionParts;
 
 pub(crate) use action::RuleAction;
 pub(crate) use backend_ref::BackendRef;
@@ -85,13 +88,14 @@ pub(crate) trait RawRule {
     fn check(self, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Rule>;
 }
 
-/// The validated parts of a rule. `None` if a part is invalid; for timeouts, if there are none.
+/// The validated parts of a rule. `None` if a part is invalid; for timeouts and retries, if there are none.
 pub(crate) struct RuleParts {
     /// The matches, and for a GRPCRoute the lengths of their methods.
     pub(crate) matches: Option<RuleMatches>,
     pub(crate) filters: Option<RuleFilters>,
     pub(crate) backends: Option<Vec<RuleBackend>>,
     pub(crate) timeouts: Option<Timeouts>,
+    pub(crate) retry: Option<Arc<RetryPolicy>>,
 }
 
 /// The matches of a rule.
@@ -200,13 +204,13 @@ pub(crate) fn check_rules<R: RawRule>(
     Some(checked)
 }
 
-impl RawRule for HttpRouteRules {
+impl RawRule for HttpRouteRule {
     fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
     fn check(self, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Rule> {
-        let Self { backend_refs, filters, matches, name: _, timeouts } = self;
+        let Self { backend_refs, filters, matches, name: _, retry, timeouts } = self;
         let matches = matches::check(matches.unwrap_or_default(), &path.field("matches"), errors);
         let filters = filters::check(filters.unwrap_or_default(), &path.field("filters"), errors);
         let backends = check_backends(backend_refs.unwrap_or_default(), &path.field("backendRefs"), errors);
@@ -215,17 +219,21 @@ impl RawRule for HttpRouteRules {
             Some(timeouts) => action::check_timeouts(timeouts, &path.field("timeouts"), errors).map(Some),
         };
         let matches = matches.map(|matches| RuleMatches { matches, methods: Vec::new() });
-        combine(RuleParts { matches, filters, backends, timeouts: timeouts? }, path, errors)
+        let retry = match retry {
+            None => Some(None),
+            Some(retry) => retry::check(retry, &path.field("retry"), errors).map(Some),
+        };
+        combine(RuleParts { matches, filters, backends, timeouts: timeouts?, retry: retry? }, path, errors)
     }
 }
 
 /// Validates the combination of a rule's parts, and returns the rule.
 pub(crate) fn combine(parts: RuleParts, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<Rule> {
-    let RuleParts { matches, filters, backends, timeouts } = parts;
+    let RuleParts { matches, filters, backends, timeouts, retry } = parts;
     let (RuleMatches { matches, methods }, filters) = (matches?, filters?);
     action::check_prefixes(&filters, &matches, path, errors);
     let (request_headers, response_headers) = (filters.request_headers.clone(), filters.response_headers.clone());
     let cors = filters.cors.clone();
-    let action = action::check(filters, backends?, timeouts, path, errors)?;
+    let action = action::check(filters, ActionParts { backends: backends?, timeouts, retry }, path, errors)?;
     Some(Rule { matches, methods, request_headers, response_headers, cors, action })
 }
