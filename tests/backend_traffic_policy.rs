@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use harness::{Client, Codec, Origin, Proxy, RawConnection, RawOrigin, Resources, full, wait_until};
+use harness::{Client, Codec, Origin, Proxy, RawConnection, RawOrigin, Resources, Silenced, full, wait_until};
 use http::Response;
 use serde_json::Value;
 
@@ -168,30 +168,6 @@ async fn connection_to_endpoint_is_replaced_at_connection_age() {
         wait_until("the old ones to close", async || (origin.open_connections() <= 1).then_some(())).await;
         let failed = proxy.access_log().into_iter().find(|line| line["outcome"] != "ok");
         assert_eq!(failed, None, "{codec:?}");
-    }
-}
-
-/// Drops the packets from an address until it is dropped.
-struct Silenced(SocketAddr);
-
-impl Silenced {
-    fn new(address: SocketAddr) -> Self {
-        Self::filter(address, "-A");
-        Self(address)
-    }
-
-    fn filter(address: SocketAddr, action: &str) {
-        let (host, port) = (address.ip().to_string(), address.port().to_string());
-        let mut command = std::process::Command::new("iptables");
-        command.args(["-w", action, "INPUT", "-p", "tcp", "-s", &host, "--sport", &port, "-j", "DROP"]);
-        let status = command.status().expect("iptables runs: `cargo xtask test` installs it");
-        assert!(status.success(), "iptables: {status}");
-    }
-}
-
-impl Drop for Silenced {
-    fn drop(&mut self) {
-        Self::filter(self.0, "-D");
     }
 }
 

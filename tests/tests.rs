@@ -10,6 +10,8 @@ mod message_framing; // Lengths of filters, trailers and bodies that could break
 mod scenarios; // The files in `scenarios/`: route matches, and edits of requests.
 mod tcp; // TCP listeners and network filters.
 mod routing; // Weights, mirrors, redirects, timeouts.
+mod dns; // Endpoints from DNS.
+mod unix_sockets; // Endpoints on Unix sockets.
 mod retries; // Retries of routes, and retry budgets.
 mod cors; // Cross-origin requests.
 mod grpc_route; // GRPCRoutes, and filters of backends.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod upstream_tls_rotation; // Certificates and CAs that change under requests.
+mod upstream_tls_unix; // Endpoints on Unix sockets.
 mod upstream_tls_in_envoy; // The control plane drives a proxy and an Envoy.
 
 use std::net::SocketAddr;
@@ -74,13 +75,18 @@ struct OpenSslServer {
 
 impl OpenSslServer {
     async fn start(address: SocketAddr, certificate: &Issued, arguments: &[&str]) -> Self {
+        let server = Self::start_with(&["-accept", &address.to_string()], certificate, arguments);
+        wait_until("openssl to listen", async || TcpStream::connect(address).await.ok().map(drop)).await;
+        server
+    }
+
+    /// Starts a server that listens at the address of the arguments `listen`. Does not wait until it listens.
+    fn start_with(listen: &[&str], certificate: &Issued, arguments: &[&str]) -> Self {
         let mut command = Command::new("openssl");
-        command.args(["s_server", "-www", "-quiet", "-accept", &address.to_string()]);
+        command.args(["s_server", "-www", "-quiet"]).args(listen);
         command.arg("-cert").arg(&certificate.certificate_file).arg("-key").arg(&certificate.key_file).args(arguments);
         command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().unwrap();
-        wait_until("openssl to listen", async || TcpStream::connect(address).await.ok().map(drop)).await;
-        Self { _process: process }
+        Self { _process: command.spawn().unwrap() }
     }
 }
 

@@ -19,7 +19,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::Instant;
 use tracing::debug;
 use weir_resources::{RegisteredEndpoints, registered_endpoints};
@@ -40,6 +41,7 @@ const KIND: &str = "workloads";
 pub struct Registration {
     /// The address and port of the workload: `10.0.0.5:8080`.
     #[schemars(with = "String")]
+    #[serde(deserialize_with = "reachable_address")]
     pub address: SocketAddr,
     /// The share of the requests, relative to other endpoints; 1 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +54,18 @@ pub struct Registration {
     pub healthy: bool,
     /// Seconds until the workload is removed, unless it registers again.
     pub lease_seconds: u32,
+}
+
+/// Deserializes an IP address and port. A Unix socket would be one of the proxy's host, which is not the workload's.
+fn reachable_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let reason = match text.starts_with("unix:") {
+        true => "is a Unix socket, which other hosts cannot reach",
+        false => "is not an IP address with a port",
+    };
+    text.parse().map_err(|_| {
+        D::Error::custom(format!("`{}` {reason}; register an address as in `10.0.0.5:8080`", text.escape_debug()))
+    })
 }
 
 const fn default_healthy() -> bool {

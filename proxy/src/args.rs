@@ -11,7 +11,7 @@ use weir_model::net::is_loopback_host;
 use weir_model::{GatewayDuration, ListenerName};
 
 use crate::app::{AgentOptions, Bootstrap, CompileOptions, ConfigSourceOptions, LogFormat, ValidateOptions};
-use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_NODE_BYTES, MAX_WORKERS};
+use crate::limits::{DEFAULT_DRAIN_TIMEOUT, MAX_NAME_SERVERS, MAX_NODE_BYTES, MAX_WORKERS};
 
 /// A programmable proxy: routes HTTP and runs sandboxed Wasm filters on it.
 #[derive(Debug, Parser)]
@@ -74,6 +74,9 @@ struct RunArgs {
     /// Another address for a listener (namespace/gateway/listener); may be repeated
     #[arg(long, value_name = "NAME=ADDR", value_parser = parse_bind)]
     bind: Vec<(ListenerName, SocketAddr)>,
+    /// Name server in place of those of /etc/resolv.conf, as 10.0.0.1:8600; up to three, separated by commas
+    #[arg(long, value_name = "ADDR", value_parser = parse_name_server, value_delimiter = ',')]
+    dns_server: Vec<SocketAddr>,
     /// Time for connections to close on SIGTERM [default: 25s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     drain_timeout: Option<Duration>,
@@ -241,6 +244,9 @@ impl RunArgs {
             let admin = self.admin;
             return Err(format!("--admin {admin} is not a loopback address: the admin pages have no password"));
         }
+        if self.dns_server.len() > MAX_NAME_SERVERS {
+            return Err(format!("--dns-server: at most {MAX_NAME_SERVERS} name servers are used"));
+        }
         Ok(Bootstrap {
             source,
             workers,
@@ -252,6 +258,7 @@ impl RunArgs {
             log_format: self.log_format.into(),
             access_log: Some(self.access_log).filter(|path| path.as_os_str() != "-"),
             binds: self.bind.into_iter().collect(),
+            name_servers: self.dns_server,
             drain_timeout: self.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
     }
@@ -324,6 +331,13 @@ fn parse_bind(text: &str) -> Result<(ListenerName, SocketAddr), String> {
     Ok((name, address))
 }
 
+/// Parses the address of a name server. The default port is 53.
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    let with_port = || text.parse().ok().filter(|server: &SocketAddr| server.port() != 0);
+    let server = with_port().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 53)));
+    server.ok_or_else(|| format!("`{text}` is not an address like 10.0.0.1, 10.0.0.1:8600 or [::1]:53"))
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     text.parse().map(|GatewayDuration(duration)| duration).map_err(|error| format!("{error}; {}", error.hint))
 }
@@ -363,6 +377,8 @@ mod tests {
             "/a.log",
             "--bind",
             "default/shop/http=127.0.0.1:0",
+            "--dns-server",
+            "10.0.0.1,[::1]:8600",
             "--drain-timeout",
             "1m",
             "--admin-address-path",
@@ -379,6 +395,7 @@ mod tests {
             log_format: LogFormat::Json,
             access_log: Some(PathBuf::from("/a.log")),
             binds: [(ListenerName::new("default/shop/http").unwrap(), "127.0.0.1:0".parse().unwrap())].into(),
+            name_servers: vec!["10.0.0.1:53".parse().unwrap(), "[::1]:8600".parse().unwrap()],
             drain_timeout: Duration::from_secs(60),
             compile_timeout: DEFAULT_COMPILE_TIMEOUT,
         };
@@ -409,6 +426,9 @@ mod tests {
             (&["--config", "c", "--admin", "0.0.0.0:15000"], "not a loopback address"),
             (&["--config", "c", "--bind", "x"], "write NAME=ADDR"),
             (&["--config", "c", "--bind", "x=80"], "is not an address like"),
+            (&["--config", "c", "--dns-server", "ns.example"], "is not an address like 10.0.0.1, 10.0.0.1:8600"),
+            (&["--config", "c", "--dns-server", "10.0.0.1:0"], "is not an address like"),
+            (&["--config", "c", "--dns-server", "::1,::2,::3,::4"], "at most 3 name servers"),
             (&["--config", "c", "--drain-timeout", "5"], "write whole numbers with"),
             (&["--confog", "c"], "--config"),
             (&["--config", "c", "--xds", "http://127.0.0.1:1"], "cannot be used with"),

@@ -214,11 +214,44 @@ pub(crate) const DOWNSTREAM_SEND_BUFFER_BYTES: usize = 400 * 1024;
 /// request.
 pub(crate) const MAX_REPLAY_BYTES: usize = 64 * 1024;
 
-/// Time between two resolutions of a cluster's DNS name (Envoy's default).
-pub(crate) const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Shortest time between two lookups of a cluster's DNS name, also for records with a TTL of 0.
+pub(crate) const MIN_RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Concurrent DNS lookups. Each occupies a thread.
+/// Longest time between two lookups of a cluster's DNS name, whatever its TTL: a change is noticed in 5 minutes.
+pub(crate) const MAX_RESOLVE_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Time between two lookups of a name without a TTL, from `/etc/hosts` (Envoy's default for any name).
+pub(crate) const HOSTS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// First pause after a failed lookup of a cluster's DNS name; doubled after each further failure.
+pub(crate) const MIN_RESOLVE_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Longest pause after a failed lookup: a new name is found soon after it was created.
+pub(crate) const MAX_RESOLVE_BACKOFF: Duration = Duration::from_secs(10);
+
+/// Concurrent DNS lookups. Each has at most two sockets open.
 pub(crate) const MAX_LOOKUPS: usize = 16;
+
+/// Time for a DNS lookup: all name servers and search domains. One name server has that of `/etc/resolv.conf`.
+pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Name servers that are used; further ones are ignored, as in glibc.
+pub(crate) const MAX_NAME_SERVERS: usize = 3;
+
+/// Queries of one name server for one name, at most (`attempts` of `/etc/resolv.conf`, as in glibc).
+pub(crate) const MAX_DNS_ATTEMPTS: usize = 5;
+
+/// Search domains that are used, as in Kubernetes.
+pub(crate) const MAX_SEARCH_DOMAINS: usize = 32;
+
+/// Time between two attempts to connect to a Unix socket whose listener has a full queue, within the connect timeout.
+pub(crate) const UNIX_CONNECT_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Time after which a connection that is not open races with one to the next address of the DNS name (RFC 8305 §8).
+pub(crate) const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Connections that race for one request. With the delay above, the last one starts after 1.25 s.
+pub(crate) const MAX_RACING_CONNECTIONS: usize = 6;
 
 /// Mirrored requests in flight on one worker. Further requests are not mirrored.
 pub(crate) const MAX_MIRRORS_IN_FLIGHT: usize = 256;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
-use weir_model::{ClusterName, ListenerName, Metadata, RouteName};
+use weir_model::{ClusterName, EndpointAddress, ListenerName, Metadata, RouteName};
 
 use crate::telemetry::{FailedAttempt, StreamProperty};
 
@@ -36,7 +36,7 @@ pub(crate) struct StreamInfo {
     /// Name of the cluster, once chosen.
     pub(crate) cluster: Option<ClusterName>,
     /// Address of the endpoint, once chosen.
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<EndpointAddress>,
     /// Number of endpoints of the cluster. Zero until the cluster is chosen.
     pub(crate) endpoints: u64,
     /// Number of attempts so far.

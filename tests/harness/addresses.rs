@@ -18,6 +18,13 @@ pub fn own_address() -> SocketAddr {
     (ip, PORTS.fetch_add(1, Ordering::Relaxed)).into()
 }
 
+/// Returns two addresses like that of [`own_address`], with one port.
+pub fn own_addresses() -> [SocketAddr; 2] {
+    let one = own_address();
+    let [_, b, c, d] = std::process::id().to_be_bytes();
+    [one, (Ipv4Addr::new(127, 128 | b, c, d), one.port()).into()]
+}
+
 /// Returns an address of `127.0.0.1` whose port is free at this moment, for servers that listen on no other IP address.
 ///
 /// Another process may take the port before the server listens.

@@ -37,19 +37,22 @@ mod resources; // Resources of a proxy, as YAML.
 mod scenario; // Files with origins, requests and expected responses.
 mod client; // An HTTP client.
 mod origin; // An HTTP upstream.
+mod dns; // A DNS server whose records change.
+mod silenced; // Addresses whose packets are dropped.
 mod addresses; // Addresses for servers that cannot listen on port 0.
 mod raw; // Raw TCP peers.
 mod body; // Bodies: in memory, sent in steps, or long.
 mod artifact; // Programs and filters that are built for tests.
 mod wait; // Conditions and futures with a deadline.
 
-pub use addresses::{free_address, own_address};
+pub use addresses::{free_address, own_address, own_addresses};
 pub use agent::Agent;
 pub use artifact::{binary, copy_private, probe, program, shipped_modules, test_filter, wasm_from_wat};
 pub use authority::{Authority, CertificateRequest, Issued, config_map};
 pub use body::{Body, BodyError, BodySender, body_channel, empty, full, with_trailers, zeros, zeros_counted_by};
 pub use client::{Client, ClientResponse, read};
 pub use control::{ControlOptions, ControlPlane};
+pub use dns::DnsServer;
 pub use envoy::Envoy;
 pub use envoy_config::{EnvoyConfig, EnvoyFilter};
 pub use etcd::Etcd;
@@ -64,5 +67,6 @@ pub use raw::{RawConnection, RawOrigin};
 pub use registry::Registry;
 pub use resources::{Filter, Module, Resources};
 pub use scenario::{Origins, ProxyUnderTest, Scenario, run as run_scenario};
+pub use silenced::Silenced;
 pub use wait::{DEADLINE, spawn_background, wait_until, with_deadline};
 pub use xds_server::ThirdPartyXdsServer;

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
 use crate::body::{Body, BodyError, full};
@@ -82,6 +84,13 @@ struct OriginState {
     log: Arc<OriginLog>,
 }
 
+impl OriginState {
+    fn count_connection(&self) {
+        self.log.connections.fetch_add(1, Ordering::AcqRel);
+        self.log.open.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// An upstream. Dropping it closes its listener and its connections.
 pub struct Origin {
     address: SocketAddr,
@@ -116,7 +125,19 @@ impl Origin {
     where
         F: Future<Output = Result<Response<Body>, BodyError>> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), codec, handler).await
+    }
+
+    /// Starts an origin at an address that responds with the result of `handler`. An error breaks off the stream.
+    pub async fn start_at<F>(
+        address: SocketAddr,
+        codec: Codec,
+        handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Response<Body>, BodyError>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let log = Arc::new(OriginLog::default());
         let handler: Arc<Handler> = Arc::new(move |request| -> HandlerFuture { Box::pin(handler(request)) });
@@ -125,7 +146,31 @@ impl Origin {
         Self { address, log, _tasks: tasks }
     }
 
-    /// Returns its address.
+    /// Starts an origin on a Unix socket that responds with the result of `handler`.
+    pub fn start_unix<F>(
+        path: &Path,
+        codec: Codec,
+        handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Response<Body>, BodyError>> + Send + 'static,
+    {
+        let listener = UnixListener::bind(path).expect("an unused path");
+        let log = Arc::new(OriginLog::default());
+        let handler: Arc<Handler> = Arc::new(move |request| -> HandlerFuture { Box::pin(handler(request)) });
+        let state = OriginState { handler, log: Arc::clone(&log) };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                state.count_connection();
+                connections.spawn(serve(socket, codec, state.clone()));
+            }
+        });
+        Self { address: SocketAddr::from(([0, 0, 0, 0], 0)), log, _tasks: tasks }
+    }
+
+    /// Returns its address; an unspecified one for a Unix socket.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -173,15 +218,14 @@ async fn read_whole(request: Request<Incoming>) -> Result<Bytes, BodyError> {
 async fn accept(listener: TcpListener, codec: Codec, state: OriginState) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
-        state.log.connections.fetch_add(1, Ordering::AcqRel);
-        state.log.open.fetch_add(1, Ordering::AcqRel);
+        socket.set_nodelay(true).expect("a TCP socket");
+        state.count_connection();
         connections.spawn(serve(socket, codec, state.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn serve(socket: TcpStream, codec: Codec, state: OriginState) {
-    socket.set_nodelay(true).expect("a TCP socket");
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, codec: Codec, state: OriginState) {
     let io = TokioIo::new(socket);
     let service = service_fn(|request| {
         state.log.received.lock().push(ReceivedRequest::new(&request));

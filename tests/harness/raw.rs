@@ -158,7 +158,15 @@ impl RawOrigin {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), handler).await
+    }
+
+    /// Starts an origin at an address that runs `handler` on each connection.
+    pub async fn start_at<F>(address: SocketAddr, handler: impl Fn(RawConnection) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let handler = Arc::new(handler);
         let mut tasks = JoinSet::new();

@@ -21,7 +21,7 @@ use crate::tls::UpstreamTls;
 pub enum Discovery {
     /// A list of at most [`MAX_ENDPOINTS`] endpoints.
     Static(Vec<Endpoint>),
-    /// Every address that `host` resolves to, each at `port`; resolved periodically.
+    /// Every address that `host` resolves to, each at `port`; resolved again when its TTL has passed.
     Dns {
         /// The DNS name.
         host: Arc<str>,

@@ -1,10 +1,10 @@
 //! Endpoints of clusters and their weights.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::endpoint_address::EndpointAddress;
 use crate::limits::MAX_WEIGHT;
 
 /// The share of an endpoint or a target relative to its siblings: 0 (no requests) to [`MAX_WEIGHT`].
@@ -34,7 +34,7 @@ pub type ServiceVersion = Arc<str>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Endpoint {
     /// The address that the endpoint listens on.
-    pub address: SocketAddr,
+    pub address: EndpointAddress,
     /// The endpoint's share of the cluster's requests.
     pub weight: Weight,
     /// The version of the service, if the endpoint declares one.

@@ -194,6 +194,9 @@ pub const MAX_DURATION: Duration = Duration::from_secs(99_999 * 3_600);
 /// Most endpoints of one cluster.
 pub const MAX_ENDPOINTS: usize = 10_000;
 
+/// Longest path of a Unix socket, in bytes: `sun_path` of Linux without its NUL.
+pub const MAX_UNIX_PATH_BYTES: usize = 107;
+
 /// Largest weight of one endpoint or target (the Gateway API's bound).
 pub const MAX_WEIGHT: u32 = 1_000_000;
 

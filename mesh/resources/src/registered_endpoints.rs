@@ -51,5 +51,5 @@ pub fn endpoint(address: SocketAddr, weight: Option<u32>, version: Option<&str>)
             "{address} is not an address with a port; register the address and port that other hosts can reach"
         ));
     }
-    Ok(Endpoint { address, weight, version: version.map(Arc::from) })
+    Ok(Endpoint { address: address.into(), weight, version: version.map(Arc::from) })
 }

@@ -435,7 +435,7 @@ fn service_versions_compile_to_clusters_and_route_targets() {
     let addresses = |compiled: &Compiled, name: &str| -> Vec<u16> {
         let cluster = &compiled.snapshot.clusters[&ClusterName::new(name).unwrap()];
         let Discovery::Static(endpoints) = &cluster.discovery else { panic!("{cluster:?}") };
-        endpoints.iter().map(|endpoint| endpoint.address.port()).collect()
+        endpoints.iter().map(|endpoint| endpoint.address.socket().unwrap().port()).collect()
     };
     let first = compile("v2");
     assert_eq!(versions(&first), ["default/web:80@v1", "default/web:80@v2"]);

@@ -41,8 +41,16 @@ fn address(host: &str) -> core::Address {
     core::Address { address: Some(core::address::Address::SocketAddress(socket)) }
 }
 
+fn pipe(path: &str, mode: u32) -> core::Address {
+    core::Address { address: Some(core::address::Address::Pipe(core::Pipe { path: path.to_owned(), mode })) }
+}
+
 fn load_assignment(host: &str) -> endpoint::ClusterLoadAssignment {
-    let endpoint = endpoint::Endpoint { address: Some(address(host)), ..endpoint::Endpoint::default() };
+    assignment_of(address(host))
+}
+
+fn assignment_of(address: core::Address) -> endpoint::ClusterLoadAssignment {
+    let endpoint = endpoint::Endpoint { address: Some(address), ..endpoint::Endpoint::default() };
     let host = endpoint::LbEndpoint {
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
         ..endpoint::LbEndpoint::default()
@@ -135,6 +143,47 @@ fn unsupported_cluster_fields_are_rejected() {
     assert!(ResourceCache::default().upsert(ResourceType::Cluster, "x", &garbage).is_err());
     let other = pack(&load_assignment("10.0.0.1"));
     assert!(ResourceCache::default().upsert(ResourceType::Cluster, "x", &other).is_err());
+}
+
+#[test]
+fn endpoints_that_are_not_supported_are_rejected() {
+    check(
+        ResourceType::Cluster,
+        &good_cluster(),
+        &[
+            (
+                |message| message.dns_lookup_family = cluster::cluster::DnsLookupFamily::V4Only as i32,
+                &["dns_lookup_family: is not supported"],
+            ),
+            (
+                |message| message.load_assignment = Some(assignment_of(pipe("run/app.sock", 0))),
+                &[
+                    "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path: `run/app.sock` is not the absolute path of a socket",
+                ],
+            ),
+            (
+                |message| message.load_assignment = Some(assignment_of(pipe("@app", 0))),
+                &[
+                    "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path: `@app` names an abstract socket, which is not supported",
+                ],
+            ),
+            (
+                |message| message.load_assignment = Some(assignment_of(pipe("/run/app.sock", 0o600))),
+                &["load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.mode: is not supported"],
+            ),
+        ],
+    );
+    for change in [
+        |message: &mut cluster::Cluster| message.load_assignment = Some(assignment_of(pipe("/run/app.sock", 0))),
+        |message: &mut cluster::Cluster| {
+            message.respect_dns_ttl = true;
+            message.dns_lookup_family = cluster::cluster::DnsLookupFamily::All as i32;
+        },
+    ] {
+        let mut message = good_cluster();
+        change(&mut message);
+        assert_eq!(rejections(ResourceType::Cluster, &message), Vec::<String>::new());
+    }
 }
 
 fn manager(change: impl FnOnce(&mut hcm::HttpConnectionManager)) -> Any {

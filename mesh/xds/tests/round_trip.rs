@@ -314,12 +314,15 @@ fn server_tls() -> impl Strategy<Value = ServerTls> {
 }
 
 fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
-    let endpoint =
-        (any::<IpAddr>(), any::<u16>(), 1u32..9, option::of(text())).prop_map(|(ip, port, weight, version)| Endpoint {
-            address: SocketAddr::new(ip, port),
-            weight: Weight::new(weight).unwrap(),
-            version,
-        });
+    let address = prop_oneof![
+        (any::<IpAddr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port).into()),
+        "/[a-z./]{0,8}[a-z]".prop_map(|path| EndpointAddress::Unix(UnixPath::new(&path).unwrap())),
+    ];
+    let endpoint = (address, 1u32..9, option::of(text())).prop_map(|(address, weight, version)| Endpoint {
+        address,
+        weight: Weight::new(weight).unwrap(),
+        version,
+    });
     let discovery = prop_oneof![
         vec(endpoint, 0..4).prop_map(Discovery::Static),
         ("[a-z]{1,4}", any::<u16>()).prop_map(|(host, port)| Discovery::Dns { host: host.into(), port }),

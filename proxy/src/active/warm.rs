@@ -21,7 +21,7 @@ use crate::active::{certificates, upstream_tls};
 use crate::filter::{ActivePlugin, SharedPluginState, VmPoolOptions, VmStartRequest};
 use crate::limits::{FIRST_RESOLVE_TIMEOUT, MAX_CONCURRENT_STARTS};
 use crate::task::{self, TaskSet};
-use crate::upstream::{Cluster, resolve_once};
+use crate::upstream::{Cluster, Resolver, resolve_once};
 
 /// The parts of a [`Warmer`].
 pub(crate) struct WarmerOptions {
@@ -33,6 +33,8 @@ pub(crate) struct WarmerOptions {
     pub(crate) restarts: mpsc::Sender<VmStartRequest>,
     /// The number of workers.
     pub(crate) workers: usize,
+    /// The DNS resolver of the process.
+    pub(crate) resolver: Arc<Resolver>,
     /// The result of warming if a plugin with the failure policy Open does not load.
     pub(crate) open_failure: OpenFailure,
 }
@@ -70,6 +72,11 @@ impl Warmer {
     /// Returns the module loader.
     pub(crate) fn modules(&self) -> &Arc<ModuleLoader> {
         &self.options.modules
+    }
+
+    /// Returns the DNS resolver.
+    pub(crate) fn resolver(&self) -> &Arc<Resolver> {
+        &self.options.resolver
     }
 
     /// Returns true if a configuration serves without plugins that do not load and whose failure policy is Open.
@@ -121,7 +128,7 @@ impl Warmer {
             rejections.sort_by(|one, other| one.resource.cmp(&other.resource));
             return Err(rejections);
         }
-        resolve_new(&prepared.new_clusters).await;
+        resolve_new(&self.options.resolver, &prepared.new_clusters).await;
         let PreparedConfig { snapshot, route_tables, clusters, .. } = prepared;
         Ok(ActiveConfig {
             snapshot,
@@ -330,13 +337,13 @@ fn rejection(plugin: &PluginName, field: &str, reason: String, hint: String) -> 
 
 /// Waits for the first DNS answers of new clusters. A name that does not resolve does not reject the change: its
 /// cluster has no endpoint until it resolves.
-async fn resolve_new(clusters: &[Arc<Cluster>]) {
+async fn resolve_new(resolver: &Arc<Resolver>, clusters: &[Arc<Cluster>]) {
     let mut answers = TaskSet::new("first dns answer");
     for cluster in clusters {
         if matches!(cluster.model().discovery, weir_model::Discovery::Dns { .. }) {
-            let cluster = Arc::clone(cluster);
+            let (resolver, cluster) = (Arc::clone(resolver), Arc::clone(cluster));
             answers.spawn(async move {
-                if let Err(reason) = resolve_once(&cluster, FIRST_RESOLVE_TIMEOUT).await {
+                if let Err(reason) = resolve_once(&resolver, &cluster, FIRST_RESOLVE_TIMEOUT).await {
                     let cluster = &cluster.model().name;
                     warn!(%cluster, %reason, "the DNS name of a cluster does not resolve yet; its requests fail");
                 }

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use serde::Serialize;
-use weir_model::{ClusterName, FailurePolicy, Isolation, ListenerName, ModuleSource, PluginLimits, PluginName};
+use weir_model::{
+    ClusterName, EndpointAddress, FailurePolicy, Isolation, ListenerName, ModuleSource, PluginLimits, PluginName,
+};
 
 use crate::admin::response::{AdminResponse, json, text};
 use crate::admin::state::AdminState;
@@ -31,7 +33,7 @@ struct ClusterStatus<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EndpointStatus {
-    address: SocketAddr,
+    address: EndpointAddress,
     weight: u32,
     version: Option<Arc<str>>,
     failures: u64,
@@ -63,7 +65,7 @@ fn cluster_status<'a>(name: &'a ClusterName, cluster: &Cluster) -> ClusterStatus
 
 fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
     EndpointStatus {
-        address: endpoint.address,
+        address: endpoint.address.clone(),
         weight: endpoint.weight,
         version: endpoint.version.clone(),
         failures: endpoint.failures(),

@@ -33,6 +33,8 @@ pub struct Bootstrap {
     pub access_log: Option<PathBuf>,
     /// Addresses of listeners that override those of the resources.
     pub binds: HashMap<ListenerName, SocketAddr>,
+    /// Name servers in place of those of `/etc/resolv.conf`; empty for those.
+    pub name_servers: Vec<SocketAddr>,
     /// The time limit for connections to finish during a shutdown.
     pub drain_timeout: Duration,
 }

@@ -44,6 +44,7 @@ use crate::listener::{ListenerSet, ListenerSetOptions};
 use crate::replica_files::{ReplicaFiles, ReplicaFilesOptions};
 use crate::task;
 use crate::telemetry::{AccessLogTarget, AccessLogWriter, Log, LogLevelHandle, Metrics};
+use crate::upstream::Resolver;
 
 /// Runs a proxy until it has shut down.
 ///
@@ -223,7 +224,8 @@ fn warmer(
         ConfigSourceOptions::Files(_) => OpenFailure::Skip,
         ConfigSourceOptions::ControlPlane { .. } => OpenFailure::Reject, // `XdsSource` marks the plugin as failed.
     };
-    Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers, open_failure })
+    let resolver = Resolver::new(bootstrap.name_servers.clone());
+    Warmer::new(WarmerOptions { modules, state, restarts, workers: bootstrap.workers, resolver, open_failure })
 }
 
 /// Returns the control plane of the bootstrap; `None` if the configuration comes from files.

@@ -16,6 +16,7 @@ use crate::app::bootstrap::ValidateOptions;
 use crate::config::{diagnostics, format_diagnostics};
 use crate::filter::SharedPluginState;
 use crate::telemetry::Metrics;
+use crate::upstream::Resolver;
 
 /// Prints a summary of a valid configuration, or all diagnostics of an invalid one.
 pub(super) async fn validate(options: ValidateOptions) -> anyhow::Result<ExitCode> {
@@ -50,7 +51,8 @@ async fn warm(options: &ValidateOptions, compiled: &Compiled) -> Result<(), Arc<
     let modules = ModuleLoader::new(modules, Arc::new(Metrics::new(1)));
     let (restarts, _unused) = mpsc::channel(1);
     let (state, open_failure) = (SharedPluginState::new(""), OpenFailure::Reject);
-    let warmer = Warmer::new(WarmerOptions { modules, state, restarts, workers: 1, open_failure });
+    let resolver = Resolver::new(Vec::new());
+    let warmer = Warmer::new(WarmerOptions { modules, state, restarts, workers: 1, resolver, open_failure });
     let previous = Arc::new(ActiveConfig::empty());
     let prepared = prepare(Arc::clone(&compiled.snapshot), &previous);
     match warmer.warm(prepared, previous).await {

@@ -178,7 +178,8 @@ impl ConfigState {
         for (name, cluster) in &next.clusters {
             let is_new = !current.clusters.get(name).is_some_and(|known| Arc::ptr_eq(known, cluster));
             if is_new && matches!(cluster.model().discovery, Discovery::Dns { .. }) {
-                task::spawn("resolver", resolve_forever(Arc::clone(cluster)));
+                let resolver = Arc::clone(self.options.warmer.resolver());
+                task::spawn("resolver", resolve_forever(resolver, Arc::clone(cluster)));
             }
         }
         for (name, tls) in &next.upstream_tls {

@@ -127,7 +127,7 @@ impl Connection {
             http: None,
             route: info.route.as_ref().map_or("", |route| route.as_str()),
             cluster: info.cluster.as_ref().map_or("", |cluster| cluster.as_str()),
-            endpoint: info.endpoint,
+            endpoint: info.endpoint.as_ref(),
             attempts: info.attempts,
             failed_attempts: &info.failed_attempts,
             bytes_in: info.request_bytes,

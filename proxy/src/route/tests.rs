@@ -16,7 +16,8 @@ use super::*;
 
 fn cluster(name: &str) -> (ClusterName, Arc<Cluster>) {
     let name = ClusterName::new(name).unwrap();
-    let endpoint = Endpoint { address: SocketAddr::from(([127, 0, 0, 1], 1)), weight: Weight::ONE, version: None };
+    let endpoint =
+        Endpoint { address: SocketAddr::from(([127, 0, 0, 1], 1)).into(), weight: Weight::ONE, version: None };
     let model = weir_model::Cluster::of_endpoints(name.clone(), vec![endpoint]).unwrap();
     (name, Cluster::new(Arc::new(model)))
 }

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_host_abi::abi::stream::PeerKind;
+use weir_model::EndpointAddress;
 
 use crate::connection::{Connection, record_cluster};
 use crate::error::{NO_BACKEND_WEIGHT, ProxyError};
@@ -139,7 +140,7 @@ impl<'a> TcpSession<'a> {
         self.cell.borrow_mut().exchange.stream_info.failed_attempts = failed;
     }
 
-    fn record_endpoint(&self, endpoint: Option<std::net::SocketAddr>, attempts: u32) {
+    fn record_endpoint(&self, endpoint: Option<EndpointAddress>, attempts: u32) {
         let info = &mut self.cell.borrow_mut().exchange.stream_info;
         (info.endpoint, info.attempts) = (endpoint, attempts);
     }

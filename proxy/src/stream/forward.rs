@@ -99,7 +99,7 @@ pub(super) async fn forward(
         None => return Ok(ForwardOutcome::Replied),
     };
     stream.record_attempts(std::mem::take(&mut response.failed));
-    stream.record_endpoint(Some(response.endpoint), response.attempts);
+    stream.record_endpoint(Some(response.endpoint.clone()), response.attempts);
     let max_headers = cluster.model().options.head.headers as usize;
     begin_response(stream, ResponseEdits { route, edits, max_headers }, response)
 }

@@ -2,7 +2,6 @@
 //! The exchange is borrowed in synchronous sections only (`docs/decisions/001-who-owns-a-stream.md`).
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::SizeHint;
 use tokio::time::Instant;
-use weir_model::RouteAction;
+use weir_model::{EndpointAddress, RouteAction};
 
 use crate::connection::{Connection, record_cluster};
 use crate::error::ProxyError;
@@ -350,7 +349,7 @@ impl HttpStream {
     }
 
     /// Records the endpoint of the last attempt.
-    pub(super) fn record_endpoint(&self, endpoint: Option<SocketAddr>, attempts: u32) {
+    pub(super) fn record_endpoint(&self, endpoint: Option<EndpointAddress>, attempts: u32) {
         let mut cell = self.cell.borrow_mut();
         cell.exchange.stream_info.endpoint = endpoint;
         cell.exchange.stream_info.attempts = attempts;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, Version};
+use weir_model::{EndpointAddress, UnixPath};
 
 use crate::error::ProxyError;
 use crate::limits::{MAX_LOG_FIELD_BYTES, MAX_LOG_FIELD_NAME_BYTES, MAX_LOG_FIELDS};
@@ -32,10 +33,10 @@ pub(crate) enum AttemptResult {
 }
 
 /// An attempt that was followed by another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FailedAttempt {
     /// The endpoint.
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) endpoint: EndpointAddress,
     /// The result.
     pub(crate) result: AttemptResult,
 }
@@ -59,7 +60,7 @@ pub(crate) struct AccessLogEntry<'a> {
     /// The name of the cluster.
     pub(crate) cluster: &'a str,
     /// The endpoint of the last attempt.
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<&'a EndpointAddress>,
     /// The number of attempts.
     pub(crate) attempts: u32,
     /// The attempts that were followed by another one.
@@ -107,7 +108,11 @@ impl AccessLogEntry<'_> {
         }
         text(line, "route", self.route.as_bytes());
         text(line, "cluster", self.cluster.as_bytes());
-        address(line, "endpoint", self.endpoint);
+        match self.endpoint {
+            None => {}
+            Some(EndpointAddress::Socket(endpoint)) => address(line, "endpoint", *endpoint),
+            Some(EndpointAddress::Unix(path)) => unix_path(line, "endpoint", path),
+        }
         if self.attempts > 0 {
             number(line, "attempts", u64::from(self.attempts));
         }
@@ -116,7 +121,7 @@ impl AccessLogEntry<'_> {
         number(line, "bytes_out", self.bytes_out);
         milliseconds(line, self.duration);
         self.write_outcome(line);
-        address(line, "peer", Some(self.peer));
+        address(line, "peer", self.peer);
         if let Some(identity) = self.peer_identity {
             text(line, "peer_identity", identity.as_bytes());
         }
@@ -131,7 +136,11 @@ impl AccessLogEntry<'_> {
             } else {
                 b",{\"endpoint\":\""
             });
-            drop(write!(line, "{endpoint}\"")); // Writing to a buffer does not fail.
+            match endpoint {
+                EndpointAddress::Socket(endpoint) => drop(write!(line, "{endpoint}")), // A buffer does not fail.
+                EndpointAddress::Unix(path) => escape_unix_path(line, path),
+            }
+            line.push(b'"');
             match result {
                 AttemptResult::Status(status) => number(line, "status", u64::from(*status)),
                 AttemptResult::Error(detail) => text(line, "error", detail.as_bytes()),
@@ -244,8 +253,19 @@ fn milliseconds(line: &mut Vec<u8>, duration: Duration) {
     line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
 }
 
-fn address(line: &mut Vec<u8>, name: &str, address: Option<SocketAddr>) {
-    let Some(address) = address else { return };
+fn unix_path(line: &mut Vec<u8>, name: &str, path: &UnixPath) {
+    key(line, name);
+    line.push(b'"');
+    escape_unix_path(line, path);
+    line.push(b'"');
+}
+
+fn escape_unix_path(line: &mut Vec<u8>, path: &UnixPath) {
+    line.extend_from_slice(b"unix:");
+    escape(line, path.as_str().as_bytes());
+}
+
+fn address(line: &mut Vec<u8>, name: &str, address: SocketAddr) {
     key(line, name);
     line.push(b'"');
     match address {
@@ -305,7 +325,12 @@ fn escape(line: &mut Vec<u8>, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
     use super::*;
+
+    static ENDPOINT: EndpointAddress =
+        EndpointAddress::Socket(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9001)));
 
     fn request<'a>() -> HttpLogFields<'a> {
         HttpLogFields {
@@ -328,7 +353,7 @@ mod tests {
             http: Some(request()),
             route: "",
             cluster: "default/reviews:80",
-            endpoint: Some(SocketAddr::from(([127, 0, 0, 1], 9001))),
+            endpoint: Some(&ENDPOINT),
             attempts: 1,
             failed_attempts: &[],
             bytes_in: 0,

@@ -1,13 +1,14 @@
 //! TLS handshakes. Each side authenticates before the first byte of a request is sent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use weir_identity::pki_types::ServerName;
 use weir_identity::{PeerError, ServerConfig, handshake_error, server_handshake_error, spiffe_id};
-use weir_model::{SpiffeId, Workload};
+use weir_model::{EndpointAddress, SpiffeId, Workload};
 
 use crate::identity::Identity;
 use crate::tls::{Transport, WorkerClientTls};
@@ -28,7 +29,7 @@ pub(crate) enum HandshakeError {
     #[error("{address} is not to be trusted: {reason}")]
     Endpoint {
         /// The address of the endpoint.
-        address: SocketAddr,
+        address: EndpointAddress,
         /// The reason, as in [`HandshakeError::Tls`].
         reason: String,
     },
@@ -36,7 +37,7 @@ pub(crate) enum HandshakeError {
     #[error("{address}: {reason}")]
     Server {
         /// The address of the endpoint.
-        address: SocketAddr,
+        address: EndpointAddress,
         /// The reason, as in [`HandshakeError::Tls`].
         reason: String,
     },
@@ -93,33 +94,48 @@ pub(crate) async fn accept_https(
 ///
 /// # Errors
 /// The endpoint's certificate is not accepted, the handshake fails, or the proxy has no identity yet.
-pub(crate) async fn connect(
-    socket: TcpStream,
-    address: SocketAddr,
+pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    address: &EndpointAddress,
     identity: &Identity,
     workload: &Workload,
     protocol: &[u8],
-) -> Result<Transport, HandshakeError> {
+) -> Result<Transport, HandshakeError>
+where
+    Transport: From<TlsStream<S>>,
+{
     let own = identity.get().ok_or(HandshakeError::NoIdentity)?;
     let connector = TlsConnector::from(own.identity.client_config(workload, protocol));
-    let stream = connector.connect(ServerName::IpAddress(address.ip().into()), socket).await;
-    let stream = stream.map_err(|error| HandshakeError::Endpoint { address, reason: handshake_error(&error) })?;
-    Ok(Transport::Tls(Box::new(stream.into())))
+    let stream = connector.connect(ServerName::IpAddress(ip(address).into()), socket).await;
+    let stream = stream
+        .map_err(|error| HandshakeError::Endpoint { address: address.clone(), reason: handshake_error(&error) })?;
+    Ok(TlsStream::from(stream).into())
 }
 
 /// Performs the client's side of a handshake with a server outside the mesh. An empty `protocol` means no ALPN.
 ///
 /// # Errors
 /// The server's certificate is not accepted, the handshake fails, or the cluster's secrets cannot be used.
-pub(crate) async fn connect_server(
-    socket: TcpStream,
-    address: SocketAddr,
+pub(crate) async fn connect_server<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    address: &EndpointAddress,
     tls: &WorkerClientTls,
     protocol: &[u8],
-) -> Result<Transport, HandshakeError> {
-    let failed = |reason: String| HandshakeError::Server { address, reason };
+) -> Result<Transport, HandshakeError>
+where
+    Transport: From<TlsStream<S>>,
+{
+    let failed = |reason: String| HandshakeError::Server { address: address.clone(), reason };
     let config = tls.config(protocol).map_err(|reason| failed(reason.to_owned()))?;
-    let stream = TlsConnector::from(config).connect(tls.server_name(address.ip()), socket).await;
+    let stream = TlsConnector::from(config).connect(tls.server_name(ip(address)), socket).await;
     let stream = stream.map_err(|error| failed(server_handshake_error(&error)))?;
-    Ok(Transport::Tls(Box::new(stream.into())))
+    Ok(TlsStream::from(stream).into())
+}
+
+/// Returns the IP address of an endpoint. A Unix socket has none: the unspecified address is in no certificate.
+const fn ip(address: &EndpointAddress) -> IpAddr {
+    match address {
+        EndpointAddress::Socket(address) => address.ip(),
+        EndpointAddress::Unix(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
 }

@@ -1,19 +1,20 @@
 //! One attempt at one endpoint: picks it, checks a connection out, sends the request, and waits for the response's
 //! head. `send` calls it, and decides whether another attempt follows.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::Response;
+use weir_model::EndpointAddress;
 
 use super::http1::Http1SendError;
 use super::http2::{self, Http2SendError, Resend};
 use super::pool::{Pool, PooledConnection};
+use super::race::{RaceOutcome, open_first};
 use super::request_form::{to_http1, to_http2};
 use super::retry::{RetryDecision, RetryState};
 use super::worker::{Upstreams, WorkerCluster};
 use crate::body::Body;
-use crate::error::{Fault, ProxyError};
+use crate::error::ProxyError;
 use crate::incoming::Incoming;
 
 /// The lease of a connection for one request, until the response's body has ended.
@@ -35,14 +36,14 @@ impl Lease {
         &self.pool
     }
 
-    pub(super) fn endpoint(&self) -> SocketAddr {
-        self.pool.endpoint().address
+    pub(super) fn endpoint(&self) -> &EndpointAddress {
+        &self.pool.endpoint().address
     }
 
-    /// Records a failed attempt in the statistics of the endpoint, if the upstream is at fault.
-    pub(super) fn record_failure(&self, error: &ProxyError) {
-        if error.info().fault == Fault::Upstream {
-            self.pool.endpoint().record_failure(error.to_string());
+    /// Moves the lease to another endpoint of the cluster, which has won a race.
+    pub(super) fn move_to(&mut self, pool: Rc<Pool>) {
+        if !Rc::ptr_eq(&self.pool, &pool) {
+            *self = Self::new(pool);
         }
     }
 }
@@ -64,7 +65,7 @@ pub(super) struct AttemptError {
 
 impl AttemptError {
     fn new(lease: &Lease, error: ProxyError, decision: RetryDecision) -> Self {
-        lease.record_failure(&error);
+        lease.pool.record_failure(&error);
         Self { error, decision }
     }
 }
@@ -83,10 +84,13 @@ pub(super) async fn attempt(
         return Err(AttemptError { error: ProxyError::NoEndpoint, decision: RetryDecision::Never });
     };
     let mut lease = Lease::new(pool);
-    retry.begin_attempt(lease.endpoint());
-    let checked_out = match lease.pool.selects_protocol() && retry.switches_protocol() {
-        true => lease.pool.check_out_for_upgrade().await,
-        false => lease.pool.check_out(retry.reuse()).await,
+    retry.begin_attempt(lease.endpoint().clone());
+    let is_new = lease.pool.selects_protocol() && retry.switches_protocol();
+    let idle = if is_new { None } else { lease.pool.check_out(retry.reuse()) };
+    let checked_out = match idle {
+        Some(connection) => Ok(connection),
+        // Boxed: it is larger than the rest of a request's future, and it is rare.
+        None => Box::pin(open(cluster, &mut lease, retry)).await,
     };
     match checked_out {
         Ok(connection) => match send_request(&mut lease, connection, retry).await {
@@ -98,6 +102,26 @@ pub(super) async fn attempt(
             Err(AttemptError::new(&lease, error, decision))
         }
     }
+}
+
+/// Opens a connection to the endpoint of the lease. If another address of its DNS name is faster, the lease moves to it.
+async fn open(
+    cluster: &WorkerCluster,
+    lease: &mut Lease,
+    retry: &mut RetryState,
+) -> Result<PooledConnection, ProxyError> {
+    let is_upgrade = retry.switches_protocol();
+    let reuse = retry.reuse();
+    let opened = open_first(cluster, Rc::clone(&lease.pool), retry.tried(), |pool| async move {
+        match is_upgrade && pool.selects_protocol() {
+            true => pool.open_for_upgrade().await,
+            false => pool.open(reuse).await,
+        }
+    });
+    let RaceOutcome { pool, result, failed } = opened.await;
+    lease.move_to(pool);
+    retry.end_race(lease.endpoint().clone(), failed);
+    result
 }
 
 /// Sends the request. On failure [`RetryState::request`] is set if the request may be sent on another connection.

@@ -196,6 +196,8 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use weir_model::{ClusterName, Endpoint, Weight};
 
@@ -203,7 +205,8 @@ mod tests {
     fn endpoints_are_replaced_and_worker_counters_add_up() {
         let name = ClusterName::new("shop/reviews:80").unwrap();
         let cluster = Cluster::new(Arc::new(weir_model::Cluster::of_endpoints(name, Vec::new()).unwrap()));
-        let models = [Endpoint { address: ([127, 0, 0, 1], 80).into(), weight: Weight::ONE, version: None }];
+        let models =
+            [Endpoint { address: SocketAddr::from(([127, 0, 0, 1], 80)).into(), weight: Weight::ONE, version: None }];
         let before = cluster.generation();
         assert!(cluster.set_endpoints(&models) && !cluster.set_endpoints(&models));
         assert_ne!(cluster.generation(), before);

@@ -2,6 +2,7 @@
 //! task runs an HTTP/2 connection until either side closes it. A connection counts as open until it is closed.
 
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,22 +12,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+use tokio_rustls::TlsStream;
 use tracing::debug;
-use weir_model::{TcpKeepalive, UpstreamProtocol, Workload};
+use weir_model::{EndpointAddress, TcpKeepalive, UnixPath, UpstreamProtocol, Workload};
 
 use super::open_guard::OpenConnectionGuard;
 use crate::error::ProxyError;
 use crate::identity::Identity;
-use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_SEND_BUFFER_BYTES};
+use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UNIX_CONNECT_INTERVAL, UPSTREAM_SEND_BUFFER_BYTES};
 use crate::task;
 use crate::tls::{self, Transport, WorkerClientTls};
 
 /// The parameters of a connection to an endpoint.
 pub(super) struct ConnectTarget<'a> {
     /// The address of the endpoint.
-    pub(super) address: SocketAddr,
+    pub(super) address: &'a EndpointAddress,
     /// Timeout for TCP and TLS.
     pub(super) timeout: Duration,
     /// TLS; `None` for plaintext.
@@ -162,17 +165,46 @@ async fn connect_transport(
     protocol: &[u8],
 ) -> Result<Transport, ProxyError> {
     let opened = async {
-        let socket = connect_socket(address, keepalive).await?;
-        let encrypted = match tls {
-            None => return Ok(Transport::Plain(socket)),
-            Some(UpstreamTlsContext::Mesh { identity, workload }) => {
-                tls::connect(socket, address, identity, workload, protocol).await
+        match address {
+            EndpointAddress::Socket(socket) => {
+                encrypt(connect_socket(*socket, keepalive).await?, address, tls, protocol).await
             }
-            Some(UpstreamTlsContext::Server(tls)) => tls::connect_server(socket, address, tls, protocol).await,
-        };
-        encrypted.map_err(|error| ProxyError::TlsFailed(error.to_string()))
+            EndpointAddress::Unix(path) => encrypt(connect_unix(path).await?, address, tls, protocol).await,
+        }
     };
     tokio::time::timeout(timeout, opened).await.unwrap_or(Err(ProxyError::ConnectTimeout))
+}
+
+/// Performs the TLS handshake if the cluster requires one.
+async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    address: &EndpointAddress,
+    tls: Option<&UpstreamTlsContext>,
+    protocol: &[u8],
+) -> Result<Transport, ProxyError>
+where
+    Transport: From<S> + From<TlsStream<S>>,
+{
+    let encrypted = match tls {
+        None => return Ok(socket.into()),
+        Some(UpstreamTlsContext::Mesh { identity, workload }) => {
+            tls::connect(socket, address, identity, workload, protocol).await
+        }
+        Some(UpstreamTlsContext::Server(tls)) => tls::connect_server(socket, address, tls, protocol).await,
+    };
+    encrypted.map_err(|error| ProxyError::TlsFailed(error.to_string()))
+}
+
+/// Connects to a Unix socket. A full queue of its listener is no failure: TCP would wait, too.
+async fn connect_unix(path: &UnixPath) -> Result<UnixStream, ProxyError> {
+    loop {
+        match UnixStream::connect(path.as_str()).await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                tokio::time::sleep(UNIX_CONNECT_INTERVAL).await;
+            }
+            connected => return connected.map_err(|error| ProxyError::ConnectFailed(error.to_string())),
+        }
+    }
 }
 
 async fn connect_socket(address: SocketAddr, keepalive: TcpKeepalive) -> Result<TcpStream, ProxyError> {

@@ -1,18 +1,17 @@
 //! The endpoints of a cluster: an immutable set that the resolver or a configuration update replaces as a whole.
 //! Unchanged endpoints retain their counters.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use weir_model::ServiceVersion;
+use weir_model::{EndpointAddress, ServiceVersion};
 
 /// An address that serves a cluster, and its failures.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     /// The address.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: EndpointAddress,
     /// The weight among the endpoints of the cluster. 0 gets no requests.
     pub(crate) weight: u32,
     /// The version of the service that it runs, if declared.
@@ -24,7 +23,7 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     fn new(model: &weir_model::Endpoint) -> Self {
         Self {
-            address: model.address,
+            address: model.address.clone(),
             weight: model.weight.get(),
             version: model.version.clone(),
             failures: AtomicU64::new(0),
@@ -63,7 +62,7 @@ impl EndpointSet {
     /// Returns the set of these endpoints. Unchanged endpoints of `previous` are reused.
     pub(super) fn new(models: &[weir_model::Endpoint], previous: &Self) -> Self {
         let reusable: std::collections::HashMap<_, _> =
-            previous.endpoints.iter().map(|endpoint| (endpoint.address, endpoint)).collect();
+            previous.endpoints.iter().map(|endpoint| (&endpoint.address, endpoint)).collect();
         let endpoints = models
             .iter()
             .map(|model| match reusable.get(&model.address) {
@@ -97,12 +96,14 @@ impl EndpointSet {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use weir_model::Weight;
 
     fn model(port: u16, weight: u32) -> weir_model::Endpoint {
         weir_model::Endpoint {
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            address: SocketAddr::from(([127, 0, 0, 1], port)).into(),
             weight: Weight::new(weight).unwrap(),
             version: None,
         }

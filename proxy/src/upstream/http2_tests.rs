@@ -262,7 +262,7 @@ fn refused_request_is_sent_to_other_endpoint_first() {
         let (upstreams, cluster) = (Upstreams::new(Identity::empty()), http2_cluster(&[refusing, serving]));
         for _ in 0..8 {
             let response = send(&upstreams, &cluster, request(Method::POST, Body::Empty), NONE).await.unwrap();
-            assert_eq!(response.endpoint, serving);
+            assert_eq!(response.endpoint, serving.into());
             read_response(response).await;
         }
         assert!(seen.connections.get() >= 1, "the first endpoint was tried");

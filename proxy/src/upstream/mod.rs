@@ -14,6 +14,7 @@ mod mirror; // Request mirroring.
 mod send; // The attempt loop.
 mod tcp; // Connections for TCP relays.
 mod attempt; // One attempt at one endpoint.
+mod race; // Connections to several addresses of one name: the first one that opens is used.
 mod worker; // A worker's clusters and pools.
 mod balance; // Load balancers.
 mod retry; // Retry decisions.
@@ -30,11 +31,13 @@ mod request_form; // The form of a request in either protocol.
 mod request_target; // The target of a callout, in any form.
 mod open_guard; // Counts open connections.
 mod sweep_clock; // The time of a worker's pools.
-mod resolve; // Resolves endpoints by DNS.
+mod resolve; // Resolves endpoints by DNS, again when the TTL has passed.
+mod dns; // DNS lookups.
 mod cluster; // A cluster's state that workers share.
 mod endpoints; // The endpoints of a cluster.
 
 pub(crate) use cluster::{Cluster, ClusterCounts};
+pub(crate) use dns::Resolver;
 pub(crate) use endpoints::Endpoint;
 pub(crate) use mirror::{mirror, tee};
 pub(crate) use request_form::UpstreamRequest;

@@ -21,7 +21,7 @@ use super::http1::Http1Connection;
 use super::http2::{Http2Connection, Http2StreamPermit};
 use super::open_guard::OpenConnectionGuard;
 use super::sweep_clock::SweepClock;
-use crate::error::ProxyError;
+use crate::error::{Fault, ProxyError};
 use crate::limits::{MAX_CONNECTIONS_PER_ENDPOINT, MAX_IDLE_PER_ENDPOINT, POOL_SWEEP_INTERVAL};
 use crate::task;
 use crate::tls::Transport;
@@ -133,6 +133,13 @@ impl Pool {
         &self.endpoint
     }
 
+    /// Records a failed attempt in the statistics of the endpoint, if the upstream is at fault.
+    pub(super) fn record_failure(&self, error: &ProxyError) {
+        if error.info().fault == Fault::Upstream {
+            self.endpoint.record_failure(error.to_string());
+        }
+    }
+
     /// Returns the requests in flight on this worker.
     pub(super) fn load(&self) -> u32 {
         self.load.get()
@@ -148,15 +155,37 @@ impl Pool {
         self.counters.in_flight.decrement();
     }
 
-    /// Returns an open or a new connection for one request.
-    pub(super) async fn check_out(self: &Rc<Self>, reuse: &ReusePolicy) -> Result<PooledConnection, ProxyError> {
+    /// Returns an open connection for one request; `None` if one must be opened.
+    pub(super) fn check_out(&self, reuse: &ReusePolicy) -> Option<PooledConnection> {
+        if !self.is_exclusive.get() {
+            let connection = self.with_capacity(reuse)?;
+            let reused = connection.served() > 0;
+            let stream = Http2StreamPermit::new(connection, Rc::clone(&self.clock));
+            return Some(PooledConnection::Http2 { stream, reused });
+        }
+        if !matches!(reuse, ReusePolicy::Allowed) {
+            return None;
+        }
+        let IdleConnection { connection, .. } = self.pop_idle()?;
+        Some(PooledConnection::Http1 { connection, reused: true })
+    }
+
+    /// Opens a connection for one request, unless another one has become free. Callers box the future: with a TLS
+    /// handshake it is larger than the rest of a request's, and it is rare.
+    pub(super) async fn open(self: &Rc<Self>, reuse: &ReusePolicy) -> Result<PooledConnection, ProxyError> {
         loop {
-            let checked_out = match self.is_exclusive.get() {
-                true => self.check_out_exclusive(reuse).await?,
-                false => self.check_out_shared(reuse).await?,
-            };
-            if let Some(connection) = checked_out {
+            if let Some(connection) = self.check_out(reuse) {
                 return Ok(connection);
+            }
+            if !self.is_exclusive.get() {
+                self.wait_for_shared().await?;
+                continue;
+            }
+            let open = self.start_connect()?;
+            let opened = self.connect(self.protocol, open).await?;
+            // There is none if the endpoint has selected HTTP/2 for it.
+            if let Some(connection) = self.add(opened)? {
+                return Ok(PooledConnection::Http1 { connection, reused: false });
             }
         }
     }
@@ -166,11 +195,11 @@ impl Pool {
         self.protocol == UpstreamProtocol::Auto
     }
 
-    /// Returns a new HTTP/1.1 connection, whatever the endpoint would select: many servers with HTTP/2 switch protocols
-    /// in HTTP/1.1 only (RFC 8441 §3).
-    pub(super) async fn check_out_for_upgrade(&self) -> Result<PooledConnection, ProxyError> {
+    /// Opens an HTTP/1.1 connection, whatever the endpoint would select: many servers with HTTP/2 switch protocols in
+    /// HTTP/1.1 only (RFC 8441 §3).
+    pub(super) async fn open_for_upgrade(&self) -> Result<PooledConnection, ProxyError> {
         let open = self.start_connect()?;
-        match Box::pin(self.connect(UpstreamProtocol::Http1, open)).await? {
+        match self.connect(UpstreamProtocol::Http1, open).await? {
             OpenConnection::Http1(opened) => {
                 let connection = Http1Connection::new(opened, &self.bounds.options, self.clock.now());
                 Ok(PooledConnection::Http1 { connection, reused: false })
@@ -179,33 +208,15 @@ impl Pool {
         }
     }
 
-    /// Returns an idle or a new HTTP/1.1 connection; `None` if the endpoint has selected HTTP/2 for the new one.
-    async fn check_out_exclusive(&self, reuse: &ReusePolicy) -> Result<Option<PooledConnection>, ProxyError> {
-        if matches!(reuse, ReusePolicy::Allowed)
-            && let Some(IdleConnection { connection, .. }) = self.pop_idle()
-        {
-            return Ok(Some(PooledConnection::Http1 { connection, reused: true }));
-        }
-        let open = self.start_connect()?;
-        // Boxed: with a TLS handshake it is larger than the rest of a request's future, and it is rare.
-        let opened = Box::pin(self.connect(self.protocol, open)).await?;
-        Ok(self.add(opened)?.map(|connection| PooledConnection::Http1 { connection, reused: false }))
-    }
-
-    /// Returns a stream of a shared connection; `None` when one was opened, for another look.
-    async fn check_out_shared(self: &Rc<Self>, reuse: &ReusePolicy) -> Result<Option<PooledConnection>, ProxyError> {
-        if let Some(connection) = self.with_capacity(reuse) {
-            let reused = connection.served() > 0;
-            let stream = Http2StreamPermit::new(connection, Rc::clone(&self.clock));
-            return Ok(Some(PooledConnection::Http2 { stream, reused }));
-        }
+    /// Waits until a connection that many requests share is open.
+    async fn wait_for_shared(self: &Rc<Self>) -> Result<(), ProxyError> {
         let mut opening = self.open_shared()?;
         if opening.changed().await.is_err() {
             *self.opening.borrow_mut() = None; // The task has ended, so this request opens the connection.
         } else if let Some(error) = opening.borrow().clone() {
             return Err(error);
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Opens a connection for HTTP.
@@ -247,7 +258,7 @@ impl Pool {
 
     fn connect_target(&self) -> ConnectTarget<'_> {
         ConnectTarget {
-            address: self.endpoint.address,
+            address: &self.endpoint.address,
             timeout: self.connect_timeout,
             tls: self.tls.as_deref(),
             keepalive: self.keepalive,

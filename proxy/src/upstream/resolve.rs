@@ -1,7 +1,8 @@
 //! Resolves endpoints by DNS: every address of a name is an endpoint. Runs on the main runtime. `active` warms a new
 //! cluster with [`resolve_once`], and `config` keeps [`resolve_forever`] running for it.
 //!
-//! The last good response is retained: a failing resolver must not take down working endpoints.
+//! A lookup follows when the TTL of the last answer has passed. The last good answer is retained: a failing name server
+//! must not take down working endpoints.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,69 +10,71 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use weir_model::{Discovery, Endpoint, Weight};
 
 use super::cluster::Cluster;
-use crate::limits::{MAX_LOOKUPS, RESOLVE_INTERVAL};
-
-/// Permits for lookups, which run on the blocking pool and cannot be canceled.
-static LOOKUPS: Semaphore = Semaphore::const_new(MAX_LOOKUPS);
+use super::dns::{AddressFamily, Addresses, Resolver};
+use crate::limits::{MAX_RESOLVE_BACKOFF, MAX_RESOLVE_INTERVAL, MIN_RESOLVE_BACKOFF, MIN_RESOLVE_INTERVAL};
 
 /// Resolves a cluster's name once, within `deadline`. Returns at once for a cluster with static endpoints.
 ///
 /// # Errors
 /// The reason why there is no address, for a log.
-pub(crate) async fn resolve_once(cluster: &Cluster, deadline: Duration) -> Result<(), String> {
-    tokio::time::timeout(deadline, resolve(cluster)).await.unwrap_or_else(|_| Err("no response in time".to_owned()))
+pub(crate) async fn resolve_once(resolver: &Resolver, cluster: &Cluster, deadline: Duration) -> Result<(), String> {
+    let resolved = tokio::time::timeout(deadline, resolve(resolver, cluster)).await;
+    resolved.unwrap_or_else(|_| Err("no response in time".to_owned())).map(drop)
 }
 
 /// Resolves a cluster's name repeatedly, until the cluster has no other owner.
-pub(crate) async fn resolve_forever(cluster: Arc<Cluster>) {
+pub(crate) async fn resolve_forever(resolver: Arc<Resolver>, cluster: Arc<Cluster>) {
     if !matches!(cluster.model().discovery, Discovery::Dns { .. }) {
         return;
     }
     let name = cluster.model().name.clone();
     let weak = Arc::downgrade(&cluster);
     drop(cluster);
-    let mut failing = false;
+    let mut backoff = None;
     while let Some(cluster) = weak.upgrade() {
-        match resolve(&cluster).await {
-            Ok(()) if failing => info!(cluster = %name, "cluster name resolves again"),
-            Err(reason) if !failing => {
-                let endpoints = cluster.endpoints().len();
-                warn!(cluster = %name, %reason, endpoints, "cluster name does not resolve, endpoints unchanged");
-                failing = true;
-                drop(cluster);
-                pause().await;
-                continue;
+        let pause = match resolve(&resolver, &cluster).await {
+            Ok(ttl) => {
+                if backoff.take().is_some() {
+                    info!(cluster = %name, "cluster name resolves again");
+                }
+                ttl
             }
-            Ok(()) | Err(_) => {}
-        }
-        failing = false;
+            Err(reason) => {
+                if backoff.is_none() {
+                    let endpoints = cluster.endpoints().len();
+                    warn!(cluster = %name, %reason, endpoints, "cluster name does not resolve, endpoints unchanged");
+                }
+                let pause = backoff.map_or(MIN_RESOLVE_BACKOFF, |last: Duration| last * 2).min(MAX_RESOLVE_BACKOFF);
+                *backoff.insert(pause)
+            }
+        };
         drop(cluster);
-        pause().await;
+        // Up to a fifth more, so that proxies and clusters do not resolve at the same time.
+        tokio::time::sleep(pause.mul_f64(1.0 + SmallRng::from_os_rng().random::<f64>() / 5.0)).await;
     }
 }
 
-/// Sleeps for the interval and up to a fifth more, so that proxies and clusters do not resolve at the same time.
-async fn pause() {
-    tokio::time::sleep(RESOLVE_INTERVAL.mul_f64(1.0 + SmallRng::from_os_rng().random::<f64>() / 5.0)).await;
-}
-
-async fn resolve(cluster: &Cluster) -> Result<(), String> {
-    let Discovery::Dns { host, port } = &cluster.model().discovery else { return Ok(()) };
-    let Ok(_permit) = LOOKUPS.acquire().await else { return Err("lookups have stopped".to_owned()) };
-    let addresses = tokio::net::lookup_host((host.as_ref(), *port)).await.map_err(|error| error.to_string())?;
-    let models = endpoints(addresses);
-    if models.is_empty() {
-        return Err("the name has no address".to_owned());
-    }
+/// Resolves a cluster's name. Returns the time until the next lookup.
+async fn resolve(resolver: &Resolver, cluster: &Cluster) -> Result<Duration, String> {
+    let Discovery::Dns { host, port } = &cluster.model().discovery else { return Ok(MAX_RESOLVE_INTERVAL) };
+    let Addresses { addresses, ttl, failed } = resolver.look_up(host).await?;
+    let answered = addresses.into_iter().map(|address| SocketAddr::new(address, *port));
+    let models = match failed {
+        None => endpoints(answered),
+        Some(family) => {
+            let current = cluster.endpoints();
+            let retained = current.iter().filter_map(|endpoint| endpoint.address.socket());
+            endpoints(answered.chain(retained.filter(|address| AddressFamily::of(address.ip()) == family)))
+        }
+    };
     if cluster.set_endpoints(&models) {
-        info!(cluster = %cluster.model().name, endpoints = models.len(), "cluster endpoints changed");
+        info!(cluster = %cluster.model().name, endpoints = models.len(), ?ttl, "cluster endpoints changed");
     }
-    Ok(())
+    Ok(ttl.clamp(MIN_RESOLVE_INTERVAL, MAX_RESOLVE_INTERVAL))
 }
 
 /// Returns each address once, in an order that does not depend on the resolver's.
@@ -79,7 +82,10 @@ fn endpoints(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Endpoint> {
     let mut addresses: Vec<_> = addresses.take(weir_model::limits::MAX_ENDPOINTS).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    addresses.into_iter().map(|address| Endpoint { address, weight: Weight::ONE, version: None }).collect()
+    addresses
+        .into_iter()
+        .map(|address| Endpoint { address: address.into(), weight: Weight::ONE, version: None })
+        .collect()
 }
 
 #[cfg(test)]
@@ -96,17 +102,18 @@ mod tests {
 
     #[tokio::test]
     async fn resolved_addresses_become_endpoints_and_survive_failures() {
+        let resolver = Resolver::new(Vec::new());
         let cluster = dns("127.0.0.1");
-        resolve_once(&cluster, Duration::from_secs(5)).await.unwrap();
+        resolve_once(&resolver, &cluster, Duration::from_secs(5)).await.unwrap();
         let addresses: Vec<_> = cluster.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect();
         assert_eq!(addresses, ["127.0.0.1:80"]);
         let generation = cluster.generation();
-        resolve_once(&cluster, Duration::from_secs(5)).await.unwrap();
+        resolve_once(&resolver, &cluster, Duration::from_secs(5)).await.unwrap();
         assert_eq!(cluster.generation(), generation, "the same response changes nothing");
 
         let broken = dns("not a name");
         broken.set_endpoints(&endpoints(["10.0.0.1:80".parse().unwrap()].into_iter()));
-        assert!(resolve_once(&broken, Duration::from_secs(5)).await.is_err());
+        assert!(resolve_once(&resolver, &broken, Duration::from_secs(5)).await.is_err());
         assert_eq!(broken.endpoints().len(), 1);
     }
 

@@ -13,7 +13,6 @@
 //! A route's retry policy adds retries after an endpoint may have acted on the request: of idempotent requests, and of
 //! others if the policy says so. They wait for a back-off, and the cluster's retry budget bounds them.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{Request, response};
 use http_body::Body as _;
-use weir_model::RetryPolicy;
+use weir_model::{EndpointAddress, RetryPolicy};
 
 use super::http2::Http2Connection;
 use super::pool::ReusePolicy;
@@ -64,8 +63,8 @@ pub(super) struct RetryState {
     pub(super) request: Option<Request<Body>>,
     attempts: u32,
     /// Endpoints to which no connection could be opened, or which did not process the request.
-    tried: Vec<SocketAddr>,
-    current: Option<SocketAddr>,
+    tried: Vec<EndpointAddress>,
+    current: Option<EndpointAddress>,
     reuse: ReusePolicy,
     informational: Option<Rc<dyn InformationalSink>>,
     /// The retries of the route's policy; `None` without one, as for most requests.
@@ -149,7 +148,7 @@ impl RetryState {
     /// Prepares the attempt that the policy allows, at another endpoint if there is one.
     pub(super) fn repeat(&mut self, result: AttemptResult) {
         self.record(result);
-        self.tried.extend(self.current);
+        self.tried.extend(self.current.clone());
         let Some(run) = self.policy.as_deref() else { return };
         let body = run.body.as_ref().map_or(Body::Empty, RecordedBody::read_again);
         self.request = Some(run.head.to_request(body));
@@ -164,7 +163,7 @@ impl RetryState {
     }
 
     fn record(&mut self, result: AttemptResult) {
-        self.failed.extend(self.current.map(|endpoint| FailedAttempt { endpoint, result }));
+        self.failed.extend(self.current.clone().map(|endpoint| FailedAttempt { endpoint, result }));
     }
 
     /// Returns the receiver of informational responses.
@@ -177,13 +176,13 @@ impl RetryState {
         self.attempts
     }
 
-    pub(super) fn tried(&self) -> &[SocketAddr] {
+    pub(super) fn tried(&self) -> &[EndpointAddress] {
         &self.tried
     }
 
     /// Returns the endpoint of the last attempt, also of one that was dropped at its timeout.
-    pub(super) fn current(&self) -> Option<SocketAddr> {
-        self.current
+    pub(super) fn current(&self) -> Option<&EndpointAddress> {
+        self.current.as_ref()
     }
 
     pub(super) fn reuse(&self) -> &ReusePolicy {
@@ -196,9 +195,15 @@ impl RetryState {
     }
 
     /// Counts an attempt at an endpoint.
-    pub(super) fn begin_attempt(&mut self, endpoint: SocketAddr) {
+    pub(super) fn begin_attempt(&mut self, endpoint: EndpointAddress) {
         self.attempts += 1;
         self.current = Some(endpoint);
+    }
+
+    /// Records the endpoint that an attempt has used in the end, and those that have failed before it.
+    pub(super) fn end_race(&mut self, endpoint: EndpointAddress, failed: Vec<EndpointAddress>) {
+        self.current = Some(endpoint);
+        self.tried.extend(failed);
     }
 
     /// Takes the request of an attempt.
@@ -224,9 +229,9 @@ impl RetryState {
         }
         self.record(AttemptResult::Error(error.info().detail));
         match decision {
-            RetryDecision::OtherEndpoint => self.tried.extend(self.current),
+            RetryDecision::OtherEndpoint => self.tried.extend(self.current.clone()),
             RetryDecision::OtherConnection(refused_by) => {
-                self.tried.extend(self.current);
+                self.tried.extend(self.current.clone());
                 self.reuse = ReusePolicy::AllBut(refused_by);
             }
             RetryDecision::NewConnection => self.reuse = ReusePolicy::Forbidden,
@@ -240,14 +245,15 @@ impl RetryState {
 mod tests {
     use http::{HeaderValue, Method, Response};
     use proptest::prelude::*;
+    use std::net::SocketAddr;
     use weir_model::{GrpcStatusSet, RetryBackoff};
 
     use super::*;
 
     const RESET: ProxyError = ProxyError::AttemptTimeout;
 
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn address(port: u16) -> EndpointAddress {
+        SocketAddr::from(([127, 0, 0, 1], port)).into()
     }
 
     fn policy() -> RetryPolicy {

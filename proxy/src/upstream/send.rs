@@ -5,7 +5,6 @@
 //! except that its framing agrees with its body. It is sent again only when no endpoint can have acted on it.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Body as _;
 use tokio::time::Instant;
-use weir_model::RetryPolicy;
+use weir_model::{EndpointAddress, RetryPolicy};
 
 pub(crate) use super::attempt::Lease;
 use super::attempt::{AttemptError, attempt};
@@ -51,7 +50,7 @@ pub(crate) struct UpstreamResponse {
     /// The lease of the connection. The caller drops it when the response's body has ended.
     pub(crate) lease: Lease,
     /// The endpoint that responded.
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) endpoint: EndpointAddress,
     /// Attempts made, the successful one included.
     pub(crate) attempts: u32,
     /// The attempts before the successful one.
@@ -64,7 +63,7 @@ pub(crate) struct SendError {
     /// The error of the last attempt.
     pub(crate) error: ProxyError,
     /// The endpoint of the last attempt.
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<EndpointAddress>,
     /// Attempts made.
     pub(crate) attempts: u32,
     /// The attempts before the last one.
@@ -106,12 +105,12 @@ pub(crate) fn send(
         cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
         match result {
             Ok((response, lease)) => {
-                let endpoint = lease.endpoint();
+                let endpoint = lease.endpoint().clone();
                 Ok(UpstreamResponse { response, lease, endpoint, attempts, failed })
             }
             Err(error) => {
                 cluster.counters().failures.increment();
-                Err(SendError { error, endpoint: retry.current(), attempts, failed })
+                Err(SendError { error, endpoint: retry.current().cloned(), attempts, failed })
             }
         }
     }

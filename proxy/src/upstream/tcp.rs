@@ -1,13 +1,15 @@
 //! Connects to an endpoint for the relay of one TCP connection. `connection::tcp` calls it; `send` is its counterpart
 //! for requests.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use weir_model::EndpointAddress;
 
 use super::attempt::Lease;
 use super::cluster::Cluster;
 use super::open_guard::OpenConnectionGuard;
+use super::race::{RaceOutcome, open_first};
 use super::send::SendError;
 use super::worker::Upstreams;
 use crate::error::ProxyError;
@@ -20,7 +22,7 @@ pub(crate) struct TcpUpstream {
     /// The byte stream.
     pub(crate) transport: Transport,
     /// The address of the endpoint.
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) endpoint: EndpointAddress,
     /// Endpoints tried, this one included.
     pub(crate) attempts: u32,
     /// The attempts before the successful one.
@@ -42,15 +44,19 @@ pub(crate) struct TcpUpstreamGuard {
 pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster>) -> Result<TcpUpstream, SendError> {
     let cluster = upstreams.cluster_state(cluster);
     cluster.counters().requests.increment();
-    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut tried: Vec<EndpointAddress> = Vec::new();
     let mut failed = Vec::new();
     let mut last_error = ProxyError::NoEndpoint;
     for attempts in 1..=MAX_ATTEMPTS {
         let Some(pool) = upstreams.pick(&cluster, &tried) else { break };
-        let lease = Lease::new(pool);
-        let endpoint = lease.endpoint();
-        tried.push(endpoint);
-        match lease.pool().connect_raw().await {
+        let mut lease = Lease::new(Rc::clone(&pool));
+        let opened = open_first(&cluster, pool, &tried, |pool| async move { pool.connect_raw().await });
+        let RaceOutcome { pool, result, failed: overtaken } = opened.await;
+        lease.move_to(pool);
+        tried.extend(overtaken);
+        let endpoint = lease.endpoint().clone();
+        tried.push(endpoint.clone());
+        match result {
             Ok((transport, open)) => {
                 cluster.counters().retries.add(u64::from(attempts - 1));
                 return Ok(TcpUpstream {
@@ -62,7 +68,7 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
                 });
             }
             Err(error) => {
-                lease.record_failure(&error);
+                lease.pool().record_failure(&error);
                 failed.push(FailedAttempt { endpoint, result: AttemptResult::Error(error.info().detail) });
                 let retryable = error.info().retryable;
                 last_error = error;
@@ -76,5 +82,5 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
     cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
     cluster.counters().failures.increment();
     failed.pop(); // The last one is the result.
-    Err(SendError { error: last_error, endpoint: tried.last().copied(), attempts, failed })
+    Err(SendError { error: last_error, endpoint: tried.pop(), attempts, failed })
 }

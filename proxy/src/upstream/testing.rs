@@ -165,7 +165,7 @@ pub(super) fn cluster(addresses: &[SocketAddr], change: impl FnOnce(&mut weir_mo
 }
 
 pub(super) fn models(addresses: &[SocketAddr]) -> Vec<Endpoint> {
-    let model = |address: &SocketAddr| Endpoint { address: *address, weight: Weight::ONE, version: None };
+    let model = |address: &SocketAddr| Endpoint { address: (*address).into(), weight: Weight::ONE, version: None };
     addresses.iter().map(model).collect()
 }
 

@@ -4,13 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use weir_model::{ClusterName, UpstreamProtocol, UpstreamTls};
+use weir_model::{ClusterName, Discovery, EndpointAddress, UpstreamProtocol, UpstreamTls};
 
 use super::balance::Balancer;
 use super::cluster::{Cluster, WorkerCounters};
@@ -88,7 +87,7 @@ impl Upstreams {
     }
 
     /// Returns the pool of the endpoint that the balancer picks, apart from those that were `tried`.
-    pub(super) fn pick(&self, state: &WorkerCluster, tried: &[SocketAddr]) -> Option<Rc<Pool>> {
+    pub(super) fn pick(&self, state: &WorkerCluster, tried: &[EndpointAddress]) -> Option<Rc<Pool>> {
         state.pick(&mut self.rng.borrow_mut(), tried)
     }
 
@@ -180,7 +179,7 @@ impl WorkerCluster {
         is_allowed
     }
 
-    fn pick(&self, rng: &mut SmallRng, tried: &[SocketAddr]) -> Option<Rc<Pool>> {
+    fn pick(&self, rng: &mut SmallRng, tried: &[EndpointAddress]) -> Option<Rc<Pool>> {
         let mut view = self.view.borrow_mut();
         if view.as_ref().is_none_or(|view| view.generation != self.cluster.generation()) {
             *view = Some(self.rebuild_view(view.as_ref(), rng));
@@ -196,6 +195,25 @@ impl WorkerCluster {
         // Beside large weights a small one is hard to hit.
         let untried = set.iter().position(|endpoint| endpoint.weight > 0 && !tried.contains(&endpoint.address));
         untried.map(|index| Rc::clone(&pools[index]))
+    }
+
+    /// Returns true if the addresses of its endpoints are those of one DNS name, and there are several.
+    pub(super) fn has_alternatives(&self) -> bool {
+        let is_dns = matches!(self.cluster.model().discovery, Discovery::Dns { .. });
+        is_dns && self.view.borrow().as_ref().is_some_and(|view| view.pools.len() > 1)
+    }
+
+    /// Returns the pool of the address that follows `last`, with another address family if there is one (RFC 8305 §4).
+    /// `None` if all are excluded.
+    pub(super) fn pick_alternative(&self, last: &EndpointAddress, excluded: &[EndpointAddress]) -> Option<Rc<Pool>> {
+        let view = self.view.borrow();
+        let PickView { pools, .. } = view.as_ref()?;
+        let position = pools.iter().position(|pool| pool.endpoint().address == *last);
+        let (before, after) = pools.split_at(position.map_or(0, |position| position + 1));
+        let mut rest = after.iter().chain(before).filter(|pool| !excluded.contains(&pool.endpoint().address));
+        let is_ipv4 = |address: &EndpointAddress| address.socket().map(|socket| socket.is_ipv4());
+        let is_other_family = |pool: &&Rc<Pool>| is_ipv4(&pool.endpoint().address) != is_ipv4(last);
+        rest.clone().find(is_other_family).or_else(|| rest.next()).map(Rc::clone)
     }
 
     /// Returns the current TLS settings. Those of the previous view are reused if they have not changed.
@@ -240,7 +258,7 @@ impl WorkerCluster {
         let mut reusable: HashMap<_, _> = previous
             .iter()
             .flat_map(|view| view.pools.iter())
-            .map(|pool| (pool.endpoint().address, Rc::clone(pool)))
+            .map(|pool| (pool.endpoint().address.clone(), Rc::clone(pool)))
             .collect();
         let pools = set
             .iter()
@@ -266,5 +284,36 @@ impl WorkerCluster {
 
     fn close(&self) {
         self.view.borrow().iter().flat_map(|view| view.pools.iter()).for_each(|pool| pool.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::upstream::testing;
+
+    #[test]
+    fn alternatives_have_the_other_family_first() {
+        let addresses = ["10.0.0.1:80", "10.0.0.2:80", "[::1]:80", "[::2]:80"];
+        let addresses = addresses.map(|address| address.parse::<SocketAddr>().unwrap());
+        let cluster = testing::cluster(&[], |model| model.discovery = Discovery::Dns { host: "a".into(), port: 80 });
+        cluster.set_endpoints(&testing::models(&addresses));
+        let upstreams = Upstreams::new(Identity::empty());
+        let state = upstreams.cluster_state(&cluster);
+        upstreams.pick(&state, &[]).unwrap();
+        assert!(state.has_alternatives());
+        let (mut last, mut order) = (EndpointAddress::from(addresses[0]), Vec::new());
+        let mut excluded = vec![last.clone()];
+        while let Some(pool) = state.pick_alternative(&last, &excluded) {
+            last = pool.endpoint().address.clone();
+            excluded.push(last.clone());
+            order.push(last.to_string());
+        }
+        assert_eq!(order, ["[::1]:80", "10.0.0.2:80", "[::2]:80"]);
+        let listed = upstreams.cluster_state(&testing::cluster(&addresses, |_| {}));
+        upstreams.pick(&listed, &[]).unwrap();
+        assert!(!listed.has_alternatives(), "listed endpoints do not race");
     }
 }

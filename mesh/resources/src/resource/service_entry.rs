@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_model::limits::{MAX_ENDPOINTS, MAX_WEIGHT};
-use weir_model::{Endpoint, UpstreamProtocol, Weight};
+use weir_model::{Endpoint, EndpointAddress, UnixPath, UnixPathError, UpstreamProtocol, Weight};
 
 use crate::limits::MAX_PORTS;
 use crate::resource::field::{is_bounded, port};
@@ -155,7 +155,7 @@ fn check_endpoints(
             errors.add(&at.field("portName"), format!("no port {}", quoted(port_name)), hint);
         }
         let weight = check_weight(weight, &at.field("weight"), errors);
-        let address = socket_address(&address).map_err(|error| errors.add_syntax_error(&at.field("address"), error));
+        let address = endpoint_address(&address).map_err(|error| errors.add_syntax_error(&at.field("address"), error));
         if let (Ok(address), Some(weight)) = (address, weight) {
             checked.push((Endpoint { address, weight, version: version.map(Arc::from) }, port_name));
         }
@@ -183,6 +183,16 @@ pub(crate) fn check_weight(weight: Option<i64>, path: &FieldPathRef<'_>, errors:
         errors.add(path, format!("{number} is not a weight"), format!("weights are between 0 and {MAX_WEIGHT}"));
     }
     weight
+}
+
+fn endpoint_address(text: &str) -> Result<EndpointAddress, SyntaxError> {
+    let Some(path) = text.strip_prefix("unix:") else { return socket_address(text).map(EndpointAddress::Socket) };
+    // `unix:///run/app.sock` and `unix:/run/app.sock` are the same URI (RFC 3986 §3.2).
+    let path = path.strip_prefix("//").unwrap_or(path);
+    UnixPath::new(path).map(EndpointAddress::Unix).map_err(|UnixPathError { reason, hint }| {
+        let hint = hint.replace(" /", " unix:///");
+        SyntaxError::new(format!("{} {reason}", quoted(text)), &hint)
+    })
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, SyntaxError> {

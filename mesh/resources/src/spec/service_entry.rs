@@ -63,7 +63,8 @@ pub(crate) enum Protocol {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct EndpointSpec {
-    /// The IP address and port: `127.0.0.1:9001` or `[::1]:9001`.
+    /// The IP address and port: `127.0.0.1:9001` or `[::1]:9001`. Or a Unix socket on the host of the proxy:
+    /// `unix:///run/app.sock`, with an absolute path of at most 107 bytes.
     pub(crate) address: String,
     /// The weight among the endpoints, 0 to 1000000. Default: 1.
     pub(crate) weight: Option<i64>,
@@ -77,7 +78,8 @@ pub(crate) struct EndpointSpec {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DnsSpec {
-    /// The DNS name. The proxy resolves it periodically.
+    /// The DNS name. Each of its IPv4 and IPv6 addresses is an endpoint. The proxy resolves it again when the TTL of the
+    /// answer has passed. If that fails, the endpoints stay.
     pub(crate) host: String,
     /// The port of every resolved address.
     pub(crate) port: i64,

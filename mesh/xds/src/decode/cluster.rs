@@ -1,7 +1,6 @@
 //! Decodes clusters (CDS) and their endpoints (EDS).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prost::Message;
@@ -17,8 +16,9 @@ use super::metadata::{self, WeirMetadata};
 use super::outlier;
 use super::protocol_options;
 use super::retry;
-use super::value::{config_source, duration, host_and_port, socket_address};
+use super::value::{config_source, duration, endpoint_address, host_and_port};
 use crate::encode;
+use crate::proto::cluster::cluster::DnsLookupFamily;
 use crate::proto::{self, cluster as pb, core, endpoint, protobuf, upstream_http};
 
 /// A decoded cluster.
@@ -69,7 +69,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
         dns_refresh_rate,
         dns_jitter,
         dns_failure_refresh_rate,
-        respect_dns_ttl,
+        respect_dns_ttl: _, // The TTL is always followed.
         dns_lookup_family,
         dns_resolvers,
         use_tcp_for_dns_lookups,
@@ -103,12 +103,16 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
     unsupported!(cursor; transport_socket_matches, transport_socket_matcher, per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout, health_checks, max_requests_per_connection,
         upstream_http_protocol_options, common_http_protocol_options, dns_refresh_rate, dns_jitter,
-        dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups,
+        dns_failure_refresh_rate, dns_resolvers, use_tcp_for_dns_lookups,
         dns_resolution_config, typed_dns_resolver_config, upstream_bind_config, lb_subset_config,
         common_lb_config, protocol_selection,
         close_connections_on_host_health_failure, ignore_health_on_host_removal, filters, load_balancing_policy,
         lrs_server, lrs_report_endpoint_metrics, upstream_config, preconnect_policy,
         connection_pool_per_downstream_connection, queuing_policies, lb_config);
+    // Both address families are resolved.
+    if !matches!(DnsLookupFamily::try_from(dns_lookup_family), Ok(DnsLookupFamily::Auto | DnsLookupFamily::All)) {
+        cursor.field("dns_lookup_family").reject("is not supported", "use AUTO or ALL");
+    }
     let location = EndpointLocation { eds: eds_cluster_config, inline: load_assignment };
     let (discovery, endpoint_source) = discovery(&name, cluster_discovery_type.as_ref(), location, cursor)?;
     let texts = metadata::texts(metadata.as_ref());
@@ -248,7 +252,7 @@ struct DecodedEndpoint(Option<Endpoint>);
 fn lb_endpoint(endpoint: endpoint::LbEndpoint, cursor: &FieldCursor<'_>) -> Option<DecodedEndpoint> {
     let endpoint::LbEndpoint { health_status, metadata, load_balancing_weight, host_identifier } = endpoint;
     let place = cursor.field("endpoint").field("address");
-    let address: SocketAddr = socket_address(Some(address(host_identifier, cursor)?), &place)?;
+    let address = endpoint_address(address(host_identifier, cursor)?, &place)?;
     let weight = match load_balancing_weight {
         None => Weight::ONE,
         Some(protobuf::UInt32Value { value }) => {

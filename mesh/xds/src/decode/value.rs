@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use weir_model::StringMatch;
 use weir_model::limits::MAX_DURATION;
 use weir_model::matcher::Regex;
+use weir_model::{EndpointAddress, StringMatch, UnixPath, UnixPathError};
 
 use super::field_cursor::{FieldCursor, unsupported};
 use crate::proto::core::config_source::ConfigSourceSpecifier;
@@ -21,6 +21,21 @@ pub(super) fn duration(duration: protobuf::Duration, cursor: &FieldCursor<'_>) -
         Some(duration) if duration <= MAX_DURATION => Some(duration),
         Some(_) => cursor.reject_value("is too long", "the longest duration is 99999 hours"),
         None => cursor.reject_value("is no duration", "write seconds and nanoseconds that are not negative"),
+    }
+}
+
+/// Decodes the address of an endpoint: an IP address and a port, or a Unix socket (`pipe`).
+pub(super) fn endpoint_address(address: core::Address, cursor: &FieldCursor<'_>) -> Option<EndpointAddress> {
+    let Some(core::address::Address::Pipe(core::Pipe { path, mode })) = address.address else {
+        return socket_address(Some(address), cursor).map(EndpointAddress::Socket);
+    };
+    let cursor = cursor.field("pipe");
+    unsupported!(cursor; mode);
+    match UnixPath::new(&path) {
+        Ok(path) => Some(EndpointAddress::Unix(path)),
+        Err(UnixPathError { reason, hint }) => {
+            cursor.field("path").reject_value(&format!("`{}` {reason}", path.escape_debug()), hint)
+        }
     }
 }
 

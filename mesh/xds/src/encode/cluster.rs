@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use weir_model::{Cluster, Discovery, Endpoint, GatewayDuration, LbPolicy, TcpKeepalive, UpstreamProtocol};
+use weir_model::{
+    Cluster, Discovery, Endpoint, EndpointAddress, GatewayDuration, LbPolicy, TcpKeepalive, UnixPath, UpstreamProtocol,
+};
 
 use super::metadata::{metadata, text, with_texts};
 use super::{ads_config_source, duration, outlier, retry, socket_address, uint32_value};
@@ -79,7 +81,10 @@ pub(crate) fn cluster_alias(alias: &str, original: &Cluster, client_type: Client
 pub(crate) fn endpoints(cluster: &Cluster) -> Option<endpoint::ClusterLoadAssignment> {
     let Discovery::Static(endpoints) = &cluster.discovery else { return None };
     let endpoint = |endpoint: &Endpoint| {
-        let address = socket_address(&endpoint.address.ip().to_string(), endpoint.address.port());
+        let address = match &endpoint.address {
+            EndpointAddress::Socket(address) => socket_address(&address.ip().to_string(), address.port()),
+            EndpointAddress::Unix(path) => pipe(path),
+        };
         let metadata = metadata(endpoint.version.as_ref().map(|version| ("version", text(version))));
         endpoint::LbEndpoint {
             load_balancing_weight: Some(uint32_value(endpoint.weight.get())),
@@ -89,6 +94,20 @@ pub(crate) fn endpoints(cluster: &Cluster) -> Option<endpoint::ClusterLoadAssign
     // Envoy rejects a weight of 0. Such an endpoint receives no requests, so it is left out.
     let used = endpoints.iter().filter(|endpoint| endpoint.weight.get() > 0);
     Some(assignment(cluster.name.as_str(), used.map(endpoint).collect()))
+}
+
+fn pipe(path: &UnixPath) -> core::Address {
+    let pipe = core::Pipe { path: path.as_str().to_owned(), ..core::Pipe::default() };
+    core::Address { address: Some(core::address::Address::Pipe(pipe)) }
+}
+
+/// Returns true if an endpoint is on a Unix socket.
+pub(super) fn is_pipe(endpoint: &endpoint::LbEndpoint) -> bool {
+    let Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else {
+        return false;
+    };
+    let address = endpoint.address.as_ref().and_then(|address| address.address.as_ref());
+    matches!(address, Some(core::address::Address::Pipe(_)))
 }
 
 fn assignment(name: &str, lb_endpoints: Vec<endpoint::LbEndpoint>) -> endpoint::ClusterLoadAssignment {

@@ -71,6 +71,7 @@ pub(crate) fn endpoints(name: &str, cluster: &Cluster) -> Option<endpoint::Clust
     let mut assignment = super::endpoints(cluster)?;
     name.clone_into(&mut assignment.cluster_name);
     for locality in &mut assignment.endpoints {
+        locality.lb_endpoints.retain(|endpoint| !super::cluster::is_pipe(endpoint)); // gRPC rejects them.
         locality.locality = Some(core::Locality { region: "mesh".to_owned(), ..core::Locality::default() });
         locality.load_balancing_weight = Some(uint32_value(1));
     }

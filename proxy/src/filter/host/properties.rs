@@ -9,7 +9,7 @@ use weir_host_abi::Status;
 use weir_host_abi::abi::map::MapKind;
 use weir_host_abi::abi::property::PropertyValue::{self, Duration, Timestamp, Unsigned};
 use weir_host_abi::abi::protobuf::put_bytes;
-use weir_model::{Metadata, MetadataGroup};
+use weir_model::{EndpointAddress, Metadata, MetadataGroup};
 
 use super::header_map;
 use crate::filter::chain::Exchange;
@@ -31,8 +31,8 @@ pub(crate) fn stream_property<'a>(exchange: &'a Exchange, path: &[u8]) -> Result
     let found = match *first {
         b"request" => request(exchange, rest),
         b"response" => response(exchange, rest),
-        b"source" => address(Some(exchange.stream_info.peer), rest),
-        b"destination" => address(Some(exchange.stream_info.local), rest),
+        b"source" => address(exchange.stream_info.peer, rest),
+        b"destination" => address(exchange.stream_info.local, rest),
         b"upstream" => upstream(exchange, rest),
         b"connection" => connection(exchange, rest),
         b"connection_id" => Some(Unsigned(exchange.stream_info.connection_id)),
@@ -192,7 +192,7 @@ fn response<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<
         b"code_details" => match (&info.details, &exchange.error) {
             (Some(details), _) => PropertyValue::text(&**details),
             (None, Some(error)) => PropertyValue::text(error.info().detail),
-            (None, None) => PropertyValue::text(info.endpoint.map(|_| "via_upstream")?),
+            (None, None) => PropertyValue::text(info.endpoint.as_ref().map(|_| "via_upstream")?),
         },
         b"grpc_status" => {
             let find = |map| header_map::value(exchange, map, b"grpc-status");
@@ -230,8 +230,7 @@ fn flags(exchange: &Exchange) -> u64 {
     1 << bit
 }
 
-fn address(address: Option<SocketAddr>, rest: &[&[u8]]) -> Option<PropertyValue<'static>> {
-    let address = address?;
+fn address(address: SocketAddr, rest: &[&[u8]]) -> Option<PropertyValue<'static>> {
     match *rest.first()? {
         b"address" => Some(PropertyValue::Text(Cow::Owned(address.to_string().into_bytes()))),
         b"port" => Some(integer(u64::from(address.port()))),
@@ -245,8 +244,16 @@ fn upstream<'a>(exchange: &'a Exchange, rest: &[&[u8]]) -> Option<PropertyValue<
         b"num_endpoints" if exchange.stream_info.endpoints > 0 => Some(Unsigned(exchange.stream_info.endpoints)),
         b"transport_failure_reason" if exchange.is_tcp => Some(PropertyValue::text("")),
         // Envoy returns an empty text once there is an upstream.
-        b"transport_failure_reason" | b"locality" => exchange.stream_info.endpoint.map(|_| PropertyValue::text("")),
-        _ => address(exchange.stream_info.endpoint, rest),
+        b"transport_failure_reason" | b"locality" => {
+            exchange.stream_info.endpoint.as_ref().map(|_| PropertyValue::text(""))
+        }
+        property => match exchange.stream_info.endpoint.as_ref()? {
+            EndpointAddress::Socket(endpoint) => address(*endpoint, rest),
+            // As in Envoy: the path, and no port.
+            EndpointAddress::Unix(path) => {
+                (property == b"address").then(|| PropertyValue::Text(Cow::Owned(path.as_str().as_bytes().to_vec())))
+            }
+        },
     }
 }
 
