@@ -13,6 +13,7 @@ mod routing; // Weights, mirrors, redirects, timeouts.
 mod dns; // Endpoints from DNS.
 mod unix_sockets; // Endpoints on Unix sockets.
 mod retries; // Retries of routes, and retry budgets.
+mod outlier_detection; // Endpoints that are left out.
 mod cors; // Cross-origin requests.
 mod grpc_route; // GRPCRoutes, and filters of backends.
 mod grpc_replies; // Local replies and deadlines of gRPC requests.

@@ -185,6 +185,12 @@ pub(crate) const MAX_ATTEMPTS: u32 = 3;
 /// Bytes of a response that are read so that its connection can be used again, before a retry takes its place.
 pub(crate) const MAX_DISCARDED_BYTES: usize = 64 * 1024;
 
+/// The share of a cluster's endpoints, for each hundred, below which none is left out. As in Envoy.
+pub(crate) const PANIC_PERCENT: usize = 50;
+
+/// The longest time between two looks at the ends of ejections.
+pub(crate) const EJECTION_TICK: Duration = Duration::from_millis(500);
+
 /// Picks of a balancer to find an untried endpoint. Enough to avoid two tried endpoints among three.
 pub(crate) const MAX_PICKS: usize = 16;
 

@@ -50,7 +50,7 @@ const fn gauge(name: &'static str, help: &'static str, read: fn(&ClusterCounts) 
     ClusterMetric { family: Family::gauge(name, help), read }
 }
 
-const CLUSTER_METRICS: [ClusterMetric; 10] = [
+const CLUSTER_METRICS: [ClusterMetric; 11] = [
     counter("weir_upstream_requests_total", "Requests sent to the cluster.", |counts| counts.requests),
     counter("weir_upstream_failures_total", "Requests that no endpoint answered.", |counts| counts.failures),
     counter("weir_upstream_retries_total", "Attempts beyond a request's first.", |counts| counts.retries),
@@ -66,6 +66,7 @@ const CLUSTER_METRICS: [ClusterMetric; 10] = [
     counter("weir_upstream_retries_over_budget_total", "Retries not made: the retry budget was spent.", |counts| {
         counts.retries_over_budget
     }),
+    counter("weir_upstream_ejections_total", "Ejections of endpoints by outlier detection.", |counts| counts.ejections),
     counter("weir_upstream_mirrors_dropped_total", "Copies of requests that were dropped.", |counts| {
         counts.mirrors_dropped
     }),

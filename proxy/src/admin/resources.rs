@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use http::StatusCode;
 use serde::Serialize;
@@ -13,8 +14,8 @@ use weir_model::{
 
 use crate::admin::response::{AdminResponse, json, text};
 use crate::admin::state::AdminState;
-use crate::telemetry::PluginMetrics;
-use crate::upstream::{Cluster, Endpoint};
+use crate::telemetry::{PluginMetrics, rfc3339};
+use crate::upstream::{Cluster, Endpoint, time_since_start};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,6 +39,20 @@ struct EndpointStatus {
     version: Option<Arc<str>>,
     failures: u64,
     last_failure: Option<Arc<String>>,
+    /// Absent unless the endpoint is ejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ejected: Option<EjectionStatus>,
+}
+
+/// An ejection by outlier detection.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EjectionStatus {
+    cause: &'static str,
+    /// The remaining time.
+    remaining_ms: u64,
+    /// The time at which it ends (RFC 3339).
+    until: String,
 }
 
 /// `GET /clusters`: the clusters of the active configuration.
@@ -70,6 +85,14 @@ fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
         version: endpoint.version.clone(),
         failures: endpoint.failures(),
         last_failure: endpoint.last_failure(),
+        ejected: endpoint.ejection().map(|(until, cause)| {
+            let remaining = until.saturating_sub(time_since_start());
+            EjectionStatus {
+                cause: cause.name(),
+                remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
+                until: rfc3339(SystemTime::now() + remaining),
+            }
+        }),
     }
 }
 

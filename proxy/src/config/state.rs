@@ -20,7 +20,7 @@ use crate::limits::REJECTED_RETRY_INTERVAL;
 use crate::listener::ListenerSet;
 use crate::task;
 use crate::telemetry::Metrics;
-use crate::upstream::resolve_forever;
+use crate::upstream::{resolve_forever, watch_outliers};
 
 /// The parts of a [`ConfigState`].
 pub(crate) struct ConfigStateOptions {
@@ -177,6 +177,9 @@ impl ConfigState {
         let modules: HashSet<_> = next.modules.values().copied().collect();
         for (name, cluster) in &next.clusters {
             let is_new = !current.clusters.get(name).is_some_and(|known| Arc::ptr_eq(known, cluster));
+            if is_new {
+                task::spawn("outlier detection", watch_outliers(Arc::clone(cluster)));
+            }
             if is_new && matches!(cluster.model().discovery, Discovery::Dns { .. }) {
                 let resolver = Arc::clone(self.options.warmer.resolver());
                 task::spawn("resolver", resolve_forever(resolver, Arc::clone(cluster)));

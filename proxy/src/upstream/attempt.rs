@@ -6,8 +6,10 @@ use std::rc::Rc;
 use http::Response;
 use weir_model::EndpointAddress;
 
+use super::ejection::outcome_of;
 use super::http1::Http1SendError;
 use super::http2::{self, Http2SendError, Resend};
+use super::outlier::Outcome;
 use super::pool::{Pool, PooledConnection};
 use super::race::{RaceOutcome, open_first};
 use super::request_form::{to_http1, to_http2};
@@ -64,8 +66,11 @@ pub(super) struct AttemptError {
 }
 
 impl AttemptError {
-    fn new(lease: &Lease, error: ProxyError, decision: RetryDecision) -> Self {
+    fn new(cluster: &WorkerCluster, lease: &Lease, error: ProxyError, decision: RetryDecision) -> Self {
         lease.pool.record_failure(&error);
+        if let Some(outcome) = outcome_of(&error) {
+            cluster.record(lease.pool.endpoint(), outcome);
+        }
         Self { error, decision }
     }
 }
@@ -94,12 +99,15 @@ pub(super) async fn attempt(
     };
     match checked_out {
         Ok(connection) => match send_request(&mut lease, connection, retry).await {
-            Ok(response) => Ok((response, lease)),
-            Err(AttemptError { error, decision }) => Err(AttemptError::new(&lease, error, decision)),
+            Ok(response) => {
+                cluster.record(lease.pool.endpoint(), Outcome::of_response(response.status(), response.headers()));
+                Ok((response, lease))
+            }
+            Err(AttemptError { error, decision }) => Err(AttemptError::new(cluster, &lease, error, decision)),
         },
         Err(error) => {
             let decision = if error.info().retryable { RetryDecision::OtherEndpoint } else { RetryDecision::Never };
-            Err(AttemptError::new(&lease, error, decision))
+            Err(AttemptError::new(cluster, &lease, error, decision))
         }
     }
 }

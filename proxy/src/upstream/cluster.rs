@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use parking_lot::{Mutex, MutexGuard};
 use weir_model::Discovery;
 
 use super::endpoints::EndpointSet;
@@ -23,12 +24,30 @@ pub(crate) struct Cluster {
     endpoints: ArcSwap<EndpointSet>,
     /// The settings of TLS with servers outside the mesh.
     tls: ArcSwapOption<ClientTls>,
-    /// Changes whenever `endpoints` or `tls` does. Cheaper to compare on each request.
+    /// Changes whenever `endpoints` or `tls` does, or an endpoint is ejected or used again. Cheaper to compare on each request.
     generation: AtomicU64,
     /// The counters of each worker that has used the cluster.
     worker_counters: ArcSwap<Vec<Arc<WorkerCounters>>>,
     /// Absent until a worker uses the cluster: most of many thousands are never used.
     retry_budget: OnceLock<Box<RetryBudget>>,
+    ejections: Ejections,
+}
+
+/// The ejections of a cluster's endpoints so far. One is decided at a time.
+#[derive(Default)]
+pub(super) struct Ejections {
+    lock: Mutex<()>,
+    count: AtomicU64,
+}
+
+impl Ejections {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.lock.lock()
+    }
+
+    pub(super) fn count(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// One worker's counters of one cluster. Only that worker writes.
@@ -79,6 +98,8 @@ pub(crate) struct ClusterCounts {
     pub(crate) mirrors_dropped: u64,
     /// Retries that were not made, because the retry budget was spent.
     pub(crate) retries_over_budget: u64,
+    /// Ejections of endpoints.
+    pub(crate) ejections: u64,
 }
 
 impl Cluster {
@@ -86,7 +107,7 @@ impl Cluster {
     pub(crate) fn new(model: Arc<weir_model::Cluster>) -> Arc<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let endpoints = match &model.discovery {
-            Discovery::Static(endpoints) => EndpointSet::new(endpoints, &EndpointSet::default()),
+            Discovery::Static(endpoints) => EndpointSet::new(endpoints, &model, &EndpointSet::default()),
             Discovery::Dns { .. } => EndpointSet::default(),
         };
         Arc::new(Self {
@@ -97,6 +118,7 @@ impl Cluster {
             generation: AtomicU64::new(0),
             worker_counters: ArcSwap::default(),
             retry_budget: OnceLock::new(),
+            ejections: Ejections::default(),
         })
     }
 
@@ -140,9 +162,18 @@ impl Cluster {
         if current.is_same(models) {
             return false;
         }
-        self.endpoints.store(Arc::new(EndpointSet::new(models, &current)));
+        self.endpoints.store(Arc::new(EndpointSet::new(models, &self.model, &current)));
         self.generation.fetch_add(1, Ordering::Release);
         true
+    }
+
+    pub(super) fn ejections(&self) -> &Ejections {
+        &self.ejections
+    }
+
+    /// Notes that an endpoint is left out from now on, or is used again.
+    pub(super) fn availability_changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Takes one retry from the budget. Returns false if it is spent.
@@ -177,7 +208,8 @@ impl Cluster {
 
     /// Returns the sums of all workers' counters.
     pub(crate) fn counts(&self) -> ClusterCounts {
-        let mut counts = ClusterCounts::default();
+        let ejections = self.ejections.count.load(Ordering::Relaxed);
+        let mut counts = ClusterCounts { ejections, ..ClusterCounts::default() };
         for worker in self.worker_counters.load().iter() {
             counts.requests += worker.requests.value();
             counts.failures += worker.failures.value();

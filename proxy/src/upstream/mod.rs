@@ -18,6 +18,8 @@ mod race; // Connections to several addresses of one name: the first one that op
 mod worker; // A worker's clusters and pools.
 mod balance; // Load balancers.
 mod retry; // Retry decisions.
+mod outlier; // Outlier detection of one endpoint.
+mod ejection; // Ejects endpoints, and ends ejections.
 mod retry_budget; // The share of requests that may be retries.
 mod recorded_body; // A body that several attempts read.
 mod pool; // Connections to one endpoint.
@@ -38,6 +40,7 @@ mod endpoints; // The endpoints of a cluster.
 
 pub(crate) use cluster::{Cluster, ClusterCounts};
 pub(crate) use dns::Resolver;
+pub(crate) use ejection::{now as time_since_start, watch_outliers};
 pub(crate) use endpoints::Endpoint;
 pub(crate) use mirror::{mirror, tee};
 pub(crate) use request_form::UpstreamRequest;

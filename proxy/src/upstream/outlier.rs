@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use weir_model::{OutlierDetection, SuccessRate};
 
 /// The result of an attempt at an endpoint.
@@ -18,6 +19,21 @@ pub(super) enum Outcome {
     Response(u16),
     /// No response.
     LocalError,
+}
+
+impl Outcome {
+    /// Returns the outcome of a response. The status of a gRPC response without a body is mapped to one of HTTP, as in
+    /// Envoy.
+    pub(super) fn of_response(status: StatusCode, headers: &HeaderMap) -> Self {
+        let grpc = headers.get("grpc-status").and_then(|status| status.to_str().ok()?.parse::<u32>().ok());
+        Self::Response(match grpc {
+            Some(4) => 504,
+            Some(12) => 501,
+            Some(14) => 503,
+            Some(2 | 13 | 15) => 500,
+            _ => status.as_u16(),
+        })
+    }
 }
 
 /// The reason of an ejection, in the words of the field that configures it.
@@ -87,17 +103,22 @@ impl Outlier {
                 policy.consecutive_gateway_errors,
                 EjectionCause::ConsecutiveGatewayErrors,
             ),
-            (&self.local_errors, is_local_error, policy.consecutive_local_errors, EjectionCause::ConsecutiveLocalErrors),
+            (
+                &self.local_errors,
+                is_local_error,
+                policy.consecutive_local_errors,
+                EjectionCause::ConsecutiveLocalErrors,
+            ),
         ];
         let mut cause = None;
         for (counter, counts, limit, of) in counters {
             let Some(limit) = limit else { continue };
             // A local error says nothing about responses, if it is counted by itself.
-            let is_reset = !counts && !(is_split && is_local_error);
+            let is_unrelated = is_split && is_local_error;
             match counts {
                 true if counter.fetch_add(1, Ordering::Relaxed) + 1 >= limit => cause = cause.or(Some(of)),
                 // Without a write as long as all is well: workers on all cores read it.
-                false if is_reset && counter.load(Ordering::Relaxed) != 0 => counter.store(0, Ordering::Relaxed),
+                false if !is_unrelated && counter.load(Ordering::Relaxed) != 0 => counter.store(0, Ordering::Relaxed),
                 _ => {}
             }
         }

@@ -25,7 +25,7 @@ use crate::limits::MAX_REPLAY_BYTES;
 #[derive(Clone)]
 pub(super) struct RecordedBody(Rc<RefCell<Recording>>);
 
-/// What was read of a body, and the rest.
+/// The part of a body that was read, and the rest.
 struct Recording {
     source: Body,
     /// The frames that an attempt has read or may read again.

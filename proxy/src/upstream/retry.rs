@@ -11,14 +11,14 @@
 //!   come.
 //!
 //! A route's retry policy adds retries after an endpoint may have acted on the request: of idempotent requests, and of
-//! others if the policy says so. They wait for a back-off, and the cluster's retry budget bounds them.
+//! others if the policy allows it. They wait for a back-off, and the cluster's retry budget bounds them.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use http::{Request, response};
+use http::{HeaderMap, Request, StatusCode};
 use http_body::Body as _;
 use weir_model::{EndpointAddress, RetryPolicy};
 
@@ -112,11 +112,11 @@ impl RetryState {
 
     /// Returns the time after which the policy sends the request again after this response; `None` if it does not.
     /// `draw` is uniform over 0 to 1.
-    pub(super) fn delay_after_response(&self, response: &response::Parts, draw: f64) -> Option<Duration> {
+    pub(super) fn delay_after_response(&self, status: StatusCode, headers: &HeaderMap, draw: f64) -> Option<Duration> {
         let run = self.policy.as_deref().filter(|run| self.may_repeat(run))?;
         let RetryPolicy { statuses, grpc_statuses, max_retry_after, backoff, .. } = &*run.policy;
-        let number = |name| response.headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let is_failure = statuses.contains(response.status.as_u16())
+        let number = |name| headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let is_failure = statuses.contains(status.as_u16())
             || (!grpc_statuses.is_empty() && number(GRPC_STATUS).is_some_and(|status| grpc_statuses.contains(status)));
         if !is_failure {
             return None;
@@ -268,13 +268,17 @@ mod tests {
         retry
     }
 
-    fn response(status: u16, headers: &[(&'static str, &'static str)]) -> response::Parts {
+    fn response(status: u16, headers: &[(&'static str, &'static str)]) -> Response<()> {
         let mut response = Response::new(());
         *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
         for (name, value) in headers {
             response.headers_mut().append(*name, HeaderValue::from_static(value));
         }
-        response.into_parts().0
+        response
+    }
+
+    fn after(retry: &RetryState, response: &Response<()>, draw: f64) -> Option<Duration> {
+        retry.delay_after_response(response.status(), response.headers(), draw)
     }
 
     #[test]
@@ -306,7 +310,7 @@ mod tests {
             (Method::POST, false, 503, true),
         ] {
             let retry = state(method.clone(), RetryPolicy { idempotent_only, ..policy() });
-            let delay = retry.delay_after_response(&response(status, &[]), 1.0);
+            let delay = after(&retry, &response(status, &[]), 1.0);
             assert_eq!(delay.is_some(), expected, "{method} {status}");
             let error = ProxyError::UpstreamReset("gone".to_owned());
             assert_eq!(retry.delay_after_error(&error, 1.0).is_some(), method != Method::POST || !idempotent_only);
@@ -327,7 +331,7 @@ mod tests {
         let retry = state(Method::POST, RetryPolicy { grpc_statuses, idempotent_only: false, ..policy() });
         for (status, expected) in [("14", true), ("0", false), ("", false), ("x", false)] {
             let response = response(200, &[(GRPC_STATUS, status)]);
-            assert_eq!(retry.delay_after_response(&response, 0.0).is_some(), expected, "{status}");
+            assert_eq!(after(&retry, &response, 0.0).is_some(), expected, "{status}");
         }
     }
 
@@ -343,11 +347,11 @@ mod tests {
             ("99999999999", Some(1_500)),
             ("Wed, 21 Oct 2026 07:28:00 GMT", Some(1_500)),
         ] {
-            let delay = retry.delay_after_response(&response(503, &[("retry-after", value)]), 0.0);
+            let delay = after(&retry, &response(503, &[("retry-after", value)]), 0.0);
             assert_eq!(delay, expected.map(Duration::from_millis), "{value}");
         }
         let retry = state(Method::GET, RetryPolicy { max_retry_after: None, ..policy() });
-        assert!(retry.delay_after_response(&response(503, &[("retry-after", "600")]), 1.0).is_some());
+        assert!(after(&retry, &response(503, &[("retry-after", "600")]), 1.0).is_some());
     }
 
     #[test]
@@ -404,7 +408,7 @@ mod tests {
                     2 => {
                         drop(retry.take_request());
                         acted_on += 1;
-                        let delay = retry.delay_after_response(&response(503, &[]), 0.5);
+                        let delay = after(&retry, &response(503, &[]), 0.5);
                         delay.inspect(|_| retry.repeat(AttemptResult::Status(503))).is_some()
                     }
                     _ => {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Parts of the interval. Requests and retries leave the count with their part.
-const SLOTS: u64 = 10;
+const SLOTS: u32 = 10;
 
 /// The budget of one cluster.
 pub(super) struct RetryBudget {
@@ -46,7 +46,7 @@ impl RetryBudget {
     }
 
     fn slot(&self, elapsed: Duration) -> u64 {
-        let length = (self.model.interval / SLOTS as u32).as_millis().max(1);
+        let length = (self.model.interval / SLOTS).as_millis().max(1);
         u64::try_from(elapsed.as_millis() / length).unwrap_or(u64::MAX)
     }
 }
@@ -72,7 +72,7 @@ impl Window {
             let requests = if self.requests.is_empty() { 0 } else { requests };
             self.requests.push_back((slot, requests));
         }
-        let is_over = |of: u64| of.saturating_add(SLOTS) <= slot;
+        let is_over = |of: u64| of.saturating_add(SLOTS.into()) <= slot;
         while self.requests.get(1).is_some_and(|(next, _)| is_over(*next)) {
             self.requests.pop_front();
         }
@@ -129,8 +129,8 @@ mod tests {
                 let sum = |from: u64, part: fn(&(u64, u64, u64)) -> u64| -> u64 {
                     history.iter().filter(|step| step.0 >= from).map(part).sum()
                 };
-                let retries = sum((slot + 1).saturating_sub(SLOTS), |step| step.2);
-                let counted = sum(slot.saturating_sub(SLOTS + 2), |step| step.1);
+                let retries = sum((slot + 1).saturating_sub(SLOTS.into()), |step| step.2);
+                let counted = sum(slot.saturating_sub(u64::from(SLOTS) + 2), |step| step.1);
                 prop_assert!(taken == 0 || retries <= counted / 5, "{retries} of {counted}");
             }
         }

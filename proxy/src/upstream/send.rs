@@ -136,19 +136,22 @@ async fn run_attempts(
             }
         };
         let (error, decision) = match result {
-            Ok(Ok((response, lease))) => match next_after_response(upstreams, cluster, retry, response, lease) {
-                Next::Accept(response, lease) => return Ok((response, lease)),
-                Next::Retry(pause) => {
-                    pause.await;
-                    continue;
-                }
-            },
+            Ok(Ok((response, lease))) => {
+                let Some(delay) = retry_after_response(upstreams, cluster, retry, &response) else {
+                    return Ok((response, lease));
+                };
+                Box::pin(pause(delay, response.into_body(), lease)).await; // On the heap, because it is rare.
+                continue;
+            }
             // If no endpoint is left, the error of the last tried endpoint is more useful.
             Ok(Err(AttemptError { error: ProxyError::NoEndpoint, .. })) => {
                 return Err(last.unwrap_or(ProxyError::NoEndpoint));
             }
             Ok(Err(AttemptError { error, decision })) => (error, decision),
-            Err(_) => (ProxyError::AttemptTimeout, RetryDecision::Never),
+            Err(_) => {
+                cluster.record_timeout(retry.current());
+                (ProxyError::AttemptTimeout, RetryDecision::Never)
+            }
         };
         // A refusal is a sign of overload, too.
         let is_refused = matches!(decision, RetryDecision::OtherConnection(_));
@@ -160,41 +163,32 @@ async fn run_attempts(
             Some(delay) if cluster.take_retry() => {
                 retry.repeat(AttemptResult::Error(error.info().detail));
                 last = Some(error);
-                Box::pin(tokio::time::sleep(delay)).await; // On the heap, because it is rare.
+                Box::pin(tokio::time::sleep(delay)).await; // On the heap, too.
             }
             _ => return Err(error),
         }
     }
 }
 
-/// The step after a response.
-enum Next {
-    /// The response is the result.
-    Accept(Response<Incoming>, Lease),
-    /// Another attempt, after this.
-    Retry(Pin<Box<dyn Future<Output = ()>>>),
-}
-
-/// Accepts a response, or prepares another attempt if the route's policy and the retry budget allow it.
-fn next_after_response(
+/// Prepares another attempt after a response, if the route's policy and the retry budget allow it, and returns the time
+/// before it. Returns `None` if the response is the result.
+fn retry_after_response(
     upstreams: &Upstreams,
     cluster: &WorkerCluster,
     retry: &mut RetryState,
-    response: Response<Incoming>,
-    lease: Lease,
-) -> Next {
+    response: &Response<Incoming>,
+) -> Option<Duration> {
     if !retry.has_policy() {
-        return Next::Accept(response, lease);
+        return None;
     }
-    let (parts, incoming) = response.into_parts();
-    match retry.delay_after_response(&parts, upstreams.draw()) {
+    match retry.delay_after_response(response.status(), response.headers(), upstreams.draw()) {
         Some(delay) if cluster.take_retry() => {
-            retry.repeat(AttemptResult::Status(parts.status.as_u16()));
-            Next::Retry(Box::pin(pause(delay, incoming, lease)))
+            retry.repeat(AttemptResult::Status(response.status().as_u16()));
+            Some(delay)
         }
         _ => {
             retry.accept();
-            Next::Accept(Response::from_parts(parts, incoming), lease)
+            None
         }
     }
 }

@@ -14,12 +14,14 @@ use weir_model::{ClusterName, Discovery, EndpointAddress, UpstreamProtocol, Upst
 use super::balance::Balancer;
 use super::cluster::{Cluster, WorkerCounters};
 use super::connect::UpstreamTlsContext;
-use super::endpoints::EndpointSet;
+use super::ejection;
+use super::endpoints::{Endpoint, EndpointSet};
+use super::outlier::Outcome;
 use super::pool::Pool;
 use super::sweep_clock::SweepClock;
 use crate::fast_hash::FastMap;
 use crate::identity::Identity;
-use crate::limits::{MAX_MIRRORS_IN_FLIGHT, MAX_PICKS, POOL_SWEEP_INTERVAL};
+use crate::limits::{MAX_MIRRORS_IN_FLIGHT, MAX_PICKS, PANIC_PERCENT, POOL_SWEEP_INTERVAL};
 use crate::task;
 use crate::tls::ClientTls;
 
@@ -150,8 +152,19 @@ struct PickView {
     generation: u64,
     tls: Option<WorkerTls>,
     set: Arc<EndpointSet>,
+    /// The weights of endpoints; 0 for those that are left out.
+    weights: Box<[u32]>,
     balancer: Balancer,
     pools: Box<[Rc<Pool>]>,
+}
+
+/// Returns the weights of endpoints, 0 for those that are left out. If fewer than [`PANIC_PERCENT`] are left, none is left
+/// out: the others could not bear the load, and the cause may lie elsewhere.
+fn available_weights(set: &EndpointSet) -> Box<[u32]> {
+    let all = set.iter().filter(|endpoint| endpoint.weight > 0).count();
+    let available = set.iter().filter(|endpoint| endpoint.weight > 0 && endpoint.is_available()).count();
+    let is_panic = available * 100 < all * PANIC_PERCENT;
+    set.iter().map(|endpoint| if is_panic || endpoint.is_available() { endpoint.weight } else { 0 }).collect()
 }
 
 /// The TLS of a worker's connections to a cluster.
@@ -170,6 +183,22 @@ impl WorkerCluster {
         &self.counters
     }
 
+    /// Records the result of an attempt at an endpoint.
+    pub(super) fn record(&self, endpoint: &Endpoint, outcome: Outcome) {
+        ejection::record(&self.cluster, endpoint, outcome);
+    }
+
+    /// Records that the time of an attempt at an endpoint was over.
+    pub(super) fn record_timeout(&self, address: Option<&EndpointAddress>) {
+        if self.cluster.model().outlier_detection.is_none() {
+            return;
+        }
+        let endpoints = self.cluster.endpoints();
+        if let Some(endpoint) = endpoints.iter().find(|endpoint| Some(&endpoint.address) == address) {
+            self.record(endpoint, Outcome::LocalError);
+        }
+    }
+
     /// Takes one retry from the cluster's retry budget. Returns false, and counts it, if the budget is spent.
     pub(super) fn take_retry(&self) -> bool {
         let is_allowed = self.cluster.take_retry();
@@ -184,7 +213,7 @@ impl WorkerCluster {
         if view.as_ref().is_none_or(|view| view.generation != self.cluster.generation()) {
             *view = Some(self.rebuild_view(view.as_ref(), rng));
         }
-        let PickView { set, balancer, pools, .. } = view.as_mut()?;
+        let PickView { set, weights, balancer, pools, .. } = view.as_mut()?;
         let picks = if tried.is_empty() { 1 } else { MAX_PICKS };
         for _ in 0..picks {
             let index = balancer.pick(rng, |index| pools[index].load())?;
@@ -193,7 +222,7 @@ impl WorkerCluster {
             }
         }
         // Beside large weights a small one is hard to hit.
-        let untried = set.iter().position(|endpoint| endpoint.weight > 0 && !tried.contains(&endpoint.address));
+        let untried = (0..weights.len()).find(|index| weights[*index] > 0 && !tried.contains(&set.at(*index).address));
         untried.map(|index| Rc::clone(&pools[index]))
     }
 
@@ -272,9 +301,9 @@ impl WorkerCluster {
             })
             .collect();
         reusable.values().for_each(|pool| pool.close());
-        let weights: Vec<u32> = set.iter().map(|endpoint| endpoint.weight).collect();
+        let weights = available_weights(&set);
         let balancer = Balancer::new(self.cluster.model().lb_policy, &weights, rng);
-        PickView { generation, tls, set, balancer, pools }
+        PickView { generation, tls, set, weights, balancer, pools }
     }
 
     fn sweep(&self) -> bool {

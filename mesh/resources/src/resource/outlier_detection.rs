@@ -35,7 +35,7 @@ pub(super) fn check(
         check_consecutive(consecutive_local_errors, &path.field("consecutiveLocalErrors"), errors);
     let success_rate = match success_rate {
         None => Some(None),
-        Some(spec) => check_success_rate(spec, &path.field("successRate"), errors).map(Some),
+        Some(spec) => check_success_rate(&spec, &path.field("successRate"), errors).map(Some),
     };
     let interval = check_time(interval, default.interval, &path.field("interval"), errors);
     let ejection_time = check_time(ejection_time, default.ejection_time, &path.field("ejectionTime"), errors);
@@ -71,8 +71,12 @@ fn check_consecutive(number: Option<u32>, path: &FieldPathRef<'_>, errors: &mut 
     is_within(number, path, errors).then_some(Consecutive(number))
 }
 
-fn check_success_rate(spec: SuccessRateSpec, path: &FieldPathRef<'_>, errors: &mut FieldErrors) -> Option<SuccessRate> {
-    let SuccessRateSpec { minimum_endpoints, minimum_requests, stdev_factor } = spec;
+fn check_success_rate(
+    spec: &SuccessRateSpec,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<SuccessRate> {
+    let SuccessRateSpec { minimum_endpoints, minimum_requests, stdev_factor } = *spec;
     let default = SuccessRate::default();
     let fields =
         [("minimumEndpoints", minimum_endpoints), ("minimumRequests", minimum_requests), ("stdevFactor", stdev_factor)];

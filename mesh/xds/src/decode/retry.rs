@@ -120,7 +120,7 @@ impl Conditions {
         let mut insert = |statuses: &mut dyn Iterator<Item = u16>| {
             statuses.for_each(|status| {
                 self.statuses.insert(status);
-            })
+            });
         };
         match word {
             "5xx" => insert(&mut (500..=599)),
