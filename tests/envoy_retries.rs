@@ -49,3 +49,26 @@ async fn both_proxies_retry_idempotent_requests_at_another_endpoint() {
     }
     both.assert_no_rejection().await;
 }
+
+#[tokio::test]
+async fn both_proxies_eject_an_endpoint_that_fails() {
+    let (bad, good) = (origin(StatusCode::SERVICE_UNAVAILABLE).await, origin(StatusCode::OK).await);
+    let mut control = ControlPlane::start().await;
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: web}\nspec: {targetRefs: \
+                  [{kind: Service, name: web}], outlierDetection: {consecutiveErrors: 3, ejectionTime: 1h, \
+                  maxEjectionTime: 1h}}\n";
+    let resources = Resources::new().service("web", &[bad.address(), good.address()]).yaml(policy);
+    control.apply(&resources.route("web", "rules: [{backendRefs: [{name: web, port: 80}]}]"));
+    let both = Proxies::start(&control, "DELTA_GRPC").await;
+    for (name, address) in [("weir", both.weir.address().await), ("envoy", both.envoy.address())] {
+        let get = async || Client::http1(address).await.get("/").await.status;
+        wait_until(&format!("the route in {name}"), async || (get().await == StatusCode::OK).then_some(())).await;
+        for _ in 0..20 {
+            get().await;
+        }
+        for _ in 0..10 {
+            assert_eq!(get().await, 200, "{name}: the failing endpoint is ejected");
+        }
+    }
+    both.assert_no_rejection().await;
+}

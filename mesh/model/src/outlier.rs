@@ -14,7 +14,7 @@ pub struct OutlierDetection {
     /// Ejects after so many responses with a 5xx status in a row. Attempts without a response count, too, unless
     /// `consecutive_local_errors` counts them. `None` does not eject for this reason.
     pub consecutive_errors: Option<u32>,
-    /// The same for 502, 503 and 504.
+    /// Ejects after so many responses with 502, 503 or 504 in a row, and attempts without a response as above.
     pub consecutive_gateway_errors: Option<u32>,
     /// Ejects after so many attempts without a response in a row: no connection, a reset, or the end of the attempt's
     /// time.

@@ -88,6 +88,43 @@ fn check<M: Name + Clone>(resource_type: ResourceType, good: &M, rows: &[Row<M>]
 }
 
 #[test]
+fn unsupported_fields_of_resilience_are_rejected() {
+    check(
+        ResourceType::Cluster,
+        &good_cluster(),
+        &[
+            (
+                |message| {
+                    let max_requests = Some(protobuf::UInt32Value { value: 1 });
+                    let threshold = cluster::circuit_breakers::Thresholds { max_requests, ..Default::default() };
+                    let breakers = cluster::CircuitBreakers { thresholds: vec![threshold], ..Default::default() };
+                    message.circuit_breakers = Some(breakers);
+                },
+                &["circuit_breakers.thresholds[0].max_requests: is not supported"],
+            ),
+            (
+                |message| {
+                    let number = |value| Some(protobuf::UInt32Value { value });
+                    message.outlier_detection = Some(cluster::OutlierDetection {
+                        enforcing_consecutive_5xx: number(50),
+                        failure_percentage_threshold: number(80),
+                        interval: Some(protobuf::Duration { seconds: 0, nanos: 1 }),
+                        success_rate_stdev_factor: number(2_000_000),
+                        ..Default::default()
+                    });
+                },
+                &[
+                    "outlier_detection.failure_percentage_threshold: is not supported",
+                    "outlier_detection.enforcing_consecutive_5xx: is neither 0 nor 100",
+                    "outlier_detection.success_rate_stdev_factor: is too large",
+                    "outlier_detection.interval: is out of bounds",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
 fn unsupported_cluster_fields_are_rejected() {
     check(
         ResourceType::Cluster,
@@ -96,10 +133,6 @@ fn unsupported_cluster_fields_are_rejected() {
             (|message| message.name = "y".to_owned(), &[": has the name `y` in its message"]),
             (|message| message.name.clear(), &["name: a name must not be empty"]),
             (|message| message.lb_policy = cluster::cluster::LbPolicy::Maglev as i32, &["lb_policy: is not supported"]),
-            (
-                |message| message.circuit_breakers = Some(cluster::CircuitBreakers::default()),
-                &["circuit_breakers: is not supported"],
-            ),
             (
                 |message| message.transport_socket = Some(core::TransportSocket::default()),
                 &["transport_socket.typed_config: is missing"],
@@ -464,10 +497,13 @@ fn unsupported_route_fields_are_rejected() {
             ),
             (
                 |message| {
-                    let policy = route::RetryPolicy { retry_on: "5xx".to_owned(), ..route::RetryPolicy::default() };
+                    let policy = route::RetryPolicy {
+                        retry_on: "5xx,retriable-headers".to_owned(),
+                        ..route::RetryPolicy::default()
+                    };
                     first_action(message).retry_policy = Some(policy);
                 },
-                &["virtual_hosts[0].routes[0].route.retry_policy.retry_on: `5xx` is not supported"],
+                &["virtual_hosts[0].routes[0].route.retry_policy.retry_on: `5xx,retriable-headers` is not supported"],
             ),
             (
                 |message| {

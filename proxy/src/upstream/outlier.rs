@@ -284,7 +284,7 @@ mod tests {
     }
 
     proptest! {
-        /// The cause comes exactly when the naive count of the last outcomes says so.
+        /// The cause comes exactly when the naive count of the last outcomes reaches the limit.
         #[test]
         fn record_equals_naive_count(
             outcomes in prop::collection::vec(prop_oneof![

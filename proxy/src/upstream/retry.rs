@@ -270,7 +270,7 @@ mod tests {
 
     fn response(status: u16, headers: &[(&'static str, &'static str)]) -> Response<()> {
         let mut response = Response::new(());
-        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
         for (name, value) in headers {
             response.headers_mut().append(*name, HeaderValue::from_static(value));
         }

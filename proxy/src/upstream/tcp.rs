@@ -8,7 +8,9 @@ use weir_model::EndpointAddress;
 
 use super::attempt::Lease;
 use super::cluster::Cluster;
+use super::ejection::outcome_of;
 use super::open_guard::OpenConnectionGuard;
+use super::outlier::Outcome;
 use super::race::{RaceOutcome, open_first};
 use super::send::SendError;
 use super::worker::Upstreams;
@@ -58,6 +60,7 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
         tried.push(endpoint.clone());
         match result {
             Ok((transport, open)) => {
+                cluster.record(lease.pool().endpoint(), Outcome::Response(200));
                 cluster.counters().retries.add(u64::from(attempts - 1));
                 return Ok(TcpUpstream {
                     transport,
@@ -69,6 +72,9 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
             }
             Err(error) => {
                 lease.pool().record_failure(&error);
+                if let Some(outcome) = outcome_of(&error) {
+                    cluster.record(lease.pool().endpoint(), outcome);
+                }
                 failed.push(FailedAttempt { endpoint, result: AttemptResult::Error(error.info().detail) });
                 let retryable = error.info().retryable;
                 last_error = error;

@@ -325,7 +325,9 @@ mod tests {
         for (kind, docs) in upstream {
             let mut fields = Vec::new();
             paths(kind_schema(kind), "", &mut fields);
-            for field in fields.iter().filter(|field| field.starts_with("spec.")) {
+            // `retry` is a type of this crate, whose comments are its descriptions.
+            let is_upstream = |field: &&String| field.starts_with("spec.") && !field.starts_with("spec.rules[].retry");
+            for field in fields.iter().filter(is_upstream) {
                 assert!(field_doc(kind, field).is_some(), "{}: {field} has no description", kind.name());
             }
             for (path, _) in docs {

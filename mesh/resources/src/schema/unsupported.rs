@@ -104,9 +104,8 @@ const FILTER: [Unsupported; 2] = [
     entry("spec.module.oci", "pull the module, and push it as a bundle"),
 ];
 
-const BACKEND_POLICY: [Unsupported; 3] = [
+const BACKEND_POLICY: [Unsupported; 2] = [
     entry("spec.healthChecks", "remove it: health checks are not supported yet"),
-    entry("spec.outlierDetection", "remove it: outlier detection is not supported yet"),
     entry("spec.tls", "use a BackendTLSPolicy; for mutual TLS of the mesh write `identity` into the ServiceEntry"),
 ];
 

@@ -31,7 +31,8 @@ pub(crate) struct OutlierDetectionSpec {
     /// Ejects after so many responses with a 5xx status in a row. Attempts without a response count, too, unless
     /// `consecutiveLocalErrors` is set. 0 disables it. Default: 5.
     pub(crate) consecutive_errors: Option<u32>,
-    /// The same for the statuses 502, 503 and 504. Default: 0, disabled.
+    /// Ejects after so many responses with 502, 503 or 504 in a row. Attempts without a response count as above. Default:
+    /// 0, disabled.
     pub(crate) consecutive_gateway_errors: Option<u32>,
     /// Ejects after so many attempts without a response in a row: no connection, a reset, or the end of
     /// `timeouts.backendRequest`. Default: 0, disabled.
