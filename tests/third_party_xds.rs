@@ -121,13 +121,16 @@ async fn nack_names_fields_and_good_resources_are_applied() {
 
     let mut bad = cluster("bad");
     bad["lb_policy"] = json!("RING_HASH");
-    bad["outlier_detection"] = json!({"consecutive_5xx": 3});
+    bad["outlier_detection"] = json!({"failure_percentage_threshold": 80});
     let good = json!([cluster("b"), endpoints("b", &[&new])]);
     server.command(json!({"put": {"bad": bad, "b": good, "edge": routes("edge", &[to("/", "b")])}})).await;
     let nack = server.wait_for("a NACK", is_nack).await;
     let error = nack["error"].as_str().unwrap();
     assert_eq!(nack["type"], "Cluster");
-    for expected in ["cluster bad: outlier_detection: is not supported", "cluster bad: lb_policy: is not supported"] {
+    for expected in [
+        "cluster bad: outlier_detection.failure_percentage_threshold: is not supported",
+        "cluster bad: lb_policy: is not supported",
+    ] {
         assert!(error.contains(expected), "{error}");
     }
     wait_for(&proxy, "/", "new").await;
@@ -213,12 +216,13 @@ async fn broken_resources_do_not_block_other_changes() {
 async fn reopened_stream_sends_only_changed_resources() {
     let (old, new) = (Origin::text("old").await, Origin::text("new").await);
     let mut server = server_with(&old).await;
-    let mut proxy = Proxy::follow(server.port(), &ProxyOptions::default()).await;
+    let options = ProxyOptions { arguments: vec!["--node".into(), "reopened".into()], ..ProxyOptions::default() };
+    let mut proxy = Proxy::follow(server.port(), &options).await;
     proxy.wait_until_ready().await;
     server.command(json!({"close": true})).await;
     let is_reconnect = |request: &Value| request["type"] == "Cluster" && request["initial"]["a"].is_string();
     let reconnect = server.wait_for("a new stream", is_reconnect).await;
-    assert_eq!(reconnect["node"], "test");
+    assert_eq!(reconnect["node"], "reopened");
     server.command(json!({"put": {"a": endpoints("a", &[&new])}})).await;
     wait_for(&proxy, "/", "new").await;
     let is_ack = |request: &Value| request["type"] == "ClusterLoadAssignment" && request["nonce"] == "1";

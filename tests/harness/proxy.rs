@@ -96,7 +96,11 @@ impl Proxy {
             options.arguments.extend(["--xds".to_owned(), format!("http://127.0.0.1:{port}")]);
         }
         if !options.arguments.iter().any(|argument| argument == "--node") {
-            options.arguments.extend(["--node".to_owned(), "test".to_owned()]);
+            // Proxies share a cache folder, and a control plane may have the port of an earlier one: the name of the node
+            // prevents a start with the last configuration of another test.
+            let folder = folder.path().file_name().expect("a temporary folder has a name").to_string_lossy();
+            let node = if options.cache.is_some() { "test" } else { &folder };
+            options.arguments.extend(["--node".to_owned(), node.to_owned()]);
         }
         Self::launch(folder, &[], &options).await
     }
