@@ -73,8 +73,9 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Time limit for a whole request and response on routes without one. `None` = the default; `Some(ZERO)` = no limit.
     pub request_timeout: Option<Duration>,
-    /// The share of its requests that may be retries.
-    pub retry_budget: RetryBudget,
+    /// The share of its requests that may be retries; `None` for the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<Arc<RetryBudget>>,
     /// Ejects endpoints whose requests fail; `None` ejects none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<Arc<OutlierDetection>>,
@@ -105,7 +106,7 @@ impl Cluster {
             lb_policy: LbPolicy::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: None,
-            retry_budget: RetryBudget::default(),
+            retry_budget: None,
             outlier_detection: None,
             tcp_keepalive: TcpKeepalive::default(),
             options: UpstreamProtocolOptions::default(),

@@ -1,5 +1,6 @@
 //! Retries: when, how often and after which time a request is sent again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -180,6 +181,11 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
+    /// Returns the budget for many clusters; `None` if it is the default.
+    pub fn shared(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+
     /// Returns the retries that `interval` allows for so many requests.
     pub fn allowed(&self, requests: u64) -> u64 {
         let share = requests.saturating_mul(u64::from(self.percent)) / 100;

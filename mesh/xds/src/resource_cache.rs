@@ -20,8 +20,8 @@ use std::sync::Arc;
 use weir_model::limits::DEFAULT_CONNECT_TIMEOUT;
 use weir_model::{
     Cluster, ClusterName, Discovery, DownstreamTls, Endpoint, FailedPlugin, FailurePolicy, LbPolicy, Listener,
-    Metadata, Plugin, PluginName, Rejection, ResourceKind, RetryBudget, RouteTable, RouteTableName, Secret, SecretName,
-    Snapshot, SnapshotBuilder, TcpKeepalive, UpstreamProtocol, UpstreamProtocolOptions, UpstreamTls,
+    Metadata, Plugin, PluginName, Rejection, ResourceKind, RouteTable, RouteTableName, Secret, SecretName, Snapshot,
+    SnapshotBuilder, TcpKeepalive, UpstreamProtocol, UpstreamProtocolOptions, UpstreamTls,
 };
 
 use crate::decode::{self, DecodedCluster, DecodedListener, DecodedRouteTable, EndpointSource, RouteSource};
@@ -456,7 +456,7 @@ fn empty_cluster(name: ClusterName) -> Cluster {
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,
         request_timeout: None,
         outlier_detection: None,
-        retry_budget: RetryBudget::default(),
+        retry_budget: None,
         tcp_keepalive: TcpKeepalive::default(),
         options: UpstreamProtocolOptions::default(),
         tls: None,

@@ -360,7 +360,7 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Arc<Cluster>> {
                 connect_timeout,
                 request_timeout,
                 outlier_detection,
-                retry_budget,
+                retry_budget: retry_budget.shared(),
                 tcp_keepalive,
                 options,
                 tls,

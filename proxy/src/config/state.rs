@@ -177,7 +177,7 @@ impl ConfigState {
         let modules: HashSet<_> = next.modules.values().copied().collect();
         for (name, cluster) in &next.clusters {
             let is_new = !current.clusters.get(name).is_some_and(|known| Arc::ptr_eq(known, cluster));
-            if is_new {
+            if is_new && cluster.model().outlier_detection.is_some() {
                 task::spawn("outlier detection", watch_outliers(Arc::clone(cluster)));
             }
             if is_new && matches!(cluster.model().discovery, Discovery::Dns { .. }) {

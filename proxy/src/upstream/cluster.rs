@@ -187,7 +187,8 @@ impl Cluster {
     }
 
     fn retry_budget(&self) -> &RetryBudget {
-        self.retry_budget.get_or_init(|| Box::new(RetryBudget::new(self.model.retry_budget)))
+        self.retry_budget
+            .get_or_init(|| Box::new(RetryBudget::new(self.model.retry_budget.as_deref().copied().unwrap_or_default())))
     }
 
     fn requests(&self) -> u64 {

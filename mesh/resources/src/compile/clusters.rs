@@ -55,7 +55,7 @@ pub(crate) fn clusters(objects: &ObjectIndex<'_>, resolved: &Resolved<'_>) -> Ve
                 connect_timeout,
                 request_timeout,
                 outlier_detection: outlier_detection.clone(),
-                retry_budget,
+                retry_budget: retry_budget.clone(),
                 tcp_keepalive,
                 options: UpstreamProtocolOptions {
                     preserve_header_case: options.preserve_header_case && protocol != UpstreamProtocol::Http2,

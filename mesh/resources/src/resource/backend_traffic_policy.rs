@@ -41,8 +41,8 @@ pub(crate) struct BackendSettings {
     pub(crate) request_timeout: Option<Duration>,
     /// The outlier detection.
     pub(crate) outlier_detection: Option<Arc<OutlierDetection>>,
-    /// The share of requests that may be retries.
-    pub(crate) retry_budget: RetryBudget,
+    /// The share of requests that may be retries; `None` for the default.
+    pub(crate) retry_budget: Option<Arc<RetryBudget>>,
     /// The TCP keepalive.
     pub(crate) tcp_keepalive: TcpKeepalive,
     /// Bounds and timeouts of connections.
@@ -56,7 +56,7 @@ impl Default for BackendSettings {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: Some(DEFAULT_REQUEST_TIMEOUT),
             outlier_detection: None,
-            retry_budget: RetryBudget::default(),
+            retry_budget: None,
             tcp_keepalive: TcpKeepalive::default(),
             options: UpstreamProtocolOptions::default(),
         }
@@ -119,7 +119,7 @@ pub(crate) fn check(
         connect_timeout,
         request_timeout,
         outlier_detection: outlier_detection?,
-        retry_budget: retry_budget?,
+        retry_budget: retry_budget?.shared(),
         tcp_keepalive: tcp_keepalive?,
         options,
     };

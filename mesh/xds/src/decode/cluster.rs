@@ -140,7 +140,7 @@ fn decode(message: pb::Cluster, cursor: &FieldCursor<'_>) -> Option<DecodedClust
         },
         request_timeout,
         outlier_detection: outlier_detection?,
-        retry_budget: retry_budget?,
+        retry_budget: retry_budget?.shared(),
         tcp_keepalive: tcp_keepalive(upstream_connection_options, &cursor.field("upstream_connection_options"))?,
         options,
         tls: super::upstream_tls::upstream(transport_socket, protocol, &cursor.field("transport_socket")),

@@ -33,6 +33,7 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
         LbPolicy::LeastRequest => pb::cluster::LbPolicy::LeastRequest,
         LbPolicy::Random => pb::cluster::LbPolicy::Random,
     };
+    let budget = cluster.retry_budget.as_deref().copied().unwrap_or_default();
     let options = pack(&protocol_options(cluster));
     let request_timeout =
         cluster.request_timeout.map(|timeout| ("requestTimeout", text(&GatewayDuration(timeout).to_string())));
@@ -42,12 +43,12 @@ pub(crate) fn cluster(cluster: &Cluster, client_type: ClientType) -> pb::Cluster
         connect_timeout: Some(duration(cluster.connect_timeout)),
         lb_policy: balancing as i32,
         outlier_detection: cluster.outlier_detection.as_deref().map(outlier::outlier_detection),
-        circuit_breakers: Some(retry::budget(&cluster.retry_budget)),
+        circuit_breakers: Some(retry::budget(&budget)),
         upstream_connection_options: Some(connection_options(cluster.tcp_keepalive)),
         load_assignment: inline,
         typed_extension_protocol_options: HashMap::from([(PROTOCOL_OPTIONS.to_owned(), options)]),
         metadata: with_texts(
-            metadata(request_timeout.into_iter().chain(retry::own_budget_fields(&cluster.retry_budget))),
+            metadata(request_timeout.into_iter().chain(retry::own_budget_fields(&budget))),
             &cluster.metadata,
         ),
         transport_socket: cluster.tls.as_ref().map(|tls| super::tls::upstream(tls, client_type)),
