@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::{Codec, Origin, Proxy, RawOrigin, Resources, full, own_address, wait_until};
+use harness::{Codec, Origin, Proxy, RawConnection, RawOrigin, Resources, full, own_address, wait_until};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
@@ -142,4 +142,43 @@ async fn low_success_rate_is_ejected() {
     })
     .await;
     assert_eq!(statuses(&proxy, 20).await, [200; 20]);
+}
+
+#[tokio::test]
+async fn upgrade_that_cannot_be_sent_and_slow_upload_eject_nothing() {
+    let fields = "consecutiveErrors: 1, ejectionTime: 1h, maxEjectionTime: 1h, maxEjected: 100";
+    let http2 = Origin::echo(Codec::Http2).await;
+    let proxy = proxy_with(Codec::Http2, &[http2.address()], fields).await;
+    for _ in 0..3 {
+        let mut wire = RawConnection::connect(proxy.address().await).await;
+        wire.send(
+            "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: \
+             13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+        assert!(wire.head().await.starts_with("HTTP/1.1 502 "));
+    }
+    assert!(ejection(&proxy, http2.address()).await.is_null());
+
+    let reading = RawOrigin::start(|mut wire| async move {
+        if wire.try_head().await.is_some() {
+            wire.try_exactly(1_000).await; // More than the downstream sends in time.
+        }
+    })
+    .await;
+    let policy = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: web}}\nspec: {{targetRefs: \
+         [{{kind: Service, name: web}}], outlierDetection: {{{fields}}}}}\n"
+    );
+    let rule = "rules: [{timeouts: {backendRequest: 200ms}, backendRefs: [{name: web, port: 80}]}]";
+    let resources = Resources::new().service("web", &[reading.address()]).route("web", rule).yaml(&policy);
+    let proxy = Proxy::start(&resources).await;
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    wire.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\npart").await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 504 "));
+    assert!(ejection(&proxy, reading.address()).await.is_null(), "the downstream was slow");
+    let mut wire = RawConnection::connect(proxy.address().await).await;
+    wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 504 "));
+    assert_eq!(ejection(&proxy, reading.address()).await["cause"], "consecutiveErrors");
 }

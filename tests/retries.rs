@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::{Body, BodyError, Client, Codec, Origin, Proxy, RawOrigin, Resources, full};
+use harness::{Body, BodyError, Client, Codec, Origin, Proxy, RawOrigin, Resources, full, own_address};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -225,6 +225,23 @@ async fn budget_bounds_retries_of_failing_endpoints() {
     assert_eq!(bad.count(), 240, "200 requests and 20 of 100 retries");
     let name = "weir_upstream_retries_over_budget_total{cluster=\"default/web:80\"}";
     assert!(proxy.metric(name).await > 100.0);
+}
+
+#[tokio::test]
+async fn unreachable_endpoint_is_tried_again_after_the_backoff_within_the_budget() {
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: web}\nspec: {targetRefs: \
+                  [{kind: Service, name: web}], retryConstraint: {budget: {percent: 100, interval: 1h}, minRetryRate: \
+                  {count: 0}}}\n";
+    let fields = "retry: {attempts: 5, backoff: 300ms}";
+    let proxy = proxy_with(Codec::Http1, &[own_address()], fields, policy).await;
+    let started = Instant::now();
+    assert_eq!(send(&proxy, Method::GET, "/get", "").await.status, 503);
+    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+    let line = proxy.access_log_for("/get").await;
+    assert_eq!((&line["attempts"], line["failed_attempts"].as_array().map(Vec::len)), (&json!(2), Some(1)), "{line}");
+    assert_eq!(send(&proxy, Method::POST, "/post", "x").await.status, 503);
+    let line = proxy.access_log_for("/post").await;
+    assert_eq!((&line["attempts"], &line["failed_attempts"]), (&json!(1), &Value::Null), "{line}");
 }
 
 #[tokio::test]

@@ -217,7 +217,7 @@ pub(crate) const UPSTREAM_SEND_BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) const DOWNSTREAM_SEND_BUFFER_BYTES: usize = 400 * 1024;
 
 /// Bytes of a request's body that are retained until the response's head, for an HTTP/2 endpoint that refuses the
-/// request.
+/// request, and for the retries of a route.
 pub(crate) const MAX_REPLAY_BYTES: usize = 64 * 1024;
 
 /// Shortest time between two lookups of a cluster's DNS name, also for records with a TTL of 0.

@@ -189,8 +189,8 @@ impl RetryBudget {
     /// Returns the retries that `interval` allows for so many requests.
     pub fn allowed(&self, requests: u64) -> u64 {
         let share = requests.saturating_mul(u64::from(self.percent)) / 100;
-        let periods = self.interval.as_millis() / self.min_interval.as_millis().max(1);
-        let minimum = u128::from(self.min_count).saturating_mul(periods.max(1));
+        let minimum = u128::from(self.min_count).saturating_mul(self.interval.as_millis());
+        let minimum = minimum / self.min_interval.as_millis().max(1);
         share.max(u64::try_from(minimum).unwrap_or(u64::MAX))
     }
 }

@@ -68,7 +68,8 @@ pub(super) struct AttemptError {
 impl AttemptError {
     fn new(cluster: &WorkerCluster, lease: &Lease, error: ProxyError, decision: RetryDecision) -> Self {
         lease.pool.record_failure(&error);
-        if let Some(outcome) = outcome_of(&error) {
+        let is_unsent = matches!(decision, RetryDecision::Unsent);
+        if let Some(outcome) = outcome_of(&error).filter(|_| !is_unsent) {
             cluster.record(lease.pool.endpoint(), outcome);
         }
         Self { error, decision }
@@ -160,6 +161,7 @@ async fn send_request(
                 Ok(response) => Ok(response),
                 Err(Http2SendError { error, resend }) => {
                     let (request, decision) = match resend {
+                        Resend::Unsupported => (None, RetryDecision::Unsent),
                         Resend::Never => (None, RetryDecision::Never),
                         Resend::AfterClose(request) => (Some(request), RetryDecision::NewConnection),
                         Resend::Unprocessed(request) => {

@@ -41,15 +41,24 @@ pub(super) fn outcome_of(error: &ProxyError) -> Option<Outcome> {
 /// Ejects an endpoint, unless as many are ejected as the policy allows.
 fn eject(cluster: &Cluster, endpoint: &Endpoint, cause: EjectionCause, policy: &OutlierDetection) {
     let Some(outlier) = endpoint.outlier() else { return };
-    let _one_at_a_time = cluster.ejections().lock();
     let endpoints = cluster.endpoints();
-    let ejected = endpoints.iter().filter(|endpoint| !endpoint.is_available()).count();
-    if outlier.is_ejected() || ejected >= policy.max_ejected(endpoints.len()) {
+    let max_ejected = policy.max_ejected(endpoints.len());
+    let may_eject = || {
+        let ejected = endpoints.iter().filter(|endpoint| !endpoint.is_available()).count();
+        ejected < max_ejected && !outlier.is_ejected()
+    };
+    // Without the lock first: once the maximum is ejected, each failure of the others comes here.
+    if !may_eject() {
+        return;
+    }
+    let one_at_a_time = cluster.ejections().lock();
+    if !may_eject() {
         return;
     }
     let time = outlier.eject(cause, now(), policy);
     cluster.ejections().count();
     cluster.availability_changed();
+    drop(one_at_a_time);
     let (name, address, seconds) = (&cluster.model().name, &endpoint.address, time.as_secs_f64());
     warn!(cluster = %name, endpoint = %address, cause = cause.name(), seconds, "endpoint ejected");
 }

@@ -116,6 +116,8 @@ pub(super) struct Http2SendError {
 
 /// The permission to send a request again.
 pub(super) enum Resend {
+    /// The endpoint does not support what the request needs, so that nothing was sent.
+    Unsupported,
     /// The endpoint may have acted on the request.
     Never,
     /// The connection was closed without a response (the keep-alive race). The request is idempotent and has no body.
@@ -140,7 +142,7 @@ pub(super) async fn send(
         let is_supported = sender.is_extended_connect_protocol_enabled();
         let unsupported = || ProxyError::UpstreamProtocol("it does not support extended CONNECT (RFC 8441)".into());
         let converted = if is_supported { tunnel.to_extended_connect(&mut parts) } else { Err(unsupported()) };
-        converted.map_err(|error| Http2SendError { error, resend: Resend::Never })?;
+        converted.map_err(|error| Http2SendError { error, resend: Resend::Unsupported })?;
     }
     let is_end_stream = body.is_end_stream() && tunnel.is_none();
     let started = sender.send_request(Request::from_parts(parts, ()), is_end_stream);

@@ -32,7 +32,7 @@ struct Recording {
     retained: VecDeque<RetainedFrame>,
     /// The position of the current reader in `retained`.
     next: usize,
-    /// Bytes of data in `retained`.
+    /// Bytes in `retained`: the data, and [`RETAINED_FRAME_BYTES`] for each piece.
     bytes: usize,
     /// The number of the current reader. An earlier one reads nothing more.
     reader: u32,
@@ -40,16 +40,20 @@ struct Recording {
     is_whole: bool,
 }
 
+/// Bytes that a retained piece counts beside its data, so that many small pieces have a bound, too.
+const RETAINED_FRAME_BYTES: usize = 64;
+
 enum RetainedFrame {
     Data(Bytes),
-    Trailers(HeaderMap),
+    /// Boxed, because they are rare.
+    Trailers(Box<HeaderMap>),
 }
 
 impl RetainedFrame {
     fn to_frame(&self) -> Frame<Bytes> {
         match self {
             Self::Data(data) => Frame::data(data.clone()),
-            Self::Trailers(trailers) => Frame::trailers(trailers.clone()),
+            Self::Trailers(trailers) => Frame::trailers(HeaderMap::clone(trailers)),
         }
     }
 }
@@ -100,14 +104,14 @@ impl Recording {
         }
         let Some(frame) = ready!(Pin::new(&mut self.source).poll_frame(context)) else { return Poll::Ready(None) };
         let Ok(frame) = frame else {
-            self.is_whole = false;
+            self.forget();
             return Poll::Ready(Some(frame));
         };
         if let Some(data) = frame.data_ref() {
-            self.bytes = self.bytes.saturating_add(data.len());
+            self.bytes = self.bytes.saturating_add(data.len() + RETAINED_FRAME_BYTES);
             self.retained.push_back(RetainedFrame::Data(data.clone()));
         } else if let Some(trailers) = frame.trailers_ref() {
-            self.retained.push_back(RetainedFrame::Trailers(trailers.clone()));
+            self.retained.push_back(RetainedFrame::Trailers(Box::new(trailers.clone())));
         }
         self.next = self.retained.len();
         if self.bytes > MAX_REPLAY_BYTES {
@@ -214,7 +218,7 @@ mod tests {
             let mut longest = 0;
             for frames in reads {
                 let expected: usize = lengths.iter().take(frames).sum();
-                longest = longest.max(expected);
+                longest = longest.max(expected + lengths.len().min(frames) * RETAINED_FRAME_BYTES);
                 let read = read(&mut body.read_again(), frames).unwrap();
                 prop_assert_eq!(&read.0, &whole[..expected]);
                 prop_assert_eq!(body.is_whole(), longest <= MAX_REPLAY_BYTES);

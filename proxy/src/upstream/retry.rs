@@ -38,6 +38,8 @@ const GRPC_STATUS: &str = "grpc-status";
 
 /// The way in which another attempt may be made.
 pub(super) enum RetryDecision {
+    /// No other attempt, also not by a policy: the proxy cannot send the request to this cluster, and nothing was sent.
+    Unsent,
     /// No other attempt.
     Never,
     /// At an endpoint that has not been tried.
@@ -62,7 +64,7 @@ pub(super) struct RetryState {
     /// The request of the next attempt; `None` when it must not be sent again.
     pub(super) request: Option<Request<Body>>,
     attempts: u32,
-    /// Endpoints to which no connection could be opened, or which did not process the request.
+    /// Endpoints of earlier attempts, apart from those whose connection had been closed before the request.
     tried: Vec<EndpointAddress>,
     current: Option<EndpointAddress>,
     reuse: ReusePolicy,
@@ -70,12 +72,16 @@ pub(super) struct RetryState {
     /// The retries of the route's policy; `None` without one, as for most requests.
     policy: Option<Box<PolicyRun>>,
     failed: Vec<FailedAttempt>,
+    /// True after a retry by the policy: it may go to an endpoint that was tried.
+    repeats: bool,
+    has_body: bool,
 }
 
 impl RetryState {
     /// Returns the state before the first attempt.
     pub(super) fn new(request: Request<Body>, informational: Option<Rc<dyn InformationalSink>>) -> Self {
-        Self { request: Some(request), informational, ..Self::default() }
+        let has_body = !request.body().is_end_stream();
+        Self { request: Some(request), informational, has_body, ..Self::default() }
     }
 
     /// Adds the retries of a route's policy.
@@ -94,6 +100,16 @@ impl RetryState {
         self.request = Some(request);
         self.policy = Some(Box::new(PolicyRun { policy, head, body }));
         self
+    }
+
+    /// Returns true if the request had a body before the first attempt.
+    pub(super) fn has_body(&self) -> bool {
+        self.has_body
+    }
+
+    /// Takes back the last failed attempt: no other one follows.
+    pub(super) fn retract_failed(&mut self) {
+        self.failed.pop();
     }
 
     /// Returns true with the retries of a route's policy.
@@ -115,17 +131,19 @@ impl RetryState {
     pub(super) fn delay_after_response(&self, status: StatusCode, headers: &HeaderMap, draw: f64) -> Option<Duration> {
         let run = self.policy.as_deref().filter(|run| self.may_repeat(run))?;
         let RetryPolicy { statuses, grpc_statuses, max_retry_after, backoff, .. } = &*run.policy;
-        let number = |name| headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let number = |name| headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
         let is_failure = statuses.contains(status.as_u16())
-            || (!grpc_statuses.is_empty() && number(GRPC_STATUS).is_some_and(|status| grpc_statuses.contains(status)));
+            || (!grpc_statuses.is_empty()
+                && number(GRPC_STATUS)
+                    .is_some_and(|status| u32::try_from(status).is_ok_and(|status| grpc_statuses.contains(status))));
         if !is_failure {
             return None;
         }
         let delay = backoff.delay(self.attempts, draw);
         // RFC 9110 §10.2.3, in seconds. A date is ignored, as in Envoy.
         match max_retry_after.and_then(|max| Some((max, number(RETRY_AFTER.as_str())?))) {
-            Some((max, seconds)) if Duration::from_secs(seconds.into()) > max => None,
-            Some((_, seconds)) => Some(delay.max(Duration::from_secs(seconds.into()))),
+            Some((max, seconds)) if Duration::from_secs(seconds) > max => None,
+            Some((_, seconds)) => Some(delay.max(Duration::from_secs(seconds))),
             None => Some(delay),
         }
     }
@@ -149,6 +167,7 @@ impl RetryState {
     pub(super) fn repeat(&mut self, result: AttemptResult) {
         self.record(result);
         self.tried.extend(self.current.clone());
+        self.repeats = true;
         let Some(run) = self.policy.as_deref() else { return };
         let body = run.body.as_ref().map_or(Body::Empty, RecordedBody::read_again);
         self.request = Some(run.head.to_request(body));
@@ -191,7 +210,7 @@ impl RetryState {
 
     /// Returns true if the request may be sent to an endpoint that has been tried, when no other is left.
     pub(super) fn may_repeat_endpoint(&self) -> bool {
-        self.policy.is_some() || matches!(self.reuse, ReusePolicy::AllBut(_))
+        self.repeats || matches!(self.reuse, ReusePolicy::AllBut(_))
     }
 
     /// Counts an attempt at an endpoint.
@@ -208,7 +227,7 @@ impl RetryState {
 
     /// Takes the request of an attempt.
     pub(super) fn take_request(&mut self) -> Request<Body> {
-        self.request.take().expect("`RetryState::prepare_retry` begins an attempt only with a request")
+        self.request.take().expect("`may_retry` and `repeat` allow an attempt only with a request")
     }
 
     /// Returns true if the request switches to another protocol.
@@ -221,12 +240,16 @@ impl RetryState {
         self.request.as_ref().filter(|request| reused && is_replayable(request)).map(ReplayableRequest::from_request)
     }
 
-    /// Prepares another attempt on which no endpoint can have acted before. Returns false if there is no request to send,
-    /// or the attempts are exhausted.
-    pub(super) fn prepare_retry(&mut self, decision: RetryDecision, error: &ProxyError) -> bool {
-        if matches!(decision, RetryDecision::Never) || self.request.is_none() || self.attempts >= self.max_attempts() {
-            return false;
-        }
+    /// Returns true if another attempt may be made on which no endpoint can have acted before: there is a request to send,
+    /// and the attempts are not exhausted.
+    pub(super) fn may_retry(&self, decision: &RetryDecision) -> bool {
+        !matches!(decision, RetryDecision::Never | RetryDecision::Unsent)
+            && self.request.is_some()
+            && self.attempts < self.max_attempts()
+    }
+
+    /// Prepares the attempt that [`RetryState::may_retry`] allows.
+    pub(super) fn prepare_retry(&mut self, decision: RetryDecision, error: &ProxyError) {
         self.record(AttemptResult::Error(error.info().detail));
         match decision {
             RetryDecision::OtherEndpoint => self.tried.extend(self.current.clone()),
@@ -235,9 +258,8 @@ impl RetryState {
                 self.reuse = ReusePolicy::AllBut(refused_by);
             }
             RetryDecision::NewConnection => self.reuse = ReusePolicy::Forbidden,
-            RetryDecision::Never => {}
+            RetryDecision::Never | RetryDecision::Unsent => {}
         }
-        true
     }
 }
 
@@ -288,15 +310,17 @@ mod tests {
         loop {
             retry.begin_attempt(address(1));
             attempts += 1;
-            if !retry.prepare_retry(RetryDecision::OtherEndpoint, &RESET) {
+            if !retry.may_retry(&RetryDecision::OtherEndpoint) {
                 break;
             }
+            retry.prepare_retry(RetryDecision::OtherEndpoint, &RESET);
         }
         assert!(attempts == MAX_ATTEMPTS && matches!(retry.reuse(), ReusePolicy::Allowed));
         let mut retry = RetryState::new(Request::new(Body::Empty), None);
-        assert!(retry.prepare_retry(RetryDecision::NewConnection, &RESET));
+        assert!(retry.may_retry(&RetryDecision::NewConnection));
+        retry.prepare_retry(RetryDecision::NewConnection, &RESET);
         assert!(matches!(retry.reuse(), ReusePolicy::Forbidden));
-        assert!(!retry.prepare_retry(RetryDecision::Never, &RESET));
+        assert!(!retry.may_retry(&RetryDecision::Never) && !retry.may_retry(&RetryDecision::Unsent));
     }
 
     #[test]
@@ -344,7 +368,8 @@ mod tests {
             ("2", Some(2_000)),
             ("5", Some(5_000)),
             ("6", None),
-            ("99999999999", Some(1_500)),
+            ("99999999999", None),
+            ("-1", Some(1_500)),
             ("Wed, 21 Oct 2026 07:28:00 GMT", Some(1_500)),
         ] {
             let delay = after(&retry, &response(503, &[("retry-after", value)]), 0.0);
@@ -399,11 +424,15 @@ mod tests {
                 retry.begin_attempt(address(1));
                 attempts += 1;
                 let goes_on = match step {
-                    0 => retry.prepare_retry(RetryDecision::OtherEndpoint, &RESET),
-                    1 => {
-                        drop(retry.take_request());
-                        acted_on += 1;
-                        retry.prepare_retry(RetryDecision::NewConnection, &RESET)
+                    0 | 1 => {
+                        let decisions = [RetryDecision::OtherEndpoint, RetryDecision::NewConnection];
+                        let [other, new] = decisions;
+                        let decision = if step == 0 { other } else { new };
+                        let goes_on = retry.may_retry(&decision);
+                        if goes_on {
+                            retry.prepare_retry(decision, &RESET);
+                        }
+                        goes_on
                     }
                     2 => {
                         drop(retry.take_request());

@@ -143,19 +143,30 @@ async fn run_attempts(
                 Box::pin(pause(delay, response.into_body(), lease)).await; // On the heap, because it is rare.
                 continue;
             }
-            // If no endpoint is left, the error of the last tried endpoint is more useful.
-            Ok(Err(AttemptError { error: ProxyError::NoEndpoint, .. })) => {
-                return Err(last.unwrap_or(ProxyError::NoEndpoint));
-            }
+            // If no endpoint is left, the error of the last tried endpoint is more useful. A policy may try it again.
+            Ok(Err(AttemptError { error: ProxyError::NoEndpoint, .. })) => match last.take() {
+                Some(error) if !retry.may_repeat_endpoint() => {
+                    retry.retract_failed();
+                    (error, RetryDecision::Never)
+                }
+                last => return Err(last.unwrap_or(ProxyError::NoEndpoint)),
+            },
+            Ok(Err(AttemptError { error, decision: RetryDecision::Unsent })) => return Err(error),
             Ok(Err(AttemptError { error, decision })) => (error, decision),
             Err(_) => {
-                cluster.record_timeout(retry.current());
+                // An endpoint may wait for a body that the downstream sends slowly.
+                if !retry.has_body() {
+                    cluster.record_timeout(retry.current());
+                }
                 (ProxyError::AttemptTimeout, RetryDecision::Never)
             }
         };
-        // A refusal is a sign of overload, too.
-        let is_refused = matches!(decision, RetryDecision::OtherConnection(_));
-        if (!is_refused || cluster.take_retry()) && retry.prepare_retry(decision, &error) {
+        if retry.may_retry(&decision) {
+            // A refusal is a sign of overload, too.
+            if matches!(decision, RetryDecision::OtherConnection(_)) && !cluster.take_retry() {
+                return Err(error);
+            }
+            retry.prepare_retry(decision, &error);
             last = Some(error);
             continue;
         }

@@ -236,10 +236,13 @@ impl WorkerCluster {
     /// `None` if all are excluded.
     pub(super) fn pick_alternative(&self, last: &EndpointAddress, excluded: &[EndpointAddress]) -> Option<Rc<Pool>> {
         let view = self.view.borrow();
-        let PickView { pools, .. } = view.as_ref()?;
+        let PickView { pools, weights, .. } = view.as_ref()?;
         let position = pools.iter().position(|pool| pool.endpoint().address == *last);
         let (before, after) = pools.split_at(position.map_or(0, |position| position + 1));
-        let mut rest = after.iter().chain(before).filter(|pool| !excluded.contains(&pool.endpoint().address));
+        let (weights_before, weights_after) = weights.split_at(before.len());
+        let weights = weights_after.iter().chain(weights_before);
+        let all = after.iter().chain(before).zip(weights).filter(|(_, weight)| **weight > 0).map(|(pool, _)| pool);
+        let mut rest = all.filter(|pool| !excluded.contains(&pool.endpoint().address));
         let is_ipv4 = |address: &EndpointAddress| address.socket().map(|socket| socket.is_ipv4());
         let is_other_family = |pool: &&Rc<Pool>| is_ipv4(&pool.endpoint().address) != is_ipv4(last);
         rest.clone().find(is_other_family).or_else(|| rest.next()).map(Rc::clone)

@@ -146,6 +146,12 @@ fn check_retry_constraint(
     if min_count > MAX_RETRY_BUDGET_COUNT {
         errors.add(&at.field("count"), "out of bounds", format!("0 to {MAX_RETRY_BUDGET_COUNT}"));
     }
+    if let (Some(interval), Some(min_interval)) = (interval, min_interval)
+        && min_interval > interval
+    {
+        errors.add(&at.field("interval"), "longer than `budget.interval`", "make it at most as long");
+        return None;
+    }
     let is_valid = percent <= 100 && min_count <= MAX_RETRY_BUDGET_COUNT;
     Some(RetryBudget { percent, interval: interval?, min_count, min_interval: min_interval? }).filter(|_| is_valid)
 }
