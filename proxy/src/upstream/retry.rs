@@ -72,7 +72,7 @@ pub(super) struct RetryState {
     /// The retries of the route's policy; `None` without one, as for most requests.
     policy: Option<Box<PolicyRun>>,
     failed: Vec<FailedAttempt>,
-    /// True after a retry by the policy: it may go to an endpoint that was tried.
+    /// True for a retry by the policy: it may go to an endpoint that was tried.
     repeats: bool,
     has_body: bool,
 }
@@ -216,6 +216,7 @@ impl RetryState {
     /// Counts an attempt at an endpoint.
     pub(super) fn begin_attempt(&mut self, endpoint: EndpointAddress) {
         self.attempts += 1;
+        self.repeats = false;
         self.current = Some(endpoint);
     }
 
