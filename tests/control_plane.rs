@@ -4,7 +4,8 @@
 
 mod envoy_bounds; // Bounds of connections.
 mod envoy_grpc; // gRPC calls.
-mod envoy_retries; // Retries.
+mod envoy_retries; // Retries and ejections.
+mod envoy_upgrades; // Requests that switch protocols.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
