@@ -208,6 +208,9 @@ async fn request_timeout_bounds_all_attempts() {
     let line = proxy.access_log_for("/late").await;
     assert_eq!(line["response_code_details"], "request_timeout", "{line}");
     assert!((2..=4).contains(&hanging.count()), "{}", hanging.count());
+    let name = "weir_upstream_retries_total{cluster=\"default/web:80\"}";
+    let retries = u32::try_from(hanging.count()).unwrap() - 1;
+    assert!(proxy.metric(name).await >= f64::from(retries), "retries of a request that was canceled");
 }
 
 #[tokio::test]

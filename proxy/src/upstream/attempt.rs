@@ -91,6 +91,9 @@ pub(super) async fn attempt(
     };
     let mut lease = Lease::new(pool);
     retry.begin_attempt(lease.endpoint().clone());
+    if retry.attempts() > 1 {
+        cluster.counters().retries.increment(); // Not at the end: the request may be canceled before.
+    }
     let is_new = lease.pool.selects_protocol() && retry.switches_protocol();
     let idle = if is_new { None } else { lease.pool.check_out(retry.reuse()) };
     let checked_out = match idle {

@@ -102,7 +102,6 @@ pub(crate) fn send(
             None => run_attempts(upstreams, &cluster, &mut retry, attempt_timeout).await,
         };
         let (attempts, failed) = (retry.attempts(), retry.take_failed());
-        cluster.counters().retries.add(u64::from(attempts.saturating_sub(1)));
         match result {
             Ok((response, lease)) => {
                 let endpoint = lease.endpoint().clone();
