@@ -6,7 +6,6 @@ use std::rc::Rc;
 use http::Response;
 use weir_model::EndpointAddress;
 
-use super::ejection::outcome_of;
 use super::http1::Http1SendError;
 use super::http2::{self, Http2SendError, Resend};
 use super::outlier::Outcome;
@@ -67,10 +66,9 @@ pub(super) struct AttemptError {
 
 impl AttemptError {
     fn new(cluster: &WorkerCluster, lease: &Lease, error: ProxyError, decision: RetryDecision) -> Self {
-        lease.pool.record_failure(&error);
-        let is_unsent = matches!(decision, RetryDecision::Unsent);
-        if let Some(outcome) = outcome_of(&error).filter(|_| !is_unsent) {
-            cluster.record(lease.pool.endpoint(), outcome);
+        match decision {
+            RetryDecision::Unsent => lease.pool.record_failure(&error), // No reason to eject the endpoint.
+            _ => cluster.record_failure(&lease.pool, &error),
         }
         Self { error, decision }
     }

@@ -12,7 +12,6 @@ use tokio::time::{Instant, Sleep};
 use tracing::debug;
 use weir_model::EndpointAddress;
 
-use super::ejection::outcome_of;
 use super::pool::Pool;
 use super::worker::WorkerCluster;
 use crate::error::ProxyError;
@@ -67,10 +66,7 @@ pub(super) async fn open_first<T, F: Future<Output = Result<T, ProxyError>>>(
             let Contender { pool, .. } = contenders.remove(index);
             match result {
                 Err(error) if !contenders.is_empty() => {
-                    pool.record_failure(&error);
-                    if let Some(outcome) = outcome_of(&error) {
-                        cluster.record(pool.endpoint(), outcome);
-                    }
+                    cluster.record_failure(&pool, &error);
                     failed.push(pool.endpoint().address.clone());
                 }
                 result => return RaceOutcome { pool, result, failed },

@@ -14,6 +14,7 @@ use crate::limits::MAX_REPLAY_BYTES;
 use crate::packed_headers::PackedHeaders;
 
 /// The copy of a request's head, with which it can be sent again.
+#[derive(Clone)]
 pub(super) struct ReplayableRequest {
     method: Method,
     uri: Uri,
@@ -39,12 +40,7 @@ impl ReplayableRequest {
 
     /// Returns a copy of the request with a body.
     pub(super) fn to_request(&self, body: Body) -> Request<Body> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.to_map();
-        *request.extensions_mut() = self.extensions.clone();
-        request
+        self.clone().into_request(body)
     }
 
     /// Returns the request with a body.
@@ -65,7 +61,7 @@ pub(super) fn is_replayable(request: &Request<Body>) -> bool {
 }
 
 /// Returns true for an idempotent method (RFC 9110 §9.2.2).
-pub(super) fn is_idempotent(method: &Method) -> bool {
+fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }
 

@@ -22,13 +22,14 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body::Body as _;
 use weir_model::{EndpointAddress, RetryPolicy};
 
+use super::ejection::outcome_of;
 use super::http2::Http2Connection;
 use super::pool::ReusePolicy;
 use super::recorded_body::RecordedBody;
 use super::replay::{ReplayableRequest, is_replayable};
 use super::tunnel::Tunnel;
 use crate::body::Body;
-use crate::error::{Fault, ProxyError};
+use crate::error::ProxyError;
 use crate::incoming::InformationalSink;
 use crate::limits::MAX_ATTEMPTS;
 use crate::telemetry::{AttemptResult, FailedAttempt};
@@ -88,10 +89,9 @@ impl RetryState {
     pub(super) fn with_policy(mut self, policy: Arc<RetryPolicy>) -> Self {
         let Some(request) = self.request.take() else { return self };
         let head = ReplayableRequest::from_request(&request);
-        let body = (!request.body().is_end_stream()).then_some(());
-        let (request, body) = match body {
-            None => (request, None),
-            Some(()) => {
+        let (request, body) = match self.has_body {
+            false => (request, None),
+            true => {
                 let (parts, source) = request.into_parts();
                 let body = RecordedBody::new(source);
                 (Request::from_parts(parts, body.read_again()), Some(body))
@@ -152,8 +152,8 @@ impl RetryState {
     /// it does not. `draw` is uniform over 0 to 1.
     pub(super) fn delay_after_error(&self, error: &ProxyError, draw: f64) -> Option<Duration> {
         let run = self.policy.as_deref().filter(|run| self.may_repeat(run) && run.policy.on_reset)?;
-        let is_attempt = matches!(error, ProxyError::AttemptTimeout) || error.info().fault == Fault::Upstream;
-        is_attempt.then(|| run.policy.backoff.delay(self.attempts, draw))
+        outcome_of(error)?;
+        Some(run.policy.backoff.delay(self.attempts, draw))
     }
 
     /// Returns true if the policy may send the request again although an endpoint may have acted on it.

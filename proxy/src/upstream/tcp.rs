@@ -8,7 +8,6 @@ use weir_model::EndpointAddress;
 
 use super::attempt::Lease;
 use super::cluster::Cluster;
-use super::ejection::outcome_of;
 use super::open_guard::OpenConnectionGuard;
 use super::outlier::Outcome;
 use super::race::{RaceOutcome, open_first};
@@ -71,10 +70,7 @@ pub(crate) async fn connect_tcp(upstreams: &Rc<Upstreams>, cluster: &Arc<Cluster
                 });
             }
             Err(error) => {
-                lease.pool().record_failure(&error);
-                if let Some(outcome) = outcome_of(&error) {
-                    cluster.record(lease.pool().endpoint(), outcome);
-                }
+                cluster.record_failure(lease.pool(), &error);
                 failed.push(FailedAttempt { endpoint, result: AttemptResult::Error(error.info().detail) });
                 let retryable = error.info().retryable;
                 last_error = error;

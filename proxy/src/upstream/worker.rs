@@ -14,11 +14,12 @@ use weir_model::{ClusterName, Discovery, EndpointAddress, UpstreamProtocol, Upst
 use super::balance::Balancer;
 use super::cluster::{Cluster, WorkerCounters};
 use super::connect::UpstreamTlsContext;
-use super::ejection;
+use super::ejection::{self, outcome_of};
 use super::endpoints::{Endpoint, EndpointSet};
 use super::outlier::Outcome;
 use super::pool::Pool;
 use super::sweep_clock::SweepClock;
+use crate::error::ProxyError;
 use crate::fast_hash::FastMap;
 use crate::identity::Identity;
 use crate::limits::{MAX_MIRRORS_IN_FLIGHT, MAX_PICKS, PANIC_PERCENT, POOL_SWEEP_INTERVAL};
@@ -186,6 +187,14 @@ impl WorkerCluster {
     /// Records the result of an attempt at an endpoint.
     pub(super) fn record(&self, endpoint: &Endpoint, outcome: Outcome) {
         ejection::record(&self.cluster, endpoint, outcome);
+    }
+
+    /// Records a failed attempt at the endpoint of a pool.
+    pub(super) fn record_failure(&self, pool: &Pool, error: &ProxyError) {
+        pool.record_failure(error);
+        if let Some(outcome) = outcome_of(error) {
+            self.record(pool.endpoint(), outcome);
+        }
     }
 
     /// Records that the time of an attempt at an endpoint was over.

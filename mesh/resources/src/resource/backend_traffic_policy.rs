@@ -12,7 +12,9 @@ use weir_model::{LbPolicy, OutlierDetection, RetryBudget, TcpKeepalive, Upstream
 use crate::limits::MAX_TARGET_REFS;
 use crate::resource::field::is_bounded;
 use crate::resource::outlier_detection;
-use crate::resource::protocol_options::{check_age, check_head, check_max_requests, check_optional, check_positive};
+use crate::resource::protocol_options::{
+    check_age, check_head, check_max_requests, check_optional, check_positive, check_within,
+};
 use crate::resource::service_ref::{CORE_SERVICE, SERVICE_ENTRY, is_service, renamed_service_hint, service_group};
 use crate::spec::{
     BackendHttp1Spec, BackendTrafficPolicySpec, LoadBalancerAlgorithm, LoadBalancerSpec, MinRetryRateSpec,
@@ -135,14 +137,15 @@ fn check_retry_constraint(
     let RetryConstraintSpec { budget, min_retry_rate } = spec.unwrap_or_default();
     let (RetryBudgetSpec { percent, interval }, at) = (budget.unwrap_or_default(), path.field("budget"));
     let percent = percent.unwrap_or(default.percent);
-    let interval = check_interval(interval, default.interval, &at.field("interval"), errors);
+    let bounds = || Duration::from_secs(1)..=MAX_RETRY_BUDGET_INTERVAL;
+    let interval = check_within(interval, default.interval, bounds(), &at.field("interval"), errors);
     if percent > 100 {
         errors.add(&at.field("percent"), format!("{percent} of 100 requests"), "0 to 100");
     }
     let (MinRetryRateSpec { count, interval: min_interval }, at) =
         (min_retry_rate.unwrap_or_default(), path.field("minRetryRate"));
     let min_count = count.unwrap_or(default.min_count);
-    let min_interval = check_interval(min_interval, default.min_interval, &at.field("interval"), errors);
+    let min_interval = check_within(min_interval, default.min_interval, bounds(), &at.field("interval"), errors);
     if min_count > MAX_RETRY_BUDGET_COUNT {
         errors.add(&at.field("count"), "out of bounds", format!("0 to {MAX_RETRY_BUDGET_COUNT}"));
     }
@@ -154,22 +157,6 @@ fn check_retry_constraint(
     }
     let is_valid = percent <= 100 && min_count <= MAX_RETRY_BUDGET_COUNT;
     Some(RetryBudget { percent, interval: interval?, min_count, min_interval: min_interval? }).filter(|_| is_valid)
-}
-
-/// Validates an interval of a retry budget.
-fn check_interval(
-    text: Option<String>,
-    default: Duration,
-    path: &FieldPathRef<'_>,
-    errors: &mut FieldErrors,
-) -> Option<Duration> {
-    let Some(text) = text else { return Some(default) };
-    let interval = check_positive(&text, path, errors)?;
-    if !(Duration::from_secs(1)..=MAX_RETRY_BUDGET_INTERVAL).contains(&interval) {
-        errors.add(path, "out of bounds", "`1s` to `1h`");
-        return None;
-    }
-    Some(interval)
 }
 
 /// Validates a TCP keepalive. The kernel counts in whole seconds.

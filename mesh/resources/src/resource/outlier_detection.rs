@@ -1,12 +1,11 @@
 //! Outlier detection of a `BackendTrafficPolicy`: validation.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use weir_model::limits::{MAX_EJECTION, MAX_OUTLIER_COUNT, MIN_EJECTION};
 use weir_model::{OutlierDetection, SuccessRate};
 
-use crate::resource::protocol_options::check_positive;
+use crate::resource::protocol_options::check_within;
 use crate::spec::{OutlierDetectionSpec, SuccessRateSpec};
 use crate::yaml::{FieldErrors, FieldPathRef};
 
@@ -37,10 +36,12 @@ pub(super) fn check(
         None => Some(None),
         Some(spec) => check_success_rate(&spec, &path.field("successRate"), errors).map(Some),
     };
-    let interval = check_time(interval, default.interval, &path.field("interval"), errors);
-    let ejection_time = check_time(ejection_time, default.ejection_time, &path.field("ejectionTime"), errors);
+    let bounds = || MIN_EJECTION..=MAX_EJECTION;
+    let interval = check_within(interval, default.interval, bounds(), &path.field("interval"), errors);
+    let ejection_time =
+        check_within(ejection_time, default.ejection_time, bounds(), &path.field("ejectionTime"), errors);
     let longest = default.max_ejection_time.max(ejection_time.unwrap_or_default());
-    let max_ejection_time = check_time(max_ejection_time, longest, &path.field("maxEjectionTime"), errors);
+    let max_ejection_time = check_within(max_ejection_time, longest, bounds(), &path.field("maxEjectionTime"), errors);
     let max_ejected_percent = max_ejected.unwrap_or(default.max_ejected_percent);
     if max_ejected_percent > 100 {
         errors.add(&path.field("maxEjected"), format!("{max_ejected_percent} of 100 endpoints"), "0 to 100");
@@ -97,19 +98,4 @@ fn is_within(number: Option<u32>, path: &FieldPathRef<'_>, errors: &mut FieldErr
         errors.add(path, "out of bounds", format!("at most {MAX_OUTLIER_COUNT}"));
     }
     is_within
-}
-
-fn check_time(
-    text: Option<String>,
-    default: Duration,
-    path: &FieldPathRef<'_>,
-    errors: &mut FieldErrors,
-) -> Option<Duration> {
-    let Some(text) = text else { return Some(default) };
-    let time = check_positive(&text, path, errors)?;
-    if !(MIN_EJECTION..=MAX_EJECTION).contains(&time) {
-        errors.add(path, "out of bounds", "`100ms` to `24h`");
-        return None;
-    }
-    Some(time)
 }

@@ -1,10 +1,11 @@
 //! Bounds and timeouts of HTTP connections, as ClientTrafficPolicy and BackendTrafficPolicy have them.
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use weir_model::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
-use weir_model::{ByteSize, HeadLimits};
+use weir_model::{ByteSize, GatewayDuration, HeadLimits};
 
 use crate::resource::field::{check_size, duration};
 use crate::yaml::{FieldErrors, FieldPathRef};
@@ -67,6 +68,24 @@ pub(super) fn check_positive(text: &str, path: &FieldPathRef<'_>, errors: &mut F
         return None;
     }
     Some(timeout)
+}
+
+/// Validates a time within bounds; an absent one is the default.
+pub(super) fn check_within(
+    text: Option<String>,
+    default: Duration,
+    bounds: RangeInclusive<Duration>,
+    path: &FieldPathRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<Duration> {
+    let Some(text) = text else { return Some(default) };
+    let time = check_positive(&text, path, errors)?;
+    if !bounds.contains(&time) {
+        let (least, most) = (GatewayDuration(*bounds.start()), GatewayDuration(*bounds.end()));
+        errors.add(path, "out of bounds", format!("`{least}` to `{most}`"));
+        return None;
+    }
+    Some(time)
 }
 
 /// A timeout that `0s` disables: `None` is no limit.
